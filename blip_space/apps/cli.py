@@ -1,0 +1,228 @@
+"""The command line: `ask`, `caption`, `models`, `languages`, `serve`.
+
+Knows arguments, streams and exit codes. A person's mistake is one line on stderr and exit code 1, wrong usage is 2.
+torch and Gradio are imported by the commands that need them, so that the others answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blip_space import __version__, catalogue, images, languages, options, prompts, settings
+from blip_space.errors import UserError
+from blip_space.inference import loop
+from blip_space.inference.request import Request, refuse_foreign
+
+if TYPE_CHECKING:
+    from blip_space.model.blip2 import Blip2
+
+PREFIX_CACHE_BYTES = 64_000_000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    given = _parser().parse_args(arguments)
+    settings.keep_quiet()
+    command: Callable[[argparse.Namespace], int] = given.command
+    try:
+        return command(given)
+    except UserError as error:
+        print(f"blip-space: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has left; Python would complain about it once more
+        return 0
+
+
+def ask(given: argparse.Namespace) -> int:
+    """Stream the answer to a question about one picture."""
+    request = Request(
+        image=images.decode(given.image),
+        prompt=given.prompt,
+        language=given.language,
+        turns=_history(given.history),
+        options=_options(given),
+    )
+    model = _load(given)
+    started, shown = time.monotonic(), ""
+    for text in loop.answer(model, request, prefixes=_cache()):
+        if not given.json:
+            _show(text, shown)
+        shown = text
+    if given.json:
+        _print_json(file=given.image, prompt=given.prompt, reply=shown, **_record(model, given, started))
+    else:
+        print()
+    return 0
+
+
+def caption(given: argparse.Namespace) -> int:
+    """One line a picture; a picture that cannot be read is told on stderr and the others go on."""
+    languages.find(given.language)
+    model, failed = _load(given), False
+    for file, picture, error in _pictures(given.images):
+        started, text = time.monotonic(), None
+        if picture is not None:
+            request = Request(picture, language=given.language, options=replace(options.CAPTION, quality=given.quality))
+            *_, text = loop.answer(model, request, prefixes=_cache())
+        failed = failed or error is not None
+        if given.json:
+            _print_json(file=file, caption=text, error=error, **_record(model, given, started))
+        elif error is not None:
+            print(f"blip-space: {file}: {error}", file=sys.stderr)
+        else:
+            print(f"{file}\t{text}" if len(given.images) > 1 else text)
+    return 1 if failed else 0
+
+
+def models(given: argparse.Namespace) -> int:
+    """The models by name, with their size and how many languages each speaks."""
+    for name in catalogue.NAMES:
+        spec = catalogue.find(name)
+        if given.json:
+            _print_json(
+                name=spec.name,
+                family=spec.family,
+                parameters=spec.parameters,
+                languages=spec.languages,
+                memory_gb=spec.memory_gb,
+            )
+        else:
+            sizes = ", ".join(f"{size:.2f} GB {precision}" for precision, size in spec.memory_gb.items())
+            print(f"{name:22} {spec.parameters / 1e9:6.2f} B  {len(spec.languages):2} languages  {sizes}")
+    return 0
+
+
+def list_languages(given: argparse.Namespace) -> int:
+    """The 96 languages: code, own name, English name, how much mBLIP saw of each."""
+    for row in languages.LANGUAGES.values():
+        if given.json:
+            _print_json(
+                code=row.code, name=row.english_name, own_name=row.own_name, tier=row.tier, direction=row.direction
+            )
+        else:
+            print(f"{row.code:4} {row.tier:7} {row.english_name} – {row.own_name}")
+    return 0
+
+
+def serve(given: argparse.Namespace) -> int:
+    """Serve the page, the API and `/healthz`."""
+    from blip_space.apps import server
+
+    names = ("model", "precision", "host", "port", "models")
+    server.serve(settings.read({name: getattr(given, name) for name in names}))
+    return 0
+
+
+def _load(given: argparse.Namespace) -> Blip2:
+    chosen = settings.read({"model": given.model, "precision": given.precision})
+    spec = catalogue.find(chosen.model, folders=True)
+    refuse_foreign(spec, given.language)
+    from blip_space.model import loader
+
+    return loader.load(spec, chosen.precision)
+
+
+def _cache() -> Any:
+    from blip_space.model.features import PrefixCache
+
+    return PrefixCache(max_bytes=PREFIX_CACHE_BYTES)
+
+
+def _history(file: str | None) -> tuple[prompts.Turn, ...]:
+    if file is None:
+        return ()
+    try:
+        return prompts.read_history(json.loads(Path(file).read_text("utf-8")))
+    except OSError:
+        raise UserError(f"The history file {file!r} cannot be read. Check its name.") from None
+    except ValueError:
+        raise UserError(f"The history file {file!r} is not JSON. {prompts.HISTORY_FORM}") from None
+
+
+def _options(given: argparse.Namespace) -> options.GenerationOptions:
+    chosen = {name: value for name in options.RANGES if (value := getattr(given, name)) is not None}
+    return options.check(quality=given.quality, **chosen)
+
+
+def _pictures(files: Sequence[str]) -> Iterator[tuple[str, images.SafeImage | None, str | None]]:
+    for file in files:
+        try:
+            yield file, images.decode(file), None
+        except UserError as error:
+            yield file, None, str(error)
+
+
+def _show(text: str, shown: str) -> None:
+    """What is new; a text that changed before its end, which no decoder here does, starts a new line."""
+    print(text[len(shown) :] if text.startswith(shown) else f"\n{text}", end="", flush=True)
+
+
+def _record(model: Blip2, given: argparse.Namespace, started: float) -> dict[str, Any]:
+    seconds = round(time.monotonic() - started, 3)
+    return {
+        "model": model.spec.name,
+        "precision": model.precision.name,
+        "language": given.language,
+        "seconds": seconds,
+    }
+
+
+def _print_json(**values: Any) -> None:
+    print(json.dumps(values, ensure_ascii=False), flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m blip_space", description="Chat about an image in 96 languages.")
+    parser.add_argument("--version", action="version", version=f"blip-space {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(command=command)
+        return made
+
+    one = add("ask", ask, "ask about a picture; the answer streams to the terminal")
+    one.add_argument("image", metavar="IMAGE", help=f"a {images.READABLE} file")
+    one.add_argument("prompt", metavar="PROMPT", nargs="?", default="", help="the question; none asks for a caption")
+    one.add_argument("--history", metavar="FILE.json", help="earlier turns, as the API takes them")
+    _add_decoding(one)
+    many = add("caption", caption, "caption pictures, one line each")
+    many.add_argument("images", metavar="IMAGE", nargs="+", help=f"{images.READABLE} files")
+    many.add_argument("--quality", choices=("stream", "best"), default="best", help="best: beam search (the default)")
+    for made in (one, many):
+        made.add_argument("--language", metavar="CODE", default="en", help="language of the answer (default en)")
+        _add_model(made)
+    listing = add("models", models, "list the models")
+    tongues = add("languages", list_languages, "list the 96 languages")
+    for made in (one, many, listing, tongues):
+        made.add_argument("--json", action="store_true", help="one JSON object a line")
+    door = add("serve", serve, "serve the page and the API")
+    _add_model(door)
+    door.add_argument("--host", help="address to listen on (default 127.0.0.1; 0.0.0.0 for all)")
+    door.add_argument("--port", help=f"port to listen on (default {settings.DEFAULT_PORT})")
+    door.add_argument("--models", metavar="NAME,NAME", help="further models that visitors may choose")
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    names = ", ".join(catalogue.NAMES)
+    parser.add_argument("--model", metavar="NAME", help=f"{names}, or a folder (default {catalogue.DEFAULT_MODEL})")
+    parser.add_argument("--precision", metavar="NAME", help="auto, fp32 or bf16 (default auto)")
+
+
+def _add_decoding(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quality", choices=("stream", "best"), default="stream", help="best: beam search, no stream")
+    for name, limits in options.RANGES.items():
+        kind = int if limits.whole else float
+        text = f"from {limits.low:g} to {limits.high:.10g}"
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar="N", type=kind, help=text)

@@ -1,0 +1,25 @@
+"""What a person may be told.
+
+Knows nothing of images, models or Gradio. Whatever derives from `UserError` carries one or two full sentences that
+name the way out, and may be shown as they are; every other exception is a bug and keeps its traceback in the log.
+"""
+
+
+class UserError(Exception):
+    """A mistake, or a state of this server, told in a sentence that names the way out."""
+
+
+class ImageError(UserError):
+    """The picture is missing, unreadable, too large or of a format that is not read."""
+
+
+class PromptError(UserError):
+    """The question or the history cannot be sent as it stands."""
+
+
+class ModelError(UserError):
+    """The model cannot be found, loaded or trusted."""
+
+
+class BusyError(UserError):
+    """The waiting line is full, or the answer took longer than its deadline."""

@@ -1,0 +1,87 @@
+"""How an answer is written: one frozen object, its limits, and the presets of the originals.
+
+Knows names, ranges and contradictions; knows nothing of torch or of how a token is chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from blip_space.errors import UserError
+
+Quality = Literal["stream", "best"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a number may have, both ends included."""
+
+    low: float
+    high: float
+    whole: bool = False
+
+
+RANGES: dict[str, Range] = {
+    "max_new_tokens": Range(1, 512, whole=True),
+    "temperature": Range(0.0, 2.0),
+    "top_p": Range(0.01, 1.0),
+    "repetition_penalty": Range(1.0, 2.0),
+    "seed": Range(0, 2**32 - 1, whole=True),
+}
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """One request's decoding.
+
+    `temperature` 0 takes the likeliest token each time; above it samples from the `top_p` nucleus, the same for the
+    same `seed`. `quality` `best` searches with `num_beams` beams and cannot stream.
+    """
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    quality: Quality = "stream"
+    num_beams: int = 5
+    length_penalty: float = 1.0
+
+
+ANSWER_LENGTH_PENALTY = -1.0
+"""Favours short answers: LAVIS for T5 and mBLIP's evaluation, both for visual question answering."""
+
+CAPTION = GenerationOptions(max_new_tokens=50, quality="best", length_penalty=1.0)
+"""mBLIP's captioning: 5 beams, up to 50 new tokens, length penalty 1."""
+
+
+def check(**values: Any) -> GenerationOptions:
+    """The options that these values ask for; `UserError` for a name, a type or a number that makes no sense."""
+    known = {field.name for field in fields(GenerationOptions)}
+    if unknown := sorted(set(values) - known):
+        raise UserError(f"There is no setting {unknown[0]!r}. The settings are {', '.join(sorted(known))}.")
+    if (quality := values.get("quality", "stream")) not in get_args(Quality):
+        raise UserError(f"quality is {str(quality)[:40]!r}; it must be 'stream' or 'best'.")
+    checked: dict[str, Any] = {
+        name: _number(name, value) if name in RANGES else value for name, value in values.items()
+    }
+    return _agreed(GenerationOptions(**checked))
+
+
+def _agreed(options: GenerationOptions) -> GenerationOptions:
+    if options.quality == "best" and options.temperature > 0:
+        raise UserError("quality 'best' searches and does not sample. Set temperature to 0, or quality to 'stream'.")
+    return options
+
+
+def _number(name: str, value: Any) -> float | int:
+    limits = RANGES[name]
+    kind = "a whole number" if limits.whole else "a number"
+    allowed = f"{name} must be {kind} from {limits.low:g} to {limits.high:.10g}"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{allowed}.")
+    if not limits.low <= value <= limits.high or (limits.whole and value != int(value)):
+        raise UserError(f"{allowed}, and {value:.10g} is not.")
+    return int(value) if limits.whole else float(value)

@@ -1,0 +1,57 @@
+"""What the owner of a server chose: the command line over the environment over the defaults.
+
+The one place that reads or writes `os.environ`. Knows names, not what is behind them: whether a model exists is the
+catalogue's to say.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from blip_space.errors import UserError
+
+DEFAULT_PORT = 7860
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One server: the model loaded first, its precision, where it listens and which models visitors may choose."""
+
+    model: str = "tiny"
+    precision: str = "auto"
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    models: tuple[str, ...] = ("tiny",)
+
+
+def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
+    """The settings of this process; an argument that is None was not given. `UserError` for a port that is none."""
+    given = {name: value for name, value in (arguments or {}).items() if value is not None}
+
+    def chosen(name: str, default: str) -> str:
+        return str(given.get(name, os.environ.get(f"BLIP_SPACE_{name.upper()}") or default)).strip()
+
+    model = chosen("model", Settings.model)
+    listed = [part.strip() for part in chosen("models", model).split(",") if part.strip()]
+    return Settings(
+        model=model,
+        precision=chosen("precision", Settings.precision),
+        host=chosen("host", os.environ.get("GRADIO_SERVER_NAME") or Settings.host),
+        port=_port(chosen("port", os.environ.get("GRADIO_SERVER_PORT") or str(DEFAULT_PORT))),
+        models=tuple(dict.fromkeys([model, *listed])),
+    )
+
+
+def keep_quiet() -> None:
+    """Keep libraries from calling home or asking: no analytics, no telemetry. Call before they are imported."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65_536):
+        raise UserError(f"The port is {text[:20]!r}; it must be a whole number from 1 to 65535.")
+    return int(text)

@@ -1,0 +1,45 @@
+"""Laws of the decoding options."""
+
+from typing import Any
+
+import pytest
+
+from blip_space.errors import UserError
+from blip_space.options import RANGES, GenerationOptions, check
+
+
+def test_nothing_given_is_the_default() -> None:
+    assert check() == GenerationOptions()
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_both_ends_of_every_range_are_allowed(name: str) -> None:
+    for value in (RANGES[name].low, RANGES[name].high):
+        assert getattr(check(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize("name", RANGES)
+@pytest.mark.parametrize("value", [-1, 1e30, float("nan"), float("inf"), "64", None, True, [1], {}])
+def test_a_value_out_of_range_or_of_another_kind_is_a_sentence_that_names_the_range(name: str, value: Any) -> None:
+    with pytest.raises(UserError, match=rf"{name} must be a (whole )?number from .+ to .+\."):
+        check(**{name: value})
+
+
+def test_whole_numbers_may_arrive_as_floats_and_halves_may_not() -> None:
+    kept = check(max_new_tokens=64.0).max_new_tokens
+    assert kept == 64
+    assert isinstance(kept, int)
+    with pytest.raises(UserError, match="whole number"):
+        check(max_new_tokens=1.5)
+
+
+def test_searching_and_sampling_contradict_each_other() -> None:
+    with pytest.raises(UserError, match="does not sample"):
+        check(quality="best", temperature=0.5)
+
+
+def test_unknown_quality_and_unknown_setting_are_sentences() -> None:
+    with pytest.raises(UserError, match="'stream' or 'best'"):
+        check(quality="excellent")
+    with pytest.raises(UserError, match="no setting 'beams'"):
+        check(beams=3)

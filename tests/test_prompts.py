@@ -1,0 +1,144 @@
+"""Laws of composing: what is sent, what falls, what is refused."""
+
+import pytest
+
+from blip_space.errors import PromptError
+from blip_space.languages import LANGUAGES, find
+from blip_space.prompts import STYLES, Composition, Turn, clean, compose, is_question, read_history
+
+
+def words(text: str) -> int:
+    """A tokenizer that a reader can follow."""
+    return len(text.split())
+
+
+def sent(question: str, *turns: Turn, style: str = "mblip", language: str = "de", budget: int = 512) -> Composition:
+    return compose(
+        turns, question, style=STYLES[style], language=find(language), budget_tokens=budget, count_tokens=words
+    )
+
+
+@pytest.mark.parametrize(
+    ("style", "question", "text"),
+    [
+        ("blip2", "", ""),
+        ("blip2-coco", "", "a photo of"),
+        ("mblip", "", "Caption in German: "),
+        ("blip2", "What is it?", "Question: What is it? Answer:"),
+        ("mblip", "What is it?", "Question: What is it? Short answer in German:"),
+        ("blip2", "Describe it.", "Describe it."),
+        ("mblip", "Describe it.", "Describe it in German."),
+        ("mblip", "Describe it in French.", "Describe it in French."),
+    ],
+)
+def test_the_newest_turn_takes_the_familys_template(style: str, question: str, text: str) -> None:
+    assert sent(question, style=style, language="en" if style != "mblip" else "de").text == text
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_every_language_is_asked_for_by_the_name_that_mblip_learned(code: str) -> None:
+    name = LANGUAGES[code].prompt_name
+    assert sent("What?", language=code).text == f"Question: What? Short answer in {name}:"
+    assert sent("", language=code).text == f"Caption in {name}: "
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_earlier_turns_read_the_same_in_every_family(style: str) -> None:
+    turns = [("What is it?", "a cat"), ("", "a cat on a mat"), ("Describe it", "It sleeps."), ("又问？", "三。")]
+    earlier = (
+        "Question: What is it? Answer: a cat. a cat on a mat. Describe it It sleeps. Question: 又问？ Answer: 三。"
+    )
+    assert sent("And?", *turns, style=style).text == f"{earlier} {sent('And?', style=style).text}"
+    assert sent("", *turns, style=style).text == f"{earlier} {sent('', style=style).text}".rstrip(
+        " " * (style == "blip2")
+    )
+
+
+def test_an_exact_fit_keeps_every_turn_and_one_token_over_drops_the_oldest() -> None:
+    turns = [("One?", "1"), ("Two?", "2"), ("Three?", "3")]
+    whole = sent("Four?", *turns)
+    assert sent("Four?", *turns, budget=whole.tokens) == whole
+    shorter = sent("Four?", *turns, budget=whole.tokens - 1)
+    assert shorter.dropped == (("One?", "1"),)
+    assert shorter.kept == tuple(turns[1:])
+    assert shorter.tokens == words(shorter.text)
+
+
+def test_turns_fall_whole_and_oldest_first_at_every_budget() -> None:
+    turns = [(f"What about {'very ' * count}{count}?", "yes") for count in range(8)]
+    least = sent("And?").tokens
+    for budget in range(least, sent("And?", *turns).tokens + 1):
+        made = sent("And?", *turns, budget=budget)
+        assert made.dropped + made.kept == tuple(turns)
+        assert made.tokens <= budget
+        assert made.text.endswith("Question: And? Short answer in German:")
+
+
+def test_a_question_too_long_by_itself_is_refused_with_both_numbers() -> None:
+    with pytest.raises(PromptError, match=r"106 tokens long and there is room for 100"):
+        sent("word " * 100 + "?", budget=100)
+    with pytest.raises(PromptError, match="room for 0"):
+        sent("What?", budget=-80)
+
+
+def test_a_hundred_thousand_characters_are_counted_and_a_million_are_not() -> None:
+    with pytest.raises(PromptError, match="tokens long"):
+        sent("a " * 50_000)
+    with pytest.raises(PromptError, match="1,000,000 characters"):
+        sent("a" * 1_000_000)
+
+
+def test_the_words_of_a_template_inside_a_turn_are_only_words() -> None:
+    made = sent("Question: {L} Answer: {q}?", ("Question: a? Answer: b?", "Question: c"))
+    assert made.text == (
+        "Question: Question: a? Answer: b? Answer: Question: c. "
+        "Question: Question: {L} Answer: {q}? Short answer in German:"
+    )
+
+
+def test_control_characters_become_spaces_and_joiners_stay() -> None:
+    assert clean("\x00what\tis\r\n\x1b this\u2028?") == "what is this ?"
+    assert clean("क्‍ष 👩‍👧 می‌شود") == "क्‍ष 👩‍👧 می‌شود"
+    assert sent(" \n\t\u3000 ").text == "Caption in German: "
+
+
+@pytest.mark.parametrize(
+    "text", ["What?", "何？", "ماذا؟", "Τι είναι;", "Τι είναι\u037e", "ի՞նչ՞", "Is it (really)?)", "'Who?'"]
+)
+def test_question_marks_of_every_script_make_a_question(text: str) -> None:
+    assert is_question(text)
+
+
+@pytest.mark.parametrize("text", ["Describe it.", "one; two;", "", "?!x", "¿"])
+def test_other_ends_do_not(text: str) -> None:
+    assert not is_question(text)
+
+
+def test_whole_turns_are_read_from_messages() -> None:
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    assert read_history(messages) == (("q", "a"),)
+    assert read_history([]) == ()
+
+
+USER, REPLY = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+
+
+@pytest.mark.parametrize(
+    ("history", "sentence"),
+    [
+        ("words", "must be a list"),
+        ({"role": "user"}, "must be a list"),
+        (None, "must be a list"),
+        ([USER, USER], "does not alternate"),
+        ([REPLY, USER], "does not alternate"),
+        ([{"role": "system", "content": "x"}], "does not alternate"),
+        ([USER], "no answer"),
+        (["q", "a"], "does not alternate"),
+        ([USER, {"role": "assistant", "content": None}], "no text"),
+        ([USER, REPLY] * 5_000, "10,000 messages"),
+        ([USER, {"role": "assistant", "content": "é" * 600_000}], "larger than 1 MB"),
+    ],
+)
+def test_a_history_of_another_form_is_a_sentence(history: object, sentence: str) -> None:
+    with pytest.raises(PromptError, match=sentence):
+        read_history(history)
