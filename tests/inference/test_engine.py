@@ -1,0 +1,223 @@
+"""Laws of the engine, with a model of words: order, cancelling, deadlines, faults, and whose answer is whose."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from blip_space.errors import BusyError, ModelError, UserError
+from blip_space.images import SafeImage
+from blip_space.inference.engine import Engine, Limits
+from blip_space.inference.request import Request
+from blip_space.options import GenerationOptions
+from tests.inference.fake_model import FakeModel, spec
+
+PICTURE = SafeImage(Image.new("RGB", (2, 2)), digest="a" * 64)
+BEST = GenerationOptions(quality="best")
+Build = Callable[..., Engine]
+
+
+class Loading:
+    """Loads fakes, remembers them, and fails for the names it is told to."""
+
+    def __init__(self) -> None:
+        self.models: list[FakeModel] = []
+        self.failing: set[str] = set()
+        self.gate: threading.Semaphore | None = None
+
+    def __call__(self, its_spec: Any, precision: str) -> Any:
+        assert precision == "auto"
+        assert all(model.closed for model in self.models), "two models in memory"
+        if its_spec.name in self.failing:
+            raise ModelError(f"{its_spec.name} has no weights. Download it again.")
+        self.models.append(FakeModel(its_spec))
+        self.models[-1].gate = self.gate
+        return self.models[-1]
+
+
+@pytest.fixture
+def loading() -> Loading:
+    return Loading()
+
+
+@pytest.fixture
+def build(loading: Loading) -> Iterator[Build]:
+    made: list[Engine] = []
+
+    def _build(*names: str, **limits: Any) -> Engine:
+        specs = [spec(name) for name in names or ("fake",)]
+        made.append(Engine(specs, load=loading, limits=replace(Limits(), **limits)))
+        made[-1].start()
+        return made[-1]
+
+    yield _build
+    if loading.gate is not None:
+        loading.gate.release(10_000)
+    for engine in made:
+        engine.stop()
+
+
+def ask(words: str = "What is it?", **changes: Any) -> Request:
+    return Request(PICTURE, words, **changes)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a state of another thread; a test that waits in vain fails by its time limit."""
+    pause = threading.Event()
+    while not condition():
+        pause.wait(0.002)
+
+
+def test_an_answer_grows_and_ends_whole(build: Build) -> None:
+    *_, last = build().submit(ask()).updates()
+    assert last == "Question: What is it? Short answer in English:"
+
+
+def test_the_state_goes_from_loading_to_ready(build: Build) -> None:
+    engine = build()
+    until(lambda: engine.status().status == "ready")
+    assert (engine.status().model, engine.status().precision, engine.status().device) == ("fake", "fp32", "cpu")
+
+
+def test_an_engine_that_was_not_started_is_loading_and_already_takes_requests() -> None:
+    engine = Engine([spec()], load=Loading())
+    answer = engine.submit(ask())
+    assert (engine.status().status, engine.status().waiting) == ("loading", 1)
+    engine.start()
+    assert list(answer.updates())[-1].endswith("English:")
+    engine.stop()
+
+
+def test_a_picture_is_encoded_once_whoever_sends_it(build: Build, loading: Loading) -> None:
+    engine = build()
+    for digest in ("a", "b", "a", "a"):
+        list(engine.submit(replace(ask(), image=SafeImage(PICTURE.pixels, digest))).updates())
+    assert loading.models[0].encoded == 2
+
+
+def test_many_visitors_each_get_their_own_words(build: Build) -> None:
+    engine = build(max_waiting=64)
+    answers = {number: engine.submit(ask(f"What is {number}?")) for number in range(40)}
+    for number, answer in answers.items():
+        assert list(answer.updates())[-1] == f"Question: What is {number}? Short answer in English:"
+
+
+def test_closing_the_updates_frees_the_worker(build: Build, loading: Loading) -> None:
+    loading.gate = threading.Semaphore(1)
+    engine = build()
+    answer = engine.submit(ask("One two three four?"))
+    updates = answer.updates(heartbeat_seconds=0.01)
+    next(updates)
+    until(lambda: loading.models[0].tokens == 1)
+    updates.close()  # type: ignore[attr-defined]
+    loading.gate.release()
+    assert loading.models[0].ended.wait(5)
+    assert loading.models[0].tokens <= 2
+    until(lambda: engine.status().running == 0)
+
+
+def test_a_request_cancelled_in_line_is_never_begun(build: Build, loading: Loading) -> None:
+    loading.gate = threading.Semaphore(0)
+    engine = build()
+    first, second, third = (engine.submit(ask(f"What is {name}?")) for name in ("one", "two", "three"))
+    second.cancel()
+    loading.gate.release(100)
+    assert list(first.updates())
+    assert "three" in list(third.updates())[-1]
+    assert not any("two" in word for word in loading.models[0].words)
+
+
+def test_a_full_line_is_busy_and_says_so(build: Build, loading: Loading) -> None:
+    loading.gate = threading.Semaphore(0)
+    engine = build(max_waiting=2)
+    engine.submit(ask())
+    until(lambda: engine.status().running == 1)
+    engine.submit(ask())
+    engine.submit(ask())
+    with pytest.raises(BusyError, match="2 questions are waiting"):
+        engine.submit(ask())
+
+
+def test_a_deadline_ends_the_wait_while_the_worker_is_held(build: Build, loading: Loading) -> None:
+    loading.gate = threading.Semaphore(0)
+    with pytest.raises(BusyError, match="took too long"):
+        list(build(deadline_seconds=0.05).submit(ask()).updates())
+
+
+def test_a_heartbeat_repeats_the_unchanged_text(build: Build, loading: Loading) -> None:
+    loading.gate = threading.Semaphore(0)
+    updates = build().submit(ask()).updates(heartbeat_seconds=0.01)
+    assert [next(updates), next(updates)] == ["", ""]
+
+
+def test_a_bug_ends_its_own_request_and_no_other(build: Build) -> None:
+    engine = build()
+    bad, good = engine.submit(ask("Will this explode?")), engine.submit(ask())
+    with pytest.raises(UserError, match="fault of the server"):
+        list(bad.updates())
+    assert list(good.updates())[-1].endswith("English:")
+
+
+def test_a_mistake_reaches_its_caller_in_its_own_words(build: Build) -> None:
+    engine = build()
+    with pytest.raises(UserError, match=r"60\d tokens long"):
+        list(engine.submit(ask("word " * 600 + "?")).updates())
+    with pytest.raises(UserError, match="does not speak French"):
+        engine.submit(ask(language="fr"))
+    with pytest.raises(UserError, match="no model 'other' here"):
+        engine.submit(ask(model="other"))
+
+
+def test_a_search_answers_at_once_and_whole(build: Build) -> None:
+    assert list(build().submit(ask(options=BEST)).updates()) == ["Question: What is it? Short answer in English:"]
+
+
+def test_another_model_takes_the_place_of_the_first(build: Build, loading: Loading) -> None:
+    engine = build("one", "two")
+    assert list(engine.submit(ask(model="two")).updates())
+    assert engine.status().model == "two"
+    assert [(model.spec.name, model.closed) for model in loading.models] == [("one", True), ("two", False)]
+
+
+def test_a_failed_exchange_brings_the_old_model_back(build: Build, loading: Loading) -> None:
+    loading.failing = {"two"}
+    engine = build("one", "two")
+    with pytest.raises(ModelError, match="two has no weights"):
+        list(engine.submit(ask(model="two")).updates())
+    assert list(engine.submit(ask()).updates())
+    assert (engine.status().status, engine.status().model) == ("ready", "one")
+
+
+def test_a_model_that_does_not_load_is_told_to_everyone_and_the_engine_stays(build: Build, loading: Loading) -> None:
+    loading.failing = {"fake"}
+    engine = build()
+    until(lambda: engine.status().status == "failed")
+    assert "Download it again" in engine.status().error
+    with pytest.raises(ModelError, match="has no weights"):
+        engine.submit(ask())
+
+
+def test_the_budget_is_of_the_resident_model(build: Build) -> None:
+    engine = build("one", "two")
+    until(lambda: engine.status().status == "ready")
+    asked: dict[str, Any] = {"prompt": "What?", "language": "en", "turns": (), "max_new_tokens": 8}
+    assert engine.budget(model="", **asked).prompt == "Question: What? Short answer in English:"
+    with pytest.raises(ModelError, match="two is not loaded"):
+        engine.budget(model="two", **asked)
+
+
+def test_stopping_tells_those_who_wait(build: Build, loading: Loading) -> None:
+    loading.gate = threading.Semaphore(0)
+    engine = build()
+    running, waiting = engine.submit(ask()), engine.submit(ask())
+    until(lambda: engine.status().running == 1)
+    threading.Thread(target=engine.stop).start()
+    loading.gate.release(100)
+    for answer in (running, waiting):
+        with pytest.raises(BusyError, match="stopped"):
+            list(answer.updates())

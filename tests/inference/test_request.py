@@ -1,0 +1,47 @@
+"""Laws of the budget, and of refusing a language that a model does not speak."""
+
+import pytest
+
+from blip_space import catalogue
+from blip_space.errors import PromptError, UserError
+from blip_space.inference.request import measured, refuse_foreign
+from tests.inference.fake_model import FakeModel, spec
+
+
+def test_an_encoder_decoder_model_spends_its_window_on_picture_and_prompt() -> None:
+    budget = measured(FakeModel(spec()), prompt="What is it?", language="de", turns=(), max_new_tokens=64)
+    assert budget.prompt == "Question: What is it? Short answer in German:"
+    assert (budget.image_tokens, budget.prompt_tokens, budget.reply_tokens) == (4, 8, 0)
+    assert (budget.context_tokens, budget.used_tokens) == (512, 12)
+
+
+def test_a_decoder_only_model_spends_it_on_the_reply_too() -> None:
+    model = FakeModel(spec(family="bloom"))
+    budget = measured(model, prompt="What is it?", language="de", turns=(), max_new_tokens=64)
+    assert (budget.reply_tokens, budget.used_tokens) == (64, 76)
+    with pytest.raises(PromptError, match="fewer new tokens"):
+        measured(model, prompt="What is it?", language="de", turns=(), max_new_tokens=512)
+
+
+def test_turns_that_no_longer_fit_are_counted() -> None:
+    turns = [(f"What is {number}?", "a number") for number in range(200)]
+    budget = measured(FakeModel(spec()), prompt="And?", language="en", turns=turns, max_new_tokens=1)
+    assert budget.kept_turns + budget.dropped_turns == 200
+    assert 500 < budget.used_tokens <= 512
+
+
+@pytest.mark.parametrize("name", catalogue.MODELS)
+def test_a_foreign_language_is_refused_with_the_models_that_speak_it(name: str) -> None:
+    found = catalogue.find(name)
+    if "de" in found.languages:
+        refuse_foreign(found, "de")
+        return
+    with pytest.raises(
+        UserError, match=f"{name} does not speak German; it speaks English.*mblip-mt0-xl and mblip-bloomz-7b"
+    ):
+        refuse_foreign(found, "de")
+
+
+def test_an_unknown_language_is_a_sentence() -> None:
+    with pytest.raises(UserError, match="There is no language 'xx'"):
+        refuse_foreign(spec(), "xx")
