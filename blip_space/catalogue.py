@@ -42,7 +42,8 @@ class ModelSpec:
     """One model: what it is called, where it comes from, what it speaks and how large it is.
 
     `source` is a hub repository, or a folder when `is_folder`. `parameters` counts all parts. `context_tokens` holds
-    query tokens, prompt and, for decoder-only families, the new tokens. `knows` is a sentence for the page.
+    query tokens, prompt and, for decoder-only families, the new tokens. `knows` is a sentence for the page, and `fault`
+    the one that says why there is nothing to load.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ModelSpec:
     revision: str | None = None
     context_tokens: int = 512
     knows: str = ""
+    fault: str = ""
 
     @property
     def decoder_only(self) -> bool:
@@ -104,6 +106,20 @@ def find(name: str, *, folders: bool = False) -> ModelSpec:
         return read_folder(Path(name).expanduser().resolve())
     what = "There is no model, and no folder," if folders else "There is no model"
     raise ModelError(f"{what} {str(name)[:80]!r}. The models are {', '.join(NAMES)}.")
+
+
+def offered(name: str) -> ModelSpec:
+    """An owner's choice, a path allowed. A folder that holds no checkpoint comes back with its `fault`, for the page.
+
+    A name that is neither a model nor a folder raises `ModelError`.
+    """
+    try:
+        return find(name, folders=True)
+    except ModelError as error:
+        folder = TINY_FOLDER if name == DEFAULT_MODEL else Path(name).expanduser()
+        if name != DEFAULT_MODEL and not folder.is_dir():
+            raise
+        return ModelSpec(folder.resolve().name, str(folder), "mt5", "mblip", 0, (), is_folder=True, fault=str(error))
 
 
 def read_folder(folder: Path) -> ModelSpec:

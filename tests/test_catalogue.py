@@ -75,3 +75,12 @@ def test_a_folder_that_is_no_blip2_is_refused_by_its_name_alone(tmp_path: Path) 
     (tmp_path / "config.json").unlink()
     with pytest.raises(ModelError, match=r"no config\.json"):
         catalogue.read_folder(tmp_path)
+
+
+def test_an_owners_folder_that_is_no_checkpoint_keeps_its_fault_for_the_page(tmp_path: Path) -> None:
+    spec = catalogue.offered(str(tmp_path))
+    assert spec.name == tmp_path.name
+    assert "no config.json" in spec.fault
+    assert catalogue.offered("mblip-mt0-xl").fault == ""
+    with pytest.raises(ModelError, match="no folder"):
+        catalogue.offered(str(tmp_path / "nowhere"))

@@ -86,8 +86,11 @@ def caption(given: argparse.Namespace) -> int:
 
 def models(given: argparse.Namespace) -> int:
     """The models by name, with their size and how many languages each speaks."""
-    for name in catalogue.NAMES:
-        spec = catalogue.find(name)
+    specs = [catalogue.find(name) for name in catalogue.NAMES]
+    if given.markdown:
+        print(_markdown(specs))
+        return 0
+    for spec in specs:
         if given.json:
             _print_json(
                 name=spec.name,
@@ -98,7 +101,7 @@ def models(given: argparse.Namespace) -> int:
             )
         else:
             sizes = ", ".join(f"{size:.2f} GB {precision}" for precision, size in spec.memory_gb.items())
-            print(f"{name:22} {spec.parameters / 1e9:6.2f} B  {len(spec.languages):2} languages  {sizes}")
+            print(f"{spec.name:22} {spec.parameters / 1e9:6.2f} B  {len(spec.languages):2} languages  {sizes}")
     return 0
 
 
@@ -177,6 +180,17 @@ def _record(model: Blip2, given: argparse.Namespace, started: float) -> dict[str
     }
 
 
+def _markdown(specs: Sequence[catalogue.ModelSpec]) -> str:
+    """The README's table."""
+    rows = [
+        f"| `{spec.name}` | {spec.family} | {spec.parameters / 1e9:.3g} B | {len(spec.languages)} "
+        f"| {spec.memory_gb['fp32']:.3g} GB | {spec.memory_gb['bf16']:.3g} GB |"
+        for spec in specs
+    ]
+    head = "| model | language model | parameters | languages | weights in fp32 | in bf16 |"
+    return "\n".join([head, "|---|---|--:|--:|--:|--:|", *rows])
+
+
 def _print_json(**values: Any) -> None:
     print(json.dumps(values, ensure_ascii=False), flush=True)
 
@@ -192,17 +206,18 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     one = add("ask", ask, "ask about a picture; the answer streams to the terminal")
-    one.add_argument("image", metavar="IMAGE", help=f"a {images.READABLE} file")
+    one.add_argument("image", metavar="IMAGE", help=f"a file ({images.READABLE})")
     one.add_argument("prompt", metavar="PROMPT", nargs="?", default="", help="the question; none asks for a caption")
     one.add_argument("--history", metavar="FILE.json", help="earlier turns, as the API takes them")
     _add_decoding(one)
     many = add("caption", caption, "caption pictures, one line each")
-    many.add_argument("images", metavar="IMAGE", nargs="+", help=f"{images.READABLE} files")
+    many.add_argument("images", metavar="IMAGE", nargs="+", help=f"files ({images.READABLE})")
     many.add_argument("--quality", choices=("stream", "best"), default="best", help="best: beam search (the default)")
     for made in (one, many):
         made.add_argument("--language", metavar="CODE", default="en", help="language of the answer (default en)")
         _add_model(made)
     listing = add("models", models, "list the models")
+    listing.add_argument("--markdown", action="store_true", help="the table of the README")
     tongues = add("languages", list_languages, "list the 96 languages")
     for made in (one, many, listing, tongues):
         made.add_argument("--json", action="store_true", help="one JSON object a line")

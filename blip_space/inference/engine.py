@@ -76,7 +76,7 @@ class Engine:
         self._running = 0
         self._model: Blip2 | None = None
         self._loading = self.default.name
-        self._failures: dict[str, str] = {}
+        self._failures = {spec.name: spec.fault for spec in specs if spec.fault}
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -206,6 +206,8 @@ class Engine:
         if self._model is not None:
             old, self._model = self._model, None
             old.close()
+        if spec.fault:
+            raise ModelError(spec.fault)
         started = time.monotonic()
         try:
             model = self._load(spec, self._precision)

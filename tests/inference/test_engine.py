@@ -202,6 +202,17 @@ def test_a_model_that_does_not_load_is_told_to_everyone_and_the_engine_stays(bui
         engine.submit(ask())
 
 
+def test_a_model_with_a_fault_is_never_loaded_and_says_its_fault(loading: Loading) -> None:
+    engine = Engine([spec(fault="It has no weights. Copy them.", languages=())], load=loading)
+    engine.start()
+    until(lambda: engine.status().status == "failed")
+    assert engine.status().error == "It has no weights. Copy them."
+    with pytest.raises(ModelError, match="Copy them"):
+        engine.submit(ask())
+    assert loading.models == []
+    engine.stop()
+
+
 def test_the_budget_is_of_the_resident_model(build: Build) -> None:
     engine = build("one", "two")
     until(lambda: engine.status().status == "ready")
