@@ -6,6 +6,9 @@ They say nothing sensible, but they see: what they answer depends on the picture
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +28,12 @@ from transformers import (
 )
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
+from blip_space.model.quiet import quiet
+
 FAMILIES = ("opt", "t5", "mt5", "bloom")
 QUERY_TOKENS = {"opt": 4, "t5": 8, "mt5": 4, "bloom": 6}
 HIDDEN = 32
+FIELDS_OF_2023 = {"max_length": 20, "top_k": 50, "num_beams": 1, "pruned_heads": {}, "torch_dtype": "float32"}
 CORPUS = [
     "Question: how many cats are there? Answer: two cats on a red mat.",
     "a photo of a blue circle and a green square on a white table",
@@ -42,7 +48,8 @@ def write(folder: Path, family: str, *, seed: int = 0, **save: Any) -> Path:
     """A checkpoint in today's layout: safetensors, `image_token_index`, a processor that knows `num_query_tokens`."""
     tokenizer = make_tokenizer(family)
     network = make_network(family, tokenizer, seed=seed)
-    network.save_pretrained(folder, **save)
+    with quiet():
+        network.save_pretrained(folder, **save)
     size = {"height": 28, "width": 28}
     Blip2Processor(BlipImageProcessorPil(size=size), tokenizer, QUERY_TOKENS[family]).save_pretrained(folder)
     return folder
@@ -53,15 +60,15 @@ def write_old(folder: Path, new: Path, *, pickled: bool) -> Path:
 
     The configuration names every field of the language model, as transformers wrote it then.
     """
-    network = Blip2ForConditionalGeneration.from_pretrained(new)
-    folder.mkdir(parents=True, exist_ok=True)
+    with quiet():
+        network = Blip2ForConditionalGeneration.from_pretrained(new)
+        network.save_pretrained(folder)
     if pickled:
         torch.save(network.state_dict(), folder / "pytorch_model.bin")
-    else:
-        network.save_pretrained(folder)
+        (folder / "model.safetensors").unlink()
     config = json.loads((new / "config.json").read_text())
     config.pop("image_token_index", None)
-    config["text_config"] |= {"max_length": 20, "top_k": 50, "num_beams": 1, "pruned_heads": {}, "torch_dtype": "float32"}
+    config["text_config"] |= FIELDS_OF_2023
     (folder / "config.json").write_text(json.dumps(config))
     preprocessor = {"image_processor_type": "BlipImageProcessor", "size": {"height": 28, "width": 28}}
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
@@ -90,6 +97,8 @@ def make_network(family: str, tokenizer: Any, *, seed: int) -> Any:
     network = Blip2ForConditionalGeneration(config).eval()
     torch.nn.init.normal_(network.query_tokens, std=0.5)
     torch.nn.init.normal_(network.language_projection.weight, std=0.5)
+    if network.config.is_encoder_decoder:
+        network.language_model.lm_head.weight.data *= 0.02  # else one token is all but certain, and sampling is greedy
     return network
 
 
@@ -116,7 +125,12 @@ def _t5(tokenizer: Any, kind: Any = T5Config) -> Any:
     )  # fmt: skip
 
 
-TEXT = {"opt": _opt, "bloom": _bloom, "t5": _t5, "mt5": lambda tokenizer: _t5(tokenizer, MT5Config)}
+TEXT: dict[str, Callable[[Any], Any]] = {
+    "opt": _opt,
+    "bloom": _bloom,
+    "t5": _t5,
+    "mt5": partial(_t5, kind=MT5Config),
+}
 
 
 def make_tokenizer(family: str) -> Any:
@@ -128,11 +142,14 @@ def make_tokenizer(family: str) -> Any:
 
 
 def _sentencepiece_like() -> Tokenizer:
-    made = Tokenizer(models.Unigram())
+    # the library's own trainer takes the pieces in another order each time
+    pieces = Counter(f"▁{word}" for line in CORPUS for word in line.split())
+    letters = sorted({"▁", *"".join(CORPUS)})
+    scored = [(piece, -8.0 / count) for piece, count in sorted(pieces.items())]
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    made = Tokenizer(models.Unigram([*special, *((letter, -10.0) for letter in letters), *scored], unk_id=2))
     made.pre_tokenizer = pre_tokenizers.Metaspace()
     made.decoder = decoders.Metaspace()
-    special = ["<pad>", "</s>", "<unk>"]
-    made.train_from_iterator(CORPUS, trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>"))
     made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return made
 
@@ -143,7 +160,9 @@ def _byte_level(family: str) -> Tokenizer:
     made.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     special = ["<s>", "<pad>", "</s>", "<unk>"]
-    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet)
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     made.train_from_iterator(CORPUS, trainer)
     if family == "opt":
         made.post_processor = processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 2)])

@@ -1,0 +1,35 @@
+"""Keeps the libraries' reports, hints and progress bars, of which a person can use none, off stderr.
+
+Knows no model. Errors pass: only what is logged below an error, warnings and bars are held back.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from huggingface_hub.utils import logging as hub_logging
+from transformers.utils import logging
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, transformers and the hub's client log errors only and draw no bars.
+
+    What it sets is the whole process's, so one thread at a time.
+    """
+    levels = logging.get_verbosity(), hub_logging.get_verbosity()
+    had_bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(levels[0])
+        hub_logging.set_verbosity(levels[1])
+        if had_bars:
+            logging.enable_progress_bar()

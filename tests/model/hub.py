@@ -1,0 +1,89 @@
+"""A hub on this machine: serves folders as repositories, with the few answers that the hub's client asks for.
+
+It speaks real HTTP to the real client. It has no large-file storage, no branches and no accounts.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+COMMIT = "c0ffee" * 6 + "c0de"
+
+
+class Hub:
+    """`folders` and `refusals` (status and error code) by repository; `asked` lists the files downloaded."""
+
+    def __init__(self, folders: dict[str, Path], refusals: dict[str, tuple[int, str]]) -> None:
+        self.folders = folders
+        self.refusals = refusals
+        self.asked: list[str] = []
+        self.url = ""
+
+
+@contextmanager
+def serve(hub: Hub) -> Iterator[Hub]:
+    """The hub at `hub.url` while the context lasts."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:  # the base class's name
+            parts = self.path.split("?")[0].strip("/").split("/")
+            is_api = parts[:2] == ["api", "models"]
+            owner, name, *rest = parts[2:] if is_api else parts
+            repository = f"{owner}/{name}"
+            if repository not in hub.folders:
+                status, code = hub.refusals.get(repository, (404, "RepoNotFound"))
+                self.answer(b"", status, {"X-Error-Code": code, "X-Error-Message": "no"})
+            elif is_api:
+                self.answer(json.dumps(describe(hub.folders[repository], repository, rest)).encode())
+            else:
+                self.give(hub.folders[repository] / rest[-1])
+
+        do_HEAD = do_GET  # noqa: N815  # the base class's name
+
+        def give(self, file: Path) -> None:
+            if self.command == "GET":
+                hub.asked.append(file.name)
+            content = file.read_bytes()
+            tag = hashlib.sha256(content).hexdigest()
+            self.answer(content, headers={"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
+
+        def answer(self, content: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
+            self.send_response(status)
+            for key, value in ({"Content-Length": str(len(content))} | (headers or {})).items():
+                self.send_header(key, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    return Handler
+
+
+def describe(folder: Path, repository: str, rest: list[str]) -> Any:
+    """What the API says of a repository: its tree, or itself."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    if rest[:1] == ["tree"]:
+        oid = "0" * 40
+        return [{"type": "file", "path": file.name, "size": file.stat().st_size, "oid": oid} for file in files]
+    return {"id": repository, "sha": COMMIT, "siblings": [{"rfilename": file.name} for file in files], "tags": []}

@@ -1,0 +1,198 @@
+"""Every way in which a folder's checkpoint loads, and every way in which it does not: one sentence, no path."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from blip_space.catalogue import ModelSpec, offered, read_folder
+from blip_space.errors import ModelError
+from blip_space.model.blip2 import Blip2
+from blip_space.model.loader import load
+from blip_space.options import GenerationOptions
+from tests.model import checkpoints
+
+OPTIONS = GenerationOptions(max_new_tokens=10)
+
+
+def answer(model: Blip2, picture: Image.Image) -> list[int]:
+    return list(model.stream(model.encode([picture]), "a photo of", options=OPTIONS))
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_old_layout_sees_and_answers_the_same(
+    model: Blip2, folders: dict[str, Path], family: str, tmp_path: Path, pictures: list[Image.Image], pickled: bool
+) -> None:
+    """Of 2023's checkpoints `generate` of transformers >= 4.57 either raises or silently ignores the picture."""
+    folder = checkpoints.write_old(tmp_path / "old", folders[family], pickled=pickled)
+    old = load(read_folder(folder))
+    for picture in pictures:
+        assert answer(old, picture) == answer(model, picture)
+
+
+def test_shards_load(tmp_path: Path, pictures: list[Image.Image], model: Blip2, family: str) -> None:
+    folder = checkpoints.write(tmp_path / "sharded", family, max_shard_size="50KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    assert answer(load(read_folder(folder)), pictures[0]) == answer(model, pictures[0])
+
+
+def test_bf16_loads_and_answers(folders: dict[str, Path], family: str, pictures: list[Image.Image]) -> None:
+    model = load(read_folder(folders[family]), "bf16")
+    prefix = model.encode(pictures)
+    assert prefix.dtype == torch.bfloat16
+    assert prefix.isfinite().all()
+    assert answer(model, pictures[0])
+    assert model.precision.name == "bf16"
+
+
+def test_loaded_model_says_what_it_is(model: Blip2, family: str) -> None:
+    assert (model.query_tokens, model.context_tokens) == (checkpoints.QUERY_TOKENS[family], 512)
+    assert (model.spec.name, model.precision.name, model.precision.device) == (family, "fp32", "cpu")
+
+
+def test_opt_stops_at_the_newline(loaded: Callable[[str], Blip2]) -> None:
+    """OPT's tokenizer calls `</s>` its end, but the captions it learned end with a newline."""
+    model = loaded("opt")
+    stop = model._network.language_model.generation_config.eos_token_id
+    assert model._tokens._tokenizer.decode([stop]) == "\n"
+
+
+def test_untied_head_stays_untied_whatever_the_config_says(
+    tmp_path: Path, pictures: list[Image.Image], loaded: Callable[[str], Blip2]
+) -> None:
+    """transformers 5 ties mT5's head by default; a stored head that differs must be used."""
+    folder = checkpoints.write(tmp_path / "untied", "mt5")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"].pop("tie_word_embeddings", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    assert answer(load(read_folder(folder)), pictures[0]) == answer(loaded("mt5"), pictures[0])
+
+
+def test_loading_is_silent(folders: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
+    load(read_folder(folders["mt5"]))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_closed_model_holds_no_weights(folders: dict[str, Path]) -> None:
+    model = load(read_folder(folders["bloom"]))
+    model.close()
+    assert not hasattr(model, "_network")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def change_config(folder: Path, part: str, **values: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (config[part] if part else config).update(values)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def half_download(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "abc.incomplete").write_bytes(b"")
+
+
+def lose_shard(folder: Path) -> None:
+    shard = {"weight_map": {"query_tokens": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps(shard))
+
+
+def broken_index(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text("[]")
+
+
+def broken_pickle(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    cut(folder / "pytorch_model.bin")
+
+
+def hostile_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save({"query_tokens": Path("x")}, folder / "pytorch_model.bin")
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "mt has no weights"),
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "mt has no tokenizer"),
+    "half downloaded": (half_download, "download of mt broke off"),
+    "truncated": (lambda folder: cut(folder / "model.safetensors"), "model.safetensors of mt is damaged or only half"),
+    "empty": (lambda folder: (folder / "model.safetensors").write_bytes(b""), "is damaged or only half"),
+    "shard missing": (lose_shard, "mt lacks model-00001-of-00002.safetensors"),
+    "broken index": (broken_index, "index.json of mt cannot be read"),
+    "truncated pickle": (broken_pickle, "pytorch_model.bin of mt is damaged or only half"),
+    "pickle with code": (hostile_pickle, "weights of mt cannot be read"),
+    "missing part": (
+        lambda folder: change_weights(folder, lambda weights: weights.pop("query_tokens")),
+        "do not fit: query_tokens are missing",
+    ),
+    "missing layer": (
+        lambda folder: change_config(folder, "vision_config", num_hidden_layers=3),
+        "do not fit: .* and 11 more are missing",
+    ),
+    "layers too many": (
+        lambda folder: change_config(folder, "vision_config", num_hidden_layers=1),
+        "do not fit: .* have no place",
+    ),
+    "other shape": (
+        lambda folder: change_config(folder, "text_config", vocab_size=99),
+        "do not fit: .* have another shape",
+    ),
+    "broken preprocessor": (
+        lambda folder: (folder / "preprocessor_config.json").write_text("{"),
+        "How mt wants its pictures",
+    ),
+    "broken config": (lambda folder: change_config(folder, "", vision_config=7), "config.json of mt cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("damage", "sentence"), DAMAGE.values(), ids=DAMAGE.keys())
+def test_damage_is_told_in_a_sentence_without_a_path(
+    folders: dict[str, Path], tmp_path: Path, damage: Callable[[Path], Any], sentence: str
+) -> None:
+    folder = tmp_path / "mt"
+    shutil.copytree(folders["mt5"], folder)
+    spec = read_folder(folder)
+    damage(folder)
+    with pytest.raises(ModelError, match=sentence) as caught:
+        load(spec)
+    told = str(caught.value)
+    assert told.endswith(".")
+    assert "\n" not in told
+    assert str(tmp_path) not in told
+
+
+def test_harmless_extra_tensors_are_let_be(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "extra"
+    shutil.copytree(folders["mt5"], folder)
+    change_weights(folder, lambda weights: weights.update({"qformer.cls.predictions.bias": torch.zeros(3)}))
+    assert load(read_folder(folder)).query_tokens == 4
+
+
+def test_unknown_precision_is_told_before_anything_is_read() -> None:
+    spec = ModelSpec("x", "no/such", "opt", "blip2", 1, ("en",))
+    with pytest.raises(ModelError, match="no precision 'int3'"):
+        load(spec, "int3")
+
+
+def test_fault_that_the_catalogue_found_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is no checkpoint"):
+        load(offered(str(tmp_path)))

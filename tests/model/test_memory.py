@@ -1,0 +1,48 @@
+"""A model that does not fit is refused before it takes the machine down."""
+
+from pathlib import Path
+
+import pytest
+
+from blip_space.catalogue import ModelSpec
+from blip_space.errors import ModelError
+from blip_space.model import memory
+from blip_space.model.memory import check_room, enough_memory, free_bytes
+from blip_space.model.precision import Precision
+
+SPEC = ModelSpec("large", "x/large", "opt", "blip2", 3_740_000_000, ("en",))
+BF16, FP32 = Precision("bf16", "cpu", "as asked"), Precision("fp32", "cpu", "as asked")
+
+
+def test_weights_larger_than_the_free_memory_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"large does not fit .* in fp32 .* take 14.96 GB, and 8.0 GB are free\."):
+        check_room(SPEC, FP32, free=8_000_000_000)
+    check_room(SPEC, BF16, free=8_000_000_000)
+
+
+def test_nothing_is_refused_where_the_system_does_not_say() -> None:
+    check_room(SPEC, FP32, free=None)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 GB")])
+def test_memory_that_runs_out_is_told(error: Exception) -> None:
+    with pytest.raises(ModelError, match=r"large does not fit .* 7.48 GB\. Choose"), enough_memory(SPEC, BF16):
+        raise error
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    """A bug keeps its traceback."""
+    with pytest.raises(RuntimeError, match="a bug"), enough_memory(SPEC, BF16):
+        raise RuntimeError("a bug")
+
+
+def test_tighter_of_machine_and_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "CONTAINER_LIMIT", tmp_path / "max")
+    assert free_bytes("cpu") is None
+    (tmp_path / "meminfo").write_text("MemTotal: 99 kB\nMemAvailable:   8 kB\nSwapFree:  2 kB\n")
+    assert free_bytes("cpu") == 10 * 1024
+    (tmp_path / "max").write_text("4096\n")
+    assert free_bytes("cpu") == 4096
+    (tmp_path / "max").write_text("max\n")
+    assert free_bytes("cpu") == 10 * 1024
