@@ -1,0 +1,8 @@
+"""The Space, and the shortest way to start: `python app.py` is `python -m blip_space serve`."""
+
+import sys
+
+from blip_space.apps.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["serve", *sys.argv[1:]]))

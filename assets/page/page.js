@@ -1,0 +1,37 @@
+/* What the page does without asking the server. The lists are the Chatbot's messages. */
+window.blipSpace = (() => {
+  const WAITING = $waiting, CAPTION_ASKED = $caption_asked;
+  const show = (visible) => ({ __type__: "update", visible });
+  const literal = (text) => text.replaceAll("<\u2060", "<").replaceAll("&\u2060", "&");
+  const textOf = (message) => literal(
+    (Array.isArray(message.content) ? message.content : [message.content])
+      .map((part) => (typeof part === "string" ? part : part.text ?? "")).join(""));
+
+  /* An answer is over, however it ended: a question without one goes back into the box, unless another is there. */
+  function settle(words, messages) {
+    const kept = [...(messages ?? [])];
+    const last = kept.at(-1);
+    if (last?.role === "assistant" && textOf(last) === WAITING) kept.pop();
+    if (kept.at(-1)?.role === "user") {
+      const asked = textOf(kept.pop());
+      words = words || (asked === CAPTION_ASKED ? "" : asked);
+    }
+    return [words, kept, false, show(true), show(false)];
+  }
+
+  /* A new picture, or a cleared conversation. */
+  const fresh = () => [[], false, show(true), show(false)];
+
+  /* Messages hold joiners that keep them from being read as HTML (history.py); what is copied does not. */
+  const write = navigator.clipboard?.writeText?.bind(navigator.clipboard);
+  if (write) navigator.clipboard.writeText = (text) => write(literal(text));
+
+  /* Gradio opens a long list scrolled past its selected row. */
+  const showSelected = (list) => list?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
+  document.addEventListener("focusin", (event) => {
+    const field = event.target.closest("#language, #model");
+    if (field) setTimeout(() => showSelected(field.querySelector("ul")), 50);
+  });
+
+  return { settle, fresh };
+})();

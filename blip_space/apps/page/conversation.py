@@ -1,0 +1,113 @@
+"""The page's own door: what its buttons do with the conversation.
+
+Thin: the words and pictures go to the same `/chat` that clients call, and come back as messages. Nothing is kept on the
+server between two events; the conversation is in the browser. Knows messages; knows nothing of the layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from blip_space.apps.page import choices, files, lines, wording
+from blip_space.apps.page.endpoints import Endpoints, read_model, read_prompt
+from blip_space.apps.page.guard import read_picture
+from blip_space.apps.page.history import Message, assistant, plain, read_messages, user, words_of
+from blip_space.errors import UserError
+from blip_space.inference.engine import Engine
+
+
+class Conversation:
+    """Handlers of the page. Each takes raw values, since anybody may call it, and raises `UserError`s."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._endpoints = Endpoints(engine)
+
+    def begin(self, words: Any, messages: Any, picture: Any, busy: Any) -> list[Any]:
+        """Move the question from the box into the conversation, if it can be answered at all."""
+        return ["", *_begun([*_idle(messages, busy), user(read_prompt(words))], picture)]
+
+    def retry(self, messages: Any, picture: Any, busy: Any, chosen: gr.EventData) -> list[Any]:
+        """Ask the same question again; what came after it goes."""
+        kept, asked = _split(_idle(messages, busy), _detail(chosen, "index"))
+        return _begun([*kept, asked], picture)
+
+    def edit(self, messages: Any, picture: Any, busy: Any, chosen: gr.EventData) -> list[Any]:
+        """Ask with other words in place of an earlier question; what came after it goes."""
+        kept, _ = _split(_idle(messages, busy), _detail(chosen, "index"))
+        return _begun([*kept, user(read_prompt(_detail(chosen, "value")))], picture)
+
+    def undo(self, words: Any, messages: Any, busy: Any, chosen: gr.EventData) -> list[Any]:
+        """Take a question and its answer back; the words return to the box unless others are in it."""
+        kept, asked = _split(_idle(messages, busy), _detail(chosen, "index"))
+        return [read_prompt(words) or words_of(asked), kept]
+
+    def answer(self, messages: Any, picture: Any, language: Any, model: Any, *decoding: Any) -> Iterator[list[Message]]:
+        """Write the answer to the newest question, as far as it is, again and again."""
+        *earlier, asked = read_messages(messages) or [user("")]
+        *numbers, quality, use_history = decoding
+        values = (picture, words_of(asked), language, plain(earlier), model, *numbers, quality, use_history)
+        text = ""
+        for text in self._endpoints.chat(*values):
+            yield [*earlier, asked, assistant(text or wording.WAITING)]
+        yield [*earlier, asked, assistant(text or wording.NO_WORDS)]
+
+    def look(self, picture: Any) -> None:
+        """Say at once what is wrong with a new picture."""
+        if picture is not None:
+            read_picture(picture)
+
+    def measure(self, words: Any, messages: Any, language: Any, model: Any, longest: Any, use_history: Any) -> str:
+        """The budget line for what would be sent now."""
+        told = plain(read_messages(messages)) if use_history is True else []
+        return lines.budget_line(lambda: self._endpoints.budget(words, language, told, model, longest))
+
+    def watch(self, busy: Any) -> list[Any]:
+        """The status line, and whether it is worth looking again soon: an answer may exchange the model."""
+        status = self._engine.status()
+        return [lines.status_line(status), gr.Timer(active=busy is True or status.status == "loading")]
+
+    def choose_model(self, model: Any) -> list[Any]:
+        """The languages and the knowledge of a model that was chosen."""
+        spec = self._engine.specs.get(read_model(model), self._engine.default)
+        return [gr.Dropdown(choices=choices.language_choices(spec)), lines.about(spec)]
+
+    def try_example(self, number: Any) -> list[Any]:
+        """The picture, question and language of an example."""
+        shown = files.examples()
+        if not isinstance(number, int) or not 0 <= number < len(shown):
+            raise UserError("There is no such example. Reload the page.")
+        example = shown[number]
+        return [str(example.file), example.prompt, example.language]
+
+
+def _detail(event: gr.EventData, name: str) -> Any:
+    """What the browser says of an event, or None; anybody may call without saying it."""
+    try:
+        return getattr(event, name)
+    except (AttributeError, TypeError):
+        return None
+
+
+def _idle(messages: Any, busy: Any) -> list[Message]:
+    if busy is True:
+        raise UserError(wording.STILL_WRITING)
+    return read_messages(messages)
+
+
+def _begun(messages: list[Message], picture: Any) -> list[Any]:
+    """The conversation with a new question, `busy`, Stop in place of Ask, and the clock running."""
+    read_picture(picture)
+    return [messages, True, gr.Button(visible=False), gr.Button(visible=True), gr.Timer(active=True)]
+
+
+def _split(messages: list[Message], index: Any) -> tuple[list[Message], Message]:
+    """What came before a question, and the question; Gradio names either of its turn's two messages."""
+    place = index[0] if isinstance(index, list | tuple) else index
+    if isinstance(place, int) and not isinstance(place, bool) and 0 <= place < len(messages):
+        place -= place % 2
+        return messages[:place], messages[place]
+    raise UserError(wording.NO_LONGER_THERE)

@@ -1,0 +1,227 @@
+"""The API: `/chat`, `/caption`, `/budget` and `/models`, named, typed and described for `view_api`.
+
+Each takes the raw values of a call, which anybody may have written, and checks them itself. Stateless: what one call
+says reaches no other. Knows the engine and the contract; knows nothing of the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+import gradio as gr
+
+from blip_space import languages, options
+from blip_space.apps.page.guard import picture_input, raw, read_picture
+from blip_space.errors import ModelError, PromptError, UserError
+from blip_space.inference.engine import Engine
+from blip_space.inference.request import Request
+from blip_space.options import GenerationOptions
+from blip_space.prompts import clean, is_question, read_history
+
+HEARTBEAT_SECONDS = 0.25
+"""How soon the visitor's leaving is noticed while no token comes."""
+
+ANSWERS = "answers"
+MAX_ANSWERS = 40
+"""Answers in hand at once, in line included: more than the engine's line holds, so that its sentence is heard."""
+
+
+HISTORY_SCHEMA = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {"role": {"type": "string", "enum": ["user", "assistant"]}, "content": {"type": "string"}},
+    },
+    "additional_description": "alternating, oldest first, whole turns",
+}
+
+
+class Endpoints:
+    """What visitors may call, on one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def chat(
+        self,
+        image: Any,
+        prompt: Any = "",
+        language: Any = "en",
+        history: Any = None,
+        model: Any = "",
+        max_new_tokens: Any = 64,
+        temperature: Any = 0.0,
+        top_p: Any = 1.0,
+        repetition_penalty: Any = 1.0,
+        seed: Any = 0,
+        quality: Any = "stream",
+        use_history: Any = True,
+    ) -> Iterator[str]:
+        """Ask about a picture. Streams: each update is the whole reply so far. An empty prompt asks for a caption."""
+        words = read_prompt(prompt)
+        chosen = options.check(
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            quality=quality,
+        )
+        if chosen.quality == "best" and is_question(clean(words)):
+            chosen = replace(chosen, length_penalty=options.ANSWER_LENGTH_PENALTY)
+        turns = read_history([] if history is None else history)
+        kept = turns if read_switch("use_history", use_history) else ()
+        request = Request(
+            image=read_picture(image),
+            prompt=words,
+            language=language,
+            turns=kept,
+            model=read_model(model),
+            options=chosen,
+        )
+        yield from self._stream(request)
+
+    def caption(self, image: Any, language: Any = "en", model: Any = "", quality: Any = "best") -> Iterator[str]:
+        """Caption a picture in one of the 96 languages, by beam search unless quality is "stream"."""
+        request = Request(
+            image=read_picture(image),
+            language=language,
+            model=read_model(model),
+            options=replace(options.CAPTION, quality=options.check(quality=quality).quality),
+        )
+        yield from self._stream(request)
+
+    def budget(
+        self, prompt: Any = "", language: Any = "en", history: Any = None, model: Any = "", max_new_tokens: Any = 64
+    ) -> dict[str, Any]:
+        """How a prompt and its history would fill the model's window, in tokens, and the text that would be sent."""
+        measured = self._engine.budget(
+            prompt=read_prompt(prompt),
+            language=language,
+            turns=read_history([] if history is None else history),
+            model=read_model(model),
+            max_new_tokens=options.check(max_new_tokens=max_new_tokens).max_new_tokens,
+        )
+        return asdict(measured)
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models that this server offers, the default first."""
+        status = self._engine.status()
+        resident = status.model if status.status == "ready" else ""
+        return [
+            {
+                "name": spec.name,
+                "family": spec.family,
+                "parameters": spec.parameters,
+                "languages": list(spec.languages),
+                "precisions": list(spec.memory_gb),
+                "memory_gb": spec.memory_gb,
+                "loaded": spec.name == resident,
+                "default": spec.name == self._engine.default.name,
+            }
+            for spec in self._engine.specs.values()
+        ]
+
+    def _stream(self, request: Request) -> Iterator[str]:
+        """The text so far; closing this stream closes the engine's, which cancels the request."""
+        yield from self._engine.submit(request).updates(HEARTBEAT_SECONDS)
+
+
+def read_prompt(value: Any) -> str:
+    """The words of a call; none are a request for a caption."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise PromptError("The prompt must be a text. Leave it empty to ask for a caption.")
+    return value
+
+
+def read_model(value: Any) -> str:
+    """The model's name of a call; none is the server's default."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ModelError("The model must be one of the names that /models lists.")
+    return value
+
+
+def read_switch(name: str, value: Any) -> bool:
+    """A choice of yes or no."""
+    if not isinstance(value, bool):
+        raise UserError(f"{name} must be true or false.")
+    return value
+
+
+def describe(engine: Engine) -> None:
+    """Put the endpoints into the Blocks that are being built, behind components that nobody sees."""
+    calls = Endpoints(engine)
+    values = _Values(engine)
+    with gr.Row(visible=False):
+        reply, answer = gr.Textbox(label="reply"), gr.JSON(label="answer")
+        decoding = values.decoding()
+        chat = [
+            values.image(),
+            values.prompt(),
+            values.language(),
+            values.history(),
+            values.model(),
+            *decoding,
+            values.quality("stream"),
+            gr.Checkbox(True, label="whether the model is told the history"),
+        ]
+        caption = [values.image(), values.language(), values.model(), values.quality("best")]
+        budget = [values.prompt(), values.language(), values.history(), values.model(), values.max_new_tokens()]
+        _open("chat", calls.chat, chat, reply, concurrency_id=ANSWERS, concurrency_limit=MAX_ANSWERS)
+        _open("caption", calls.caption, caption, reply, concurrency_id=ANSWERS, concurrency_limit=MAX_ANSWERS)
+        _open("budget", calls.budget, budget, answer)
+        _open("models", calls.models, [], answer)
+
+
+def _open(name: str, call: Any, inputs: list[Any], output: Any, **limits: Any) -> None:
+    gr.Button(visible=False).click(call, inputs, output, api_name=name, preprocess=False, **limits)
+
+
+class _Values:
+    """A component for each parameter, which gives `view_api` its type, default and description."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def image(self) -> Any:
+        return picture_input(label="the picture")
+
+    def prompt(self) -> Any:
+        return gr.Textbox("", label="a question or an instruction; empty asks for a caption")
+
+    def language(self) -> Any:
+        choices = [(row.english_name, code) for code, row in languages.LANGUAGES.items()]
+        return gr.Dropdown(choices, value="en", label="the language of the reply")
+
+    def history(self) -> Any:
+        return raw(gr.JSON([], label="earlier turns, oldest first"), HISTORY_SCHEMA)
+
+    def model(self) -> Any:
+        return gr.Dropdown(list(self._engine.specs), value=self._engine.default.name, label="the model")
+
+    def max_new_tokens(self) -> Any:
+        return _number("max_new_tokens", GenerationOptions.max_new_tokens, "how many tokens the reply may have")
+
+    def decoding(self) -> list[Any]:
+        return [
+            self.max_new_tokens(),
+            _number("temperature", GenerationOptions.temperature, "0 takes the likeliest token, above it samples"),
+            _number("top_p", GenerationOptions.top_p, "sample from the likeliest tokens that hold this much"),
+            _number("repetition_penalty", GenerationOptions.repetition_penalty, "above 1 repeats less"),
+            _number("seed", GenerationOptions.seed, "the same seed samples the same reply"),
+        ]
+
+    def quality(self, value: str) -> Any:
+        return gr.Radio(["stream", "best"], value=value, label="best searches, and then does not stream")
+
+
+def _number(name: str, value: float, label: str) -> Any:
+    limits = options.RANGES[name]
+    precision = 0 if limits.whole else None
+    return gr.Number(value, label=label, minimum=limits.low, maximum=limits.high, precision=precision)

@@ -1,0 +1,118 @@
+"""What a visitor may never do, in one place.
+
+Gradio hands a handler whatever a caller sent, opens any picture path that comes without its `meta`, fetches addresses
+and, where a shape is wrong, answers with its own words. `Guarded` stands around every event of the page and the API:
+before it, no value may name a file that was not uploaded here; after it, whatever went wrong is one sentence.
+
+Knows Gradio's payloads and errors; knows nothing of models, prompts or of what the events do.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import ImageData
+from gradio.utils import get_upload_folder
+
+from blip_space.errors import ImageError, UserError
+from blip_space.images import READABLE, SafeImage, decode
+
+log = logging.getLogger(__name__)
+
+NO_PICTURE = f"There is no picture yet. Add a {READABLE.replace(' and ', ' or ')} file first."
+NOT_UPLOADED = (
+    "That is no uploaded picture: addresses and paths are not read here. "
+    "Upload the file itself, with handle_file(...) from gradio_client."
+)
+WRONG_SHAPE = "A value of this call has the wrong type or shape. The API page lists what each parameter takes."
+OUR_FAULT = "Something went wrong on the server; its log says what. Try again."
+SECONDS_SHOWN = 15
+MAX_DEPTH = 50
+"""Nested deeper than any value of ours, whose deepest are a conversation's messages."""
+
+
+class Guarded(gr.Blocks):  # type: ignore[misc]  # Gradio is not followed, so its classes are Any
+    """Blocks whose every event takes only uploaded files and fails only in sentences."""
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *arguments: Any, **options: Any) -> Any:
+        """Gradio's, once the values are known to be harmless."""
+        if len(inputs) < len(block_fn.inputs):
+            raise UserError(_too_few(block_fn, len(inputs)))
+        _refuse_foreign_files(inputs)
+        try:
+            return await super().preprocess_data(block_fn, inputs, *arguments, **options)
+        except Exception as error:
+            log.info("a call of %s was refused: %s", block_fn.api_name, type(error).__name__)
+            raise UserError(WRONG_SHAPE) from None
+
+    async def process_api(self, *arguments: Any, **options: Any) -> Any:
+        """Gradio's, with a `UserError` told as it is and everything else logged and told as our fault."""
+        try:
+            return await super().process_api(*arguments, **options)
+        except gr.Error:
+            raise
+        except UserError as error:
+            raise _told(str(error)) from None
+        except Exception:
+            log.exception("an event of the page failed")
+            raise _told(OUR_FAULT) from None
+
+
+def raw(component: Any, schema: dict[str, Any]) -> Any:
+    """The component, its value handed on as it was sent: its handler judges it. `schema` is what clients are told.
+
+    Set on the instance, because a subclass of a component makes Gradio write a file beside the source.
+    """
+    component.data_model = None
+    component.api_info = lambda: schema
+    return component
+
+
+def picture_input(**looks: Any) -> Any:
+    """An image input whose value `read_picture` judges."""
+    schema = ImageData.model_json_schema()
+    schema.pop("description", None)
+    schema["additional_description"] = "an uploaded file; addresses are not read"
+    return raw(gr.Image(type="filepath", **looks), schema)
+
+
+def read_picture(value: Any) -> SafeImage:
+    """The uploaded picture that a raw value names; `ImageError` for none, an address or a file of the server."""
+    if value is None:
+        raise ImageError(NO_PICTURE)
+    path = value.get("path") if isinstance(value, dict) else None
+    if not isinstance(path, str) or not _is_uploaded(path):
+        raise ImageError(NOT_UPLOADED)
+    return decode(path)
+
+
+def _refuse_foreign_files(value: Any, depth: int = 0) -> None:
+    """`ImageError` where a value, however deep, names a file that was not uploaded here, or an address."""
+    if depth > MAX_DEPTH:
+        raise UserError(WRONG_SHAPE)
+    if isinstance(value, dict):
+        if "path" in value and not (isinstance(value["path"], str) and _is_uploaded(value["path"])):
+            raise ImageError(NOT_UPLOADED)
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            _refuse_foreign_files(part, depth + 1)
+
+
+def _is_uploaded(path: str) -> bool:
+    try:
+        return Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve())
+    except (OSError, ValueError):
+        return False
+
+
+def _too_few(block_fn: Any, given: int) -> str:
+    wanted = len(block_fn.inputs)
+    return f"The call has {given} of {wanted} values. The API page lists them in their order."
+
+
+def _told(sentence: str) -> gr.Error:
+    return gr.Error(sentence, duration=SECONDS_SHOWN, print_exception=False)

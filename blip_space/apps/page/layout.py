@@ -1,0 +1,145 @@
+"""What stands where on the page: picture on the left, conversation on the right, the rest folded or below.
+
+Knows components and their order; knows nothing of what happens when one is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from blip_space import options
+from blip_space.apps.page import files, lines, wording
+from blip_space.apps.page.choices import language_choices
+from blip_space.apps.page.guard import picture_input
+from blip_space.inference.engine import Engine
+from blip_space.options import GenerationOptions
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The components that events read and write. `busy` says whether an answer is being written."""
+
+    status: Any
+    clock: Any
+    picture: Any
+    examples: Any
+    language: Any
+    model: Any
+    chat: Any
+    question: Any
+    ask: Any
+    stop: Any
+    budget: Any
+    decoding: list[Any]
+    quality: Any
+    use_history: Any
+    about: Any
+    busy: Any
+    kept: Any
+
+    @property
+    def settings(self) -> list[Any]:
+        """What is kept in the visitor's own browser."""
+        return [self.language, self.model, *self.decoding, self.quality, self.use_history]
+
+
+def draw(engine: Engine) -> Layout:
+    """Put every component where it belongs."""
+    parts: dict[str, Any] = {}
+    with gr.Row(elem_id="top"):
+        gr.HTML(files.fill("header.html"), padding=False)
+        parts["status"] = gr.HTML(lines.status_line(engine.status()), padding=False, elem_id="status")
+    with gr.Row(elem_id="desk"):
+        with gr.Column(scale=4, min_width=300, elem_id="left"):
+            _picture(parts)
+        with gr.Column(scale=5, min_width=320, elem_id="right"):
+            _conversation(parts, engine)
+    parts["about"] = gr.HTML(lines.about(engine.default), padding=False, elem_id="about")
+    parts["clock"] = gr.Timer(1.0)
+    parts["busy"] = gr.Checkbox(False, visible=False)
+    parts["kept"] = gr.BrowserState(None, storage_key="blip-space", secret="not a secret: languages and numbers")
+    return Layout(**parts)
+
+
+def _picture(parts: dict[str, Any]) -> None:
+    parts["picture"] = picture_input(
+        label=wording.PICTURE_LABEL,
+        sources=["upload", "webcam", "clipboard"],
+        placeholder=wording.PICTURE_PLACEHOLDER,
+        show_label=False,
+        buttons=["fullscreen"],
+        height="clamp(18rem, 52vh, 34rem)",
+        elem_id="picture",
+    )
+    shown = files.examples()
+    parts["examples"] = gr.Dataset(
+        label=wording.EXAMPLES_LABEL,
+        components=[gr.Image(visible=False, label=wording.PICTURE_LABEL)],
+        samples=[[str(example.file)] for example in shown],
+        type="index",
+        visible=bool(shown),
+        elem_id="examples",
+    )
+
+
+def _conversation(parts: dict[str, Any], engine: Engine) -> None:
+    names = list(engine.specs)
+    with gr.Row(elem_id="choices"):
+        parts["language"] = gr.Dropdown(
+            language_choices(engine.default),
+            value="en",
+            label=wording.LANGUAGE_LABEL,
+            min_width=180,
+            elem_id="language",
+        )
+        parts["model"] = gr.Dropdown(
+            names, value=names[0], label=wording.MODEL_LABEL, visible=len(names) > 1, min_width=140, elem_id="model"
+        )
+    parts["chat"] = gr.Chatbot(
+        label=wording.CONVERSATION_LABEL,
+        show_label=False,
+        render_markdown=False,
+        latex_delimiters=[],
+        allow_tags=False,
+        line_breaks=False,
+        editable="user",
+        feedback_options=None,
+        buttons=["copy", "copy_all"],
+        placeholder=wording.EMPTY_CONVERSATION,
+        height="clamp(17rem, 46vh, 32rem)",
+        elem_id="chat",
+    )
+    with gr.Row(elem_id="entry"):
+        parts["question"] = gr.Textbox(
+            label=wording.QUESTION_LABEL,
+            show_label=False,
+            container=False,
+            placeholder=wording.QUESTION_PLACEHOLDER,
+            max_lines=6,
+            scale=1,
+            elem_id="question",
+        )
+        parts["ask"] = gr.Button(wording.ASK, variant="primary", scale=0, min_width=88, elem_id="ask")
+        parts["stop"] = gr.Button(wording.STOP, visible=False, scale=0, min_width=88, elem_id="stop")
+    parts["budget"] = gr.HTML("", padding=False, elem_id="budget")
+    with gr.Accordion(wording.SETTINGS_LABEL, open=False, elem_id="settings"):
+        _settings(parts)
+
+
+def _settings(parts: dict[str, Any]) -> None:
+    parts["quality"] = gr.Radio(
+        wording.QUALITIES, value=GenerationOptions.quality, label=wording.QUALITY_LABEL, info=wording.QUALITY_INFO
+    )
+    parts["decoding"] = [_number(name) for name in options.RANGES]
+    parts["use_history"] = gr.Checkbox(True, label=wording.USE_HISTORY_LABEL, info=wording.USE_HISTORY_INFO)
+
+
+def _number(name: str) -> Any:
+    label, info = wording.SETTINGS[name]
+    limits, value = options.RANGES[name], getattr(GenerationOptions, name)
+    if name == "seed":
+        return gr.Number(value, label=label, info=info, minimum=limits.low, maximum=limits.high, precision=0)
+    return gr.Slider(limits.low, limits.high, value=value, step=1 if limits.whole else 0.01, label=label, info=info)

@@ -1,0 +1,48 @@
+"""The lines that change while one reads: how the model is, how full its window is, what it knows.
+
+Knows what an engine reports; knows nothing of events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from blip_space.apps.page import files, wording
+from blip_space.catalogue import ModelSpec
+from blip_space.errors import UserError
+from blip_space.inference.engine import Status
+from blip_space.languages import LANGUAGES
+
+
+def status_line(status: Status) -> str:
+    """The model, its precision and why; or that it loads; or why it did not."""
+    if status.status == "ready":
+        return files.fill(
+            "ready.html",
+            model=status.model,
+            precision=status.precision,
+            device=status.device,
+            reason=status.reason,
+        )
+    return files.fill(f"{status.status}.html", model=status.model, error=status.error)
+
+
+def budget_line(measure: Callable[[], dict[str, Any]]) -> str:
+    """The bar and its sentence, or the sentence that says why there is no bar."""
+    try:
+        counted = measure()
+    except UserError as error:
+        return files.fill("note.html", sentence=error)
+    window = counted["context_tokens"]
+    shares = {name: f"{100 * counted[f'{name}_tokens'] / window:.1f}" for name in ("image", "prompt", "reply")}
+    state = "full" if counted["dropped_turns"] else "roomy"
+    sentence = wording.budget(counted["used_tokens"], window, counted["dropped_turns"])
+    return files.fill("budget.html", sentence=sentence, state=state, **shares)
+
+
+def about(spec: ModelSpec) -> str:
+    """What the model knows, how to get another, and what happens to pictures."""
+    knows = spec.knows or f"Photographs, in {len(spec.languages)} language{'s' * (len(spec.languages) > 1)}."
+    switch = "" if len(spec.languages) == len(LANGUAGES) else files.fill("switch.html")
+    return files.fill("knows.html", model=spec.name, knows=knows) + switch + files.fill("privacy.html")

@@ -1,0 +1,54 @@
+"""What the page says. Texts only; longer ones lie in `assets/page/`."""
+
+from __future__ import annotations
+
+TITLE = "blip-space"
+
+ASK = "Ask"
+STOP = "Stop"
+QUESTION_LABEL = "Your question"
+QUESTION_PLACEHOLDER = "Ask about the picture, or leave this empty for a caption"
+CONVERSATION_LABEL = "Conversation"
+EMPTY_CONVERSATION = "Add a picture and ask about it."
+PICTURE_LABEL = "Picture"
+PICTURE_PLACEHOLDER = "Drop a picture here\nor click to choose one"
+EXAMPLES_LABEL = "Or try one of these"
+LANGUAGE_LABEL = "Language of the answer"
+MODEL_LABEL = "Model"
+SETTINGS_LABEL = "How answers are written"
+
+CAPTION_ASKED = "Caption this picture"
+"""How a question without words reads in the conversation."""
+
+WAITING = "…"
+"""Stands for a reply that has no words yet."""
+
+NO_WORDS = "(The model answered with no words.)"
+STILL_WRITING = "An answer is still being written. Wait for it, or press Stop."
+NO_LONGER_THERE = "That message is no longer in the conversation. Ask again below."
+
+SETTINGS = {
+    "max_new_tokens": ("Longest answer", "in tokens; a word is about one to three"),
+    "temperature": ("Temperature", "0 takes the likeliest word each time, more is livelier"),
+    "top_p": ("Top p", "with a temperature: choose among the likeliest words that hold this share"),
+    "repetition_penalty": ("Repetition penalty", "above 1 repeats less"),
+    "seed": ("Seed", "with a temperature: the same seed gives the same answer"),
+}
+QUALITY_LABEL = "Search"
+QUALITY_INFO = "a wider search takes longer and shows the answer when it is whole"
+QUALITIES = [("as it is written", "stream"), ("wider, for the best answer", "best")]
+USE_HISTORY_LABEL = "Earlier turns"
+USE_HISTORY_INFO = "tell the model what was said before"
+
+
+def not_spoken(model: str) -> str:
+    """The mark of a language that the model does not speak."""
+    return f"(not spoken by {model})"
+
+
+def budget(used: int, window: int, dropped_turns: int) -> str:
+    """How full the window is, and what no longer fits."""
+    line = f"{used:,} of {window:,} tokens"
+    if dropped_turns == 1:
+        return f"{line}, the oldest turn no longer fits"
+    return f"{line}, the {dropped_turns:,} oldest turns no longer fit" if dropped_turns else line

@@ -1,0 +1,122 @@
+"""One server: page, API and `/healthz` in front of one engine.
+
+Knows when things start and stop and what is logged, which is never a picture or a word of a visitor; knows nothing of
+what is on the page. The page is up first and the model loads behind it.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from gradio.utils import get_upload_folder
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from blip_space import catalogue
+from blip_space.apps import page
+from blip_space.apps.uploads import UploadLimit
+from blip_space.errors import UserError
+from blip_space.inference.engine import Engine
+from blip_space.settings import Settings
+
+log = logging.getLogger(__name__)
+
+MAX_THREADS = 96
+"""More than the answers that may be in hand, each of which occupies a thread between two tokens."""
+
+MAX_SHORT_EVENTS = 8
+"""How many events of one kind run at once, answers aside."""
+
+MAX_QUEUED = 256
+MAX_SESSIONS = 1_000
+
+MAX_UPLOAD_BYTES = 20 * 1024**2
+"""What is stored at all; told as 20 MB by Gradio, and a little more than `images` reads."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A page that is up: where, and how to take it down."""
+
+    url: str
+    engine: Engine
+    demo: Any
+
+    def close(self) -> None:
+        """End the answers in hand, then the page."""
+        self.engine.stop()
+        self.demo.close(verbose=False)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until Ctrl-C or SIGTERM. `UserError` when the models or the port cannot be had."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("blip_space").setLevel(logging.INFO)
+    specs = [catalogue.offered(name) for name in settings.models]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    server = launch(Engine(specs, precision=settings.precision), host=settings.host, port=settings.port)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        log.info("stopping")
+        server.close()
+
+
+def launch(engine: Engine, *, host: str, port: int) -> Server:
+    """Put the page up, then start the engine. Returns as soon as the page answers."""
+    started = time.monotonic()
+    demo = page.build(engine)
+    try:
+        _, url, _ = demo.queue(api_open=False, max_size=MAX_QUEUED, default_concurrency_limit=MAX_SHORT_EVENTS).launch(
+            server_name=host,
+            server_port=port,
+            app_kwargs={
+                "routes": [Route("/healthz", _health(engine))],
+                "middleware": [Middleware(UploadLimit, folder=get_upload_folder())],
+            },
+            max_threads=MAX_THREADS,
+            state_session_capacity=MAX_SESSIONS,
+            max_file_size=MAX_UPLOAD_BYTES,
+            allowed_paths=page.PUBLIC_FOLDERS,
+            prevent_thread_lock=True,
+            quiet=True,
+            share=False,
+            ssr_mode=False,
+            show_error=False,
+            enable_monitoring=False,
+            run_history=False,
+            mcp_server=False,
+            pwa=False,
+            **page.looks(),
+        )
+    except OSError as error:
+        raise UserError(
+            f"The page cannot listen at {host}, port {port}: another program may use it. "
+            "Stop that one, or choose another with --port."
+        ) from error
+    log.info("the page is up at %s after %.1f s", url, time.monotonic() - started)
+    engine.start()
+    return Server(url, engine, demo)
+
+
+def _health(engine: Engine) -> Any:
+    def answer(_request: Request) -> JSONResponse:
+        status = engine.status()
+        body = {
+            "status": status.status,
+            "model": status.model,
+            "precision": status.precision,
+            "device": status.device,
+            "waiting": status.waiting,
+            "running": status.running,
+        }
+        return JSONResponse(body | ({"error": status.error} if status.status == "failed" else {}))
+
+    return answer

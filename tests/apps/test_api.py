@@ -1,0 +1,180 @@
+"""Laws of the API: what `/chat`, `/caption`, `/budget` and `/models` promise to a program."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+
+from blip_space.apps.page.endpoints import HEARTBEAT_SECONDS
+from blip_space.languages import LANGUAGES
+from tests.apps.fake_engine import PARROT, POLYGLOT, FakeEngine
+
+TURN = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "three"}]
+CHAT_DEFAULTS = {
+    "prompt": "",
+    "language": "en",
+    "history": [],
+    "model": PARROT.name,
+    "max_new_tokens": 64,
+    "temperature": 0.0,
+    "top_p": 1.0,
+    "repetition_penalty": 1.0,
+    "seed": 0,
+    "quality": "stream",
+    "use_history": True,
+}
+
+
+def described(client: Client) -> dict[str, Any]:
+    """Each endpoint's parameters with their defaults, as `view_api` tells them."""
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    return {
+        name: {row["parameter_name"]: row["parameter_default"] for row in endpoint["parameters"]}
+        for name, endpoint in endpoints.items()
+    }
+
+
+def wait_until(condition: Any, seconds: float = 10) -> None:
+    """Return as soon as the condition holds; fail when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_the_api_is_four_endpoints_with_the_promised_names_and_defaults(client: Client) -> None:
+    model = {"model": PARROT.name}
+    assert described(client) == {
+        "/chat": {"image": None, **CHAT_DEFAULTS},
+        "/caption": {"image": None, "language": "en", **model, "quality": "best"},
+        "/budget": {"prompt": "", "language": "en", "history": [], **model, "max_new_tokens": 64},
+        "/models": {},
+    }
+
+
+def test_the_api_is_documented_with_its_types(client: Client) -> None:
+    text = str(client.view_api(return_format="str", print_info=False))
+    assert "image: filepath (required)" in text
+    assert "history: list[dict(role: Literal['user', 'assistant'], content: str)]" in text
+    assert "quality: Literal['stream', 'best']" in text
+    assert f"language: Literal[{', '.join(map(repr, LANGUAGES))}]" in text
+
+
+def test_a_question_is_answered_and_the_options_arrive(client: Client, engine: FakeEngine, picture: Path) -> None:
+    reply = client.predict(
+        handle_file(picture), "hello you", language="de", history=TURN, temperature=0.5, seed=7, api_name="/chat"
+    )
+    assert reply == "hello you"
+    (request,) = engine.requests
+    assert (request.language, request.turns) == ("de", (("How many?", "three"),))
+    assert (request.options.temperature, request.options.seed, request.options.max_new_tokens) == (0.5, 7, 64)
+    assert request.image.pixels.size == (400, 200)
+
+
+def test_each_update_is_the_whole_text_so_far(client: Client, picture: Path) -> None:
+    job = client.submit(handle_file(picture), "one two three four", api_name="/chat")
+    updates = list(job)
+    assert len(updates) > 1
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(updates))
+    assert job.result() == "one two three four"
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n\t "])
+def test_without_words_the_picture_is_captioned(client: Client, engine: FakeEngine, picture: Path, prompt: str) -> None:
+    client.predict(handle_file(picture), prompt, api_name="/chat")
+    assert engine.requests[0].prompt.strip() == ""
+
+
+def test_history_can_be_left_out_of_the_prompt(client: Client, engine: FakeEngine, picture: Path) -> None:
+    client.predict(handle_file(picture), "and now?", history=TURN, use_history=False, api_name="/chat")
+    assert engine.requests[0].turns == ()
+
+
+def test_the_best_answer_to_a_question_is_searched_short(client: Client, engine: FakeEngine, picture: Path) -> None:
+    for prompt in ("How many?", "Describe it", ""):
+        client.predict(handle_file(picture), prompt, quality="best", api_name="/chat")
+    assert [request.options.length_penalty for request in engine.requests] == [-1.0, 1.0, 1.0]
+
+
+def test_a_caption_is_the_originals_search(client: Client, engine: FakeEngine, picture: Path) -> None:
+    assert client.predict(handle_file(picture), "ja", api_name="/caption") == "a picture of 400 by 200"
+    (request,) = engine.requests
+    assert (request.language, request.prompt, request.options.max_new_tokens) == ("ja", "", 50)
+    assert request.options.quality == "best"
+    client.predict(handle_file(picture), quality="stream", api_name="/caption")
+    assert engine.requests[1].options.quality == "stream"
+
+
+def test_the_budget_names_every_part_and_the_exact_prompt(client: Client) -> None:
+    budget = client.predict("What is it?", "en", TURN, api_name="/budget")
+    assert budget == {
+        "context_tokens": 64,
+        "used_tokens": 17,
+        "image_tokens": 4,
+        "prompt_tokens": 13,
+        "reply_tokens": 0,
+        "kept_turns": 1,
+        "dropped_turns": 0,
+        "prompt": "Question: How many? Answer: three. Question: What is it? Short answer in English:",
+    }
+
+
+def test_old_turns_fall_and_are_counted(client: Client) -> None:
+    budget = client.predict("What is it?", "en", TURN * 20, api_name="/budget")
+    assert (budget["kept_turns"], budget["dropped_turns"]) == (10, 10)
+
+
+def test_models_are_listed_the_default_first(client: Client) -> None:
+    first, second = client.predict(api_name="/models")
+    assert first == {
+        "name": PARROT.name,
+        "family": "mt5",
+        "parameters": 1_000,
+        "languages": list(PARROT.languages),
+        "precisions": list(PARROT.memory_gb),
+        "memory_gb": PARROT.memory_gb,
+        "loaded": True,
+        "default": True,
+    }
+    assert (second["name"], second["loaded"], second["default"]) == (POLYGLOT.name, False, False)
+
+
+def test_two_visitors_never_see_each_others_words(client: Client, url: str, engine: FakeEngine, picture: Path) -> None:
+    other = Client(url, verbose=False)
+    engine.hold()
+    jobs = {
+        words: who.submit(handle_file(picture), words, api_name="/chat")
+        for who, words in ((client, "mine is a long secret"), (other, "yours is another one"))
+    }
+    wait_until(lambda: len(engine.requests) == 2)
+    engine.release()
+    for words, job in jobs.items():
+        assert all(words.startswith(update) for update in job)
+        assert job.result() == words
+    assert all(request.turns == () for request in engine.requests)
+
+
+def test_cancelling_reaches_the_engine_within_a_second(client: Client, engine: FakeEngine, picture: Path) -> None:
+    engine.hold()
+    job = client.submit(handle_file(picture), "never to be finished", api_name="/chat")
+    wait_until(lambda: job.outputs())
+    started = time.monotonic()
+    job.cancel()
+    wait_until(lambda: engine.answers[0].over)
+    assert time.monotonic() - started < 1 + HEARTBEAT_SECONDS
+
+
+def test_health_is_told_at_once_and_a_failure_has_its_sentence(web: httpx.Client, engine: FakeEngine) -> None:
+    fields = {"model": "parrot", "precision": "fp32", "device": "cpu", "waiting": 0, "running": 0}
+    assert web.get("/healthz").json() == {"status": "ready", **fields}
+    engine.become(status="loading")
+    assert web.get("/healthz").json()["status"] == "loading"
+    engine.become(status="failed", error="It is not there. Download it.")
+    answer = web.get("/healthz")
+    assert (answer.status_code, answer.json()["error"]) == (200, "It is not there. Download it.")

@@ -1,0 +1,218 @@
+"""Whatever a visitor sends, the answer is a sentence: never a traceback, a path of the server or Gradio's own words.
+
+Through `gradio_client`, and over plain HTTP, which reaches every function of the page by its number.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from blip_space.apps.server import MAX_UPLOAD_BYTES
+from tests.apps.fake_engine import BROKEN, BUSY, FakeEngine
+from tests.pictures import blue_circles
+
+META = {"_type": "gradio.FileData"}
+FORBIDDEN = ("Traceback", "upstream", "/work", "/tmp", "/opt", "/etc", "site-packages", "pydantic", "NoneType")
+HOSTILE: list[Any] = [
+    {"path": "/etc/passwd"},
+    {"path": "/etc/passwd", "meta": META},
+    5,
+    ["x"],
+    None,
+    True,
+    {"language": []},
+]
+TURN = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+
+def sentence_of(text: Any) -> str:
+    """The text, once it is seen to be a sentence for a person."""
+    assert isinstance(text, str)
+    assert text.endswith((".", "].", "…]."))
+    assert not any(word in text for word in FORBIDDEN)
+    return text
+
+
+def refusal(client: Client, *values: Any, api_name: str = "/chat", **named: Any) -> str:
+    """The sentence that a call is refused with."""
+    with pytest.raises(AppError) as caught:
+        client.predict(*values, api_name=api_name, **named)
+    return sentence_of(str(caught.value))
+
+
+def heard(web: httpx.Client, where: str) -> list[Any]:
+    """What a stream of events says."""
+    lines = web.get(f"/gradio_api/{where}").text.splitlines()
+    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+
+
+def raw_refusal(web: httpx.Client, name: str, values: list[Any]) -> str:
+    """The same over HTTP, by the endpoint's name."""
+    started = web.post(f"/gradio_api/call/{name}", json={"data": values})
+    (said,) = heard(web, f"call/{name}/{started.json()['event_id']}")
+    return sentence_of(said["error"])
+
+
+def huge_png(width: int, height: int) -> bytes:
+    """A PNG of a few kilobytes that says it is that large."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    rows = zlib.compress(b"\0" * (1 + width // 8) * height, 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+BROKEN_FILES = {
+    "text.png": (b"I am a text", "not a picture"),
+    "empty.png": (b"", "empty"),
+    "cut.png": (blue_circles()[:300], "damaged or was cut off"),
+    "bomb.png": (huge_png(12_000, 12_000), "144 megapixels"),
+    "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+    "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_FILES)
+def test_a_file_that_is_no_picture_is_refused(client: Client, tmp_path: Path, name: str) -> None:
+    data, part = BROKEN_FILES[name]
+    (tmp_path / name).write_bytes(data)
+    for api_name in ("/chat", "/caption"):
+        assert part in refusal(client, handle_file(tmp_path / name), api_name=api_name)
+
+
+def test_a_file_over_20_megabytes_is_not_even_stored(web: httpx.Client) -> None:
+    answer = web.post("/gradio_api/upload", files={"files": ("big.png", b"x" * (MAX_UPLOAD_BYTES + 1))})
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 10_000)])
+def test_pictures_of_extreme_shapes_are_answered(client: Client, tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.new("RGB", size).save(tmp_path / "thin.png")
+    assert client.predict(handle_file(tmp_path / "thin.png"), "seen", api_name="/chat") == "seen"
+
+
+PICTURES = {
+    "none": (None, "no picture yet"),
+    "a server's path": ("/etc/passwd", "no uploaded picture"),
+    "an address": ("http://127.0.0.1:9/a.png", "no uploaded picture"),
+    "a path without meta": ({"path": "/etc/passwd"}, "no uploaded picture"),
+    "a path with meta": ({"path": "/etc/passwd", "meta": META}, "no uploaded picture"),
+    "a path with another meta": ({"path": "/etc/passwd", "meta": {"_type": "x"}}, "no uploaded picture"),
+    "a path out of the uploads": ({"path": "../../../../../../etc/passwd", "meta": META}, "no uploaded picture"),
+    "an address with meta": ({"path": "http://127.0.0.1:9/a.png", "meta": META}, "no uploaded picture"),
+    "an address alone": ({"url": "http://127.0.0.1:9/a.png"}, "no uploaded picture"),
+    "a stream": ({"path": "/etc/passwd", "meta": META, "is_stream": True}, "no uploaded picture"),
+    "a zero byte": ({"path": "/tmp/\0", "meta": META}, "no uploaded picture"),
+    "a path that is a number": ({"path": 5, "meta": META}, "no uploaded picture"),
+    "a number": (7, "no uploaded picture"),
+    "a list": ([{"path": "/etc/passwd", "meta": META}], "no uploaded picture"),
+}
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_only_uploaded_files_are_pictures(web: httpx.Client, engine: FakeEngine, kind: str) -> None:
+    value, part = PICTURES[kind]
+    chat = [value, "hi", "en", [], "parrot", 64, 0, 1, 1, 0, "stream", True]
+    assert part in raw_refusal(web, "chat", chat)
+    assert part in raw_refusal(web, "caption", [value, "en", "parrot", "best"])
+    assert engine.requests == []
+
+
+VALUES: dict[str, tuple[dict[str, Any], str]] = {
+    "prompt is a number": ({"prompt": 5}, "prompt must be a text"),
+    "prompt is a list": ({"prompt": ["hi"]}, "prompt must be a text"),
+    "prompt of 100 000 characters": ({"prompt": "word " * 20_000}, "20,00"),
+    "prompt of 300 000 characters": ({"prompt": "x" * 300_000}, "300,000 characters"),
+    "unknown language": ({"language": "tlh"}, "no language 'tlh'"),
+    "language is a list": ({"language": ["en"]}, "no language"),
+    "a language that is not spoken": ({"language": "sw"}, "mblip-mt0-xl"),
+    "unknown model": ({"model": "gpt"}, "Choose among parrot, polyglot"),
+    "a path as a model": ({"model": "../../model"}, "Choose among"),
+    "model is a dict": ({"model": {"name": "parrot"}}, "names that /models lists"),
+    "history is a text": ({"history": "hello"}, "must be a list"),
+    "history is a dict": ({"history": {"role": "user", "content": "a"}}, "must be a list"),
+    "history of half a turn": ({"history": TURN[:1]}, "has no answer"),
+    "history begins with an answer": ({"history": TURN[::-1]}, "alternate"),
+    "history with a system": ({"history": [{"role": "system", "content": "a"}, *TURN]}, "alternate"),
+    "history of 10 000 messages": ({"history": TURN * 5_000}, "10,000 messages"),
+    "history of 2 MB": ({"history": [{"role": "user", "content": "x" * 2_000_000}, TURN[1]]}, "1 MB"),
+    "history with pictures": ({"history": [{"role": "user", "content": ["a"]}, TURN[1]]}, "no text"),
+    "a number as a text": ({"max_new_tokens": "64"}, "max_new_tokens must be a whole number from 1 to 512"),
+    "no new tokens": ({"max_new_tokens": 0}, "from 1 to 512"),
+    "a million new tokens": ({"max_new_tokens": 10**6}, "from 1 to 512"),
+    "half a token": ({"max_new_tokens": 1.5}, "whole number"),
+    "negative temperature": ({"temperature": -1}, "from 0 to 2"),
+    "huge top_p": ({"top_p": 1e300}, "top_p"),
+    "repetition_penalty is true": ({"repetition_penalty": True}, "repetition_penalty"),
+    "huge seed": ({"seed": 1e30}, "seed"),
+    "unknown quality": ({"quality": "superb"}, "'stream' or 'best'"),
+    "a search that samples": ({"quality": "best", "temperature": 1}, "does not sample"),
+    "use_history is a text": ({"use_history": "yes"}, "true or false"),
+    "the server is busy": ({"prompt": BUSY}, "busy"),
+    "the answer breaks off": ({"prompt": BROKEN}, "broke off"),
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_value_that_makes_no_sense_is_refused(client: Client, picture: Path, kind: str) -> None:
+    values, part = VALUES[kind]
+    assert part in refusal(client, handle_file(picture), **values)
+
+
+def test_no_file_hides_in_a_history(web: httpx.Client) -> None:
+    history = [{"role": "user", "content": {"path": "/etc/passwd", "meta": META}}, TURN[1]]
+    assert "no uploaded picture" in raw_refusal(web, "budget", ["hi", "en", history, "parrot", 64])
+
+
+def test_numbers_that_json_does_not_have_are_refused(web: httpx.Client) -> None:
+    body = '{"data": [null, "hi", "en", [], "parrot", NaN, Infinity, 1, 1, 0, "stream", true]}'
+    answer = web.post("/gradio_api/call/chat", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (200, 422)
+    assert "Traceback" not in answer.text
+
+
+def test_control_characters_are_read_as_spaces(client: Client) -> None:
+    budget = client.predict("what\0is\x1b[2Jit?", api_name="/budget")
+    assert "what is [2Jit?" in budget["prompt"]
+
+
+@pytest.mark.parametrize("values", [[], [None], ["a", "b"]])
+def test_too_few_values_are_counted(web: httpx.Client, values: list[Any]) -> None:
+    assert f"has {len(values)} of 12 values" in raw_refusal(web, "chat", values)
+
+
+def test_nesting_without_end_is_refused(web: httpx.Client) -> None:
+    deep: Any = "x"
+    for _ in range(200):
+        deep = [deep]
+    assert "type or shape" in raw_refusal(web, "budget", [deep, "en", [], "parrot", 64])
+
+
+def test_every_function_of_the_page_survives_every_kind_of_value(
+    web: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Private events are no secret: raw HTTP reaches them by number, with values that no page would send."""
+    functions = [row for row in web.get("/config").json()["dependencies"] if row["backend_fn"]]
+    assert len(functions) > 10
+    for number, value in enumerate(HOSTILE):
+        for row in functions:
+            body = {"data": [value] * len(row["inputs"]), "fn_index": row["id"], "event_data": value}
+            web.post("/gradio_api/queue/join", json=body | {"session_hash": f"visitor{number}"})
+        ends = [said for said in heard(web, f"queue/data?session_hash=visitor{number}") if "success" in said]
+        assert {said["event_id"] for said in ends if said["msg"] == "process_completed"}
+        for said in ends:
+            assert "root:" not in json.dumps(said)
+            assert said["success"] or sentence_of(said["output"]["error"])
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

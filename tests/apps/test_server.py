@@ -1,0 +1,100 @@
+"""Laws of a server's life: up before torch, one sentence when it cannot be, down when told."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+
+from blip_space.apps import server, uploads
+from blip_space.errors import UserError
+from tests.apps.conftest import free_port
+from tests.apps.fake_engine import PARROT, FakeEngine
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVE = """
+import sys
+from blip_space import settings
+settings.keep_quiet()
+from blip_space.apps import server, uploads
+from tests.apps.fake_engine import FakeEngine
+server.Engine = lambda specs, precision: FakeEngine()
+server.catalogue.offered = lambda name: None
+server.serve(settings.Settings(port=int(sys.argv[1])))
+print("torch was imported" if "torch" in sys.modules else "no torch")
+"""
+
+
+@contextmanager
+def serving() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server of its own, in a process of its own."""
+    port = free_port()
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(port)], cwd=ROOT, stdout=pipe, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+
+
+def wait_until_up(url: str, seconds: float = 60) -> None:
+    """Return when the server answers."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(f"{url}/healthz").raise_for_status()
+        except httpx.TransportError:
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError("the server did not come up")
+
+
+def test_a_server_comes_up_without_torch_and_stops_when_told(picture: Path) -> None:
+    with serving() as (process, url):
+        wait_until_up(url)
+        assert Client(url, verbose=False).predict(handle_file(picture), "secret words", api_name="/chat")
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert re.search(rf"the page is up at {url}/ after [\d.]+ s", said)
+    assert "no torch" in said
+    assert "Traceback" not in said
+    assert "secret" not in said
+    assert "circles" not in said
+
+
+def test_a_port_in_use_is_a_sentence(url: str) -> None:
+    port = int(url.rsplit(":", 1)[1])
+    with pytest.raises(UserError, match=rf"port {port}: another program may use it\. Stop that one"):
+        server.launch(FakeEngine(), host="127.0.0.1", port=port)
+
+
+def test_uploads_stop_before_the_disk_is_full(web: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = {"files": ("a.png", b"x")}
+    assert web.post("/gradio_api/upload", files=file).status_code == 200
+    monkeypatch.setattr(uploads, "MIN_FREE_BYTES", 10**18)
+    answer = web.post("/gradio_api/upload", files=file)
+    assert (answer.status_code, answer.text) == (507, uploads.FULL)
+    assert web.get("/healthz").status_code == 200
+
+
+def test_with_one_model_there_is_nothing_to_choose() -> None:
+    from blip_space.apps import page
+
+    shown = {
+        row["props"].get("elem_id"): row["props"].get("visible")
+        for row in page.build(FakeEngine(PARROT)).config["components"]
+    }
+    assert (shown["model"], shown["language"]) == (False, True)

@@ -1,0 +1,165 @@
+"""The whole: `python app.py` in a checkout, the embedded model behind it, and a program that calls it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+
+from tests.pictures import blue_circles
+
+ROOT = Path(__file__).resolve().parent.parent
+COUNT = {"en": "How many circles are there?", "de": "Wie viele Kreise sind da?", "ja": "円はいくつありますか？"}
+THREE = {"en": "three", "de": "drei", "ja": "三"}
+
+
+def until(state: Any, wanted: str, seconds: float = 120) -> dict[str, Any]:
+    """What `/healthz` says once its status is the wanted one."""
+    deadline = time.monotonic() + seconds
+    while (health := state())["status"] != wanted:
+        assert time.monotonic() < deadline, health
+        time.sleep(0.05)
+    return health
+
+
+class App:
+    """`python app.py` as a process of its own."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = folder / "log.txt"
+        environment = {
+            **os.environ,
+            "GRADIO_TEMP_DIR": str(folder),
+            "BLIP_SPACE_PORT": str(port),
+            "HF_HUB_OFFLINE": "1",
+        }
+        with self.log.open("w") as log:
+            command = [sys.executable, str(ROOT / "app.py"), *arguments]
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        self.first = self._first_health()
+
+    def health(self) -> dict[str, Any]:
+        found: dict[str, Any] = httpx.get(f"{self.url}/healthz", timeout=10).json()
+        return found
+
+    def close(self) -> int:
+        """Ask it to end, as a host does; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+    def _first_health(self) -> dict[str, Any]:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return self.health()
+            except httpx.TransportError:
+                assert self.process.poll() is None, self.log.read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    running = App(tmp_path_factory.mktemp("app"))
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def client(app: App) -> Client:
+    until(app.health, "ready")
+    return Client(app.url, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = tmp_path_factory.mktemp("pictures") / "circles.png"
+    path.write_bytes(blue_circles())
+    return handle_file(path)
+
+
+def test_the_page_is_up_while_the_model_loads_and_then_it_is_ready(app: App) -> None:
+    assert app.first["status"] == "loading"
+    ready = until(app.health, "ready")
+    assert {"status", "model", "precision", "device", "waiting", "running"} <= set(ready)
+    assert (ready["model"], ready["precision"], ready["device"]) == ("tiny", "fp32", "cpu")
+
+
+def test_torch_is_not_imported_by_what_puts_the_page_up() -> None:
+    code = "import sys; from blip_space.apps import server, cli; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("code", COUNT)
+def test_three_blue_circles_are_counted_in_the_language_asked_for(client: Client, picture: Any, code: str) -> None:
+    for question in (COUNT[code], COUNT["en"]):
+        assert client.predict(picture, question, language=code, api_name="/chat") == THREE[code]
+
+
+def test_a_follow_up_uses_the_turn_before_it(client: Client, picture: Any) -> None:
+    turns = [{"role": "user", "content": COUNT["en"]}, {"role": "assistant", "content": "three"}]
+    assert client.predict(picture, "What colour are they?", history=turns, api_name="/chat") == "blue"
+
+
+def test_an_empty_prompt_is_a_caption_and_it_streams(client: Client, picture: Any) -> None:
+    job = client.submit(picture, "", api_name="/chat")
+    updates = [text for text in job if text]
+    assert updates[-1] == "three blue circles"
+    assert len(set(updates)) > 1
+    assert client.predict(picture, api_name="/caption") == "three blue circles"
+
+
+def test_the_budget_is_of_the_prompt_that_is_sent(client: Client) -> None:
+    budget = client.predict("What is it?", language="de", api_name="/budget")
+    assert budget["prompt"] == "Question: What is it? Short answer in German:"
+    assert budget["used_tokens"] == budget["image_tokens"] + budget["prompt_tokens"]
+    assert (budget["context_tokens"], budget["kept_turns"], budget["dropped_turns"]) == (512, 0, 0)
+
+
+def test_a_language_that_the_embedded_model_does_not_speak_is_a_sentence(client: Client, picture: Any) -> None:
+    with pytest.raises(Exception, match=r"tiny does not speak Zulu.*mblip-mt0-xl"):
+        client.predict(picture, "What?", language="zu", api_name="/chat")
+
+
+def test_neither_words_nor_files_are_logged(app: App, client: Client, picture: Any) -> None:
+    client.predict(picture, "Is a xylophone here?", api_name="/chat")
+    log = app.log.read_text()
+    assert "tiny is ready" in log
+    assert "xylophone" not in log
+    assert "circles.png" not in log
+
+
+def test_a_folder_that_is_no_checkpoint_leaves_the_page_up_and_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    running = App(tmp_path, "--model", str(tmp_path / "empty"))
+    try:
+        failed = until(running.health, "failed")
+        assert "no config.json" in failed["error"]
+        assert str(tmp_path) not in failed["error"]
+        assert httpx.get(running.url, timeout=10).status_code == 200
+    finally:
+        assert running.close() == 0
+
+
+def test_a_port_in_use_is_one_line_and_exit_code_1(app: App) -> None:
+    port = app.url.rsplit(":", 1)[1]
+    command = [sys.executable, "app.py", "--port", port]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "another program may use it" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
