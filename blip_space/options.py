@@ -6,7 +6,7 @@ Knows names, ranges and contradictions; knows nothing of torch or of how a token
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from blip_space.errors import UserError
@@ -37,7 +37,7 @@ class GenerationOptions:
     """One request's decoding.
 
     `temperature` 0 takes the likeliest token each time; above it samples from the `top_p` nucleus, the same for the
-    same `seed`. `quality` `best` searches with `num_beams` beams and cannot stream.
+    same `seed`. `quality` `best` searches with `num_beams` beams and `length_penalty`, and cannot stream.
     """
 
     max_new_tokens: int = 64
@@ -59,7 +59,7 @@ CAPTION = GenerationOptions(max_new_tokens=50, quality="best", length_penalty=1.
 
 def check(**values: Any) -> GenerationOptions:
     """The options that these values ask for; `UserError` for a name, a type or a number that makes no sense."""
-    known = {field.name for field in fields(GenerationOptions)}
+    known = {*RANGES, "quality"}
     if unknown := sorted(set(values) - known):
         raise UserError(f"There is no setting {unknown[0]!r}. The settings are {', '.join(sorted(known))}.")
     if (quality := values.get("quality", "stream")) not in get_args(Quality):

@@ -7,8 +7,10 @@ catalogue's to say.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from blip_space.errors import UserError
 
@@ -44,11 +46,22 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
     )
 
 
-def keep_quiet() -> None:
-    """Keep libraries from calling home or asking: no analytics, no telemetry. Call before they are imported."""
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+def prepare_libraries() -> None:
+    """Tell the libraries what they read from the environment; call it before they are imported.
+
+    Nothing calls home, and uploads lie in a folder of this user's own. An owner's own choice stands.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    for name, value in {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        # even then Gradio keeps a table of past events, and builds it anew after each one
+        "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000",
+        "GRADIO_ANALYTICS_MAX_EVENTS": "1",
+        "GRADIO_TEMP_DIR": str(Path(tempfile.gettempdir()) / f"blip-space-{user}"),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }.items():
+        os.environ.setdefault(name, value)
 
 
 def _port(text: str) -> int:

@@ -29,7 +29,7 @@ PREFIX_CACHE_BYTES = 64_000_000
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     given = _parser().parse_args(arguments)
-    settings.keep_quiet()
+    settings.prepare_libraries()
     command: Callable[[argparse.Namespace], int] = given.command
     try:
         return command(given)

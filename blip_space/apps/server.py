@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gradio.utils import get_upload_folder
@@ -21,7 +22,7 @@ from starlette.routing import Route
 
 from blip_space import catalogue
 from blip_space.apps import page
-from blip_space.apps.uploads import UploadLimit
+from blip_space.apps.uploads import UploadLimit, sweep
 from blip_space.errors import UserError
 from blip_space.inference.engine import Engine
 from blip_space.settings import Settings
@@ -72,6 +73,7 @@ def serve(settings: Settings) -> None:
 def launch(engine: Engine, *, host: str, port: int) -> Server:
     """Put the page up, then start the engine. Returns as soon as the page answers."""
     started = time.monotonic()
+    sweep(Path(get_upload_folder()), max_age_seconds=page.PICTURE_SECONDS)
     demo = page.build(engine)
     try:
         _, url, _ = demo.queue(api_open=False, max_size=MAX_QUEUED, default_concurrency_limit=MAX_SHORT_EVENTS).launch(

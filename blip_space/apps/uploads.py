@@ -1,12 +1,14 @@
-"""Uploads stop before the disk is full.
+"""Uploads stop before the disk is full, and none outlives its day.
 
-Gradio limits one file and deletes old ones, but not how many arrive in between. Knows HTTP and free bytes; knows
-nothing of Gradio beyond the end of a path, nor of what is uploaded.
+Gradio limits one file, and deletes old ones while it runs; it does not limit how many arrive in between, nor delete
+what a server left behind that was killed. Knows HTTP, free bytes and ages; knows nothing of Gradio beyond the end of a
+path, nor of what is uploaded.
 """
 
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 from starlette.responses import PlainTextResponse
@@ -14,6 +16,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 MIN_FREE_BYTES = 1_000_000_000
 FULL = "The server has no room for another picture at the moment. Try again later."
+
+
+def sweep(folder: Path, *, max_age_seconds: float) -> None:
+    """Delete the files of a folder that are older than that; those of a server that still runs are younger."""
+    oldest = time.time() - max_age_seconds
+    for file in folder.rglob("*"):
+        try:
+            if file.is_file() and file.stat().st_mtime < oldest:
+                file.unlink()
+        except OSError:  # another server was faster
+            continue
 
 
 class UploadLimit:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from blip_space.inference.request import Request, composed
+from blip_space.inference.request import Request, composed, search_options
 from blip_space.inference.text import excerpt
 from blip_space.prompts import STYLES
 
@@ -36,7 +36,7 @@ def answer(
     prefix = prefixes.get_or_encode(key, lambda: model.encode([request.image.pixels]))
     stops = STYLES[model.spec.style].stops
     if request.options.quality == "best":
-        found = model.search(prefix, made.text, options=request.options, should_stop=should_stop)
+        found = model.search(prefix, made.text, options=search_options(request), should_stop=should_stop)
         yield excerpt(model.decode(found), stops, finished=True).text
         return
     ids: list[int] = []

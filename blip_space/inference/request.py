@@ -6,15 +6,15 @@ The place where a model's counts meet the rules of composing. Knows no tensor, n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from blip_space import catalogue, languages
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import UserError
 from blip_space.images import SafeImage
-from blip_space.options import GenerationOptions
-from blip_space.prompts import STYLES, Composition, Turn, compose
+from blip_space.options import ANSWER_LENGTH_PENALTY, GenerationOptions
+from blip_space.prompts import STYLES, Composition, Turn, clean, compose, is_question
 
 
 class Counting(Protocol):
@@ -68,6 +68,13 @@ def refuse_foreign(spec: ModelSpec, code: str) -> None:
         f"{spec.name} does not speak {language.english_name}; it speaks {spoken}. "
         f"Choose one of those, or a model that speaks {language.english_name}: {speakers}."
     )
+
+
+def search_options(request: Request) -> GenerationOptions:
+    """The request's options with the originals' length penalty: short answers to questions, captions as they come."""
+    if not is_question(clean(request.prompt)):
+        return request.options
+    return replace(request.options, length_penalty=ANSWER_LENGTH_PENALTY)
 
 
 def composed(model: Counting, *, prompt: str, language: str, turns: Sequence[Turn], max_new_tokens: int) -> Composition:

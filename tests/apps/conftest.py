@@ -43,7 +43,7 @@ def _own_uploads() -> Iterator[None]:
     """Uploads of the tests lie in a folder of their own, and nothing calls home."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", folder)
-        settings.keep_quiet()
+        settings.prepare_libraries()
         yield
 
 

@@ -96,12 +96,6 @@ def test_history_can_be_left_out_of_the_prompt(client: Client, engine: FakeEngin
     assert engine.requests[0].turns == ()
 
 
-def test_the_best_answer_to_a_question_is_searched_short(client: Client, engine: FakeEngine, picture: Path) -> None:
-    for prompt in ("How many?", "Describe it", ""):
-        client.predict(handle_file(picture), prompt, quality="best", api_name="/chat")
-    assert [request.options.length_penalty for request in engine.requests] == [-1.0, 1.0, 1.0]
-
-
 def test_a_caption_is_the_originals_search(client: Client, engine: FakeEngine, picture: Path) -> None:
     assert client.predict(handle_file(picture), "ja", api_name="/caption") == "a picture of 400 by 200"
     (request,) = engine.requests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVE = """
 import sys
 from blip_space import settings
-settings.keep_quiet()
+settings.prepare_libraries()
 from blip_space.apps import server, uploads
 from tests.apps.fake_engine import FakeEngine
 server.Engine = lambda specs, precision: FakeEngine()
@@ -98,3 +99,14 @@ def test_with_one_model_there_is_nothing_to_choose() -> None:
         for row in page.build(FakeEngine(PARROT)).config["components"]
     }
     assert (shown["model"], shown["language"]) == (False, True)
+
+
+def test_pictures_that_a_killed_server_left_behind_go_at_the_next_start(tmp_path: Path) -> None:
+    old, new = tmp_path / "a" / "old.png", tmp_path / "b" / "new.png"
+    for file in (old, new):
+        file.parent.mkdir()
+        file.write_bytes(b"a picture")
+    os.utime(old, (0, 0))
+    uploads.sweep(tmp_path, max_age_seconds=80_000)
+    assert not old.exists()
+    assert new.exists()

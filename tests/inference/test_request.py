@@ -1,10 +1,12 @@
 """Laws of the budget, and of refusing a language that a model does not speak."""
 
 import pytest
+from PIL import Image
 
 from blip_space import catalogue
 from blip_space.errors import PromptError, UserError
-from blip_space.inference.request import measured, refuse_foreign
+from blip_space.images import SafeImage
+from blip_space.inference.request import Request, measured, refuse_foreign, search_options
 from tests.inference.fake_model import FakeModel, spec
 
 
@@ -45,3 +47,9 @@ def test_a_foreign_language_is_refused_with_the_models_that_speak_it(name: str) 
 def test_an_unknown_language_is_a_sentence() -> None:
     with pytest.raises(UserError, match="There is no language 'xx'"):
         refuse_foreign(spec(), "xx")
+
+
+@pytest.mark.parametrize(("prompt", "penalty"), [("What?", -1.0), ("", 1.0), ("Describe it.", 1.0)])
+def test_a_search_for_an_answer_favours_short_ones_as_the_originals_do(prompt: str, penalty: float) -> None:
+    request = Request(SafeImage(Image.new("RGB", (1, 1)), "d"), prompt)
+    assert search_options(request).length_penalty == penalty

@@ -18,7 +18,7 @@ from blip_space.errors import ModelError, PromptError, UserError
 from blip_space.inference.engine import Engine
 from blip_space.inference.request import Request
 from blip_space.options import GenerationOptions
-from blip_space.prompts import clean, is_question, read_history
+from blip_space.prompts import read_history
 
 HEARTBEAT_SECONDS = 0.25
 """How soon the visitor's leaving is noticed while no token comes."""
@@ -69,8 +69,6 @@ class Endpoints:
             seed=seed,
             quality=quality,
         )
-        if chosen.quality == "best" and is_question(clean(words)):
-            chosen = replace(chosen, length_penalty=options.ANSWER_LENGTH_PENALTY)
         turns = read_history([] if history is None else history)
         kept = turns if read_switch("use_history", use_history) else ()
         request = Request(
