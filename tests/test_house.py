@@ -21,7 +21,9 @@ FLOORS = {
     "benchmarks": 5,
     "app": 5,
 }
-SOURCES = sorted([*ROOT.glob("blip_space/**/*.py"), *ROOT.glob("training/*.py"), ROOT / "app.py"])
+SOURCES = sorted(
+    [*ROOT.glob("blip_space/**/*.py"), *ROOT.glob("training/*.py"), *ROOT.glob("benchmarks/*.py"), ROOT / "app.py"]
+)
 MAY_MEET = {("inference", "prompts"), ("prompts", "languages")}
 
 

@@ -22,7 +22,17 @@ window.blipSpace = (() => {
   /* A new picture, or a cleared conversation. */
   const fresh = () => [[], false, show(true), show(false)];
 
-  /* Messages hold joiners that keep them from being read as HTML (history.py); what is copied does not. */
+  /* Messages hold joiners that keep them from being read as HTML (history.py); what is shown and copied does not. */
+  const unjoin = (root) => {
+    const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const plain = literal(walker.currentNode.data);
+      if (plain !== walker.currentNode.data) walker.currentNode.data = plain;
+    }
+  };
+  new MutationObserver((changes) => {
+    for (const change of changes) if (change.target.closest?.("#chat")) unjoin(change.target);
+  }).observe(document.documentElement, { childList: true, subtree: true });
   const write = navigator.clipboard?.writeText?.bind(navigator.clipboard);
   if (write) navigator.clipboard.writeText = (text) => write(literal(text));
 

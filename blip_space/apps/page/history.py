@@ -14,7 +14,8 @@ from blip_space.prompts import MAX_HISTORY_BYTES, MAX_MESSAGES
 Message = dict[str, Any]
 
 LITERAL = (("&", "&\u2060"), ("<", "<\u2060"))
-"""Gradio writes messages as HTML; a word joiner, which nobody sees, keeps these two from beginning anything."""
+"""Gradio writes messages as HTML; a word joiner keeps these two from beginning anything, until `page.js` takes it out of
+what is shown."""
 
 
 def user(words: str) -> Message:
@@ -52,6 +53,7 @@ def plain(messages: list[Message]) -> list[dict[str, str]]:
 
 
 def _message(role: str, text: str) -> Message:
+    text = _plainly(text)  # an edited message comes back with its joiners
     for plainly, shown in LITERAL:
         text = text.replace(plainly, shown)
     return {"role": role, "content": [{"type": "text", "text": text}]}
@@ -64,7 +66,10 @@ def _text(message: Any) -> str:
     known = [text for text in texts if isinstance(text, str)]
     if not known or len(known) < len(texts):
         raise PromptError("The conversation holds a message without text. Clear it and ask again.")
-    text = "".join(known)
+    return _plainly("".join(known))
+
+
+def _plainly(text: str) -> str:
     for plainly, shown in LITERAL:
         text = text.replace(shown, plainly)
     return text

@@ -1,0 +1,75 @@
+"""`python -m benchmarks.screenshot`: the README's picture, taken of the page while the embedded model answers.
+
+Wants Debian's chromium, and fonts for what is on the page (fonts-noto-core, fonts-noto-cjk).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+from blip_space import catalogue, settings
+from blip_space.inference.engine import Engine
+
+PICTURE = Path(__file__).resolve().parent.parent / "assets" / "screenshots" / "page.png"
+TURNS = (("English", "How many circles are there?"), ("German", "What colour are they?"))
+"""Asked one after another, each answered in its language."""
+
+
+def main() -> None:
+    """Start a server of our own, ask, and write the picture."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.screenshot", description=__doc__)
+    parser.add_argument("--output", type=Path, default=PICTURE)
+    parser.add_argument("--port", type=int, default=7899)
+    parser.add_argument("--dark", action="store_true")
+    parser.add_argument("--phone", action="store_true")
+    given = parser.parse_args()
+    settings.prepare_libraries()
+    from blip_space.apps import server  # Gradio is imported once its environment is prepared
+
+    up = server.launch(Engine([catalogue.find("tiny")]), host="127.0.0.1", port=given.port)
+    try:
+        take(up.url, given.output, dark=given.dark, phone=given.phone)
+    finally:
+        up.close()
+
+
+def take(url: str, output: Path, *, dark: bool, phone: bool) -> None:
+    """Hold the conversation in a browser and save what it then shows."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(
+            viewport={"width": 390, "height": 844} if phone else {"width": 1280, "height": 860},
+            color_scheme="dark" if dark else "light",
+            device_scale_factor=1.5,
+        )
+        page.goto(url)
+        expect(page.locator("#status")).to_contain_text("fp32", timeout=60_000)
+        page.locator("#examples img").first.click()
+        page.locator("#picture img").wait_for()
+        for language, question in TURNS:
+            ask(page, language, question)
+        page.mouse.move(0, 0)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=output, full_page=phone)
+        browser.close()
+
+
+def ask(page: Page, language: str, question: str) -> None:
+    """Choose the language, ask, and wait for the whole answer."""
+    field = page.locator("#language input")
+    field.fill(language)
+    page.get_by_role("option", name=f"– {language} ·").or_(
+        page.get_by_role("option", name=f"{language} ·")
+    ).first.click()
+    page.fill("#question textarea", question)
+    page.press("#question textarea", "Enter")
+    expect(page.locator("#chat [data-testid=user]").last).to_have_text(question)
+    expect(page.locator("#ask")).to_be_visible(timeout=30_000)
+
+
+if __name__ == "__main__":
+    main()
