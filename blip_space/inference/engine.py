@@ -218,7 +218,10 @@ class Engine:
             raise ModelError(f"{spec.name} did not load, for a reason that is in the server's log.") from error
         self._model = model
         seconds = time.monotonic() - started
-        log.info("%s is ready after %.1f s: %s", spec.name, seconds, model.precision.reason)
+        chosen = model.precision
+        log.info(
+            "%s is ready after %.1f s, in %s on %s: %s", spec.name, seconds, chosen.name, chosen.device, chosen.reason
+        )
 
 
 def _load(spec: ModelSpec, precision: str) -> Blip2:

@@ -52,7 +52,6 @@ def load(spec: ModelSpec, precision: str = "auto") -> Blip2:
         network = _read_network(folder, config, spec=spec, precision=decided, weights=weights)
         model = Blip2(network, tokens, frame=frame, spec=spec, precision=decided)
         check_sight(model)
-    log.info("%s is loaded in %s on %s: %s", spec.name, decided.name, decided.device, decided.reason)
     return model
 
 
