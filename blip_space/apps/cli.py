@@ -101,7 +101,7 @@ def models(given: argparse.Namespace) -> int:
             )
         else:
             sizes = ", ".join(f"{size:.2f} GB {precision}" for precision, size in spec.memory_gb.items())
-            print(f"{spec.name:22} {spec.parameters / 1e9:6.2f} B  {len(spec.languages):2} languages  {sizes}")
+            print(f"{spec.name:22} {_rounded(spec.parameters):>7}  {len(spec.languages):2} languages  {sizes}")
     return 0
 
 
@@ -183,12 +183,16 @@ def _record(model: Blip2, given: argparse.Namespace, started: float) -> dict[str
 def _markdown(specs: Sequence[catalogue.ModelSpec]) -> str:
     """The README's table."""
     rows = [
-        f"| `{spec.name}` | {spec.family} | {spec.parameters / 1e9:.3g} B | {len(spec.languages)} "
+        f"| `{spec.name}` | {spec.family} | {_rounded(spec.parameters)} | {len(spec.languages)} "
         f"| {spec.memory_gb['fp32']:.3g} GB | {spec.memory_gb['bf16']:.3g} GB |"
         for spec in specs
     ]
     head = "| model | language model | parameters | languages | weights in fp32 | in bf16 |"
     return "\n".join([head, "|---|---|--:|--:|--:|--:|", *rows])
+
+
+def _rounded(parameters: int) -> str:
+    return f"{parameters / 1e9:.3g} B" if parameters >= 1e8 else f"{parameters / 1e6:.2g} M"
 
 
 def _print_json(**values: Any) -> None:

@@ -14,8 +14,8 @@ from blip_space.prompts import MAX_HISTORY_BYTES, MAX_MESSAGES
 Message = dict[str, Any]
 
 LITERAL = (("&", "&\u2060"), ("<", "<\u2060"))
-"""Gradio writes messages as HTML; a word joiner keeps these two from beginning anything. `page.js` takes it out again of
-what is shown."""
+"""Gradio writes messages as HTML; a word joiner keeps these two from beginning anything. `page.js` takes it out of what
+is shown."""
 
 
 def user(words: str) -> Message:
