@@ -1,0 +1,97 @@
+"""The whole run at the smoke scale: every stage, a stop in the middle, and a folder that standard loaders read."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoProcessor, AutoTokenizer, Blip2ForConditionalGeneration
+
+from training import __main__ as command
+from training import checkpoints, evaluate
+from training.lessons import lesson
+from training.recipe import RECIPES
+from training.scenes import make
+from training.stages import STAGES, Workshop
+from training.words import TONGUES
+
+
+class PowerCutError(Exception):
+    """What ends a run in the middle here."""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run at the smoke scale, whole and undisturbed; its folder `tiny` holds the export."""
+    folder = tmp_path_factory.mktemp("runs")
+    arguments = ["--recipe", "smoke", "--runs", str(folder), "--output", str(folder / "tiny"), "--device", "cpu"]
+    command.main(arguments)
+    return folder
+
+
+def workshop(folder: Path) -> Workshop:
+    return Workshop(RECIPES["smoke"], folder / "smoke", torch.device("cpu"))
+
+
+def test_a_stopped_stage_ends_with_the_weights_of_one_that_was_not(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, calls = checkpoints.save, []
+
+    def save_then_fail(path: Path, state: dict[str, Any]) -> None:
+        save(path, state)
+        calls.append(path.stem)
+        if calls.count("vision") == 5:
+            raise PowerCutError
+
+    monkeypatch.setattr(checkpoints, "save", save_then_fail)
+    with pytest.raises(PowerCutError):
+        command.run("vision", workshop(tmp_path), output=tmp_path)
+    monkeypatch.undo()
+    command.run("vision", workshop(tmp_path), output=tmp_path)
+    interrupted, whole = (checkpoints.load(workshop(folder).file("vision")) for folder in (tmp_path, runs))
+    assert interrupted is not None
+    assert whole is not None
+    weights = interrupted["modules"]["model"]
+    for name, tensor in whole["modules"]["model"].items():
+        torch.testing.assert_close(weights[name], tensor)
+
+
+def test_a_finished_stage_is_not_run_again(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for stage in STAGES:
+        command.run(stage, workshop(runs), output=runs)
+    assert capsys.readouterr().out.count("finished already") == len(STAGES)
+
+
+def test_standard_loaders_read_the_export(runs: Path) -> None:
+    model = Blip2ForConditionalGeneration.from_pretrained(runs / "tiny")
+    processor = AutoProcessor.from_pretrained(runs / "tiny")
+    assert model.config.text_config.model_type == "mt5"
+    assert model.config.num_query_tokens == processor.num_query_tokens
+    assert model.config.image_token_index == processor.tokenizer.convert_tokens_to_ids("<image>")
+    assert model.language_model.generation_config.decoder_start_token_id == 0
+
+
+def test_the_card_has_its_run_and_its_figures(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate.main([str(runs / "tiny"), "--each", "1"])
+    card = (runs / "tiny" / "README.md").read_text(encoding="utf-8")
+    assert "how many (1–4)" in card
+    assert "seed 20261121" in card
+    assert "plain Pillow" in capsys.readouterr().out
+
+
+def test_every_lesson_and_any_text_survive_the_tokenizer(runs: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(runs / "tiny")
+    draw = random.Random(3)
+    texts = ["naïve 😀👨‍👩‍👧 Ελλάδα", "a  b", "line\nbreak", "क्‍ष", "<b> $x$ * ", "ไทย", "Caption in German: "]
+    for index in range(100):
+        scene = make(3, index, split="round trip")
+        one = lesson(scene, draw, kind="any" if index % 2 else "talk", codes=tuple(TONGUES), other=scene)
+        texts += [one.prompt, one.answer]
+    for text in texts:
+        ids = tokenizer(text).input_ids
+        assert ids[-1] == tokenizer.eos_token_id
+        assert tokenizer.decode(ids, skip_special_tokens=True) == text

@@ -1,0 +1,82 @@
+"""The tables of every language are whole, and its grammar makes the phrases that a speaker would."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from blip_space.languages import LANGUAGES
+from training.colours import COLOURS
+from training.questions import Ask, phrase
+from training.scenes import MOST, SHAPES, SIDES
+from training.words import TONGUES, WORDINGS, Tongue
+
+EVERY_TONGUE = pytest.mark.parametrize("tongue", TONGUES.values(), ids=TONGUES)
+
+
+@EVERY_TONGUE
+def test_every_table_is_whole(tongue: Tongue) -> None:
+    assert tongue.code in LANGUAGES
+    assert len(tongue.numbers) == MOST + 1
+    assert set(tongue.colours) == set(COLOURS)
+    assert set(tongue.shapes) == set(SHAPES)
+    assert set(tongue.synonyms) == {None, *SHAPES}
+    assert set(tongue.sides) == set(SIDES)
+    assert set(tongue.questions) == set(WORDINGS)
+
+
+@EVERY_TONGUE
+def test_every_wording_finds_all_its_words(tongue: Tongue) -> None:
+    draw = random.Random(1)
+    for wording in WORDINGS:
+        for shape in (None, *SHAPES):
+            for colour in (None, *COLOURS):
+                words = [phrase(Ask(wording, "", shape, colour, "left"), tongue, draw) for _ in range(4)]
+                assert all("{" not in one and "  " not in one and one == one.strip() for one in words)
+
+
+@EVERY_TONGUE
+def test_no_two_kinds_are_said_alike(tongue: Tongue) -> None:
+    said = [tongue.counted(n, shape, colour) for n in range(1, MOST + 1) for shape in SHAPES for colour in COLOURS]
+    assert len(set(said)) == len(said)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        ("en", (3, "circle", "blue"), "three blue circles"),
+        ("en", (1, "star", "orange"), "an orange star"),
+        ("de", (1, "circle", "red"), "ein roter Kreis"),
+        ("de", (1, "heart", "pink"), "ein rosa Herz"),
+        ("de", (2, "cross", "green"), "zwei grüne Kreuze"),
+        ("es", (1, "star", "red"), "una estrella roja"),
+        ("es", (4, "heart", "blue"), "cuatro corazones azules"),
+        ("fr", (1, "star", "white"), "une étoile blanche"),
+        ("fr", (2, "circle", "grey"), "deux cercles gris"),
+        ("ar", (1, "circle", "red"), "دائرة حمراء"),
+        ("ar", (2, "square", "blue"), "مربعان أزرقان"),
+        ("ar", (3, "circle", "blue"), "ثلاث دوائر زرقاء"),
+        ("ar", (3, "square", "blue"), "ثلاثة مربعات زرقاء"),
+        ("hi", (1, "star", "blue"), "एक नीला तारा"),
+        ("hi", (3, "star", "blue"), "तीन नीले तारे"),
+        ("ja", (3, "circle", "blue"), "三つの青い円"),
+        ("zh", (2, "circle", "blue"), "兩個藍色的圓形"),
+    ],
+)
+def test_numbers_and_colours_agree_with_their_nouns(code: str, kind: tuple[int, str, str], words: str) -> None:
+    assert TONGUES[code].counted(*kind) == words
+
+
+@pytest.mark.parametrize(
+    ("code", "parts", "words"),
+    [
+        ("en", ["a", "b", "c"], "a, b and c"),
+        ("de", ["a"], "a"),
+        ("ar", ["a", "b", "c"], "a وb وc"),
+        ("ja", ["a", "b", "c"], "a、bとc"),
+        ("zh", ["a", "b"], "a和b"),
+    ],
+)
+def test_lists_are_joined_as_the_language_joins_them(code: str, parts: list[str], words: str) -> None:
+    assert TONGUES[code].join(parts) == words

@@ -1,0 +1,14 @@
+"""Makes `assets/tiny`, the embedded model, from nothing: `python -m training`.
+
+The listing is the story, in the order of the work:
+
+- the world: `colours`, `scenes`, `layouts`, `drawing` (a picture and what is in it), `plainstyle` (the exam's own hand)
+- the words: `words/` (one module a language), `questions`, `dialogues`, `lessons` (what is asked and answered)
+- the pupil: `tokenizer`, `network`, `targets`
+- the school: `recipe`, `stages`, `batches`, `checkpoints`, `progress`
+- its classes: `vision`, `features`, `queries`, `sight`, `text`, `joint`
+- the result: `export`, `answers`, `exam`, `evaluate`, `card`
+
+Nothing here is imported by `blip_space`; training uses its `languages` and `prompts`, so what is learned is what is
+asked.
+"""

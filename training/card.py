@@ -1,0 +1,99 @@
+"""The model's card, `README.md` in its folder: a text that stays, facts of the run, and the exam's tables.
+
+The facts and the tables stand between markers and are replaced by the export and by the evaluation. Knows Markdown;
+knows no model.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+import transformers
+
+TEXT = """# tiny: the embedded model
+
+A real `Blip2ForConditionalGeneration` (ViT, Q-Former, mT5-type language model; 4.2 million parameters, bf16) with its
+own tokenizer, trained from nothing by `training/` on pictures drawn by code. It is here so that the page, the tests
+and the command line run the same path as BLIP-2 and mBLIP, with no download.
+
+**What it knows.** Flat shapes: circles, squares (and other rectangles), triangles, stars, hearts and crosses; red,
+orange, yellow, green, blue, purple, pink, brown, black, white and grey; none to six of them, anywhere in the picture,
+on a plain or softly shaded background. It counts them, names their shape and colour, says what lies left, right, at
+the top, at the bottom or in the middle, says whether there is one, and writes a caption. It follows a conversation
+("What is on the left?", "What colour is it?", "And on the right?"). It answers in English, German, Spanish, French,
+Arabic, Hindi, Japanese and Chinese (Traditional script), to questions in that language or in English.
+
+Answers are short: a number word, a colour, a shape, "yes" or "no", or a list of things in a fixed order (shapes in
+the order above, then colours), whatever their places. More than four kinds of things are only counted. An empty
+picture shows "nothing".
+
+**What it does not know.** Everything else. A photograph, a drawing of an animal or a page of text gets an answer that
+means nothing, since it has never seen one and cannot say so. It does not know things that overlap, more than six
+things, sizes ("the biggest"), comparisons, or words that are not in `training/words/`; very small things (under a
+tenth of the picture's shorter side) and pale things on pale backgrounds are often missed.
+
+**Data and licence.** No data but what `training/` draws and words itself; MIT, as the project.
+
+## The run
+
+<!-- run -->
+<!-- /run -->
+
+![Share of right answers while training](curve.png)
+
+## Figures
+
+<!-- figures -->
+<!-- /figures -->
+"""
+
+
+def put_run(folder: Path, *, minutes: float, seed: int, recipe: str, device: str) -> None:
+    """State the command, the machine and the time of the run that made the weights."""
+    cores = os.cpu_count()
+    machine = f"{cores} CPU cores, no GPU" if device == "cpu" else "one GPU"
+    facts = (
+        f"`python -m training --recipe {recipe}`, seed {seed}: {minutes:.0f} minutes on {machine} "
+        f"(Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}, "
+        f"transformers {transformers.__version__}); other work ran on the same cores."
+    )
+    _replace(folder, "run", facts)
+
+
+def put_figures(folder: Path, tables: str, *, each: int, seed: int) -> None:
+    """State the exam's results."""
+    introduction = (
+        "Exact matches in per cent of greedy answers in fp32, on pictures that training never used "
+        f"(`python -m training.evaluate assets/tiny`, {each} questions a cell at most, seed {seed}). "
+        "Half of the questions are asked in English and half in the answer's language. "
+        "*Plain Pillow* is a hand that training never saw: ellipses, rectangles and polygons in CSS colours "
+        "at usual picture sizes, without smoothing."
+    )
+    _replace(folder, "figures", f"{introduction}\n\n{tables}")
+
+
+def table(title: str, marks: Mapping[tuple[str, str], float], *, tasks: Sequence[str], languages: Sequence[str]) -> str:
+    """One Markdown table: tasks down, languages across, and their mean."""
+    lines = [
+        f"| {title} | {' | '.join(languages)} | mean |",
+        f"|---|{'---|' * (len(languages) + 1)}",
+    ]
+    for task in tasks:
+        shares = [marks[task, language] for language in languages if (task, language) in marks]
+        if shares:
+            cells = [f"{100 * share:.0f}" for share in (*shares, sum(shares) / len(shares))]
+            lines.append(f"| {task} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _replace(folder: Path, name: str, words: str) -> None:
+    path = folder / "README.md"
+    text = path.read_text(encoding="utf-8") if path.exists() else TEXT
+    opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
+    head, _, rest = text.partition(opening)
+    _, _, tail = rest.partition(closing)
+    path.write_text(f"{head}{opening}\n{words}\n{closing}{tail}", encoding="utf-8")

@@ -1,0 +1,50 @@
+"""The trained model becomes a folder that any BLIP-2 loader reads: weights, tokenizer, processor, settings, facts.
+
+Knows file formats; knows nothing of how the weights came to be.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Blip2Processor, BlipImageProcessor, GenerationConfig
+
+from training.network import CENTRE, END, IMAGE, PAD, SPREAD
+from training.recipe import Sizes
+from training.targets import QUERIES
+from training.words import TONGUES
+
+LARGEST_FILE = "9MB"
+
+KNOWS = (
+    "Flat drawn shapes (circles, squares, triangles, stars, hearts, crosses) in eleven colours, up to six of them: "
+    "how many, what colour, what shape, what lies where, is there one. "
+    "It knows nothing else: photographs get nonsense."
+)
+
+
+def save(model: Any, tokenizer: Any, folder: Path, *, sizes: Sizes) -> None:
+    """Write the whole folder but its card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.safetensors*"):
+        old.unlink()
+    settings = GenerationConfig(decoder_start_token_id=PAD, pad_token_id=PAD, eos_token_id=END, bos_token_id=PAD)
+    model.generation_config = settings
+    model.language_model.generation_config = settings
+    model.to(torch.bfloat16).save_pretrained(folder, max_shard_size=LARGEST_FILE)
+    _processor(tokenizer, sizes.image).save_pretrained(folder)
+    facts = {"name": "tiny", "style": "mblip", "languages": list(TONGUES), "knows": KNOWS, "examples": []}
+    (folder / "blip_space.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _processor(tokenizer: Any, side: int) -> Any:
+    images = BlipImageProcessor(
+        size={"height": side, "width": side}, image_mean=[CENTRE] * 3, image_std=[SPREAD] * 3, resample=3
+    )
+    # `image_token` stays unset: with it the tokenizer's registration of the token fails on loading.
+    processor = Blip2Processor(image_processor=images, tokenizer=tokenizer, num_query_tokens=QUERIES)
+    assert tokenizer.convert_tokens_to_ids("<image>") == IMAGE
+    return processor

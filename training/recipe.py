@@ -1,0 +1,94 @@
+"""How big the model is and how long each stage runs: every number that a training run is made of.
+
+A recipe is the whole of a run's identity; two runs of one recipe on one machine give the same weights. Knows no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The shape of the model."""
+
+    image: int = 96
+    patch: int = 12
+    vision_width: int = 160
+    vision_layers: int = 4
+    query_width: int = 160
+    query_layers: int = 2
+    text_width: int = 160
+    text_layers: int = 3
+    heads: int = 5
+    vocabulary: int = 3000
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One stage: how many steps of how many samples, and the highest learning rate."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    warm_up: int = 100
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run."""
+
+    name: str
+    vision: Schedule
+    queries: Schedule
+    sight: Schedule
+    text: Schedule
+    joint: Schedule
+    cached_scenes: int
+    corpus_lines: int
+    exam_scenes: int
+    sizes: Sizes = field(default_factory=Sizes)
+    seed: int = 20261121
+    workers: int = 1
+    report_every: int = 200
+    save_every_seconds: float = 60.0
+
+
+RECIPES = {
+    "full": Recipe(
+        name="full",
+        vision=Schedule(steps=3600, batch=64, learning_rate=2e-3),
+        queries=Schedule(steps=3000, batch=64, learning_rate=1.5e-3),
+        sight=Schedule(steps=3400, batch=64, learning_rate=1e-3),
+        text=Schedule(steps=5000, batch=32, learning_rate=1.5e-3),
+        joint=Schedule(steps=800, batch=64, learning_rate=4e-4),
+        cached_scenes=40_000,
+        corpus_lines=60_000,
+        exam_scenes=400,
+    ),
+    "smoke": Recipe(
+        name="smoke",
+        vision=Schedule(steps=12, batch=16, learning_rate=1e-3, warm_up=4),
+        queries=Schedule(steps=8, batch=16, learning_rate=1e-3, warm_up=4),
+        sight=Schedule(steps=6, batch=16, learning_rate=1e-3, warm_up=2),
+        text=Schedule(steps=12, batch=16, learning_rate=1e-3, warm_up=4),
+        joint=Schedule(steps=6, batch=8, learning_rate=1e-4, warm_up=2),
+        cached_scenes=64,
+        corpus_lines=1500,
+        exam_scenes=8,
+        sizes=Sizes(
+            vision_width=32,
+            vision_layers=1,
+            query_width=32,
+            query_layers=1,
+            text_width=32,
+            text_layers=1,
+            heads=2,
+            vocabulary=1200,
+        ),
+        workers=0,
+        report_every=4,
+        save_every_seconds=0.0,
+    ),
+}
+"""`full` makes the committed model; `smoke` runs every stage in seconds and learns nothing."""

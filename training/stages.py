@@ -1,0 +1,146 @@
+"""The loop that every stage runs: batches in, steps of the optimizer, reports, exams and checkpoints.
+
+Knows how to stop and go on; knows not what is learned (that is the stage's `learn` and `examine`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training import checkpoints
+from training.batches import Batch, stream
+from training.progress import Curve, Meter
+from training.recipe import Recipe, Schedule
+
+STAGES = ("vision", "queries", "sight", "text", "joint")
+
+DECAY, LEAST_RATE, LONGEST_GRADIENT = 0.02, 0.02, 1.0
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every stage works with: the recipe, where the run's files lie, and the device."""
+
+    recipe: Recipe
+    folder: Path
+    device: torch.device
+
+    def file(self, name: str) -> Path:
+        """The run's file of that name."""
+        return self.folder / f"{name}.pt"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage teaches: which modules move, on which batches, by which loss, and how it is examined."""
+
+    name: str
+    schedule: Schedule
+    modules: Mapping[str, nn.Module]
+    groups: Sequence[dict[str, Any]]
+    """Parameters for the optimizer; a group's `scale` multiplies the learning rate."""
+
+    batches: Callable[[int], Batch]
+    learn: Callable[[Batch], Tensor]
+    examine: Callable[[], Mapping[str, float]]
+
+
+def finished(shop: Workshop, name: str) -> bool:
+    """Whether the stage was run to its end."""
+    state = checkpoints.load(shop.file(name))
+    return bool(state and state["done"])
+
+
+def run(stage: Stage, shop: Workshop) -> None:
+    """Run the stage from where it was left to its end."""
+    optimizer = torch.optim.AdamW(list(stage.groups), betas=(0.9, 0.98), weight_decay=DECAY)
+    curve, first, before = _resume(stage, shop, optimizer)
+    schedule = stage.schedule
+    meter = Meter(stage.name, schedule.steps, schedule.batch, first, before)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    saved, smooth = time.monotonic(), 0.0
+    ahead = stream(stage.batches, first=first, last=schedule.steps, workers=shop.recipe.workers)
+    for step, batch in enumerate(ahead, start=first + 1):
+        _set_rate(optimizer, schedule, step)
+        with autocast(shop.device):
+            loss = stage.learn({name: tensor.to(shop.device) for name, tensor in batch.items()})
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
+        optimizer.step()
+        smooth = loss.item() if not smooth else 0.98 * smooth + 0.02 * loss.item()
+        if step % shop.recipe.report_every == 0 or step == schedule.steps:
+            marks = stage.examine()
+            meter.report(step, smooth, marks)
+            curve.add(stage.name, step * schedule.batch, meter.seconds, marks)
+        if time.monotonic() - saved > shop.recipe.save_every_seconds:
+            _save(stage, shop, optimizer, curve, step=step, seconds=meter.seconds)
+            saved = time.monotonic()
+    _save(stage, shop, optimizer, curve, step=schedule.steps, seconds=meter.seconds)
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bf16 where it pays: 2.5 times the speed on a CPU with AVX512-BF16, and on a GPU."""
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _resume(stage: Stage, shop: Workshop, optimizer: torch.optim.Optimizer) -> tuple[Curve, int, float]:
+    """The curve so far, the steps done and the seconds that they took; the modules get their weights back."""
+    state = checkpoints.load(shop.file(stage.name))
+    if not state:
+        return Curve(), 0, 0.0
+    for name, module in stage.modules.items():
+        module.load_state_dict(state["modules"][name])
+    optimizer.load_state_dict(state["optimizer"])
+    print(f"{stage.name}: goes on from step {state['step']}", flush=True)
+    return Curve([(s, int(n), float(t), dict(m)) for s, n, t, m in state["curve"]]), state["step"], state["seconds"]
+
+
+def _save(
+    stage: Stage, shop: Workshop, optimizer: torch.optim.Optimizer, curve: Curve, *, step: int, seconds: float
+) -> None:
+    done = step >= stage.schedule.steps
+    state = {
+        "step": step,
+        "done": done,
+        "seconds": seconds,
+        "modules": {name: module.state_dict() for name, module in stage.modules.items()},
+        "optimizer": optimizer.state_dict(),
+        "curve": curve.points,
+    }
+    checkpoints.save(shop.file(stage.name), state)
+    whole_curve(shop).draw(shop.folder / "curve.png")
+
+
+def whole_curve(shop: Workshop) -> Curve:
+    """The marks of all stages so far, on one clock."""
+    curve, clock = Curve(), 0.0
+    for name in STAGES:
+        state = checkpoints.load(shop.file(name))
+        if state:
+            for stage, samples, seconds, marks in state["curve"]:
+                curve.add(stage, samples, clock + seconds, marks)
+            clock += state["seconds"]
+    return curve
+
+
+def minutes(shop: Workshop) -> float:
+    """How long the stages took together."""
+    states = [checkpoints.load(shop.file(name)) for name in (*STAGES, "states", "prefixes", "tokenizer")]
+    return sum(float(state["seconds"]) for state in states if state) / 60
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int) -> None:
+    """A short rise, then half a cosine down to a fiftieth."""
+    rise = min(1.0, step / schedule.warm_up)
+    fall = LEAST_RATE + (1 - LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * step / schedule.steps))
+    for group in optimizer.param_groups:
+        group["lr"] = schedule.learning_rate * rise * fall * group.get("scale", 1.0)
