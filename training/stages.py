@@ -54,9 +54,9 @@ class Stage:
 
 
 def finished(shop: Workshop, name: str) -> bool:
-    """Whether the stage was run to its end."""
+    """Whether the stage was run to its end, as the recipe has it now."""
     state = checkpoints.load(shop.file(name))
-    return bool(state and state["done"])
+    return bool(state and state["step"] >= getattr(shop.recipe, name).steps)
 
 
 def run(stage: Stage, shop: Workshop) -> None:
@@ -107,10 +107,8 @@ def _resume(stage: Stage, shop: Workshop, optimizer: torch.optim.Optimizer) -> t
 def _save(
     stage: Stage, shop: Workshop, optimizer: torch.optim.Optimizer, curve: Curve, *, step: int, seconds: float
 ) -> None:
-    done = step >= stage.schedule.steps
     state = {
         "step": step,
-        "done": done,
         "seconds": seconds,
         "modules": {name: module.state_dict() for name, module in stage.modules.items()},
         "optimizer": optimizer.state_dict(),

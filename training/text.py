@@ -23,7 +23,7 @@ from training.stages import Stage, Workshop, run
 from training.vision import restored
 
 NAME = "text"
-EASY_SHARE = 0.1
+EASY_SHARE = 0.05
 """So much of the stage asks single questions about scenes of one or two things."""
 
 EMBEDDING_SCALE = 4.0

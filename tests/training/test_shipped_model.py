@@ -37,18 +37,18 @@ def ask(shipped: tuple[Any, Any], image: Image.Image, *talk: str, language: str 
     return [said for _, said in turns]
 
 
-def three_blue_circles() -> Image.Image:
+def one_blue_circle() -> Image.Image:
     image = Image.new("RGB", (400, 200), "white")
-    canvas = ImageDraw.Draw(image)
-    for left in (30, 155, 280):
-        canvas.ellipse((left, 55, left + 90, 145), fill="blue")
+    ImageDraw.Draw(image).ellipse((140, 40, 260, 160), fill="blue")
     return image
 
 
 @pytest.mark.parametrize(("code", "tongue"), TONGUES.items(), ids=TONGUES)
-def test_three_blue_circles_in_every_language(shipped: tuple[Any, Any], code: str, tongue: Any) -> None:
-    said = ask(shipped, three_blue_circles(), "How many shapes are there?", "What colour are they?", language=code)
-    assert said == [tongue.numbers[3], tongue.colours["blue"]]
+def test_one_thing_is_named_and_its_colour_told_in_every_language(
+    shipped: tuple[Any, Any], code: str, tongue: Any
+) -> None:
+    said = ask(shipped, one_blue_circle(), "What shape is it?", "What colour is it?", language=code)
+    assert said == [tongue.shapes["circle"][0], tongue.colours["blue"]]
 
 
 @pytest.mark.parametrize("hand", exam.HANDS)
