@@ -53,11 +53,11 @@ def test_one_thing_is_named_and_its_colour_told_in_every_language(
 
 @pytest.mark.parametrize("hand", exam.HANDS)
 def test_the_card_tells_the_truth(shipped: tuple[Any, Any], hand: str) -> None:
-    """Other pictures than the card's, a few a cell: the mean of each task may fall short by a margin, no more."""
+    """Other pictures than the card's, a dozen a cell: the mean of each task may fall short by a margin, no more."""
     model, tokenizer = shipped
     torch.set_num_threads(max(1, torch.get_num_threads()))
-    pictures = exam.drawn(hand, count=150, side=model.config.vision_config.image_size, seed=99)
-    questions = exam.sheet(pictures, each=4, seed=99)
+    pictures = exam.drawn(hand, count=400, side=model.config.vision_config.image_size, seed=99)
+    questions = exam.sheet(pictures, each=12, seed=99)
     chosen = torch.tensor([question.picture for question in questions])
     said = greedy(model, tokenizer, pictures.pictures[chosen], [question.prompt for question in questions])
     marks = evaluate.mark(questions, said)
