@@ -48,7 +48,7 @@ kinds or more are mostly wrong. The figures below say so by language.
 <!-- /run -->
 
 The stages of this checkpoint ran one after another while the code of the later ones was still being written, and its
-last stage was lengthened twice; the whole command has not been repeated from end to end.
+last stage was stopped once and shortened; the whole command has not been repeated from end to end.
 
 ![Share of right answers while training](curve.png)
 

@@ -41,7 +41,7 @@ def _lexicon(code: str) -> frozenset[str]:
     lines = [tongue.counted(count, *kind) for count in range(1, MOST + 1) for kind in kinds]
     lines += [word for pair in tongue.shapes.values() for word in pair]
     lines += [tongue.yes, tongue.no, tongue.nothing, *tongue.numbers, *tongue.colours.values()]
-    lines.append(tongue.join(["", "", ""]))
+    lines.append(tongue.join(lines[:3]))  # for the words that join a list
     if LANGUAGES[code].script in UNSPACED_SCRIPTS:
         return frozenset("".join(lines))
     return frozenset(word for line in lines for word in line.replace(",", "").split())

@@ -61,7 +61,7 @@ RECIPES = {
         queries=Schedule(steps=3000, batch=64, learning_rate=1.5e-3),
         sight=Schedule(steps=3400, batch=64, learning_rate=1e-3),
         text=Schedule(steps=6000, batch=32, learning_rate=5e-4),
-        joint=Schedule(steps=1200, batch=64, learning_rate=4e-4),
+        joint=Schedule(steps=700, batch=64, learning_rate=4e-4),
         cached_scenes=40_000,
         corpus_lines=60_000,
         exam_scenes=400,

@@ -8,6 +8,7 @@ import pytest
 
 from blip_space.languages import LANGUAGES
 from training.colours import COLOURS
+from training.evaluate import in_language
 from training.questions import Ask, phrase
 from training.scenes import MOST, SHAPES, SIDES
 from training.words import TONGUES, WORDINGS, Tongue
@@ -80,3 +81,11 @@ def test_numbers_and_colours_agree_with_their_nouns(code: str, kind: tuple[int, 
 )
 def test_lists_are_joined_as_the_language_joins_them(code: str, parts: list[str], words: str) -> None:
     assert TONGUES[code].join(parts) == words
+
+
+@EVERY_TONGUE
+def test_a_wrong_list_is_still_in_its_language(tongue: Tongue) -> None:
+    """The word for "and" was once missing from what counts as a language's own, so every wrong list counted as foreign."""
+    things = [tongue.counted(count, "star", "red") for count in (1, 2, 3)]
+    assert in_language(tongue.join(things), tongue.code)
+    assert not in_language("zwei rote Sterne" if tongue.code != "de" else "two red stars", tongue.code)
