@@ -85,7 +85,7 @@ def test_lists_are_joined_as_the_language_joins_them(code: str, parts: list[str]
 
 @EVERY_TONGUE
 def test_a_wrong_list_is_still_in_its_language(tongue: Tongue) -> None:
-    """The word for "and" was once missing from what counts as a language's own, so every wrong list counted as foreign."""
+    """The word for "and" was once missing from a language's own words, so every wrong list counted as foreign."""
     things = [tongue.counted(count, "star", "red") for count in (1, 2, 3)]
     assert in_language(tongue.join(things), tongue.code)
     assert not in_language("zwei rote Sterne" if tongue.code != "de" else "two red stars", tongue.code)
