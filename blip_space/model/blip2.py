@@ -32,7 +32,6 @@ class Blip2:
         self.spec = spec
         self.precision = precision
         self.query_tokens = int(network.config.num_query_tokens)
-        self.context_tokens = spec.context_tokens
         self._network = network
         self._tokens = tokens
         self._frame = frame

@@ -52,7 +52,7 @@ def test_bf16_loads_and_answers(folders: dict[str, Path], family: str, pictures:
 
 
 def test_loaded_model_says_what_it_is(model: Blip2, family: str) -> None:
-    assert (model.query_tokens, model.context_tokens) == (checkpoints.QUERY_TOKENS[family], 512)
+    assert (model.query_tokens, model.spec.context_tokens) == (checkpoints.QUERY_TOKENS[family], 512)
     assert (model.spec.name, model.precision.name, model.precision.device) == (family, "fp32", "cpu")
 
 
