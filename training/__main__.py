@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from training import card, checkpoints, export, joint, queries, sight, text, tokenizer, vision
+from training import card, checkpoints, export, joint, sight, text, tokenizer, vision
 from training.recipe import RECIPES
-from training.stages import STAGES, Workshop, finished, minutes, whole_curve
+from training.stages import EYE_STAGES, STAGES, Workshop, finished, minutes, whole_curve
 
 RUNS = Path(__file__).parent / "runs"
 ASSETS = Path(__file__).parent.parent / "assets" / "tiny"
@@ -33,8 +34,34 @@ def main(arguments: list[str] | None = None) -> None:
     # Threads that outnumber free cores wait for each other: two beside a busy worker on two cores ran at a sixth.
     torch.set_num_threads(options.threads or max(1, (os.cpu_count() or 1) - recipe.workers))
     shop = Workshop(recipe, options.runs / recipe.name, torch.device(options.device))
-    for stage in (*STAGES, "export") if options.stage == "all" else (options.stage,):
-        run(stage, shop, output=options.output)
+    if options.stage == "all":
+        run_all(shop, output=options.output)
+    else:
+        run(options.stage, shop, output=options.output)
+
+
+def run_all(shop: Workshop, *, output: Path) -> None:
+    """Run every stage and export: the language model learns to read beside the eyes, which learn to write."""
+    own_tokenizer(shop)  # made here, since both processes want it
+    reader = multiprocessing.get_context("spawn").Process(
+        target=_run_beside, args=("text", shop, output, torch.get_num_threads())
+    )
+    reader.start()
+    try:
+        for stage in EYE_STAGES:
+            run(stage, shop, output=output)
+        reader.join()
+    finally:
+        reader.terminate()
+    if reader.exitcode:
+        raise SystemExit("The text stage failed: what it printed above says why.")
+    for stage in ("joint", "export"):
+        run(stage, shop, output=output)
+
+
+def _run_beside(stage: str, shop: Workshop, output: Path, threads: int) -> None:
+    torch.set_num_threads(threads)
+    run(stage, shop, output=output)
 
 
 def run(stage: str, shop: Workshop, *, output: Path) -> None:
@@ -44,8 +71,6 @@ def run(stage: str, shop: Workshop, *, output: Path) -> None:
         print(f"{stage}: finished already", flush=True)
     elif stage == "vision":
         vision.teach(shop, vocabulary=len(words))
-    elif stage == "queries":
-        queries.teach(shop, vocabulary=len(words))
     elif stage == "sight":
         sight.teach(shop, vocabulary=len(words))
     elif stage == "text":

@@ -21,10 +21,17 @@ BATCH, MOST_TOKENS = 64, 48
 def greedy(model: Any, tokenizer: Any, pictures: Tensor, prompts: Sequence[str]) -> list[str]:
     """The model's answer to each prompt on its picture (bytes, N x H x W x 3)."""
     device = next(model.parameters()).device
+    seen = torch.cat([prefix(model, part.to(device)) for part in torch.split(pictures, BATCH)])
+    return answered(model, tokenizer, seen, prompts)
+
+
+@torch.no_grad()
+def answered(model: Any, tokenizer: Any, seen: Tensor, prompts: Sequence[str]) -> list[str]:
+    """The language model's answer to each prompt behind its picture's vectors (N, queries, text width)."""
     said: list[str] = []
     for start in range(0, len(prompts), BATCH):
         part = slice(start, start + BATCH)
-        said += _answered(model, tokenizer, prefix(model, pictures[part].to(device)), prompts[part])
+        said += _answered(model, tokenizer, seen[part], prompts[part])
     return said
 
 

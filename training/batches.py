@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from training import drawing, targets
+from training import drawing, meaning, targets
 from training.lessons import Kind, Lesson, lesson
 from training.recipe import Recipe
 from training.scenes import Scene, make
@@ -26,7 +26,11 @@ from training.words import TONGUES
 Batch = dict[str, Tensor]
 LONGEST_PROMPT, LONGEST_ANSWER = 100, 48
 CROWDS = (4, 5, 6, 9, 9, 12, 16)
-KINDS: tuple[Kind, ...] = ("talk", "short", "long", "talk", "short", "short")
+
+SPOKEN = ("en", *TONGUES)
+"""What lessons are answered in; English has twice the others' share."""
+
+KINDS: tuple[Kind, ...] = ("short", "long", "talk", "short", "long", "talk", "short")
 """The lessons of one batch are of one kind, so that all are about as long; the kinds take turns."""
 
 
@@ -50,8 +54,7 @@ class Pictures:
         batch = {"pixels": self.drawn(scenes, step), **asked(scenes, sizes.image // sizes.patch)}
         if self.tokenizer:
             draw = random.Random(f"{self.split}-words/{seed}/{step}")
-            kind = KINDS[step % len(KINDS)]
-            batch |= encoded([teach(scenes, i, draw, kind=kind) for i in range(len(scenes))], self.tokenizer)
+            batch |= taught(scenes, draw, kind=KINDS[step % len(KINDS)], tokenizer=self.tokenizer)
         return batch
 
     def drawn(self, scenes: Sequence[Scene], step: int) -> Tensor:
@@ -61,10 +64,27 @@ class Pictures:
         return torch.from_numpy(np.stack(pictures))
 
 
-def teach(scenes: Sequence[Scene], index: int, draw: random.Random, *, kind: Kind) -> Lesson:
-    """A lesson on one of the scenes; English has twice the others' share."""
-    other = scenes[(index + 1) % len(scenes)]
-    return lesson(scenes[index], draw, kind=kind, codes=("en", *TONGUES), other=other)
+def taught(
+    scenes: Sequence[Scene], draw: random.Random, *, kind: Kind, tokenizer: Any, codes: Sequence[str] = SPOKEN
+) -> Batch:
+    """A lesson on each scene: `prompt` and its `mask`, `labels` (UNASKED where there is none), and the `meaning`."""
+    lessons = [teach(scenes, index, draw, kind=kind, codes=codes) for index in range(len(scenes))]
+    prompts = [tokenizer(one.prompt).input_ids[-LONGEST_PROMPT:] for one in lessons]
+    answers = [tokenizer(one.answer).input_ids[:LONGEST_ANSWER] for one in lessons]
+    ids = _padded(prompts, tokenizer.pad_token_id)
+    return {
+        "prompt": ids,
+        "mask": (ids != tokenizer.pad_token_id).long(),
+        "labels": _padded(answers, UNASKED),
+        "meaning": torch.tensor([meaning.of(one.newest, scene) for one, scene in zip(lessons, scenes, strict=True)]),
+    }
+
+
+def teach(
+    scenes: Sequence[Scene], index: int, draw: random.Random, *, kind: Kind, codes: Sequence[str] = SPOKEN
+) -> Lesson:
+    """A lesson on one of the scenes; the next one lends wrong answers."""
+    return lesson(scenes[index], draw, kind=kind, codes=codes, other=scenes[(index + 1) % len(scenes)])
 
 
 def asked(scenes: Sequence[Scene], grid: int) -> Batch:
@@ -73,19 +93,10 @@ def asked(scenes: Sequence[Scene], grid: int) -> Batch:
     masks = np.stack([drawing.silhouette(scene, grid * CELLS) for scene in scenes])
     cells = masks.reshape(len(scenes), grid, CELLS, grid, CELLS).swapaxes(2, 3)
     return {
-        "counts": torch.from_numpy(np.stack([one.counts for one in found])),
-        "sides": torch.from_numpy(np.stack([one.sides for one in found])),
+        "report": torch.from_numpy(np.stack([one.report for one in found])),
         "patches": torch.from_numpy(np.stack([one.patches for one in found])),
         "silhouettes": torch.from_numpy(cells.reshape(len(scenes), grid * grid, -1)).float() / 255,
     }
-
-
-def encoded(lessons: Sequence[Lesson], tokenizer: Any) -> Batch:
-    """Prompts and answers as ids: `prompt`, its `mask`, and `labels` with UNASKED where there is none."""
-    prompts = [tokenizer(one.prompt).input_ids[-LONGEST_PROMPT:] for one in lessons]
-    answers = [tokenizer(one.answer).input_ids[:LONGEST_ANSWER] for one in lessons]
-    ids = _padded(prompts, tokenizer.pad_token_id)
-    return {"prompt": ids, "mask": (ids != tokenizer.pad_token_id).long(), "labels": _padded(answers, UNASKED)}
 
 
 def stream(make_batch: Callable[[int], Any], *, first: int, last: int, workers: int) -> Iterator[Any]:

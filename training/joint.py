@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from training import checkpoints
+from training import checkpoints, text
 from training.batches import Batch, Pictures
-from training.network import look, project
+from training.network import look, prefix, report
 from training.stages import Stage, Workshop, run
 from training.text import LanguageExam, language_groups, spoken_loss
 from training.vision import eyes, restored
@@ -20,25 +21,30 @@ TEACHER_SHARE = 0.3
 def teach(shop: Workshop, *, tokenizer: Any) -> None:
     """Run the stage to its end, or go on with it."""
     recipe = shop.recipe
-    model, _ = restored(shop, vocabulary=len(tokenizer), stage="text")
-    _, teacher = restored(shop, vocabulary=len(tokenizer), stage="sight")
-    exam = LanguageExam(shop, tokenizer)
-    groups = [*language_groups(model), {"params": [*eyes(model), *teacher.parameters()]}]
+    model, teacher = restored(shop, vocabulary=len(tokenizer), stage="sight")
+    reader, _ = restored(shop, vocabulary=len(tokenizer), stage="text")
+    model.language_model.load_state_dict(reader.language_model.state_dict())
+    grasp = text.grasp(shop)
+    exam = LanguageExam(recipe, tokenizer)
+    pictures = Pictures(recipe, "exam", len(exam.scenes)).drawn(exam.scenes, 0).to(shop.device)
+    mirror = torch.no_grad()(lambda: exam(model, prefix(model, pictures)))
+    groups = [*language_groups(model), {"params": [*eyes(model), *teacher.parameters(), *grasp.parameters()]}]
 
     def learn(batch: Batch) -> Tensor:
         seen = look(model, batch["pixels"])
-        prefix = project(model, seen.found)
-        return spoken_loss(model, prefix, batch) + TEACHER_SHARE * teacher.loss(seen, prefix, batch)
+        said = report(model, seen)
+        corrected = teacher.patch_loss(seen, batch) + teacher.codebook.loss(said, batch["report"])
+        return spoken_loss(model, grasp, said, batch) + TEACHER_SHARE * corrected
 
     run(
         Stage(
             name=NAME,
             schedule=recipe.joint,
-            modules={"model": model, "teacher": teacher},
+            modules={"model": model, "teacher": teacher, "grasp": grasp},
             groups=groups,
             batches=Pictures(recipe, NAME, recipe.joint.batch, tokenizer=tokenizer),
             learn=learn,
-            examine=lambda: exam(model),
+            examine=mirror,
         ),
         shop,
     )
@@ -46,4 +52,4 @@ def teach(shop: Workshop, *, tokenizer: Any) -> None:
 
 def latest(shop: Workshop) -> str:
     """The furthest stage that has a checkpoint."""
-    return next(name for name in (NAME, "text", "sight", "queries", "vision") if checkpoints.load(shop.file(name)))
+    return next(name for name in (NAME, "sight", "vision") if checkpoints.load(shop.file(name)))

@@ -9,7 +9,7 @@ import math
 import random
 from dataclasses import dataclass
 
-SMALLEST, LARGEST = 0.09, 0.85
+SMALLEST, LARGEST = 0.11, 0.85
 """The extent of a thing, as a share of the picture's shorter side."""
 
 CROWD = 6

@@ -47,6 +47,8 @@ class Lesson:
 
     prompt: str
     answer: str
+    newest: Ask
+    """What the prompt's last question means, whatever its words leave out."""
 
 
 def lesson(scene: Scene, draw: random.Random, *, kind: Kind, codes: Sequence[str], other: Scene) -> Lesson:
@@ -64,7 +66,8 @@ def lesson(scene: Scene, draw: random.Random, *, kind: Kind, codes: Sequence[str
             spoken = TONGUES[draw.choice(codes)]
         seen = other if draw.random() < WRONG_EARLIER else scene
         turns.append((_worded(ask, spoken, draw), answer(ask, seen, spoken)))
-    return Lesson(_prompt(turns, _worded(newest, tongue, draw), tongue, draw), answer(newest, scene, tongue))
+    words = _prompt(turns, _worded(newest, tongue, draw), tongue, draw)
+    return Lesson(words, answer(newest, scene, tongue), newest)
 
 
 def prompt(turns: Sequence[Turn], question: str, language: Language) -> str:

@@ -19,25 +19,18 @@ from transformers import (
     MT5Config,
 )
 
-from training.colours import COLOURS
+from training.codes import Codebook, entropy
 from training.recipe import Sizes
-from training.scenes import SHAPES
-from training.targets import ANSWERS, CELLS, GROUPS, MOST_CENTRES, QUERIES, TALLIES, UNASKED
+from training.targets import ALL, CELLS, PATCH_ANSWERS, QUERIES, UNASKED
 
 PAD, END, UNKNOWN, IMAGE = 0, 1, 2, 3
 """The first ids of the vocabulary, in T5's order; the fourth marks the image's places in a prompt."""
 
-NAMES = [len(SHAPES), len(COLOURS)]
-PATCH_ANSWERS = [len(SHAPES) + 1, len(COLOURS) + 1, MOST_CENTRES + 1]
-
 INITIAL = 0.06
 """The spread of fresh weights; the usual 0.02 is meant for widths five times ours and leaves attention blind."""
 
-BADGE = 8.0
-"""Every query wears its number: of its first numbers, one a query, its own is this large and the others are nothing.
-
-Without it the reports of two queries differ only in what they say, and no reader can tell circles' from stars'.
-"""
+PATCH_SHARE = 4.0
+"""The weight of what patches show, beside what the queries say."""
 
 CENTRE, SPREAD = 0.5, 0.3
 """What pixel values are normalised with: (value - CENTRE) / SPREAD, for each channel alike."""
@@ -69,36 +62,31 @@ def _waves(grid: int, width: int) -> Tensor:
 
 def prefix(model: Any, pictures: Tensor) -> Tensor:
     """The vectors that stand for each picture in front of the text: (pictures, queries, text width)."""
-    return project(model, look(model, pictures).found)
+    return report(model, look(model, pictures))
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the queries found in pictures, and the patches early on and at the end."""
+    """What the vision model made of pictures: its patches halfway up and at the end, (pictures, patches, width)."""
 
-    found: Tensor
     early: Tensor
-    patches: Tensor
+    states: Tensor
+    """The last states, with the one that belongs to no patch in front."""
 
 
 def look(model: Any, pictures: Tensor) -> Look:
-    """The eyes on pictures of bytes (N, H, W, 3)."""
+    """The vision model on pictures of bytes (N, H, W, 3)."""
     seen = model.vision_model(normalised(pictures), output_hidden_states=True)
     early = seen.hidden_states[(len(seen.hidden_states) - 1) // 2]
-    return Look(gather(model, seen.last_hidden_state), early[:, 1:], seen.last_hidden_state[:, 1:])
+    return Look(early[:, 1:], seen.last_hidden_state)
 
 
-def gather(model: Any, states: Tensor) -> Tensor:
-    """What the queries find in the vision model's last states."""
-    queries = model.query_tokens.expand(len(states), -1, -1).to(states.dtype)
-    found: Tensor = model.qformer(query_embeds=queries, encoder_hidden_states=states).last_hidden_state
-    return found
-
-
-def project(model: Any, found: Tensor) -> Tensor:
-    """What the queries found, in the language model's width."""
-    projected: Tensor = model.language_projection(found)
-    return projected
+def report(model: Any, seen: Look) -> Tensor:
+    """What the queries say of what was seen, in the language model's width."""
+    queries = model.query_tokens.expand(len(seen.states), -1, -1).to(seen.states.dtype)
+    found = model.qformer(query_embeds=queries, encoder_hidden_states=seen.states).last_hidden_state
+    said: Tensor = model.language_projection(found)
+    return said
 
 
 def normalised(pictures: Tensor) -> Tensor:
@@ -107,64 +95,52 @@ def normalised(pictures: Tensor) -> Tensor:
 
 
 class Teacher(nn.Module):
-    """Heads that read counts and places off the query tokens; gone from the finished model.
+    """What corrects the eyes; gone from the finished model.
 
-    One head serves all counting queries and one all places, so every query says the same thing in the same way. Two
-    more read the patches: halfway up their silhouettes, which no colour disturbs, and at the end what lies there.
+    Reports are held against the codebook. Two heads read the patches: halfway up their silhouettes, which no colour
+    disturbs, and at the end what lies there.
     """
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.count = nn.Linear(sizes.text_width, TALLIES * ANSWERS)
-        self.name = nn.Linear(sizes.text_width, sum(NAMES))
+        self.codebook = Codebook(sizes.text_width)
         self.patch = nn.Linear(sizes.vision_width, sum(PATCH_ANSWERS))
         self.silhouette = nn.Linear(sizes.vision_width, CELLS * CELLS)
 
-    def loss(self, seen: Look, prefix: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """How far the eyes' report on a batch, and each patch's, is from the truth."""
-        patches = sum(map(_entropy, self._patches(seen), batch["patches"].unbind(-1))) / len(prefix) / 8
+    def patch_loss(self, seen: Look, batch: dict[str, Tensor]) -> Tensor:
+        """How far what the patches show is from the truth."""
+        answers = sum(map(entropy, self._patches(seen), batch["patches"].unbind(-1))) / batch["patches"][..., 0].numel()
         shadows = nn.functional.binary_cross_entropy_with_logits(
             self.silhouette(seen.early).float(), batch["silhouettes"]
         )
-        return self.report_loss(prefix, batch) + patches + 20 * shadows
-
-    def report_loss(self, prefix: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """How far the queries' report is from the truth."""
-        counts = _entropy(self._counts(prefix), batch["counts"]) / 8
-        names = sum(map(_entropy, self._names(prefix), batch["sides"].unbind(-1))) / 4
-        badges = prefix[..., :QUERIES].float() - BADGE * torch.eye(QUERIES, device=prefix.device)
-        return (counts + names) / len(prefix) + badges.square().mean()
+        return PATCH_SHARE * (answers + shadows)
 
     @torch.no_grad()
-    def marks(self, seen: Look, prefix: Tensor, batch: dict[str, Tensor]) -> dict[str, float]:
-        """The shares of right answers, by what was asked."""
-        hits = self._counts(prefix).argmax(-1) == batch["counts"]
-        shape, colour = (
-            logits.argmax(-1) == truth
-            for logits, truth in zip(self._names(prefix), batch["sides"].unbind(-1), strict=True)
-        )
-        asked = batch["sides"][..., 0] != UNASKED
+    def patch_marks(self, seen: Look, batch: dict[str, Tensor]) -> dict[str, float]:
+        """The shares of right answers of patches where something lies."""
         there = batch["patches"][..., 0] > 0
-        patches = self._patches(seen)[0].argmax(-1) == batch["patches"][..., 0]
+        right = [
+            (logits.argmax(-1) == truth)[there]
+            for logits, truth in zip(self._patches(seen), batch["patches"].unbind(-1), strict=True)
+        ]
+        return {name: float(right[i].float().mean()) for name, i in (("shape", 0), ("colour", 1), ("which", 3))}
+
+    @torch.no_grad()
+    def report_marks(self, said: Tensor, batch: dict[str, Tensor]) -> dict[str, float]:
+        """The shares of right answers of the queries, by what they report."""
+        truth = batch["report"]
+        hits = torch.stack([odds.argmax(-1) for odds in self.codebook.odds(said)], dim=-1) == truth
+        named = hits[..., 0] & (hits[..., 1] | (truth[..., 1] == UNASKED))
+        sides = truth[:, ALL + 1 :, 0] != UNASKED
         return {
-            "how many": float(hits[:, -1, -1].float().mean()),
-            "every count": float(hits.all(-1).all(-1).float().mean()),
-            "place": float((shape & colour)[asked].float().mean()) if bool(asked.any()) else 1.0,
-            "shape of a patch": float(patches[there].float().mean()),
+            "how many": float(hits[:, ALL, -1].float().mean()),
+            "every thing": float(named[:, :ALL].all(-1).float().mean()),
+            "whole report": float((hits | (truth == UNASKED)).all(-1).all(-1).float().mean()),
+            "sides": float(named[:, ALL + 1 :][sides].float().mean()) if bool(sides.any()) else 1.0,
         }
 
-    def _counts(self, prefix: Tensor) -> Tensor:
-        return self.count(prefix[:, : len(GROUPS)]).float().unflatten(-1, (TALLIES, ANSWERS))  # type: ignore[no-any-return]
-
-    def _names(self, prefix: Tensor) -> tuple[Tensor, ...]:
-        return self.name(prefix[:, len(GROUPS) :]).float().split(NAMES, dim=-1)  # type: ignore[no-any-return]
-
     def _patches(self, seen: Look) -> tuple[Tensor, ...]:
-        return self.patch(seen.patches).float().split(PATCH_ANSWERS, dim=-1)  # type: ignore[no-any-return]
-
-
-def _entropy(logits: Tensor, target: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=UNASKED, reduction="sum")
+        return self.patch(seen.states[:, 1:]).float().split(PATCH_ANSWERS, dim=-1)  # type: ignore[no-any-return]
 
 
 def _config(sizes: Sizes, vocabulary: int) -> Any:

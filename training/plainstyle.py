@@ -12,7 +12,7 @@ import random
 from PIL import Image, ImageColor, ImageDraw
 
 from training.layouts import Box
-from training.scenes import SHAPES, Scene, Thing
+from training.scenes import SHAPES, Scene, Thing, in_reading_order
 
 SIZES = ((224, 224), (224, 224), (300, 300), (400, 200), (640, 480), (320, 240), (512, 512), (200, 400))
 COLOURS = ("red", "blue", "green", "yellow", "orange", "purple", "black", "pink", "brown")
@@ -42,7 +42,7 @@ def draw(seed: int, index: int) -> tuple[Image.Image, Scene]:
         things.append(Thing(shape, colour, Box(x, y, size), (rgb[0], rgb[1], rgb[2])))
     rgb = ImageColor.getrgb(paper)
     background = (rgb[0], rgb[1], rgb[2])
-    return image, Scene(width, height, (background, background), tuple(things))
+    return image, Scene(width, height, (background, background), in_reading_order(things, width, height))
 
 
 def _kinds(dice: random.Random, paper: str) -> list[tuple[str, str]]:

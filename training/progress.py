@@ -5,6 +5,7 @@ Knows numbers and a picture of them; knows no network and no lesson.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ class Curve:
             axes = figure.add_subplot(1, len(stages), number + 1)
             _panel(axes, stage, [point for point in self.points if point[0] == stage])
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".draft.png")
+        draft = path.with_suffix(f".{os.getpid()}.png")  # two processes draw at times
         figure.savefig(draft, dpi=80)
         draft.replace(path)
 

@@ -7,10 +7,10 @@ since "And on the right?" means "What is on the right?" only after another quest
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass
 
-from training.colours import COLOURS
-from training.scenes import SHAPES, Scene, Thing
+from training.scenes import Scene, Thing
 from training.words import Tongue
 
 MOST_KINDS = 4
@@ -30,7 +30,7 @@ class Ask:
 
 def answer(ask: Ask, scene: Scene, tongue: Tongue) -> str:
     """The right answer in the tongue; "nothing" where there is nothing to speak of."""
-    things = _meant(ask, scene)
+    things = meant(ask, scene)
     if ask.wants == "count":
         return tongue.numbers[len(things)]
     if ask.wants == "exists":
@@ -38,22 +38,18 @@ def answer(ask: Ask, scene: Scene, tongue: Tongue) -> str:
     if not things:
         return tongue.nothing
     if ask.wants == "colour":
-        return tongue.join([tongue.colours[name] for name in COLOURS if any(t.colour == name for t in things)])
+        return tongue.join([tongue.colours[name] for name in dict.fromkeys(thing.colour for thing in things)])
     if ask.wants == "shape":
         return _shapes(things, tongue)
     return described(things, tongue)
 
 
 def described(things: tuple[Thing, ...], tongue: Tongue) -> str:
-    """A caption of the things: each kind with its number, in the order of `SHAPES` and `COLOURS`."""
-    kinds = sorted(
-        {(thing.shape, thing.colour) for thing in things},
-        key=lambda kind: (SHAPES.index(kind[0]), COLOURS.index(kind[1])),
-    )
+    """A caption of the things: each kind with its number, in the order in which they are first met."""
+    kinds = Counter((thing.shape, thing.colour) for thing in things)
     if len(kinds) > MOST_KINDS:
         return tongue.counted(len(things), None, None)
-    counts = [sum((t.shape, t.colour) == kind for t in things) for kind in kinds]
-    return tongue.join([tongue.counted(count, *kind) for count, kind in zip(counts, kinds, strict=True)])
+    return tongue.join([tongue.counted(count, *kind) for kind, count in kinds.items()])
 
 
 def phrase(ask: Ask, tongue: Tongue, draw: random.Random) -> str:
@@ -64,7 +60,8 @@ def phrase(ask: Ask, tongue: Tongue, draw: random.Random) -> str:
     return draw.choice(tongue.questions[ask.wording]).format(**words, side=side)
 
 
-def _meant(ask: Ask, scene: Scene) -> tuple[Thing, ...]:
+def meant(ask: Ask, scene: Scene) -> tuple[Thing, ...]:
+    """The things that the question is about, in reading order."""
     if ask.side:
         thing = scene.at(ask.side)
         return (thing,) if thing else ()
@@ -74,8 +71,7 @@ def _meant(ask: Ask, scene: Scene) -> tuple[Thing, ...]:
 
 
 def _shapes(things: tuple[Thing, ...], tongue: Tongue) -> str:
-    names = {thing.shape for thing in things}
+    names = Counter(thing.shape for thing in things)
     if len(names) == 1:
         return tongue.shapes[things[0].shape][len(things) > 1]
-    counts = [(sum(thing.shape == name for thing in things), name) for name in SHAPES]
-    return tongue.join([tongue.counted(count, name, None) for count, name in counts if count])
+    return tongue.join([tongue.counted(count, name, None) for name, count in names.items()])

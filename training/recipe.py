@@ -40,40 +40,34 @@ class Recipe:
 
     name: str
     vision: Schedule
-    queries: Schedule
     sight: Schedule
     text: Schedule
     joint: Schedule
-    cached_scenes: int
     corpus_lines: int
     exam_scenes: int
     sizes: Sizes = field(default_factory=Sizes)
     seed: int = 20261121
     workers: int = 1
-    report_every: int = 200
+    report_every: int = 400
     save_every_seconds: float = 60.0
 
 
 RECIPES = {
     "full": Recipe(
         name="full",
-        vision=Schedule(steps=3600, batch=64, learning_rate=2e-3),
-        queries=Schedule(steps=3000, batch=64, learning_rate=1.5e-3),
-        sight=Schedule(steps=3400, batch=64, learning_rate=1e-3),
-        text=Schedule(steps=6000, batch=32, learning_rate=5e-4),
-        joint=Schedule(steps=700, batch=64, learning_rate=4e-4),
-        cached_scenes=40_000,
+        vision=Schedule(steps=2000, batch=64, learning_rate=2e-3),
+        sight=Schedule(steps=4500, batch=64, learning_rate=1.5e-3),
+        text=Schedule(steps=12000, batch=32, learning_rate=8e-4),
+        joint=Schedule(steps=1000, batch=64, learning_rate=4e-4),
         corpus_lines=60_000,
         exam_scenes=400,
     ),
     "smoke": Recipe(
         name="smoke",
         vision=Schedule(steps=12, batch=16, learning_rate=1e-3, warm_up=4),
-        queries=Schedule(steps=8, batch=16, learning_rate=1e-3, warm_up=4),
         sight=Schedule(steps=6, batch=16, learning_rate=1e-3, warm_up=2),
         text=Schedule(steps=12, batch=16, learning_rate=1e-3, warm_up=4),
         joint=Schedule(steps=6, batch=8, learning_rate=1e-4, warm_up=2),
-        cached_scenes=64,
         corpus_lines=1500,
         exam_scenes=8,
         sizes=Sizes(

@@ -21,6 +21,9 @@ SIDES = ("left", "right", "top", "bottom", "middle")
 COUNT_WEIGHTS = (3, 26, 20, 18, 13, 11, 9)
 """How often a scene holds 0, 1, ... 6 things."""
 
+DOWNWARDS = 0.3
+"""How much of a step to the right a step down is worth in the order of reading."""
+
 _NEAR = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
 _CLEAR_LEAD = 0.06
 _MIDDLE_REACH = 0.12
@@ -48,6 +51,7 @@ class Scene:
     height: int
     background: tuple[RGB, RGB]
     things: tuple[Thing, ...]
+    """In reading order."""
 
     def kinds(self) -> Counter[tuple[str, str]]:
         """How many things there are of each (shape, colour)."""
@@ -97,7 +101,12 @@ def make(seed: int, index: int, *, split: str, numbers: Sequence[int] = ()) -> S
     things = tuple(
         _thing(box, kind, draw, shades=shades, finish=finish) for box, kind in zip(boxes, kinds, strict=True)
     )
-    return Scene(width, height, background, things)
+    return Scene(width, height, background, in_reading_order(things, width, height))
+
+
+def in_reading_order(things: Sequence[Thing], width: int, height: int) -> tuple[Thing, ...]:
+    """Things from left to right; what stands in a column, from top to bottom."""
+    return tuple(sorted(things, key=lambda thing: thing.box.x / width + DOWNWARDS * thing.box.y / height))
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,11 @@
-"""The third stage: patches and queries together, on fresh pictures.
-
-Here the patches first learn what the queries need of them: counting asks for one clear mark a thing. The heads that
-read the queries rest, so what the queries say keeps its meaning.
-"""
+"""The second stage: the queries learn to report what the patches show, and the patches to show what reports need."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from training.batches import Batch, Pictures
-from training.network import look, project
+from training.network import Look, look, report
 from training.stages import Stage, Workshop, run
 from training.vision import exam_sheet, examine, eyes, restored
 
@@ -19,22 +15,27 @@ NAME = "sight"
 def teach(shop: Workshop, *, vocabulary: int) -> None:
     """Run the stage to its end, or go on with it."""
     recipe = shop.recipe
-    model, teacher = restored(shop, vocabulary=vocabulary, stage="queries")
+    model, teacher = restored(shop, vocabulary=vocabulary, stage="vision")
     sheet = exam_sheet(recipe)
 
     def learn(batch: Batch) -> Tensor:
         seen = look(model, batch["pixels"])
-        return teacher.loss(seen, project(model, seen.found), batch)
+        return teacher.patch_loss(seen, batch) + teacher.codebook.loss(report(model, seen), batch["report"])
+
+    def marks(seen: Look, truth: Batch) -> dict[str, float]:
+        return teacher.report_marks(report(model, seen), truth) | {
+            "which thing a patch shows": teacher.patch_marks(seen, truth)["which"]
+        }
 
     run(
         Stage(
             name=NAME,
             schedule=recipe.sight,
             modules={"model": model, "teacher": teacher},
-            groups=[{"params": [*eyes(model), *teacher.patch.parameters(), *teacher.silhouette.parameters()]}],
+            groups=[{"params": [*eyes(model), *teacher.parameters()]}],
             batches=Pictures(recipe, NAME, recipe.sight.batch),
             learn=learn,
-            examine=lambda: examine(model, teacher, sheet, shop),
+            examine=lambda: examine(model, sheet, shop, marks),
         ),
         shop,
     )

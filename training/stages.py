@@ -6,6 +6,7 @@ Knows how to stop and go on; knows not what is learned (that is the stage's `lea
 from __future__ import annotations
 
 import math
+import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from training.batches import Batch, stream
 from training.progress import Curve, Meter
 from training.recipe import Recipe, Schedule
 
-STAGES = ("vision", "queries", "sight", "text", "joint")
+EYE_STAGES = ("vision", "sight")
+STAGES = (*EYE_STAGES, "text", "joint")
+"""In the order of the run, but that `text` runs beside the stages of the eyes."""
 
 DECAY, LEAST_RATE, LONGEST_GRADIENT = 0.02, 0.02, 1.0
 
@@ -70,6 +73,7 @@ def run(stage: Stage, shop: Workshop) -> None:
     ahead = stream(stage.batches, first=first, last=schedule.steps, workers=shop.recipe.workers)
     for step, batch in enumerate(ahead, start=first + 1):
         _set_rate(optimizer, schedule, step)
+        torch.manual_seed(shop.recipe.seed + step)
         with autocast(shop.device):
             loss = stage.learn({name: tensor.to(shop.device) for name, tensor in batch.items()})
         optimizer.zero_grad()
@@ -116,24 +120,38 @@ def _save(
     }
     checkpoints.save(shop.file(stage.name), state)
     whole_curve(shop).draw(shop.folder / "curve.png")
+    parent = multiprocessing.parent_process()
+    if parent and not parent.is_alive():
+        raise SystemExit(f"{stage.name}: the run that started this stage was stopped")
 
 
 def whole_curve(shop: Workshop) -> Curve:
     """The marks of all stages so far, on one clock."""
-    curve, clock = Curve(), 0.0
+    curve = Curve()
+    starts = _starts(shop)
     for name in STAGES:
         state = checkpoints.load(shop.file(name))
-        if state:
-            for stage, samples, seconds, marks in state["curve"]:
-                curve.add(stage, samples, clock + seconds, marks)
-            clock += state["seconds"]
+        for stage, samples, seconds, marks in state["curve"] if state else ():
+            curve.add(stage, samples, starts[name] + seconds, marks)
     return curve
 
 
 def minutes(shop: Workshop) -> float:
-    """How long the stages took together."""
-    states = [checkpoints.load(shop.file(name)) for name in (*STAGES, "states", "prefixes", "tokenizer")]
-    return sum(float(state["seconds"]) for state in states if state) / 60
+    """How long the run took by the clock, with both processes from the start."""
+    return (_starts(shop)["joint"] + _seconds(shop, "joint")) / 60
+
+
+def _starts(shop: Workshop) -> dict[str, float]:
+    """When each stage began, in seconds into the run."""
+    words = _seconds(shop, "tokenizer")
+    seen = words + _seconds(shop, "vision")
+    apart = max(seen + _seconds(shop, "sight"), words + _seconds(shop, "text"))
+    return {"vision": words, "sight": seen, "text": words, "joint": apart}
+
+
+def _seconds(shop: Workshop, name: str) -> float:
+    state = checkpoints.load(shop.file(name))
+    return float(state["seconds"]) if state else 0.0
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int) -> None:

@@ -1,8 +1,9 @@
-"""What the vision stage asks the pupil to see in a scene, as arrays: a lesson thrown away once it is learned.
+"""What the eyes are to report of a scene, as arrays of numbers: the lesson that teaches them, thrown away once learned.
 
-Twelve query tokens have twelve duties. The first seven report how many things there are of every colour: one query a
-shape, then one for all shapes. The other five name the thing at each side and in the middle. Each patch also says what
-has its centre there. Knows scenes and arrays; knows no network and no words.
+Twelve query tokens have twelve duties. The first six report one thing each, in reading order; the seventh how many
+things there are; the other five the thing at each side and in the middle. A report is a few *factors* (a shape, a
+colour, how many are like it, ...), each one of several options. Besides, each patch says what lies there. Knows scenes
+and arrays; knows no network and no words.
 """
 
 from __future__ import annotations
@@ -13,21 +14,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.colours import COLOURS
-from training.scenes import MOST, SHAPES, SIDES, Scene
+from training.scenes import MOST, SHAPES, SIDES, Scene, Thing
 
 Array = NDArray[np.int64]
 
-GROUPS = (*SHAPES, None)
-"""What the counting queries count: each shape, then any shape."""
+FACTORS = {
+    "shape": len(SHAPES) + 1,  # 0: there is no such thing
+    "colour": len(COLOURS) + 1,
+    "alike": MOST + 1,  # how many things have its shape and its colour
+    "of its shape": MOST + 1,
+    "of its colour": MOST + 1,
+    "new": 2,  # whether no thing before it has its shape and its colour
+    "new shape": 2,
+    "new colour": 2,
+    "number": MOST + 1,
+}
+"""What a report is made of, and how many options each part has."""
 
-QUERIES = len(GROUPS) + len(SIDES)
-TALLIES = len(COLOURS) + 1
-"""Numbers that one counting query reports: one a colour, then their sum."""
+QUERIES = MOST + 1 + len(SIDES)
+ALL = MOST
+"""The query that reports how many things there are; those before it report things, those after it sides."""
 
-ANSWERS = MOST + 1
-MOST_CENTRES = 2
 CELLS = 4
 """A patch's silhouette has so many cells along each side."""
+
+PATCH_ANSWERS = (len(SHAPES) + 1, len(COLOURS) + 1, 3, MOST + 1)
+"""Options of what a patch says: the shape and the colour that lie there, or 0 and 0; how many things have their centre
+in it, 2 at most; which thing in reading order lies there, from 1, or 0."""
 
 UNASKED = -100
 """The mark of a question without an answer; torch's cross entropy skips it."""
@@ -37,41 +50,65 @@ UNASKED = -100
 class Targets:
     """The right answers for one scene."""
 
-    counts: Array  # (groups, tallies): how many
-    sides: Array  # (sides, 2): shape and colour, or UNASKED
-    patches: (
-        Array  # (patches, 3): 1 + shape and 1 + colour of what lies there, or 0 and 0; how many have their centre there
-    )
+    report: Array  # (queries, factors)
+    patches: Array  # (patches, answers)
 
 
 def of(scene: Scene, *, grid: int) -> Targets:
     """The right answers for a scene whose picture is cut into `grid` x `grid` patches."""
-    counts = np.zeros((len(GROUPS), TALLIES), dtype=np.int64)
-    for thing in scene.things:
-        shape, colour = SHAPES.index(thing.shape), COLOURS.index(thing.colour)
-        for group in (shape, len(SHAPES)):
-            counts[group, [colour, -1]] += 1
+    return Targets(report(scene), _patches(scene, grid))
+
+
+def report(scene: Scene) -> Array:
+    """What the queries are to say of the scene; nothing is asked of a crowd, nor of a side where nothing clearly is."""
+    said = np.full((QUERIES, len(FACTORS)), UNASKED, dtype=np.int64)
     if len(scene.things) > MOST:
-        counts[:] = UNASKED
-    sides = np.full((len(SIDES), 2), UNASKED, dtype=np.int64)
-    for index, side in enumerate(SIDES):
+        return said
+    said[:ALL, 0] = 0
+    for place, thing in enumerate(scene.things):
+        said[place, :-1] = _told(scene, place, thing)
+    said[:, -1] = len(scene.things)
+    for place, side in enumerate(SIDES, start=ALL + 1):
         there = scene.at(side)
-        if there is not None and len(scene.things) <= MOST:
-            sides[index] = (SHAPES.index(there.shape), COLOURS.index(there.colour))
-    return Targets(counts, sides, _patches(scene, grid))
+        if there is not None:
+            said[place, :2] = _named(there)
+        elif not scene.things:
+            said[place, 0] = 0
+    return said
+
+
+def _named(thing: Thing) -> tuple[int, int]:
+    return SHAPES.index(thing.shape) + 1, COLOURS.index(thing.colour) + 1
+
+
+def _told(scene: Scene, place: int, thing: Thing) -> tuple[int, ...]:
+    before = scene.things[:place]
+    return (
+        *_named(thing),
+        scene.count(thing.shape, thing.colour),
+        scene.count(thing.shape),
+        scene.count(None, thing.colour),
+        not any((one.shape, one.colour) == (thing.shape, thing.colour) for one in before),
+        not any(one.shape == thing.shape for one in before),
+        not any(one.colour == thing.colour for one in before),
+    )
 
 
 def _patches(scene: Scene, grid: int) -> Array:
     """For every patch: which thing lies over its middle, and how many things have their own middle in it."""
-    marks = np.zeros((grid, grid, 3), dtype=np.int64)
+    marks = np.zeros((grid, grid, len(PATCH_ANSWERS)), dtype=np.int64)
     steps = (np.arange(grid) + 0.5) / grid
-    for thing in scene.things:
+    for place, thing in enumerate(scene.things):
         half = thing.box.size * 0.45
         across = np.abs(steps * scene.width - thing.box.x) < half
         down = np.abs(steps * scene.height - thing.box.y) < half
         column = min(grid - 1, int(thing.box.x / scene.width * grid))
         row = min(grid - 1, int(thing.box.y / scene.height * grid))
         across[column] = down[row] = True
-        marks[np.outer(down, across), :2] = (SHAPES.index(thing.shape) + 1, COLOURS.index(thing.colour) + 1)
-        marks[row, column, 2] = min(marks[row, column, 2] + 1, MOST_CENTRES)
-    return marks.reshape(grid * grid, 3)
+        spot = np.outer(down, across)
+        marks[spot, :2] = _named(thing)
+        marks[spot, 3] = place + 1
+        marks[row, column, 2] = min(marks[row, column, 2] + 1, 2)
+    if len(scene.things) > MOST:
+        marks[..., 3] = UNASKED
+    return marks.reshape(grid * grid, -1)

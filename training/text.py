@@ -1,30 +1,40 @@
-"""The fourth stage: the language model learns to read what the queries say, on features computed once.
+"""The third stage, at the same time as the first two: the language model learns to read reports that no eyes gave.
 
-The eyes rest. First come questions on one or two things, then everything, conversations included.
+The reports are written straight from scenes, in the code that the eyes learn to write in, and blurred. First come
+single questions in English, then in every language, then conversations.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from training import features
-from training.answers import greedy
-from training.batches import KINDS, Batch, Pictures, encoded
+from training import checkpoints, targets
+from training.answers import answered
+from training.batches import KINDS, SPOKEN, Batch, taught
 from training.batches import teach as put
+from training.codes import Codebook
+from training.lessons import Kind
+from training.meaning import Grasp
 from training.recipe import Recipe
-from training.scenes import make
+from training.scenes import Scene, make
 from training.stages import Stage, Workshop, run
-from training.vision import restored
+from training.targets import ALL, UNASKED
+from training.vision import fresh
 
 NAME = "text"
-EASY_SHARE = 0.05
-"""So much of the stage asks single questions about scenes of one or two things."""
+SINGLES: tuple[Kind, ...] = ("short", "long", "short")
+ENGLISH_SHARE, SINGLES_SHARE = 0.05, 0.3
+"""So much of the stage speaks English alone, and asks single questions alone."""
+
+BLUR = 0.5
+"""The spread of what is added to every number of a report."""
 
 EMBEDDING_SCALE = 4.0
 """Embeddings start at a spread of one, so they must move faster than the rest to move at all."""
@@ -34,53 +44,81 @@ EXAM_LESSONS = 256
 
 @dataclass(frozen=True)
 class Lessons:
-    """Batches of lessons on cached scenes: the rows of the features, and the encoded words."""
+    """Batches of lessons on scenes that nobody draws: what eyes would report of them, and the encoded words."""
 
     recipe: Recipe
     tokenizer: Any
 
     def __call__(self, step: int) -> Batch:
         """The batch of that number; conversations come in batches of their own, since they are long."""
-        draw = random.Random(f"text/{self.recipe.seed}/{step}")
-        easy = step < self.recipe.text.steps * EASY_SHARE
-        kind = "any" if easy else KINDS[step % len(KINDS)]
-        among = features.few(self.recipe) if easy else self.recipe.cached_scenes
-        rows = [draw.randrange(among) for _ in range(self.recipe.text.batch)]
-        scenes = [features.scene(self.recipe, row) for row in rows]
-        lessons = [put(scenes, i, draw, kind=kind) for i in range(len(scenes))]
-        return {"rows": torch.tensor(rows), **encoded(lessons, self.tokenizer)}
+        schedule, seed = self.recipe.text, self.recipe.seed
+        draw = random.Random(f"text/{seed}/{step}")
+        progress = step / schedule.steps
+        first = step * schedule.batch
+        scenes = [make(seed, first + i, split=NAME) for i in range(schedule.batch)]
+        codes = ("en",) if progress < ENGLISH_SHARE else SPOKEN
+        kinds = SINGLES if progress < SINGLES_SHARE else KINDS
+        words = taught(scenes, draw, kind=kinds[step % len(kinds)], tokenizer=self.tokenizer, codes=codes)
+        return {"report": reported(scenes, draw), **words}
+
+
+def reported(scenes: Sequence[Scene], draw: random.Random) -> Tensor:
+    """The scenes' reports; eyes say something of every side, so where nothing clearly is, they name any thing."""
+    reports = np.stack([targets.report(scene) for scene in scenes])
+    for said, scene in zip(reports, scenes, strict=True):
+        for side in said[ALL + 1 :]:
+            if side[0] == UNASKED:
+                side[:2] = said[draw.randrange(len(scene.things)), :2]
+    return torch.from_numpy(reports)
 
 
 def teach(shop: Workshop, *, tokenizer: Any) -> None:
     """Run the stage to its end, or go on with it."""
     recipe = shop.recipe
-    model, _ = restored(shop, vocabulary=len(tokenizer), stage="sight")
-    cached = features.prefixes(shop, model)
-    exam = LanguageExam(shop, tokenizer)
+    model, teacher = fresh(shop, vocabulary=len(tokenizer))
+    own_grasp = grasp(shop)
+    exam = LanguageExam(recipe, tokenizer)
+    reports = reported(exam.scenes, random.Random(f"exam-reports/{recipe.seed}"))
 
-    def learn(batch: Batch) -> Tensor:
-        return spoken_loss(model, cached[batch["rows"].cpu()].to(shop.device).float(), batch)
+    def read(report: Tensor) -> Tensor:
+        return blurred(teacher.codebook, report.to(shop.device))
 
     run(
         Stage(
             name=NAME,
             schedule=recipe.text,
-            modules={"model": model},
-            groups=language_groups(model),
+            modules={"model": model, "grasp": own_grasp},
+            groups=[*language_groups(model), {"params": list(own_grasp.parameters())}],
             batches=Lessons(recipe, tokenizer),
-            learn=learn,
-            examine=lambda: exam(model),
+            learn=lambda batch: spoken_loss(model, own_grasp, read(batch["report"]), batch),
+            examine=lambda: exam(model, read(reports)),
         ),
         shop,
     )
 
 
-def spoken_loss(model: Any, prefix: Tensor, batch: Batch) -> Tensor:
-    """How surprised the language model is by the right answers, given [picture][prompt]."""
+def grasp(shop: Workshop) -> Grasp:
+    """What asks the reader for meanings, as the stage left it; new, where the stage has not begun."""
+    new = Grasp(shop.recipe.sizes.text_width).to(shop.device)
+    state = checkpoints.load(shop.file(NAME))
+    if state:
+        new.load_state_dict(state["modules"]["grasp"])
+    return new
+
+
+def blurred(codebook: Codebook, report: Tensor) -> Tensor:
+    """The reports as vectors, less clear than the code has them."""
+    vectors = codebook.written(report)
+    return vectors + BLUR * torch.randn_like(vectors)
+
+
+def spoken_loss(model: Any, grasp: Grasp, prefix: Tensor, batch: Batch) -> Tensor:
+    """How surprised the language model is by the right answers, given [picture][prompt], and by what is meant."""
     words = model.language_model.get_input_embeddings()(batch["prompt"])
     mask = torch.cat([torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device), batch["mask"]], dim=1)
     inputs = torch.cat([prefix.to(words.dtype), words], dim=1)
-    loss: Tensor = model.language_model(inputs_embeds=inputs, attention_mask=mask, labels=batch["labels"]).loss
+    said = model.language_model(inputs_embeds=inputs, attention_mask=mask, labels=batch["labels"])
+    loss: Tensor = said.loss + grasp.loss(said.encoder_last_hidden_state, mask, batch["meaning"])
     return loss
 
 
@@ -98,19 +136,18 @@ def language_groups(model: Any) -> list[dict[str, Any]]:
 class LanguageExam:
     """A fixed sheet of lessons on unseen scenes, marked by exact match."""
 
-    def __init__(self, shop: Workshop, tokenizer: Any) -> None:
-        size = min(EXAM_LESSONS, shop.recipe.exam_scenes)
-        draw = random.Random(f"exam-words/{shop.recipe.seed}")
-        scenes = [make(shop.recipe.seed, i, split="exam") for i in range(size)]
+    def __init__(self, recipe: Recipe, tokenizer: Any) -> None:
+        size = min(EXAM_LESSONS, recipe.exam_scenes)
+        draw = random.Random(f"exam-words/{recipe.seed}")
+        self.scenes = [make(recipe.seed, i, split="exam") for i in range(size)]
         self.talks = [i % 4 == 3 for i in range(size)]
-        self.lessons = [put(scenes, i, draw, kind="talk" if self.talks[i] else "any") for i in range(size)]
-        self.pictures = Pictures(shop.recipe, "exam", size).drawn(scenes, 0)
-        self.shop, self.tokenizer = shop, tokenizer
+        self.lessons = [put(self.scenes, i, draw, kind="talk" if self.talks[i] else "any") for i in range(size)]
+        self.tokenizer = tokenizer
 
-    def __call__(self, model: Any) -> Mapping[str, float]:
-        """The share of exact answers: single questions, and conversations."""
+    def __call__(self, model: Any, seen: Tensor) -> Mapping[str, float]:
+        """The share of exact answers to single questions and in conversations; `seen` stands for the pictures."""
         model.eval()
-        said = greedy(model, self.tokenizer, self.pictures, [one.prompt for one in self.lessons])
+        said = answered(model, self.tokenizer, seen, [one.prompt for one in self.lessons])
         model.train()
         right = [words == one.answer for words, one in zip(said, self.lessons, strict=True)]
         return {

@@ -1,11 +1,11 @@
-"""The first stage: the eyes alone learn to count, to name and to place things.
+"""The first stage: the patches alone learn to show what lies where, on crowds first.
 
-The ViT, the Q-Former and the projection learn against the `Teacher`'s heads; no word is spoken yet. Without this stage
-the language model learns to ignore the picture.
+The queries wait: those that grow beside patches which show nothing yet learn to answer "none", and stay there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from training import checkpoints
 from training.batches import Batch, Pictures
-from training.network import Teacher, build, look, project
+from training.network import Look, Teacher, build, look
 from training.recipe import Recipe
 from training.stages import Stage, Workshop, autocast, run
 
 NAME = "vision"
-CROWD_SHARE = 0.3
+CROWD_SHARE = 0.5
 """So much of the stage looks at crowds, before it looks at the world as it is."""
 
 EXAM_SIZE = 64
@@ -32,18 +32,20 @@ def teach(shop: Workshop, *, vocabulary: int) -> None:
     sheet = exam_sheet(recipe)
 
     def learn(batch: Batch) -> Tensor:
-        seen = look(model, batch["pixels"])
-        return teacher.loss(seen, project(model, seen.found), batch)
+        return teacher.patch_loss(look(model, batch["pixels"]), batch)
+
+    def marks(seen: Look, truth: Batch) -> dict[str, float]:
+        return teacher.patch_marks(seen, truth)
 
     run(
         Stage(
             name=NAME,
             schedule=recipe.vision,
             modules={"model": model, "teacher": teacher},
-            groups=[{"params": [*eyes(model), *teacher.parameters()]}],
+            groups=[{"params": [*model.vision_model.parameters(), *teacher.parameters()]}],
             batches=Pictures(recipe, NAME, recipe.vision.batch, crowds_until=round(recipe.vision.steps * CROWD_SHARE)),
             learn=learn,
-            examine=lambda: examine(model, teacher, sheet, shop),
+            examine=lambda: examine(model, sheet, shop, marks),
         ),
         shop,
     )
@@ -79,14 +81,15 @@ def exam_sheet(recipe: Recipe) -> list[Batch]:
 
 
 @torch.no_grad()
-def examine(model: Any, teacher: Teacher, sheet: list[Batch], shop: Workshop) -> dict[str, float]:
+def examine(
+    model: Any, sheet: list[Batch], shop: Workshop, marks: Callable[[Look, Batch], dict[str, float]]
+) -> dict[str, float]:
     """The mean marks over the sheet."""
     totals: dict[str, float] = {}
     for batch in sheet:
         with autocast(shop.device):
             truth = {name: tensor.to(shop.device) for name, tensor in batch.items()}
-            seen = look(model, truth["pixels"])
-            marks = teacher.marks(seen, project(model, seen.found), truth)
-        for name, share in marks.items():
+            given = marks(look(model, truth["pixels"]), truth)
+        for name, share in given.items():
             totals[name] = totals.get(name, 0.0) + share / len(sheet)
     return totals

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
+import torch
 
 from training import drawing, plainstyle, targets
+from training.codes import Codebook
 from training.layouts import Box
 from training.questions import Ask, answer
-from training.scenes import MOST, Scene, Thing, make
-from training.targets import UNASKED
+from training.scenes import MOST, Scene, Thing, in_reading_order, make
+from training.targets import FACTORS, UNASKED
+from training.text import blurred, reported
 from training.words import TONGUES
 
 MANY = range(200)
@@ -18,7 +23,8 @@ WHITE = ((255, 255, 255), (255, 255, 255))
 
 def scene_of(*things: tuple[str, str, float, float]) -> Scene:
     """A 100 x 100 canvas with (shape, colour, x, y) on it."""
-    return Scene(100, 100, WHITE, tuple(Thing(s, c, Box(x, y, 20), (0, 0, 0)) for s, c, x, y in things))
+    placed = [Thing(shape, colour, Box(x, y, 20), (0, 0, 0)) for shape, colour, x, y in things]
+    return Scene(100, 100, WHITE, in_reading_order(placed, 100, 100))
 
 
 def test_the_same_seed_gives_the_same_picture() -> None:
@@ -66,7 +72,7 @@ def test_a_side_is_named_only_where_people_would_agree() -> None:
         (Ask("count", "count"), "three"),
         (Ask("count", "count", "circle"), "two"),
         (Ask("count", "count", "heart"), "zero"),
-        (Ask("colour_they", "colour"), "red and blue"),
+        (Ask("colour_they", "colour"), "blue and red"),
         (Ask("shape_they", "shape"), "two circles and a star"),
         (Ask("side", "what", side="right"), "a red star"),
         (Ask("exists", "exists", "star", "blue"), "no"),
@@ -85,14 +91,43 @@ def test_an_empty_picture_shows_nothing_in_every_language() -> None:
         assert answer(Ask("count", "count"), empty, tongue) == tongue.numbers[0]
 
 
-def test_targets_count_what_the_scene_holds() -> None:
-    for index in MANY:
-        scene = make(5, index, split="a")
-        found = targets.of(scene, grid=8)
-        assert found.counts[-1, -1] == len(scene.things) == found.counts[:-1, -1].sum()
+def test_a_row_is_read_from_the_left_and_a_column_from_the_top() -> None:
+    row = scene_of(("star", "red", 80, 40), ("circle", "blue", 20, 50), ("heart", "pink", 50, 60))
+    column = scene_of(("star", "red", 51, 80), ("circle", "blue", 50, 20), ("heart", "pink", 49, 50))
+    assert [thing.shape for thing in row.things] == ["circle", "heart", "star"]
+    assert [thing.shape for thing in column.things] == ["circle", "heart", "star"]
 
 
-def test_a_crowd_is_not_counted() -> None:
+def test_a_report_tells_each_thing_and_how_many_are_like_it() -> None:
+    scene = scene_of(("circle", "blue", 20, 50), ("star", "blue", 50, 50), ("circle", "blue", 80, 50))
+    first, second, third, fourth, *_ = [dict(zip(FACTORS, row, strict=True)) for row in targets.report(scene)]
+    assert first["alike"] == first["of its shape"] == third["alike"] == 2
+    assert first["of its colour"] == second["of its colour"] == 3
+    assert [one["new"] for one in (first, second, third)] == [1, 1, 0]
+    assert [one["new colour"] for one in (first, second, third)] == [1, 0, 0]
+    assert fourth["shape"] == 0
+    assert {one["number"] for one in (first, second, third, fourth)} == {3}
+
+
+def test_a_patch_shows_the_thing_that_lies_there() -> None:
+    scene = scene_of(("circle", "blue", 31, 31), ("star", "red", 81, 81))
+    patches = targets.of(scene, grid=8).patches.reshape(8, 8, -1)
+    assert patches[2, 2, 3] == 1
+    assert patches[6, 6, 3] == 2
+    assert patches[0, 7].tolist() == [0, 0, 0, 0]
+    assert patches[..., 2].sum() == 2
+
+
+def test_a_crowd_is_not_reported() -> None:
     found = targets.of(make(5, 0, split="a", numbers=(12,)), grid=8)
-    assert (found.counts == UNASKED).all()
-    assert (found.sides == UNASKED).all()
+    assert (found.report == UNASKED).all()
+    assert (found.patches[:, 3] == UNASKED).all()
+
+
+def test_a_written_report_can_be_read_again() -> None:
+    codebook = Codebook(160)
+    report = reported([make(5, index, split="a") for index in MANY], random.Random(1))
+    odds = codebook.odds(blurred(codebook, report))
+    for answers, truth in zip(odds, report.unbind(-1), strict=True):
+        asked = truth != UNASKED
+        assert torch.equal(answers.argmax(-1)[asked], truth[asked])
