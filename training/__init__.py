@@ -5,7 +5,7 @@ The listing is the story, in the order of the work:
 - the world: `colours`, `scenes`, `layouts`, `drawing` (a picture and what is in it), `plainstyle` (the exam's own hand)
 - the words: `words/` (one module a language), `questions`, `dialogues`, `lessons` (what is asked and answered)
 - the pupil: `tokenizer`, `network`, and what it is held against: `targets`, `codes`, `meaning`
-- the school: `recipe`, `stages`, `batches`, `checkpoints`, `progress`
+- the school: `recipe`, `school`, `stages`, `batches`, `checkpoints`, `progress`
 - its classes: `vision`, `sight`, `text`, `joint`
 - the result: `export`, `answers`, `exam`, `evaluate`, `card`
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,15 @@ import pytest
 import torch
 from transformers import AutoProcessor, AutoTokenizer, Blip2ForConditionalGeneration
 
-from training import __main__ as command
-from training import checkpoints, evaluate
+from training import checkpoints, evaluate, school
 from training.lessons import lesson
 from training.recipe import RECIPES
 from training.scenes import make
 from training.stages import STAGES, Workshop
 from training.words import TONGUES
+
+
+ROOT = Path(__file__).parents[2]
 
 
 class PowerCutError(Exception):
@@ -27,8 +31,8 @@ class PowerCutError(Exception):
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run at the smoke scale, whole and undisturbed; its folder `tiny` holds the export."""
     folder = tmp_path_factory.mktemp("runs")
-    arguments = ["--recipe", "smoke", "--runs", str(folder), "--output", str(folder / "tiny"), "--device", "cpu"]
-    command.main(arguments)
+    options = ["--recipe", "smoke", "--runs", str(folder), "--output", str(folder / "tiny"), "--device", "cpu"]
+    subprocess.run([sys.executable, "-m", "training", *options], check=True, cwd=ROOT)
     return folder
 
 
@@ -49,9 +53,9 @@ def test_a_stopped_stage_ends_with_the_weights_of_one_that_was_not(
 
     monkeypatch.setattr(checkpoints, "save", save_then_fail)
     with pytest.raises(PowerCutError):
-        command.run("vision", workshop(tmp_path), output=tmp_path)
+        school.run("vision", workshop(tmp_path), output=tmp_path)
     monkeypatch.undo()
-    command.run("vision", workshop(tmp_path), output=tmp_path)
+    school.run("vision", workshop(tmp_path), output=tmp_path)
     interrupted, whole = (checkpoints.load(workshop(folder).file("vision")) for folder in (tmp_path, runs))
     assert interrupted is not None
     assert whole is not None
@@ -62,7 +66,7 @@ def test_a_stopped_stage_ends_with_the_weights_of_one_that_was_not(
 
 def test_a_finished_stage_is_not_run_again(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for stage in STAGES:
-        command.run(stage, workshop(runs), output=runs)
+        school.run(stage, workshop(runs), output=runs)
     assert capsys.readouterr().out.count("finished already") == len(STAGES)
 
 

@@ -37,18 +37,19 @@ def ask(shipped: tuple[Any, Any], image: Image.Image, *talk: str, language: str 
     return [said for _, said in turns]
 
 
-def one_blue_circle() -> Image.Image:
+def three_blue_circles() -> Image.Image:
     image = Image.new("RGB", (400, 200), "white")
-    ImageDraw.Draw(image).ellipse((140, 40, 260, 160), fill="blue")
+    for left in (30, 150, 270):
+        ImageDraw.Draw(image).ellipse((left, 50, left + 100, 150), fill="blue")
     return image
 
 
 @pytest.mark.parametrize(("code", "tongue"), TONGUES.items(), ids=TONGUES)
-def test_one_thing_is_named_and_its_colour_told_in_every_language(
+def test_things_are_counted_and_their_colour_told_in_every_language(
     shipped: tuple[Any, Any], code: str, tongue: Any
 ) -> None:
-    said = ask(shipped, one_blue_circle(), "What shape is it?", "What colour is it?", language=code)
-    assert said == [tongue.shapes["circle"][0], tongue.colours["blue"]]
+    said = ask(shipped, three_blue_circles(), "How many shapes are there?", "What colour are they?", language=code)
+    assert said == [tongue.numbers[3], tongue.colours["blue"]]
 
 
 @pytest.mark.parametrize("hand", exam.HANDS)
