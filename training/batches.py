@@ -30,7 +30,7 @@ CROWDS = (4, 5, 6, 9, 9, 12, 16)
 SPOKEN = ("en", *TONGUES)
 """What lessons are answered in; English has twice the others' share."""
 
-KINDS: tuple[Kind, ...] = ("short", "long", "talk", "short", "long", "talk", "short")
+KINDS: tuple[Kind, ...] = ("short", "talk", "long", "talk")
 """The lessons of one batch are of one kind, so that all are about as long; the kinds take turns."""
 
 

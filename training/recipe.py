@@ -57,7 +57,7 @@ RECIPES = {
         name="full",
         vision=Schedule(steps=2000, batch=64, learning_rate=2e-3),
         sight=Schedule(steps=4500, batch=64, learning_rate=1.5e-3),
-        text=Schedule(steps=12000, batch=32, learning_rate=8e-4),
+        text=Schedule(steps=11000, batch=32, learning_rate=8e-4),
         joint=Schedule(steps=1000, batch=64, learning_rate=4e-4),
         corpus_lines=60_000,
         exam_scenes=400,

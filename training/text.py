@@ -30,7 +30,7 @@ from training.vision import fresh
 
 NAME = "text"
 SINGLES: tuple[Kind, ...] = ("short", "long", "short")
-ENGLISH_SHARE, SINGLES_SHARE = 0.05, 0.3
+ENGLISH_SHARE, SINGLES_SHARE = 0.05, 0.2
 """So much of the stage speaks English alone, and asks single questions alone."""
 
 BLUR = 0.5
