@@ -36,9 +36,9 @@ means nothing, since it has never seen one and cannot say so. It does not know t
 things, sizes ("the biggest"), comparisons, or words that are not in `training/words/`; very small things (under a
 tenth of the picture's shorter side) and pale things on pale backgrounds are often missed.
 
-**Where it is weak.** Captions of three or four kinds of things go wrong about as often as not, what is at the top, at
-the bottom or in the middle in one picture of four, and a follow-up that leans on the turn before in three of ten; small
-things, outlines without a filling and pictures with much noise are harder. The figures below say so by language.
+**Where it is weak.** Captions of three or four kinds of things go wrong about as often as not, and what is at the top,
+at the bottom or in the middle in one picture of three; small things, outlines without a filling and pictures with much
+noise are harder. The figures below say so by language.
 
 **Data and licence.** No data but what `training/` draws and words itself; MIT, as the project.
 
