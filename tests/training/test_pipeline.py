@@ -19,7 +19,6 @@ from training.scenes import make
 from training.stages import STAGES, Workshop
 from training.words import TONGUES
 
-
 ROOT = Path(__file__).parents[2]
 
 
