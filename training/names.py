@@ -1,0 +1,74 @@
+"""What things are called and how lists are joined, in every language that CLDR has all the names for.
+
+Knows CLDR's files (the unpacked packages of `sources`); knows no picture and no question.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LOCALES = {"iw": "he", "zh": "zh-Hant"}
+"""CLDR's name for a language, where it differs from mBLIP's code; mBLIP's Chinese is Traditional."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """One language's names by their English key, and its way to join a list."""
+
+    code: str
+    of: Mapping[str, str]
+    patterns: Mapping[str, str]
+    """CLDR's standard list: `start`, `middle`, `end` and `2`, each with the places {0} and {1}."""
+
+    def join(self, items: Sequence[str]) -> str:
+        """A list in words: "a, b and c"."""
+        if len(items) < 2:
+            return "".join(items)
+        if len(items) == 2:
+            return self._pair("2", *items)
+        joined = self._pair("end", items[-2], items[-1])
+        for item in reversed(items[1:-2]):
+            joined = self._pair("middle", item, joined)
+        return self._pair("start", items[0], joined)
+
+    def _pair(self, pattern: str, first: str, second: str) -> str:
+        before, between, after = _split(self.patterns[pattern])
+        return f"{before}{first}{between}{second}{after}"
+
+
+def characters(annotations: Path) -> dict[str, str]:
+    """The emoji of every English name."""
+    found: dict[str, str] = {}
+    for character, name in _annotations(annotations, "en").items():
+        found.setdefault(name, character)
+    return found
+
+
+def load(annotations: Path, lists: Path, code: str, keys: Sequence[str]) -> Names | None:
+    """The language's names of the keys, or None where CLDR lacks one of them."""
+    locale = LOCALES.get(code, code)
+    if not (annotations / "annotations" / locale).exists():
+        return None
+    own, emoji = _annotations(annotations, locale), characters(annotations)
+    names = {key: own.get(emoji[key]) for key in keys}
+    if not all(names.values()):
+        return None
+    misc = json.loads((lists / "main" / locale / "listPatterns.json").read_text(encoding="utf-8"))
+    patterns = misc["main"][locale]["listPatterns"]["listPattern-type-standard"]
+    return Names(code, {key: name for key, name in names.items() if name}, patterns)
+
+
+def _annotations(folder: Path, locale: str) -> dict[str, str]:
+    path = folder / "annotations" / locale / "annotations.json"
+    entries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["annotations"]["annotations"]
+    return {character: entry["tts"][0] for character, entry in entries.items() if "tts" in entry}
+
+
+def _split(pattern: str) -> tuple[str, str, str]:
+    before, rest = pattern.split("{0}")
+    between, after = rest.split("{1}")
+    return before, between, after
