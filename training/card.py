@@ -56,14 +56,15 @@ noise are harder. The figures below say so by language.
 """
 
 
-def put_run(folder: Path, *, minutes: float, seed: int, recipe: str, device: str) -> None:
-    """State the command, the machine and the time of the run that made the weights."""
+def put_run(folder: Path, *, minutes: Mapping[str, float], seed: int, recipe: str, device: str) -> None:
+    """State the command, the machine and the time of each stage that made the weights."""
     cores = os.cpu_count()
     machine = f"{cores} CPU cores, no GPU" if device == "cpu" else "one GPU"
+    clocks = ", ".join(f"{stage} {spent:.0f}" for stage, spent in minutes.items())
     facts = (
-        f"`python -m training --recipe {recipe}`, seed {seed}: {minutes:.0f} minutes on {machine} "
+        f"`python -m training --recipe {recipe}`, seed {seed}, on {machine} "
         f"(Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}, "
-        f"transformers {transformers.__version__})."
+        f"transformers {transformers.__version__}). Minutes of each stage: {clocks}."
     )
     _replace(folder, "run", facts)
 

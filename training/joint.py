@@ -24,7 +24,7 @@ def teach(shop: Workshop, *, tokenizer: Any) -> None:
     model, teacher = restored(shop, vocabulary=len(tokenizer), stage="sight")
     reader, _ = restored(shop, vocabulary=len(tokenizer), stage="text")
     model.language_model.load_state_dict(reader.language_model.state_dict())
-    grasp = text.grasp(shop)
+    grasp = text.restored_grasp(shop)
     exam = LanguageExam(recipe, tokenizer)
     pictures = Pictures(recipe, "exam", len(exam.scenes)).drawn(exam.scenes, 0).to(shop.device)
     mirror = torch.no_grad()(lambda: exam(model, prefix(model, pictures)))
@@ -33,8 +33,7 @@ def teach(shop: Workshop, *, tokenizer: Any) -> None:
     def learn(batch: Batch) -> Tensor:
         seen = look(model, batch["pixels"])
         said = report(model, seen)
-        corrected = teacher.patch_loss(seen, batch) + teacher.codebook.loss(said, batch["report"])
-        return spoken_loss(model, grasp, said, batch) + TEACHER_SHARE * corrected
+        return spoken_loss(model, grasp, said, batch) + TEACHER_SHARE * teacher.loss(seen, said, batch)
 
     run(
         Stage(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +30,15 @@ class Names:
         if len(items) < 2:
             return "".join(items)
         if len(items) == 2:
-            return self._pair("2", *items)
-        joined = self._pair("end", items[-2], items[-1])
+            return self.patterns["2"].format(*items)
+        joined = self.patterns["end"].format(*items[-2:])
         for item in reversed(items[1:-2]):
-            joined = self._pair("middle", item, joined)
-        return self._pair("start", items[0], joined)
-
-    def _pair(self, pattern: str, first: str, second: str) -> str:
-        before, between, after = _split(self.patterns[pattern])
-        return f"{before}{first}{between}{second}{after}"
+            joined = self.patterns["middle"].format(item, joined)
+        return self.patterns["start"].format(items[0], joined)
 
 
-def characters(annotations: Path) -> dict[str, str]:
+@cache
+def characters(annotations: Path) -> Mapping[str, str]:
     """The emoji of every English name."""
     found: dict[str, str] = {}
     for character, name in _annotations(annotations, "en").items():
@@ -66,9 +64,3 @@ def _annotations(folder: Path, locale: str) -> dict[str, str]:
     path = folder / "annotations" / locale / "annotations.json"
     entries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["annotations"]["annotations"]
     return {character: entry["tts"][0] for character, entry in entries.items() if "tts" in entry}
-
-
-def _split(pattern: str) -> tuple[str, str, str]:
-    before, rest = pattern.split("{0}")
-    between, after = rest.split("{1}")
-    return before, between, after

@@ -107,6 +107,10 @@ class Teacher(nn.Module):
         self.patch = nn.Linear(sizes.vision_width, sum(PATCH_ANSWERS))
         self.silhouette = nn.Linear(sizes.vision_width, CELLS * CELLS)
 
+    def loss(self, seen: Look, said: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """How far patches and queries are from the truth."""
+        return self.patch_loss(seen, batch) + self.codebook.loss(said, batch["report"])
+
     def patch_loss(self, seen: Look, batch: dict[str, Tensor]) -> Tensor:
         """How far what the patches show is from the truth."""
         answers = sum(map(entropy, self._patches(seen), batch["patches"].unbind(-1))) / batch["patches"][..., 0].numel()

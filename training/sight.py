@@ -20,7 +20,7 @@ def teach(shop: Workshop, *, vocabulary: int) -> None:
 
     def learn(batch: Batch) -> Tensor:
         seen = look(model, batch["pixels"])
-        return teacher.patch_loss(seen, batch) + teacher.codebook.loss(report(model, seen), batch["report"])
+        return teacher.loss(seen, report(model, seen), batch)
 
     def marks(seen: Look, truth: Batch) -> dict[str, float]:
         return teacher.report_marks(report(model, seen), truth) | {

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training import checkpoints, targets
+from training import targets
 from training.answers import answered
 from training.batches import KINDS, SPOKEN, Batch, taught
 from training.batches import teach as put
@@ -26,7 +26,7 @@ from training.recipe import Recipe
 from training.scenes import Scene, make
 from training.stages import Stage, Workshop, run
 from training.targets import ALL, UNASKED
-from training.vision import fresh
+from training.vision import fresh, modules_of
 
 NAME = "text"
 SINGLES: tuple[Kind, ...] = ("short", "long", "short")
@@ -76,7 +76,7 @@ def teach(shop: Workshop, *, tokenizer: Any) -> None:
     """Run the stage to its end, or go on with it."""
     recipe = shop.recipe
     model, teacher = fresh(shop, vocabulary=len(tokenizer))
-    own_grasp = grasp(shop)
+    grasp = Grasp(recipe.sizes.text_width).to(shop.device)
     exam = LanguageExam(recipe, tokenizer)
     reports = reported(exam.scenes, random.Random(f"exam-reports/{recipe.seed}"))
 
@@ -87,23 +87,21 @@ def teach(shop: Workshop, *, tokenizer: Any) -> None:
         Stage(
             name=NAME,
             schedule=recipe.text,
-            modules={"model": model, "grasp": own_grasp},
-            groups=[*language_groups(model), {"params": list(own_grasp.parameters())}],
+            modules={"model": model, "grasp": grasp},
+            groups=[*language_groups(model), {"params": list(grasp.parameters())}],
             batches=Lessons(recipe, tokenizer),
-            learn=lambda batch: spoken_loss(model, own_grasp, read(batch["report"]), batch),
+            learn=lambda batch: spoken_loss(model, grasp, read(batch["report"]), batch),
             examine=lambda: exam(model, read(reports)),
         ),
         shop,
     )
 
 
-def grasp(shop: Workshop) -> Grasp:
-    """What asks the reader for meanings, as the stage left it; new, where the stage has not begun."""
-    new = Grasp(shop.recipe.sizes.text_width).to(shop.device)
-    state = checkpoints.load(shop.file(NAME))
-    if state:
-        new.load_state_dict(state["modules"]["grasp"])
-    return new
+def restored_grasp(shop: Workshop) -> Grasp:
+    """What asks the reader for meanings, as the stage left it."""
+    grasp = Grasp(shop.recipe.sizes.text_width).to(shop.device)
+    grasp.load_state_dict(modules_of(shop, NAME)["grasp"])
+    return grasp
 
 
 def blurred(codebook: Codebook, report: Tensor) -> Tensor:

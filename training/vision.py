@@ -34,9 +34,6 @@ def teach(shop: Workshop, *, vocabulary: int) -> None:
     def learn(batch: Batch) -> Tensor:
         return teacher.patch_loss(look(model, batch["pixels"]), batch)
 
-    def marks(seen: Look, truth: Batch) -> dict[str, float]:
-        return teacher.patch_marks(seen, truth)
-
     run(
         Stage(
             name=NAME,
@@ -45,7 +42,7 @@ def teach(shop: Workshop, *, vocabulary: int) -> None:
             groups=[{"params": [*model.vision_model.parameters(), *teacher.parameters()]}],
             batches=Pictures(recipe, NAME, recipe.vision.batch, crowds_until=round(recipe.vision.steps * CROWD_SHARE)),
             learn=learn,
-            examine=lambda: examine(model, sheet, shop, marks),
+            examine=lambda: examine(model, sheet, shop, teacher.patch_marks),
         ),
         shop,
     )
@@ -59,14 +56,21 @@ def fresh(shop: Workshop, *, vocabulary: int) -> tuple[Any, Teacher]:
 
 def restored(shop: Workshop, *, vocabulary: int, stage: str) -> tuple[Any, Teacher]:
     """The model and the teacher as a stage left them."""
+    modules = modules_of(shop, stage)
+    model, teacher = fresh(shop, vocabulary=vocabulary)
+    model.load_state_dict(modules["model"])
+    if "teacher" in modules:
+        teacher.load_state_dict(modules["teacher"])
+    return model, teacher
+
+
+def modules_of(shop: Workshop, stage: str) -> dict[str, Any]:
+    """The weights of each module as a stage left them; ends the run with a sentence where the stage has not begun."""
     state = checkpoints.load(shop.file(stage))
     if not state:
         raise SystemExit(f"The {stage} stage has not begun: run `python -m training {stage}` first.")
-    model, teacher = fresh(shop, vocabulary=vocabulary)
-    model.load_state_dict(state["modules"]["model"])
-    if "teacher" in state["modules"]:
-        teacher.load_state_dict(state["modules"]["teacher"])
-    return model, teacher
+    modules: dict[str, Any] = state["modules"]
+    return modules
 
 
 def eyes(model: Any) -> list[torch.nn.Parameter]:

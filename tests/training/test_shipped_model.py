@@ -52,11 +52,25 @@ def test_things_are_counted_and_their_colour_told_in_every_language(
     assert said == [tongue.numbers[3], tongue.colours["blue"]]
 
 
+EXAMPLES = TINY.parent / "examples"
+RIGHT = {
+    "three-blue-circles.png": "three",
+    "square-and-triangle.png": "ein rotes Quadrat und ein grünes Dreieck",
+    "five-stars.png": "cinco",
+    "yellow-heart.png": "أصفر",
+}
+
+
+@pytest.mark.parametrize("example", json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8")), ids=RIGHT)
+def test_the_examples_of_the_page_are_answered_right(shipped: tuple[Any, Any], example: dict[str, str]) -> None:
+    image = Image.open(EXAMPLES / example["file"]).convert("RGB")
+    assert ask(shipped, image, example["prompt"], language=example["language"]) == [RIGHT[example["file"]]]
+
+
 @pytest.mark.parametrize("hand", exam.HANDS)
 def test_the_card_tells_the_truth(shipped: tuple[Any, Any], hand: str) -> None:
     """Other pictures than the card's, a dozen a cell: the mean of each task may fall short by a margin, no more."""
     model, tokenizer = shipped
-    torch.set_num_threads(max(1, torch.get_num_threads()))
     pictures = exam.drawn(hand, count=400, side=model.config.vision_config.image_size, seed=99)
     questions = exam.sheet(pictures, each=12, seed=99)
     chosen = torch.tensor([question.picture for question in questions])
