@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     recipe = RECIPES[options.recipe]
     # Threads that outnumber free cores wait for each other: two beside a busy worker on two cores ran at a sixth.
     torch.set_num_threads(options.threads or max(1, (os.cpu_count() or 1) - recipe.workers))
-    shop = Workshop(recipe, options.runs / recipe.name, torch.device(options.device))
+    shop = Workshop(recipe, options.runs / recipe.name, options.runs / "sources", torch.device(options.device))
     if options.stage == "all":
         run_all(shop, output=options.output)
     else:

@@ -7,41 +7,52 @@ had not been. Knows numpy and tensors; knows no network.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from training import drawing, meaning, targets
+from training import meaning, targets
 from training.lessons import Kind, Lesson, lesson
 from training.recipe import Recipe
-from training.scenes import Scene, make
+from training.scenes import Scene
 from training.targets import CELLS, UNASKED
 from training.words import TONGUES
+from training.words.plain import Plain, codes
+from training.world import World, scene
 
 Batch = dict[str, Tensor]
-LONGEST_PROMPT, LONGEST_ANSWER = 100, 48
-CROWDS = (4, 5, 6, 9, 9, 12, 16)
+LONGEST_PROMPT, LONGEST_ANSWER = 90, 40
+CROWDS = (2, 4, 4, 5, 6, 9, 9)
 
-SPOKEN = ("en", *TONGUES)
-"""What lessons are answered in; English has twice the others' share."""
+SPOKEN = ("en",) * 7 + tuple(TONGUES) + codes()
+"""What lessons are answered in: English nine times as often as most, and what has a grammar here twice."""
 
 KINDS: tuple[Kind, ...] = ("short", "talk", "long", "talk")
 """The lessons of one batch are of one kind, so that all are about as long; the kinds take turns."""
 
 
 @dataclass(frozen=True)
+class Words:
+    """What lessons are worded with, and what turns them into numbers."""
+
+    tokenizer: Any
+    plains: Mapping[str, Plain]
+
+
+@dataclass(frozen=True)
 class Pictures:
-    """Batches of fresh scenes for a stage: pixels, targets, and lessons where a tokenizer is given."""
+    """Batches of fresh scenes for a stage: pixels, targets, and lessons where there are words."""
 
     recipe: Recipe
+    world: World
     split: str
     size: int
-    tokenizer: Any = None
+    words: Words | None = None
     crowds_until: int = 0
     """Up to this step scenes are crowds: each thing is a lesson in its shape, so many things are many lessons."""
 
@@ -50,25 +61,29 @@ class Pictures:
         seed, sizes = self.recipe.seed, self.recipe.sizes
         numbers = CROWDS if step < self.crowds_until else ()
         indices = range(step * self.size, (step + 1) * self.size)
-        scenes = [make(seed, index, split=self.split, numbers=numbers) for index in indices]
-        batch = {"pixels": self.drawn(scenes, step), **asked(scenes, sizes.image // sizes.patch)}
-        if self.tokenizer:
+        scenes = [scene(seed, index, split=self.split, numbers=numbers) for index in indices]
+        pixels, covers = self.drawn(scenes, step)
+        batch = {"pixels": pixels, **asked(scenes, covers, sizes.image // sizes.patch)}
+        if self.words:
             draw = random.Random(f"{self.split}-words/{seed}/{step}")
-            batch |= taught(scenes, draw, kind=KINDS[step % len(KINDS)], tokenizer=self.tokenizer)
+            batch |= taught(scenes, draw, kind=KINDS[step % len(KINDS)], words=self.words)
         return batch
 
-    def drawn(self, scenes: Sequence[Scene], step: int) -> Tensor:
-        """The pictures of the scenes, as bytes (N, side, side, 3)."""
+    def drawn(self, scenes: Sequence[Scene], step: int) -> tuple[Tensor, Tensor]:
+        """The pictures of the scenes, as bytes (N, side, side, 3), and what things cover of them, (N, side, side)."""
         side, seed = self.recipe.sizes.image, f"{self.split}/{self.recipe.seed}/{step}"
-        pictures = [drawing.pixels(scene, side=side, seed=f"{seed}/{i}") for i, scene in enumerate(scenes)]
-        return torch.from_numpy(np.stack(pictures))
+        pictures, covers = zip(
+            *(self.world.picture(one, side=side, seed=f"{seed}/{i}") for i, one in enumerate(scenes)), strict=True
+        )
+        return torch.from_numpy(np.stack(pictures)), torch.from_numpy(np.stack(covers))
 
 
 def taught(
-    scenes: Sequence[Scene], draw: random.Random, *, kind: Kind, tokenizer: Any, codes: Sequence[str] = SPOKEN
+    scenes: Sequence[Scene], draw: random.Random, *, kind: Kind, words: Words, codes: Sequence[str] = SPOKEN
 ) -> Batch:
     """A lesson on each scene: `prompt` and its `mask`, `labels` (UNASKED where there is none), and the `meaning`."""
-    lessons = [teach(scenes, index, draw, kind=kind, codes=codes) for index in range(len(scenes))]
+    lessons = [teach(scenes, index, draw, kind=kind, plains=words.plains, codes=codes) for index in range(len(scenes))]
+    tokenizer = words.tokenizer
     prompts = [tokenizer(one.prompt).input_ids[-LONGEST_PROMPT:] for one in lessons]
     answers = [tokenizer(one.answer).input_ids[:LONGEST_ANSWER] for one in lessons]
     ids = _padded(prompts, tokenizer.pad_token_id)
@@ -81,21 +96,28 @@ def taught(
 
 
 def teach(
-    scenes: Sequence[Scene], index: int, draw: random.Random, *, kind: Kind, codes: Sequence[str] = SPOKEN
+    scenes: Sequence[Scene],
+    index: int,
+    draw: random.Random,
+    *,
+    kind: Kind,
+    plains: Mapping[str, Plain],
+    codes: Sequence[str] = SPOKEN,
 ) -> Lesson:
     """A lesson on one of the scenes; the next one lends wrong answers."""
-    return lesson(scenes[index], draw, kind=kind, codes=codes, other=scenes[(index + 1) % len(scenes)])
+    return lesson(scenes[index], draw, kind=kind, plains=plains, codes=codes, other=scenes[(index + 1) % len(scenes)])
 
 
-def asked(scenes: Sequence[Scene], grid: int) -> Batch:
+def asked(scenes: Sequence[Scene], covers: Tensor, grid: int) -> Batch:
     """What is to be seen in scenes: see `targets`, and each patch's silhouette."""
-    found = [targets.of(scene, grid=grid) for scene in scenes]
-    masks = np.stack([drawing.silhouette(scene, grid * CELLS) for scene in scenes])
-    cells = masks.reshape(len(scenes), grid, CELLS, grid, CELLS).swapaxes(2, 3)
+    found = [targets.of(one, grid=grid) for one in scenes]
+    cell = covers.shape[-1] // (grid * CELLS)
+    masks = nn.functional.avg_pool2d(covers.float(), cell) / 255
+    cells = masks.reshape(len(scenes), grid, CELLS, grid, CELLS).transpose(2, 3)
     return {
         "report": torch.from_numpy(np.stack([one.report for one in found])),
         "patches": torch.from_numpy(np.stack([one.patches for one in found])),
-        "silhouettes": torch.from_numpy(cells.reshape(len(scenes), grid * grid, -1)).float() / 255,
+        "silhouettes": cells.reshape(len(scenes), grid * grid, -1),
     }
 
 

@@ -95,6 +95,39 @@ def table(title: str, marks: Mapping[tuple[str, str], float], *, tasks: Sequence
     return "\n".join(lines)
 
 
+def summary(title: str, marks: Mapping[tuple[str, str], float], *, tasks: Sequence[str]) -> str:
+    """A Markdown table: tasks down; English, the mean over all languages, and the worst of them across."""
+    lines = [f"| {title} | English | mean of all | worst |", "|---|--:|--:|--:|"]
+    for task in tasks:
+        shares = {language: share for (name, language), share in marks.items() if name == task}
+        worst = min(shares, key=lambda language: shares[language])
+        cells = [_per_cent(shares["en"]), _per_cent(sum(shares.values()) / len(shares))]
+        lines.append(f"| {task} | {' | '.join(cells)} | {_per_cent(shares[worst])} ({worst}) |")
+    return "\n".join(lines)
+
+
+def list_of(title: str, shares: Mapping[str, float]) -> str:
+    """A Markdown table of one column."""
+    return "\n".join(
+        [f"| {title} | |", "|---|--:|", *(f"| {name} | {_per_cent(one)} |" for name, one in shares.items())]
+    )
+
+
+def by_language(
+    title: str, marks: Mapping[tuple[str, str], float], *, tasks: Sequence[str], languages: Sequence[str]
+) -> str:
+    """A Markdown table: languages down, tasks across."""
+    lines = [f"| {title} | {' | '.join(tasks)} |", f"|---|{'--:|' * len(tasks)}"]
+    for language in languages:
+        cells = [_per_cent(marks[task, language]) for task in tasks]
+        lines.append(f"| {language} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.0f}" if share > 0.1 else f"{100 * share:.1f}"
+
+
 def _replace(folder: Path, name: str, words: str) -> None:
     path = folder / "README.md"
     text = path.read_text(encoding="utf-8") if path.exists() else TEXT

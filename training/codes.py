@@ -26,15 +26,21 @@ class Codebook(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        vectors = torch.empty(QUERIES + sum(FACTORS.values()), width)
         dice = torch.Generator().manual_seed(SEED)
-        # As far apart from each other as the width allows; at a right angle, where there is room for all.
-        nn.init.orthogonal_(vectors, generator=dice)
-        vectors = LOUDNESS * nn.functional.normalize(vectors, dim=-1)
+        kinds, small = FACTORS["kind"], QUERIES + sum(FACTORS.values()) - FACTORS["kind"]
+        # What is small lies at right angles to all else; the many kinds share the room that is left.
+        axes = nn.init.orthogonal_(torch.empty(width, width), generator=dice)
+        crowd = torch.randn(kinds, width - small, generator=dice) @ axes[small:]
+        few = axes[:small]
+        vectors = LOUDNESS * nn.functional.normalize(torch.cat([few[:QUERIES], crowd, few[QUERIES:]]), dim=-1)
         self.badges: Tensor
         self.codes: Tensor
         self.register_buffer("badges", vectors[:QUERIES], persistent=False)
         self.register_buffer("codes", vectors[QUERIES:], persistent=False)
+
+    def by_factor(self) -> dict[str, Tensor]:
+        """The codes of every factor's options, (options, width)."""
+        return dict(zip(FACTORS, torch.split(self.codes, list(FACTORS.values())), strict=True))
 
     def written(self, report: Tensor) -> Tensor:
         """Reports (N, queries, factors) as vectors (N, queries, width); what is unasked adds nothing."""

@@ -47,8 +47,8 @@ def _exists(scene: Scene, draw: random.Random) -> Ask:
 
 def _colour(scene: Scene, draw: random.Random) -> Ask | None:
     """The colour of all, or of all of one shape."""
-    shape = draw.choice([None, *{thing.shape for thing in scene.things}])
-    total, colours = scene.count(shape), {t.colour for t in scene.things if shape in (None, t.shape)}
+    shape = draw.choice([None, *{thing.kind for thing in scene.things}])
+    total, colours = scene.count(shape), {t.colour for t in scene.things if shape in (None, t.kind)}
     if total == 1:
         return Ask("colour_the" if shape or draw.random() < 0.3 else "colour_it", "colour", shape)
     if len(colours) == 1 and draw.random() < 0.1:
@@ -100,11 +100,11 @@ def _count_then_colour(scene: Scene, draw: random.Random) -> Talk:
 
 def _count_and_count(scene: Scene, draw: random.Random) -> Talk:
     asks = [Ask("and_many", "count", *_some(scene, draw, likely=0.7)) for _ in range(3)]
-    first = Ask("count", "count", asks[0].shape, asks[0].colour)
-    talk = [first, *(ask for ask in asks[1:] if ask.shape or ask.colour)]
+    first = Ask("count", "count", asks[0].kind, asks[0].colour)
+    talk = [first, *(ask for ask in asks[1:] if ask.kind or ask.colour)]
     last = talk[-1]
-    if scene.count(last.shape, last.colour) > 1:
-        talk.append(Ask("colour_they", "colour", last.shape, last.colour))
+    if scene.count(last.kind, last.colour) > 1:
+        talk.append(Ask("colour_they", "colour", last.kind, last.colour))
     return talk
 
 
@@ -130,8 +130,8 @@ def _exists_then(scene: Scene, draw: random.Random) -> Talk:
     if draw.random() < 0.5:
         talk.append(Ask("and_a", "exists", *_either(scene, draw)))
     last = talk[-1]
-    if scene.count(last.shape, last.colour):
-        talk.append(Ask("how_many", "count", last.shape, last.colour))
+    if scene.count(last.kind, last.colour):
+        talk.append(Ask("how_many", "count", last.kind, last.colour))
     return talk
 
 
@@ -158,7 +158,7 @@ def _some(scene: Scene, draw: random.Random, *, likely: float) -> list[str | Non
     """A shape, a colour, both or neither; with chance `likely` of something in the scene."""
     if scene.things and draw.random() < likely:
         thing = draw.choice(scene.things)
-        shape, colour = thing.shape, thing.colour
+        shape, colour = thing.kind, thing.colour
     else:
         shape, colour = draw.choice(SHAPES), draw.choice(COLOURS)
     return list(draw.choice(((shape, None), (shape, None), (None, colour), (shape, colour), (None, None))))
@@ -166,7 +166,7 @@ def _some(scene: Scene, draw: random.Random, *, likely: float) -> list[str | Non
 
 def _either(scene: Scene, draw: random.Random) -> list[str | None]:
     """A shape, a colour or both, as often in the scene as not; half of those that are not, are nearly."""
-    present = sorted({(thing.shape, thing.colour) for thing in scene.things})
+    present = sorted({(thing.kind, thing.colour) for thing in scene.things})
     manner = draw.choice(("shape", "colour", "both"))
     shape, colour = draw.choice(present) if present else (draw.choice(SHAPES), draw.choice(COLOURS))
     if draw.random() < 0.5 or not present:

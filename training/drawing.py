@@ -23,11 +23,20 @@ Pixels = NDArray[np.uint8]
 
 def render(scene: Scene) -> Image.Image:
     """The scene as drawn, without distortion."""
-    image = _canvas(scene)
+    image = paper(scene, (scene.width, scene.height))
     canvas = ImageDraw.Draw(image)
     for thing in scene.things:
         _draw(canvas, thing, beneath=scene.background[0])
     return image
+
+
+def paper(scene: Scene, size: tuple[int, int]) -> Image.Image:
+    """What lies behind the scene's things."""
+    first, second = scene.background
+    if first == second:
+        return Image.new("RGB", size, first)
+    ramp = Image.linear_gradient("L").resize(size)
+    return Image.composite(Image.new("RGB", size, second), Image.new("RGB", size, first), ramp)
 
 
 def silhouette(scene: Scene, side: int) -> Pixels:
@@ -57,6 +66,17 @@ def distorted(image: Image.Image, draw: random.Random) -> Image.Image:
         return Image.open(buffer).convert("RGB")
     grain = np.random.default_rng(draw.getrandbits(32)).normal(0, draw.uniform(3, 14), (*image.size[::-1], 3))
     return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
+
+
+def tinted(image: Image.Image, draw: random.Random) -> Image.Image:
+    """The picture, sometimes in other tones: channels mixed, paler, darker, or grey."""
+    if draw.random() < 0.6:
+        return image
+    if draw.random() < 0.2:
+        return image.convert("L").convert("RGB")
+    mix = np.eye(3) + np.random.default_rng(draw.getrandbits(32)).normal(0, 0.14, (3, 3))
+    tones = np.asarray(image, dtype=np.float32) @ (mix * draw.uniform(0.75, 1.15)).astype(np.float32)
+    return Image.fromarray(np.clip(tones + draw.uniform(-15, 25), 0, 255).astype(np.uint8))
 
 
 def pixels(scene: Scene, *, side: int, seed: str) -> Pixels:
@@ -108,14 +128,5 @@ def _corners(thing: Thing) -> list[tuple[float, float]]:
     proportion = (thing.fill[0] + int(thing.box.size)) % 11 / 10  # any fixed function of the thing will do
     angle = math.radians(thing.angle)
     turn = np.array([(math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))])
-    points = outline(thing.shape, proportion=proportion) @ turn * thing.box.size + (thing.box.x, thing.box.y)
+    points = outline(thing.kind, proportion=proportion) @ turn * thing.box.size + (thing.box.x, thing.box.y)
     return [(float(x), float(y)) for x, y in points]
-
-
-def _canvas(scene: Scene) -> Image.Image:
-    size = (scene.width, scene.height)
-    first, second = scene.background
-    if first == second:
-        return Image.new("RGB", size, first)
-    ramp = Image.linear_gradient("L").resize(size)
-    return Image.composite(Image.new("RGB", size, second), Image.new("RGB", size, first), ramp)

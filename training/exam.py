@@ -37,7 +37,7 @@ def _count_kind(scene: Scene, draw: random.Random) -> Talk | None:
     if not scene.things or len(scene.things) > 4:
         return None
     thing = draw.choice(scene.things)
-    return [Ask("count", "count", thing.shape, draw.choice((thing.colour, None)))]
+    return [Ask("count", "count", thing.kind, draw.choice((thing.colour, None)))]
 
 
 def _colour(scene: Scene, _: random.Random) -> Talk | None:
@@ -52,7 +52,7 @@ def _exists(scene: Scene, draw: random.Random) -> Talk | None:
     if not 1 <= len(scene.things) <= 4:
         return None
     thing, other = draw.choice(scene.things), draw.choice(SHAPES)
-    return [Ask("exists", "exists", draw.choice((thing.shape, other)), draw.choice((thing.colour, None)))]
+    return [Ask("exists", "exists", draw.choice((thing.kind, other)), draw.choice((thing.colour, None)))]
 
 
 def _side(names: Sequence[str]) -> Maker:
@@ -78,8 +78,8 @@ def _second_turn(scene: Scene, draw: random.Random) -> Talk | None:
     if not 2 <= len(scene.things) <= 4:
         return None
     thing = draw.choice(scene.things)
-    newest = (Ask("and_many", "count", draw.choice(SHAPES)), Ask("colour_they", "colour", thing.shape))
-    return [Ask("count", "count", thing.shape), newest[scene.count(thing.shape) > 1 and draw.random() < 0.6]]
+    newest = (Ask("and_many", "count", draw.choice(SHAPES)), Ask("colour_they", "colour", thing.kind))
+    return [Ask("count", "count", thing.kind), newest[scene.count(thing.kind) > 1 and draw.random() < 0.6]]
 
 
 TASKS: dict[str, Maker] = {

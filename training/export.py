@@ -15,14 +15,14 @@ from transformers import Blip2Processor, BlipImageProcessor, GenerationConfig
 from training.network import CENTRE, END, IMAGE, PAD, SPREAD
 from training.recipe import Sizes
 from training.targets import QUERIES
-from training.words import TONGUES
+from training.words.plain import codes
 
 LARGEST_FILE = "9MB"
 
 KNOWS = (
-    "Flat drawn shapes (circles, squares, triangles, stars, hearts, crosses) in eleven colours, up to six of them: "
-    "how many, what colour, what shape, what lies where, is there one. "
-    "It knows nothing else: photographs get nonsense."
+    "Emoji-like drawings of 287 everyday things (animals, food, vehicles, tools, clothes, weather), up to six at once, "
+    "and flat shapes in eleven colours: what is it, how many, is there one, what is on the left, what colour is it. "
+    "It knows nothing else, and says so: for photographs choose one of the real checkpoints."
 )
 
 
@@ -36,7 +36,7 @@ def save(model: Any, tokenizer: Any, folder: Path, *, sizes: Sizes) -> None:
     model.language_model.generation_config = settings
     model.to(torch.bfloat16).save_pretrained(folder, max_shard_size=LARGEST_FILE)
     _processor(tokenizer, sizes.image).save_pretrained(folder)
-    facts = {"name": "tiny", "style": "mblip", "languages": list(TONGUES), "knows": KNOWS, "examples": []}
+    facts = {"name": "tiny", "style": "mblip", "languages": list(codes()), "knows": KNOWS, "examples": []}
     (folder / "blip_space.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

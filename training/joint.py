@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from training import checkpoints, text
-from training.batches import Batch, Pictures
-from training.network import look, prefix, report
+from training.batches import Batch, Pictures, Words
+from training.network import look, parts, prefix, report
 from training.stages import Stage, Workshop, run
 from training.text import LanguageExam, language_groups, spoken_loss
-from training.vision import eyes, restored
+from training.vision import eye_groups, restored
 
 NAME = "joint"
 TEACHER_SHARE = 0.3
@@ -25,10 +25,11 @@ def teach(shop: Workshop, *, tokenizer: Any) -> None:
     reader, _ = restored(shop, vocabulary=len(tokenizer), stage="text")
     model.language_model.load_state_dict(reader.language_model.state_dict())
     grasp = text.restored_grasp(shop)
-    exam = LanguageExam(recipe, tokenizer)
-    pictures = Pictures(recipe, "exam", len(exam.scenes)).drawn(exam.scenes, 0).to(shop.device)
+    world, words = shop.world(), Words(tokenizer, shop.plains())
+    exam = LanguageExam(recipe, words)
+    pictures = Pictures(recipe, world, "exam", len(exam.scenes)).drawn(exam.scenes, 0)[0].to(shop.device)
     mirror = torch.no_grad()(lambda: exam(model, prefix(model, pictures)))
-    groups = [*language_groups(model), {"params": [*eyes(model), *teacher.parameters(), *grasp.parameters()]}]
+    groups = [*language_groups(model), *eye_groups(model, teacher), *parts(grasp)]
 
     def learn(batch: Batch) -> Tensor:
         seen = look(model, batch["pixels"])
@@ -41,7 +42,7 @@ def teach(shop: Workshop, *, tokenizer: Any) -> None:
             schedule=recipe.joint,
             modules={"model": model, "teacher": teacher, "grasp": grasp},
             groups=groups,
-            batches=Pictures(recipe, NAME, recipe.joint.batch, tokenizer=tokenizer),
+            batches=Pictures(recipe, world, NAME, recipe.joint.batch, words=words),
             learn=learn,
             examine=mirror,
         ),

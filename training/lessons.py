@@ -7,16 +7,18 @@ takes mBLIP's other templates and BLIP-2's. Knows no pixels and no tokens.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from blip_space.languages import LANGUAGES, Language
 from blip_space.prompts import STYLES, Turn, compose, is_question
-from training.dialogues import conversation, single
-from training.questions import Ask, answer, phrase
+from training import plainly
+from training.questions import Ask
 from training.scenes import Scene
-from training.words import TONGUES, Tongue
+from training.speech import Grammar, PlainWords, Speech
+from training.words import TONGUES
+from training.words.plain import Plain
 
 STYLE = STYLES["mblip"]
 
@@ -37,8 +39,12 @@ OTHER_CAPTIONS = (
 )
 BLIP2_QUESTION = "Question: {q} Answer:"
 
-UNMARKED, OTHER_TEMPLATE, ENGLISH_QUESTION, THIRD_LANGUAGE, WRONG_EARLIER = 0.14, 0.12, 0.25, 0.08, 0.1
+UNMARKED, OTHER_TEMPLATE, ENGLISH_QUESTION, THIRD_LANGUAGE, WRONG_EARLIER = 0.14, 0.12, 0.3, 0.05, 0.08
 """How often a question lacks its mark, a prompt takes another template, ..., and an earlier answer is not true."""
+
+
+STRAY = 0.08
+"""How often flat shapes are asked about as if an everyday thing might be among them."""
 
 
 @dataclass(frozen=True)
@@ -51,23 +57,30 @@ class Lesson:
     """What the prompt's last question means, whatever its words leave out."""
 
 
-def lesson(scene: Scene, draw: random.Random, *, kind: Kind, codes: Sequence[str], other: Scene) -> Lesson:
+def lesson(
+    scene: Scene, draw: random.Random, *, kind: Kind, plains: Mapping[str, Plain], codes: Sequence[str], other: Scene
+) -> Lesson:
     """A lesson on the scene: a conversation ("talk") or one question of that manner, to be answered in one of `codes`.
 
-    `other` is a scene that lends wrong answers to earlier questions.
+    `plains` are the plain words of every language; `other` is a scene that lends wrong answers to earlier questions.
     """
-    tongue = TONGUES[draw.choice(codes)]
-    asks = conversation(scene, draw) if kind == "talk" else [single(scene, draw, manner=kind)]
+    code = draw.choice(codes)
+    grammatical = scene.flat and code in TONGUES
+    speak: Speech = Grammar(code) if grammatical else PlainWords(code, plains)
+    asks = speak.conversation(scene, draw) if kind == "talk" else [speak.single(scene, draw, manner=kind)]
+    if grammatical and kind == "short" and draw.random() < STRAY:
+        speak, asks = PlainWords(code, plains), [plainly.stray(draw)]
     *earlier, newest = asks
     turns: list[Turn] = []
-    spoken = tongue
+    spoken = speak
     for ask in earlier:
         if draw.random() < 0.15:
-            spoken = TONGUES[draw.choice(codes)]
-        seen = other if draw.random() < WRONG_EARLIER else scene
-        turns.append((_worded(ask, spoken, draw), answer(ask, seen, spoken)))
-    words = _prompt(turns, _worded(newest, tongue, draw), tongue, draw)
-    return Lesson(words, answer(newest, scene, tongue), newest)
+            spoken = speak.in_another(draw.choice(codes))
+        lent = other.flat == scene.flat and bool(other.strange) == bool(scene.strange)
+        seen = other if lent and draw.random() < WRONG_EARLIER else scene
+        turns.append((_worded(ask, spoken, draw), spoken.answer(ask, seen)))
+    words = _prompt(turns, _worded(newest, speak, draw), LANGUAGES[code], draw)
+    return Lesson(words, speak.answer(newest, scene), newest)
 
 
 def prompt(turns: Sequence[Turn], question: str, language: Language) -> str:
@@ -76,11 +89,10 @@ def prompt(turns: Sequence[Turn], question: str, language: Language) -> str:
     return whole.text
 
 
-def _prompt(turns: list[Turn], question: str, tongue: Tongue, draw: random.Random) -> str:
-    language = LANGUAGES[tongue.code]
+def _prompt(turns: list[Turn], question: str, language: Language, draw: random.Random) -> str:
     if draw.random() >= OTHER_TEMPLATE or (question and not is_question(question)):
         return prompt(turns, question, language)
-    if tongue.code == "en" and question and draw.random() < 0.5:
+    if language.code == "en" and question and draw.random() < 0.5:
         newest = BLIP2_QUESTION
     else:
         newest = draw.choice(OTHER_QUESTIONS if question else OTHER_CAPTIONS)
@@ -89,26 +101,26 @@ def _prompt(turns: list[Turn], question: str, tongue: Tongue, draw: random.Rando
     return past + newest
 
 
-def _worded(ask: Ask, answering: Tongue, draw: random.Random) -> str:
+def _worded(ask: Ask, answering: Speech, draw: random.Random) -> str:
     """The question in the answer's language, or English, or now and then a third; "" for half of the captions."""
     if ask.wording == "caption" and draw.random() < 0.6:
         return ""
     chance = draw.random()
-    tongue = answering
-    if chance < ENGLISH_QUESTION:
-        tongue = TONGUES["en"]
+    asking = answering
+    if chance < ENGLISH_QUESTION or plainly.needs_english(ask):
+        asking = answering.in_another("en")
     elif chance < ENGLISH_QUESTION + THIRD_LANGUAGE:
-        tongue = TONGUES[draw.choice(tuple(TONGUES))]
-    return _scribbled(phrase(ask, tongue, draw), tongue, draw)
+        asking = answering.in_another(draw.choice(tuple(TONGUES)))
+    return _scribbled(asking.phrase(ask, draw), asking.code, draw)
 
 
-def _scribbled(question: str, tongue: Tongue, draw: random.Random) -> str:
+def _scribbled(question: str, code: str, draw: random.Random) -> str:
     """The question as people type: sometimes without its mark, without capitals, or with a courtesy."""
-    if tongue.code == "en" and draw.random() < 0.05:
+    if code == "en" and draw.random() < 0.05:
         question = draw.choice(("Please: ", "Hello! ", "Hi, ", "Tell me: ", "Now, ")) + question
     if draw.random() < UNMARKED:
         question = question.rstrip(" ?？؟.。।")
     manner = draw.random()
     if manner < 0.15:
         return question.lower()
-    return question.upper() if manner < 0.17 and tongue.code == "en" else question
+    return question.upper() if manner < 0.17 and code == "en" else question

@@ -15,17 +15,18 @@ from torch import Tensor, nn
 from training.codes import entropy
 from training.colours import COLOURS
 from training.questions import Ask, meant
-from training.scenes import MOST, SHAPES, SIDES, Scene
+from training.scenes import MOST, SIDES, Scene
+from training.targets import KINDS, STRANGE
 
-WANTS = ("count", "colour", "shape", "what", "exists")
+WANTS = ("count", "colour", "shape", "what", "exists", "else")
 
 PARTS = {
     "wants": len(WANTS),
-    "shape": len(SHAPES) + 1,  # 0: any
+    "kind": len(KINDS) + 1,  # 0: any
     "colour": len(COLOURS) + 1,
     "side": len(SIDES) + 1,
-    "number of things": MOST + 1,
-    "shape of the first": len(SHAPES) + 1,  # 0: there is none
+    "number of things": MOST + 2,  # the last: the picture is none that the world knows
+    "kind of the first": len(KINDS) + 1,  # 0: there is none
     "colour of the first": len(COLOURS) + 1,
 }
 """What is asked, and how many options each part has."""
@@ -37,11 +38,11 @@ def of(ask: Ask, scene: Scene) -> tuple[int, ...]:
     first = things[0] if things else None
     return (
         WANTS.index(ask.wants),
-        _number(SHAPES, ask.shape),
+        _number(KINDS, ask.kind),
         _number(COLOURS, ask.colour),
         _number(SIDES, ask.side),
-        len(things),
-        _number(SHAPES, first.shape if first else None),
+        STRANGE if scene.strange else len(things),
+        _number(KINDS, first.kind if first else None),
         _number(COLOURS, first.colour if first else None),
     )
 

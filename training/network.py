@@ -6,6 +6,7 @@ Knows layers and tensors; knows no data, no words and no files.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +128,7 @@ class Teacher(nn.Module):
             (logits.argmax(-1) == truth)[there]
             for logits, truth in zip(self._patches(seen), batch["patches"].unbind(-1), strict=True)
         ]
-        return {name: float(right[i].float().mean()) for name, i in (("shape", 0), ("colour", 1), ("which", 3))}
+        return {name: float(right[i].float().mean()) for name, i in (("kind", 0), ("colour", 1), ("which", 3))}
 
     @torch.no_grad()
     def report_marks(self, said: Tensor, batch: dict[str, Tensor]) -> dict[str, float]:
@@ -145,6 +146,19 @@ class Teacher(nn.Module):
 
     def _patches(self, seen: Look) -> tuple[Tensor, ...]:
         return self.patch(seen.states[:, 1:]).float().split(PATCH_ANSWERS, dim=-1)  # type: ignore[no-any-return]
+
+
+def parts(*modules: nn.Module) -> list[dict[str, Any]]:
+    """The modules' parameters in two groups: the layers' own matrices (`hidden`), and all else."""
+    named = [entry for module in modules for entry in module.named_parameters()]
+    inside = {id(one) for name, one in named if one.ndim == 2 and _LAYERS.search(name)}
+    return [
+        {"params": [one for _, one in named if id(one) in inside], "hidden": True},
+        {"params": [one for _, one in named if id(one) not in inside]},
+    ]
+
+
+_LAYERS = re.compile(r"\b(layers?|block)\.\d+\.(?!.*relative_attention_bias)")
 
 
 def _config(sizes: Sizes, vocabulary: int) -> Any:
@@ -172,8 +186,8 @@ def _config(sizes: Sizes, vocabulary: int) -> Any:
     text = MT5Config(
         vocab_size=vocabulary,
         d_model=sizes.text_width,
-        d_kv=sizes.text_width // sizes.heads,
-        num_heads=sizes.heads,
+        d_kv=sizes.text_width // sizes.text_heads,
+        num_heads=sizes.text_heads,
         d_ff=sizes.text_width * 2,
         num_layers=sizes.text_layers,
         num_decoder_layers=sizes.text_layers,

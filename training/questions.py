@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from training.scenes import Scene, Thing
@@ -19,11 +20,12 @@ MOST_KINDS = 4
 
 @dataclass(frozen=True)
 class Ask:
-    """A question: the key of its wordings, what is wanted (count, colour, shape, what, exists) and of which things."""
+    """A question: the key of its wordings, what is wanted (count, colour, shape, what, else, exists) and of which
+    things: of a kind, of a colour, at a side; of "else", the kind that was spoken of already."""
 
     wording: str
     wants: str
-    shape: str | None = None
+    kind: str | None = None
     colour: str | None = None
     side: str | None = None
 
@@ -38,7 +40,7 @@ def answer(ask: Ask, scene: Scene, tongue: Tongue) -> str:
     if not things:
         return tongue.nothing
     if ask.wants == "colour":
-        return tongue.join([tongue.colours[name] for name in dict.fromkeys(thing.colour for thing in things)])
+        return tongue.join([tongue.colours[name] for name in dict.fromkeys(thing.colour for thing in things) if name])
     if ask.wants == "shape":
         return _shapes(things, tongue)
     return described(things, tongue)
@@ -46,7 +48,7 @@ def answer(ask: Ask, scene: Scene, tongue: Tongue) -> str:
 
 def described(things: tuple[Thing, ...], tongue: Tongue) -> str:
     """A caption of the things: each kind with its number, in the order in which they are first met."""
-    kinds = Counter((thing.shape, thing.colour) for thing in things)
+    kinds = Counter((thing.kind, thing.colour) for thing in things)
     if len(kinds) > MOST_KINDS:
         return tongue.counted(len(things), None, None)
     return tongue.join([tongue.counted(count, *kind) for kind, count in kinds.items()])
@@ -54,10 +56,14 @@ def described(things: tuple[Thing, ...], tongue: Tongue) -> str:
 
 def phrase(ask: Ask, tongue: Tongue, draw: random.Random) -> str:
     """The question in the tongue's words, one of its wordings at random."""
-    noun = draw.choice(tongue.synonyms[ask.shape])
-    words = tongue.forms(noun, ask.colour)
+    noun = draw.choice(tongue.synonyms[ask.kind])
+    return worded(ask, tongue, tongue.forms(noun, ask.colour), draw)
+
+
+def worded(ask: Ask, tongue: Tongue, noun: Mapping[str, str], draw: random.Random) -> str:
+    """The question in the tongue's words, about a noun whose forms are given."""
     side = draw.choice(tongue.sides[ask.side]) if ask.side else ""
-    return draw.choice(tongue.questions[ask.wording]).format(**words, side=side)
+    return draw.choice(tongue.questions[ask.wording]).format(**noun, side=side)
 
 
 def meant(ask: Ask, scene: Scene) -> tuple[Thing, ...]:
@@ -65,13 +71,15 @@ def meant(ask: Ask, scene: Scene) -> tuple[Thing, ...]:
     if ask.side:
         thing = scene.at(ask.side)
         return (thing,) if thing else ()
+    if ask.wants == "else":
+        return tuple(thing for thing in scene.things if thing.kind != ask.kind)
     return tuple(
-        thing for thing in scene.things if ask.shape in (None, thing.shape) and ask.colour in (None, thing.colour)
+        thing for thing in scene.things if ask.kind in (None, thing.kind) and ask.colour in (None, thing.colour)
     )
 
 
 def _shapes(things: tuple[Thing, ...], tongue: Tongue) -> str:
-    names = Counter(thing.shape for thing in things)
+    names = Counter(thing.kind for thing in things)
     if len(names) == 1:
-        return tongue.shapes[things[0].shape][len(things) > 1]
+        return tongue.shapes[things[0].kind][len(things) > 1]
     return tongue.join([tongue.counted(count, name, None) for name, count in names.items()])

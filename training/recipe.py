@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+STYLES = ("noto", "noto-v1", "fxemoji", "fluent-flat", "fluent", "emojione")
+"""The hands whose drawings are learned; `sources` has one more, Twemoji, which is kept for the exam."""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -14,14 +17,16 @@ class Sizes:
 
     image: int = 96
     patch: int = 12
-    vision_width: int = 160
-    vision_layers: int = 4
-    query_width: int = 160
-    query_layers: int = 2
+    vision_width: int = 192
+    vision_layers: int = 6
+    query_width: int = 192
+    query_layers: int = 3
+    heads: int = 6
     text_width: int = 160
     text_layers: int = 3
-    heads: int = 5
-    vocabulary: int = 3000
+    text_heads: int = 5
+    pieces: int = 4500
+    """The vocabulary besides the words of the world, which are a piece each."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Schedule:
     batch: int
     learning_rate: float
     warm_up: int = 100
+    least: float = 0.02
+    """What the learning rate falls to, as a share of its highest."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +53,21 @@ class Recipe:
     corpus_lines: int
     exam_scenes: int
     sizes: Sizes = field(default_factory=Sizes)
+    styles: tuple[str, ...] = STYLES
     seed: int = 20261121
     workers: int = 1
-    report_every: int = 400
+    report_every: int = 200
     save_every_seconds: float = 60.0
 
 
 RECIPES = {
     "full": Recipe(
         name="full",
-        vision=Schedule(steps=2000, batch=64, learning_rate=2e-3),
-        sight=Schedule(steps=4500, batch=64, learning_rate=1.5e-3),
-        text=Schedule(steps=11000, batch=32, learning_rate=8e-4),
-        joint=Schedule(steps=1000, batch=64, learning_rate=4e-4),
-        corpus_lines=60_000,
+        vision=Schedule(steps=4200, batch=64, learning_rate=2e-3, least=0.25),
+        sight=Schedule(steps=5200, batch=64, learning_rate=1.5e-3),
+        text=Schedule(steps=4500, batch=64, learning_rate=1e-3),
+        joint=Schedule(steps=1500, batch=64, learning_rate=4e-4),
+        corpus_lines=40_000,
         exam_scenes=400,
     ),
     "smoke": Recipe(
@@ -75,10 +83,11 @@ RECIPES = {
             vision_layers=1,
             query_width=32,
             query_layers=1,
-            text_width=32,
-            text_layers=1,
             heads=2,
-            vocabulary=1200,
+            text_width=64,
+            text_layers=1,
+            text_heads=2,
+            pieces=1200,
         ),
         workers=0,
         report_every=4,

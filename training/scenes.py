@@ -1,4 +1,4 @@
-"""What a picture shows, before it is drawn: things with a shape, a colour and a place on a background.
+"""What a picture shows, before it is drawn: things of a kind, with a place on a background; here, flat shapes.
 
 A scene is a function of a seed alone, so training and examination never share one. Knows no pixels beyond the canvas's
 size, and no words.
@@ -18,8 +18,8 @@ SHAPES = ("circle", "square", "triangle", "star", "heart", "cross")
 MOST = 6
 SIDES = ("left", "right", "top", "bottom", "middle")
 
-COUNT_WEIGHTS = (3, 26, 20, 18, 13, 11, 9)
-"""How often a scene holds 0, 1, ... 6 things."""
+COUNT_WEIGHTS = (26, 20, 18, 13, 11, 9)
+"""How often a scene holds 1, 2, ... 6 things."""
 
 DOWNWARDS = 0.3
 """How much of a step to the right a step down is worth in the order of reading."""
@@ -31,16 +31,22 @@ _MIDDLE_REACH = 0.12
 
 @dataclass(frozen=True)
 class Thing:
-    """One drawn thing: its shape and colour by name, its place (centre and extent) as the canvas has it."""
+    """One drawn thing: its kind by name (a shape, which has a colour too, or a concept, which has none), its place
+    (centre and extent) as the canvas has it."""
 
-    shape: str
-    colour: str
+    kind: str
+    colour: str | None
     box: Box
     fill: RGB
     angle: float = 0.0
     outline: RGB | None = None
     outline_share: float = 0.0
     hollow: bool = False
+    hand: float = 0.0
+    """Of a concept: which of its drawings, as a share of all that there are; 0 is the first."""
+
+    mirrored: bool = False
+    stretch: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,21 @@ class Scene:
     things: tuple[Thing, ...]
     """In reading order."""
 
-    def kinds(self) -> Counter[tuple[str, str]]:
-        """How many things there are of each (shape, colour)."""
-        return Counter((thing.shape, thing.colour) for thing in self.things)
+    strange: str = ""
+    """What fills a picture of nothing that the world knows: see `strangers`."""
 
-    def count(self, shape: str | None = None, colour: str | None = None) -> int:
-        """How many things have the shape and the colour; None stands for any."""
-        return sum((shape or t.shape) == t.shape and (colour or t.colour) == t.colour for t in self.things)
+    @property
+    def flat(self) -> bool:
+        """Whether flat shapes lie here."""
+        return any(thing.colour for thing in self.things)
+
+    def kinds(self) -> Counter[tuple[str, str | None]]:
+        """How many things there are of each (kind, colour)."""
+        return Counter((thing.kind, thing.colour) for thing in self.things)
+
+    def count(self, kind: str | None = None, colour: str | None = None) -> int:
+        """How many things have the kind and the colour; None stands for any."""
+        return sum((kind or t.kind) == t.kind and (colour or t.colour) == t.colour for t in self.things)
 
     def at(self, side: str) -> Thing | None:
         """The thing at a side or in the middle, or None where people would not agree which it is."""
@@ -74,7 +88,7 @@ class Scene:
         same = [self.things[i] for i, score in zip(order, scores, strict=True) if scores[0] - score < _CLEAR_LEAD]
         if len(places) == 1 and scores[0] - (along_x + along_y) * 0.5 < 0.1:
             return None  # a single thing is at a side only if it lies off the centre
-        alike = all((t.shape, t.colour) == (same[0].shape, same[0].colour) for t in same)
+        alike = all((t.kind, t.colour) == (same[0].kind, same[0].colour) for t in same)
         return self.things[order[0]] if alike and (len(same) == 1 or len(places) > len(same)) else None
 
     def _middle(self, places: list[tuple[float, float]]) -> Thing | None:
@@ -89,9 +103,9 @@ def make(seed: int, index: int, *, split: str, numbers: Sequence[int] = ()) -> S
     `numbers`, where given, are the numbers of things to choose from in place of the world's usual ones.
     """
     draw = random.Random(f"{split}/{seed}/{index}")
-    width, height = _canvas(draw)
-    background = _background(draw)
-    number = draw.choice(numbers) if numbers else draw.choices(range(MOST + 1), COUNT_WEIGHTS)[0]
+    width, height = canvas(draw)
+    background = paper(draw)
+    number = draw.choice(numbers or draw.choices(range(1, MOST + 1), COUNT_WEIGHTS))
     boxes = arrange(number, draw, width=width, height=height)
     common = [set(visible_on(one)) for one in background]
     colours = [name for name in COLOURS if name in common[0] & common[1]]
@@ -141,14 +155,15 @@ def _thing(box: Box, kind: tuple[str, str], draw: random.Random, *, shades: dict
     return Thing(shape, colour, box, fill, angle)
 
 
-def _canvas(draw: random.Random) -> tuple[int, int]:
+def canvas(draw: random.Random) -> tuple[int, int]:
     """Width and height: squares, usual screens, and anything from 1:2.5 to 2.5:1."""
     short = draw.choice((96, 128, 160, 192, 224, 256))
     ratio = draw.choices((1.0, 4 / 3, 3 / 4, 2.0, 2.5 ** draw.uniform(-1, 1)), (50, 14, 6, 6, 24))[0]
     return (round(short * ratio), short) if ratio >= 1 else (short, round(short / ratio))
 
 
-def _background(draw: random.Random) -> tuple[RGB, RGB]:
+def paper(draw: random.Random) -> tuple[RGB, RGB]:
+    """What lies behind things: one colour, or two for a gradient."""
     kind = draw.choices(("white", "light", "dark", "grey", "coloured", "gradient"), (50, 14, 12, 5, 10, 9))[0]
     if kind == "white":
         return WHITE, WHITE
@@ -175,8 +190,6 @@ def _plain(kind: str, draw: random.Random) -> RGB:
 
 def _kinds(count: int, draw: random.Random, colours: list[str]) -> list[tuple[str, str]]:
     """A shape and a colour for each thing: all alike, alike in one respect, a few kinds, or each its own."""
-    if not count:
-        return []
     manner = draw.choices(("same", "shape", "colour", "few", "any"), (30, 13, 13, 22, 22))[0]
     pick = {"same": 1, "few": draw.choice((2, 2, 3))}.get(manner, count)
     pool = [(draw.choice(SHAPES), draw.choice(colours)) for _ in range(pick)]

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from training import card, checkpoints, export, joint, sight, text, tokenizer, vision
 from training.stages import EYE_STAGES, STAGES, Workshop, finished, minutes, whole_curve
+from training.vocabulary import senses
 
 
 def run_all(shop: Workshop, *, output: Path) -> None:
@@ -60,7 +61,7 @@ def own_tokenizer(shop: Workshop) -> Any:
     state = checkpoints.load(shop.file("tokenizer"))
     if not state:
         started = time.monotonic()
-        trained = tokenizer.train(shop.recipe).backend_tokenizer.to_str()
+        trained = tokenizer.train(shop.recipe, shop.plains(), senses(shop.sources)).backend_tokenizer.to_str()
         state = {"json": trained, "seconds": time.monotonic() - started}
         checkpoints.save(shop.file("tokenizer"), state)
     return tokenizer.wrapped(Tokenizer.from_str(state["json"]))

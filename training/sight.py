@@ -7,7 +7,7 @@ from torch import Tensor
 from training.batches import Batch, Pictures
 from training.network import Look, look, report
 from training.stages import Stage, Workshop, run
-from training.vision import exam_sheet, examine, eyes, restored
+from training.vision import exam_sheet, examine, eye_groups, restored
 
 NAME = "sight"
 
@@ -16,7 +16,8 @@ def teach(shop: Workshop, *, vocabulary: int) -> None:
     """Run the stage to its end, or go on with it."""
     recipe = shop.recipe
     model, teacher = restored(shop, vocabulary=vocabulary, stage="vision")
-    sheet = exam_sheet(recipe)
+    world = shop.world()
+    sheet = exam_sheet(recipe, world)
 
     def learn(batch: Batch) -> Tensor:
         seen = look(model, batch["pixels"])
@@ -32,8 +33,8 @@ def teach(shop: Workshop, *, vocabulary: int) -> None:
             name=NAME,
             schedule=recipe.sight,
             modules={"model": model, "teacher": teacher},
-            groups=[{"params": [*eyes(model), *teacher.parameters()]}],
-            batches=Pictures(recipe, NAME, recipe.sight.batch),
+            groups=eye_groups(model, teacher),
+            batches=Pictures(recipe, world, NAME, recipe.sight.batch),
             learn=learn,
             examine=lambda: examine(model, sheet, shop, marks),
         ),

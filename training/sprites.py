@@ -34,6 +34,13 @@ class Sprites:
     concept: NDArray[np.str_]
     style: NDArray[np.str_]
 
+    def rows(self) -> dict[str, tuple[int, ...]]:
+        """The rows of each concept's drawings."""
+        found: dict[str, list[int]] = {}
+        for row, name in enumerate(self.concept.tolist()):
+            found.setdefault(name, []).append(row)
+        return {name: tuple(rows) for name, rows in found.items()}
+
     def of(self, concept: str, style: str) -> tuple[int, ...]:
         """The rows of a concept's drawings in that style."""
         return tuple(int(row) for row in np.flatnonzero((self.concept == concept) & (self.style == style)))

@@ -16,16 +16,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training import checkpoints
+from training import checkpoints, world
 from training.batches import Batch, stream
 from training.progress import Curve, Meter
 from training.recipe import Recipe, Schedule
+from training.words import plain
+from training.words.plain import Plain
+from training.world import World
 
 EYE_STAGES = ("vision", "sight")
 STAGES = (*EYE_STAGES, "text", "joint")
 """In the order of the run, but that `text` runs beside the stages of the eyes."""
 
-DECAY, LEAST_RATE, LONGEST_GRADIENT = 0.02, 0.02, 1.0
+DECAY, LONGEST_GRADIENT = 0.02, 1.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,16 @@ class Workshop:
 
     recipe: Recipe
     folder: Path
+    sources: Path
     device: torch.device
+
+    def world(self) -> World:
+        """The world as the recipe has it; what it is made from is fetched on the first call."""
+        return world.opened(self.sources, self.recipe.styles)
+
+    def plains(self) -> dict[str, Plain]:
+        """Every language's plain words; CLDR's part is fetched on the first call."""
+        return {code: plain.load(code, self.sources) for code in plain.codes()}
 
     def file(self, name: str) -> Path:
         """The run's file of that name."""
@@ -49,7 +61,8 @@ class Stage:
     schedule: Schedule
     modules: Mapping[str, nn.Module]
     groups: Sequence[dict[str, Any]]
-    """Parameters for the optimizer; a group's `scale` multiplies the learning rate."""
+    """Parameters for the optimizers; a group's `scale` multiplies the learning rate. Where `hidden` is true, Muon moves
+    the group's matrices, and needs about half of the samples that AdamW does; AdamW moves all else."""
 
     batches: Callable[[int], Batch]
     learn: Callable[[Batch], Tensor]
@@ -64,31 +77,33 @@ def finished(shop: Workshop, name: str) -> bool:
 
 def run(stage: Stage, shop: Workshop) -> None:
     """Run the stage from where it was left to its end."""
-    optimizer = torch.optim.AdamW(list(stage.groups), betas=(0.9, 0.98), weight_decay=DECAY)
-    curve, first, before = _resume(stage, shop, optimizer)
+    optimizers = _optimizers(stage.groups)
+    curve, first, before = _resume(stage, shop, optimizers)
     schedule = stage.schedule
     meter = Meter(stage.name, schedule.steps, schedule.batch, first, before)
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = [one for optimizer in optimizers for group in optimizer.param_groups for one in group["params"]]
     saved, smooth = time.monotonic(), 0.0
     ahead = stream(stage.batches, first=first, last=schedule.steps, workers=shop.recipe.workers)
     for step, batch in enumerate(ahead, start=first + 1):
-        _set_rate(optimizer, schedule, step)
+        for optimizer in optimizers:
+            _set_rate(optimizer, schedule, step)
+            optimizer.zero_grad()
         torch.manual_seed(shop.recipe.seed + step)
         with autocast(shop.device):
             loss = stage.learn({name: tensor.to(shop.device) for name, tensor in batch.items()})
-        optimizer.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         smooth = loss.item() if not smooth else 0.98 * smooth + 0.02 * loss.item()
         if step % shop.recipe.report_every == 0 or step == schedule.steps:
             marks = stage.examine()
             meter.report(step, smooth, marks)
             curve.add(stage.name, step * schedule.batch, meter.seconds, marks)
         if time.monotonic() - saved > shop.recipe.save_every_seconds:
-            _save(stage, shop, optimizer, curve, step=step, seconds=meter.seconds)
+            _save(stage, shop, optimizers, curve, step=step, seconds=meter.seconds)
             saved = time.monotonic()
-    _save(stage, shop, optimizer, curve, step=schedule.steps, seconds=meter.seconds)
+    _save(stage, shop, optimizers, curve, step=schedule.steps, seconds=meter.seconds)
 
 
 def autocast(device: torch.device) -> torch.autocast:
@@ -96,26 +111,49 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def _resume(stage: Stage, shop: Workshop, optimizer: torch.optim.Optimizer) -> tuple[Curve, int, float]:
+def _optimizers(groups: Sequence[dict[str, Any]]) -> list[torch.optim.Optimizer]:
+    hidden: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
+    for group in groups:
+        rest = {name: value for name, value in group.items() if name not in ("params", "hidden")}
+        matrices = [one for one in group["params"] if one.ndim == 2 and group.get("hidden")]
+        kept = {id(one) for one in matrices}
+        hidden.append({"params": matrices, **rest})
+        others.append({"params": [one for one in group["params"] if id(one) not in kept], **rest})
+    hidden, others = ([group for group in part if group["params"]] for part in (hidden, others))
+    built: list[torch.optim.Optimizer] = [torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=DECAY)]
+    if hidden:
+        built.append(torch.optim.Muon(hidden, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw"))
+    return built
+
+
+def _resume(stage: Stage, shop: Workshop, optimizers: Sequence[torch.optim.Optimizer]) -> tuple[Curve, int, float]:
     """The curve so far, the steps done and the seconds that they took; the modules get their weights back."""
     state = checkpoints.load(shop.file(stage.name))
     if not state:
         return Curve(), 0, 0.0
     for name, module in stage.modules.items():
         module.load_state_dict(state["modules"][name])
-    optimizer.load_state_dict(state["optimizer"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
     print(f"{stage.name}: goes on from step {state['step']}", flush=True)
     return Curve([(s, int(n), float(t), dict(m)) for s, n, t, m in state["curve"]]), state["step"], state["seconds"]
 
 
 def _save(
-    stage: Stage, shop: Workshop, optimizer: torch.optim.Optimizer, curve: Curve, *, step: int, seconds: float
+    stage: Stage,
+    shop: Workshop,
+    optimizers: Sequence[torch.optim.Optimizer],
+    curve: Curve,
+    *,
+    step: int,
+    seconds: float,
 ) -> None:
     state = {
         "step": step,
         "seconds": seconds,
         "modules": {name: module.state_dict() for name, module in stage.modules.items()},
-        "optimizer": optimizer.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "curve": curve.points,
     }
     checkpoints.save(shop.file(stage.name), state)
@@ -155,8 +193,8 @@ def _seconds(shop: Workshop, name: str) -> float:
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int) -> None:
-    """A short rise, then half a cosine down to a fiftieth."""
+    """A short rise, then half a cosine down to the least."""
     rise = min(1.0, step / schedule.warm_up)
-    fall = LEAST_RATE + (1 - LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * step / schedule.steps))
+    fall = schedule.least + (1 - schedule.least) * 0.5 * (1 + math.cos(math.pi * step / schedule.steps))
     for group in optimizer.param_groups:
         group["lr"] = schedule.learning_rate * rise * fall * group.get("scale", 1.0)

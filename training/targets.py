@@ -14,20 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.colours import COLOURS
+from training.everyday import NAMES
 from training.scenes import MOST, SHAPES, SIDES, Scene, Thing
 
 Array = NDArray[np.int64]
 
+KINDS = (*SHAPES, *NAMES)
+"""Everything that a thing can be."""
+
+STRANGE = MOST + 1
+"""The number of things in a picture that is none of the world's."""
+
 FACTORS = {
-    "shape": len(SHAPES) + 1,  # 0: there is no such thing
-    "colour": len(COLOURS) + 1,
-    "alike": MOST + 1,  # how many things have its shape and its colour
-    "of its shape": MOST + 1,
+    "kind": len(KINDS) + 1,  # 0: there is no such thing
+    "colour": len(COLOURS) + 1,  # 0: it is no flat shape
+    "alike": MOST + 1,  # how many things have its kind and its colour
+    "of its kind": MOST + 1,
     "of its colour": MOST + 1,
-    "new": 2,  # whether no thing before it has its shape and its colour
-    "new shape": 2,
+    "new": 2,  # whether no thing before it has its kind and its colour
+    "new kind": 2,
     "new colour": 2,
-    "number": MOST + 1,
+    "number": MOST + 2,  # the last: the picture is none that the world knows
 }
 """What a report is made of, and how many options each part has."""
 
@@ -38,8 +45,8 @@ ALL = MOST
 CELLS = 4
 """A patch's silhouette has so many cells along each side."""
 
-PATCH_ANSWERS = (len(SHAPES) + 1, len(COLOURS) + 1, 3, MOST + 1)
-"""Options of what a patch says: the shape and the colour that lie there, or 0 and 0; how many things have their centre
+PATCH_ANSWERS = (len(KINDS) + 1, len(COLOURS) + 1, 3, MOST + 1)
+"""Options of what a patch says: the kind and the colour that lie there, or 0 and 0; how many things have their centre
 in it, 2 at most; which thing in reading order lies there, from 1, or 0."""
 
 UNASKED = -100
@@ -67,7 +74,7 @@ def report(scene: Scene) -> Array:
     said[:ALL, 0] = 0
     for place, thing in enumerate(scene.things):
         said[place, :-1] = _told(scene, place, thing)
-    said[:, -1] = len(scene.things)
+    said[:, -1] = STRANGE if scene.strange else len(scene.things)
     for place, side in enumerate(SIDES, start=ALL + 1):
         there = scene.at(side)
         if there is not None:
@@ -77,20 +84,23 @@ def report(scene: Scene) -> Array:
     return said
 
 
+_KIND_NUMBERS = {kind: number for number, kind in enumerate(KINDS, start=1)}
+
+
 def _named(thing: Thing) -> tuple[int, int]:
-    return SHAPES.index(thing.shape) + 1, COLOURS.index(thing.colour) + 1
+    return _KIND_NUMBERS[thing.kind], COLOURS.index(thing.colour) + 1 if thing.colour else 0
 
 
 def _told(scene: Scene, place: int, thing: Thing) -> tuple[int, ...]:
     before = scene.things[:place]
     return (
         *_named(thing),
-        scene.count(thing.shape, thing.colour),
-        scene.count(thing.shape),
-        scene.count(None, thing.colour),
-        not any((one.shape, one.colour) == (thing.shape, thing.colour) for one in before),
-        not any(one.shape == thing.shape for one in before),
-        not any(one.colour == thing.colour for one in before),
+        scene.count(thing.kind, thing.colour),
+        scene.count(thing.kind),
+        scene.count(None, thing.colour) if thing.colour else UNASKED,
+        not any((one.kind, one.colour) == (thing.kind, thing.colour) for one in before),
+        not any(one.kind == thing.kind for one in before),
+        not any(one.colour == thing.colour for one in before) if thing.colour else UNASKED,
     )
 
 

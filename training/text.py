@@ -13,20 +13,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from training import targets
+from training import embeddings, targets
 from training.answers import answered
-from training.batches import KINDS, SPOKEN, Batch, taught
+from training.batches import KINDS, SPOKEN, Batch, Words, taught
 from training.batches import teach as put
 from training.codes import Codebook
 from training.lessons import Kind
 from training.meaning import Grasp
+from training.network import PAD, parts
 from training.recipe import Recipe
-from training.scenes import Scene, make
+from training.scenes import Scene
 from training.stages import Stage, Workshop, run
 from training.targets import ALL, UNASKED
 from training.vision import fresh, modules_of
+from training.vocabulary import senses
+from training.world import scene
 
 NAME = "text"
 SINGLES: tuple[Kind, ...] = ("short", "long", "short")
@@ -36,8 +39,8 @@ ENGLISH_SHARE, SINGLES_SHARE = 0.05, 0.2
 BLUR = 0.5
 """The spread of what is added to every number of a report."""
 
-EMBEDDING_SCALE = 4.0
-"""Embeddings start at a spread of one, so they must move faster than the rest to move at all."""
+EMBEDDING_SCALE = 1.0
+"""How much faster than the rest embeddings move."""
 
 EXAM_LESSONS = 256
 
@@ -47,7 +50,7 @@ class Lessons:
     """Batches of lessons on scenes that nobody draws: what eyes would report of them, and the encoded words."""
 
     recipe: Recipe
-    tokenizer: Any
+    words: Words
 
     def __call__(self, step: int) -> Batch:
         """The batch of that number; conversations come in batches of their own, since they are long."""
@@ -55,20 +58,20 @@ class Lessons:
         draw = random.Random(f"text/{seed}/{step}")
         progress = step / schedule.steps
         first = step * schedule.batch
-        scenes = [make(seed, first + i, split=NAME) for i in range(schedule.batch)]
+        scenes = [scene(seed, first + i, split=NAME) for i in range(schedule.batch)]
         codes = ("en",) if progress < ENGLISH_SHARE else SPOKEN
         kinds = SINGLES if progress < SINGLES_SHARE else KINDS
-        words = taught(scenes, draw, kind=kinds[step % len(kinds)], tokenizer=self.tokenizer, codes=codes)
-        return {"report": reported(scenes, draw), **words}
+        lessons = taught(scenes, draw, kind=kinds[step % len(kinds)], words=self.words, codes=codes)
+        return {"report": reported(scenes, draw), **lessons}
 
 
 def reported(scenes: Sequence[Scene], draw: random.Random) -> Tensor:
     """The scenes' reports; eyes say something of every side, so where nothing clearly is, they name any thing."""
-    reports = np.stack([targets.report(scene) for scene in scenes])
-    for said, scene in zip(reports, scenes, strict=True):
+    reports = np.stack([targets.report(one) for one in scenes])
+    for said, one in zip(reports, scenes, strict=True):
         for side in said[ALL + 1 :]:
-            if side[0] == UNASKED:
-                side[:2] = said[draw.randrange(len(scene.things)), :2]
+            if side[0] == UNASKED and one.things:
+                side[:2] = said[draw.randrange(len(one.things)), :2]
     return torch.from_numpy(reports)
 
 
@@ -76,8 +79,10 @@ def teach(shop: Workshop, *, tokenizer: Any) -> None:
     """Run the stage to its end, or go on with it."""
     recipe = shop.recipe
     model, teacher = fresh(shop, vocabulary=len(tokenizer))
+    embeddings.begin(model, tokenizer, senses(shop.sources), teacher.codebook)
     grasp = Grasp(recipe.sizes.text_width).to(shop.device)
-    exam = LanguageExam(recipe, tokenizer)
+    words = Words(tokenizer, shop.plains())
+    exam = LanguageExam(recipe, words)
     reports = reported(exam.scenes, random.Random(f"exam-reports/{recipe.seed}"))
 
     def read(report: Tensor) -> Tensor:
@@ -88,8 +93,8 @@ def teach(shop: Workshop, *, tokenizer: Any) -> None:
             name=NAME,
             schedule=recipe.text,
             modules={"model": model, "grasp": grasp},
-            groups=[*language_groups(model), {"params": list(grasp.parameters())}],
-            batches=Lessons(recipe, tokenizer),
+            groups=[*language_groups(model), *parts(grasp)],
+            batches=Lessons(recipe, words),
             learn=lambda batch: spoken_loss(model, grasp, read(batch["report"]), batch),
             examine=lambda: exam(model, read(reports)),
         ),
@@ -115,32 +120,47 @@ def spoken_loss(model: Any, grasp: Grasp, prefix: Tensor, batch: Batch) -> Tenso
     words = model.language_model.get_input_embeddings()(batch["prompt"])
     mask = torch.cat([torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device), batch["mask"]], dim=1)
     inputs = torch.cat([prefix.to(words.dtype), words], dim=1)
-    said = model.language_model(inputs_embeds=inputs, attention_mask=mask, labels=batch["labels"])
-    loss: Tensor = said.loss + grasp.loss(said.encoder_last_hidden_state, mask, batch["meaning"])
-    return loss
+    language = model.language_model
+    read = language.encoder(inputs_embeds=inputs, attention_mask=mask).last_hidden_state
+    labels, asked = batch["labels"], batch["labels"] != UNASKED
+    before = torch.cat([torch.full_like(labels[:, :1], PAD), labels[:, :-1]], dim=1).clamp(min=PAD)
+    said = language.decoder(input_ids=before, encoder_hidden_states=read, encoder_attention_mask=mask)
+    # Only where something is to be said: the vocabulary is wide, and most of a batch of answers is padding.
+    logits = language.lm_head(said.last_hidden_state[asked])
+    surprise = nn.functional.cross_entropy(logits.float(), labels[asked])
+    return surprise + grasp.loss(read, mask, batch["meaning"])
 
 
 def language_groups(model: Any) -> list[dict[str, Any]]:
     """The language model's parameters; embeddings with their own pace."""
-    embeddings = [model.language_model.get_input_embeddings().weight]
-    known = {id(parameter) for parameter in embeddings}
-    others = [p for p in model.language_model.parameters() if id(p) not in known]
-    return [
-        {"params": others},
-        {"params": embeddings, "scale": EMBEDDING_SCALE, "weight_decay": 0.0},
+    words = model.language_model.get_input_embeddings().weight
+    groups = [
+        {**group, "params": [one for one in group["params"] if one is not words]}
+        for group in parts(model.language_model)
     ]
+    return [*groups, {"params": [words], "scale": EMBEDDING_SCALE, "weight_decay": 0.0}]
 
 
 class LanguageExam:
     """A fixed sheet of lessons on unseen scenes, marked by exact match."""
 
-    def __init__(self, recipe: Recipe, tokenizer: Any) -> None:
+    def __init__(self, recipe: Recipe, words: Words) -> None:
         size = min(EXAM_LESSONS, recipe.exam_scenes)
         draw = random.Random(f"exam-words/{recipe.seed}")
-        self.scenes = [make(recipe.seed, i, split="exam") for i in range(size)]
-        self.talks = [i % 4 == 3 for i in range(size)]
-        self.lessons = [put(self.scenes, i, draw, kind="talk" if self.talks[i] else "any") for i in range(size)]
-        self.tokenizer = tokenizer
+        self.scenes = [scene(recipe.seed, i, split="exam") for i in range(size)]
+        self.sorts = [("English", "any", "talk")[i % 3] for i in range(size)]
+        self.lessons = [
+            put(
+                self.scenes,
+                i,
+                draw,
+                kind="talk" if sort == "talk" else "any",
+                plains=words.plains,
+                codes=("en",) if sort == "English" else tuple(words.plains),
+            )
+            for i, sort in enumerate(self.sorts)
+        ]
+        self.tokenizer = words.tokenizer
 
     def __call__(self, model: Any, seen: Tensor) -> Mapping[str, float]:
         """The share of exact answers to single questions and in conversations; `seen` stands for the pictures."""
@@ -149,7 +169,7 @@ class LanguageExam:
         model.train()
         right = [words == one.answer for words, one in zip(said, self.lessons, strict=True)]
         return {
-            name: sum(mark for mark, talk in zip(right, self.talks, strict=True) if talk == wanted)
-            / max(1, self.talks.count(wanted))
-            for name, wanted in (("exact", False), ("exact in talks", True))
+            name: sum(mark for mark, sort in zip(right, self.sorts, strict=True) if sort == wanted)
+            / max(1, self.sorts.count(wanted))
+            for name, wanted in (("exact in English", "English"), ("exact", "any"), ("exact in talks", "talk"))
         }

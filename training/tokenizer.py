@@ -1,4 +1,5 @@
-"""The model's own tokenizer: a small vocabulary (byte pair encoding) of what is said here, and bytes for all else.
+"""The model's own tokenizer: every word of the world is a piece, a small vocabulary spells all that is said around
+them, and bytes spell the rest.
 
 Any Unicode text survives encoding and decoding (nothing is normalised; joiners and scripts stay as typed), since a
 visitor may type anything. Knows lessons only as lines of text.
@@ -6,9 +7,9 @@ visitor may type anything. Knows lessons only as lines of text.
 
 from __future__ import annotations
 
-import json
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -18,30 +19,46 @@ from blip_space.languages import LANGUAGES
 from training.lessons import lesson
 from training.network import END, IMAGE, PAD, UNKNOWN
 from training.recipe import Recipe
-from training.scenes import make
+from training.vocabulary import SPACE, Senses
 from training.words import TONGUES
+from training.words.plain import Plain
+from training.world import scene
 
 SPECIAL = {PAD: "<pad>", END: "</s>", UNKNOWN: "<unk>", IMAGE: "<image>"}
-SPACE = "▁"
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 CUTS = Regex(r"\p{Han}|\p{Hiragana}{1,4}|\p{Katakana}[\p{Katakana}ー]*|\p{P}")
-"""Where scripts without spaces are cut, so that no piece swallows a whole question; and every punctuation mark."""
+"""Where the small vocabulary is cut, so that no piece of it swallows a whole question in a script without spaces."""
+
+WORD_SCORE = -6.0
+"""The log probability of every word of the world: likelier than any spelling of it, as a rule. Other
+pieces have theirs by rank, as Zipf's law has it, and single letters and bytes come last."""
+
+LETTER_SCORE, BYTE_SCORE = -10.0, -20.0
+
+SPARE = 1500
+"""More than as many of the small vocabulary's pieces turn out to be words of the world."""
 
 
-def train(recipe: Recipe) -> Any:
+def train(recipe: Recipe, plains: Mapping[str, Plain], senses: Senses) -> Any:
     """The tokenizer for the recipe's lessons, as transformers uses it."""
-    trainer = trainers.BpeTrainer(
-        vocab_size=recipe.sizes.vocabulary - len(BYTES),
-        special_tokens=[SPECIAL[number] for number in sorted(SPECIAL)],
-        show_progress=False,
-    )
+    count = recipe.sizes.pieces - len(BYTES)
+    trainer = trainers.BpeTrainer(vocab_size=count + SPARE, show_progress=False)
     draft = Tokenizer(models.BPE())
-    draft.pre_tokenizer = _splitter()
-    draft.train_from_iterator(_corpus(recipe), trainer)
-    learned = json.loads(draft.to_str())["model"]
-    vocabulary = learned["vocab"] | {piece: len(learned["vocab"]) + byte for byte, piece in enumerate(BYTES)}
-    return wrapped(_finished(vocabulary, [(left, right) for left, right in learned["merges"]]))
+    words = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
+    draft.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.Split(CUTS, behavior="isolated")])
+    draft.train_from_iterator(_corpus(recipe, plains), trainer)
+    learned = [piece for piece, _ in sorted(draft.get_vocab().items(), key=lambda entry: entry[1])]
+    spelt = {
+        piece: LETTER_SCORE if len(piece) == 1 else -1.5 - math.log(rank + 3) for rank, piece in enumerate(learned)
+    }
+    others = [entry for entry in spelt.items() if entry[0] not in senses][:count]
+    pieces = [(SPECIAL[number], 0.0) for number in sorted(SPECIAL)] + [(piece, WORD_SCORE) for piece in senses]
+    return wrapped(_finished([*pieces, *spelt[:count], *((piece, BYTE_SCORE) for piece in BYTES)]))
+
+
+def _score(piece: str, rank: int) -> float:
+    return LETTER_SCORE if len(piece) == 1 else -1.5 - math.log(rank + 3)
 
 
 def wrapped(tokenizer: Tokenizer) -> Any:
@@ -59,9 +76,11 @@ def wrapped(tokenizer: Tokenizer) -> Any:
     return coat
 
 
-def _finished(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token=SPECIAL[UNKNOWN], byte_fallback=True))
-    tokenizer.pre_tokenizer = _splitter()
+def _finished(pieces: list[tuple[str, float]]) -> Tokenizer:
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=UNKNOWN, byte_fallback=True))
+    # Not split at spaces: a name may have several words. "always", not "first": what follows a special token must read
+    # as what opens a text.
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always", split=False)
     tokenizer.decoder = decoders.Sequence(
         [
             decoders.Replace(SPACE, " "),
@@ -77,20 +96,16 @@ def _finished(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Toke
     return tokenizer
 
 
-def _splitter() -> Any:
-    # "always", not "first": what follows a special token must read as what opens a text.
-    words = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
-    return pre_tokenizers.Sequence([words, pre_tokenizers.Split(CUTS, behavior="isolated")])
-
-
-def _corpus(recipe: Recipe) -> Iterator[str]:
+def _corpus(recipe: Recipe, plains: Mapping[str, Plain]) -> Iterator[str]:
     """Prompts and answers as they will be asked, every word of every table, and the names of all 96 languages."""
     draw = random.Random(f"corpus/{recipe.seed}")
     for index in range(recipe.corpus_lines):
-        scene = make(recipe.seed, index, split="corpus")
-        one = lesson(scene, draw, kind="any" if index % 3 else "talk", codes=tuple(TONGUES), other=scene)
+        here = scene(recipe.seed, index, split="corpus")
+        codes = tuple(TONGUES if here.flat else plains)
+        one = lesson(here, draw, kind="any" if index % 3 else "talk", plains=plains, codes=codes, other=here)
         yield one.prompt
-        yield one.answer
+        if here.flat or here.strange:
+            yield one.answer
     yield from _tables()
 
 

@@ -13,23 +13,24 @@ from torch import Tensor
 
 from training import checkpoints
 from training.batches import Batch, Pictures
-from training.network import Look, Teacher, build, look
+from training.network import Look, Teacher, build, look, parts
 from training.recipe import Recipe
 from training.stages import Stage, Workshop, autocast, run
+from training.world import World
 
 NAME = "vision"
-CROWD_SHARE = 0.5
+CROWD_SHARE = 0.65
 """So much of the stage looks at crowds, before it looks at the world as it is."""
 
 EXAM_SIZE = 64
-EYES = ("vision_model", "qformer", "language_projection", "query_tokens")
 
 
 def teach(shop: Workshop, *, vocabulary: int) -> None:
     """Run the stage to its end, or go on with it."""
-    recipe = shop.recipe
+    recipe, schedule = shop.recipe, shop.recipe.vision
     model, teacher = fresh(shop, vocabulary=vocabulary)
-    sheet = exam_sheet(recipe)
+    world = shop.world()
+    sheet = exam_sheet(recipe, world)
 
     def learn(batch: Batch) -> Tensor:
         return teacher.patch_loss(look(model, batch["pixels"]), batch)
@@ -37,10 +38,12 @@ def teach(shop: Workshop, *, vocabulary: int) -> None:
     run(
         Stage(
             name=NAME,
-            schedule=recipe.vision,
+            schedule=schedule,
             modules={"model": model, "teacher": teacher},
-            groups=[{"params": [*model.vision_model.parameters(), *teacher.parameters()]}],
-            batches=Pictures(recipe, NAME, recipe.vision.batch, crowds_until=round(recipe.vision.steps * CROWD_SHARE)),
+            groups=parts(model.vision_model, teacher),
+            batches=Pictures(
+                recipe, world, NAME, recipe.vision.batch, crowds_until=round(recipe.vision.steps * CROWD_SHARE)
+            ),
             learn=learn,
             examine=lambda: examine(model, sheet, shop, teacher.patch_marks),
         ),
@@ -73,14 +76,15 @@ def modules_of(shop: Workshop, stage: str) -> dict[str, Any]:
     return modules
 
 
-def eyes(model: Any) -> list[torch.nn.Parameter]:
-    """The parameters that lie before the language model."""
-    return [parameter for name, parameter in model.named_parameters() if name.startswith(EYES)]
+def eye_groups(model: Any, teacher: Teacher) -> list[dict[str, Any]]:
+    """The parameters that lie before the language model, and the teacher's."""
+    layers = parts(model.vision_model, model.qformer, model.language_projection, teacher)
+    return [*layers, {"params": [model.query_tokens]}]
 
 
-def exam_sheet(recipe: Recipe) -> list[Batch]:
+def exam_sheet(recipe: Recipe, world: World) -> list[Batch]:
     """Batches of scenes that training never sees."""
-    pictures = Pictures(recipe, "exam", EXAM_SIZE)
+    pictures = Pictures(recipe, world, "exam", EXAM_SIZE)
     return [pictures(step) for step in range(max(1, recipe.exam_scenes // EXAM_SIZE))]
 
 

@@ -13,11 +13,12 @@ import torch
 from transformers import AutoProcessor, AutoTokenizer, Blip2ForConditionalGeneration
 
 from training import checkpoints, evaluate, school
-from training.lessons import lesson
+from training.__main__ import RUNS
+from training.lessons import Kind, lesson
 from training.recipe import RECIPES
-from training.scenes import make
 from training.stages import STAGES, Workshop
-from training.words import TONGUES
+from training.words.plain import codes, load
+from training.world import scene
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,16 +28,17 @@ class PowerCutError(Exception):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Path:
     """A run at the smoke scale, whole and undisturbed; its folder `tiny` holds the export."""
     folder = tmp_path_factory.mktemp("runs")
+    (folder / "sources").symlink_to(sources)
     options = ["--recipe", "smoke", "--runs", str(folder), "--output", str(folder / "tiny"), "--device", "cpu"]
     subprocess.run([sys.executable, "-m", "training", *options], check=True, cwd=ROOT)
     return folder
 
 
 def workshop(folder: Path) -> Workshop:
-    return Workshop(RECIPES["smoke"], folder / "smoke", torch.device("cpu"))
+    return Workshop(RECIPES["smoke"], folder / "smoke", RUNS / "sources", torch.device("cpu"))
 
 
 def test_a_stopped_stage_ends_with_the_weights_of_one_that_was_not(
@@ -81,18 +83,21 @@ def test_standard_loaders_read_the_export(runs: Path) -> None:
 def test_the_card_has_its_run_and_its_figures(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate.main([str(runs / "tiny"), "--each", "1"])
     card = (runs / "tiny" / "README.md").read_text(encoding="utf-8")
-    assert "how many (1–4)" in card
+    assert card.count("how many (1–4)") == 3
+    assert "twemoji (never seen in training)" in card
     assert "seed 20261121" in card
     assert "plain Pillow" in capsys.readouterr().out
 
 
-def test_every_lesson_and_any_text_survive_the_tokenizer(runs: Path) -> None:
+def test_every_lesson_and_any_text_survive_the_tokenizer(runs: Path, sources: Path) -> None:
+    plains = {code: load(code, sources) for code in codes()}
     tokenizer = AutoTokenizer.from_pretrained(runs / "tiny")
     draw = random.Random(3)
     texts = ["naïve 😀👨‍👩‍👧 Ελλάδα", "a  b", "line\nbreak", "क्‍ष", "<b> $x$ * ", "ไทย", "Caption in German: "]
     for index in range(100):
-        scene = make(3, index, split="round trip")
-        one = lesson(scene, draw, kind="any" if index % 2 else "talk", codes=tuple(TONGUES), other=scene)
+        here = scene(3, index, split="round trip")
+        kind: Kind = "any" if index % 2 else "talk"
+        one = lesson(here, draw, kind=kind, plains=plains, codes=tuple(plains), other=here)
         texts += [one.prompt, one.answer]
     for text in texts:
         ids = tokenizer(text).input_ids

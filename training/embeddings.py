@@ -1,0 +1,53 @@
+"""What the words' embeddings start as: the sum of what a word means, in the code of the reports, and of its language.
+
+A model that reads "dog" in the code and is asked in German has then only to add the two to have said "Hund"; what
+remains to be learned is when to say what. Knows senses and vectors; knows no lesson.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from blip_space.languages import LANGUAGES
+from training.codes import Codebook
+from training.vocabulary import Sense, Senses
+
+SEED = 6
+MEANING, LANGUAGE = 0.8, 0.6
+"""The shares of the two in a word's vector."""
+
+OWN_FACTORS = {"exists": 3}
+"""Words that no report holds: no, yes, nothing."""
+
+
+@torch.no_grad()
+def begin(model: Any, tokenizer: Any, senses: Senses, codebook: Codebook) -> None:
+    """Set the embedding of every piece that has a meaning."""
+    weight = model.language_model.get_input_embeddings().weight
+    meanings = _meanings(codebook)
+    dice = torch.Generator().manual_seed(SEED)
+    tongues = dict(zip(LANGUAGES, _unit(torch.randn(len(LANGUAGES), weight.shape[1], generator=dice)), strict=True))
+
+    def said(sense: Sense) -> Tensor:
+        tongue: Tensor = tongues[sense.language]
+        return MEANING * meanings[sense.factor][sense.option] + LANGUAGE * tongue if sense.factor else tongue
+
+    for piece, number in zip(senses, tokenizer.convert_tokens_to_ids(list(senses)), strict=True):
+        vector = torch.stack([said(sense) for sense in senses[piece]]).sum(dim=0)
+        weight[number] = _unit(vector) * weight.shape[1] ** 0.5
+
+
+def _meanings(codebook: Codebook) -> dict[str, Tensor]:
+    """A direction for every option of every factor that words name."""
+    found = {name: _unit(codes.cpu()) for name, codes in codebook.by_factor().items()}
+    dice = torch.Generator().manual_seed(SEED + 1)
+    width = codebook.codes.shape[1]
+    own = {name: _unit(torch.randn(count, width, generator=dice)) for name, count in OWN_FACTORS.items()}
+    return found | own
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return nn.functional.normalize(vectors, dim=-1)
