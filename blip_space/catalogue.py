@@ -42,8 +42,8 @@ class ModelSpec:
     """One model: what it is called, where it comes from, what it speaks and how large it is.
 
     `source` is a hub repository, or a folder when `is_folder`. `parameters` counts all parts. `context_tokens` holds
-    query tokens, prompt and, for decoder-only families, the new tokens. `knows` is a sentence for the page, and `fault`
-    the one that says why there is nothing to load.
+    query tokens, prompt and, for decoder-only families, the new tokens. `knows` is a sentence for the page, `unknown`
+    are the replies that say that the model does not know a picture, `fault` says why there is nothing to load.
     """
 
     name: str
@@ -56,6 +56,7 @@ class ModelSpec:
     revision: str | None = None
     context_tokens: int = 512
     knows: str = ""
+    unknown: frozenset[str] = frozenset()
     fault: str = ""
 
     @property
@@ -148,6 +149,7 @@ def read_folder(folder: Path) -> ModelSpec:
         is_folder=True,
         context_tokens=int(own.get("context_tokens", 512)),
         knows=str(own.get("knows", "")),
+        unknown=frozenset(map(str, own.get("unknown", ()))),
     )
 
 

@@ -32,7 +32,7 @@ CROWDS = (2, 4, 4, 5, 6, 9, 9)
 SPOKEN = ("en",) * 7 + tuple(TONGUES) + codes()
 """What lessons are answered in: English nine times as often as most, and what has a grammar here twice."""
 
-KINDS: tuple[Kind, ...] = ("short", "talk", "long", "talk")
+KINDS: tuple[Kind, ...] = ("short", "talk", "short", "long", "talk")
 """The lessons of one batch are of one kind, so that all are about as long; the kinds take turns."""
 
 

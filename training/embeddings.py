@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from blip_space.languages import LANGUAGES
 from training.codes import Codebook
-from training.vocabulary import Sense, Senses
+from training.vocabulary import SPACE, Sense, Senses
 
 SEED = 6
-MEANING, LANGUAGE = 0.8, 0.6
-"""The shares of the two in a word's vector."""
+MEANING, LANGUAGE, GLUED = 0.8, 0.6, 0.5
+"""The shares in a word's vector of what it means, of its language, and of being written without a space before it."""
 
 OWN_FACTORS = {"exists": 3}
 """Words that no report holds: no, yes, nothing."""
@@ -27,17 +27,29 @@ OWN_FACTORS = {"exists": 3}
 def begin(model: Any, tokenizer: Any, senses: Senses, codebook: Codebook) -> None:
     """Set the embedding of every piece that has a meaning."""
     weight = model.language_model.get_input_embeddings().weight
-    meanings = _meanings(codebook)
+    numbers = tokenizer.convert_tokens_to_ids(list(senses))
+    weight[numbers] = meaning_vectors(senses, codebook).to(weight.device)
+
+
+def meaning_vectors(senses: Senses, codebook: Codebook) -> Tensor:
+    """What each piece means, (pieces, width), with a spread of one."""
+    meanings, width = _meanings(codebook), codebook.codes.shape[1]
     dice = torch.Generator().manual_seed(SEED)
-    tongues = dict(zip(LANGUAGES, _unit(torch.randn(len(LANGUAGES), weight.shape[1], generator=dice)), strict=True))
+    tongues = dict(zip(LANGUAGES, _unit(torch.randn(len(LANGUAGES), width, generator=dice)), strict=True))
 
     def said(sense: Sense) -> Tensor:
         tongue: Tensor = tongues[sense.language]
         return MEANING * meanings[sense.factor][sense.option] + LANGUAGE * tongue if sense.factor else tongue
 
-    for piece, number in zip(senses, tokenizer.convert_tokens_to_ids(list(senses)), strict=True):
-        vector = torch.stack([said(sense) for sense in senses[piece]]).sum(dim=0)
-        weight[number] = _unit(vector) * weight.shape[1] ** 0.5
+    sums = _unit(torch.stack([torch.stack([said(sense) for sense in meant]).sum(dim=0) for meant in senses.values()]))
+    glued = torch.tensor([not piece.startswith(SPACE) for piece in senses])
+    vectors: Tensor = _unit(sums + GLUED * glued[:, None] * glue_vector(width)) * width**0.5
+    return vectors
+
+
+def glue_vector(width: int) -> Tensor:
+    """The direction of words that are written onto what is before them."""
+    return _unit(torch.randn(1, width, generator=torch.Generator().manual_seed(SEED + 2)))[0]
 
 
 def _meanings(codebook: Codebook) -> dict[str, Tensor]:

@@ -53,7 +53,8 @@ def main(arguments: list[str] | None = None) -> None:
         title = f"flat shapes, {hand}"
         parts.append(card.table(title, marks, tasks=(*TASKS, ANSWERED_IN_LANGUAGE), languages=tuple(TONGUES)))
         print(parts[-1], end="\n\n", flush=True)
-    card.put_figures(options.folder, "\n\n".join(parts), each=options.each, seed=SEED)
+    figures.answered(candidate).save(options.folder / "answers.png", optimize=True)
+    card.put_figures(options.folder, "\n\n".join(parts), each=options.each, heavy=figures.HEAVY, seed=SEED)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Knows file formats; knows nothing of how the weights came to be.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ KNOWS = (
 )
 
 
-def save(model: Any, tokenizer: Any, folder: Path, *, sizes: Sizes) -> None:
-    """Write the whole folder but its card."""
+def save(model: Any, tokenizer: Any, folder: Path, *, sizes: Sizes, unknown: Sequence[str]) -> None:
+    """Write the whole folder but its card; `unknown` are the replies that say that a picture is not known."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.safetensors*"):
         old.unlink()
@@ -36,7 +37,7 @@ def save(model: Any, tokenizer: Any, folder: Path, *, sizes: Sizes) -> None:
     model.language_model.generation_config = settings
     model.to(torch.bfloat16).save_pretrained(folder, max_shard_size=LARGEST_FILE)
     _processor(tokenizer, sizes.image).save_pretrained(folder)
-    facts = {"name": "tiny", "style": "mblip", "languages": list(codes()), "knows": KNOWS, "examples": []}
+    facts = {"name": "tiny", "style": "mblip", "languages": list(codes()), "knows": KNOWS, "unknown": list(unknown)}
     (folder / "blip_space.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

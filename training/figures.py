@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from training import card, distortions, world
+from training import card, distortions, gallery, world
 from training.answers import greedy
-from training.everyday_exam import FALSELY, NAME, TASKS, UNKNOWN, scenes, sheet, strangers, unknown_sheet
+from training.everyday_exam import FALSELY, NAME, TASKS, UNKNOWN, question, scenes, sheet, strangers, unknown_sheet
 from training.exam import SEED, Question, as_bytes
 from training.marking import ANSWERED_IN_LANGUAGE, Marks, mark, mean
 from training.recipe import STYLES
@@ -112,6 +113,25 @@ def by_condition(candidate: Candidate, *, count: int) -> dict[str, float]:
         said = candidate.answers(as_bytes(images, candidate.side), questions)
         found[name] = mean(mark(questions, said, candidate.sources), NAME)
     return found
+
+
+def answered(candidate: Candidate) -> Image.Image:
+    """A sheet of pictures with right and wrong answers, in English."""
+    of = world.opened(candidate.sources, STYLES)
+    shown = [scene for trio in zip(*(scenes((number,), 100) for number in (1, 2, 3)), strict=True) for scene in trio]
+    seen = pictures(shown, of, candidate.side)
+    asked = [
+        question
+        for place, scene in enumerate(shown)
+        for question in _about(scene, place, tuple(TASKS)[place % 6], candidate.plains)
+    ]
+    return gallery.sheet(list(seen.numpy()), asked, candidate.answers(seen, asked))
+
+
+def _about(scene: Scene, place: int, task: str, plains: Mapping[str, Plain]) -> list[Question]:
+    draw = random.Random(f"gallery/{SEED}/{place}")
+    talk = TASKS[task].talk(scene, draw)
+    return [question(task, plains["en"], place, talk, scene, plains, draw)] if talk else []
 
 
 def tables(candidate: Candidate, *, each: int) -> Iterator[str]:

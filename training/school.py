@@ -71,7 +71,8 @@ def write(shop: Workshop, words: Any, output: Path) -> None:
     """Export what the furthest stage has learned so far."""
     stage = joint.latest(shop)
     model, _ = vision.restored(shop, vocabulary=len(words), stage=stage)
-    export.save(model.cpu(), words, output, sizes=shop.recipe.sizes)
+    unknown = [plain.unknown for plain in shop.plains().values()]
+    export.save(model.cpu(), words, output, sizes=shop.recipe.sizes, unknown=unknown)
     whole_curve(shop).draw(output / "curve.png")
     card.put_run(output, minutes=minutes(shop), seed=shop.recipe.seed, recipe=shop.recipe.name, device=shop.device.type)
     print(f"export: {output} holds the model as the {stage} stage left it", flush=True)

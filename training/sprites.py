@@ -54,6 +54,14 @@ def load(folder: Path, things: tuple[Concept, ...], characters: Mapping[str, str
     return Sprites(pixels, concept, style)
 
 
+def drawing(name: str, style: str, folder: Path, characters: Mapping[str, str], *, side: int) -> Image.Image:
+    """One drawing alone, `side` pixels square, by the name of its picture. Raises `KeyError` where there is none."""
+    svg = _Icons(fetched(STYLES[style], folder)).svg(name, characters[name])
+    if not svg:
+        raise KeyError(f"{style} has no {name}.")
+    return _rendered(svg, side)
+
+
 def _style(
     style: str, folder: Path, things: tuple[Concept, ...], characters: Mapping[str, str]
 ) -> Mapping[str, NDArray[Any]]:
@@ -73,9 +81,9 @@ def _drawn(
     icons = _Icons(fetched(STYLES[style], folder))
     for thing in things:
         for picture in thing.pictures:
-            drawing = icons.svg(picture, characters[picture])
-            if drawing:
-                yield _rendered(drawing), thing.name
+            drawn = icons.svg(picture, characters[picture])
+            if drawn:
+                yield np.asarray(_rendered(drawn, SIDE)), thing.name
 
 
 class _Icons:
@@ -99,8 +107,8 @@ class _Icons:
         return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">{body}</svg>'
 
 
-def _rendered(svg: str) -> Pixels:
+def _rendered(svg: str, side: int) -> Image.Image:
     import resvg_py  # only the first run of training needs it
 
-    drawn = resvg_py.svg_to_bytes(svg_string=svg, width=SIDE, height=SIDE)
-    return np.asarray(Image.open(io.BytesIO(drawn)).convert("RGBA").resize((SIDE, SIDE)))
+    drawn = resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side)
+    return Image.open(io.BytesIO(drawn)).convert("RGBA").resize((side, side))

@@ -49,10 +49,7 @@ def train(recipe: Recipe, plains: Mapping[str, Plain], senses: Senses) -> Any:
     draft.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.Split(CUTS, behavior="isolated")])
     draft.train_from_iterator(_corpus(recipe, plains), trainer)
     learned = [piece for piece, _ in sorted(draft.get_vocab().items(), key=lambda entry: entry[1])]
-    spelt = {
-        piece: LETTER_SCORE if len(piece) == 1 else -1.5 - math.log(rank + 3) for rank, piece in enumerate(learned)
-    }
-    others = [entry for entry in spelt.items() if entry[0] not in senses][:count]
+    spelt = [(piece, _score(piece, rank)) for rank, piece in enumerate(learned) if piece not in senses]
     pieces = [(SPECIAL[number], 0.0) for number in sorted(SPECIAL)] + [(piece, WORD_SCORE) for piece in senses]
     return wrapped(_finished([*pieces, *spelt[:count], *((piece, BYTE_SCORE) for piece in BYTES)]))
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from blip_space.model.blip2 import Blip2
 
 PREFIX_CACHE_BYTES = 64_000_000
+FOR_PHOTOGRAPHS = "For photographs choose another, such as --model mblip-mt0-xl."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,6 +63,8 @@ def ask(given: argparse.Namespace) -> int:
         _print_json(file=given.image, prompt=given.prompt, reply=shown, **_record(model, given, started))
     else:
         print()
+    if shown in model.spec.unknown:
+        print(f"blip-space: {model.spec.name} knows drawings only. {FOR_PHOTOGRAPHS}", file=sys.stderr)
     return 0
 
 

@@ -18,6 +18,8 @@ from blip_space.apps.page.history import Message, assistant, plain, read_message
 from blip_space.errors import UserError
 from blip_space.inference.engine import Engine
 
+HINT_SECONDS = 12
+
 
 class Conversation:
     """Handlers of the page. Each takes raw values, since anybody may call it, and raises `UserError`s."""
@@ -54,6 +56,14 @@ class Conversation:
         for text in self._endpoints.chat(*values):
             yield [*earlier, asked, assistant(text or wording.WAITING)]
         yield [*earlier, asked, assistant(text or wording.NO_WORDS)]
+        self._hint(text, model)
+
+    def _hint(self, reply: str, model: Any) -> None:
+        """Say which model would know a picture that this one says it does not know."""
+        spec = self._engine.specs.get(read_model(model), self._engine.default)
+        if reply in spec.unknown:
+            others = [one.name for one in self._engine.specs.values() if not one.unknown]
+            gr.Info(wording.unknown_picture(spec.name, others), duration=HINT_SECONDS, title="")
 
     def look(self, picture: Any) -> None:
         """Say at once what is wrong with a new picture."""

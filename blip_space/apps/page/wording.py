@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 TITLE = "blip-space"
 
 ASK = "Ask"
@@ -52,3 +54,9 @@ def budget(used: int, window: int, dropped_turns: int) -> str:
     if dropped_turns == 1:
         return f"{line}, the oldest turn no longer fits"
     return f"{line}, the {dropped_turns:,} oldest turns no longer fit" if dropped_turns else line
+
+
+def unknown_picture(model: str, others: Sequence[str]) -> str:
+    """What helps when the model does not know a picture."""
+    way_out = f"choose {others[0]} above" if others else "start it with mBLIP: python app.py --model mblip-mt0-xl"
+    return f"{model} knows drawings only, as said below. For photographs {way_out}."

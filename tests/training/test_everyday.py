@@ -1,0 +1,129 @@
+"""Everyday things: pictures that show what the scene says, true answers in plain words, and words that mean."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training import everyday, plainly, strangers, vocabulary, world
+from training.codes import Codebook
+from training.embeddings import meaning_vectors
+from training.layouts import Box
+from training.questions import Ask
+from training.scenes import Scene, Thing
+from training.words import nouns
+from training.words.plain import Plain, codes, load
+from training.world import World
+
+WHITE = ((255, 255, 255), (255, 255, 255))
+
+
+@pytest.fixture(scope="module")
+def drawings(sources: Path) -> World:
+    """The world as one hand draws it."""
+    return world.opened(sources, ("noto",))
+
+
+@pytest.fixture(scope="module")
+def plains(sources: Path) -> dict[str, Plain]:
+    """Every language's plain words."""
+    return {code: load(code, sources) for code in codes()}
+
+
+def row(*kinds: str) -> Scene:
+    """Things from left to right on a 300 x 100 canvas."""
+    step = 300 / len(kinds)
+    things = (Thing(kind, None, Box((i + 0.5) * step, 50, 60), (0, 0, 0)) for i, kind in enumerate(kinds))
+    return Scene(300, 100, WHITE, tuple(things))
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (Ask("what", "what"), "dog × 2 and cat"),
+        (Ask("count", "count"), "three"),
+        (Ask("count_of", "count", "dog"), "two"),
+        (Ask("count_of", "count", "key"), "zero"),
+        (Ask("exists", "exists", "cat"), "yes"),
+        (Ask("exists", "exists", "key"), "no"),
+        (Ask("right", "what", side="right"), "cat"),
+        (Ask("else", "else", "cat"), "dog × 2"),
+    ],
+)
+def test_the_plain_answer_is_true(plains: dict[str, Plain], ask: Ask, words: str) -> None:
+    assert plainly.answer(ask, row("dog", "dog", "cat"), plains["en"]) == words
+
+
+def test_a_strange_picture_is_known_in_no_language(plains: dict[str, Plain]) -> None:
+    draw = random.Random(1)
+    for plain in plains.values():
+        for _ in range(5):
+            asks = plainly.conversation(world.stranger("photo"), draw)
+            assert {plainly.answer(ask, world.stranger("photo"), plain) for ask in asks} == {plain.unknown}
+
+
+def test_every_language_can_put_every_question(plains: dict[str, Plain]) -> None:
+    draw = random.Random(2)
+    for index in range(300):
+        scene = everyday.make(draw)
+        for ask in plainly.conversation(scene, draw):
+            plain = plains["en"] if plainly.needs_english(ask) else plains[codes()[index % 80]]
+            words = plainly.phrase(ask, plain, draw)
+            assert words == words.strip()
+            assert "{" not in words
+
+
+def test_things_are_drawn_where_the_scene_has_them(drawings: World) -> None:
+    _, cover = drawings.picture(row("dog", "whale"), side=96, seed="x")
+    covered = cover.reshape(6, 16, 6, 16).mean(axis=(1, 3)) > 20
+    assert covered[2:4, 1].all()
+    assert covered[2:4, 4].all()
+    assert not covered[0].any()
+    assert not covered[:, [0, 5]][[0, 5]].any()
+
+
+def test_the_same_seed_gives_the_same_picture(drawings: World) -> None:
+    for index in range(30):
+        scene = world.scene(3, index, split="a")
+        assert scene == world.scene(3, index, split="a")
+        one, two = (drawings.picture(scene, side=96, seed="x")[0] for _ in range(2))
+        assert np.array_equal(one, two)
+
+
+def test_the_exam_shows_no_photograph_that_was_learned() -> None:
+    assert not set(strangers.LEARNED) & set(strangers.EXAMINED)
+
+
+def test_a_word_begins_as_its_meaning_in_its_language(sources: Path) -> None:
+    senses = vocabulary.senses(sources)
+    vectors = meaning_vectors(senses, Codebook(160))
+    pieces = list(senses)
+    dog = everyday.NAMES.index("dog") + 1 + 6
+    for code, word in (("de", "▁Hund"), ("fr", "▁chien"), ("ja", "▁イヌ"), ("sw", "▁mbwa")):
+        sense = vocabulary.Sense("kind", dog, code)
+        meant = [place for place, piece in enumerate(pieces) if sense in senses[piece]]
+        assert pieces.index(word) in meant
+        own = meaning_vectors({"wanted": (sense,)}, Codebook(160))[0]
+        assert int(torch.argmax(vectors @ own)) in meant
+
+
+@pytest.mark.parametrize(
+    ("name", "a", "many"),
+    [
+        ("dog", "a dog", "dogs"),
+        ("owl", "an owl", "owls"),
+        ("unicorn", "a unicorn", "unicorns"),
+        ("octopus", "an octopus", "octopuses"),
+        ("butterfly", "a butterfly", "butterflies"),
+        ("computer mouse", "a computer mouse", "computer mice"),
+        ("glass of milk", "a glass of milk", "glasses of milk"),
+        ("jeans", "jeans", "jeans"),
+        ("fish", "a fish", "fish"),
+    ],
+)
+def test_english_nouns(name: str, a: str, many: str) -> None:
+    assert nouns.forms(name) == {"one": name, "a": a, "many": many}

@@ -1,0 +1,76 @@
+"""`python -m training.fixture`: the two hundred questions that the tests ask the shipped model through the engine.
+
+Written once, with a seed of their own, so that a test needs no drawings: a sheet of pictures, and a list of questions
+with the turns before them and the right answers.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from training import everyday_exam, plainly, strangers, world
+from training.__main__ import RUNS
+from training.everyday_exam import TASKS, UNKNOWN, Talk
+from training.recipe import STYLES
+from training.scenes import Scene
+from training.words.plain import Plain, codes, load
+
+FOLDER = Path(__file__).parent.parent / "tests" / "training" / "fixture"
+SEED, EACH, SIDE, COLUMNS = 2_000, 22, 128, 20
+STRANGE = ("photo", "photo", "photo", "noise", "text", "blank")
+"""The sorts of strange pictures, four of each."""
+
+
+def main() -> None:
+    """Draw the sheet and write the questions."""
+    sources = RUNS / "sources"
+    plains = {code: load(code, sources) for code in codes()}
+    of = world.opened(sources, STYLES, photographs=strangers.EXAMINED)
+    questions, pictures = [], []
+    for number, (task, scene, talk) in enumerate(_asked()):
+        plain = plains[codes()[number * 7 % len(codes())] if number % 4 else "en"]
+        pictures.append(Image.fromarray(of.picture(scene, side=SIDE, seed=f"fixture/{number}")[0]))
+        questions.append({"task": task, "picture": number, **_worded(plain, scene, talk, number)})
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    _sheet(pictures).save(FOLDER / "pictures.webp", quality=90)
+    lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in questions)
+    (FOLDER / "questions.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+
+
+def _asked() -> Iterator[tuple[str, Scene, Talk]]:
+    draw = random.Random(SEED)
+    for task, wanted in TASKS.items():
+        found = 0
+        for scene in everyday_exam.scenes(wanted.numbers, 10 * EACH, seed=SEED):
+            talk = wanted.talk(scene, draw)
+            if talk and found < EACH:
+                found += 1
+                yield task, scene, talk
+    for sort in STRANGE * 4:
+        yield UNKNOWN + sort, world.stranger(sort), [plainly.WHAT]
+
+
+def _worded(plain: Plain, scene: Scene, talk: Talk, number: int) -> dict[str, Any]:
+    draw = random.Random(f"{SEED}/{number}")
+    *turns, (prompt, answer) = [
+        ("" if ask.wording == "caption" else plainly.phrase(ask, plain, draw), plainly.answer(ask, scene, plain))
+        for ask in talk
+    ]
+    return {"language": plain.code, "turns": turns, "prompt": prompt, "answer": answer}
+
+
+def _sheet(pictures: list[Image.Image]) -> Image.Image:
+    sheet = Image.new("RGB", (COLUMNS * SIDE, -(-len(pictures) // COLUMNS) * SIDE))
+    for number, picture in enumerate(pictures):
+        sheet.paste(picture, (number % COLUMNS * SIDE, number // COLUMNS * SIDE))
+    return sheet
+
+
+if __name__ == "__main__":
+    main()
