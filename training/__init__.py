@@ -2,14 +2,16 @@
 
 The listing is the story, in the order of the work:
 
-- the world: `colours`, `scenes`, `layouts`, `drawing` (a picture and what is in it), `plainstyle` (the exam's own hand)
-- the words: `words/` (one module a language), `questions`, `dialogues`, `lessons` (what is asked and answered)
-- the next world, of everyday things in eighty languages, which no checkpoint has learned yet: `sources`, `concepts`,
-  `sprites`, `names`, `words/plain` and its tables
-- the pupil: `tokenizer`, `network`, and what it is held against: `targets`, `codes`, `meaning`
+- where it comes from: `sources` (icon sets and CLDR, fetched once), `concepts`, `sprites`, `names`
+- the world: `world` mixes flat shapes (`colours`, `scenes`, `layouts`, `drawing`), everyday things (`everyday`,
+  `pasting`) and pictures of neither (`strangers`)
+- the words: `words/` (tables of eighty languages, grammars of eight), `questions` and `dialogues` for those with a
+  grammar, `plainly` for all, `speech` (either of them), `lessons` (what is asked and answered)
+- the pupil: `vocabulary`, `tokenizer`, `network`, `embeddings`, and what it is held against: `targets`, `codes`, `meaning`
 - the school: `recipe`, `school`, `stages`, `batches`, `checkpoints`, `progress`
 - its classes: `vision`, `sight`, `text`, `joint`
-- the result: `export`, `answers`, `exam`, `evaluate`, `card`
+- the exam: `exam` and `plainstyle` (flat shapes), `everyday_exam`, `distortions`, `marking`, `figures`, `gallery`
+- the result: `export`, `answers`, `evaluate`, `card`, and what is drawn for others: `examples`, `fixture`
 
 Nothing here is imported by `blip_space`; training uses its `languages` and `prompts`, so what is learned is what is
 asked.

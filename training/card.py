@@ -87,7 +87,7 @@ def put_run(folder: Path, *, minutes: Mapping[str, float], seed: int, recipe: st
     """State the command, the machine and the time of each stage that made the weights."""
     cores = os.cpu_count()
     machine = f"{cores} CPU cores, no GPU" if device == "cpu" else "one GPU"
-    clocks = ", ".join(f"{stage} {spent:.0f}" for stage, spent in minutes.items())
+    clocks = ", ".join(f"{stage} {spent:.0f}" for stage, spent in minutes.items() if spent)
     facts = (
         f"`python -m training --recipe {recipe}`, seed {seed}, on {machine} "
         f"(Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}, "

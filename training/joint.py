@@ -52,4 +52,4 @@ def teach(shop: Workshop, *, tokenizer: Any) -> None:
 
 def latest(shop: Workshop) -> str:
     """The furthest stage that has a checkpoint."""
-    return next(name for name in (NAME, "sight", "vision") if checkpoints.load(shop.file(name)))
+    return next((name for name in (NAME, "sight") if checkpoints.load(shop.file(name))), "vision")

@@ -16,8 +16,18 @@ from training.vocabulary import senses
 
 
 def run_all(shop: Workshop, *, output: Path) -> None:
-    """Run every stage and export: the language model learns to read beside the eyes, which learn to write."""
+    """Run every stage and export: the language model learns to read beside the eyes, which learn to write.
+
+    A run that goes on from weights has learned that: it runs the last stage alone.
+    """
     own_tokenizer(shop)  # made here, since both processes want it
+    if not shop.begin:
+        _run_apart(shop, output)
+    for stage in ("joint", "export"):
+        run(stage, shop, output=output)
+
+
+def _run_apart(shop: Workshop, output: Path) -> None:
     reader = multiprocessing.get_context("spawn").Process(
         target=_run_beside, args=("text", shop, output, torch.get_num_threads())
     )
@@ -30,8 +40,6 @@ def run_all(shop: Workshop, *, output: Path) -> None:
         reader.terminate()
     if reader.exitcode:
         raise SystemExit("The text stage failed: what it printed above says why.")
-    for stage in ("joint", "export"):
-        run(stage, shop, output=output)
 
 
 def _run_beside(stage: str, shop: Workshop, output: Path, threads: int) -> None:
@@ -61,10 +69,17 @@ def own_tokenizer(shop: Workshop) -> Any:
     state = checkpoints.load(shop.file("tokenizer"))
     if not state:
         started = time.monotonic()
-        trained = tokenizer.train(shop.recipe, shop.plains(), senses(shop.sources)).backend_tokenizer.to_str()
+        trained = _trained(shop)
         state = {"json": trained, "seconds": time.monotonic() - started}
         checkpoints.save(shop.file("tokenizer"), state)
     return tokenizer.wrapped(Tokenizer.from_str(state["json"]))
+
+
+def _trained(shop: Workshop) -> str:
+    if shop.begin:
+        return (shop.begin / "tokenizer.json").read_text(encoding="utf-8")
+    made: str = tokenizer.train(shop.recipe, shop.plains(), senses(shop.sources)).backend_tokenizer.to_str()
+    return made
 
 
 def write(shop: Workshop, words: Any, output: Path) -> None:

@@ -39,6 +39,8 @@ class Workshop:
     folder: Path
     sources: Path
     device: torch.device
+    begin: Path | None = None
+    """The folder of a finished model whose weights and tokenizer the run goes on from, if any."""
 
     def world(self) -> World:
         """The world as the recipe has it; what it is made from is fetched on the first call."""

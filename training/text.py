@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training import embeddings, targets
+from training import checkpoints, embeddings, targets
 from training.answers import answered
 from training.batches import KINDS, SPOKEN, Batch, Words, taught
 from training.batches import teach as put
@@ -79,7 +79,8 @@ def teach(shop: Workshop, *, tokenizer: Any) -> None:
     """Run the stage to its end, or go on with it."""
     recipe = shop.recipe
     model, teacher = fresh(shop, vocabulary=len(tokenizer))
-    embeddings.begin(model, tokenizer, senses(shop.sources), teacher.codebook)
+    if not shop.begin:
+        embeddings.begin(model, tokenizer, senses(shop.sources), teacher.codebook)
     grasp = Grasp(recipe.sizes.text_width).to(shop.device)
     words = Words(tokenizer, shop.plains())
     exam = LanguageExam(recipe, words)
@@ -103,8 +104,10 @@ def teach(shop: Workshop, *, tokenizer: Any) -> None:
 
 
 def restored_grasp(shop: Workshop) -> Grasp:
-    """What asks the reader for meanings, as the stage left it."""
+    """What asks the reader for meanings, as the stage left it; a new one in a run that began with weights."""
     grasp = Grasp(shop.recipe.sizes.text_width).to(shop.device)
+    if shop.begin and not checkpoints.load(shop.file(NAME)):
+        return grasp
     grasp.load_state_dict(modules_of(shop, NAME)["grasp"])
     return grasp
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import Blip2ForConditionalGeneration
 
 from training import checkpoints
 from training.batches import Batch, Pictures
@@ -52,15 +53,20 @@ def teach(shop: Workshop, *, vocabulary: int) -> None:
 
 
 def fresh(shop: Workshop, *, vocabulary: int) -> tuple[Any, Teacher]:
-    """A new model and its teacher, on the workshop's device."""
+    """A new model (or the one that the run goes on from) and its teacher, on the workshop's device."""
     model = build(shop.recipe.sizes, vocabulary=vocabulary, seed=shop.recipe.seed).to(shop.device)
+    if shop.begin:
+        known = Blip2ForConditionalGeneration.from_pretrained(shop.begin, dtype=torch.float32)
+        model.load_state_dict(known.state_dict())
     return model, Teacher(shop.recipe.sizes).to(shop.device)
 
 
 def restored(shop: Workshop, *, vocabulary: int, stage: str) -> tuple[Any, Teacher]:
-    """The model and the teacher as a stage left them."""
-    modules = modules_of(shop, stage)
+    """The model and the teacher as a stage left them; or, where it has not run, as a run from weights began."""
     model, teacher = fresh(shop, vocabulary=vocabulary)
+    if shop.begin and not checkpoints.load(shop.file(stage)):
+        return model, teacher
+    modules = modules_of(shop, stage)
     model.load_state_dict(modules["model"])
     if "teacher" in modules:
         teacher.load_state_dict(modules["teacher"])

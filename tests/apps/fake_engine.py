@@ -20,7 +20,18 @@ from blip_space.inference.request import Budget, Request, measured, refuse_forei
 from blip_space.prompts import Turn
 
 EIGHT = ("en", "de", "es", "fr", "ar", "hi", "ja", "zh")
-PARROT = ModelSpec("parrot", "parrot", "mt5", "mblip", 1_000, EIGHT, context_tokens=64, knows="Repeats what you say.")
+STRANGE = "never seen"
+PARROT = ModelSpec(
+    "parrot",
+    "parrot",
+    "mt5",
+    "mblip",
+    1_000,
+    EIGHT,
+    context_tokens=64,
+    knows="Repeats what you say.",
+    unknown=frozenset({STRANGE}),
+)
 POLYGLOT = ModelSpec("polyglot", "polyglot", "mt5", "mblip", 2_000, MBLIP_LANGUAGES)
 
 READY = Status("ready", PARROT.name, "fp32", "cpu", 0, 0, "fp32: the model is small and the answers stay exact")

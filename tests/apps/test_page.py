@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from blip_space.apps.page import wording
 from blip_space.apps.server import MAX_UPLOAD_BYTES
-from tests.apps.fake_engine import BUSY, FakeEngine
+from tests.apps.fake_engine import BUSY, POLYGLOT, STRANGE, FakeEngine
 from tests.pictures import blue_circles
 
 WORDS = "one two three four"
@@ -319,6 +319,13 @@ def test_the_page_says_what_the_model_knows_how_to_switch_and_what_is_kept(page:
     expect(about).to_contain_text("python app.py --model mblip-mt0-xl")
     expect(about).to_contain_text("Pictures are deleted after a day at most.")
     expect(about).to_contain_text("Neither pictures nor words are logged")
+
+
+def test_who_shows_a_picture_that_the_model_does_not_know_hears_which_model_would(asked: Page) -> None:
+    hint = asked.get_by_text(wording.unknown_picture("parrot", [POLYGLOT.name]))
+    expect(hint).to_have_count(0)
+    answered(asked, STRANGE)
+    expect(hint).to_be_visible()
 
 
 def test_on_a_phone_everything_fits_and_works(browser: Browser, url: str, picture: Path) -> None:

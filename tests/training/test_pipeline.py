@@ -17,6 +17,7 @@ from training.__main__ import RUNS
 from training.lessons import Kind, lesson
 from training.recipe import RECIPES
 from training.stages import STAGES, Workshop
+from training.vision import restored
 from training.words.plain import codes, load
 from training.world import scene
 
@@ -69,6 +70,18 @@ def test_a_finished_stage_is_not_run_again(runs: Path, capsys: pytest.CaptureFix
     for stage in STAGES:
         school.run(stage, workshop(runs), output=runs)
     assert capsys.readouterr().out.count("finished already") == len(STAGES)
+
+
+def test_a_run_goes_on_from_a_finished_model(runs: Path, tmp_path: Path, sources: Path) -> None:
+    before = Blip2ForConditionalGeneration.from_pretrained(runs / "tiny")
+    shop = Workshop(RECIPES["smoke"], tmp_path, sources, torch.device("cpu"), begin=runs / "tiny")
+    begun, _ = restored(shop, vocabulary=len(school.own_tokenizer(shop)), stage="sight")
+    assert torch.equal(begun.query_tokens, before.query_tokens)
+    school.run_all(shop, output=tmp_path / "tiny")
+    after = Blip2ForConditionalGeneration.from_pretrained(tmp_path / "tiny")
+    assert not torch.equal(before.query_tokens, after.query_tokens)
+    one, two = (AutoTokenizer.from_pretrained(folder / "tiny").get_vocab() for folder in (runs, tmp_path))
+    assert one == two
 
 
 def test_standard_loaders_read_the_export(runs: Path) -> None:
