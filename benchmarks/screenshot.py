@@ -15,7 +15,7 @@ from blip_space import catalogue, settings
 from blip_space.inference.engine import Engine
 
 PICTURE = Path(__file__).resolve().parent.parent / "assets" / "screenshots" / "page.png"
-TURNS = (("English", "How many circles are there?"), ("German", "What colour are they?"))
+TURNS = (("English", "What is on the left?"), ("German", "And on the right?"))
 """Asked one after another, each answered in its language."""
 
 

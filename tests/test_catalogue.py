@@ -57,7 +57,14 @@ def test_a_folder_is_taken_for_what_its_language_model_is(
 
 def test_blip_space_json_says_otherwise(tmp_path: Path) -> None:
     folder(tmp_path, model_type="blip-2", text_config={"model_type": "mt5"})
-    own = {"name": "mine", "style": "blip2", "languages": ["en", "de"], "knows": "Cats.", "context_tokens": 128, "unknown": ["Eh?"]}
+    own = {
+        "name": "mine",
+        "style": "blip2",
+        "languages": ["en", "de"],
+        "knows": "Cats.",
+        "context_tokens": 128,
+        "unknown": ["Eh?"],
+    }
     (tmp_path / "blip_space.json").write_text(json.dumps(own), "utf-8")
     spec = catalogue.read_folder(tmp_path)
     assert (spec.name, spec.style, spec.languages, spec.knows) == ("mine", "blip2", ("en", "de"), "Cats.")

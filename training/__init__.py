@@ -7,7 +7,7 @@ The listing is the story, in the order of the work:
   `pasting`) and pictures of neither (`strangers`)
 - the words: `words/` (tables of eighty languages, grammars of eight), `questions` and `dialogues` for those with a
   grammar, `plainly` for all, `speech` (either of them), `lessons` (what is asked and answered)
-- the pupil: `vocabulary`, `tokenizer`, `network`, `embeddings`, and what it is held against: `targets`, `codes`, `meaning`
+- the pupil: `vocabulary`, `tokenizer`, `network`, `embeddings`; what it is held against: `targets`, `codes`, `meaning`
 - the school: `recipe`, `school`, `stages`, `batches`, `checkpoints`, `progress`
 - its classes: `vision`, `sight`, `text`, `joint`
 - the exam: `exam` and `plainstyle` (flat shapes), `everyday_exam`, `distortions`, `marking`, `figures`, `gallery`

@@ -41,8 +41,9 @@ def in_language(words: str, code: str, sources: Path) -> bool:
     """Whether an answer, right or wrong, uses that language's own words alone."""
     known, spare = _lexicon(code, sources)
     if LANGUAGES[code].script in UNSPACED_SCRIPTS:
-        return set(words) <= known
-    return all(word in known or any(word.removeprefix(one) in known for one in spare) for word in _split(words))
+        return bool(words) and set(words) <= known
+    parts = _split(words)
+    return bool(parts) and all(part in known or any(part.removeprefix(one) in known for one in spare) for part in parts)
 
 
 @cache

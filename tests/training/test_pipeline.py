@@ -96,7 +96,7 @@ def test_standard_loaders_read_the_export(runs: Path) -> None:
 def test_the_card_has_its_run_and_its_figures(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate.main([str(runs / "tiny"), "--each", "1"])
     card = (runs / "tiny" / "README.md").read_text(encoding="utf-8")
-    assert card.count("how many (1–4)") == 3
+    assert card.count("how many (1–4)") == 4  # everyday things, their languages, flat shapes in two hands
     assert "twemoji (never seen in training)" in card
     assert "seed 20261121" in card
     assert "plain Pillow" in capsys.readouterr().out
