@@ -37,7 +37,7 @@ def main() -> None:
     questions, pictures = [], []
     for number, (task, scene, talk) in enumerate(_asked()):
         plain = plains[codes()[number * 7 % len(codes())] if number % 4 else "en"]
-        pictures.append(Image.fromarray(of.picture(scene, side=SIDE, seed=f"fixture/{number}")[0]))
+        pictures.append(Image.fromarray(of.picture(scene, side=SIDE, seed=f"fixture/{number}", clean=True)[0]))
         questions.append({"task": task, "picture": number, **_worded(plain, scene, talk, number)})
     FOLDER.mkdir(parents=True, exist_ok=True)
     _sheet(pictures).save(FOLDER / "pictures.webp", quality=90)

@@ -56,7 +56,9 @@ class Candidate:
 
 def pictures(shown: Sequence[Scene], of: World, side: int, *, seed: int = SEED) -> Tensor:
     """The scenes as the model sees them."""
-    drawn = [of.picture(scene, side=side, seed=f"examination/{seed}/{i}")[0] for i, scene in enumerate(shown)]
+    drawn = [
+        of.picture(scene, side=side, seed=f"examination/{seed}/{i}", clean=True)[0] for i, scene in enumerate(shown)
+    ]
     return torch.from_numpy(np.stack(drawn))
 
 

@@ -51,19 +51,26 @@ class World:
     album: Album
     photographs: tuple[str, ...] = strangers.LEARNED
 
-    def picture(self, scene: Scene, *, side: int, seed: str) -> tuple[Pixels, Pixels]:
-        """What the model sees of a scene, (side, side, 3), and how much of each pixel things cover, (side, side)."""
+    def picture(self, scene: Scene, *, side: int, seed: str, clean: bool = False) -> tuple[Pixels, Pixels]:
+        """What the model sees of a scene, (side, side, 3), and how much of each pixel things cover, (side, side).
+
+        A `clean` picture is as it was drawn: in its own tones, on its own paper, without grain or losses.
+        """
         draw = random.Random(seed)
         if scene.strange:
             image = strangers.picture(scene.strange, draw, files=self.photographs, side=side)
             cover = Image.new("L", (side, side))
         elif scene.flat:
             return drawing.pixels(scene, side=side, seed=seed), drawing.silhouette(scene, side)
+        elif clean:
+            image = drawing.paper(scene, (side, side))
+            cover = self.album.lay(scene, image)
         else:
             image = _restless(draw, side) if draw.random() < BUSY else drawing.paper(scene, (side, side))
             cover = self.album.lay(scene, image)
             image = drawing.tinted(image, draw)
-        return np.asarray(drawing.distorted(image, draw)), np.asarray(cover)
+        shown = image if clean else drawing.distorted(image, draw)
+        return np.asarray(shown), np.asarray(cover)
 
 
 def opened(folder: Path, styles: Sequence[str], *, photographs: tuple[str, ...] = strangers.LEARNED) -> World:
