@@ -16,12 +16,13 @@ from PIL import Image
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from blip_space.catalogue import ModelSpec
-from blip_space.model.choice import Choice
+from blip_space.model.batch import batch, padded, stop_tokens
 from blip_space.model.frame import Frame
+from blip_space.model.memory import ran_out
 from blip_space.model.precision import Precision
 from blip_space.model.quiet import quiet
-from blip_space.model.steps import begin, stop_tokens
 from blip_space.model.tokens import Tokens
+from blip_space.model.writing import Prompt, Writing
 from blip_space.options import GenerationOptions
 
 
@@ -63,38 +64,49 @@ class Blip2:
 
     def first_logits(self, prefix: torch.Tensor, text: str) -> torch.Tensor:
         """Float32 of shape (1, vocabulary): what the first new token may be."""
-        return begin(self._network.language_model).prefill(self._embed(prefix, text))
+        return batch(self._network.language_model).join([self._embed(prefix, text)])
 
-    def stream(self, prefix: torch.Tensor, text: str, *, options: GenerationOptions) -> Iterator[int]:
+    def writing(self) -> Writing:
+        """Room for answers that are written together."""
+        return Writing(self._network.language_model, self._embed)
+
+    def prompt(self, prefix: torch.Tensor, text: str, options: GenerationOptions) -> Prompt:
+        """What one answer follows; `prefix` is one picture's, of shape (1, query_tokens, hidden)."""
+        return Prompt(prefix, text, options)
+
+    def ran_out(self, error: BaseException) -> bool:
+        """Whether this is memory that ran out."""
+        return ran_out(error)
+
+    def stream(self, prompt: Prompt) -> Iterator[int]:
         """New token ids, one at a time, without the stop token; at least one and at most `options.max_new_tokens`.
 
-        `prefix` is one picture's, of shape (1, query_tokens, hidden). Close the iterator to stop.
+        Close the iterator to stop.
         """
-        language_model = self._network.language_model
-        stop = stop_tokens(language_model.generation_config)
-        steps = begin(language_model)
-        choice = Choice(options, start=steps.start, stop=stop, device=prefix.device)
-        token = choice.choose(steps.prefill(self._embed(prefix, text)))
-        for left in range(options.max_new_tokens, 0, -1):
-            if token in stop:
+        writing = self.writing()
+        (row,) = writing.join([prompt])
+        shown = 0
+        while True:
+            if row.fault:
+                raise row.fault
+            yield from row.ids[shown:]
+            shown = len(row.ids)
+            if row.ended:
                 return
-            yield token
-            if left > 1:
-                token = choice.choose(steps.step(token))
+            writing.step()
 
-    def search(
-        self, prefix: torch.Tensor, text: str, *, options: GenerationOptions, should_stop: Callable[[], bool]
-    ) -> list[int]:
-        """The new token ids of the best of `options.num_beams` beams, without start and stop tokens.
+    def search(self, prompts: Sequence[Prompt], *, should_stop: Callable[[], bool]) -> list[list[int]]:
+        """For each prompt the new token ids of the best of `options.num_beams` beams, without start and stop tokens.
 
-        `should_stop` is asked once a step; when it says so, whatever is best by then is returned.
+        All must have the same options. `should_stop` is asked once a step; when it says so, whatever is best by then
+        is returned.
         """
-        language_model = self._network.language_model
-        embeds = self._embed(prefix, text)
+        language_model, options = self._network.language_model, prompts[0].options
+        embeds, mask = self._aligned([self._embed(prompt.prefix, prompt.text) for prompt in prompts])
         with quiet(), torch.inference_mode():
             found = language_model.generate(
                 inputs_embeds=embeds,
-                attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device),
+                attention_mask=mask,
                 do_sample=False,
                 num_beams=options.num_beams,
                 length_penalty=float(options.length_penalty),
@@ -103,7 +115,7 @@ class Blip2:
                 max_new_tokens=options.max_new_tokens,
                 stopping_criteria=StoppingCriteriaList([_Asked(should_stop)]),
             )
-        return self._answer(found[0].tolist())
+        return [self._answer(ids) for ids in found.tolist()]
 
     def close(self) -> None:
         """Free the weights. The model is of no use afterwards."""
@@ -115,12 +127,18 @@ class Blip2:
     @torch.inference_mode()
     def _embed(self, prefix: torch.Tensor, text: str) -> torch.Tensor:
         ids = torch.tensor([self._tokens.encode(text)], dtype=torch.long, device=prefix.device)
-        return torch.cat([prefix, self._network.get_input_embeddings()(ids).to(prefix.dtype)], dim=1)
+        return torch.cat([prefix[0], self._network.get_input_embeddings()(ids)[0].to(prefix.dtype)])
+
+    def _aligned(self, prompts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Prompts as one batch and its mask: padded where the language model expects it."""
+        if self._network.language_model.config.is_encoder_decoder:
+            return padded(prompts, left=False)
+        return padded(prompts, left=True)
 
     def _answer(self, ids: list[int]) -> list[int]:
         """What lies between the decoder's start token and the first stop token."""
         language_model = self._network.language_model
-        new = ids[len(begin(language_model).start) :]
+        new = ids[len(batch(language_model).start) :]
         stop = stop_tokens(language_model.generation_config)
         return new[: next((place for place, token in enumerate(new) if token in stop), len(new))]
 

@@ -1,0 +1,86 @@
+"""One request on its way through the engine: its prompt, its row while it is written, and what was shown of it.
+
+Knows one request and its text; knows no queue and no other job.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from blip_space.catalogue import ModelSpec
+from blip_space.inference.answer import Answer
+from blip_space.inference.request import Request, composed
+from blip_space.inference.text import excerpt
+from blip_space.prompts import STYLES, Composition
+
+if TYPE_CHECKING:
+    from blip_space.model.blip2 import Blip2
+    from blip_space.model.features import FeatureKey
+    from blip_space.model.writing import Row
+
+
+@dataclass(eq=False)
+class Job:
+    """A request, where it goes, and how far it is."""
+
+    request: Request
+    spec: ModelSpec
+    answer: Answer
+    since: float = field(default_factory=time.monotonic)
+    tries: int = 0
+    made: Composition | None = None
+    row: Row | None = None
+    seen: int = 0
+    """How many of its tokens were counted."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.answer.over
+
+    @property
+    def model(self) -> str:
+        """The name of the model that is to answer."""
+        return self.spec.name
+
+    @property
+    def searches(self) -> bool:
+        """Whether it wants a search, which has no row and no stream."""
+        return self.request.options.quality == "best"
+
+    @property
+    def text(self) -> str:
+        """The whole prompt; it was composed before."""
+        assert self.made is not None
+        return self.made.text
+
+    def key(self, model: Blip2) -> FeatureKey:
+        """What the picture's prefix depends on."""
+        return self.request.image.digest, model.spec.name, model.precision.name
+
+    def compose(self, model: Blip2) -> int:
+        """Compose the prompt, once; how many positions it takes. Raises the `UserError` that says what is wrong."""
+        if self.made is None:
+            asked = self.request
+            self.made = composed(
+                model,
+                prompt=asked.prompt,
+                language=asked.language,
+                turns=asked.turns,
+                max_new_tokens=asked.options.max_new_tokens,
+            )
+        return model.query_tokens + self.made.tokens
+
+    def tell(self, model: Blip2) -> bool:
+        """Show what its row has written so far; whether that is all."""
+        assert self.row is not None
+        stops = STYLES[self.spec.style].stops
+        part = excerpt(model.decode(self.row.ids), stops, finished=self.row.ended)
+        self.answer.show(part.text)
+        return self.row.ended or part.stopped
+
+    def tell_found(self, model: Blip2, ids: list[int]) -> None:
+        """Show what a search found."""
+        self.answer.show(excerpt(model.decode(ids), STYLES[self.spec.style].stops, finished=True).text)

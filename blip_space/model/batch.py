@@ -1,0 +1,301 @@
+"""Many answers written at once: the rows' keys and values, and one pass through the language model a step.
+
+Rows join after their prompt has been read and leave when they are done; between, every step appends one token to each.
+Rows of different lengths are padded on the left and masked, so each sees exactly what it would see alone. Knows tensors
+and transformers' caches; knows no queue, no request and not how a token is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from transformers.cache_utils import DynamicCache, DynamicLayer, EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput
+
+ROOM = 64
+"""Buffers grow by so many positions at a time, so that most steps copy nothing."""
+
+
+class Batch(Protocol):
+    """Rows that are written together. Logits are float32 of shape (rows, vocabulary)."""
+
+    start: list[int]
+    """What a row's decoder has read before the first new token, apart from the prompt."""
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+
+    def join(self, prompts: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Read prompts, each embedded as (length, hidden), and append a row for each; the logits of the new rows."""
+
+    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Append one token to every row; the logits of what comes next."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep these rows, in this order; the others leave."""
+
+    @property
+    def nbytes(self) -> int:
+        """The size of all keys and values, in bytes."""
+
+
+def batch(language_model: Any) -> Batch:
+    """A batch without rows on this language model."""
+    if language_model.config.is_encoder_decoder:
+        return EncoderDecoderBatch(language_model)
+    return DecoderOnlyBatch(language_model)
+
+
+class DecoderOnlyBatch:
+    """OPT and BLOOM: prompt and answer share one window."""
+
+    def __init__(self, language_model: Any) -> None:
+        self.start: list[int] = []
+        self._model = language_model
+        self._cache = _Cache()
+        self._mask = torch.ones(0, 0, dtype=torch.long, device=language_model.device)
+
+    def __len__(self) -> int:
+        return len(self._mask)
+
+    @property
+    def nbytes(self) -> int:
+        return self._cache.nbytes
+
+    @torch.inference_mode()
+    def join(self, prompts: Sequence[torch.Tensor]) -> torch.Tensor:
+        embeds, mask = padded(prompts, left=True)
+        cache = _Cache()
+        output = self._model(
+            inputs_embeds=embeds, attention_mask=mask, past_key_values=cache.own, use_cache=True, logits_to_keep=1
+        )
+        self._mask = _stacked(self._mask, mask)
+        self._cache.join(cache)
+        return _last(output.logits)
+
+    @torch.inference_mode()
+    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+        # OPT takes its positions, and BLOOM its ALiBi, from a mask over everything read so far
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self), 1)], dim=1)
+        output = self._model(
+            input_ids=_column(tokens, self._mask.device),
+            attention_mask=self._mask,
+            past_key_values=self._cache.own,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return _last(output.logits)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        kept = self._mask[list(rows)]
+        spare = _spare(kept)
+        self._mask = kept[:, spare:]
+        self._cache.keep(rows, spare)
+
+
+class EncoderDecoderBatch:
+    """T5 and mT5: the encoder reads the prompt, the decoder writes."""
+
+    def __init__(self, language_model: Any) -> None:
+        self.start = [start_token(language_model.generation_config)]
+        self._model = language_model
+        self._written = _Cache()
+        self._read = _Cache()
+        self._mask = torch.ones(0, 0, dtype=torch.long, device=language_model.device)
+        self._prompt_mask = self._mask
+
+    def __len__(self) -> int:
+        return len(self._mask)
+
+    @property
+    def nbytes(self) -> int:
+        return self._written.nbytes + self._read.nbytes
+
+    @torch.inference_mode()
+    def join(self, prompts: Sequence[torch.Tensor]) -> torch.Tensor:
+        embeds, prompt_mask = padded(prompts, left=False)
+        encoded = self._model.get_encoder()(inputs_embeds=embeds, attention_mask=prompt_mask, return_dict=True)
+        written, read = _Cache(), _Cache()
+        mask = prompt_mask.new_ones(len(prompts), 1)
+        logits = self._forward(self.start * len(prompts), encoded, prompt_mask, mask, written, read)
+        self._mask = _stacked(self._mask, mask)
+        self._prompt_mask = _stacked(self._prompt_mask, prompt_mask, left=False)
+        self._written.join(written)
+        self._read.join(read, left=False)
+        return logits
+
+    @torch.inference_mode()
+    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self), 1)], dim=1)
+        # What the encoder said is in the cross-attention's keys and values; only its shape is asked for again.
+        shape = (*self._prompt_mask.shape, 1)
+        encoded = BaseModelOutput(torch.empty(shape, device=self._mask.device, dtype=self._model.dtype))
+        return self._forward(tokens, encoded, self._prompt_mask, self._mask, self._written, self._read)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        kept, prompts = self._mask[list(rows)], self._prompt_mask[list(rows)]
+        spare, spare_prompt = _spare(kept), _spare(prompts.flip(1))
+        self._mask = kept[:, spare:]
+        self._prompt_mask = prompts[:, : prompts.shape[1] - spare_prompt]
+        self._written.keep(rows, spare)
+        self._read.keep(rows, 0, spare_prompt)
+
+    def _forward(
+        self,
+        tokens: Sequence[int],
+        encoded: Any,
+        prompt_mask: torch.Tensor,
+        mask: torch.Tensor,
+        written: _Cache,
+        read: _Cache,
+    ) -> torch.Tensor:
+        cache = EncoderDecoderCache(written.own, read.own)
+        output = self._model(
+            encoder_outputs=encoded,
+            attention_mask=prompt_mask,
+            decoder_input_ids=_column(tokens, mask.device),
+            decoder_attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return _last(output.logits)
+
+
+class _Cache:
+    """The keys and values of every layer for all rows, as transformers writes and reads them."""
+
+    def __init__(self) -> None:
+        self.own = DynamicCache()
+        self.own.layer_class_to_replicate = _Layer
+
+    @property
+    def nbytes(self) -> int:
+        return sum(layer.nbytes for layer in self.own.layers)
+
+    def join(self, other: _Cache, *, left: bool = True) -> None:
+        """Append the other's rows; the shorter of the two is padded on the left, or else on the right."""
+        if not self.own.layers:
+            self.own = other.own
+            return
+        for mine, theirs in zip(self.own.layers, other.own.layers, strict=True):
+            mine.join(theirs, left=left)
+
+    def keep(self, rows: Sequence[int], spare_left: int, spare_right: int = 0) -> None:
+        """Keep these rows, without the positions that are padding in all of them."""
+        for layer in self.own.layers:
+            layer.keep(rows, spare_left, spare_right)
+
+
+class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types here
+    """A layer's keys and values in buffers with room, so that a step writes one position and copies none."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._rooms: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return sum(room.nbytes for room in self._rooms or ())
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        held = self.get_seq_length()
+        length = held + key_states.shape[-2]
+        if self._rooms is None or self._rooms[0].shape[-2] < length:
+            self._move(key_states.shape, value_states.shape, held, length)
+        assert self._rooms is not None
+        for room, new in zip(self._rooms, (key_states, value_states), strict=True):
+            room[:, :, held:length] = new
+        self._show(length)
+        return self.keys, self.values
+
+    def join(self, other: _Layer, *, left: bool) -> None:
+        length = max(self.get_seq_length(), other.get_seq_length())
+        rooms = []
+        for mine, theirs in ((self.keys, other.keys), (self.values, other.values)):
+            room = mine.new_zeros(len(mine) + len(theirs), mine.shape[1], _roomy(length), mine.shape[3])
+            for place, part in ((slice(len(mine)), mine), (slice(len(mine), None), theirs)):
+                end = length if left else part.shape[2]
+                room[place, :, end - part.shape[2] : end] = part
+            rooms.append(room)
+        self._rooms = (rooms[0], rooms[1])
+        self._show(length)
+
+    def keep(self, rows: Sequence[int], spare_left: int, spare_right: int) -> None:
+        end = self.get_seq_length() - spare_right
+        rooms = []
+        for part in (self.keys, self.values):
+            room = part.new_empty(len(rows), part.shape[1], _roomy(end - spare_left), part.shape[3])
+            room[:, :, : end - spare_left] = part[list(rows), :, spare_left:end]
+            rooms.append(room)
+        self._rooms = (rooms[0], rooms[1])
+        self._show(end - spare_left)
+
+    def _move(self, keys: torch.Size, values: torch.Size, held: int, length: int) -> None:
+        old = (self.keys, self.values)
+        rooms = []
+        for shape, part in zip((keys, values), old, strict=True):
+            room = torch.empty((*shape[:2], _roomy(length), shape[3]), dtype=self.dtype, device=self.device)
+            if held:
+                room[:, :, :held] = part
+            rooms.append(room)
+        self._rooms = (rooms[0], rooms[1])
+
+    def _show(self, length: int) -> None:
+        assert self._rooms is not None
+        self.keys, self.values = (room[:, :, :length] for room in self._rooms)
+
+
+def padded(prompts: Sequence[torch.Tensor], *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prompts of (length, hidden) as one batch (rows, longest, hidden), padded on that side, and its mask."""
+    longest = max(len(prompt) for prompt in prompts)
+    rows, masks = [], []
+    for prompt in prompts:
+        spare = longest - len(prompt)
+        sides = (spare, 0) if left else (0, spare)
+        rows.append(torch.nn.functional.pad(prompt, (0, 0, *sides)))
+        masks.append(torch.nn.functional.pad(torch.ones(len(prompt), dtype=torch.long, device=prompt.device), sides))
+    return torch.stack(rows), torch.stack(masks)
+
+
+def start_token(settings: Any) -> int:
+    """What an encoder-decoder's answer begins with; T5 checkpoints that do not say so begin with padding."""
+    named = (settings.decoder_start_token_id, settings.bos_token_id, settings.pad_token_id, 0)
+    return int(next(token for token in named if token is not None))
+
+
+def stop_tokens(settings: Any) -> frozenset[int]:
+    """The tokens that end an answer, of a `generation_config`: none, one or several."""
+    found = settings.eos_token_id
+    return frozenset([] if found is None else [found] if isinstance(found, int) else found)
+
+
+def _roomy(length: int) -> int:
+    return -(-length // ROOM) * ROOM
+
+
+def _stacked(above: torch.Tensor, below: torch.Tensor, *, left: bool = True) -> torch.Tensor:
+    """Two masks on top of each other, the narrower padded with zeros."""
+    width = max(above.shape[1], below.shape[1])
+    parts = []
+    for mask in (above, below):
+        spare = width - mask.shape[1]
+        parts.append(torch.nn.functional.pad(mask, (spare, 0) if left else (0, spare)))
+    return torch.cat(parts)
+
+
+def _spare(mask: torch.Tensor) -> int:
+    """How many of the leftmost columns are padding in every row."""
+    used = mask.any(dim=0)
+    return int(used.int().argmax()) if bool(used.any()) else mask.shape[1]
+
+
+def _column(tokens: Sequence[int], device: torch.device) -> torch.Tensor:
+    return torch.tensor(list(tokens), device=device)[:, None]
+
+
+def _last(logits: torch.Tensor) -> torch.Tensor:
+    return logits[:, -1, :].to(torch.float32)
