@@ -163,8 +163,12 @@ class Engine:
             return self._scheduler.ahead(job)
 
     def _reading(self) -> Reading:
-        kept = self._prefixes
-        return self._counters.reading(prefix_hits=kept.hits if kept else 0, turn_hits=0, restarts=self._restarts)
+        kept, model = self._prefixes, self._residence.model
+        return self._counters.reading(
+            prefix_hits=kept.hits if kept else 0,
+            turn_hits=model.turns.hits if model else 0,
+            restarts=self._restarts,
+        )
 
     def _revive(self) -> None:
         """Start another worker where the last one died without a word."""

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import BusyError, UserError
@@ -158,10 +158,13 @@ class Worker:
         keys = [job.key(model) for job in jobs]
         pictures = {key: job.request.image.pixels for key, job in zip(keys, jobs, strict=True)}
         prefixes = self._prefixes.get_or_encode_all(pictures, model.encode)
-        return [
-            model.prompt(prefixes[key], job.text, search_options(job.request) if job.searches else job.request.options)
-            for key, job in zip(keys, jobs, strict=True)
-        ]
+        return [self._prompt(model, job, prefixes[key]) for key, job in zip(keys, jobs, strict=True)]
+
+    def _prompt(self, model: Blip2, job: Job, prefix: Any) -> Prompt:
+        if job.searches:
+            return model.prompt(prefix, job.text, search_options(job.request))
+        picture, goes_on = job.request.image.digest, bool(job.request.turns)
+        return model.prompt(prefix, job.text, job.request.options, picture=picture, goes_on=goes_on)
 
     def _tell(self, model: Blip2) -> None:
         """Show everyone what is new, and let go whose answer is whole."""

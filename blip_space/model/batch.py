@@ -14,6 +14,8 @@ import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
+from blip_space.model.turns import Past
+
 ROOM = 64
 """Buffers grow by so many positions at a time, so that most steps copy nothing."""
 
@@ -27,14 +29,20 @@ class Batch(Protocol):
     def __len__(self) -> int:
         """How many rows there are."""
 
-    def join(self, prompts: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Read prompts, each embedded as (length, hidden), and append a row for each; the logits of the new rows."""
+    def join(self, prompts: Sequence[torch.Tensor], pasts: Sequence[Past | None] = ()) -> torch.Tensor:
+        """Read prompts, each embedded as (length, hidden), and append a row for each; the logits of the new rows.
+
+        `pasts` are the keys and values of what comes before each prompt, where something does.
+        """
 
     def step(self, tokens: Sequence[int]) -> torch.Tensor:
         """Append one token to every row; the logits of what comes next."""
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep these rows, in this order; the others leave."""
+
+    def past(self, row: int) -> Past | None:
+        """The keys and values of everything that a row has read, or None where they cannot be gone on from."""
 
     @property
     def nbytes(self) -> int:
@@ -65,15 +73,21 @@ class DecoderOnlyBatch:
         return self._cache.nbytes
 
     @torch.inference_mode()
-    def join(self, prompts: Sequence[torch.Tensor]) -> torch.Tensor:
+    def join(self, prompts: Sequence[torch.Tensor], pasts: Sequence[Past | None] = ()) -> torch.Tensor:
         embeds, mask = padded(prompts, left=True)
         cache = _Cache()
+        if any(pasts):
+            mask = torch.cat([cache.begin(pasts, like=embeds), mask], dim=1)
         output = self._model(
             inputs_embeds=embeds, attention_mask=mask, past_key_values=cache.own, use_cache=True, logits_to_keep=1
         )
         self._mask = _stacked(self._mask, mask)
         self._cache.join(cache)
         return _last(output.logits)
+
+    @torch.inference_mode()
+    def past(self, row: int) -> Past | None:
+        return self._cache.past(row, self._mask[row].bool())
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int]) -> torch.Tensor:
@@ -113,8 +127,12 @@ class EncoderDecoderBatch:
     def nbytes(self) -> int:
         return self._written.nbytes + self._read.nbytes
 
+    def past(self, row: int) -> Past | None:  # noqa: ARG002  # the encoder reads a prompt as a whole
+        return None
+
     @torch.inference_mode()
-    def join(self, prompts: Sequence[torch.Tensor]) -> torch.Tensor:
+    def join(self, prompts: Sequence[torch.Tensor], pasts: Sequence[Past | None] = ()) -> torch.Tensor:
+        assert not any(pasts)
         embeds, prompt_mask = padded(prompts, left=False)
         encoded = self._model.get_encoder()(inputs_embeds=embeds, attention_mask=prompt_mask, return_dict=True)
         written, read = _Cache(), _Cache()
@@ -174,6 +192,27 @@ class _Cache:
     def nbytes(self) -> int:
         return sum(layer.nbytes for layer in self.own.layers)
 
+    def begin(self, pasts: Sequence[Past | None], *, like: torch.Tensor) -> torch.Tensor:
+        """Start with what rows have read before, padded on the left; the mask of it."""
+        known = next(past for past in pasts if past)
+        lengths = [past[0][0].shape[1] if past else 0 for past in pasts]
+        longest = max(lengths)
+        for number, (keys, values) in enumerate(known):
+            parts = []
+            for side, pattern in enumerate((keys, values)):
+                room = pattern.new_zeros(len(pasts), pattern.shape[0], _roomy(longest), pattern.shape[2])
+                for row, past in enumerate(pasts):
+                    if past:
+                        room[row, :, longest - lengths[row] : longest] = past[number][side]
+                parts.append(room)
+            self.own.layers.append(_Layer.filled(parts[0], parts[1], longest))
+        ends = torch.tensor(lengths, device=like.device)
+        return (torch.arange(longest, device=like.device) >= longest - ends[:, None]).long()
+
+    def past(self, row: int, read: torch.Tensor) -> Past:
+        """What a row has read, without its padding."""
+        return [(layer.keys[row, :, read].clone(), layer.values[row, :, read].clone()) for layer in self.own.layers]
+
     def join(self, other: _Cache, *, left: bool = True) -> None:
         """Append the other's rows; the shorter of the two is padded on the left, or else on the right."""
         if not self.own.layers:
@@ -194,6 +233,15 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types h
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._rooms: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    @classmethod
+    def filled(cls, keys: torch.Tensor, values: torch.Tensor, length: int) -> _Layer:
+        """A layer whose buffers hold so many positions already."""
+        layer = cls()
+        layer.lazy_initialization(keys, values)
+        layer._rooms = (keys, values)
+        layer._show(length)
+        return layer
 
     @property
     def nbytes(self) -> int:

@@ -22,8 +22,12 @@ from blip_space.model.memory import ran_out
 from blip_space.model.precision import Precision
 from blip_space.model.quiet import quiet
 from blip_space.model.tokens import Tokens
+from blip_space.model.turns import TurnCache
 from blip_space.model.writing import Prompt, Writing
 from blip_space.options import GenerationOptions
+
+TURN_CACHE_BYTES = 512_000_000
+"""How much of finished turns is kept: on BLIP-2 OPT-2.7B in bf16 about a dozen conversations of 128 positions."""
 
 
 class Blip2:
@@ -33,6 +37,7 @@ class Blip2:
         self.spec = spec
         self.precision = precision
         self.query_tokens = int(network.config.num_query_tokens)
+        self.turns = TurnCache(TURN_CACHE_BYTES)
         self._network = network
         self._tokens = tokens
         self._frame = frame
@@ -64,15 +69,20 @@ class Blip2:
 
     def first_logits(self, prefix: torch.Tensor, text: str) -> torch.Tensor:
         """Float32 of shape (1, vocabulary): what the first new token may be."""
-        return batch(self._network.language_model).join([self._embed(prefix, text)])
+        return batch(self._network.language_model).join([self._embed(self.prompt(prefix, text, GenerationOptions()))])
 
     def writing(self) -> Writing:
         """Room for answers that are written together."""
-        return Writing(self._network.language_model, self._embed)
+        return Writing(self._network.language_model, self._embed, self.turns)
 
-    def prompt(self, prefix: torch.Tensor, text: str, options: GenerationOptions) -> Prompt:
-        """What one answer follows; `prefix` is one picture's, of shape (1, query_tokens, hidden)."""
-        return Prompt(prefix, text, options)
+    def prompt(
+        self, prefix: torch.Tensor, text: str, options: GenerationOptions, *, picture: str = "", goes_on: bool = False
+    ) -> Prompt:
+        """What one answer follows; `prefix` is one picture's, of shape (1, query_tokens, hidden).
+
+        Where `picture` names it, what is read is kept for a later turn; `goes_on` says that this is one.
+        """
+        return Prompt(prefix, tuple(self._tokens.encode(text)), options, picture, goes_on)
 
     def ran_out(self, error: BaseException) -> bool:
         """Whether this is memory that ran out."""
@@ -102,7 +112,7 @@ class Blip2:
         is returned.
         """
         language_model, options = self._network.language_model, prompts[0].options
-        embeds, mask = self._aligned([self._embed(prompt.prefix, prompt.text) for prompt in prompts])
+        embeds, mask = self._aligned([self._embed(prompt) for prompt in prompts])
         with quiet(), torch.inference_mode():
             found = language_model.generate(
                 inputs_embeds=embeds,
@@ -120,14 +130,16 @@ class Blip2:
     def close(self) -> None:
         """Free the weights. The model is of no use afterwards."""
         del self._network
+        self.turns.clear()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def _embed(self, prefix: torch.Tensor, text: str) -> torch.Tensor:
-        ids = torch.tensor([self._tokens.encode(text)], dtype=torch.long, device=prefix.device)
-        return torch.cat([prefix[0], self._network.get_input_embeddings()(ids)[0].to(prefix.dtype)])
+    def _embed(self, prompt: Prompt) -> torch.Tensor:
+        prefix = prompt.prefix[0]
+        ids = torch.tensor(prompt.ids, dtype=torch.long, device=prefix.device)
+        return torch.cat([prefix, self._network.get_input_embeddings()(ids).to(prefix.dtype)])
 
     def _aligned(self, prompts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Prompts as one batch and its mask: padded where the language model expects it."""

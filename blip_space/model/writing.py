@@ -13,16 +13,22 @@ import torch
 
 from blip_space.model.batch import batch, stop_tokens
 from blip_space.model.choice import Choice
+from blip_space.model.turns import Past, TurnCache
 from blip_space.options import GenerationOptions
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What one answer follows: a picture's prefix (1, query_tokens, hidden), a text, and how to choose."""
+    """What one answer follows: a picture's prefix (1, query_tokens, hidden), a text's ids, and how to choose.
+
+    `picture` names the picture where the answer may be gone on from, and `goes_on` says that this is such a later turn.
+    """
 
     prefix: torch.Tensor
-    text: str
+    ids: tuple[int, ...]
     options: GenerationOptions
+    picture: str = ""
+    goes_on: bool = False
 
 
 @dataclass(eq=False)
@@ -40,11 +46,12 @@ class Row:
 class Writing:
     """The rows of one language model."""
 
-    def __init__(self, language_model: Any, embed: Callable[[torch.Tensor, str], torch.Tensor]) -> None:
-        """`embed` turns a prefix and a text into (length, hidden)."""
+    def __init__(self, language_model: Any, embed: Callable[[Prompt], torch.Tensor], turns: TurnCache) -> None:
+        """`embed` turns a prompt into (length, hidden)."""
         self.rows: list[Row] = []
         self._batch = batch(language_model)
         self._embed = embed
+        self._turns = turns
         self._stop = stop_tokens(language_model.generation_config)
 
     @property
@@ -54,8 +61,12 @@ class Writing:
 
     def join(self, prompts: Sequence[Prompt]) -> list[Row]:
         """Read the prompts in one pass and choose each answer's first token; nothing joins when that fails."""
-        embedded = [self._embed(prompt.prefix, prompt.text) for prompt in prompts]
-        logits = self._batch.join(embedded)
+        pasts = [self._read_before(prompt) for prompt in prompts]
+        embedded = [
+            self._embed(prompt)[past[0][0].shape[1] if past else 0 :]
+            for prompt, past in zip(prompts, pasts, strict=True)
+        ]
+        logits = self._batch.join(embedded, pasts)
         new = [
             Row(
                 prompt,
@@ -77,9 +88,24 @@ class Writing:
         """Free the places of these rows."""
         gone = {id(row) for row in rows}
         kept = [place for place, row in enumerate(self.rows) if id(row) not in gone]
+        for place, row in enumerate(self.rows):
+            if id(row) in gone and row.prompt.picture and not row.fault:
+                self._remember(place, row)
         if len(kept) < len(self.rows):
             self._batch.keep(kept)
             self.rows = [self.rows[place] for place in kept]
+
+    def _read_before(self, prompt: Prompt) -> Past | None:
+        if not prompt.goes_on:
+            return None
+        return self._turns.longest(prompt.picture, prompt.ids, query_tokens=prompt.prefix.shape[1])
+
+    def _remember(self, place: int, row: Row) -> None:
+        """Keep what a row has read, which is all but the last token that was chosen."""
+        past = self._batch.past(place)
+        if past:
+            read = past[0][0].shape[1] - row.prompt.prefix.shape[1]
+            self._turns.put(row.prompt.picture, [*row.prompt.ids, *row.ids][:read], past)
 
     def _choose(self, rows: Sequence[Row], logits: torch.Tensor) -> None:
         for place, row in enumerate(rows):

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from blip_space.catalogue import ModelSpec
+from blip_space.model.turns import TurnCache
 from blip_space.options import GenerationOptions
 
 
@@ -101,6 +102,7 @@ class FakeModel:
         self.spec = its_spec
         self.precision = FakePrecision()
         self.words: list[str] = []
+        self.turns = TurnCache(0)
         self.encoded = 0
         self.batches = 0
         self.tokens = 0
@@ -119,7 +121,7 @@ class FakeModel:
         self.batches += 1
         return torch.zeros(len(pictures), self.query_tokens, 2)
 
-    def prompt(self, prefix: torch.Tensor, text: str, options: GenerationOptions) -> FakePrompt:
+    def prompt(self, prefix: torch.Tensor, text: str, options: GenerationOptions, **_: Any) -> FakePrompt:
         assert prefix.shape == (1, self.query_tokens, 2)
         return FakePrompt(text.split(), options)
 

@@ -134,7 +134,7 @@ def test_a_request_cancelled_in_line_is_never_begun(build: Build, loading: Loadi
 
 def test_a_full_line_is_busy_and_says_so(build: Build, loading: Loading) -> None:
     loading.gate = threading.Semaphore(0)
-    engine = build(max_waiting=2)
+    engine = build(max_waiting=2, max_rows=1)
     engine.submit(ask())
     until(lambda: engine.status().running == 1)
     engine.submit(ask())
@@ -342,7 +342,7 @@ def test_the_budget_is_of_the_resident_model(build: Build) -> None:
 
 def test_stopping_tells_those_who_wait(build: Build, loading: Loading) -> None:
     loading.gate = threading.Semaphore(0)
-    engine = build()
+    engine = build(max_rows=1)
     running, waiting = engine.submit(ask()), engine.submit(ask())
     until(lambda: engine.status().running == 1)
     threading.Thread(target=engine.stop).start()

@@ -46,7 +46,7 @@ def search(model: Blip2, prefix: torch.Tensor, options: GenerationOptions) -> li
 def generate(model: Blip2, prefix: torch.Tensor, **settings: Any) -> list[int]:
     """`language_model.generate` over the same embeddings: the new tokens up to the first stop."""
     language_model = model._network.language_model
-    embeds = model._embed(prefix, PROMPT)[None]
+    embeds = model._embed(model.prompt(prefix, PROMPT, GREEDY))[None]
     with torch.inference_mode():
         ids: list[int] = language_model.generate(
             inputs_embeds=embeds,
