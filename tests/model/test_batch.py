@@ -80,7 +80,7 @@ def test_a_batch_keeps_no_more_than_its_rows_need(model: Blip2, asked: Sequence[
 
 
 def test_a_fault_in_choosing_ends_its_own_row(
-    model: Blip2, asked: Sequence[Prompt], alone: Sequence[list[int]]
+    model: Blip2, asked: Sequence[Prompt], alone: Sequence[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writing = model.writing()
     good, bad = writing.join([asked[0], asked[1]])
@@ -89,7 +89,7 @@ def test_a_fault_in_choosing_ends_its_own_row(
         raise RuntimeError("a bug")
 
     bad.ended = False
-    bad.choice.choose = fail  # type: ignore[method-assign]
+    monkeypatch.setattr(bad.choice, "choose", fail)
     while writing.rows:
         writing.step()
     assert good.ids == alone[0]
