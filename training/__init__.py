@@ -1,17 +1,16 @@
 """Makes `assets/tiny`, the embedded model, from nothing: `python -m training`.
 
-The listing is the story, in the order of the work:
+The rooms are the story, in the order of the work; imports go up this list only:
 
-- where it comes from: `sources` (icon sets and CLDR, fetched once), `concepts`, `sprites`, `names`
-- the world: `world` mixes flat shapes (`colours`, `scenes`, `layouts`, `drawing`), everyday things (`everyday`,
-  `pasting`) and pictures of neither (`strangers`)
-- the words: `words/` (tables of eighty languages, grammars of eight), `questions` and `dialogues` for those with a
-  grammar, `plainly` for all, `speech` (either of them), `lessons` (what is asked and answered)
-- the pupil: `vocabulary`, `tokenizer`, `network`, `embeddings`; what it is held against: `targets`, `codes`, `meaning`
-- the school: `recipe`, `school`, `stages`, `batches`, `checkpoints`, `progress`
-- its classes: `vision`, `sight`, `text`, `joint`
-- the exam: `exam` and `plainstyle` (flat shapes), `everyday_exam`, `distortions`, `marking`, `figures`, `gallery`
-- the result: `export`, `answers`, `evaluate`, `card`, and what is drawn for others: `examples`, `fixture`
+- `world/`: pictures and what is in them: everyday things, flat shapes, and what is neither
+- `words/`: tables of eighty languages, grammars of eight
+- `lessons/`: questions and conversations about a scene, as prompts and answers
+- `pupil/`: the model, its tokenizer, and what it is held against while it learns
+- `school/`: the stages and their order (`recipe` has every number)
+- `exam/`: pictures that it never saw, questions, marks and figures
+
+`evaluate` examines a model folder, `export` writes one, `card` is its README; `examples` and `fixture` draw the page's
+and the tests' pictures.
 
 Nothing here is imported by `blip_space`; training uses its `languages` and `prompts`, so what is learned is what is
 asked.

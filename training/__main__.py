@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from training.recipe import RECIPES
-from training.school import run, run_all
-from training.stages import STAGES, Workshop
+from training.school.school import run, run_all
+from training.school.stages import STAGES, Workshop
 
 RUNS = Path(__file__).parent / "runs"
 ASSETS = Path(__file__).parent.parent / "assets" / "tiny"

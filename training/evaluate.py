@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, Blip2ForConditionalGeneration
 
-from training import card, figures
+from training import card
 from training.__main__ import RUNS
-from training.exam import HANDS, SEED, TASKS, drawn, sheet
-from training.figures import Candidate
-from training.marking import ANSWERED_IN_LANGUAGE, Marks, mark
+from training.exam import figures
+from training.exam.exam import HANDS, SEED, TASKS, drawn, sheet
+from training.exam.figures import Candidate
+from training.exam.marking import ANSWERED_IN_LANGUAGE, Marks, mark
 from training.words import TONGUES
 from training.words.plain import codes
 from training.words.plain import load as plain_words

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from training import names, sources, sprites
 from training.__main__ import RUNS
+from training.world import names, sources, sprites
 
 FOLDER = Path(__file__).parent.parent / "assets" / "examples"
 STYLE = "noto"

@@ -14,12 +14,14 @@ from typing import Any
 
 from PIL import Image
 
-from training import everyday_exam, plainly, strangers, world
 from training.__main__ import RUNS
-from training.everyday_exam import TASKS, UNKNOWN, Talk
+from training.exam import everyday_exam
+from training.exam.everyday_exam import TASKS, UNKNOWN, Talk
+from training.lessons import plainly
 from training.recipe import STYLES
-from training.scenes import Scene
 from training.words.plain import Plain, codes, load
+from training.world import strangers, world
+from training.world.scenes import Scene
 
 FOLDER = Path(__file__).parent.parent / "tests" / "training" / "fixture"
 SEED, EACH, SIDE, COLUMNS = 2_000, 22, 128, 20

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from training import everyday, plainly, strangers, vocabulary, world
-from training.codes import Codebook
-from training.embeddings import meaning_vectors
-from training.layouts import Box
-from training.questions import Ask
-from training.scenes import Scene, Thing
+from training.lessons import plainly
+from training.lessons.questions import Ask
+from training.pupil import vocabulary
+from training.pupil.codes import Codebook
+from training.pupil.embeddings import meaning_vectors
 from training.words import nouns
 from training.words.plain import Plain, codes, load
-from training.world import World
+from training.world import everyday, strangers, world
+from training.world.layouts import Box
+from training.world.scenes import Scene, Thing
+from training.world.world import World
 
 WHITE = ((255, 255, 255), (255, 255, 255))
 

@@ -12,14 +12,15 @@ import pytest
 import torch
 from transformers import AutoProcessor, AutoTokenizer, Blip2ForConditionalGeneration
 
-from training import checkpoints, evaluate, school
+from training import evaluate
 from training.__main__ import RUNS
-from training.lessons import Kind, lesson
+from training.lessons.lessons import Kind, lesson
 from training.recipe import RECIPES
-from training.stages import STAGES, Workshop
-from training.vision import restored
+from training.school import checkpoints, school
+from training.school.stages import STAGES, Workshop
+from training.school.vision import restored
 from training.words.plain import codes, load
-from training.world import scene
+from training.world.world import scene
 
 ROOT = Path(__file__).parents[2]
 

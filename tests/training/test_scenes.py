@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from training import drawing, plainstyle, targets
-from training.codes import Codebook
-from training.layouts import Box
-from training.questions import Ask, answer
-from training.scenes import MOST, Scene, Thing, in_reading_order, make
-from training.targets import FACTORS, UNASKED
-from training.text import blurred, reported
+from training.exam import plainstyle
+from training.lessons.questions import Ask, answer
+from training.pupil import targets
+from training.pupil.codes import Codebook
+from training.pupil.targets import FACTORS, UNASKED
+from training.school.text import blurred, reported
 from training.words import TONGUES
+from training.world import drawing
+from training.world.layouts import Box
+from training.world.scenes import MOST, Scene, Thing, in_reading_order, make
 
 MANY = range(200)
 WHITE = ((255, 255, 255), (255, 255, 255))

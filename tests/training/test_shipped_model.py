@@ -14,10 +14,11 @@ from PIL import Image, ImageDraw
 from blip_space import catalogue, images
 from blip_space.inference.engine import Engine
 from blip_space.inference.request import Request
-from training import evaluate, exam
-from training.figures import Candidate
+from training import evaluate
+from training.exam import exam
+from training.exam.figures import Candidate
+from training.exam.marking import mean
 from training.fixture import COLUMNS, FOLDER, SIDE
-from training.marking import mean
 from training.words import TONGUES
 from training.words.plain import codes
 

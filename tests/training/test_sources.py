@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from training import names, sprites
-from training import sources as packages
-from training.concepts import concepts
+from training.world import names, sprites
+from training.world import sources as packages
+from training.world.concepts import concepts
 
 STYLE = "fluent-flat"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from blip_space.languages import LANGUAGES
-from training.colours import COLOURS
-from training.marking import in_language
-from training.questions import Ask, phrase
-from training.scenes import MOST, SHAPES, SIDES
+from training.exam.marking import in_language
+from training.lessons.questions import Ask, phrase
 from training.words import TONGUES, WORDINGS, Tongue
+from training.world.colours import COLOURS
+from training.world.scenes import MOST, SHAPES, SIDES
 
 EVERY_TONGUE = pytest.mark.parametrize("tongue", TONGUES.values(), ids=TONGUES)
 

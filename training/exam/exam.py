@@ -1,0 +1,158 @@
+"""The exam: which pictures, which questions in every language, and their right answers.
+
+Two hands draw: the training world's (fresh seeds) and `plainstyle`'s, which training never uses. Questions are asked
+half in English and half in the answer's own language. Knows no model.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from blip_space.languages import LANGUAGES
+from training.exam import plainstyle
+from training.lessons.lessons import prompt
+from training.lessons.questions import Ask, answer, phrase
+from training.words import TONGUES, Tongue
+from training.world import drawing
+from training.world.scenes import SHAPES, Scene, make
+
+SEED = 7_777_777
+"""The exam's own; training uses its recipe's."""
+
+HANDS = ("plain Pillow", "training world")
+Talk = Sequence[Ask]
+Maker = Callable[[Scene, random.Random], Talk | None]
+
+
+def _count(scene: Scene, _: random.Random) -> Talk | None:
+    return [Ask("count", "count")] if 1 <= len(scene.things) <= 4 else None
+
+
+def _count_kind(scene: Scene, draw: random.Random) -> Talk | None:
+    if not scene.things or len(scene.things) > 4:
+        return None
+    thing = draw.choice(scene.things)
+    return [Ask("count", "count", thing.kind, draw.choice((thing.colour, None)))]
+
+
+def _colour(scene: Scene, _: random.Random) -> Talk | None:
+    return [Ask("colour_it", "colour")] if len(scene.things) == 1 else None
+
+
+def _shape(scene: Scene, _: random.Random) -> Talk | None:
+    return [Ask("shape_it", "shape")] if len(scene.things) == 1 else None
+
+
+def _exists(scene: Scene, draw: random.Random) -> Talk | None:
+    if not 1 <= len(scene.things) <= 4:
+        return None
+    thing, other = draw.choice(scene.things), draw.choice(SHAPES)
+    return [Ask("exists", "exists", draw.choice((thing.kind, other)), draw.choice((thing.colour, None)))]
+
+
+def _side(names: Sequence[str]) -> Maker:
+    def make_one(scene: Scene, draw: random.Random) -> Talk | None:
+        known = [side for side in names if scene.at(side) and 2 <= len(scene.things) <= 4]
+        return [Ask("side", "what", side=draw.choice(known))] if known else None
+
+    return make_one
+
+
+def _caption(kinds: Sequence[int]) -> Maker:
+    def make_one(scene: Scene, _: random.Random) -> Talk | None:
+        return [Ask("caption", "what")] if len(scene.kinds()) in kinds else None
+
+    return make_one
+
+
+def _second_turn(scene: Scene, draw: random.Random) -> Talk | None:
+    left, right = scene.at("left"), scene.at("right")
+    if left and right and 2 <= len(scene.things) <= 4 and draw.random() < 0.6:
+        newest = (Ask("and_side", "what", side="right"), Ask("colour_it", "colour", side="left"))
+        return [Ask("side", "what", side="left"), draw.choice(newest)]
+    if not 2 <= len(scene.things) <= 4:
+        return None
+    thing = draw.choice(scene.things)
+    newest = (Ask("and_many", "count", draw.choice(SHAPES)), Ask("colour_they", "colour", thing.kind))
+    return [Ask("count", "count", thing.kind), newest[scene.count(thing.kind) > 1 and draw.random() < 0.6]]
+
+
+TASKS: dict[str, Maker] = {
+    "how many (1–4)": _count,
+    "how many of a kind": _count_kind,
+    "colour of one": _colour,
+    "shape of one": _shape,
+    "is there a …": _exists,
+    "left / right": _side(("left", "right")),
+    "top / bottom / middle": _side(("top", "bottom", "middle")),
+    "caption, 1–2 kinds": _caption((1, 2)),
+    "caption, 3–4 kinds": _caption((3, 4)),
+    "second turn that needs the first": _second_turn,
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of the exam, ready to be asked and marked."""
+
+    task: str
+    language: str
+    picture: int
+    prompt: str
+    truth: str
+
+
+@dataclass(frozen=True)
+class Hand:
+    """Pictures by one hand, at the model's size, and their scenes."""
+
+    pictures: torch.Tensor
+    scenes: tuple[Scene, ...]
+
+
+def drawn(hand: str, *, count: int, side: int, seed: int = SEED) -> Hand:
+    """The exam's pictures by that hand."""
+    if hand == HANDS[0]:
+        made = [plainstyle.draw(seed, index) for index in range(count)]
+    else:
+        scenes = [make(seed, index, split="examination") for index in range(count)]
+        made = [
+            (drawing.distorted(drawing.render(scene), random.Random(f"{seed}/{i}")), scene)
+            for i, scene in enumerate(scenes)
+        ]
+    return Hand(as_bytes([image for image, _ in made], side), tuple(scene for _, scene in made))
+
+
+def as_bytes(images: Sequence[Image.Image], side: int) -> torch.Tensor:
+    """Pictures of any size as the model sees them."""
+    return torch.from_numpy(np.stack([np.asarray(drawing.squashed(image, side)) for image in images]))
+
+
+def sheet(hand: Hand, *, each: int, seed: int = SEED) -> list[Question]:
+    """`each` questions of every task in every language."""
+    draw = random.Random(f"sheet/{seed}")
+    questions = []
+    for task, maker in TASKS.items():
+        for tongue in TONGUES.values():
+            picked: list[Question] = []
+            order = draw.sample(range(len(hand.scenes)), len(hand.scenes))
+            for picture in order * 3:
+                talk = maker(hand.scenes[picture], draw) if len(picked) < each else None
+                if talk:
+                    picked.append(_question(task, tongue, picture, talk, hand.scenes[picture], draw))
+            questions += picked
+    return questions
+
+
+def _question(task: str, tongue: Tongue, picture: int, talk: Talk, scene: Scene, draw: random.Random) -> Question:
+    asking = draw.choice((tongue, TONGUES["en"]))
+    worded = ["" if ask.wording == "caption" else phrase(ask, asking, draw) for ask in talk]
+    turns = [(words, answer(ask, scene, tongue)) for words, ask in zip(worded[:-1], talk[:-1], strict=True)]
+    text = prompt(turns, worded[-1], LANGUAGES[tongue.code])
+    return Question(task, tongue.code, picture, text, answer(talk[-1], scene, tongue))

@@ -1,0 +1,153 @@
+"""The figures on everyday things: puts a model through their exam and lays the marks out as the card's tables.
+
+Knows which scenes make which figure; the questions are `everyday_exam`'s, the conditions `distortions`'.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from training import card
+from training.exam import distortions, gallery
+from training.exam.everyday_exam import FALSELY, NAME, TASKS, UNKNOWN, question, scenes, sheet, strangers, unknown_sheet
+from training.exam.exam import SEED, Question, as_bytes
+from training.exam.marking import ANSWERED_IN_LANGUAGE, Marks, mark, mean
+from training.pupil.answers import greedy
+from training.recipe import STYLES
+from training.words.plain import Plain
+from training.world import world
+from training.world.scenes import Scene
+from training.world.sources import STYLES as ALL_STYLES
+from training.world.strangers import EXAMINED, SORTS
+from training.world.world import World
+
+HEAVY, PICTURES = 5, 600
+"""English is asked so many times as often as each other language; so many pictures are drawn for a task."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Who is examined, and with which words."""
+
+    model: Any
+    tokenizer: Any
+    plains: Mapping[str, Plain]
+    sources: Path
+
+    @property
+    def side(self) -> int:
+        """The side of the model's pictures, in pixels."""
+        return int(self.model.config.vision_config.image_size)
+
+    def answers(self, pictures: Tensor, questions: Sequence[Question]) -> list[str]:
+        """What the model says to each question about its picture."""
+        chosen = torch.tensor([question.picture for question in questions])
+        return greedy(self.model, self.tokenizer, pictures[chosen], [question.prompt for question in questions])
+
+
+def pictures(shown: Sequence[Scene], of: World, side: int, *, seed: int = SEED) -> Tensor:
+    """The scenes as the model sees them."""
+    drawn = [of.picture(scene, side=side, seed=f"examination/{seed}/{i}")[0] for i, scene in enumerate(shown)]
+    return torch.from_numpy(np.stack(drawn))
+
+
+def examine(candidate: Candidate, *, each: int, seed: int = SEED, codes: Sequence[str] = ()) -> tuple[Marks, float]:
+    """The marks of every task in these languages (all, unless told), and the share of answers that falsely say
+    "I don't know"."""
+    codes = codes or tuple(candidate.plains)
+    of = world.opened(candidate.sources, STYLES)
+    asked, said = [], []
+    for task, wanted in TASKS.items():
+        shown = scenes(wanted.numbers, min(PICTURES, 12 * each), seed=seed)
+        seen = pictures(shown, of, candidate.side, seed=seed)
+        others = [code for code in codes if code != "en"]
+        questions = sheet(task, shown, candidate.plains, others, each=each, seed=seed)
+        questions += sheet(task, shown, candidate.plains, ["en"], each=HEAVY * each, seed=seed)
+        asked += questions
+        said += candidate.answers(seen, questions)
+    gave_up = [words == candidate.plains[one.language].unknown for one, words in zip(asked, said, strict=True)]
+    return mark(asked, said, candidate.sources), sum(gave_up) / len(gave_up)
+
+
+def unknown(candidate: Candidate, *, count: int, seed: int = SEED) -> dict[str, float]:
+    """The share of "I don't know" about each sort of strange picture; the photographs are those kept for the exam."""
+    of = world.opened(candidate.sources, STYLES[:1], photographs=EXAMINED)
+    found = {}
+    for sort in SORTS:
+        seen = pictures(strangers(sort, count), of, candidate.side, seed=seed)
+        questions = unknown_sheet(UNKNOWN + sort, count, candidate.plains, tuple(candidate.plains), seed=seed)
+        said = candidate.answers(seen, questions)
+        found[sort] = sum(words == one.truth for words, one in zip(said, questions, strict=True)) / count
+    return found
+
+
+def by_style(candidate: Candidate, *, count: int) -> dict[str, float]:
+    """The share of right English names of one thing, for every hand that draws."""
+    shown = scenes((1,), count)
+    found = {}
+    for style in ALL_STYLES:
+        of = world.opened(candidate.sources, (style,))
+        known = [scene for scene in shown if of.album.knows(scene.things[0].kind)]
+        questions = sheet(NAME, known, candidate.plains, ["en"], each=count)
+        said = candidate.answers(pictures(known, of, candidate.side), questions)
+        found[style] = mean(mark(questions, said, candidate.sources), NAME)
+    return found
+
+
+def by_condition(candidate: Candidate, *, count: int) -> dict[str, float]:
+    """The share of right English names of one thing under every hard condition."""
+    of = world.opened(candidate.sources, STYLES)
+    shown = scenes((1,), count)
+    questions = sheet(NAME, shown, candidate.plains, ["en"], each=count)
+    found = {}
+    for name, condition in distortions.CONDITIONS.items():
+        draw = random.Random(f"conditions/{SEED}")
+        images = [condition(of.album, scene.things[0].kind, draw) for scene in shown]
+        said = candidate.answers(as_bytes(images, candidate.side), questions)
+        found[name] = mean(mark(questions, said, candidate.sources), NAME)
+    return found
+
+
+def answered(candidate: Candidate) -> Image.Image:
+    """A sheet of pictures with right and wrong answers, in English."""
+    of = world.opened(candidate.sources, STYLES)
+    shown = [scene for trio in zip(*(scenes((number,), 100) for number in (1, 2, 3)), strict=True) for scene in trio]
+    seen = pictures(shown, of, candidate.side)
+    asked = [
+        question
+        for place, scene in enumerate(shown)
+        for question in _about(scene, place, tuple(TASKS)[place % 6], candidate.plains)
+    ]
+    return gallery.sheet(list(seen.numpy()), asked, candidate.answers(seen, asked))
+
+
+def _about(scene: Scene, place: int, task: str, plains: Mapping[str, Plain]) -> list[Question]:
+    draw = random.Random(f"gallery/{SEED}/{place}")
+    talk = TASKS[task].talk(scene, draw)
+    return [question(task, plains["en"], place, talk, scene, plains, draw)] if talk else []
+
+
+def tables(candidate: Candidate, *, each: int) -> Iterator[str]:
+    """The card's tables, one after another."""
+    marks, gave_up = examine(candidate, each=each)
+    tasks = (*TASKS, ANSWERED_IN_LANGUAGE)
+    yield card.summary("everyday things", marks, tasks=tasks)
+    sorts = {f"{UNKNOWN}{sort}": share for sort, share in unknown(candidate, count=8 * each).items()}
+    yield card.list_of("pictures of nothing it knows", {**sorts, FALSELY: gave_up})
+    styles = by_style(candidate, count=8 * each)
+    yield card.list_of(
+        "English name of one thing, by who drew it",
+        {name if name in STYLES else f"{name} (never seen in training)": share for name, share in styles.items()},
+    )
+    conditions = by_condition(candidate, count=8 * each)
+    yield card.list_of("English name of one thing, by condition", conditions)
+    yield card.by_language("everyday things, by language", marks, tasks=tasks, languages=tuple(candidate.plains))

@@ -1,0 +1,85 @@
+"""One question about a scene: what it means, how a language words it, and the right answer.
+
+Knows scenes and tongues; knows no conversation, no prompt and no pixels. An `Ask` keeps meaning and wording apart,
+since "And on the right?" means "What is on the right?" only after another question.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from training.words import Tongue
+from training.world.scenes import Scene, Thing
+
+MOST_KINDS = 4
+"""A caption names up to so many kinds of things; of more it only says how many things there are."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question: the key of its wordings, what is wanted (count, colour, shape, what, else, exists) and of which
+    things: of a kind, of a colour, at a side; of "else", the kind that was spoken of already."""
+
+    wording: str
+    wants: str
+    kind: str | None = None
+    colour: str | None = None
+    side: str | None = None
+
+
+def answer(ask: Ask, scene: Scene, tongue: Tongue) -> str:
+    """The right answer in the tongue; "nothing" where there is nothing to speak of."""
+    things = meant(ask, scene)
+    if ask.wants == "count":
+        return tongue.numbers[len(things)]
+    if ask.wants == "exists":
+        return tongue.yes if things else tongue.no
+    if not things:
+        return tongue.nothing
+    if ask.wants == "colour":
+        return tongue.join([tongue.colours[name] for name in dict.fromkeys(thing.colour for thing in things) if name])
+    if ask.wants == "shape":
+        return _shapes(things, tongue)
+    return described(things, tongue)
+
+
+def described(things: tuple[Thing, ...], tongue: Tongue) -> str:
+    """A caption of the things: each kind with its number, in the order in which they are first met."""
+    kinds = Counter((thing.kind, thing.colour) for thing in things)
+    if len(kinds) > MOST_KINDS:
+        return tongue.counted(len(things), None, None)
+    return tongue.join([tongue.counted(count, *kind) for kind, count in kinds.items()])
+
+
+def phrase(ask: Ask, tongue: Tongue, draw: random.Random) -> str:
+    """The question in the tongue's words, one of its wordings at random."""
+    noun = draw.choice(tongue.synonyms[ask.kind])
+    return worded(ask, tongue, tongue.forms(noun, ask.colour), draw)
+
+
+def worded(ask: Ask, tongue: Tongue, noun: Mapping[str, str], draw: random.Random) -> str:
+    """The question in the tongue's words, about a noun whose forms are given."""
+    side = draw.choice(tongue.sides[ask.side]) if ask.side else ""
+    return draw.choice(tongue.questions[ask.wording]).format(**noun, side=side)
+
+
+def meant(ask: Ask, scene: Scene) -> tuple[Thing, ...]:
+    """The things that the question is about, in reading order."""
+    if ask.side:
+        thing = scene.at(ask.side)
+        return (thing,) if thing else ()
+    if ask.wants == "else":
+        return tuple(thing for thing in scene.things if thing.kind != ask.kind)
+    return tuple(
+        thing for thing in scene.things if ask.kind in (None, thing.kind) and ask.colour in (None, thing.colour)
+    )
+
+
+def _shapes(things: tuple[Thing, ...], tongue: Tongue) -> str:
+    names = Counter(thing.kind for thing in things)
+    if len(names) == 1:
+        return tongue.shapes[things[0].kind][len(things) > 1]
+    return tongue.join([tongue.counted(count, name, None) for name, count in names.items()])

@@ -1,0 +1,124 @@
+"""What the eyes are to report of a scene, as arrays of numbers: the lesson that teaches them, thrown away once learned.
+
+Twelve query tokens have twelve duties. The first six report one thing each, in reading order; the seventh how many
+things there are; the other five the thing at each side and in the middle. A report is a few *factors* (a shape, a
+colour, how many are like it, ...), each one of several options. Besides, each patch says what lies there. Knows scenes
+and arrays; knows no network and no words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.world.colours import COLOURS
+from training.world.everyday import NAMES
+from training.world.scenes import MOST, SHAPES, SIDES, Scene, Thing
+
+Array = NDArray[np.int64]
+
+KINDS = (*SHAPES, *NAMES)
+"""Everything that a thing can be."""
+
+STRANGE = MOST + 1
+"""The number of things in a picture that is none of the world's."""
+
+FACTORS = {
+    "kind": len(KINDS) + 1,  # 0: there is no such thing
+    "colour": len(COLOURS) + 1,  # 0: it is no flat shape
+    "alike": MOST + 1,  # how many things have its kind and its colour
+    "of its kind": MOST + 1,
+    "of its colour": MOST + 1,
+    "new": 2,  # whether no thing before it has its kind and its colour
+    "new kind": 2,
+    "new colour": 2,
+    "number": MOST + 2,  # the last: the picture is none that the world knows
+}
+"""What a report is made of, and how many options each part has."""
+
+QUERIES = MOST + 1 + len(SIDES)
+ALL = MOST
+"""The query that reports how many things there are; those before it report things, those after it sides."""
+
+CELLS = 4
+"""A patch's silhouette has so many cells along each side."""
+
+PATCH_ANSWERS = (len(KINDS) + 1, len(COLOURS) + 1, 3, MOST + 1)
+"""Options of what a patch says: the kind and the colour that lie there, or 0 and 0; how many things have their centre
+in it, 2 at most; which thing in reading order lies there, from 1, or 0."""
+
+UNASKED = -100
+"""The mark of a question without an answer; torch's cross entropy skips it."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The right answers for one scene."""
+
+    report: Array  # (queries, factors)
+    patches: Array  # (patches, answers)
+
+
+def of(scene: Scene, *, grid: int) -> Targets:
+    """The right answers for a scene whose picture is cut into `grid` x `grid` patches."""
+    return Targets(report(scene), _patches(scene, grid))
+
+
+def report(scene: Scene) -> Array:
+    """What the queries are to say of the scene; nothing is asked of a crowd, nor of a side where nothing clearly is."""
+    said = np.full((QUERIES, len(FACTORS)), UNASKED, dtype=np.int64)
+    if len(scene.things) > MOST:
+        return said
+    said[:ALL, 0] = 0
+    for place, thing in enumerate(scene.things):
+        said[place, :-1] = _told(scene, place, thing)
+    said[:, -1] = STRANGE if scene.strange else len(scene.things)
+    for place, side in enumerate(SIDES, start=ALL + 1):
+        there = scene.at(side)
+        if there is not None:
+            said[place, :2] = _named(there)
+        elif not scene.things:
+            said[place, 0] = 0
+    return said
+
+
+_KIND_NUMBERS = {kind: number for number, kind in enumerate(KINDS, start=1)}
+
+
+def _named(thing: Thing) -> tuple[int, int]:
+    return _KIND_NUMBERS[thing.kind], COLOURS.index(thing.colour) + 1 if thing.colour else 0
+
+
+def _told(scene: Scene, place: int, thing: Thing) -> tuple[int, ...]:
+    before = scene.things[:place]
+    return (
+        *_named(thing),
+        scene.count(thing.kind, thing.colour),
+        scene.count(thing.kind),
+        scene.count(None, thing.colour) if thing.colour else UNASKED,
+        not any((one.kind, one.colour) == (thing.kind, thing.colour) for one in before),
+        not any(one.kind == thing.kind for one in before),
+        not any(one.colour == thing.colour for one in before) if thing.colour else UNASKED,
+    )
+
+
+def _patches(scene: Scene, grid: int) -> Array:
+    """For every patch: which thing lies over its middle, and how many things have their own middle in it."""
+    marks = np.zeros((grid, grid, len(PATCH_ANSWERS)), dtype=np.int64)
+    steps = (np.arange(grid) + 0.5) / grid
+    for place, thing in enumerate(scene.things):
+        half = thing.box.size * 0.45
+        across = np.abs(steps * scene.width - thing.box.x) < half
+        down = np.abs(steps * scene.height - thing.box.y) < half
+        column = min(grid - 1, int(thing.box.x / scene.width * grid))
+        row = min(grid - 1, int(thing.box.y / scene.height * grid))
+        across[column] = down[row] = True
+        spot = np.outer(down, across)
+        marks[spot, :2] = _named(thing)
+        marks[spot, 3] = place + 1
+        marks[row, column, 2] = min(marks[row, column, 2] + 1, 2)
+    if len(scene.things) > MOST:
+        marks[..., 3] = UNASKED
+    return marks.reshape(grid * grid, -1)
