@@ -33,11 +33,13 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Limits:
     """How much the engine takes on: answers written at once, requests in line, positions of prompts that are read in
-    one step (a step that reads more lets the streams wait longer), seconds for one answer, bytes of prefixes kept."""
+    one step (a step that reads more lets the streams wait longer), tokens that a row may write while others wait for
+    its place, seconds for one answer, bytes of prefixes kept."""
 
     max_rows: int = 16
     max_waiting: int = 32
     max_positions: int = 512
+    turn_tokens: int = 64
     deadline_seconds: float = 300.0
     prefix_cache_bytes: int = 64_000_000
 
@@ -78,6 +80,7 @@ class Engine:
             most_rows=self._limits.max_rows,
             most_waiting=self._limits.max_waiting,
             most_positions=self._limits.max_positions,
+            turn_tokens=self._limits.turn_tokens,
         )
         self._changed = threading.Condition()
         self._counters = Counters()

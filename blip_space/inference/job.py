@@ -18,7 +18,7 @@ from blip_space.prompts import STYLES, Composition
 if TYPE_CHECKING:
     from blip_space.model.blip2 import Blip2
     from blip_space.model.features import FeatureKey
-    from blip_space.model.writing import Row
+    from blip_space.model.writing import Parked, Row
 
 
 @dataclass(eq=False)
@@ -32,8 +32,12 @@ class Job:
     tries: int = 0
     made: Composition | None = None
     row: Row | None = None
+    parked: Parked | None = None
     seen: int = 0
     """How many of its tokens were counted."""
+
+    begun: int = 0
+    """How many of its tokens there were when it was let in last."""
 
     @property
     def over(self) -> bool:
@@ -46,6 +50,11 @@ class Job:
         return self.spec.name
 
     @property
+    def taken(self) -> int:
+        """How many tokens were written since it was let in last."""
+        return len(self.row.ids) - self.begun if self.row else 0
+
+    @property
     def searches(self) -> bool:
         """Whether it wants a search, which has no row and no stream."""
         return self.request.options.quality == "best"
@@ -56,12 +65,18 @@ class Job:
         assert self.made is not None
         return self.made.text
 
+    def begin_again(self) -> None:
+        """Forget the row; the answer is written anew, and shown once it is longer than what was shown."""
+        self.row, self.parked, self.begun, self.seen = None, None, 0, 0
+
     def key(self, model: Blip2) -> FeatureKey:
         """What the picture's prefix depends on."""
         return self.request.image.digest, model.spec.name, model.precision.name
 
     def compose(self, model: Blip2) -> int:
-        """Compose the prompt, once; how many positions it takes. Raises the `UserError` that says what is wrong."""
+        """Compose the prompt, once; how many positions are to be read. A `UserError` says what is wrong with it."""
+        if self.parked is not None:
+            return 0
         if self.made is None:
             asked = self.request
             self.made = composed(

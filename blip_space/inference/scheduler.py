@@ -22,6 +22,10 @@ class Waits(Protocol):
     def model(self) -> str:
         """The model that is to answer."""
 
+    @property
+    def taken(self) -> int:
+        """How many tokens were written since it was let in; a search, which has no row, takes none."""
+
 
 Job = TypeVar("Job", bound=Waits)
 
@@ -29,11 +33,13 @@ Job = TypeVar("Job", bound=Waits)
 class Scheduler(Generic[Job]):
     """First come, first served; rows are written together as long as they want the same model."""
 
-    def __init__(self, *, most_rows: int, most_waiting: int, most_positions: int) -> None:
-        """`most_positions` is how long the prompts that are read in one step may be together; one may be longer."""
+    def __init__(self, *, most_rows: int, most_waiting: int, most_positions: int, turn_tokens: int) -> None:
+        """`most_positions` is how long the prompts that are read in one step may be together; one may be longer. After
+        `turn_tokens` a row gives its place to whoever waits, and stands in line again."""
         self.most_rows = most_rows
         self.most_waiting = most_waiting
         self.most_positions = most_positions
+        self.turn_tokens = turn_tokens
         self.waiting: deque[Job] = deque()
         self.running: list[Job] = []
 
@@ -78,6 +84,20 @@ class Scheduler(Generic[Job]):
             admitted.append(self.waiting.popleft())
             self.running.append(admitted[-1])
         return admitted
+
+    def step_aside(self) -> list[Job]:
+        """Those who had their turn, longest first, while others wait and no place is free; they stand in line again.
+
+        No more of them than wait; nobody, where the first in line wants another model, since it needs all places.
+        """
+        if not self.waiting or len(self.running) < self.most_rows or self.waiting[0].model != self.next_model():
+            return []
+        had = [job for job in self.running if job.taken >= self.turn_tokens]
+        aside = sorted(had, key=lambda job: -job.taken)[: len(self.waiting)]
+        for job in aside:
+            self.leave(job)
+            self.waiting.append(job)
+        return aside
 
     def leave(self, job: Job) -> None:
         """The job is not being written any more."""

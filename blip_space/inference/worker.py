@@ -80,6 +80,7 @@ class Worker:
         model = self._let_go_and_find()
         if model is None:
             return None
+        self._make_room()
         newcomers = self._admit(model)
         self._searches += [job for job in newcomers if job.searches]
         streams = [job for job in newcomers if not job.searches]
@@ -103,16 +104,32 @@ class Worker:
             return None
         try:
             if self._residence.model is None or self._residence.model.spec.name != wanted:
-                self._writing = None
+                self._forget_rows()
             return self._residence.resident(spec)
         except UserError as error:
             with self._lock:
                 self._scheduler.waiting.popleft().answer.fail(error)
             return None
 
+    def _forget_rows(self) -> None:
+        """Before another model comes: what waits in the middle of an answer of this one's is begun anew later."""
+        self._writing = None
+        with self._lock:
+            for job in self._scheduler.waiting:
+                job.begin_again()
+
     def _next_spec(self) -> ModelSpec | None:
         first = (*self._scheduler.running, *self._scheduler.waiting)[:1]
         return first[0].spec if first else None
+
+    def _make_room(self) -> None:
+        """Set aside who has had a turn, where others wait for a place."""
+        with self._lock:
+            aside = self._scheduler.step_aside()
+        for job in aside:
+            assert self._writing is not None
+            assert job.row is not None
+            job.parked = self._writing.park(job.row)
 
     def _admit(self, model: Blip2) -> list[Job]:
         """Those whose turn it is and whose prompt fits the window."""
@@ -136,10 +153,15 @@ class Worker:
 
     def _join(self, model: Blip2, jobs: Sequence[Job]) -> None:
         """Read the newcomers' prompts together; if that fails, each alone, so that a fault ends its own job only."""
-        if not jobs:
-            return
         if self._writing is None:
             self._writing = model.writing()
+        for job in jobs:
+            if job.parked and job.row:
+                self._writing.resume(job.parked)
+                job.parked, job.begun = None, len(job.row.ids)
+        jobs = [job for job in jobs if job.row is None]
+        if not jobs:
+            return
         try:
             rows = self._writing.join(self._prompts(model, jobs))
         except Exception as error:
@@ -233,7 +255,8 @@ class Worker:
                     self._scheduler.waiting.remove(job)
                     self._scheduler.running.append(job)
         for job in streams:
-            job.row, job.tries = None, job.tries + 1
+            job.begin_again()
+            job.tries += 1
             if job.tries >= MOST_TRIES:
                 job.answer.fail(BusyError(EXHAUSTED) if exhausted else UserError(FAULT))
 

@@ -41,6 +41,12 @@ class Batch(Protocol):
     def keep(self, rows: Sequence[int]) -> None:
         """Keep these rows, in this order; the others leave."""
 
+    def copy(self, row: int) -> Batch:
+        """A batch of that row alone, as far as it is."""
+
+    def merge(self, other: Batch) -> None:
+        """Append the rows of another batch on the same language model."""
+
     def past(self, row: int) -> Past | None:
         """The keys and values of everything that a row has read, or None where they cannot be gone on from."""
 
@@ -102,6 +108,17 @@ class DecoderOnlyBatch:
         )
         return _last(output.logits)
 
+    def copy(self, row: int) -> DecoderOnlyBatch:
+        alone = DecoderOnlyBatch(self._model)
+        alone._mask, alone._cache = self._mask, self._cache.copy()
+        alone.keep([row])
+        return alone
+
+    def merge(self, other: Batch) -> None:
+        assert isinstance(other, DecoderOnlyBatch)
+        self._mask = _stacked(self._mask, other._mask)
+        self._cache.join(other._cache)
+
     def keep(self, rows: Sequence[int]) -> None:
         kept = self._mask[list(rows)]
         spare = _spare(kept)
@@ -151,6 +168,20 @@ class EncoderDecoderBatch:
         shape = (*self._prompt_mask.shape, 1)
         encoded = BaseModelOutput(torch.empty(shape, device=self._mask.device, dtype=self._model.dtype))
         return self._forward(tokens, encoded, self._prompt_mask, self._mask, self._written, self._read)
+
+    def copy(self, row: int) -> EncoderDecoderBatch:
+        alone = EncoderDecoderBatch(self._model)
+        alone._mask, alone._prompt_mask = self._mask, self._prompt_mask
+        alone._written, alone._read = self._written.copy(), self._read.copy()
+        alone.keep([row])
+        return alone
+
+    def merge(self, other: Batch) -> None:
+        assert isinstance(other, EncoderDecoderBatch)
+        self._mask = _stacked(self._mask, other._mask)
+        self._prompt_mask = _stacked(self._prompt_mask, other._prompt_mask, left=False)
+        self._written.join(other._written)
+        self._read.join(other._read, left=False)
 
     def keep(self, rows: Sequence[int]) -> None:
         kept, prompts = self._mask[list(rows)], self._prompt_mask[list(rows)]
@@ -208,6 +239,14 @@ class _Cache:
             self.own.layers.append(_Layer.filled(parts[0], parts[1], longest))
         ends = torch.tensor(lengths, device=like.device)
         return (torch.arange(longest, device=like.device) >= longest - ends[:, None]).long()
+
+    def copy(self) -> _Cache:
+        """Layers of its own over the same buffers, which change places and lose rows without these."""
+        other = _Cache()
+        other.own.layers = [
+            _Layer.filled(layer.keys, layer.values, layer.get_seq_length()) for layer in self.own.layers
+        ]
+        return other
 
     def past(self, row: int, read: torch.Tensor) -> Past:
         """What a row has read, without its padding."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from blip_space.model.batch import batch, stop_tokens
+from blip_space.model.batch import Batch, batch, stop_tokens
 from blip_space.model.choice import Choice
 from blip_space.model.turns import Past, TurnCache
 from blip_space.options import GenerationOptions
@@ -41,6 +41,14 @@ class Row:
     ended: bool = False
     fault: Exception | None = None
     """What went wrong while a token was chosen; it ends this row alone."""
+
+
+@dataclass(frozen=True)
+class Parked:
+    """A row that was set aside in the middle of its answer, with everything that it has read."""
+
+    row: Row
+    batch: Batch
 
 
 class Writing:
@@ -78,6 +86,18 @@ class Writing:
         self._choose(new, logits)
         return new
 
+    def park(self, row: Row) -> Parked:
+        """Set a row aside; it loses nothing, and its place is free."""
+        place = next(place for place, other in enumerate(self.rows) if other is row)
+        parked = Parked(row, self._batch.copy(place))
+        self._drop([row])
+        return parked
+
+    def resume(self, parked: Parked) -> None:
+        """Go on with a row that was set aside."""
+        self._batch.merge(parked.batch)
+        self.rows.append(parked.row)
+
     def step(self) -> None:
         """Give every row that has not ended its next token; rows that have ended leave first."""
         self.leave([row for row in self.rows if row.ended])
@@ -85,12 +105,16 @@ class Writing:
             self._choose(self.rows, self._batch.step([row.ids[-1] for row in self.rows]))
 
     def leave(self, rows: Sequence[Row]) -> None:
-        """Free the places of these rows."""
+        """Free the places of these rows; what those that may be gone on from have read is remembered."""
         gone = {id(row) for row in rows}
-        kept = [place for place, row in enumerate(self.rows) if id(row) not in gone]
         for place, row in enumerate(self.rows):
             if id(row) in gone and row.prompt.picture and not row.fault:
                 self._remember(place, row)
+        self._drop(rows)
+
+    def _drop(self, rows: Sequence[Row]) -> None:
+        gone = {id(row) for row in rows}
+        kept = [place for place, row in enumerate(self.rows) if id(row) not in gone]
         if len(kept) < len(self.rows):
             self._batch.keep(kept)
             self.rows = [self.rows[place] for place in kept]

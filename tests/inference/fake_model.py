@@ -68,6 +68,13 @@ class FakeWriting:
         self._write(new)
         return new
 
+    def park(self, row: FakeRow) -> FakeRow:
+        self.rows.remove(row)
+        return row
+
+    def resume(self, row: FakeRow) -> None:
+        self.rows.append(row)
+
     def step(self) -> None:
         self.leave([row for row in self.rows if row.ended])
         if self._model.exhausted and len(self.rows) > self._model.exhausted:

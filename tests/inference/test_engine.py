@@ -159,6 +159,19 @@ def test_answers_are_written_together(build: Build, loading: Loading) -> None:
     assert loading.models[0].most_rows == 3
 
 
+def test_a_long_answer_does_not_keep_short_ones_waiting(build: Build, loading: Loading) -> None:
+    loading.gate = threading.Semaphore(0)
+    engine = build(max_rows=1, turn_tokens=3)
+    long = engine.submit(ask("word " * 60 + "?"))
+    until(lambda: engine.status().running == 1)
+    short = engine.submit(ask("Who?"))
+    loading.gate.release(30)  # fewer than the long one has words
+    assert list(short.updates())[-1] == "Question: Who? Short answer in English:"
+    assert not long.over
+    loading.gate.release(1000)
+    assert list(long.updates())[-1].startswith("Question: word word")
+
+
 def test_who_waits_is_told_how_many_are_before_him(build: Build, loading: Loading) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build(max_rows=1)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from blip_space.model.blip2 import Blip2
 from blip_space.model.turns import TurnCache
-from blip_space.model.writing import Prompt, Row
+from blip_space.model.writing import Parked, Prompt, Row
 from blip_space.options import GenerationOptions
 
 REQUESTS = 200
@@ -51,11 +51,17 @@ def test_rows_that_come_and_go_are_the_rows_alone(
     writing, draw = model.writing(), random.Random(8)
     waiting, left = list(enumerate(asked)), set[int]()
     together: list[tuple[int, Row]] = []
-    while waiting or writing.rows:
+    parked: list[Parked] = []
+    while waiting or writing.rows or parked:
         if waiting and (not writing.rows or draw.random() < 0.4):
             newcomers = [waiting.pop(0) for _ in range(min(len(waiting), draw.randint(1, 5)))]
             rows = writing.join([prompt for _, prompt in newcomers])
             together += [(number, row) for (number, _), row in zip(newcomers, rows, strict=True)]
+        if parked and draw.random() < 0.3:
+            writing.resume(parked.pop(draw.randrange(len(parked))))
+        going = [row for row in writing.rows if not row.ended]
+        if going and draw.random() < 0.2:
+            parked.append(writing.park(draw.choice(going)))
         if writing.rows and draw.random() < 0.05:
             gone = draw.choice(writing.rows)
             left.add(id(gone))
