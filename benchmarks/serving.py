@@ -90,15 +90,15 @@ def main() -> int:
 
 def converse(network: Any, tokenizer: Any, model: Blip2, user: int, turns: int, new_tokens: int) -> list[Turn]:
     """One conversation as the model cards have it: everything anew at every turn."""
-    picture = _picture(user)
+    shown = picture(user)
     history: list[tuple[str, str]] = []
     held = []
     for turn in range(turns):
-        asked = Request(picture, QUESTIONS[turn % len(QUESTIONS)], turns=tuple(history), options=_options(new_tokens))
+        asked = Request(shown, QUESTIONS[turn % len(QUESTIONS)], turns=tuple(history), options=_options(new_tokens))
         text = composed(model, prompt=asked.prompt, language="en", turns=asked.turns, max_new_tokens=new_tokens).text
         clock = _FirstToken()
         started = time.monotonic()
-        inputs = _processed(network, tokenizer, model, picture, text)
+        inputs = _processed(network, tokenizer, model, shown, text)
         ids = network.generate(
             **inputs,
             do_sample=False,
@@ -226,16 +226,17 @@ def _model(name: str, precision: str) -> tuple[Any, Any, Blip2]:
     return network, tokenizer, model
 
 
-def _processed(network: Any, tokenizer: Any, model: Blip2, picture: images.SafeImage, text: str) -> dict[str, Any]:
+def _processed(network: Any, tokenizer: Any, model: Blip2, shown: images.SafeImage, text: str) -> dict[str, Any]:
     """What a processor gives `generate`: pixels, and ids with the picture's places in front."""
     frame = model._frame
-    pixels = frame.pixels([picture.pixels]).to(next(network.parameters()).dtype)
+    pixels = frame.pixels([shown.pixels]).to(next(network.parameters()).dtype)
     ids = [network.config.image_token_index] * model.query_tokens + tokenizer(text)["input_ids"]
     prompt = torch.tensor([ids])
     return {"pixel_values": pixels, "input_ids": prompt, "attention_mask": torch.ones_like(prompt)}
 
 
-def _picture(user: int) -> images.SafeImage:
+def picture(user: int) -> images.SafeImage:
+    """Another picture for every user."""
     dice = np.random.default_rng(user)
     coarse = Image.fromarray(dice.integers(0, 256, (8, 8, 3), dtype=np.uint8))
     return images.SafeImage(coarse.resize((224, 224)), digest=f"{user:064d}")

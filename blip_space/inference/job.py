@@ -6,19 +6,20 @@ Knows one request and its text; knows no queue and no other job.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blip_space.catalogue import ModelSpec
 from blip_space.inference.answer import Answer
-from blip_space.inference.request import Request, composed
+from blip_space.inference.request import Request, composed, search_options
 from blip_space.inference.text import excerpt
 from blip_space.prompts import STYLES, Composition
 
 if TYPE_CHECKING:
     from blip_space.model.blip2 import Blip2
-    from blip_space.model.features import FeatureKey
-    from blip_space.model.writing import Parked, Row
+    from blip_space.model.features import FeatureKey, PrefixCache
+    from blip_space.model.writing import Parked, Prompt, Row
 
 
 @dataclass(eq=False)
@@ -99,3 +100,18 @@ class Job:
     def tell_found(self, model: Blip2, ids: list[int]) -> None:
         """Show what a search found."""
         self.answer.show(excerpt(model.decode(ids), STYLES[self.spec.style].stops, finished=True).text)
+
+
+def prompts(model: Blip2, jobs: Sequence[Job], prefixes: PrefixCache) -> list[Prompt]:
+    """What each job's answer follows; pictures that are new to the model are encoded as one batch."""
+    keys = [job.key(model) for job in jobs]
+    pictures = {key: job.request.image.pixels for key, job in zip(keys, jobs, strict=True)}
+    known = prefixes.get_or_encode_all(pictures, model.encode)
+    return [_prompt(model, job, known[key]) for key, job in zip(keys, jobs, strict=True)]
+
+
+def _prompt(model: Blip2, job: Job, prefix: Any) -> Prompt:
+    if job.searches:
+        return model.prompt(prefix, job.text, search_options(job.request))
+    picture, goes_on = job.request.image.digest, bool(job.request.turns)
+    return model.prompt(prefix, job.text, job.request.options, picture=picture, goes_on=goes_on)

@@ -10,12 +10,12 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import BusyError, UserError
 from blip_space.inference.counters import Counters
-from blip_space.inference.job import Job
+from blip_space.inference.job import Job, prompts
 from blip_space.inference.request import search_options
 from blip_space.inference.residence import Residence
 from blip_space.inference.scheduler import Scheduler
@@ -23,7 +23,7 @@ from blip_space.inference.scheduler import Scheduler
 if TYPE_CHECKING:
     from blip_space.model.blip2 import Blip2
     from blip_space.model.features import PrefixCache
-    from blip_space.model.writing import Prompt, Writing
+    from blip_space.model.writing import Writing
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ class Worker:
         self._residence = residence
         self._counters = counters
         self._prefixes = prefixes
+        self._most_rows = scheduler.most_rows
+        self._measured: Blip2 | None = None
         self._writing: Writing | None = None
         self._searches: list[Job] = []
         self._stopping = False
@@ -105,11 +107,15 @@ class Worker:
         try:
             if self._residence.model is None or self._residence.model.spec.name != wanted:
                 self._forget_rows()
-            return self._residence.resident(spec)
+            model = self._residence.resident(spec)
         except UserError as error:
             with self._lock:
                 self._scheduler.waiting.popleft().answer.fail(error)
             return None
+        if model is not self._measured:
+            self._measured = model
+            self._scheduler.most_rows = min(self._most_rows, model.rows_that_fit())
+        return model
 
     def _forget_rows(self) -> None:
         """Before another model comes: what waits in the middle of an answer of this one's is begun anew later."""
@@ -163,7 +169,7 @@ class Worker:
         if not jobs:
             return
         try:
-            rows = self._writing.join(self._prompts(model, jobs))
+            rows = self._writing.join(prompts(model, jobs, self._prefixes))
         except Exception as error:
             if model.ran_out(error):
                 raise
@@ -175,18 +181,6 @@ class Worker:
             return
         for job, row in zip(jobs, rows, strict=True):
             job.row = row
-
-    def _prompts(self, model: Blip2, jobs: Sequence[Job]) -> list[Prompt]:
-        keys = [job.key(model) for job in jobs]
-        pictures = {key: job.request.image.pixels for key, job in zip(keys, jobs, strict=True)}
-        prefixes = self._prefixes.get_or_encode_all(pictures, model.encode)
-        return [self._prompt(model, job, prefixes[key]) for key, job in zip(keys, jobs, strict=True)]
-
-    def _prompt(self, model: Blip2, job: Job, prefix: Any) -> Prompt:
-        if job.searches:
-            return model.prompt(prefix, job.text, search_options(job.request))
-        picture, goes_on = job.request.image.digest, bool(job.request.turns)
-        return model.prompt(prefix, job.text, job.request.options, picture=picture, goes_on=goes_on)
 
     def _tell(self, model: Blip2) -> None:
         """Show everyone what is new, and let go whose answer is whole."""
@@ -221,7 +215,7 @@ class Worker:
 
         self._searches = [job for job in self._searches if job not in jobs]
         try:
-            found = model.search(self._prompts(model, jobs), should_stop=should_stop)
+            found = model.search(prompts(model, jobs, self._prefixes), should_stop=should_stop)
             for job, ids in zip(jobs, found, strict=True):
                 job.tell_found(model, ids)
                 self._finish(job)

@@ -11,5 +11,5 @@ The only room that knows torch and transformers. Knows nothing of conversations,
     writing     many answers written together, on a batch of rows
     features    pictures already encoded
     turns       what was read for earlier turns
-    frame, tokens, batch, choice, quiet: what loader, blip2 and writing are made of
+    frame, tokens, batch, cache, choice, quiet: what loader, blip2 and writing are made of
 """

@@ -18,7 +18,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from blip_space.catalogue import ModelSpec
 from blip_space.model.batch import batch, padded, stop_tokens
 from blip_space.model.frame import Frame
-from blip_space.model.memory import ran_out
+from blip_space.model.memory import free_bytes, ran_out, row_bytes
 from blip_space.model.precision import Precision
 from blip_space.model.quiet import quiet
 from blip_space.model.tokens import Tokens
@@ -28,6 +28,9 @@ from blip_space.options import GenerationOptions
 
 TURN_CACHE_BYTES = 512_000_000
 """How much of finished turns is kept: on BLIP-2 OPT-2.7B in bf16 about a dozen conversations of 128 positions."""
+
+MEMORY_SHARE, MOST_ROWS = 0.5, 16
+"""The share of free memory that rows may take; and how many rows there are where the system does not say what is free."""
 
 
 class Blip2:
@@ -83,6 +86,13 @@ class Blip2:
         Where `picture` names it, what is read is kept for a later turn; `goes_on` says that this is one.
         """
         return Prompt(prefix, tuple(self._tokens.encode(text)), options, picture, goes_on)
+
+    def rows_that_fit(self) -> int:
+        """How many answers can be written at once, each as long as the window, in half of what memory is free now."""
+        free = free_bytes(self.precision.device)
+        config = self._network.language_model.config
+        row = row_bytes(config, positions=self.spec.context_tokens, size=self.precision.dtype.itemsize)
+        return max(1, int(free * MEMORY_SHARE) // row) if free is not None else MOST_ROWS
 
     def ran_out(self, error: BaseException) -> bool:
         """Whether this is memory that ran out."""

@@ -115,6 +115,7 @@ class FakeModel:
         self.tokens = 0
         self.most_rows = 0
         self.exhausted = 0
+        self.fitting = 99
         self.closed = False
         self.gate: threading.Semaphore | None = None
         self.started = threading.Event()
@@ -155,6 +156,9 @@ class FakeModel:
 
     def decode(self, ids: Sequence[int]) -> str:
         return " ".join(self.words[number] for number in ids)
+
+    def rows_that_fit(self) -> int:
+        return self.fitting
 
     def ran_out(self, error: BaseException) -> bool:
         return "memory" in str(error)
