@@ -91,7 +91,8 @@ def main() -> None:
         time.sleep(min(REPORT_SECONDS, 60 * given.minutes - spent))
         print(
             f"{(time.monotonic() - started) / 60:.1f} min: {visitors.answered} answered, "
-            f"{visitors.cancelled} left early, {visitors.failed} failed, {memory_megabytes():.0f} MB, {engine.status().reading}",
+            f"{visitors.cancelled} left early, {visitors.failed} failed, {memory_megabytes():.0f} MB, "
+            f"{engine.status().reading}",
             flush=True,
         )
     visitors.stop()

@@ -30,7 +30,7 @@ TURN_CACHE_BYTES = 512_000_000
 """How much of finished turns is kept: on BLIP-2 OPT-2.7B in bf16 about a dozen conversations of 128 positions."""
 
 MEMORY_SHARE, MOST_ROWS = 0.5, 16
-"""The share of free memory that rows may take; and how many rows there are where the system does not say what is free."""
+"""The share of free memory that rows may take; and how many rows there are where nobody knows what is free."""
 
 
 class Blip2:
