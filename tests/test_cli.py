@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from blip_space import catalogue, settings
 from blip_space.apps import cli
@@ -47,6 +48,13 @@ def test_ask_takes_earlier_turns_from_a_file(capsys: pytest.CaptureFixture[str],
     assert (code, out) == (0, "blue\n")
 
 
+def test_a_picture_that_is_not_known_comes_with_a_hint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    Image.effect_noise((200, 200), 90).convert("RGB").save(tmp_path / "noise.png")
+    code, out, err = run(capsys, "ask", str(tmp_path / "noise.png"), "What is this?")
+    assert (code, out) == (0, "I don't know this picture.\n")
+    assert "--model mblip-mt0-xl" in err
+
+
 def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str], picture: str) -> None:
     for command in (["ask", picture, COUNT], ["caption", picture, picture], ["models"], ["languages"]):
         code, out, _ = run(capsys, *command, "--json")
@@ -72,7 +80,7 @@ def test_an_unreadable_picture_among_many_is_named_and_the_others_go_on(
     [
         (["ask", "nowhere.png", "What?"], "There is no file 'nowhere.png'"),
         (["ask", "PICTURE", "What?", "--language", "xx"], "There is no language 'xx'"),
-        (["ask", "PICTURE", "What?", "--language", "zu"], "does not speak Zulu"),
+        (["ask", "PICTURE", "What?", "--language", "eo"], "does not speak Esperanto"),
         (["ask", "PICTURE", "What?", "--model", "gpt"], "There is no model"),
         (["ask", "PICTURE", "What?", "--precision", "int3"], "There is no precision 'int3'"),
         (["ask", "PICTURE", "What?", "--temperature", "-1"], "temperature must be a number from 0 to 2"),

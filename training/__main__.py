@@ -25,13 +25,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=ASSETS, help="where the model goes (default: %(default)s)")
     parser.add_argument("--from", dest="begin", type=Path, help="go on from this model's weights, with the last stage")
     parser.add_argument("--threads", type=int, help="threads for the model (default: the cores that no worker takes)")
+    parser.add_argument("--processes", type=int, default=1, help="that look together (default: %(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
     recipe = RECIPES[options.recipe]
     # Threads that outnumber free cores wait for each other: two beside a busy worker on two cores ran at a sixth.
     torch.set_num_threads(options.threads or max(1, (os.cpu_count() or 1) - recipe.workers))
     shop = Workshop(
-        recipe, options.runs / recipe.name, options.runs / "sources", torch.device(options.device), options.begin
+        recipe,
+        options.runs / recipe.name,
+        options.runs / "sources",
+        torch.device(options.device),
+        team=options.processes,
+        begin=options.begin,
     )
     if options.stage == "all":
         run_all(shop, output=options.output)

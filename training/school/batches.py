@@ -20,6 +20,7 @@ from training.lessons.lessons import Kind, Lesson, lesson
 from training.pupil import meaning, targets
 from training.pupil.targets import CELLS, UNASKED
 from training.recipe import Recipe
+from training.school.team import Part
 from training.words import TONGUES
 from training.words.plain import Plain, codes
 from training.world.scenes import Scene
@@ -53,6 +54,9 @@ class Pictures:
     split: str
     size: int
     words: Words | None = None
+    part: Part = (0, 1)
+    """Which share of every batch is made: that of one process of several."""
+
     crowds_until: int = 0
     """Up to this step scenes are crowds: each thing is a lesson in its shape, so many things are many lessons."""
 
@@ -60,18 +64,19 @@ class Pictures:
         """The batch of that number."""
         seed, sizes = self.recipe.seed, self.recipe.sizes
         numbers = CROWDS if step < self.crowds_until else ()
-        indices = range(step * self.size, (step + 1) * self.size)
+        rank, processes = self.part
+        indices = range(step * self.size, (step + 1) * self.size)[rank::processes]
         scenes = [scene(seed, index, split=self.split, numbers=numbers) for index in indices]
         pixels, covers = self.drawn(scenes, step)
         batch = {"pixels": pixels, **asked(scenes, covers, sizes.image // sizes.patch)}
         if self.words:
-            draw = random.Random(f"{self.split}-words/{seed}/{step}")
+            draw = random.Random(f"{self.split}-words/{seed}/{step}/{rank}")
             batch |= taught(scenes, draw, kind=KINDS[step % len(KINDS)], words=self.words)
         return batch
 
     def drawn(self, scenes: Sequence[Scene], step: int) -> tuple[Tensor, Tensor]:
         """The pictures of the scenes, as bytes (N, side, side, 3), and what things cover of them, (N, side, side)."""
-        side, seed = self.recipe.sizes.image, f"{self.split}/{self.recipe.seed}/{step}"
+        side, seed = self.recipe.sizes.image, f"{self.split}/{self.recipe.seed}/{step}/{self.part[0]}"
         pictures, covers = zip(
             *(self.world.picture(one, side=side, seed=f"{seed}/{i}") for i, one in enumerate(scenes)), strict=True
         )

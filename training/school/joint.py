@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from training.pupil.network import look, parts, prefix, report
-from training.school import checkpoints, text
+from training.school import checkpoints, team, text
 from training.school.batches import Batch, Pictures, Words
 from training.school.stages import Stage, Workshop, run
 from training.school.text import LanguageExam, language_groups, spoken_loss
@@ -42,7 +42,7 @@ def teach(shop: Workshop, *, tokenizer: Any) -> None:
             schedule=recipe.joint,
             modules={"model": model, "teacher": teacher, "grasp": grasp},
             groups=groups,
-            batches=Pictures(recipe, world, NAME, recipe.joint.batch, words=words),
+            batches=Pictures(recipe, world, NAME, recipe.joint.batch, words=words, part=team.part()),
             learn=learn,
             examine=mirror,
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from tokenizers import Tokenizer
 from training import card, export
 from training.pupil import tokenizer
 from training.pupil.vocabulary import senses
-from training.school import checkpoints, joint, sight, text, vision
+from training.school import checkpoints, joint, sight, team, text, vision
 from training.school.stages import EYE_STAGES, STAGES, Workshop, finished, minutes, whole_curve
+
+TEAMED = (*EYE_STAGES, "joint")
+"""The stages that several processes may learn together."""
 
 
 def run_all(shop: Workshop, *, output: Path) -> None:
@@ -49,11 +53,39 @@ def _run_beside(stage: str, shop: Workshop, output: Path, threads: int) -> None:
     run(stage, shop, output=output)
 
 
+def _run_together(stage: str, shop: Workshop, output: Path) -> None:
+    """The stage by several processes, of which this is the first."""
+    alone = replace(shop, team=1)
+    meeting = shop.folder / "team"
+    meeting.unlink(missing_ok=True)
+    spawn = multiprocessing.get_context("spawn")
+    others = [
+        spawn.Process(target=_run_in_team, args=(stage, alone, output, meeting.absolute(), (rank, shop.team)))
+        for rank in range(1, shop.team)
+    ]
+    for other in others:
+        other.start()
+    try:
+        _run_in_team(stage, alone, output, meeting.absolute(), (0, shop.team))
+    finally:
+        for other in others:
+            other.terminate()
+
+
+def _run_in_team(stage: str, shop: Workshop, output: Path, meeting: Path, part: team.Part) -> None:
+    torch.set_num_threads(1)
+    team.gather(meeting, part)
+    run(stage, shop, output=output)
+    team.part_way()
+
+
 def run(stage: str, shop: Workshop, *, output: Path) -> None:
     """Run one stage, unless it is finished already."""
     words = own_tokenizer(shop)
     if stage in STAGES and finished(shop, stage):
         print(f"{stage}: finished already", flush=True)
+    elif stage in TEAMED and shop.team > 1:
+        _run_together(stage, shop, output)
     elif stage == "vision":
         vision.teach(shop, vocabulary=len(words))
     elif stage == "sight":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from training.pupil.network import Look, look, report
+from training.school import team
 from training.school.batches import Batch, Pictures
 from training.school.stages import Stage, Workshop, run
 from training.school.vision import exam_sheet, examine, eye_groups, restored
@@ -34,7 +35,7 @@ def teach(shop: Workshop, *, vocabulary: int) -> None:
             schedule=recipe.sight,
             modules={"model": model, "teacher": teacher},
             groups=eye_groups(model, teacher),
-            batches=Pictures(recipe, world, NAME, recipe.sight.batch),
+            batches=Pictures(recipe, world, NAME, recipe.sight.batch, part=team.part()),
             learn=learn,
             examine=lambda: examine(model, sheet, shop, marks),
         ),

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from training.recipe import Recipe, Schedule
-from training.school import checkpoints
+from training.school import checkpoints, team
 from training.school.batches import Batch, stream
 from training.school.progress import Curve, Meter
 from training.words import plain
@@ -40,6 +40,9 @@ class Workshop:
     folder: Path
     sources: Path
     device: torch.device
+    team: int = 1
+    """How many processes learn together in the stages that look at pictures."""
+
     begin: Path | None = None
     """The folder of a finished model whose weights and tokenizer the run goes on from, if any."""
 
@@ -95,9 +98,12 @@ def run(stage: Stage, shop: Workshop) -> None:
         with autocast(shop.device):
             loss = stage.learn({name: tensor.to(shop.device) for name, tensor in batch.items()})
         torch.autograd.backward(loss)
+        team.average(parameters)
         nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
         for optimizer in optimizers:
             optimizer.step()
+        if not team.leads():
+            continue
         smooth = loss.item() if not smooth else 0.98 * smooth + 0.02 * loss.item()
         if step % shop.recipe.report_every == 0 or step == schedule.steps:
             marks = stage.examine()
@@ -106,7 +112,8 @@ def run(stage: Stage, shop: Workshop) -> None:
         if time.monotonic() - saved > shop.recipe.save_every_seconds:
             _save(stage, shop, optimizers, curve, step=step, seconds=meter.seconds)
             saved = time.monotonic()
-    _save(stage, shop, optimizers, curve, step=schedule.steps, seconds=meter.seconds)
+    if team.leads():
+        _save(stage, shop, optimizers, curve, step=schedule.steps, seconds=meter.seconds)
 
 
 def autocast(device: torch.device) -> torch.autocast:

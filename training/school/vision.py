@@ -43,7 +43,12 @@ def teach(shop: Workshop, *, vocabulary: int) -> None:
             modules={"model": model, "teacher": teacher},
             groups=parts(model.vision_model, teacher),
             batches=Pictures(
-                recipe, world, NAME, recipe.vision.batch, crowds_until=round(recipe.vision.steps * CROWD_SHARE)
+                recipe,
+                world,
+                NAME,
+                recipe.vision.batch,
+                part=team.part(),
+                crowds_until=round(recipe.vision.steps * CROWD_SHARE),
             ),
             learn=learn,
             examine=lambda: examine(model, sheet, shop, teacher.patch_marks),
