@@ -37,6 +37,9 @@ class Job:
     seen: int = 0
     """How many of its tokens were counted."""
 
+    shown: int = 0
+    """How many characters of it the visitor has."""
+
     begun: int = 0
     """How many of its tokens there were when it was let in last."""
 
@@ -94,7 +97,9 @@ class Job:
         assert self.row is not None
         stops = STYLES[self.spec.style].stops
         part = excerpt(model.decode(self.row.ids), stops, finished=self.row.ended)
-        self.answer.show(part.text)
+        if len(part.text) >= self.shown or self.row.ended:
+            self.answer.show(part.text)
+            self.shown = len(part.text)
         return self.row.ended or part.stopped
 
     def tell_found(self, model: Blip2, ids: list[int]) -> None:
