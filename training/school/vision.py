@@ -14,7 +14,7 @@ from transformers import Blip2ForConditionalGeneration
 
 from training.pupil.network import Look, Teacher, build, look, parts
 from training.recipe import Recipe
-from training.school import checkpoints
+from training.school import checkpoints, team
 from training.school.batches import Batch, Pictures
 from training.school.stages import Stage, Workshop, autocast, run
 from training.world.world import World
