@@ -10,7 +10,7 @@ import logging
 import signal
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,7 @@ def _health(engine: Engine) -> Any:
             "device": status.device,
             "waiting": status.waiting,
             "running": status.running,
+            **asdict(status.reading),
         }
         return JSONResponse(body | ({"error": status.error} if status.status == "failed" else {}))
 

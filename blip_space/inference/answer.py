@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from blip_space.errors import BusyError, UserError
 
@@ -22,6 +22,8 @@ class Answer:
         self._text = ""
         self._error: UserError | None = None
         self._finished = False
+        self.place: Callable[[], int | None] = lambda: None
+        """How many stand in line before it; None once it is being written."""
 
     @property
     def over(self) -> bool:

@@ -9,39 +9,45 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import BusyError, ModelError, UserError
-from blip_space.inference import loop
 from blip_space.inference.answer import Answer
+from blip_space.inference.counters import Counters, Reading
+from blip_space.inference.job import Job
 from blip_space.inference.request import Budget, Request, measured, refuse_foreign
+from blip_space.inference.residence import Load, Residence
+from blip_space.inference.scheduler import Scheduler
+from blip_space.inference.worker import FAULT, Worker
 from blip_space.prompts import Turn
 
 if TYPE_CHECKING:
-    from blip_space.model.blip2 import Blip2
     from blip_space.model.features import PrefixCache
 
 log = logging.getLogger(__name__)
 
-Load = Callable[[ModelSpec, str], "Blip2"]
-
 
 @dataclass(frozen=True)
 class Limits:
-    """How much the engine takes on: requests in line, seconds for one answer, bytes of image prefixes kept."""
+    """How much the engine takes on: answers written at once, requests in line, positions of prompts that are read in
+    one step (a step that reads more lets the streams wait longer), tokens that a row may write while others wait for
+    its place, seconds for one answer, bytes of prefixes kept."""
 
+    max_rows: int = 16
     max_waiting: int = 32
+    max_positions: int = 512
+    turn_tokens: int = 64
     deadline_seconds: float = 300.0
     prefix_cache_bytes: int = 64_000_000
 
 
 @dataclass(frozen=True)
 class Status:
-    """How the engine is. `reason` says why this precision on this device, `error` why there is no model."""
+    """How the engine is. `reason` says why this precision on this device, `error` why there is no model, `reading` how
+    fast it is and what it did not compute twice."""
 
     status: Literal["loading", "ready", "failed"]
     model: str
@@ -51,6 +57,7 @@ class Status:
     running: int
     reason: str = ""
     error: str = ""
+    reading: Reading = field(default_factory=Reading)
 
 
 class Engine:
@@ -67,58 +74,80 @@ class Engine:
         """`specs` are the models that visitors may choose, the default first; `load` is the model room's by default."""
         self.specs = {spec.name: spec for spec in specs}
         self.default = specs[0]
-        self._precision = precision
-        self._load = load or _load
         self._limits = limits or Limits()
-        self._line: deque[tuple[Request, ModelSpec, Answer]] = deque()
+        self._residence = Residence(specs, precision, load)
+        self._scheduler: Scheduler[Job] = Scheduler(
+            most_rows=self._limits.max_rows,
+            most_waiting=self._limits.max_waiting,
+            most_positions=self._limits.max_positions,
+            turn_tokens=self._limits.turn_tokens,
+        )
         self._changed = threading.Condition()
+        self._counters = Counters()
+        self._prefixes: PrefixCache | None = None
+        self._worker: Worker | None = None
         self._stopping = False
-        self._running = 0
-        self._model: Blip2 | None = None
-        self._loading = self.default.name
-        self._failures = {spec.name: spec.fault for spec in specs if spec.fault}
-        self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._restarts = 0
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start the worker, which loads the default model and then answers."""
-        self._worker.start()
+        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
-        """End the answer in hand and those in line, and wait for the worker."""
+        """End the answers in hand and those in line, and wait for the worker."""
         with self._changed:
             self._stopping = True
+            if self._worker:
+                self._worker.stop()
             self._changed.notify_all()
-        if self._worker.is_alive():
-            self._worker.join(timeout=10)
+        if self._thread and self._thread.is_alive():
+            self._thread.join(timeout=10)
 
     def status(self) -> Status:
         """The state as `/healthz` and the page tell it."""
-        model, error = self._model, self._failures.get(self.default.name, "")
+        residence = self._residence
+        model, error = residence.model, residence.failures.get(self.default.name, "")
         with self._changed:
-            waiting, running = len(self._line), self._running
-        if model is not None and not self._loading:
+            waiting, running = len(self._scheduler.waiting), len(self._scheduler.running)
+        if model is not None and not residence.loading:
             chosen = model.precision
-            return Status("ready", model.spec.name, chosen.name, chosen.device, waiting, running, chosen.reason)
-        state: Literal["loading", "failed"] = "loading" if self._loading else "failed"
-        return Status(state, self._loading or self.default.name, self._precision, "", waiting, running, error=error)
+            return Status(
+                "ready",
+                model.spec.name,
+                chosen.name,
+                chosen.device,
+                waiting,
+                running,
+                chosen.reason,
+                reading=self._reading(),
+            )
+        state: Literal["loading", "failed"] = "loading" if residence.loading else "failed"
+        name = residence.loading or self.default.name
+        return Status(state, name, residence.precision, "", waiting, running, error=error)
 
     def submit(self, request: Request) -> Answer:
         """Put a request in line. `UserError` at once when it cannot be answered, `BusyError` when the line is full."""
         spec = self._spec(request.model)
         refuse_foreign(spec, request.language)
         answer = Answer(deadline=time.monotonic() + self._limits.deadline_seconds)
+        job = Job(request, spec, answer)
+        answer.place = lambda: self._place(job)
         with self._changed:
             if self._stopping:
                 raise BusyError("The server is stopping. Try again when it is back.")
-            if len(self._line) >= self._limits.max_waiting:
-                raise BusyError(f"The server is busy: {len(self._line)} questions are waiting. Try again in a minute.")
-            self._line.append((request, spec, answer))
+            if self._scheduler.is_full:
+                waiting = len(self._scheduler.waiting)
+                raise BusyError(f"The server is busy: {waiting} questions are waiting. Try again in a minute.")
+            self._scheduler.put(job)
             self._changed.notify_all()
+        self._revive()
         return answer
 
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
         """How a prompt would fill the window of the resident model; `UserError` while another or none is loaded."""
-        spec, resident = self._spec(model), self._model
+        spec, resident = self._spec(model), self._residence.model
         refuse_foreign(spec, language)
         if resident is None or resident.spec.name != spec.name:
             raise ModelError(f"{spec.name} is not loaded yet, so its tokens cannot be counted. Try again when it is.")
@@ -128,103 +157,60 @@ class Engine:
         spec = self.specs.get(name or self.default.name)
         if spec is None:
             raise ModelError(f"There is no model {name[:80]!r} here. Choose among {', '.join(self.specs)}.")
-        if error := self._failures.get(spec.name):
+        if error := self._residence.failures.get(spec.name):
             raise ModelError(error)
         return spec
 
-    def _work(self) -> None:
-        prefixes = self._open()
-        while (job := self._next()) is not None:
-            request, spec, answer = job
-            try:
-                self._write(self._resident(spec), request, answer, prefixes)
-            except UserError as error:
-                answer.fail(error)
-            except Exception:
-                log.exception("a request failed")
-                answer.fail(
-                    UserError("The answer failed through a fault of the server, which is in its log. Try again.")
-                )
-            finally:
-                with self._changed:
-                    self._running = 0
-
-    def _open(self) -> PrefixCache:
-        from blip_space.model.features import PrefixCache
-
-        try:
-            self._resident(self.default)
-        except ModelError:
-            log.error("%s", self._failures[self.default.name])
-        return PrefixCache(max_bytes=self._limits.prefix_cache_bytes)
-
-    def _next(self) -> tuple[Request, ModelSpec, Answer] | None:
+    def _place(self, job: Job) -> int | None:
         with self._changed:
-            while not self._stopping:
-                while self._line:
-                    request, spec, answer = self._line.popleft()
-                    if not answer.over:
-                        self._running = 1
-                        return request, spec, answer
-                self._changed.wait()
-            for _, _, answer in self._line:
-                answer.fail(BusyError("The server stopped before this was answered. Ask again when it is back."))
-            self._line.clear()
-            return None
+            return self._scheduler.ahead(job)
 
-    def _write(self, model: Blip2, request: Request, answer: Answer, prefixes: PrefixCache) -> None:
-        def should_stop() -> bool:
-            return answer.over or self._stopping
-
-        for text in loop.answer(model, request, prefixes=prefixes, should_stop=should_stop):
-            answer.show(text)
-            if should_stop():
-                break
-        else:
-            answer.finish()
-        if self._stopping:
-            answer.fail(BusyError("The server stopped during this answer. Ask again when it is back."))
-
-    def _resident(self, spec: ModelSpec) -> Blip2:
-        """The model in memory, exchanged first if another is asked for; the old one comes back when that fails."""
-        if self._model is not None and self._model.spec.name == spec.name:
-            return self._model
-        before, self._loading = self._model, spec.name
-        try:
-            self._exchange(spec)
-        except UserError as error:
-            self._failures[spec.name] = str(error)
-            if before is not None:
-                self._exchange(before.spec)
-            raise
-        finally:
-            self._loading = ""
-        assert self._model is not None
-        return self._model
-
-    def _exchange(self, spec: ModelSpec) -> None:
-        if self._model is not None:
-            old, self._model = self._model, None
-            old.close()
-        if spec.fault:
-            raise ModelError(spec.fault)
-        started = time.monotonic()
-        try:
-            model = self._load(spec, self._precision)
-        except UserError:
-            raise
-        except Exception as error:
-            log.exception("%s did not load", spec.name)
-            raise ModelError(f"{spec.name} did not load, for a reason that is in the server's log.") from error
-        self._model = model
-        seconds = time.monotonic() - started
-        chosen = model.precision
-        log.info(
-            "%s is ready after %.1f s, in %s on %s: %s", spec.name, seconds, chosen.name, chosen.device, chosen.reason
+    def _reading(self) -> Reading:
+        kept, model = self._prefixes, self._residence.model
+        return self._counters.reading(
+            prefix_hits=kept.hits if kept else 0,
+            turn_hits=model.turns.hits if model else 0,
+            restarts=self._restarts,
         )
 
+    def _revive(self) -> None:
+        """Start another worker where the last one died without a word."""
+        thread = self._thread
+        if thread is None or thread.is_alive() or self._stopping:
+            return
+        log.error("the worker is gone; another one begins")
+        self._restarts += 1
+        if self._worker:
+            self._worker.give_up(UserError(FAULT))
+        self.start()
 
-def _load(spec: ModelSpec, precision: str) -> Blip2:
-    from blip_space.model import loader
+    def _work(self) -> None:
+        worker = self._open()
+        while self._wait():
+            try:
+                worker.iterate()
+            except Exception:
+                log.exception("the worker failed and goes on")
+                self._restarts += 1
+                worker.give_up(UserError(FAULT))
+        worker.give_up(BusyError("The server stopped during this answer. Ask again when it is back."))
+        with self._changed:
+            for job in self._scheduler.waiting:
+                job.answer.fail(BusyError("The server stopped before this was answered. Ask again when it is back."))
+            self._scheduler.waiting.clear()
 
-    return loader.load(spec, precision)
+    def _open(self) -> Worker:
+        from blip_space.model.features import PrefixCache
+
+        if self._residence.model is None:
+            self._residence.open()
+        self._prefixes = PrefixCache(max_bytes=self._limits.prefix_cache_bytes)
+        self._worker = Worker(self._scheduler, self._changed, self._residence, self._counters, self._prefixes)
+        return self._worker
+
+    def _wait(self) -> bool:
+        """Until there is something to do; False when the engine stops."""
+        with self._changed:
+            while not self._stopping and not self._scheduler.waiting and not self._scheduler.running:
+                self._changed.wait()
+            return not self._stopping

@@ -1,7 +1,7 @@
 """One request answered in the caller's own thread: picture, prompt, tokens, text.
 
-Knows the order of things for one request; knows no queue, no thread and no other visitor. The engine's worker runs
-this loop, and so may a command or a process that was forked for one call.
+Knows the order of things for one request; knows no queue, no thread and no other visitor. Commands run it, and so may
+a process that was forked for one call; the engine's worker writes many at once instead.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def answer(
     prefix = prefixes.get_or_encode(key, lambda: model.encode([request.image.pixels]))
     stops = STYLES[model.spec.style].stops
     if request.options.quality == "best":
-        found = model.search(prefix, made.text, options=search_options(request), should_stop=should_stop)
+        (found,) = model.search([model.prompt(prefix, made.text, search_options(request))], should_stop=should_stop)
         yield excerpt(model.decode(found), stops, finished=True).text
         return
     ids: list[int] = []
-    for token in model.stream(prefix, made.text, options=request.options):
+    for token in model.stream(model.prompt(prefix, made.text, request.options)):
         ids.append(token)
         part = excerpt(model.decode(ids), stops)
         yield part.text

@@ -8,6 +8,8 @@ The only room that knows torch and transformers. Knows nothing of conversations,
     loader      from a catalogue's row or a folder to a model that is known to see
     selftest    does it see?
     blip2       one loaded model: encode, stream, search
+    writing     many answers written together, on a batch of rows
     features    pictures already encoded
-    frame, tokens, steps, choice, quiet: what loader and blip2 are made of
+    turns       what was read for earlier turns
+    frame, tokens, batch, cache, choice, quiet: what loader, blip2 and writing are made of
 """

@@ -16,13 +16,21 @@ from PIL import Image
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from blip_space.catalogue import ModelSpec
-from blip_space.model.choice import Choice
+from blip_space.model.batch import batch, padded, stop_tokens
 from blip_space.model.frame import Frame
+from blip_space.model.memory import free_bytes, ran_out, row_bytes
 from blip_space.model.precision import Precision
 from blip_space.model.quiet import quiet
-from blip_space.model.steps import begin, stop_tokens
 from blip_space.model.tokens import Tokens
+from blip_space.model.turns import TurnCache
+from blip_space.model.writing import Prompt, Writing
 from blip_space.options import GenerationOptions
+
+TURN_CACHE_BYTES = 512_000_000
+"""How much of finished turns is kept: on BLIP-2 OPT-2.7B in bf16 about a dozen conversations of 128 positions."""
+
+MEMORY_SHARE, MOST_ROWS = 0.5, 16
+"""The share of free memory that rows may take; and how many rows there are where nobody knows what is free."""
 
 
 class Blip2:
@@ -32,6 +40,7 @@ class Blip2:
         self.spec = spec
         self.precision = precision
         self.query_tokens = int(network.config.num_query_tokens)
+        self.turns = TurnCache(TURN_CACHE_BYTES)
         self._network = network
         self._tokens = tokens
         self._frame = frame
@@ -63,38 +72,61 @@ class Blip2:
 
     def first_logits(self, prefix: torch.Tensor, text: str) -> torch.Tensor:
         """Float32 of shape (1, vocabulary): what the first new token may be."""
-        return begin(self._network.language_model).prefill(self._embed(prefix, text))
+        return batch(self._network.language_model).join([self._embed(self.prompt(prefix, text, GenerationOptions()))])
 
-    def stream(self, prefix: torch.Tensor, text: str, *, options: GenerationOptions) -> Iterator[int]:
+    def writing(self) -> Writing:
+        """Room for answers that are written together."""
+        return Writing(self._network.language_model, self._embed, self.turns)
+
+    def prompt(
+        self, prefix: torch.Tensor, text: str, options: GenerationOptions, *, picture: str = "", goes_on: bool = False
+    ) -> Prompt:
+        """What one answer follows; `prefix` is one picture's, of shape (1, query_tokens, hidden).
+
+        Where `picture` names it, what is read is kept for a later turn; `goes_on` says that this is one.
+        """
+        return Prompt(prefix, tuple(self._tokens.encode(text)), options, picture, goes_on)
+
+    def rows_that_fit(self) -> int:
+        """How many answers can be written at once, each as long as the window, in half of what memory is free now."""
+        free = free_bytes(self.precision.device)
+        config = self._network.language_model.config
+        row = row_bytes(config, positions=self.spec.context_tokens, size=self.precision.dtype.itemsize)
+        return max(1, int(free * MEMORY_SHARE) // row) if free is not None else MOST_ROWS
+
+    def ran_out(self, error: BaseException) -> bool:
+        """Whether this is memory that ran out."""
+        return ran_out(error)
+
+    def stream(self, prompt: Prompt) -> Iterator[int]:
         """New token ids, one at a time, without the stop token; at least one and at most `options.max_new_tokens`.
 
-        `prefix` is one picture's, of shape (1, query_tokens, hidden). Close the iterator to stop.
+        Close the iterator to stop.
         """
-        language_model = self._network.language_model
-        stop = stop_tokens(language_model.generation_config)
-        steps = begin(language_model)
-        choice = Choice(options, start=steps.start, stop=stop, device=prefix.device)
-        token = choice.choose(steps.prefill(self._embed(prefix, text)))
-        for left in range(options.max_new_tokens, 0, -1):
-            if token in stop:
+        writing = self.writing()
+        (row,) = writing.join([prompt])
+        shown = 0
+        while True:
+            if row.fault:
+                raise row.fault
+            yield from row.ids[shown:]
+            shown = len(row.ids)
+            if row.ended:
                 return
-            yield token
-            if left > 1:
-                token = choice.choose(steps.step(token))
+            writing.step()
 
-    def search(
-        self, prefix: torch.Tensor, text: str, *, options: GenerationOptions, should_stop: Callable[[], bool]
-    ) -> list[int]:
-        """The new token ids of the best of `options.num_beams` beams, without start and stop tokens.
+    def search(self, prompts: Sequence[Prompt], *, should_stop: Callable[[], bool]) -> list[list[int]]:
+        """For each prompt the new token ids of the best of `options.num_beams` beams, without start and stop tokens.
 
-        `should_stop` is asked once a step; when it says so, whatever is best by then is returned.
+        All must have the same options. `should_stop` is asked once a step; when it says so, whatever is best by then
+        is returned.
         """
-        language_model = self._network.language_model
-        embeds = self._embed(prefix, text)
+        language_model, options = self._network.language_model, prompts[0].options
+        embeds, mask = self._aligned([self._embed(prompt) for prompt in prompts])
         with quiet(), torch.inference_mode():
             found = language_model.generate(
                 inputs_embeds=embeds,
-                attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device),
+                attention_mask=mask,
                 do_sample=False,
                 num_beams=options.num_beams,
                 length_penalty=float(options.length_penalty),
@@ -103,24 +135,32 @@ class Blip2:
                 max_new_tokens=options.max_new_tokens,
                 stopping_criteria=StoppingCriteriaList([_Asked(should_stop)]),
             )
-        return self._answer(found[0].tolist())
+        return [self._answer(ids) for ids in found.tolist()]
 
     def close(self) -> None:
         """Free the weights. The model is of no use afterwards."""
         del self._network
+        self.turns.clear()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def _embed(self, prefix: torch.Tensor, text: str) -> torch.Tensor:
-        ids = torch.tensor([self._tokens.encode(text)], dtype=torch.long, device=prefix.device)
-        return torch.cat([prefix, self._network.get_input_embeddings()(ids).to(prefix.dtype)], dim=1)
+    def _embed(self, prompt: Prompt) -> torch.Tensor:
+        prefix = prompt.prefix[0]
+        ids = torch.tensor(prompt.ids, dtype=torch.long, device=prefix.device)
+        return torch.cat([prefix, self._network.get_input_embeddings()(ids).to(prefix.dtype)])
+
+    def _aligned(self, prompts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Prompts as one batch and its mask: padded where the language model expects it."""
+        if self._network.language_model.config.is_encoder_decoder:
+            return padded(prompts, left=False)
+        return padded(prompts, left=True)
 
     def _answer(self, ids: list[int]) -> list[int]:
         """What lies between the decoder's start token and the first stop token."""
         language_model = self._network.language_model
-        new = ids[len(begin(language_model).start) :]
+        new = ids[len(batch(language_model).start) :]
         stop = stop_tokens(language_model.generation_config)
         return new[: next((place for place, token in enumerate(new) if token in stop), len(new))]
 

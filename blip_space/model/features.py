@@ -7,10 +7,11 @@ here is locked.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
+from PIL import Image
 
 FeatureKey: TypeAlias = tuple[str, str, str]
 """The picture's digest, the model's name and the precision's: what a prefix depends on."""
@@ -58,6 +59,20 @@ class PrefixCache:
         prefix = encode()
         self.put(key, prefix)
         return prefix
+
+    def get_or_encode_all(
+        self, pictures: Mapping[FeatureKey, Image.Image], encode: Callable[[Sequence[Image.Image]], torch.Tensor]
+    ) -> dict[FeatureKey, torch.Tensor]:
+        """The prefixes of all these pictures, each (1, query_tokens, hidden); what is not kept is encoded as one
+        batch."""
+        found = {key: kept for key in pictures if (kept := self.get(key)) is not None}
+        missing = [key for key in pictures if key not in found]
+        if missing:
+            encoded = encode([pictures[key] for key in missing])
+            for place, key in enumerate(missing):
+                found[key] = encoded[place : place + 1]
+                self.put(key, found[key])
+        return found
 
     def clear(self) -> None:
         """Forget every prefix; the counts stay."""

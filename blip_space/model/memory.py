@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,6 +45,18 @@ def enough_memory(spec: ModelSpec, precision: Precision) -> Iterator[None]:
         if not ran_out(error):
             raise
         raise ModelError(_told(spec, precision, "")) from error
+
+
+def row_bytes(config: Any, *, positions: int, size: int) -> int:
+    """What the keys and values of one row take with so many positions, each number `size` bytes.
+
+    An encoder-decoder keeps two sets: of what the decoder wrote, and of what the encoder read.
+    """
+    if config.is_encoder_decoder:
+        layers, width, sets = config.num_decoder_layers, config.num_heads * config.d_kv, 2
+    else:
+        layers, width, sets = config.num_hidden_layers, config.hidden_size, 1
+    return int(2 * sets * layers * width * positions * size)
 
 
 def ran_out(error: BaseException) -> bool:

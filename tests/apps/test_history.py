@@ -123,3 +123,10 @@ def test_every_example_is_there_and_in_a_language() -> None:
     examples = files.examples()
     assert len(examples) >= 4
     assert all(example.file.is_file() and example.language in LANGUAGES for example in examples)
+
+
+def test_who_waits_and_how_busy_it_is_are_said_in_few_words() -> None:
+    assert [wording.waiting(ahead) for ahead in (None, 0, 3)] == ["…", "…", "… (3 before you)"]
+    assert wording.pace(0.0, 0, 0) == ""
+    assert wording.pace(12.34, 1, 0) == "12 tokens/s, 1 answer being written"
+    assert wording.pace(99.0, 16, 4) == "99 tokens/s, 16 answers being written, 4 waiting"

@@ -134,7 +134,7 @@ def test_a_request_cancelled_in_line_is_never_begun(build: Build, loading: Loadi
 
 def test_a_full_line_is_busy_and_says_so(build: Build, loading: Loading) -> None:
     loading.gate = threading.Semaphore(0)
-    engine = build(max_waiting=2)
+    engine = build(max_waiting=2, max_rows=1)
     engine.submit(ask())
     until(lambda: engine.status().running == 1)
     engine.submit(ask())
@@ -147,6 +147,137 @@ def test_a_deadline_ends_the_wait_while_the_worker_is_held(build: Build, loading
     loading.gate = threading.Semaphore(0)
     with pytest.raises(BusyError, match="took too long"):
         list(build(deadline_seconds=0.05).submit(ask()).updates())
+
+
+def test_answers_are_written_together(build: Build, loading: Loading) -> None:
+    loading.gate = threading.Semaphore(0)
+    engine = build(max_rows=3)
+    answers = [engine.submit(ask(f"What is {number}?")) for number in range(5)]
+    loading.gate.release(10_000)
+    for number, answer in enumerate(answers):
+        assert f"What is {number}?" in list(answer.updates())[-1]
+    assert loading.models[0].most_rows == 3
+
+
+def test_a_long_answer_does_not_keep_short_ones_waiting(build: Build, loading: Loading) -> None:
+    loading.gate = threading.Semaphore(0)
+    engine = build(max_rows=1, turn_tokens=3)
+    long = engine.submit(ask("word " * 60 + "?"))
+    until(lambda: engine.status().running == 1)
+    short = engine.submit(ask("Who?"))
+    loading.gate.release(30)  # fewer than the long one has words
+    assert list(short.updates())[-1] == "Question: Who? Short answer in English:"
+    assert not long.over
+    loading.gate.release(1000)
+    assert list(long.updates())[-1].startswith("Question: word word")
+
+
+def test_who_waits_is_told_how_many_are_before_him(build: Build, loading: Loading) -> None:
+    loading.gate = threading.Semaphore(0)
+    engine = build(max_rows=1)
+    answers = [engine.submit(ask()) for _ in range(3)]
+    until(lambda: engine.status().running == 1)
+    assert [answer.place() for answer in answers] == [None, 0, 1]
+    loading.gate.release(10_000)
+    assert list(answers[-1].updates())
+    assert answers[-1].place() is None
+
+
+def test_pictures_that_arrive_together_are_encoded_as_one_batch(loading: Loading) -> None:
+    engine = Engine([spec()], load=loading)
+    answers = [
+        engine.submit(replace(ask(), image=SafeImage(PICTURE.pixels, digest))) for digest in ("a", "b", "a", "c")
+    ]
+    engine.start()
+    for answer in answers:
+        assert list(answer.updates())
+    assert (loading.models[0].encoded, loading.models[0].batches) == (3, 1)
+    engine.stop()
+
+
+def test_streams_go_on_while_a_search_does(build: Build, loading: Loading) -> None:
+    loading.gate = threading.Semaphore(0)
+    engine = build()
+    search = engine.submit(ask("One two three four five six seven eight nine ten?", options=BEST))
+    until(lambda: engine.status().running == 1)
+    stream = engine.submit(ask("Who?"))
+    loading.gate.release(14)  # enough for the stream's six words among the search's sixteen
+    assert list(stream.updates())[-1].endswith("English:")
+    assert not search.over
+    loading.gate.release(100)
+    assert list(search.updates())[-1].endswith("English:")
+
+
+def test_searches_of_one_kind_go_on_together(loading: Loading) -> None:
+    engine = Engine([spec()], load=loading)
+    answers = [engine.submit(ask(f"What is {number}?", options=BEST)) for number in range(3)]
+    engine.start()
+    for number, answer in enumerate(answers):
+        assert f"What is {number}?" in list(answer.updates())[-1]
+    words = loading.models[0].words
+    assert words[:3] == ["Question:"] * 3
+    engine.stop()
+
+
+def test_memory_that_runs_out_makes_the_batch_smaller_and_nobody_notices(loading: Loading) -> None:
+    engine = Engine([spec()], load=loading)
+    answers = [engine.submit(ask(f"What is {number}?")) for number in range(8)]
+    engine._residence.open()
+    loading.models[0].exhausted = 4
+    engine.start()
+    for number, answer in enumerate(answers):
+        assert f"What is {number}?" in list(answer.updates())[-1]
+    assert engine._scheduler.most_rows == 4
+    engine.stop()
+
+
+def test_an_answer_that_no_memory_is_left_for_says_so(loading: Loading) -> None:
+    engine = Engine([spec()], load=loading)
+    answer = engine.submit(ask())
+    engine._residence.open()
+    loading.models[0].exhausted = -1
+    engine.start()
+    with pytest.raises(BusyError, match="ran out of memory"):
+        list(answer.updates())
+    engine.stop()
+
+
+def test_a_prompt_that_cannot_be_read_ends_alone(loading: Loading) -> None:
+    engine = Engine([spec()], load=loading)
+    good, bad, other = (engine.submit(ask(f"Is it {word} now?")) for word in ("good", "unreadable", "other"))
+    engine.start()
+    assert "good" in list(good.updates())[-1]
+    assert "other" in list(other.updates())[-1]
+    with pytest.raises(UserError, match="fault of the server"):
+        list(bad.updates())
+    engine.stop()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_that_died_is_replaced(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = build()
+    assert list(engine.submit(ask()).updates())
+
+    def die() -> None:
+        raise SystemExit
+
+    assert engine._worker is not None
+    monkeypatch.setattr(engine._worker, "iterate", die)
+    lost = engine.submit(ask())
+    until(lambda: engine._thread is not None and not engine._thread.is_alive())
+    assert list(engine.submit(ask()).updates())[-1].endswith("English:")
+    assert list(lost.updates())[-1].endswith("English:")
+    assert engine.status().reading.restarts == 1
+
+
+def test_the_counters_tell_what_was_not_done_twice(build: Build) -> None:
+    engine = build()
+    for _ in range(3):
+        assert list(engine.submit(ask()).updates())
+    reading = engine.status().reading
+    assert reading.prefix_hits == 2
+    assert reading.first_token_seconds is not None
+    assert reading.tokens_per_second > 0
 
 
 def test_a_heartbeat_repeats_the_unchanged_text(build: Build, loading: Loading) -> None:
@@ -224,7 +355,7 @@ def test_the_budget_is_of_the_resident_model(build: Build) -> None:
 
 def test_stopping_tells_those_who_wait(build: Build, loading: Loading) -> None:
     loading.gate = threading.Semaphore(0)
-    engine = build()
+    engine = build(max_rows=1)
     running, waiting = engine.submit(ask()), engine.submit(ask())
     until(lambda: engine.status().running == 1)
     threading.Thread(target=engine.stop).start()

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
+from blip_space.model.batch import stop_tokens
 from blip_space.model.blip2 import Blip2
-from blip_space.model.steps import stop_tokens
 from blip_space.options import GenerationOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing .repetition_penalty.")  # by the `generate` compared with
@@ -36,17 +36,17 @@ def settings(model: Blip2) -> Iterator[Any]:
 
 
 def write(model: Blip2, prefix: torch.Tensor, options: GenerationOptions = GREEDY) -> list[int]:
-    return list(model.stream(prefix, PROMPT, options=options))
+    return list(model.stream(model.prompt(prefix, PROMPT, options)))
 
 
 def search(model: Blip2, prefix: torch.Tensor, options: GenerationOptions) -> list[int]:
-    return model.search(prefix, PROMPT, options=options, should_stop=lambda: False)
+    return model.search([model.prompt(prefix, PROMPT, options)], should_stop=lambda: False)[0]
 
 
 def generate(model: Blip2, prefix: torch.Tensor, **settings: Any) -> list[int]:
     """`language_model.generate` over the same embeddings: the new tokens up to the first stop."""
     language_model = model._network.language_model
-    embeds = model._embed(prefix, PROMPT)
+    embeds = model._embed(model.prompt(prefix, PROMPT, GREEDY))[None]
     with torch.inference_mode():
         ids: list[int] = language_model.generate(
             inputs_embeds=embeds,
@@ -135,7 +135,7 @@ def test_answers_do_not_meet(model: Blip2, pictures: list[Image.Image]) -> None:
     """Two answers written by turns are the two written alone."""
     prefixes = model.encode(pictures)
     alone = [write(model, prefixes[at : at + 1]) for at in range(2)]
-    streams = [model.stream(prefixes[at : at + 1], PROMPT, options=GREEDY) for at in range(2)]
+    streams = [model.stream(model.prompt(prefixes[at : at + 1], PROMPT, GREEDY)) for at in range(2)]
     together: list[list[int]] = [[], []]
     for pair in zip(*streams, strict=False):
         for written, token in zip(together, pair, strict=True):
@@ -145,12 +145,12 @@ def test_answers_do_not_meet(model: Blip2, pictures: list[Image.Image]) -> None:
 
 
 def test_inference_mode_stays_inside(model: Blip2, prefix: torch.Tensor) -> None:
-    for _ in model.stream(prefix, PROMPT, options=GREEDY):
+    for _ in model.stream(model.prompt(prefix, PROMPT, GREEDY)):
         assert not torch.is_inference_mode_enabled()
 
 
 def test_stream_may_be_left_at_any_token(model: Blip2, prefix: torch.Tensor) -> None:
-    stream = model.stream(prefix, PROMPT, options=GREEDY)
+    stream = model.stream(model.prompt(prefix, PROMPT, GREEDY))
     assert len(list(islice(stream, 1))) == 1
     del stream
     assert write(model, prefix) == generate(model, prefix)
@@ -165,7 +165,8 @@ def test_search_stops_when_asked(model: Blip2, prefix: torch.Tensor, settings: A
         return len(asked) >= 3
 
     options = GenerationOptions(max_new_tokens=12, quality="best", num_beams=3)
-    assert len(model.search(prefix, PROMPT, options=options, should_stop=should_stop)) == 3
+    (found,) = model.search([model.prompt(prefix, PROMPT, options)], should_stop=should_stop)
+    assert len(found) == 3
     assert len(asked) == 3
 
 

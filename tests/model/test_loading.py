@@ -22,7 +22,7 @@ OPTIONS = GenerationOptions(max_new_tokens=10)
 
 
 def answer(model: Blip2, picture: Image.Image) -> list[int]:
-    return list(model.stream(model.encode([picture]), "a photo of", options=OPTIONS))
+    return list(model.stream(model.prompt(model.encode([picture]), "a photo of", OPTIONS)))
 
 
 @pytest.mark.parametrize("pickled", [False, True])

@@ -12,7 +12,8 @@ from typing import Any
 import gradio as gr
 
 from blip_space.apps.page import choices, files, lines, wording
-from blip_space.apps.page.endpoints import Endpoints, read_model, read_prompt
+from blip_space.apps.page.calls import read_model, read_prompt, read_request
+from blip_space.apps.page.endpoints import HEARTBEAT_SECONDS, Endpoints
 from blip_space.apps.page.guard import read_picture
 from blip_space.apps.page.history import Message, assistant, plain, read_messages, user, words_of
 from blip_space.errors import UserError
@@ -52,9 +53,10 @@ class Conversation:
         *earlier, asked = read_messages(messages) or [user("")]
         *numbers, quality, use_history = decoding
         values = (picture, words_of(asked), language, plain(earlier), model, *numbers, quality, use_history)
+        answer = self._engine.submit(read_request(*values))
         text = ""
-        for text in self._endpoints.chat(*values):
-            yield [*earlier, asked, assistant(text or wording.WAITING)]
+        for text in answer.updates(HEARTBEAT_SECONDS):
+            yield [*earlier, asked, assistant(text or wording.waiting(answer.place()))]
         yield [*earlier, asked, assistant(text or wording.NO_WORDS)]
         self._hint(text, model)
 

@@ -13,8 +13,9 @@ from typing import Any
 import gradio as gr
 
 from blip_space import languages, options
+from blip_space.apps.page.calls import read_model, read_prompt, read_request
 from blip_space.apps.page.guard import picture_input, raw, read_picture
-from blip_space.errors import ModelError, PromptError, UserError
+from blip_space.inference.answer import Answer
 from blip_space.inference.engine import Engine
 from blip_space.inference.request import Request
 from blip_space.options import GenerationOptions
@@ -60,26 +61,9 @@ class Endpoints:
         use_history: Any = True,
     ) -> Iterator[str]:
         """Ask about a picture. Streams: each update is the whole reply so far. An empty prompt asks for a caption."""
-        words = read_prompt(prompt)
-        chosen = options.check(
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-            quality=quality,
-        )
-        turns = read_history([] if history is None else history)
-        kept = turns if read_switch("use_history", use_history) else ()
-        request = Request(
-            image=read_picture(image),
-            prompt=words,
-            language=language,
-            turns=kept,
-            model=read_model(model),
-            options=chosen,
-        )
-        yield from self._stream(request)
+        decoding = (max_new_tokens, temperature, top_p, repetition_penalty, seed, quality)
+        asked = read_request(image, prompt, language, history, model, *decoding, use_history)
+        yield from _updates(self._engine.submit(asked))
 
     def caption(self, image: Any, language: Any = "en", model: Any = "", quality: Any = "best") -> Iterator[str]:
         """Caption a picture in one of the 96 languages, by beam search unless quality is "stream"."""
@@ -89,7 +73,7 @@ class Endpoints:
             model=read_model(model),
             options=replace(options.CAPTION, quality=options.check(quality=quality).quality),
         )
-        yield from self._stream(request)
+        yield from _updates(self._engine.submit(request))
 
     def budget(
         self, prompt: Any = "", language: Any = "en", history: Any = None, model: Any = "", max_new_tokens: Any = 64
@@ -122,34 +106,10 @@ class Endpoints:
             for spec in self._engine.specs.values()
         ]
 
-    def _stream(self, request: Request) -> Iterator[str]:
-        """The text so far; closing this stream closes the engine's, which cancels the request."""
-        yield from self._engine.submit(request).updates(HEARTBEAT_SECONDS)
 
-
-def read_prompt(value: Any) -> str:
-    """The words of a call; none are a request for a caption."""
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise PromptError("The prompt must be a text. Leave it empty to ask for a caption.")
-    return value
-
-
-def read_model(value: Any) -> str:
-    """The model's name of a call; none is the server's default."""
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise ModelError("The model must be one of the names that /models lists.")
-    return value
-
-
-def read_switch(name: str, value: Any) -> bool:
-    """A choice of yes or no."""
-    if not isinstance(value, bool):
-        raise UserError(f"{name} must be true or false.")
-    return value
+def _updates(answer: Answer) -> Iterator[str]:
+    """The text so far; closing this stream closes the answer's, which cancels the request."""
+    yield from answer.updates(HEARTBEAT_SECONDS)
 
 
 def describe(engine: Engine) -> None:

@@ -24,6 +24,7 @@ def status_line(status: Status) -> str:
             precision=status.precision,
             device=status.device,
             reason=status.reason,
+            pace=wording.pace(status.reading.tokens_per_second, status.running, status.waiting),
         )
     return files.fill(f"{status.status}.html", model=status.model, error=status.error)
 

@@ -23,7 +23,6 @@ CAPTION_ASKED = "Caption this picture"
 """How a question without words reads in the conversation."""
 
 WAITING = "…"
-"""Stands for a reply that has no words yet."""
 
 NO_WORDS = "(The model answered with no words.)"
 STILL_WRITING = "An answer is still being written. Wait for it, or press Stop."
@@ -54,6 +53,19 @@ def budget(used: int, window: int, dropped_turns: int) -> str:
     if dropped_turns == 1:
         return f"{line}, the oldest turn no longer fits"
     return f"{line}, the {dropped_turns:,} oldest turns no longer fit" if dropped_turns else line
+
+
+def waiting(ahead: int | None) -> str:
+    """Stands for a reply that has no words yet: how many are answered before it, if any."""
+    return f"{WAITING} ({ahead} before you)" if ahead else WAITING
+
+
+def pace(tokens_per_second: float, running: int, line: int) -> str:
+    """How busy the server is, in a few words; nothing while nobody asks."""
+    if not running:
+        return ""
+    words = f"{tokens_per_second:.0f} tokens/s, {running} answer{'s' * (running > 1)} being written"
+    return f"{words}, {line} waiting" if line else words
 
 
 def unknown_picture(model: str, others: Sequence[str]) -> str:

@@ -1,0 +1,111 @@
+"""Models of the published sizes with random weights: what their speed and memory depend on, without a download.
+
+The sizes are those of the checkpoints' own configurations. Knows configurations and how to fill tensors fast; knows no
+benchmark. The tokenizer is the embedded model's, whose ids all lie inside each of these vocabularies.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import (
+    AutoTokenizer,
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2QFormerConfig,
+    BloomConfig,
+    GenerationConfig,
+    MT5Config,
+    OPTConfig,
+)
+
+from blip_space.catalogue import TINY_FOLDER, Family, ModelSpec
+from blip_space.model.blip2 import Blip2
+from blip_space.model.frame import Frame
+from blip_space.model.precision import Precision
+from blip_space.model.tokens import Tokens
+
+SPREAD = 0.02
+BLOCK = 1 << 20
+"""Weights repeat a block of so many random numbers; no two rows of a matrix are alike for all that."""
+
+QUERY_TOKENS = 32
+TEXTS: dict[str, tuple[Family, Any]] = {
+    "opt-2.7b-shape": (
+        "opt",
+        lambda: OPTConfig(
+            vocab_size=50304,
+            hidden_size=2560,
+            word_embed_proj_dim=2560,
+            ffn_dim=10240,
+            num_hidden_layers=32,
+            num_attention_heads=32,
+            max_position_embeddings=2048,
+        ),
+    ),
+    "mt0-xl-shape": (
+        "mt5",
+        lambda: MT5Config(
+            vocab_size=250112,
+            d_model=2048,
+            d_kv=64,
+            d_ff=5120,
+            num_layers=24,
+            num_decoder_layers=24,
+            num_heads=32,
+            tie_word_embeddings=False,
+            decoder_start_token_id=0,
+            bos_token_id=0,
+        ),
+    ),
+    "bloomz-7b-shape": (
+        "bloom",
+        lambda: BloomConfig(vocab_size=250880, hidden_size=4096, n_layer=30, n_head=32),
+    ),
+}
+
+
+def build(shape: str, *, dtype: torch.dtype) -> tuple[Any, Any, Blip2]:
+    """The network, its tokenizer, and the two as `blip_space` has them."""
+    family, text = TEXTS[shape]
+    text_config = text()
+    config = Blip2Config(
+        vision_config={"image_size": 224, "patch_size": 14},  # the rest is ViT-g's by default
+        qformer_config=Blip2QFormerConfig(encoder_hidden_size=1408).to_dict(),
+        text_config=text_config.to_dict(),
+        num_query_tokens=QUERY_TOKENS,
+        image_token_index=text_config.vocab_size - 1,
+    )
+    with torch.device("meta"):
+        network = Blip2ForConditionalGeneration(config)
+    network = network.to(dtype).to_empty(device="cpu").eval()
+    network.tie_weights()
+    _fill(network)
+    settings = GenerationConfig(pad_token_id=0, decoder_start_token_id=0, bos_token_id=0)
+    network.generation_config = network.language_model.generation_config = settings
+    tokenizer = AutoTokenizer.from_pretrained(TINY_FOLDER)
+    parameters = sum(one.numel() for one in network.parameters())
+    spec = ModelSpec(shape, shape, family, "mblip" if family in ("mt5", "bloom") else "blip2", parameters, ("en",))
+    name = "fp32" if dtype == torch.float32 else "bf16"
+    precision = Precision(name, "cpu", "as the benchmark was asked")
+    return network, tokenizer, Blip2(network, Tokens(tokenizer), frame=Frame(224), spec=spec, precision=precision)
+
+
+@torch.no_grad()
+def _fill(network: Any) -> None:
+    block = torch.randn(BLOCK, generator=torch.Generator().manual_seed(0)) * SPREAD
+    start = 0
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if not tensor.is_floating_point():
+            tensor.copy_(torch.arange(tensor.numel()).reshape(tensor.shape))  # positions
+            continue
+        if "norm" in name.lower() and name.endswith("weight"):
+            tensor.fill_(1.0)
+            continue
+        flat = tensor.view(-1)
+        start = (start + 7919) % BLOCK  # every tensor begins elsewhere in the block
+        rolled = torch.roll(block, start).to(tensor.dtype)
+        for place in range(0, flat.numel(), BLOCK):
+            part = flat[place : place + BLOCK]
+            part.copy_(rolled[: part.numel()])

@@ -1,0 +1,258 @@
+"""Many answers written at once: the rows' keys and values, and one pass through the language model a step.
+
+Rows join after their prompt has been read and leave when they are done; between, every step appends one token to each.
+Rows of different lengths are padded on the left and masked, so each sees exactly what it would see alone. Knows masks
+and the two kinds of language model; knows no queue, no request and not how a token is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from transformers.cache_utils import EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput
+
+from blip_space.model.cache import Cache
+from blip_space.model.turns import Past
+
+
+class Batch(Protocol):
+    """Rows that are written together. Logits are float32 of shape (rows, vocabulary)."""
+
+    start: list[int]
+    """What a row's decoder has read before the first new token, apart from the prompt."""
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+
+    def join(self, prompts: Sequence[torch.Tensor], pasts: Sequence[Past | None] = ()) -> torch.Tensor:
+        """Read prompts, each embedded as (length, hidden), and append a row for each; the logits of the new rows.
+
+        `pasts` are the keys and values of what comes before each prompt, where something does.
+        """
+
+    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Append one token to every row; the logits of what comes next."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep these rows, in this order; the others leave."""
+
+    def copy(self, row: int) -> Batch:
+        """A batch of that row alone, as far as it is."""
+
+    def merge(self, other: Batch) -> None:
+        """Append the rows of another batch on the same language model."""
+
+    def past(self, row: int) -> Past | None:
+        """The keys and values of everything that a row has read, or None where they cannot be gone on from."""
+
+    @property
+    def nbytes(self) -> int:
+        """The size of all keys and values, in bytes."""
+
+
+def batch(language_model: Any) -> Batch:
+    """A batch without rows on this language model."""
+    if language_model.config.is_encoder_decoder:
+        return EncoderDecoderBatch(language_model)
+    return DecoderOnlyBatch(language_model)
+
+
+class DecoderOnlyBatch:
+    """OPT and BLOOM: prompt and answer share one window."""
+
+    def __init__(self, language_model: Any) -> None:
+        self.start: list[int] = []
+        self._model = language_model
+        self._cache = Cache()
+        self._mask = torch.ones(0, 0, dtype=torch.long, device=language_model.device)
+
+    def __len__(self) -> int:
+        return len(self._mask)
+
+    @property
+    def nbytes(self) -> int:
+        return self._cache.nbytes
+
+    @torch.inference_mode()
+    def join(self, prompts: Sequence[torch.Tensor], pasts: Sequence[Past | None] = ()) -> torch.Tensor:
+        embeds, mask = padded(prompts, left=True)
+        cache = Cache()
+        if any(pasts):
+            mask = torch.cat([cache.begin(pasts, like=embeds), mask], dim=1)
+        output = self._model(
+            inputs_embeds=embeds, attention_mask=mask, past_key_values=cache.own, use_cache=True, logits_to_keep=1
+        )
+        self._mask = _stacked(self._mask, mask)
+        self._cache.join(cache)
+        return _last(output.logits)
+
+    @torch.inference_mode()
+    def past(self, row: int) -> Past | None:
+        return self._cache.past(row, self._mask[row].bool())
+
+    @torch.inference_mode()
+    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+        # OPT takes its positions, and BLOOM its ALiBi, from a mask over everything read so far
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self), 1)], dim=1)
+        output = self._model(
+            input_ids=_column(tokens, self._mask.device),
+            attention_mask=self._mask,
+            past_key_values=self._cache.own,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return _last(output.logits)
+
+    def copy(self, row: int) -> DecoderOnlyBatch:
+        alone = DecoderOnlyBatch(self._model)
+        alone._mask, alone._cache = self._mask, self._cache.copy()
+        alone.keep([row])
+        return alone
+
+    def merge(self, other: Batch) -> None:
+        assert isinstance(other, DecoderOnlyBatch)
+        self._mask = _stacked(self._mask, other._mask)
+        self._cache.join(other._cache)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        kept = self._mask[list(rows)]
+        spare = _spare(kept)
+        self._mask = kept[:, spare:]
+        self._cache.keep(rows, spare)
+
+
+class EncoderDecoderBatch:
+    """T5 and mT5: the encoder reads the prompt, the decoder writes."""
+
+    def __init__(self, language_model: Any) -> None:
+        self.start = [start_token(language_model.generation_config)]
+        self._model = language_model
+        self._written = Cache()
+        self._read = Cache()
+        self._mask = torch.ones(0, 0, dtype=torch.long, device=language_model.device)
+        self._prompt_mask = self._mask
+
+    def __len__(self) -> int:
+        return len(self._mask)
+
+    @property
+    def nbytes(self) -> int:
+        return self._written.nbytes + self._read.nbytes
+
+    def past(self, row: int) -> Past | None:  # noqa: ARG002  # the encoder reads a prompt as a whole
+        return None
+
+    @torch.inference_mode()
+    def join(self, prompts: Sequence[torch.Tensor], pasts: Sequence[Past | None] = ()) -> torch.Tensor:
+        assert not any(pasts)
+        embeds, prompt_mask = padded(prompts, left=False)
+        encoded = self._model.get_encoder()(inputs_embeds=embeds, attention_mask=prompt_mask, return_dict=True)
+        written, read = Cache(), Cache()
+        mask = prompt_mask.new_ones(len(prompts), 1)
+        logits = self._forward(self.start * len(prompts), encoded, prompt_mask, mask, written, read)
+        self._mask = _stacked(self._mask, mask)
+        self._prompt_mask = _stacked(self._prompt_mask, prompt_mask, left=False)
+        self._written.join(written)
+        self._read.join(read, left=False)
+        return logits
+
+    @torch.inference_mode()
+    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self), 1)], dim=1)
+        # What the encoder said is in the cross-attention's keys and values; only its shape is asked for again.
+        shape = (*self._prompt_mask.shape, 1)
+        encoded = BaseModelOutput(torch.empty(shape, device=self._mask.device, dtype=self._model.dtype))
+        return self._forward(tokens, encoded, self._prompt_mask, self._mask, self._written, self._read)
+
+    def copy(self, row: int) -> EncoderDecoderBatch:
+        alone = EncoderDecoderBatch(self._model)
+        alone._mask, alone._prompt_mask = self._mask, self._prompt_mask
+        alone._written, alone._read = self._written.copy(), self._read.copy()
+        alone.keep([row])
+        return alone
+
+    def merge(self, other: Batch) -> None:
+        assert isinstance(other, EncoderDecoderBatch)
+        self._mask = _stacked(self._mask, other._mask)
+        self._prompt_mask = _stacked(self._prompt_mask, other._prompt_mask, left=False)
+        self._written.join(other._written)
+        self._read.join(other._read, left=False)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        kept, prompts = self._mask[list(rows)], self._prompt_mask[list(rows)]
+        spare, spare_prompt = _spare(kept), _spare(prompts.flip(1))
+        self._mask = kept[:, spare:]
+        self._prompt_mask = prompts[:, : prompts.shape[1] - spare_prompt]
+        self._written.keep(rows, spare)
+        self._read.keep(rows, 0, spare_prompt)
+
+    def _forward(
+        self,
+        tokens: Sequence[int],
+        encoded: Any,
+        prompt_mask: torch.Tensor,
+        mask: torch.Tensor,
+        written: Cache,
+        read: Cache,
+    ) -> torch.Tensor:
+        cache = EncoderDecoderCache(written.own, read.own)
+        output = self._model(
+            encoder_outputs=encoded,
+            attention_mask=prompt_mask,
+            decoder_input_ids=_column(tokens, mask.device),
+            decoder_attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return _last(output.logits)
+
+
+def padded(prompts: Sequence[torch.Tensor], *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prompts of (length, hidden) as one batch (rows, longest, hidden), padded on that side, and its mask."""
+    longest = max(len(prompt) for prompt in prompts)
+    rows, masks = [], []
+    for prompt in prompts:
+        spare = longest - len(prompt)
+        sides = (spare, 0) if left else (0, spare)
+        rows.append(torch.nn.functional.pad(prompt, (0, 0, *sides)))
+        masks.append(torch.nn.functional.pad(torch.ones(len(prompt), dtype=torch.long, device=prompt.device), sides))
+    return torch.stack(rows), torch.stack(masks)
+
+
+def start_token(settings: Any) -> int:
+    """What an encoder-decoder's answer begins with; T5 checkpoints that do not say so begin with padding."""
+    named = (settings.decoder_start_token_id, settings.bos_token_id, settings.pad_token_id, 0)
+    return int(next(token for token in named if token is not None))
+
+
+def stop_tokens(settings: Any) -> frozenset[int]:
+    """The tokens that end an answer, of a `generation_config`: none, one or several."""
+    found = settings.eos_token_id
+    return frozenset([] if found is None else [found] if isinstance(found, int) else found)
+
+
+def _stacked(above: torch.Tensor, below: torch.Tensor, *, left: bool = True) -> torch.Tensor:
+    """Two masks on top of each other, the narrower padded with zeros."""
+    width = max(above.shape[1], below.shape[1])
+    parts = []
+    for mask in (above, below):
+        spare = width - mask.shape[1]
+        parts.append(torch.nn.functional.pad(mask, (spare, 0) if left else (0, spare)))
+    return torch.cat(parts)
+
+
+def _spare(mask: torch.Tensor) -> int:
+    """How many of the leftmost columns are padding in every row."""
+    used = mask.any(dim=0)
+    return int(used.int().argmax()) if bool(used.any()) else mask.shape[1]
+
+
+def _column(tokens: Sequence[int], device: torch.device) -> torch.Tensor:
+    return torch.tensor(list(tokens), device=device)[:, None]
+
+
+def _last(logits: torch.Tensor) -> torch.Tensor:
+    return logits[:, -1, :].to(torch.float32)
