@@ -101,8 +101,8 @@ def put_figures(folder: Path, tables: str, *, each: int, heavy: int, seed: int) 
     introduction = (
         "Exact matches in per cent of greedy answers in fp32, on pictures that training never used "
         f"(`python -m training.evaluate assets/tiny`, {each} questions a cell at most, in English {heavy} times as "
-        f"many, seed {seed}). Things are of the styles that training knew, as drawn, at any place and size, on papers of "
-        "any colour, unless the table says otherwise. "
+        f"many, seed {seed}). Things are of the styles that training knew, as drawn, at any place and size, on any "
+        "colour, unless the table says otherwise. "
         "Half of the questions are asked in English and half in the answer's language. "
         "*Plain Pillow* is a hand that training never saw: ellipses, rectangles and polygons in CSS colours "
         "at usual picture sizes, without smoothing."
