@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from gradio_client import Client, handle_file
 
 from blip_space.apps.page.endpoints import HEARTBEAT_SECONDS
 from blip_space.languages import LANGUAGES
-from tests.apps.fake_engine import PARROT, POLYGLOT, FakeEngine
+from tests.apps.fake_engine import PARROT, POLYGLOT, READY, FakeEngine
 
 TURN = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "three"}]
 CHAT_DEFAULTS = {
@@ -166,6 +167,7 @@ def test_cancelling_reaches_the_engine_within_a_second(client: Client, engine: F
 
 def test_health_is_told_at_once_and_a_failure_has_its_sentence(web: httpx.Client, engine: FakeEngine) -> None:
     fields = {"model": "parrot", "precision": "fp32", "device": "cpu", "waiting": 0, "running": 0}
+    fields |= asdict(READY.reading)
     assert web.get("/healthz").json() == {"status": "ready", **fields}
     engine.become(status="loading")
     assert web.get("/healthz").json()["status"] == "loading"
