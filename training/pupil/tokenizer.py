@@ -48,7 +48,8 @@ def train(recipe: Recipe, plains: Mapping[str, Plain], senses: Senses) -> Any:
     words = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
     draft.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.Split(CUTS, behavior="isolated")])
     draft.train_from_iterator(_corpus(recipe, plains), trainer)
-    learned = [piece for piece, _ in sorted(draft.get_vocab().items(), key=lambda entry: entry[1])]
+    learned = [piece for piece, _ in sorted(draft.get_vocab().items(), key=lambda entry: entry[1]) if piece != SPACE]
+    learned.insert(0, SPACE)  # a space must never be spelt in bytes, which would come back as its mark
     spelt = [(piece, _score(piece, rank)) for rank, piece in enumerate(learned) if piece not in senses]
     pieces = [(SPECIAL[number], 0.0) for number in sorted(SPECIAL)] + [(piece, WORD_SCORE) for piece in senses]
     return wrapped(_finished([*pieces, *spelt[:count], *((piece, BYTE_SCORE) for piece in BYTES)]))
