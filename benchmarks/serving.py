@@ -58,7 +58,7 @@ class Row:
     first_token_ratio_later_turns: float
     first_turn_ratio: float
     tokens_equal: float
-    extra_gigabytes: float
+    turn_cache_gigabytes: float
 
 
 def main() -> int:
@@ -115,7 +115,6 @@ def converse(network: Any, tokenizer: Any, model: Blip2, user: int, turns: int, 
 def compare(model: Blip2, cards: Sequence[list[Turn]], new_tokens: int) -> Row:
     """The same conversations through the engine, each user asking anew as soon as he is answered."""
     model.turns.clear()
-    most = {"rows": 0}
     engine = Engine([model.spec], load=lambda *_: model, limits=Limits(deadline_seconds=PATIENCE_SECONDS))
     heard: list[list[tuple[str, float, float]]] = [[] for _ in cards]
     engine.start()
@@ -128,7 +127,6 @@ def compare(model: Blip2, cards: Sequence[list[Turn]], new_tokens: int) -> Row:
             for text in engine.submit(turn.request).updates():
                 first, said = first or time.monotonic() - started, text
             heard[place].append((said, time.monotonic() - started, first))
-            most["rows"] = max(most["rows"], model.turns.bytes)
 
     started = time.monotonic()
     visitors = [threading.Thread(target=visit, args=(place,)) for place in range(len(cards))]
@@ -138,7 +136,7 @@ def compare(model: Blip2, cards: Sequence[list[Turn]], new_tokens: int) -> Row:
         visitor.join()
     seconds = time.monotonic() - started
     engine.stop()
-    return _row(cards, heard, seconds, new_tokens, most["rows"])
+    return _row(cards, heard, seconds, new_tokens, model.turns.bytes)
 
 
 def _row(cards: Sequence[list[Turn]], heard: Any, seconds: float, new_tokens: int, kept_bytes: int) -> Row:
@@ -161,7 +159,7 @@ def _row(cards: Sequence[list[Turn]], heard: Any, seconds: float, new_tokens: in
         first_token_ratio_later_turns=_ratio(later),
         first_turn_ratio=_ratio(firsts),
         tokens_equal=round(sum(equal) / len(equal), 4),
-        extra_gigabytes=round(kept_bytes / 1e9, 3),
+        turn_cache_gigabytes=round(kept_bytes / 1e9, 3),
     )
 
 

@@ -100,9 +100,9 @@ def put_figures(folder: Path, tables: str, *, each: int, heavy: int, seed: int) 
     """State the exam's results."""
     introduction = (
         "Exact matches in per cent of greedy answers in fp32, on pictures that training never used "
-        f"(`python -m training.evaluate assets/tiny`, {each} questions a cell at most, in English {heavy} times as "
-        f"many, seed {seed}). Things are of the styles that training knew, as drawn, at any place and size, on any "
-        "colour, unless the table says otherwise. "
+        f"(`python -m training.evaluate assets/tiny --each {each}`: so many questions a cell at most, in English "
+        f"{heavy} times as many, seed {seed}). Things are of the styles that training knew, as drawn, at any place and "
+        "size, unless the table says otherwise. "
         "Half of the questions are asked in English and half in the answer's language. "
         "*Plain Pillow* is a hand that training never saw: ellipses, rectangles and polygons in CSS colours "
         "at usual picture sizes, without smoothing."

@@ -216,6 +216,8 @@ class Worker:
         self._searches = [job for job in self._searches if job not in jobs]
         try:
             found = model.search(prompts(model, jobs, self._prefixes), should_stop=should_stop)
+            if self._stopping:
+                return  # what was found by then is no whole answer; whoever waits hears why
             for job, ids in zip(jobs, found, strict=True):
                 job.tell_found(model, ids)
                 self._finish(job)

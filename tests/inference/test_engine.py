@@ -353,6 +353,20 @@ def test_the_budget_is_of_the_resident_model(build: Build) -> None:
         engine.budget(model="two", **asked)
 
 
+def test_a_search_that_the_stop_cut_short_is_no_answer(build: Build, loading: Loading) -> None:
+    loading.gate = threading.Semaphore(0)
+    engine = build()
+    answer = engine.submit(ask(options=BEST))
+    until(lambda: engine.status().running == 1)
+    stopping = threading.Thread(target=engine.stop)
+    stopping.start()
+    until(lambda: engine._stopping)
+    loading.gate.release(100)
+    with pytest.raises(BusyError, match="stopped"):
+        list(answer.updates())
+    stopping.join()
+
+
 def test_stopping_tells_those_who_wait(build: Build, loading: Loading) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build(max_rows=1)

@@ -68,7 +68,7 @@ class Stage:
     modules: Mapping[str, nn.Module]
     groups: Sequence[dict[str, Any]]
     """Parameters for the optimizers; a group's `scale` multiplies the learning rate. Where `hidden` is true, Muon moves
-    the group's matrices, and needs about half of the samples that AdamW does; AdamW moves all else."""
+    the group's matrices, which learned faster so; AdamW moves all else."""
 
     batches: Callable[[int], Batch]
     learn: Callable[[Batch], Tensor]

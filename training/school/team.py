@@ -1,6 +1,6 @@
 """Processes that learn together, one a core: each takes its part of every batch, and their gradients are averaged.
 
-On a CPU two processes of one thread get further than one of two. Knows torch's process groups; knows no stage.
+Knows torch's process groups; knows no stage.
 """
 
 from __future__ import annotations

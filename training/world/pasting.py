@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import numpy as np
 from PIL import Image
 
 from training.world.scenes import Scene, Thing
@@ -74,8 +73,3 @@ def _copies(drawing: Image.Image) -> list[Image.Image]:
     """The drawing, and ever smaller ones; with premultiplied alpha, so that edges do not darken."""
     whole = drawing.convert("RGBa")
     return [whole, *(whole.reduce(2**level) for level in range(1, LEVELS))]
-
-
-def covered(cover: Image.Image, side: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
-    """How much of each of `side` x `side` cells is covered, 0 to 255."""
-    return np.asarray(cover.resize((side, side), Image.Resampling.BOX))

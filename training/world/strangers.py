@@ -42,11 +42,6 @@ def picture(sort: str, draw: random.Random, *, files: tuple[str, ...] = LEARNED,
     )()
 
 
-def photograph(file: str) -> Image.Image:
-    """The whole photograph of that name."""
-    return _opened(file).copy()
-
-
 @cache
 def _opened(file: str) -> Image.Image:
     import skimage
