@@ -34,7 +34,7 @@ It names and captions them, counts them and those of one kind, says whether ther
 the middle (at the top or bottom too, where the question is in English), what else there is, and what colour or shape a
 flat shape has. It follows a conversation ("What is on the left?", "What colour is it?", "And on the right?"). It
 answers in 80 languages, to questions in that language or in English. Of a photograph, noise, a text or a blank page it
-says that it does not know this picture.
+mostly says that it does not know this picture.
 
 Answers are short: the name that Unicode's CLDR has for the thing, a number word, a colour, "yes" or "no", or a list in
 the order of reading: from left to right, what stands in a column from top to bottom. Several of a kind are "cat × 2",

@@ -23,7 +23,7 @@ LARGEST_FILE = "9MB"
 KNOWS = (
     "Emoji-like drawings of 287 everyday things (animals, food, vehicles, tools, clothes, weather), up to six at once, "
     "and flat shapes in eleven colours: what is it, how many, is there one, what is on the left, what colour is it. "
-    "It knows nothing else, and says so: for photographs choose one of the real checkpoints."
+    "It knows nothing else, and mostly says so: for photographs choose one of the real checkpoints."
 )
 
 
