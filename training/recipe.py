@@ -64,9 +64,9 @@ RECIPES = {
     "full": Recipe(
         name="full",
         vision=Schedule(steps=4200, batch=64, learning_rate=2e-3, least=0.25),
-        sight=Schedule(steps=4600, batch=64, learning_rate=1.5e-3),
-        text=Schedule(steps=4500, batch=64, learning_rate=1e-3),
-        joint=Schedule(steps=800, batch=64, learning_rate=4e-4),
+        sight=Schedule(steps=8600, batch=64, learning_rate=1.5e-3),
+        text=Schedule(steps=8300, batch=64, learning_rate=1e-3),
+        joint=Schedule(steps=1300, batch=64, learning_rate=5e-4),
         corpus_lines=40_000,
         exam_scenes=400,
     ),

@@ -43,6 +43,9 @@ UNMARKED, OTHER_TEMPLATE, ENGLISH_QUESTION, THIRD_LANGUAGE, WRONG_EARLIER = 0.14
 """How often a question lacks its mark, a prompt takes another template, ..., and an earlier answer is not true."""
 
 
+WITH_GRAMMAR = 0.7
+"""How often flat shapes are spoken of in a language that has a grammar here: what it alone can say is most to learn."""
+
 STRAY = 0.08
 """How often flat shapes are asked about as if an everyday thing might be among them."""
 
@@ -64,6 +67,8 @@ def lesson(
 
     `plains` are the plain words of every language; `other` is a scene that lends wrong answers to earlier questions.
     """
+    if scene.flat and draw.random() < WITH_GRAMMAR:
+        codes = [code for code in ("en", *TONGUES) if code in codes]
     code = draw.choice(codes)
     grammatical = scene.flat and code in TONGUES
     speak: Speech = Grammar(code) if grammatical else PlainWords(code, plains)

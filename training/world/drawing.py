@@ -72,7 +72,7 @@ def tinted(image: Image.Image, draw: random.Random) -> Image.Image:
     """The picture, sometimes in other tones: channels mixed, paler, darker, or grey."""
     if draw.random() < 0.6:
         return image
-    if draw.random() < 0.2:
+    if draw.random() < 0.3:
         return image.convert("L").convert("RGB")
     mix = np.eye(3) + np.random.default_rng(draw.getrandbits(32)).normal(0, 0.14, (3, 3))
     tones = np.asarray(image, dtype=np.float32) @ (mix * draw.uniform(0.75, 1.15)).astype(np.float32)

@@ -39,6 +39,16 @@ def make(draw: random.Random, *, numbers: Sequence[int] = ()) -> Scene:
     return Scene(width, height, paper(draw), in_reading_order(things, width, height))
 
 
+def awkward(scene: Scene, draw: random.Random) -> Scene:
+    """The scene as nobody would have it: all its things lying aslant or, at times, a single one cut by the edges."""
+    if len(scene.things) == 1 and draw.random() < 0.6:
+        side = min(scene.width, scene.height)
+        x, y = (length * draw.gauss(0.5, 0.06) for length in (scene.width, scene.height))
+        huge = replace(scene.things[0], box=Box(x, y, side * draw.uniform(0.85, 1.35)))
+        return replace(scene, things=(huge,))
+    return replace(scene, things=tuple(replace(thing, angle=draw.uniform(-50, 50)) for thing in scene.things))
+
+
 def _grown(boxes: Sequence[Box], width: int, height: int) -> list[Box]:
     """The boxes, all larger by one factor where the smallest is too small and there is room."""
     smallest = min(box.size for box in boxes)

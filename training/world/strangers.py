@@ -116,7 +116,7 @@ def _page(draw: random.Random, side: int, *, written: bool) -> Image.Image:
         line = draw.uniform(0, big * 0.7) if lines == 1 else line
         for _ in range(lines):
             words = [
-                "".join(draw.choices(string.ascii_letters + ".,0123456789", k=draw.randint(1, 9))) for _ in range(9)
+                "".join(draw.choices(LETTERS, k=draw.randint(1, 9))) for _ in range(9)
             ]
             canvas.text((draw.uniform(4, 30), line), " ".join(words), (ink, ink, ink), font=font)
             line += size * 1.5

@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from training.world import drawing, everyday, names, scenes, sources, sprites, strangers
-from training.world.colours import WHITE
+from training.world.colours import WHITE, jitter
 from training.world.concepts import concepts
 from training.world.drawing import Pixels
 from training.world.pasting import Album
 from training.world.scenes import Scene
 
-FLAT, EVERYDAY, STRANGE = 26, 66, 8
+FLAT, EVERYDAY, STRANGE = 30, 62, 8
 """How often a scene is of each sort."""
 
-BUSY = 0.12
-"""How often everyday things lie on a restless background."""
+BUSY, WINDOWED, AWKWARD = 0.12, 0.06, 0.15
+"""How often everyday things lie on a restless background, in a window with its bars, or as nobody would have them."""
 
 
 def scene(seed: int, index: int, *, split: str, numbers: Sequence[int] = ()) -> Scene:
@@ -35,7 +35,8 @@ def scene(seed: int, index: int, *, split: str, numbers: Sequence[int] = ()) -> 
     if sort == "flat":
         return scenes.make(seed, index, split=split, numbers=numbers)
     if sort == "everyday":
-        return everyday.make(draw, numbers=numbers)
+        made = everyday.make(draw, numbers=numbers)
+        return everyday.awkward(made, draw) if draw.random() < AWKWARD else made
     return stranger(strangers.sort(draw))
 
 
@@ -67,6 +68,7 @@ class World:
             cover = self.album.lay(scene, image)
         else:
             image = _restless(draw, side) if draw.random() < BUSY else drawing.paper(scene, (side, side))
+            image = _windowed(image, draw) if draw.random() < WINDOWED else image
             cover = self.album.lay(scene, image)
             image = drawing.tinted(image, draw)
         shown = image if clean else drawing.distorted(image, draw)
@@ -86,3 +88,24 @@ def _restless(draw: random.Random, side: int) -> Image.Image:
     dice = np.random.default_rng(draw.getrandbits(32))
     patches = np.clip(dice.normal(middle, spread, (few, few, 3)), 0, 255).astype(np.uint8)
     return Image.fromarray(patches).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def _windowed(image: Image.Image, draw: random.Random) -> Image.Image:
+    """The page between the bars of a window: buttons and fields above, a line of words below or at a side."""
+    side = image.width
+    canvas, big = ImageDraw.Draw(image), draw.uniform(0.07, 0.16) * side
+    tone = draw.choice((draw.randint(190, 245), draw.randint(20, 90)))
+    canvas.rectangle((0, 0, side, big), fill=jitter((tone, tone, tone), draw, amount=10))
+    for place in range(draw.randint(0, 4)):
+        left = (place + 0.5) * big * 0.8
+        spot = (left, big * 0.35, left + big * 0.4, big * 0.75)
+        canvas.ellipse(spot, fill=tuple(draw.randint(0, 255) for _ in range(3)))
+    if draw.random() < 0.7:
+        field = (side * draw.uniform(0.25, 0.5), big * 0.2, side * draw.uniform(0.7, 0.98), big * 0.8)
+        canvas.rectangle(field, fill=(draw.choice((255, 240, 60)),) * 3)
+    if draw.random() < 0.7:
+        words = " ".join("".join(draw.choices(strangers.LETTERS, k=draw.randint(2, 8))) for _ in range(4))
+        line = (draw.uniform(0, side / 3), draw.choice((big * 0.1, side - big)))
+        ink = (draw.choice((60, 100, 140)),) * 3
+        canvas.text(line, words, ink, font=ImageFont.load_default(max(5, big * 0.6)))
+    return image
