@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import threading
 import time
 from collections.abc import Sequence
@@ -18,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 import transformers
 from PIL import Image
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from benchmarks import shapes
+from benchmarks import report, shapes
 from blip_space import catalogue, images
 from blip_space.inference.engine import Engine, Limits
 from blip_space.inference.request import Request, composed
@@ -47,7 +47,8 @@ class Turn:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. Ratios are ours to the cards'; `tokens_equal` is a share."""
+    """One line of the table. Ratios are ours to the cards'; `tokens_equal` is a share; the memory is what the process
+    held more at its most than before the first question."""
 
     users: int
     turns: int
@@ -58,7 +59,7 @@ class Row:
     first_token_ratio_later_turns: float
     first_turn_ratio: float
     tokens_equal: float
-    turn_cache_gigabytes: float
+    memory_gigabytes: float
 
 
 def main() -> int:
@@ -74,17 +75,17 @@ def main() -> int:
         print(f"{given.model}: our engine, {count} at once", flush=True)
         rows.append(compare(model, cards[:count], given.new_tokens))
         print(json.dumps(asdict(rows[-1])), flush=True)
-    report = {
-        "machine": machine(),
+    told = {
+        "machine": report.machine(),
         "model": given.model,
         "dtype": model.precision.name,
         "rows": list(map(asdict, rows)),
     }
-    print(table(report))
+    print(report.table(told))
     if given.json:
-        given.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        given.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     if given.plot:
-        plot(report, given.plot)
+        report.plot(told, given.plot)
     return int(model.precision.name == "fp32" and any(row.tokens_equal < 1 for row in rows))
 
 
@@ -128,18 +129,19 @@ def compare(model: Blip2, cards: Sequence[list[Turn]], new_tokens: int) -> Row:
                 first, said = first or time.monotonic() - started, text
             heard[place].append((said, time.monotonic() - started, first))
 
-    started = time.monotonic()
     visitors = [threading.Thread(target=visit, args=(place,)) for place in range(len(cards))]
-    for visitor in visitors:
-        visitor.start()
-    for visitor in visitors:
-        visitor.join()
-    seconds = time.monotonic() - started
+    with _Memory() as memory:
+        started = time.monotonic()
+        for visitor in visitors:
+            visitor.start()
+        for visitor in visitors:
+            visitor.join()
+        seconds = time.monotonic() - started
     engine.stop()
-    return _row(cards, heard, seconds, new_tokens, model.turns.bytes)
+    return _row(cards, heard, seconds, new_tokens, memory.more_bytes)
 
 
-def _row(cards: Sequence[list[Turn]], heard: Any, seconds: float, new_tokens: int, kept_bytes: int) -> Row:
+def _row(cards: Sequence[list[Turn]], heard: Any, seconds: float, new_tokens: int, more_bytes: int) -> Row:
     turns = len(cards[0])
     tokens = len(cards) * turns * new_tokens
     theirs = sum(turn.seconds for talk in cards for turn in talk)
@@ -159,7 +161,7 @@ def _row(cards: Sequence[list[Turn]], heard: Any, seconds: float, new_tokens: in
         first_token_ratio_later_turns=_ratio(later),
         first_turn_ratio=_ratio(firsts),
         tokens_equal=round(sum(equal) / len(equal), 4),
-        turn_cache_gigabytes=round(kept_bytes / 1e9, 3),
+        memory_gigabytes=round(more_bytes / 1e9, 3),
     )
 
 
@@ -167,45 +169,6 @@ def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
     """Ours to theirs, by their sums."""
     theirs, ours = (sum(pair[side] for pair in pairs) for side in (0, 1))
     return round(ours / theirs, 3) if theirs else 0.0
-
-
-def table(report: dict[str, Any]) -> str:
-    """The README's table."""
-    head = (
-        "| users | cards' tokens/s | ours | ratio | first token of later turns | whole first answer | equal tokens |\n"
-        "|--:|--:|--:|--:|--:|--:|--:|"
-    )
-    lines = [
-        f"| {row['users']} | {row['cards_tokens_per_second']:.2f} | {row['ours_tokens_per_second']:.2f} "
-        f"| {row['ratio_tokens_per_second']:.1f}× | {row['first_token_ratio_later_turns']:.2f}× "
-        f"| {row['first_turn_ratio']:.2f}× | {100 * row['tokens_equal']:.1f} % |"
-        for row in report["rows"]
-    ]
-    title = f"`{report['model']}` in {report['dtype']}, {report['machine']}"
-    return "\n".join([title, "", head, *lines])
-
-
-def plot(report: dict[str, Any], file: Path) -> None:
-    """Tokens a second against users."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
-    axes = figure.add_subplot()
-    for name, key in (("model cards' loop", "cards"), ("blip-space", "ours")):
-        points = [(row["users"], row[f"{key}_tokens_per_second"]) for row in report["rows"]]
-        axes.plot(*zip(*points, strict=True), marker="o", label=name)
-    axes.set(title=report["model"], xlabel="users at once", ylabel="tokens a second", ylim=(0, None))
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(file, dpi=100)
-
-
-def machine() -> str:
-    """What it ran on."""
-    return (
-        f"{torch.get_num_threads()} threads of {platform.machine()}, Python {platform.python_version()}, "
-        f"torch {torch.__version__.split('+')[0]}, transformers {transformers.__version__}"
-    )
 
 
 def _model(name: str, precision: str) -> tuple[Any, Any, Blip2]:
@@ -242,6 +205,25 @@ def picture(user: int) -> images.SafeImage:
 
 def _options(new_tokens: int) -> GenerationOptions:
     return GenerationOptions(max_new_tokens=new_tokens)
+
+
+class _Memory:
+    """Watches how much more memory the process holds than when it began to watch."""
+
+    def __enter__(self) -> _Memory:
+        self._process, self._done, self.more_bytes = psutil.Process(), threading.Event(), 0
+        self._before = self._process.memory_info().rss
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.05):
+            self.more_bytes = max(self.more_bytes, self._process.memory_info().rss - self._before)
 
 
 class _FirstToken(StoppingCriteria):  # type: ignore[misc]  # transformers has no types here

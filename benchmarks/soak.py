@@ -9,7 +9,8 @@ import argparse
 import random
 import threading
 import time
-from pathlib import Path
+
+import psutil
 
 from benchmarks.serving import QUESTIONS, picture
 from blip_space import catalogue
@@ -86,23 +87,17 @@ def main() -> None:
         time.sleep(0.1)
     visitors = Visitors(engine, given.visitors)
     visitors.start()
-    started = time.monotonic()
+    started, process = time.monotonic(), psutil.Process()
     while (spent := time.monotonic() - started) < 60 * given.minutes:
         time.sleep(min(REPORT_SECONDS, 60 * given.minutes - spent))
         print(
             f"{(time.monotonic() - started) / 60:.1f} min: {visitors.answered} answered, "
-            f"{visitors.cancelled} left early, {visitors.failed} failed, {memory_megabytes():.0f} MB, "
+            f"{visitors.cancelled} left early, {visitors.failed} failed, {process.memory_info().rss / 1e6:.0f} MB, "
             f"{engine.status().reading}",
             flush=True,
         )
     visitors.stop()
     engine.stop()
-
-
-def memory_megabytes() -> float:
-    """What the process holds now (Linux)."""
-    row = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith("VmRSS"))
-    return int(row.split()[1]) / 1000
 
 
 if __name__ == "__main__":

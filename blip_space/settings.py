@@ -15,21 +15,24 @@ from pathlib import Path
 from blip_space.errors import UserError
 
 DEFAULT_PORT = 7860
+DEFAULT_ROWS, MOST_ROWS = 16, 1024
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One server: the model loaded first, its precision, where it listens and which models visitors may choose."""
+    """One server: the model loaded first, its precision, where it listens, which models visitors may choose, and how
+    many answers are written at once, each of which needs memory of its own."""
 
     model: str = "tiny"
     precision: str = "auto"
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     models: tuple[str, ...] = ("tiny",)
+    rows: int = DEFAULT_ROWS
 
 
 def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
-    """The settings of this process; an argument that is None was not given. `UserError` for a port that is none."""
+    """The settings of this process; an argument that is None was not given. `UserError` for a number that is none."""
     given = {name: value for name, value in (arguments or {}).items() if value is not None}
 
     def chosen(name: str, default: str) -> str:
@@ -41,8 +44,9 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
         model=model,
         precision=chosen("precision", Settings.precision),
         host=chosen("host", os.environ.get("GRADIO_SERVER_NAME") or Settings.host),
-        port=_port(chosen("port", os.environ.get("GRADIO_SERVER_PORT") or str(DEFAULT_PORT))),
+        port=_whole("port", chosen("port", os.environ.get("GRADIO_SERVER_PORT") or str(DEFAULT_PORT)), most=65_535),
         models=tuple(dict.fromkeys([model, *listed])),
+        rows=_whole("number of rows", chosen("rows", str(DEFAULT_ROWS)), most=MOST_ROWS),
     )
 
 
@@ -64,7 +68,7 @@ def prepare_libraries() -> None:
         os.environ.setdefault(name, value)
 
 
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65_536):
-        raise UserError(f"The port is {text[:20]!r}; it must be a whole number from 1 to 65535.")
+def _whole(name: str, text: str, *, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= most):
+        raise UserError(f"The {name} is {text[:20]!r}; it must be a whole number from 1 to {most}.")
     return int(text)

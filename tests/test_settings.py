@@ -8,14 +8,14 @@ from blip_space.errors import UserError
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MODEL", "PRECISION", "HOST", "PORT", "MODELS"):
+    for name in ("MODEL", "PRECISION", "HOST", "PORT", "MODELS", "ROWS"):
         monkeypatch.delenv(f"BLIP_SPACE_{name}", raising=False)
     for name in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT"):
         monkeypatch.delenv(name, raising=False)
 
 
 def test_without_anything_said_a_laptop_serves_the_embedded_model_to_itself() -> None:
-    assert settings.read() == settings.Settings("tiny", "auto", "127.0.0.1", 7860, ("tiny",))
+    assert settings.read() == settings.Settings("tiny", "auto", "127.0.0.1", 7860, ("tiny",), 16)
 
 
 def test_the_environment_is_heard_and_the_command_line_is_heard_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,3 +42,11 @@ def test_a_space_tells_the_address_through_gradios_own_variable(monkeypatch: pyt
 def test_a_port_that_is_none_is_a_sentence(port: str) -> None:
     with pytest.raises(UserError, match="whole number from 1 to 65535"):
         settings.read({"port": port})
+
+
+def test_an_owner_bounds_the_memory_of_the_answers_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLIP_SPACE_ROWS", "4")
+    assert settings.read().rows == 4
+    assert settings.read({"rows": 8}).rows == 8
+    with pytest.raises(UserError, match="whole number from 1 to 1024"):
+        settings.read({"rows": "none"})

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blip_space import __version__, catalogue, images, languages, options, prompts, settings
+from blip_space.apps import listing
+from blip_space.apps.listing import print_json
 from blip_space.errors import UserError
 from blip_space.inference import loop
 from blip_space.inference.request import Request, refuse_foreign
@@ -60,7 +62,7 @@ def ask(given: argparse.Namespace) -> int:
             _show(text, shown)
         shown = text
     if given.json:
-        _print_json(file=given.image, prompt=given.prompt, reply=shown, **_record(model, given, started))
+        print_json(file=given.image, prompt=given.prompt, reply=shown, **_record(model, given, started))
     else:
         print()
     if shown in model.spec.unknown:
@@ -79,7 +81,7 @@ def caption(given: argparse.Namespace) -> int:
             *_, text = loop.answer(model, request, prefixes=_cache())
         failed = failed or error is not None
         if given.json:
-            _print_json(file=file, caption=text, error=error, **_record(model, given, started))
+            print_json(file=file, caption=text, error=error, **_record(model, given, started))
         elif error is not None:
             print(f"blip-space: {file}: {error}", file=sys.stderr)
         else:
@@ -87,44 +89,11 @@ def caption(given: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def models(given: argparse.Namespace) -> int:
-    """The models by name, with their size and how many languages each speaks."""
-    specs = [catalogue.find(name) for name in catalogue.NAMES]
-    if given.markdown:
-        print(_markdown(specs))
-        return 0
-    for spec in specs:
-        if given.json:
-            _print_json(
-                name=spec.name,
-                family=spec.family,
-                parameters=spec.parameters,
-                languages=spec.languages,
-                memory_gb=spec.memory_gb,
-            )
-        else:
-            sizes = ", ".join(f"{size:.2f} GB {precision}" for precision, size in spec.memory_gb.items())
-            print(f"{spec.name:22} {_rounded(spec.parameters):>7}  {len(spec.languages):2} languages  {sizes}")
-    return 0
-
-
-def list_languages(given: argparse.Namespace) -> int:
-    """The 96 languages: code, own name, English name, how much mBLIP saw of each."""
-    for row in languages.LANGUAGES.values():
-        if given.json:
-            _print_json(
-                code=row.code, name=row.english_name, own_name=row.own_name, tier=row.tier, direction=row.direction
-            )
-        else:
-            print(f"{row.code:4} {row.tier:7} {row.english_name} – {row.own_name}")
-    return 0
-
-
 def serve(given: argparse.Namespace) -> int:
     """Serve the page, the API and `/healthz`."""
     from blip_space.apps import server
 
-    names = ("model", "precision", "host", "port", "models")
+    names = ("model", "precision", "host", "port", "models", "rows")
     server.serve(settings.read({name: getattr(given, name) for name in names}))
     return 0
 
@@ -183,25 +152,6 @@ def _record(model: Blip2, given: argparse.Namespace, started: float) -> dict[str
     }
 
 
-def _markdown(specs: Sequence[catalogue.ModelSpec]) -> str:
-    """The README's table."""
-    rows = [
-        f"| `{spec.name}` | {spec.family} | {_rounded(spec.parameters)} | {len(spec.languages)} "
-        f"| {spec.memory_gb['fp32']:.3g} GB | {spec.memory_gb['bf16']:.3g} GB |"
-        for spec in specs
-    ]
-    head = "| model | language model | parameters | languages | weights in fp32 | in bf16 |"
-    return "\n".join([head, "|---|---|--:|--:|--:|--:|", *rows])
-
-
-def _rounded(parameters: int) -> str:
-    return f"{parameters / 1e9:.3g} B" if parameters >= 1e8 else f"{parameters / 1e6:.2g} M"
-
-
-def _print_json(**values: Any) -> None:
-    print(json.dumps(values, ensure_ascii=False), flush=True)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m blip_space", description="Chat about an image in 96 languages.")
     parser.add_argument("--version", action="version", version=f"blip-space {__version__}")
@@ -223,16 +173,17 @@ def _parser() -> argparse.ArgumentParser:
     for made in (one, many):
         made.add_argument("--language", metavar="CODE", default="en", help="language of the answer (default en)")
         _add_model(made)
-    listing = add("models", models, "list the models")
-    listing.add_argument("--markdown", action="store_true", help="the table of the README")
-    tongues = add("languages", list_languages, "list the 96 languages")
-    for made in (one, many, listing, tongues):
+    shown = add("models", listing.models, "list the models")
+    shown.add_argument("--markdown", action="store_true", help="the table of the README")
+    tongues = add("languages", listing.all_languages, "list the 96 languages")
+    for made in (one, many, shown, tongues):
         made.add_argument("--json", action="store_true", help="one JSON object a line")
     door = add("serve", serve, "serve the page and the API")
     _add_model(door)
     door.add_argument("--host", help="address to listen on (default 127.0.0.1; 0.0.0.0 for all)")
     door.add_argument("--port", help=f"port to listen on (default {settings.DEFAULT_PORT})")
     door.add_argument("--models", metavar="NAME,NAME", help="further models that visitors may choose")
+    door.add_argument("--rows", metavar="N", help=f"answers written at once at most (default {settings.DEFAULT_ROWS})")
     return parser
 
 

@@ -24,7 +24,7 @@ from blip_space import catalogue
 from blip_space.apps import page
 from blip_space.apps.uploads import UploadLimit, sweep
 from blip_space.errors import UserError
-from blip_space.inference.engine import Engine
+from blip_space.inference.engine import Engine, Limits
 from blip_space.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,8 @@ def serve(settings: Settings) -> None:
     logging.getLogger("blip_space").setLevel(logging.INFO)
     specs = [catalogue.offered(name) for name in settings.models]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    server = launch(Engine(specs, precision=settings.precision), host=settings.host, port=settings.port)
+    engine = Engine(specs, precision=settings.precision, limits=Limits(max_rows=settings.rows))
+    server = launch(engine, host=settings.host, port=settings.port)
     try:
         threading.Event().wait()
     except KeyboardInterrupt:

@@ -115,9 +115,7 @@ def _page(draw: random.Random, side: int, *, written: bool) -> Image.Image:
         ink = draw.randint(170, 255) if dark else draw.randint(0, 90)
         line = draw.uniform(0, big * 0.7) if lines == 1 else line
         for _ in range(lines):
-            words = [
-                "".join(draw.choices(LETTERS, k=draw.randint(1, 9))) for _ in range(9)
-            ]
+            words = ["".join(draw.choices(LETTERS, k=draw.randint(1, 9))) for _ in range(9)]
             canvas.text((draw.uniform(4, 30), line), " ".join(words), (ink, ink, ink), font=font)
             line += size * 1.5
             if line > big:
