@@ -190,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(catalogue.NAMES)
     parser.add_argument("--model", metavar="NAME", help=f"{names}, or a folder (default {catalogue.DEFAULT_MODEL})")
-    parser.add_argument("--precision", metavar="NAME", help="auto, fp32 or bf16 (default auto)")
+    parser.add_argument("--precision", metavar="NAME", help=f"auto, {', '.join(catalogue.PRECISIONS)} (default auto)")
 
 
 def _add_decoding(parser: argparse.ArgumentParser) -> None:

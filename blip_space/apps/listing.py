@@ -14,12 +14,15 @@ from blip_space import catalogue, languages
 
 
 def models(given: argparse.Namespace) -> int:
-    """The models by name, with their size and how many languages each speaks."""
+    """The models by name: size, languages, memory by precision, and in which of them each fits this machine now."""
     specs = [catalogue.find(name) for name in catalogue.NAMES]
     if given.markdown:
         print(_markdown(specs))
         return 0
+    from blip_space.model.memory import fitting
+
     for spec in specs:
+        fits = fitting(spec)
         if given.json:
             print_json(
                 name=spec.name,
@@ -27,10 +30,13 @@ def models(given: argparse.Namespace) -> int:
                 parameters=spec.parameters,
                 languages=spec.languages,
                 memory_gb=spec.memory_gb,
+                download_gb=spec.download_gb,
+                fits=fits,
             )
         else:
-            sizes = ", ".join(f"{size:.2f} GB {precision}" for precision, size in spec.memory_gb.items())
-            print(f"{spec.name:22} {_rounded(spec.parameters):>7}  {len(spec.languages):2} languages  {sizes}")
+            sizes = ", ".join(f"{precision} {size:g} GB" for precision, size in spec.memory_gb.items())
+            here = f"fits this machine in {', '.join(fits)}" if fits else "does not fit this machine"
+            print(f"{spec.name:22} {_rounded(spec.parameters):>7}  {len(spec.languages):2} languages  {sizes}; {here}")
     return 0
 
 
@@ -53,13 +59,15 @@ def print_json(**values: Any) -> None:
 
 def _markdown(specs: Sequence[catalogue.ModelSpec]) -> str:
     """The README's table."""
-    rows = [
-        f"| `{spec.name}` | {spec.family} | {_rounded(spec.parameters)} | {len(spec.languages)} "
-        f"| {spec.memory_gb['fp32']:.3g} GB | {spec.memory_gb['bf16']:.3g} GB |"
-        for spec in specs
-    ]
-    head = "| model | language model | parameters | languages | weights in fp32 | in bf16 |"
-    return "\n".join([head, "|---|---|--:|--:|--:|--:|", *rows])
+
+    def row(spec: catalogue.ModelSpec) -> str:
+        sizes = [f"{spec.memory_gb[name]:g} GB" if name in spec.memory_gb else "–" for name in catalogue.PRECISIONS]
+        first = [f"`{spec.name}`", spec.family, _rounded(spec.parameters), str(len(spec.languages))]
+        return f"| {' | '.join([*first, *sizes])} |"
+
+    named = ["model", "language model", "parameters", "languages", *(f"in {name}" for name in catalogue.PRECISIONS)]
+    head = f"| {' | '.join(named)} |\n|---|---|{'--:|' * (len(named) - 2)}"
+    return "\n".join([head, *map(row, specs)])
 
 
 def _rounded(parameters: int) -> str:

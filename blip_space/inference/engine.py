@@ -153,6 +153,15 @@ class Engine:
             raise ModelError(f"{spec.name} is not loaded yet, so its tokens cannot be counted. Try again when it is.")
         return measured(resident, prompt=prompt, language=language, turns=turns, max_new_tokens=max_new_tokens)
 
+    def fitting(self, spec: ModelSpec) -> tuple[str, ...] | None:
+        """The precisions in which the model fits this machine, the resident one gone; None until torch is here."""
+        if self._prefixes is None:
+            return None
+        from blip_space.model.memory import fitting
+
+        resident = self._residence.model
+        return fitting(spec, freed=resident.nbytes if resident is not None else 0)
+
     def _spec(self, name: str) -> ModelSpec:
         spec = self.specs.get(name or self.default.name)
         if spec is None:

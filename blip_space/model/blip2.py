@@ -17,8 +17,9 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from blip_space.catalogue import ModelSpec
 from blip_space.model.batch import batch, padded, stop_tokens
+from blip_space.model.device import free_bytes
 from blip_space.model.frame import Frame
-from blip_space.model.memory import free_bytes, ran_out, row_bytes
+from blip_space.model.memory import ran_out, row_bytes
 from blip_space.model.precision import Precision
 from blip_space.model.quiet import quiet
 from blip_space.model.tokens import Tokens
@@ -45,6 +46,11 @@ class Blip2:
         self._tokens = tokens
         self._frame = frame
 
+    @property
+    def nbytes(self) -> int:
+        """The size of all weights, in bytes."""
+        return int(self._network.get_memory_footprint())
+
     @torch.inference_mode()
     def encode(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
         """Prefixes of shape (n, query_tokens, hidden), in the language model's type and on its device."""
@@ -52,6 +58,7 @@ class Blip2:
         patches = network.vision_model.embeddings.patch_embedding.weight
         pixels = self._frame.pixels(pictures).to(patches.device, patches.dtype)
         seen = network.vision_model(pixel_values=pixels, return_dict=True).last_hidden_state
+        seen = seen.to(network.query_tokens.dtype)  # under fp16 the Q-Former keeps fp32
         asked = network.qformer(
             query_embeds=network.query_tokens.expand(len(pictures), -1, -1),
             encoder_hidden_states=seen,

@@ -21,9 +21,11 @@ from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError
 from blip_space.model.blip2 import Blip2
 from blip_space.model.checkpoint import AGAIN, find_weights, locate
+from blip_space.model.device import find_device, free_bytes
 from blip_space.model.frame import Frame, read_frame
-from blip_space.model.memory import check_room, enough_memory, free_bytes, ran_out
-from blip_space.model.precision import Precision, choose, cpu_has_bf16, detect_device
+from blip_space.model.memory import check_room, enough_memory, ran_out
+from blip_space.model.precision import Precision, choose
+from blip_space.model.quantisation import quantisation, settle
 from blip_space.model.quiet import quiet
 from blip_space.model.selftest import check_sight
 from blip_space.model.tokens import read_tokens
@@ -41,8 +43,10 @@ def load(spec: ModelSpec, precision: str = "auto") -> Blip2:
     """
     if spec.fault:
         raise ModelError(spec.fault)
-    decided = choose(precision, parameters=spec.parameters, device=detect_device(), cpu_has_bf16=cpu_has_bf16())
-    check_room(spec, decided, free=free_bytes(decided.device))
+    device = find_device()
+    free = free_bytes(device.name)
+    decided = choose(precision, spec, device, free=free)
+    check_room(spec, decided, free=free)
     folder = locate(spec)
     weights = find_weights(folder, name=spec.name)
     tokens = read_tokens(folder, name=spec.name)
@@ -79,6 +83,7 @@ def _read_network(folder: Path, config: Any, *, spec: ModelSpec, precision: Prec
             folder,
             config=config,
             dtype=precision.dtype,
+            quantization_config=quantisation(precision),
             device_map={"": precision.device},  # "auto" would part the query tokens from the rest on several GPUs
             use_safetensors=weights[0].suffix == ".safetensors",
             local_files_only=True,
@@ -90,6 +95,7 @@ def _read_network(folder: Path, config: Any, *, spec: ModelSpec, precision: Prec
             raise
         raise ModelError(f"The weights of {spec.name} cannot be read. {AGAIN}.") from error
     _refuse_misfits(network, found, name=spec.name)
+    settle(network)
     return network
 
 

@@ -6,34 +6,30 @@ included, once it is used. Knows bytes and devices; knows nothing of what a chec
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError
-from blip_space.model.precision import Precision
-
-MEMINFO = Path("/proc/meminfo")
-CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
-
-
-def free_bytes(device: str) -> int | None:
-    """What may still be used on the device, or None where the system does not say."""
-    if device != "cpu":
-        return int(torch.cuda.mem_get_info()[0])
-    known = [amount for amount in (_available(), _container_limit()) if amount is not None]
-    return min(known, default=None)
+from blip_space.model.device import find_device, free_bytes
+from blip_space.model.precision import Precision, fits, offered
 
 
 def check_room(spec: ModelSpec, precision: Precision, *, free: int | None) -> None:
-    """Raise `ModelError` when the weights alone need more than is free."""
-    if free is not None and spec.memory_gb[precision.name] > free / 1e9:
-        raise ModelError(_told(spec, precision, f", and {free / 1e9:.1f} GB are free"))
+    """Raise `ModelError` when the weights alone need more than is free; it says what would fit."""
+    if free is not None and not fits(spec, precision.name, free):
+        fitting = [name for name in spec.precisions if fits(spec, name, free)]
+        raise ModelError(_told(spec, precision, f", and {free / 1e9:.1f} GB are free", fitting))
+
+
+def fitting(spec: ModelSpec, *, freed: int = 0) -> tuple[str, ...]:
+    """The precisions in which the weights fit this machine now; `freed` bytes are given back first."""
+    device = find_device()
+    free = free_bytes(device.name)
+    return tuple(name for name in offered(spec, device) if fits(spec, name, None if free is None else free + freed))
 
 
 @contextmanager
@@ -65,25 +61,10 @@ def ran_out(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
-def _told(spec: ModelSpec, precision: Precision, free: str) -> str:
+def _told(spec: ModelSpec, precision: Precision, free: str, fitting: Sequence[str] = ()) -> str:
+    sizes = [f"{name} ({spec.memory_gb[name]:g} GB)" for name in fitting]
+    way_out = f"{' or '.join(sizes)} would fit" if sizes else "Choose a smaller model or precision, or free some memory"
     return (
         f"{spec.name} does not fit into this machine's memory: in {precision.name} its weights alone take "
-        f"{spec.memory_gb[precision.name]:g} GB{free}. Choose a smaller model or precision, or free some memory."
+        f"{spec.memory_gb[precision.name]:g} GB{free}. {way_out}."
     )
-
-
-def _available() -> int | None:
-    rows = re.findall(r"^(?:MemAvailable|SwapFree):\s+(\d+) kB", _text(MEMINFO), re.MULTILINE)
-    return sum(int(row) * 1024 for row in rows) if rows else None
-
-
-def _container_limit() -> int | None:
-    limit = _text(CONTAINER_LIMIT).strip()
-    return int(limit) if limit.isdigit() else None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except OSError:  # another system, or a sandbox
-        return ""

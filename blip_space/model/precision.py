@@ -1,7 +1,8 @@
 """Which numbers a model computes with, and why.
 
-Pure decisions, each with its reason for the log and the page, and two questions to the machine. Knows nothing of
-checkpoints beyond how many parameters they have.
+Pure decisions, each with its reason for the log and the page. Only the language model is quantised, as in the papers;
+everything else keeps 16 bits. Facts: fp16 overflows in T5 (https://github.com/huggingface/transformers/issues/20287),
+and the checkpoints of BLOOM, T5 and mT5 were trained in bf16.
 """
 
 from __future__ import annotations
@@ -10,62 +11,110 @@ from dataclasses import dataclass
 
 import torch
 
+from blip_space.catalogue import PRECISIONS, ModelSpec
 from blip_space.errors import ModelError
-
-PRECISIONS = ("fp32", "bf16")
+from blip_space.model.device import Device
 
 SMALL_PARAMETERS = 500_000_000
 """Below it fp32 costs little, and greedy answers do not change with the batch as they do in bf16."""
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+QUANTISED = ("int8", "int4")
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Precision:
-    """A decision: one of PRECISIONS, a torch device, and the part of a sentence that says why."""
+    """A decision: one of PRECISIONS, a torch device, and the part of a sentence that says why.
+
+    `dtype` is what is computed in, and what everything that is not quantised is kept in.
+    """
 
     name: str
     device: str
     reason: str
+    dtype: torch.dtype = torch.float32
 
     @property
-    def dtype(self) -> torch.dtype:
-        """The weights' type."""
-        return _DTYPES[self.name]
+    def quantised(self) -> bool:
+        """Whether the language model's layers are kept in fewer bits than they compute in."""
+        return self.name in QUANTISED
 
 
-def choose(wanted: str, *, parameters: int, device: str, cpu_has_bf16: bool) -> Precision:
-    """The precision for a model of that many parameters on that device, `auto` decided.
+def choose(wanted: str, spec: ModelSpec, device: Device, *, free: int | None) -> Precision:
+    """The precision for a model on that device, `auto` decided by what computes well there and fits into `free` bytes.
 
-    Raises `ModelError` when there is no such precision.
+    Raises `ModelError` when there is no such precision, or not for this model or device.
     """
     if wanted != "auto":
-        return _as_asked(wanted, device=device, cpu_has_bf16=cpu_has_bf16)
-    if parameters < SMALL_PARAMETERS:
-        return Precision("fp32", device, "the model is small, and in fp32 an answer does not depend on its neighbours")
-    if device != "cpu":
-        return Precision("bf16", device, "the model is large, and bf16 takes half the memory of fp32")
-    if cpu_has_bf16:
-        return Precision("bf16", device, "the model is large, and this processor computes in bf16")
-    return Precision("fp32", device, "this processor does not compute in bf16 (no AVX512-BF16 or AMX)")
+        return _decided(wanted, spec, device, _as_asked(wanted, spec, device))
+    if spec.parameters < SMALL_PARAMETERS:
+        reason = "the model is small, and in fp32 an answer does not depend on its neighbours"
+        return _decided("fp32", spec, device, reason)
+    first, reason = _best(spec, device)
+    for name in (first, *_smaller(first, device)):
+        if fits(spec, name, free):
+            told = reason if name == first else f"{first} needs {spec.memory_gb[first]:g} GB and {_told(free)} are free"
+            return _decided(name, spec, device, told)
+    return _decided(first, spec, device, reason)
 
 
-def _as_asked(wanted: str, *, device: str, cpu_has_bf16: bool) -> Precision:
+def fits(spec: ModelSpec, precision: str, free: int | None) -> bool:
+    """Whether the weights alone fit into so many bytes; yes, where nobody knows."""
+    return free is None or spec.memory_gb[precision] * 1e9 <= free
+
+
+def offered(spec: ModelSpec, device: Device) -> tuple[str, ...]:
+    """The precisions that the model can have on the device."""
+    return tuple(name for name in spec.precisions if name not in QUANTISED or device.kind != "mps")
+
+
+def _best(spec: ModelSpec, device: Device) -> tuple[str, str]:
+    if device.has_bf16:
+        where = "this processor" if device.kind == "cpu" else "this GPU"
+        return "bf16", f"the model is large, and {where} computes in bf16"
+    if device.kind == "cpu":
+        return "fp32", "this processor does not compute in bf16 (no AVX512-BF16 or AMX)"
+    if spec.decoder_only:
+        return "fp16", "this GPU does not compute in bf16"
+    return "fp32", "this GPU does not compute in bf16, and in fp16 this model overflows"
+
+
+def _smaller(first: str, device: Device) -> tuple[str, ...]:
+    """What takes less memory, best first."""
+    if device.kind == "mps":
+        return ("bf16",) if first == "fp32" and device.has_bf16 else ()
+    return ("bf16", *QUANTISED) if first == "fp32" and device.kind == "cpu" else QUANTISED
+
+
+def _as_asked(wanted: str, spec: ModelSpec, device: Device) -> str:
+    """The reason, or a `ModelError`."""
     if wanted not in PRECISIONS:
-        raise ModelError(f"There is no precision {str(wanted)[:40]!r}. Choose auto, {' or '.join(PRECISIONS)}.")
-    slow = wanted == "bf16" and device == "cpu" and not cpu_has_bf16
-    return Precision(wanted, device, "as asked, though this processor computes bf16 slowly" if slow else "as asked")
+        raise ModelError(f"There is no precision {str(wanted)[:40]!r}. Choose auto, {_listed(PRECISIONS)}.")
+    if wanted not in spec.precisions:
+        raise ModelError(
+            f"{spec.name} cannot compute in fp16: the layers of a T5 overflow, and its answers would be noise. "
+            f"Choose {_listed(spec.precisions)}."
+        )
+    if wanted not in offered(spec, device):
+        raise ModelError(f"{wanted} cannot be had on Apple's GPU. Choose {_listed(offered(spec, device))}.")
+    if wanted in QUANTISED and device.kind == "cpu":
+        return "as asked; without a GPU it saves memory, not time"
+    if wanted == "fp16" and spec.family == "bloom":
+        return "as asked, though BLOOM was trained in bf16 and may overflow in fp16"
+    if wanted == "bf16" and not device.has_bf16:
+        return "as asked, though this processor computes bf16 slowly"
+    return "as asked"
 
 
-def detect_device() -> str:
-    """`cuda` where torch finds a usable GPU, else `cpu`."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _decided(name: str, spec: ModelSpec, device: Device, reason: str) -> Precision:
+    half = torch.bfloat16 if device.has_bf16 or device.kind == "cpu" or not spec.decoder_only else torch.float16
+    return Precision(name, device.name, reason, _DTYPES.get(name, half))
 
 
-def cpu_has_bf16() -> bool:
-    """Whether this processor multiplies bf16 in hardware: AVX512-BF16 or AMX, or bf16 on ARM."""
-    list_capabilities = getattr(torch.cpu, "get_capabilities", None)
-    if list_capabilities is None:  # older torch has only a private question, and a private name may vanish
-        return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
-    capabilities = list_capabilities()
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+def _listed(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _told(free: int | None) -> str:
+    return f"{(free or 0) / 1e9:.1f} GB"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import getLogger
 
 from huggingface_hub.utils import logging as hub_logging
 from transformers.utils import logging
@@ -20,6 +21,9 @@ def quiet() -> Iterator[None]:
     What it sets is the whole process's, so one thread at a time.
     """
     levels = logging.get_verbosity(), hub_logging.get_verbosity()
+    quantiser = getLogger("bitsandbytes")  # it laments faster kernels that nobody installed
+    had = quantiser.level
+    quantiser.setLevel("CRITICAL")
     had_bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     hub_logging.set_verbosity_error()
@@ -29,6 +33,7 @@ def quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
+        quantiser.setLevel(had)
         logging.set_verbosity(levels[0])
         hub_logging.set_verbosity(levels[1])
         if had_bars:

@@ -106,6 +106,9 @@ class FakeEngine(Engine):
         counter = WordCounter(self._known(model))
         return measured(counter, prompt=prompt, language=language, turns=turns, max_new_tokens=max_new_tokens)
 
+    def fitting(self, spec: ModelSpec) -> tuple[str, ...] | None:
+        return spec.precisions
+
     def become(self, **changes: str) -> None:
         """Another status, such as `status="loading"`."""
         self.now = replace(self.now, **changes)  # type: ignore[arg-type]  # a test may write any word

@@ -132,8 +132,10 @@ def test_models_are_listed_the_default_first(client: Client) -> None:
         "family": "mt5",
         "parameters": 1_000,
         "languages": list(PARROT.languages),
-        "precisions": list(PARROT.memory_gb),
+        "precisions": ["fp32", "bf16", "int8", "int4"],
         "memory_gb": PARROT.memory_gb,
+        "download_gb": None,
+        "fits": ["fp32", "bf16", "int8", "int4"],
         "loaded": True,
         "default": True,
     }

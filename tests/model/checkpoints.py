@@ -32,7 +32,7 @@ from blip_space.model.quiet import quiet
 
 FAMILIES = ("opt", "t5", "mt5", "bloom")
 QUERY_TOKENS = {"opt": 4, "t5": 8, "mt5": 4, "bloom": 6}
-HIDDEN = 32
+HIDDEN, HEAD_SPREAD = 32, 0.02
 FIELDS_OF_2023 = {"max_length": 20, "top_k": 50, "num_beams": 1, "pruned_heads": {}, "torch_dtype": "float32"}
 CORPUS = [
     "Question: how many cats are there? Answer: two cats on a red mat.",
@@ -98,7 +98,10 @@ def make_network(family: str, tokenizer: Any, *, seed: int) -> Any:
     torch.nn.init.normal_(network.query_tokens, std=0.5)
     torch.nn.init.normal_(network.language_projection.weight, std=0.5)
     if network.config.is_encoder_decoder:
-        network.language_model.lm_head.weight.data *= 0.02  # else one token is all but certain, and sampling is greedy
+        # a head of its own, as T5 1.1 and mT5 have; small, or one token is all but certain and sampling is greedy
+        network.language_model.lm_head.weight = torch.nn.Parameter(
+            network.language_model.shared.weight.detach().roll(23, 0) * HEAD_SPREAD
+        )
     return network
 
 
@@ -120,7 +123,7 @@ def _bloom(tokenizer: Any) -> BloomConfig:
 def _t5(tokenizer: Any, kind: Any = T5Config) -> Any:
     return kind(
         vocab_size=len(tokenizer), d_model=HIDDEN, d_kv=16, d_ff=64, num_layers=2, num_decoder_layers=2, num_heads=2,
-        feed_forward_proj="gated-gelu", tie_word_embeddings=False, initializer_factor=3.0, bos_token_id=1,
+        feed_forward_proj="gated-gelu", initializer_factor=3.0, bos_token_id=1,
         eos_token_id=1, pad_token_id=0, decoder_start_token_id=0,
     )  # fmt: skip
 

@@ -153,8 +153,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         "do not fit: .* have no place",
     ),
     "other shape": (
-        lambda folder: change_config(folder, "text_config", vocab_size=99),
+        lambda folder: change_config(folder, "qformer_config", intermediate_size=60),
         "do not fit: .* have another shape",
+    ),
+    "other vocabulary": (
+        lambda folder: change_config(folder, "text_config", vocab_size=99),
+        "weights of mt cannot be read",
     ),
     "broken preprocessor": (
         lambda folder: (folder / "preprocessor_config.json").write_text("{"),

@@ -7,10 +7,11 @@ from PIL import Image
 
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError
-from blip_space.model import memory
+from blip_space.model import device
 from blip_space.model.blip2 import Blip2
 from blip_space.model.cache import ROOM
-from blip_space.model.memory import check_room, enough_memory, free_bytes, row_bytes
+from blip_space.model.device import free_bytes
+from blip_space.model.memory import check_room, enough_memory, row_bytes
 from blip_space.model.precision import Precision
 from blip_space.options import GenerationOptions
 
@@ -19,7 +20,9 @@ BF16, FP32 = Precision("bf16", "cpu", "as asked"), Precision("fp32", "cpu", "as 
 
 
 def test_weights_larger_than_the_free_memory_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"large does not fit .* in fp32 .* take 14.96 GB, and 8.0 GB are free\."):
+    with pytest.raises(
+        ModelError, match=r"large does not fit .* in fp32 .* take 15 GB, and 8.0 GB are free\. bf16 \(7.48 GB\) or"
+    ):
         check_room(SPEC, FP32, free=8_000_000_000)
     check_room(SPEC, BF16, free=8_000_000_000)
 
@@ -41,8 +44,8 @@ def test_other_errors_stay_what_they_are() -> None:
 
 
 def test_tighter_of_machine_and_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "CONTAINER_LIMIT", tmp_path / "max")
+    monkeypatch.setattr(device, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(device, "CONTAINER_LIMIT", tmp_path / "max")
     assert free_bytes("cpu") is None
     (tmp_path / "meminfo").write_text("MemTotal: 99 kB\nMemAvailable:   8 kB\nSwapFree:  2 kB\n")
     assert free_bytes("cpu") == 10 * 1024

@@ -85,7 +85,7 @@ class Conversation:
     def choose_model(self, model: Any) -> list[Any]:
         """The languages and the knowledge of a model that was chosen."""
         spec = self._engine.specs.get(read_model(model), self._engine.default)
-        return [gr.Dropdown(choices=choices.language_choices(spec)), lines.about(spec)]
+        return [gr.Dropdown(choices=choices.language_choices(spec)), lines.about(spec, self._engine.fitting(spec))]
 
     def try_example(self, number: Any) -> list[Any]:
         """The picture, question and language of an example."""

@@ -89,7 +89,8 @@ class Endpoints:
         return asdict(measured)
 
     def models(self) -> list[dict[str, Any]]:
-        """The models that this server offers, the default first."""
+        """The models that this server offers, the default first; `fits` names the precisions that fit it now, and is
+        null while it starts."""
         status = self._engine.status()
         resident = status.model if status.status == "ready" else ""
         return [
@@ -98,8 +99,10 @@ class Endpoints:
                 "family": spec.family,
                 "parameters": spec.parameters,
                 "languages": list(spec.languages),
-                "precisions": list(spec.memory_gb),
+                "precisions": list(spec.precisions),
                 "memory_gb": spec.memory_gb,
+                "download_gb": spec.download_gb,
+                "fits": self._engine.fitting(spec),
                 "loaded": spec.name == resident,
                 "default": spec.name == self._engine.default.name,
             }

@@ -42,8 +42,13 @@ def budget_line(measure: Callable[[], dict[str, Any]]) -> str:
     return files.fill("budget.html", sentence=sentence, state=state, **shares)
 
 
-def about(spec: ModelSpec) -> str:
-    """What the model knows, how to get another, and what happens to pictures."""
+def about(spec: ModelSpec, fits: tuple[str, ...] | None = None) -> str:
+    """What the model knows and needs, how to get another, and what happens to pictures. `fits` are the precisions in
+    which it fits this machine, where that is known."""
     knows = spec.knows or f"Photographs, in {len(spec.languages)} language{'s' * (len(spec.languages) > 1)}."
     switch = "" if len(spec.languages) == len(LANGUAGES) else files.fill("switch.html")
-    return files.fill("knows.html", model=spec.name, knows=knows) + switch + files.fill("privacy.html")
+    return (
+        files.fill("knows.html", model=spec.name, knows=knows, needs=wording.needs(spec, fits))
+        + switch
+        + files.fill("privacy.html")
+    )

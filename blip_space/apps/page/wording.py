@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from blip_space.catalogue import ModelSpec
+
 TITLE = "blip-space"
+LARGE_PARAMETERS = 100_000_000
 
 ASK = "Ask"
 STOP = "Stop"
@@ -72,3 +75,14 @@ def unknown_picture(model: str, others: Sequence[str]) -> str:
     """What helps when the model does not know a picture."""
     way_out = f"choose {others[0]} above" if others else "start it with mBLIP: python app.py --model mblip-mt0-xl"
     return f"{model} knows drawings only, as said below. For photographs {way_out}."
+
+
+def needs(spec: ModelSpec, fits: tuple[str, ...] | None) -> str:
+    """How large the model is in each precision, and in which of them it fits; nothing of one that fits anywhere."""
+    if spec.parameters < LARGE_PARAMETERS:
+        return ""
+    sizes = ", ".join(f"{size:g} GB in {name}" for name, size in spec.memory_gb.items())
+    if fits is None:
+        return f"It needs {sizes}."
+    here = f"fits this machine now in {', '.join(fits)}" if fits else "does not fit this machine now"
+    return f"It needs {sizes}, and {here}."

@@ -1,0 +1,90 @@
+"""Every family in every precision: what is kept in which numbers, what it takes, and that it still sees and answers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from blip_space.catalogue import TINY_FOLDER, read_folder
+from blip_space.errors import ModelError
+from blip_space.model.blip2 import Blip2
+from blip_space.model.loader import load
+from blip_space.options import GenerationOptions
+
+OPTIONS = GenerationOptions(max_new_tokens=6)
+
+
+def of(family: str, precision: str, folders: dict[str, Path]) -> Blip2:
+    spec = read_folder(folders[family])
+    if precision not in spec.precisions:
+        pytest.skip("fp16 is refused for T5 and mT5, which test_precision shows")
+    return load(spec, precision)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
+def test_it_loads_silently_sees_and_answers(
+    precision: str,
+    family: str,
+    folders: dict[str, Path],
+    pictures: list[Image.Image],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    model = of(family, precision, folders)
+    prefixes = model.encode(pictures)
+    assert prefixes.isfinite().all()
+    assert not torch.equal(prefixes[0], prefixes[1])
+    writing = model.writing()
+    rows = writing.join([model.prompt(prefix[None], "a photo of", OPTIONS) for prefix in prefixes])
+    while not all(row.ended for row in rows):
+        writing.step()
+    assert all(row.fault is None for row in rows)
+    assert any(row.ids for row in rows)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_only_the_language_models_layers_are_quantised(precision: str, family: str, folders: dict[str, Path]) -> None:
+    network = of(family, precision, folders)._network
+    small = {name for name, one in network.named_parameters() if not one.dtype.is_floating_point}
+    assert small
+    assert all("language_model" in name for name in small)
+    assert not any(part in name for name in small for part in ("lm_head", "embed", "shared", ".wo."))
+    others = {one.dtype for name, one in network.named_parameters() if name not in small}
+    assert others == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int4"])
+def test_the_estimate_is_what_the_embedded_model_takes(precision: str) -> None:
+    spec = read_folder(TINY_FOLDER)
+    taken = load(spec, precision).nbytes / 1e9
+    assert spec.memory_gb[precision] == pytest.approx(taken, rel=0.1)
+
+
+def test_int8_answers_as_the_whole_numbers_do(pictures: list[Image.Image]) -> None:
+    """Of the embedded model, whose answers are sure, quantised layers change nothing that a visitor would see."""
+    spec = read_folder(TINY_FOLDER)
+    said = []
+    for precision in ("fp32", "int8", "int4"):
+        model = load(spec, precision)
+        prompts = [
+            model.prompt(model.encode([one]), "Question: What is this? Short answer in English:", OPTIONS)
+            for one in pictures[:1]
+        ]
+        said.append([model.decode(list(model.stream(prompt))) for prompt in prompts])
+    assert said[0] == said[1] == said[2]
+
+
+def test_an_overflow_is_noticed_at_load(folders: dict[str, Path], tmp_path: Path) -> None:
+    """fp16 ends at 65 504; weights beyond it are infinite, and a visitor must not be the one to find out."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "large"
+    shutil.copytree(folders["bloom"], folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["language_projection.weight"] *= 1e6
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match="not finite in fp16"):
+        load(read_folder(folder), "fp16")
