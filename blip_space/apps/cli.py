@@ -20,6 +20,7 @@ from blip_space.apps import listing
 from blip_space.apps.listing import print_json
 from blip_space.errors import UserError
 from blip_space.inference import loop
+from blip_space.inference.progress import Progress
 from blip_space.inference.request import Request, refuse_foreign
 
 if TYPE_CHECKING:
@@ -104,7 +105,16 @@ def _load(given: argparse.Namespace) -> Blip2:
     refuse_foreign(spec, given.language)
     from blip_space.model import loader
 
-    return loader.load(spec, chosen.precision)
+    return loader.load(spec, chosen.precision, tell=_progress(spec.name))
+
+
+def _progress(name: str) -> Progress:
+    """On a terminal one line that changes, elsewhere a line now and then; nothing of what is loaded at once."""
+    if not sys.stderr.isatty():
+        return Progress(lambda sentence: print(f"blip-space: {name} is {sentence}", file=sys.stderr, flush=True))
+    return Progress(
+        lambda sentence: print(f"\r\x1b[K{name} is {sentence}", end="", file=sys.stderr, flush=True), every=0.2
+    )
 
 
 def _cache() -> Any:

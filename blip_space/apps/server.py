@@ -121,6 +121,8 @@ def _health(engine: Engine) -> Any:
             "running": status.running,
             **asdict(status.reading),
         }
+        if status.reach:
+            body["progress"] = asdict(status.reach)
         return JSONResponse(body | ({"error": status.error} if status.status == "failed" else {}))
 
     return answer

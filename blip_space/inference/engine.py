@@ -18,6 +18,7 @@ from blip_space.errors import BusyError, ModelError, UserError
 from blip_space.inference.answer import Answer
 from blip_space.inference.counters import Counters, Reading
 from blip_space.inference.job import Job
+from blip_space.inference.progress import Reach
 from blip_space.inference.request import Budget, Request, measured, refuse_foreign
 from blip_space.inference.residence import Load, Residence
 from blip_space.inference.scheduler import Scheduler
@@ -47,7 +48,7 @@ class Limits:
 @dataclass(frozen=True)
 class Status:
     """How the engine is. `reason` says why this precision on this device, `error` why there is no model, `reading` how
-    fast it is and what it did not compute twice."""
+    fast it is and what it did not compute twice, `reach` how far a model's loading is."""
 
     status: Literal["loading", "ready", "failed"]
     model: str
@@ -58,6 +59,7 @@ class Status:
     reason: str = ""
     error: str = ""
     reading: Reading = field(default_factory=Reading)
+    reach: Reach | None = None
 
 
 class Engine:
@@ -125,7 +127,8 @@ class Engine:
             )
         state: Literal["loading", "failed"] = "loading" if residence.loading else "failed"
         name = residence.loading or self.default.name
-        return Status(state, name, residence.precision, "", waiting, running, error=error)
+        reach = residence.progress.reach() if state == "loading" else None
+        return Status(state, name, residence.precision, "", waiting, running, error=error, reach=reach)
 
     def submit(self, request: Request) -> Answer:
         """Put a request in line. `UserError` at once when it cannot be answered, `BusyError` when the line is full."""

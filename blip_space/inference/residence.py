@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError, UserError
+from blip_space.inference.progress import Progress
 
 if TYPE_CHECKING:  # the page is up before torch is imported
     from blip_space.model.blip2 import Blip2
 
 log = logging.getLogger(__name__)
 
-Load = Callable[[ModelSpec, str], "Blip2"]
+Load = Callable[[ModelSpec, str, Progress], "Blip2"]
 
 
 class Residence:
@@ -32,6 +33,9 @@ class Residence:
         self.model: Blip2 | None = None
         self.loading = self.default.name
         """The name of the model that is being loaded, or nothing."""
+
+        self.progress = Progress()
+        """How far that is."""
 
         self.failures = {spec.name: spec.fault for spec in specs if spec.fault}
         """Why a model cannot be had, by its name."""
@@ -69,8 +73,9 @@ class Residence:
         if spec.fault:
             raise ModelError(spec.fault)
         started = time.monotonic()
+        self.progress = Progress(lambda sentence: log.info("%s is %s", spec.name, sentence))
         try:
-            model = self._load(spec, self.precision)
+            model = self._load(spec, self.precision, self.progress)
         except UserError:
             raise
         except Exception as error:
@@ -83,7 +88,7 @@ class Residence:
         )
 
 
-def _load(spec: ModelSpec, precision: str) -> Blip2:
+def _load(spec: ModelSpec, precision: str, progress: Progress) -> Blip2:
     from blip_space.model import loader
 
-    return loader.load(spec, precision)
+    return loader.load(spec, precision, tell=progress)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import struct
-import zipfile
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     LocalEntryNotFoundError,
@@ -24,47 +24,72 @@ from huggingface_hub.errors import (
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError
 from blip_space.model.quiet import quiet
+from blip_space.model.steps import Tell, download_bar, silent
 
 SMALL_FILES = ["*.json", "*.txt", "*.model"]
 SAFETENSORS = ["model.safetensors", "model-*-of-*.safetensors"]
-PICKLES = ["pytorch_model.bin", "pytorch_model-*-of-*.bin"]
+PICKLES = ["pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json"]
 
 AGAIN = "Download the checkpoint again"
 
 
-def locate(spec: ModelSpec) -> Path:
+def locate(spec: ModelSpec, *, tell: Tell = silent) -> Path:
     """The folder that holds the model's files, downloaded first where that is needed.
 
-    Raises `ModelError` when the hub does not have it, does not give it or cannot be reached.
+    Raises `ModelError` when the hub does not have it, does not give it or cannot be reached, or the disk has no room.
     """
     if spec.is_folder:
         return Path(spec.source)
-    folder = _fetch(spec, [*SMALL_FILES, *SAFETENSORS])
-    # the same weights often lie there a second time as pickles; those are fetched only when there is nothing better
-    return folder if any(folder.glob("*.safetensors")) else _fetch(spec, [*SMALL_FILES, *PICKLES])
+    wanted: dict[str, Any] = {"revision": spec.revision, "allow_patterns": [*SMALL_FILES, *SAFETENSORS]}
+    try:
+        with quiet():
+            here, total = _check_disk(spec, wanted)
+            return Path(snapshot_download(spec.source, **wanted, tqdm_class=download_bar(tell, here=here, total=total)))
+    except ModelError:
+        raise
+    except Exception as error:  # the client lets those of its transport through, and their package differs by version
+        raise ModelError(_told(error, spec)) from error
 
 
 def find_weights(folder: Path, *, name: str) -> list[Path]:
     """The files that hold the weights, each one there and whole; `ModelError`, which calls the model `name`, if not."""
-    for stem, ending in (("model", "safetensors"), ("pytorch_model", "bin")):
-        single, index = folder / f"{stem}.{ending}", folder / f"{stem}.{ending}.index.json"
-        if not (single.is_file() or index.is_file()):
-            continue
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file() or index.is_file():
         files = [single] if single.is_file() else _shards(index, name=name)
         for file in files:
-            _check_whole(file, name=name)
+            if not _is_whole(file):
+                raise ModelError(f"{file.name} of {name} is damaged or only half downloaded. {AGAIN}.")
         return files
     if _half_downloaded(folder):
         raise ModelError(f"The download of {name} broke off before its weights were there. {AGAIN}.")
-    raise ModelError(f"{name} has no weights (model.safetensors or pytorch_model.bin). {AGAIN}.")
+    if any(path for pattern in PICKLES for path in folder.glob(pattern)):
+        raise ModelError(
+            f"{name} has its weights as a pickle (pytorch_model.bin), which may run code when it is opened, so it is "
+            "not. Choose a revision with model.safetensors, or convert it: load it with transformers where you trust "
+            "it, and save it again."
+        )
+    raise ModelError(
+        f"{name} has no weights that are read here (model.safetensors; a pickle may run code). {AGAIN}, or choose a "
+        "revision that has them."
+    )
 
 
-def _fetch(spec: ModelSpec, patterns: list[str]) -> Path:
+def _check_disk(spec: ModelSpec, wanted: dict[str, Any]) -> tuple[int, int]:
+    """How many bytes are on this machine, and how many there are in all; `ModelError` where the rest has no room."""
     try:
-        with quiet():
-            return Path(snapshot_download(spec.source, revision=spec.revision, allow_patterns=patterns))
-    except Exception as error:  # the client lets those of its transport through, and their package differs by version
-        raise ModelError(_told(error, spec)) from error
+        plan: Any = snapshot_download(spec.source, **wanted, dry_run=True)
+    except Exception:  # the download itself tells what is wrong, or finds everything here
+        return 0, 0
+    total = sum(file.file_size or 0 for file in plan)
+    missing = sum(file.file_size or 0 for file in plan if file.will_download)
+    place = Path(constants.HF_HUB_CACHE)
+    free = shutil.disk_usage(next(part for part in (place, *place.parents) if part.exists())).free
+    if missing > free:
+        raise ModelError(
+            f"{spec.name} does not fit on the disk: {missing / 1e9:.1f} GB are to be downloaded, and "
+            f"{free / 1e9:.1f} GB are free where the hub's files are kept. Make room, or set HF_HOME to another disk."
+        )
+    return total - missing, total
 
 
 def _told(error: Exception, spec: ModelSpec) -> str:
@@ -85,7 +110,7 @@ def _told(error: Exception, spec: ModelSpec) -> str:
         )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"The disk is full, so {spec.name} cannot be downloaded. Make room and start again."
-    return f"The download of {spec.name} broke off. Start again; what has already arrived is kept."
+    return f"The download of {spec.name} broke off. Start again; the files that arrived whole are kept."
 
 
 def _shards(index: Path, *, name: str) -> list[Path]:
@@ -102,13 +127,7 @@ def _shards(index: Path, *, name: str) -> list[Path]:
     return files
 
 
-def _check_whole(file: Path, *, name: str) -> None:
-    whole = _safetensors_whole if file.suffix == ".safetensors" else _pickle_whole
-    if not whole(file):
-        raise ModelError(f"{file.name} of {name} is damaged or only half downloaded. {AGAIN}.")
-
-
-def _safetensors_whole(file: Path) -> bool:
+def _is_whole(file: Path) -> bool:
     """Whether the file is as long as its header says: https://huggingface.co/docs/safetensors."""
     try:
         with file.open("rb") as opened:
@@ -118,13 +137,6 @@ def _safetensors_whole(file: Path) -> bool:
         return file.stat().st_size == 8 + int(length) + max(ends, default=0)
     except (OSError, ValueError, struct.error, KeyError, AttributeError, TypeError):
         return False
-
-
-def _pickle_whole(file: Path) -> bool:
-    """A zip has its list of contents at its end. Files from before 2020 are no zips, and tell nothing."""
-    with file.open("rb") as opened:
-        start = opened.read(2)
-    return zipfile.is_zipfile(file) if start == b"PK" else bool(start)
 
 
 def _half_downloaded(folder: Path) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
@@ -28,18 +27,20 @@ from blip_space.model.precision import Precision, choose
 from blip_space.model.quantisation import quantisation, settle
 from blip_space.model.quiet import quiet
 from blip_space.model.selftest import check_sight
+from blip_space.model.steps import Tell, silent, told_of_weights
 from blip_space.model.tokens import read_tokens
 
 log = logging.getLogger(__name__)
 
-UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError, UnpicklingError)
+UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError)
 
 
-def load(spec: ModelSpec, precision: str = "auto") -> Blip2:
+def load(spec: ModelSpec, precision: str = "auto", *, tell: Tell = silent) -> Blip2:
     """The model of a catalogue's row or folder, in that precision (one of PRECISIONS, or `auto`), ready to answer.
 
-    Downloads what is missing. Raises `ModelError` with a sentence when the precision is unknown, when files are
-    missing, incomplete, unreadable or do not fit together, when memory does not suffice, or when the model is blind.
+    Downloads what is missing, and tells how far it is. Raises `ModelError` with a sentence when the precision cannot be
+    had, when files are missing, incomplete, unreadable or do not fit together, when disk or memory do not suffice, or
+    when the model is blind.
     """
     if spec.fault:
         raise ModelError(spec.fault)
@@ -47,13 +48,13 @@ def load(spec: ModelSpec, precision: str = "auto") -> Blip2:
     free = free_bytes(device.name)
     decided = choose(precision, spec, device, free=free)
     check_room(spec, decided, free=free)
-    folder = locate(spec)
-    weights = find_weights(folder, name=spec.name)
+    folder = locate(spec, tell=tell)
+    find_weights(folder, name=spec.name)
     tokens = read_tokens(folder, name=spec.name)
-    with quiet(), enough_memory(spec, decided):
+    with quiet(), told_of_weights(tell), enough_memory(spec, decided):
         config = _read_config(folder, name=spec.name)
         frame = _read_frame(folder, config, name=spec.name)
-        network = _read_network(folder, config, spec=spec, precision=decided, weights=weights)
+        network = _read_network(folder, config, spec=spec, precision=decided)
         model = Blip2(network, tokens, frame=frame, spec=spec, precision=decided)
         check_sight(model)
     return model
@@ -76,7 +77,7 @@ def _read_frame(folder: Path, config: Any, *, name: str) -> Frame:
         ) from error
 
 
-def _read_network(folder: Path, config: Any, *, spec: ModelSpec, precision: Precision, weights: list[Path]) -> Any:
+def _read_network(folder: Path, config: Any, *, spec: ModelSpec, precision: Precision) -> Any:
     """The network on its one device, in evaluation mode, every number of it from the checkpoint."""
     try:
         network, found = Blip2ForConditionalGeneration.from_pretrained(
@@ -85,7 +86,7 @@ def _read_network(folder: Path, config: Any, *, spec: ModelSpec, precision: Prec
             dtype=precision.dtype,
             quantization_config=quantisation(precision),
             device_map={"": precision.device},  # "auto" would part the query tokens from the rest on several GPUs
-            use_safetensors=weights[0].suffix == ".safetensors",
+            use_safetensors=True,
             local_files_only=True,
             ignore_mismatched_sizes=True,  # so that they are listed, and refused below
             output_loading_info=True,

@@ -14,6 +14,7 @@ from blip_space.errors import BusyError, ModelError, UserError
 from blip_space.images import SafeImage
 from blip_space.inference.engine import Engine, Limits
 from blip_space.inference.request import Request
+from blip_space.model.steps import Step
 from blip_space.options import GenerationOptions
 from tests.inference.fake_model import FakeModel, spec
 
@@ -30,8 +31,9 @@ class Loading:
         self.failing: set[str] = set()
         self.gate: threading.Semaphore | None = None
 
-    def __call__(self, its_spec: Any, precision: str) -> Any:
+    def __call__(self, its_spec: Any, precision: str, progress: Any) -> Any:
         assert precision == "auto"
+        progress(Step("load", 1, 4))
         assert all(model.closed for model in self.models), "two models in memory"
         if its_spec.name in self.failing:
             raise ModelError(f"{its_spec.name} has no weights. Download it again.")

@@ -55,17 +55,14 @@ def write(folder: Path, family: str, *, seed: int = 0, **save: Any) -> Path:
     return folder
 
 
-def write_old(folder: Path, new: Path, *, pickled: bool) -> Path:
-    """The same model in the layout of 2023: neither `image_token_index` nor `num_query_tokens`, weights as .bin or not.
+def write_old(folder: Path, new: Path) -> Path:
+    """The same model in the layout of 2023: neither `image_token_index` nor `num_query_tokens`.
 
     The configuration names every field of the language model, as transformers wrote it then.
     """
     with quiet():
         network = Blip2ForConditionalGeneration.from_pretrained(new)
         network.save_pretrained(folder)
-    if pickled:
-        torch.save(network.state_dict(), folder / "pytorch_model.bin")
-        (folder / "model.safetensors").unlink()
     config = json.loads((new / "config.json").read_text())
     config.pop("image_token_index", None)
     config["text_config"] |= FIELDS_OF_2023

@@ -11,6 +11,7 @@ from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError
 from blip_space.model.checkpoint import locate
 from blip_space.model.loader import load
+from blip_space.model.steps import Step
 from tests.model import checkpoints
 from tests.model.hub import Hub, serve
 
@@ -26,7 +27,8 @@ def hub(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     shutil.copytree(folders["mt5"], published)
     (published / "pytorch_model.bin").write_bytes(b"the same once more")
     (published / "README.md").write_text("not needed")
-    old = checkpoints.write_old(tmp_path / "old", folders["mt5"], pickled=True)
+    old = checkpoints.write_old(tmp_path / "old", folders["mt5"])
+    (old / "model.safetensors").rename(old / "pytorch_model.bin")
     refusals = {"some/gated": (403, "GatedRepo"), "some/private": (401, "RepoNotFound")}
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -47,9 +49,59 @@ def test_row_is_downloaded_and_answers(hub: Hub, capfd: pytest.CaptureFixture[st
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_pickle_is_not_even_downloaded(hub: Hub, tmp_path: Path) -> None:
+    assert "a pickle may run code" in _told("some/old", tmp_path)
+    assert "pytorch_model.bin" not in hub.asked
+
+
 @pytest.mark.usefixtures("hub")
-def test_pickles_are_fetched_where_there_is_nothing_better() -> None:
-    assert (locate(row("some/old")) / "pytorch_model.bin").is_file()
+def test_the_download_is_told_byte_by_byte_and_then_the_load() -> None:
+    steps: list[Step] = []
+    load(row("some/mt"), tell=steps.append)
+    downloads = [step for step in steps if step.doing == "download"]
+    assert downloads[-1].done == downloads[-1].total > 100_000
+    assert [step.done for step in downloads] == sorted(step.done for step in downloads)
+    loads = [step for step in steps if step.doing == "load"]
+    assert steps[-1] == loads[-1]
+    assert loads[0].done < loads[-1].done == loads[-1].total
+    again: list[Step] = []
+    load(row("some/mt"), tell=again.append)
+    assert {step.doing for step in again} == {"load"}
+
+
+def test_a_download_that_breaks_off_once_is_gone_on_with(hub: Hub) -> None:
+    hub.breaks = 1
+    assert load(row("some/mt")).spec.name == "mt"
+    assert len(hub.starts) == 2
+
+
+def test_a_download_that_keeps_breaking_off_is_told_and_what_arrived_whole_is_kept(hub: Hub, tmp_path: Path) -> None:
+    hub.breaks, hub.breaks_after = 1_000, 10_000
+    assert "the files that arrived whole are kept" in _told("some/mt", tmp_path)
+    hub.breaks = 0
+    hub.asked.clear()
+    assert load(row("some/mt")).spec.name == "mt"
+    assert "model.safetensors" in hub.asked
+    assert "config.json" not in hub.asked
+
+
+def test_a_full_disk_is_told_before_anything_is_downloaded(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6 - 10, 10))
+    told = _told("some/mt", tmp_path)
+    assert "does not fit on the disk" in told
+    assert "HF_HOME" in told
+    assert hub.asked == []
+
+
+def test_a_private_repository_opens_with_the_owners_token(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.private["some/mt"] = "hf_secret"
+    assert "hf auth login" in _told("some/mt", tmp_path)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert load(row("some/mt")).spec.name == "mt"
 
 
 def test_second_time_nothing_is_downloaded(hub: Hub) -> None:
@@ -61,11 +113,10 @@ def test_second_time_nothing_is_downloaded(hub: Hub) -> None:
 
 @pytest.mark.usefixtures("hub")
 @pytest.mark.parametrize("how", ["offline", "unreachable"])
-@pytest.mark.parametrize("source", ["some/mt", "some/old"])
-def test_what_was_downloaded_is_found_without_the_hub(monkeypatch: pytest.MonkeyPatch, how: str, source: str) -> None:
-    folder = locate(row(source))
+def test_what_was_downloaded_is_found_without_the_hub(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    folder = locate(row("some/mt"))
     _disconnect(monkeypatch, how)
-    assert locate(row(source)) == folder
+    assert locate(row("some/mt")) == folder
 
 
 def _disconnect(monkeypatch: pytest.MonkeyPatch, how: str) -> None:

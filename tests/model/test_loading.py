@@ -25,12 +25,11 @@ def answer(model: Blip2, picture: Image.Image) -> list[int]:
     return list(model.stream(model.prompt(model.encode([picture]), "a photo of", OPTIONS)))
 
 
-@pytest.mark.parametrize("pickled", [False, True])
 def test_old_layout_sees_and_answers_the_same(
-    model: Blip2, folders: dict[str, Path], family: str, tmp_path: Path, pictures: list[Image.Image], pickled: bool
+    model: Blip2, folders: dict[str, Path], family: str, tmp_path: Path, pictures: list[Image.Image]
 ) -> None:
     """Of 2023's checkpoints `generate` of transformers >= 4.57 either raises or silently ignores the picture."""
-    folder = checkpoints.write_old(tmp_path / "old", folders[family], pickled=pickled)
+    folder = checkpoints.write_old(tmp_path / "old", folders[family])
     old = load(read_folder(folder))
     for picture in pictures:
         assert answer(old, picture) == answer(model, picture)
@@ -118,16 +117,10 @@ def broken_index(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text("[]")
 
 
-def broken_pickle(folder: Path) -> None:
+def only_a_pickle(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     torch.save(weights, folder / "pytorch_model.bin")
-    cut(folder / "pytorch_model.bin")
-
-
-def hostile_pickle(folder: Path) -> None:
-    (folder / "model.safetensors").unlink()
-    torch.save({"query_tokens": Path("x")}, folder / "pytorch_model.bin")
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -138,8 +131,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty": (lambda folder: (folder / "model.safetensors").write_bytes(b""), "is damaged or only half"),
     "shard missing": (lose_shard, "mt lacks model-00001-of-00002.safetensors"),
     "broken index": (broken_index, "index.json of mt cannot be read"),
-    "truncated pickle": (broken_pickle, "pytorch_model.bin of mt is damaged or only half"),
-    "pickle with code": (hostile_pickle, "weights of mt cannot be read"),
+    "only a pickle": (only_a_pickle, "weights as a pickle .* may run code"),
     "missing part": (
         lambda folder: change_weights(folder, lambda weights: weights.pop("query_tokens")),
         "do not fit: query_tokens are missing",

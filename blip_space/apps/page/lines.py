@@ -16,7 +16,7 @@ from blip_space.languages import LANGUAGES
 
 
 def status_line(status: Status) -> str:
-    """The model, its precision and why; or that it loads; or why it did not."""
+    """The model, its precision and why; or that it loads, and how far that is; or why it did not."""
     if status.status == "ready":
         return files.fill(
             "ready.html",
@@ -26,6 +26,9 @@ def status_line(status: Status) -> str:
             reason=status.reason,
             pace=wording.pace(status.reading.tokens_per_second, status.running, status.waiting),
         )
+    if status.reach and status.status == "loading":
+        share = f"{status.reach.share:.3f}"
+        return files.fill("progress.html", model=status.model, share=share, sentence=status.reach.sentence)
     return files.fill(f"{status.status}.html", model=status.model, error=status.error)
 
 
