@@ -71,7 +71,11 @@ class Blip2:
 
     def count_tokens(self, text: str) -> int:
         """How many tokens the model reads for this text, those that its tokenizer adds included. From any thread."""
-        return len(self._tokens.encode(text))
+        return len(self.token_ids(text))
+
+    def token_ids(self, text: str) -> list[int]:
+        """The tokens that the model reads for this text. From any thread."""
+        return self._tokens.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of new tokens, without special tokens. From any thread."""

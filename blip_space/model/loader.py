@@ -26,7 +26,7 @@ from blip_space.model.memory import check_room, enough_memory, ran_out
 from blip_space.model.precision import Precision, choose
 from blip_space.model.quantisation import quantisation, settle
 from blip_space.model.quiet import quiet
-from blip_space.model.selftest import check_sight
+from blip_space.model.selftest import check_head, check_image_token, check_sight, check_words
 from blip_space.model.steps import Tell, silent, told_of_weights
 from blip_space.model.tokens import read_tokens
 
@@ -49,13 +49,16 @@ def load(spec: ModelSpec, precision: str = "auto", *, tell: Tell = silent) -> Bl
     decided = choose(precision, spec, device, free=free)
     check_room(spec, decided, free=free)
     folder = locate(spec, tell=tell)
-    find_weights(folder, name=spec.name)
+    weights = find_weights(folder, name=spec.name)
     tokens = read_tokens(folder, name=spec.name)
     with quiet(), told_of_weights(tell), enough_memory(spec, decided):
         config = _read_config(folder, name=spec.name)
+        check_image_token(config, name=spec.name)
         frame = _read_frame(folder, config, name=spec.name)
         network = _read_network(folder, config, spec=spec, precision=decided)
+        check_head(network, weights, name=spec.name)
         model = Blip2(network, tokens, frame=frame, spec=spec, precision=decided)
+        check_words(model)
         check_sight(model)
     return model
 

@@ -1,21 +1,29 @@
-"""Does a freshly loaded model see?
+"""Does a freshly loaded model see, read and write?
 
 A checkpoint can load without a word and answer as if blind: weights that were zeroed, image slots that nobody filled.
-Two pictures that differ must reach the first token differently. Knows nothing of how a model was loaded.
+Two pictures that differ must reach the first token differently. It can also read its prompts garbled, by a tokenizer of
+another model, or write with a head that is not its own. Knows nothing of how a model was loaded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import torch
 from PIL import Image, ImageDraw
+from safetensors import safe_open
 
 from blip_space.errors import ModelError
+from blip_space.languages import LANGUAGES
 from blip_space.model.blip2 import Blip2
 
 LEAST_DIFFERENCE = 1e-5
 """Between the prefixes of two pictures, relative to their size; a blind model has 0."""
 
 PROMPT = "a photo of"
+HEAD, HEAD_ROWS = "language_model.lm_head.weight", 64
 
 
 def check_sight(model: Blip2) -> None:
@@ -31,6 +39,45 @@ def check_sight(model: Blip2) -> None:
         raise ModelError(
             f"{model.spec.name} ignores the picture: two different ones give the same first word. "
             "Its weights are damaged or not a BLIP-2's; download the checkpoint again, or choose another model."
+        )
+
+
+def check_words(model: Blip2) -> None:
+    """Raise `ModelError` unless the tokenizer gives back what prompts are made of: their words and language names."""
+    names = [LANGUAGES[code].prompt_name for code in model.spec.languages] if model.spec.style == "mblip" else []
+    for text in (PROMPT, "Question: how many? Short answer:", *names):
+        if model.decode(model.token_ids(text)).split() != text.split():
+            raise ModelError(
+                f"The tokenizer of {model.spec.name} cannot write {text!r}, so its prompts would arrive garbled. "
+                "Its files belong to another model; download the checkpoint again."
+            )
+
+
+def check_head(network: Any, weights: Sequence[Path], *, name: str) -> None:
+    """Raise `ModelError` where the checkpoint stores a head of its own and the network writes with another.
+
+    transformers 5 ties the head of a T5 to its embedding unless it sees that the stored ones differ.
+    """
+    for file in weights:
+        with safe_open(file, "pt") as opened:
+            if HEAD not in opened.keys():  # noqa: SIM118  # it is no dict
+                continue
+            stored = opened.get_slice(HEAD)[:HEAD_ROWS]
+        used = network.language_model.lm_head.weight[:HEAD_ROWS].detach().cpu()
+        if not torch.equal(stored.to(used.dtype), used):
+            raise ModelError(
+                f"{name} was loaded with its embedding in the place of its own head, so it would write noise. "
+                "This is a fault of this program with your version of transformers; install the one it asks for."
+            )
+
+
+def check_image_token(config: Any, *, name: str) -> None:
+    """Raise `ModelError` where the token that stands for a picture lies outside the language model's embedding."""
+    token, rows = getattr(config, "image_token_index", None), int(config.text_config.vocab_size)
+    if token is not None and token >= rows:
+        raise ModelError(
+            f"config.json of {name} says that token {token} stands for the picture, and there are {rows} tokens. "
+            "Its files belong to two models; download the checkpoint again."
         )
 
 

@@ -6,6 +6,7 @@ They say nothing sensible, but they see: what they answer depends on the picture
 from __future__ import annotations
 
 import json
+import string
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -32,7 +33,7 @@ from blip_space.model.quiet import quiet
 
 FAMILIES = ("opt", "t5", "mt5", "bloom")
 QUERY_TOKENS = {"opt": 4, "t5": 8, "mt5": 4, "bloom": 6}
-HIDDEN, HEAD_SPREAD = 32, 0.02
+HIDDEN, HEAD_SPREAD = 32, 0.03
 FIELDS_OF_2023 = {"max_length": 20, "top_k": 50, "num_beams": 1, "pruned_heads": {}, "torch_dtype": "float32"}
 CORPUS = [
     "Question: how many cats are there? Answer: two cats on a red mat.",
@@ -120,7 +121,7 @@ def _bloom(tokenizer: Any) -> BloomConfig:
 def _t5(tokenizer: Any, kind: Any = T5Config) -> Any:
     return kind(
         vocab_size=len(tokenizer), d_model=HIDDEN, d_kv=16, d_ff=64, num_layers=2, num_decoder_layers=2, num_heads=2,
-        feed_forward_proj="gated-gelu", initializer_factor=3.0, bos_token_id=1,
+        feed_forward_proj="gated-gelu", tie_word_embeddings=False, initializer_factor=3.0, bos_token_id=1,
         eos_token_id=1, pad_token_id=0, decoder_start_token_id=0,
     )  # fmt: skip
 
@@ -144,7 +145,7 @@ def make_tokenizer(family: str) -> Any:
 def _sentencepiece_like() -> Tokenizer:
     # the library's own trainer takes the pieces in another order each time
     pieces = Counter(f"▁{word}" for line in CORPUS for word in line.split())
-    letters = sorted({"▁", *"".join(CORPUS)})
+    letters = sorted({"▁", *string.printable.strip(), *"".join(CORPUS)})
     scored = [(piece, -8.0 / count) for piece, count in sorted(pieces.items())]
     special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     made = Tokenizer(models.Unigram([*special, *((letter, -10.0) for letter in letters), *scored], unk_id=2))

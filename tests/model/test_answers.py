@@ -94,10 +94,12 @@ def test_search_equals_generate_with_beams(model: Blip2, prefix: torch.Tensor, l
 
 @pytest.mark.parametrize("several", [False, True])
 def test_answer_ends_before_the_stop_token(model: Blip2, prefix: torch.Tensor, settings: Any, several: bool) -> None:
-    whole = write(model, prefix)
+    varied = GenerationOptions(max_new_tokens=12, repetition_penalty=2.0)
+    whole = write(model, prefix, varied)
     stop = next(token for token in whole[1:] if token != whole[0])
     settings.eos_token_id = [whole[0] + 1000, stop] if several else stop
-    assert write(model, prefix) == whole[: whole.index(stop)] == generate(model, prefix)
+    expected = whole[: whole.index(stop)]
+    assert write(model, prefix, varied) == expected == generate(model, prefix, repetition_penalty=2.0)
 
 
 def test_answer_is_never_empty(model: Blip2, prefix: torch.Tensor, settings: Any) -> None:

@@ -150,7 +150,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "other vocabulary": (
         lambda folder: change_config(folder, "text_config", vocab_size=99),
-        "weights of mt cannot be read",
+        "token .* stands for the picture",
     ),
     "broken preprocessor": (
         lambda folder: (folder / "preprocessor_config.json").write_text("{"),

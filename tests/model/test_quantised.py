@@ -8,29 +8,26 @@ from PIL import Image
 
 from blip_space.catalogue import TINY_FOLDER, read_folder
 from blip_space.errors import ModelError
-from blip_space.model.blip2 import Blip2
 from blip_space.model.loader import load
 from blip_space.options import GenerationOptions
+from tests.model import checkpoints
 
 OPTIONS = GenerationOptions(max_new_tokens=6)
 
 
-def of(family: str, precision: str, folders: dict[str, Path]) -> Blip2:
-    spec = read_folder(folders[family])
-    if precision not in spec.precisions:
-        pytest.skip("fp16 is refused for T5 and mT5, which test_precision shows")
-    return load(spec, precision)
+SMALLER = [(family, precision) for family in checkpoints.FAMILIES for precision in ("int8", "int4")]
+HALVED = [(family, "fp16") for family in ("opt", "bloom")]
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
+@pytest.mark.parametrize(("kind", "precision"), [*HALVED, *SMALLER])
 def test_it_loads_silently_sees_and_answers(
+    kind: str,
     precision: str,
-    family: str,
     folders: dict[str, Path],
     pictures: list[Image.Image],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    model = of(family, precision, folders)
+    model = load(read_folder(folders[kind]), precision)
     prefixes = model.encode(pictures)
     assert prefixes.isfinite().all()
     assert not torch.equal(prefixes[0], prefixes[1])
@@ -43,9 +40,9 @@ def test_it_loads_silently_sees_and_answers(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_only_the_language_models_layers_are_quantised(precision: str, family: str, folders: dict[str, Path]) -> None:
-    network = of(family, precision, folders)._network
+@pytest.mark.parametrize(("kind", "precision"), SMALLER)
+def test_only_the_language_models_layers_are_quantised(kind: str, precision: str, folders: dict[str, Path]) -> None:
+    network = load(read_folder(folders[kind]), precision)._network
     small = {name for name, one in network.named_parameters() if not one.dtype.is_floating_point}
     assert small
     assert all("language_model" in name for name in small)

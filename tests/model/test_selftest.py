@@ -1,5 +1,6 @@
 """A model that does not see is refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from blip_space.catalogue import read_folder
 from blip_space.errors import ModelError
 from blip_space.model.loader import load
-from blip_space.model.selftest import made_pictures, relative_difference
+from blip_space.model.selftest import check_head, made_pictures, relative_difference
 from tests.model import checkpoints
 
 
@@ -47,6 +48,36 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, ending: str) ->
     folder = spoil(checkpoints.write(tmp_path / "broken", "opt"), **nan)
     with pytest.raises(ModelError, match="not finite"):
         load(read_folder(folder))
+
+
+def test_a_tokenizer_that_cannot_write_the_languages_names_is_refused(tmp_path: Path) -> None:
+    folder = checkpoints.write(tmp_path / "mute", "mt5")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    tokenizer["model"]["vocab"] = [piece for piece in tokenizer["model"]["vocab"] if "z" not in piece[0]]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+    with pytest.raises(ModelError, match="tokenizer of mute cannot write 'Azerbaijani'"):
+        load(read_folder(folder))
+
+
+def test_an_image_token_outside_the_embedding_is_refused(tmp_path: Path) -> None:
+    folder = checkpoints.write(tmp_path / "beyond", "opt")
+    config = json.loads((folder / "config.json").read_text())
+    config["image_token_index"] = config["text_config"]["vocab_size"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        ModelError, match=r"beyond says that token \d+ stands for the picture, and there are \d+ tokens"
+    ):
+        load(read_folder(folder))
+
+
+def test_a_head_that_was_tied_though_it_is_stored_is_refused(tmp_path: Path) -> None:
+    folder = checkpoints.write(tmp_path / "tied", "t5")
+    weights = [folder / "model.safetensors"]
+    network = load(read_folder(folder))._network
+    check_head(network, weights, name="tied")
+    network.language_model.lm_head.weight = network.language_model.shared.weight
+    with pytest.raises(ModelError, match="tied was loaded with its embedding in the place of its own head"):
+        check_head(network, weights, name="tied")
 
 
 def test_difference_is_relative() -> None:
