@@ -20,8 +20,8 @@ DEFAULT_ROWS, MOST_ROWS = 16, 1024
 
 @dataclass(frozen=True)
 class Settings:
-    """One server: the model loaded first, its precision, where it listens, which models visitors may choose, and how
-    many answers are written at once, each of which needs memory of its own."""
+    """One server: the model loaded first, its precision, where it listens, which models visitors may choose, how many
+    answers are written at once, each of which needs memory of its own, and the folder of the first model's adapter."""
 
     model: str = "tiny"
     precision: str = "auto"
@@ -29,6 +29,7 @@ class Settings:
     port: int = DEFAULT_PORT
     models: tuple[str, ...] = ("tiny",)
     rows: int = DEFAULT_ROWS
+    adapter: str = ""
 
 
 def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
@@ -46,6 +47,7 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
         host=chosen("host", os.environ.get("GRADIO_SERVER_NAME") or Settings.host),
         port=_whole("port", chosen("port", os.environ.get("GRADIO_SERVER_PORT") or str(DEFAULT_PORT)), most=65_535),
         models=tuple(dict.fromkeys([model, *listed])),
+        adapter=chosen("adapter", ""),
         rows=_whole("number of rows", chosen("rows", str(DEFAULT_ROWS)), most=MOST_ROWS),
     )
 

@@ -8,7 +8,7 @@ from blip_space.errors import UserError
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MODEL", "PRECISION", "HOST", "PORT", "MODELS", "ROWS"):
+    for name in ("MODEL", "PRECISION", "HOST", "PORT", "MODELS", "ROWS", "ADAPTER"):
         monkeypatch.delenv(f"BLIP_SPACE_{name}", raising=False)
     for name in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT"):
         monkeypatch.delenv(name, raising=False)

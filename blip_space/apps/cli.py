@@ -94,14 +94,14 @@ def serve(given: argparse.Namespace) -> int:
     """Serve the page, the API and `/healthz`."""
     from blip_space.apps import server
 
-    names = ("model", "precision", "host", "port", "models", "rows")
+    names = ("model", "precision", "host", "port", "models", "rows", "adapter")
     server.serve(settings.read({name: getattr(given, name) for name in names}))
     return 0
 
 
 def _load(given: argparse.Namespace) -> Blip2:
-    chosen = settings.read({"model": given.model, "precision": given.precision})
-    spec = catalogue.find(chosen.model, folders=True)
+    chosen = settings.read({name: getattr(given, name) for name in ("model", "precision", "adapter")})
+    spec = replace(catalogue.find(chosen.model, folders=True), adapter=chosen.adapter)
     refuse_foreign(spec, given.language)
     from blip_space.model import loader
 
@@ -200,6 +200,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(catalogue.NAMES)
     parser.add_argument("--model", metavar="NAME", help=f"{names}, or a folder (default {catalogue.DEFAULT_MODEL})")
+    parser.add_argument("--adapter", metavar="DIR", help="a LoRA adapter of the language model, as peft saves it")
     parser.add_argument("--precision", metavar="NAME", help=f"auto, {', '.join(catalogue.PRECISIONS)} (default auto)")
 
 

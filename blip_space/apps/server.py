@@ -10,7 +10,7 @@ import logging
 import signal
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,8 @@ def serve(settings: Settings) -> None:
     """Serve until Ctrl-C or SIGTERM. `UserError` when the models or the port cannot be had."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("blip_space").setLevel(logging.INFO)
-    specs = [catalogue.offered(name) for name in settings.models]
+    first, *others = [catalogue.offered(name) for name in settings.models]
+    specs = [replace(first, adapter=settings.adapter), *others]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     engine = Engine(specs, precision=settings.precision, limits=Limits(max_rows=settings.rows))
     server = launch(engine, host=settings.host, port=settings.port)

@@ -40,7 +40,7 @@ class ModelSpec:
     of the language model's layers, which int8 and int4 make smaller. `context_tokens` holds query tokens, prompt and,
     for decoder-only families, the new tokens. `download_gb` is the size of the weights on the hub, where it is known.
     `knows` is a sentence for the page, `unknown` are the replies that say that the model does not know a picture,
-    `fault` says why there is nothing to load.
+    `fault` says why there is nothing to load. `adapter` is the folder of a LoRA adapter that an owner puts on it.
     """
 
     name: str
@@ -57,6 +57,7 @@ class ModelSpec:
     knows: str = ""
     unknown: frozenset[str] = frozenset()
     fault: str = ""
+    adapter: str = ""
 
     @property
     def decoder_only(self) -> bool:

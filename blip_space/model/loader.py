@@ -18,6 +18,7 @@ from transformers import Blip2Config, Blip2ForConditionalGeneration
 
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError
+from blip_space.model.adapter import put_on
 from blip_space.model.blip2 import Blip2
 from blip_space.model.checkpoint import AGAIN, find_weights, locate
 from blip_space.model.device import find_device, free_bytes
@@ -57,6 +58,8 @@ def load(spec: ModelSpec, precision: str = "auto", *, tell: Tell = silent) -> Bl
         frame = _read_frame(folder, config, name=spec.name)
         network = _read_network(folder, config, spec=spec, precision=decided)
         check_head(network, weights, name=spec.name)
+        if spec.adapter:
+            put_on(network, Path(spec.adapter), name=spec.name, precision=decided)
         model = Blip2(network, tokens, frame=frame, spec=spec, precision=decided)
         check_words(model)
         check_sight(model)
