@@ -6,6 +6,8 @@ benchmark. The tokenizer is the embedded model's, whose ids all lie inside each 
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from transformers import (
     GenerationConfig,
     MT5Config,
     OPTConfig,
+    T5Config,
 )
 
 from blip_space.catalogue import TINY_FOLDER, Family, ModelSpec
@@ -44,6 +47,22 @@ TEXTS: dict[str, tuple[Family, Any]] = {
             max_position_embeddings=2048,
         ),
     ),
+    "flan-t5-xl-shape": (
+        "t5",
+        lambda: T5Config(
+            vocab_size=32128,
+            d_model=2048,
+            d_kv=64,
+            d_ff=5120,
+            num_layers=24,
+            num_decoder_layers=24,
+            num_heads=32,
+            feed_forward_proj="gated-gelu",
+            tie_word_embeddings=False,
+            decoder_start_token_id=0,
+            bos_token_id=0,
+        ),
+    ),
     "mt0-xl-shape": (
         "mt5",
         lambda: MT5Config(
@@ -54,7 +73,6 @@ TEXTS: dict[str, tuple[Family, Any]] = {
             num_layers=24,
             num_decoder_layers=24,
             num_heads=32,
-            tie_word_embeddings=False,
             decoder_start_token_id=0,
             bos_token_id=0,
         ),
@@ -68,8 +86,23 @@ TEXTS: dict[str, tuple[Family, Any]] = {
 
 def build(shape: str, *, dtype: torch.dtype) -> tuple[Any, Any, Blip2]:
     """The network, its tokenizer, and the two as `blip_space` has them."""
-    family, text = TEXTS[shape]
-    text_config = text()
+    network, tokenizer = _network(shape, dtype), AutoTokenizer.from_pretrained(TINY_FOLDER)
+    family, parameters = TEXTS[shape][0], sum(one.numel() for one in network.parameters())
+    spec = ModelSpec(shape, shape, family, "mblip" if family in ("mt5", "bloom") else "blip2", parameters, ("en",))
+    name = "fp32" if dtype == torch.float32 else "bf16"
+    precision = Precision(name, "cpu", "as the benchmark was asked", dtype)
+    return network, tokenizer, Blip2(network, Tokens(tokenizer), frame=Frame(224), spec=spec, precision=precision)
+
+
+def write(shape: str, folder: Path) -> None:
+    """The shape as a checkpoint in bf16 shards, as the loader reads them."""
+    _network(shape, torch.bfloat16).save_pretrained(folder, max_shard_size="2GB")
+    AutoTokenizer.from_pretrained(TINY_FOLDER).save_pretrained(folder)
+    (folder / "blip_space.json").write_text(json.dumps({"name": shape, "languages": ["en"]}))
+
+
+def _network(shape: str, dtype: torch.dtype) -> Any:
+    text_config = TEXTS[shape][1]()
     config = Blip2Config(
         vision_config={"image_size": 224, "patch_size": 14},  # the rest is ViT-g's by default
         qformer_config=Blip2QFormerConfig(encoder_hidden_size=1408).to_dict(),
@@ -81,15 +114,13 @@ def build(shape: str, *, dtype: torch.dtype) -> tuple[Any, Any, Blip2]:
         network = Blip2ForConditionalGeneration(config)
     network = network.to(dtype).to_empty(device="cpu").eval()
     network.tie_weights()
+    if text_config.is_encoder_decoder:  # T5 1.1 and mT5 have a head of their own
+        head = network.language_model.lm_head
+        head.weight = torch.nn.Parameter(torch.empty_like(head.weight))
     _fill(network)
     settings = GenerationConfig(pad_token_id=0, decoder_start_token_id=0, bos_token_id=0)
     network.generation_config = network.language_model.generation_config = settings
-    tokenizer = AutoTokenizer.from_pretrained(TINY_FOLDER)
-    parameters = sum(one.numel() for one in network.parameters())
-    spec = ModelSpec(shape, shape, family, "mblip" if family in ("mt5", "bloom") else "blip2", parameters, ("en",))
-    name = "fp32" if dtype == torch.float32 else "bf16"
-    precision = Precision(name, "cpu", "as the benchmark was asked")
-    return network, tokenizer, Blip2(network, Tokens(tokenizer), frame=Frame(224), spec=spec, precision=precision)
+    return network
 
 
 @torch.no_grad()
