@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from blip_space.apps.page import wording
 from blip_space.apps.server import MAX_UPLOAD_BYTES
+from blip_space.inference.progress import Reach
 from tests.apps.fake_engine import BUSY, POLYGLOT, STRANGE, FakeEngine
 from tests.pictures import blue_circles
 
@@ -294,6 +296,15 @@ def test_the_budget_follows_the_typing_and_says_what_no_longer_fits(asked: Page)
         answered(asked, f"{number} " * 11 + "more?")
     asked.fill("#question textarea", "what is it? " * 3)
     expect(line).to_contain_text(re.compile("tokens, the (oldest turn|2 oldest turns) no longer fits?"))
+
+
+def test_how_far_a_download_is_is_drawn_and_told(page: Page, engine: FakeEngine, web: httpx.Client) -> None:
+    engine.become(status="loading", reach=Reach(0.25, "downloading, 5.00 of 20.00 GB, 4 min left", 240.0))
+    page.reload()
+    bar = page.locator("#status progress")
+    expect(bar).to_have_attribute("value", "0.250")
+    expect(page.locator("#status")).to_contain_text("downloading, 5.00 of 20.00 GB, 4 min left")
+    assert web.get("/healthz").json()["progress"]["seconds_left"] == 240.0
 
 
 def test_a_loading_model_is_told_and_the_page_wakes_when_it_is_ready(page: Page, engine: FakeEngine) -> None:
