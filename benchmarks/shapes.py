@@ -34,53 +34,42 @@ BLOCK = 1 << 20
 """Weights repeat a block of so many random numbers; no two rows of a matrix are alike for all that."""
 
 QUERY_TOKENS = 32
+
+
+def _t5(kind: Any, vocabulary: int) -> Any:
+    """The XL size of T5 1.1 and mT5."""
+    return kind(
+        vocab_size=vocabulary,
+        d_model=2048,
+        d_kv=64,
+        d_ff=5120,
+        num_layers=24,
+        num_decoder_layers=24,
+        num_heads=32,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+        decoder_start_token_id=0,
+        bos_token_id=0,
+    )
+
+
+def _opt() -> Any:
+    return OPTConfig(
+        vocab_size=50304,
+        hidden_size=2560,
+        word_embed_proj_dim=2560,
+        ffn_dim=10240,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        max_position_embeddings=2048,
+    )
+
+
 TEXTS: dict[str, tuple[Family, Any]] = {
-    "opt-2.7b-shape": (
-        "opt",
-        lambda: OPTConfig(
-            vocab_size=50304,
-            hidden_size=2560,
-            word_embed_proj_dim=2560,
-            ffn_dim=10240,
-            num_hidden_layers=32,
-            num_attention_heads=32,
-            max_position_embeddings=2048,
-        ),
-    ),
-    "flan-t5-xl-shape": (
-        "t5",
-        lambda: T5Config(
-            vocab_size=32128,
-            d_model=2048,
-            d_kv=64,
-            d_ff=5120,
-            num_layers=24,
-            num_decoder_layers=24,
-            num_heads=32,
-            feed_forward_proj="gated-gelu",
-            tie_word_embeddings=False,
-            decoder_start_token_id=0,
-            bos_token_id=0,
-        ),
-    ),
-    "mt0-xl-shape": (
-        "mt5",
-        lambda: MT5Config(
-            vocab_size=250112,
-            d_model=2048,
-            d_kv=64,
-            d_ff=5120,
-            num_layers=24,
-            num_decoder_layers=24,
-            num_heads=32,
-            decoder_start_token_id=0,
-            bos_token_id=0,
-        ),
-    ),
-    "bloomz-7b-shape": (
-        "bloom",
-        lambda: BloomConfig(vocab_size=250880, hidden_size=4096, n_layer=30, n_head=32),
-    ),
+    "opt-2.7b-shape": ("opt", _opt),
+    "flan-t5-xl-shape": ("t5", lambda: _t5(T5Config, 32128)),
+    "mt0-xl-shape": ("mt5", lambda: _t5(MT5Config, 250112)),
+    "bloomz-7b-shape": ("bloom", lambda: BloomConfig(vocab_size=250880, hidden_size=4096, n_layer=30, n_head=32)),
 }
 
 
