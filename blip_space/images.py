@@ -41,7 +41,7 @@ def decode(source: str | Path | bytes) -> SafeImage:
 
     Raises `ImageError` with a sentence for whatever is missing, too large, broken or of another format.
     """
-    data = source if isinstance(source, bytes) else _read(Path(source))
+    data = source if isinstance(source, bytes) else read(Path(source))
     if not data:
         raise ImageError(f"The file is empty (0 bytes). {WAY_OUT}")
     if len(data) > MAX_BYTES:
@@ -49,10 +49,16 @@ def decode(source: str | Path | bytes) -> SafeImage:
             f"The file has {len(data) / 1e6:.1f} MB, and at most {MAX_BYTES // 1_000_000} MB are read. "
             "Send a smaller or more strongly compressed copy."
         )
-    return SafeImage(_pixels(data), hashlib.sha256(data).hexdigest())
+    return SafeImage(_pixels(data), digest(data))
 
 
-def _read(path: Path) -> bytes:
+def digest(data: bytes) -> str:
+    """The SHA-256 of a picture's bytes in hexadecimal, by which equal pictures are known everywhere."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def read(path: Path) -> bytes:
+    """A file's bytes, or a few more than are ever decoded. `ImageError` where it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)

@@ -1,4 +1,4 @@
-"""The command line: `ask`, `caption`, `models`, `languages`, `serve`.
+"""The command line: `ask`, `caption`, `folder`, `models`, `languages`, `serve`.
 
 Knows arguments, streams and exit codes. A person's mistake is one line on stderr and exit code 1, wrong usage is 2.
 torch and Gradio are imported by the commands that need them, so that the others answer at once.
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blip_space import __version__, catalogue, images, languages, options, prompts, settings
-from blip_space.apps import listing
+from blip_space.apps import folder, listing
 from blip_space.apps.listing import print_json
+from blip_space.apps.terminal import progress
 from blip_space.errors import UserError
 from blip_space.inference import loop
-from blip_space.inference.progress import Progress
 from blip_space.inference.request import Request, refuse_foreign
 
 if TYPE_CHECKING:
@@ -90,6 +90,12 @@ def caption(given: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def caption_folder(given: argparse.Namespace) -> int:
+    """A caption for every picture of a folder, saved as they come."""
+    spec, precision = _chosen(given)
+    return folder.caption_folder(given, spec, precision)
+
+
 def serve(given: argparse.Namespace) -> int:
     """Serve the page, the API and `/healthz`."""
     from blip_space.apps import server
@@ -100,21 +106,17 @@ def serve(given: argparse.Namespace) -> int:
 
 
 def _load(given: argparse.Namespace) -> Blip2:
-    chosen = settings.read({name: getattr(given, name) for name in ("model", "precision", "adapter")})
-    spec = replace(catalogue.find(chosen.model, folders=True), adapter=chosen.adapter)
+    spec, precision = _chosen(given)
     refuse_foreign(spec, given.language)
     from blip_space.model import loader
 
-    return loader.load(spec, chosen.precision, tell=_progress(spec.name))
+    return loader.load(spec, precision, tell=progress(spec.name))
 
 
-def _progress(name: str) -> Progress:
-    """On a terminal one line that changes, elsewhere a line now and then; nothing of what is loaded at once."""
-    if not sys.stderr.isatty():
-        return Progress(lambda sentence: print(f"blip-space: {name} is {sentence}", file=sys.stderr, flush=True))
-    return Progress(
-        lambda sentence: print(f"\r\x1b[K{name} is {sentence}", end="", file=sys.stderr, flush=True), every=0.2
-    )
+def _chosen(given: argparse.Namespace) -> tuple[catalogue.ModelSpec, str]:
+    """The model and its precision, by argument or environment."""
+    chosen = settings.read({name: getattr(given, name) for name in ("model", "precision", "adapter")})
+    return replace(catalogue.find(chosen.model, folders=True), adapter=chosen.adapter), chosen.precision
 
 
 def _cache() -> Any:
@@ -183,6 +185,9 @@ def _parser() -> argparse.ArgumentParser:
     for made in (one, many):
         made.add_argument("--language", metavar="CODE", default="en", help="language of the answer (default en)")
         _add_model(made)
+    job = add("folder", caption_folder, "caption a folder of pictures, saved as they come; the same command goes on")
+    folder.add_arguments(job)
+    _add_model(job)
     shown = add("models", listing.models, "list the models")
     shown.add_argument("--markdown", action="store_true", help="the table of the README")
     tongues = add("languages", listing.all_languages, "list the 96 languages")

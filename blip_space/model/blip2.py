@@ -51,16 +51,24 @@ class Blip2:
         """The size of all weights, in bytes."""
         return int(self._network.get_memory_footprint())
 
-    @torch.inference_mode()
+    def pixels(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
+        """The pictures as the eyes take them: float32 of shape (n, 3, size, size), on the CPU. From any thread."""
+        return self._frame.pixels(pictures)
+
     def encode(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
         """Prefixes of shape (n, query_tokens, hidden), in the language model's type and on its device."""
+        return self.encode_pixels([self.pixels(pictures)])
+
+    @torch.inference_mode()
+    def encode_pixels(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The same of what `pixels` gave, in one or several parts."""
         network = self._network
         patches = network.vision_model.embeddings.patch_embedding.weight
-        pixels = self._frame.pixels(pictures).to(patches.device, patches.dtype)
+        pixels = torch.cat(list(parts)).to(patches.device, patches.dtype)
         seen = network.vision_model(pixel_values=pixels, return_dict=True).last_hidden_state
         seen = seen.to(network.query_tokens.dtype)  # under fp16 the Q-Former keeps fp32
         asked = network.qformer(
-            query_embeds=network.query_tokens.expand(len(pictures), -1, -1),
+            query_embeds=network.query_tokens.expand(len(pixels), -1, -1),
             encoder_hidden_states=seen,
             encoder_attention_mask=torch.ones(seen.shape[:-1], dtype=torch.long, device=seen.device),
             return_dict=True,

@@ -1,0 +1,77 @@
+"""`python -m benchmarks.power`: two thousand pictures, ten losses of power, and every picture has its line once.
+
+The job is killed at ten random moments and started again; at the end its captions are those of a job that nobody killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from training.world import drawing, scenes
+
+SEED = 11
+
+
+def main() -> int:
+    """Draw, run, kill, run again, compare; the exit code is 1 where a line is lost, torn or twice."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.power", description=__doc__)
+    parser.add_argument("--pictures", type=int, default=2_000)
+    parser.add_argument("--losses", type=int, default=10)
+    given = parser.parse_args()
+    dice = random.Random(SEED)
+    with tempfile.TemporaryDirectory() as place:
+        folder = draw_folder(Path(place) / "pictures", given.pictures)
+        whole, torn = Path(place) / "whole.jsonl", Path(place) / "torn.jsonl"
+        started = time.monotonic()
+        start(folder, whole).wait()
+        print(f"undisturbed: {time.monotonic() - started:.0f} s", flush=True)
+        for loss in range(given.losses):
+            process = start(folder, torn)
+            wanted = count(torn) + dice.randint(1, given.pictures // given.losses)
+            while count(torn) < wanted and process.poll() is None:
+                time.sleep(0.005)
+            process.kill()
+            process.wait()
+            print(f"loss {loss + 1}: {count(torn)} whole lines", flush=True)
+        start(folder, torn).wait()
+        one, other = captions(whole), captions(torn)
+    equal = one == other and len(one) == given.pictures == len(other)
+    print(f"{len(other)} lines of {given.pictures} pictures; {'all as undisturbed' if equal else 'NOT the same'}")
+    return int(not equal)
+
+
+def draw_folder(folder: Path, number: int) -> Path:
+    """Flat scenes as PNG files."""
+    folder.mkdir(parents=True)
+    for index in range(number):
+        drawing.render(scenes.make(SEED, index, split="folder")).save(folder / f"{index:06}.png")
+    return folder
+
+
+def start(folder: Path, output: Path) -> subprocess.Popen[Any]:
+    """The job as a process."""
+    command = [sys.executable, "-m", "blip_space", "folder", str(folder), "--output", str(output)]
+    return subprocess.Popen([*command, "--quality", "stream"], stderr=subprocess.DEVNULL)
+
+
+def count(file: Path) -> int:
+    """Its whole lines."""
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def captions(file: Path) -> list[tuple[str, str]]:
+    """File and caption of every line, sorted."""
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    return sorted((row["file"], row["caption"]) for row in rows)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

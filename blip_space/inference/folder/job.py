@@ -1,0 +1,209 @@
+"""The work itself: every picture gets its line for every task, computed once, copied where pictures are equal.
+
+Knows the ledger, the reader and a model that it loads only when something is left to do; knows no terminal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blip_space.inference.folder.ledger import Ledger
+from blip_space.inference.folder.reader import Reader, Seen
+from blip_space.inference.folder.record import Key, Record, Task, told
+from blip_space.inference.folder.writer import Wish, Writer, Written
+
+if TYPE_CHECKING:
+    from blip_space.model.blip2 import Blip2
+
+AHEAD_BATCHES = 2
+"""So many batches of pictures are read ahead."""
+
+
+@dataclass
+class Tally:
+    """How far the job is, in lines: pictures times tasks."""
+
+    total: int
+    written: int = 0
+    copied: int = 0
+    skipped: int = 0
+    errors: list[tuple[str, str]] = field(default_factory=list)
+    """What could not be done, in this run or before, and why."""
+
+    began: float = field(default_factory=time.monotonic)
+    stopped: bool = False
+
+    @property
+    def done(self) -> int:
+        """Lines that need no more work."""
+        return self.written + self.copied + self.skipped + len(self.errors)
+
+    @property
+    def a_second(self) -> float:
+        """Lines written a second since the first one was begun."""
+        spent = time.monotonic() - self.began
+        return (self.written + self.copied) / spent if spent > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """An estimate, once there is something to estimate from."""
+        return (self.total - self.done) / self.a_second if self.written else None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done: which files of which folder, what is asked of each, and by which model."""
+
+    folder: Path
+    files: Sequence[str]
+    tasks: Sequence[Task]
+    load: Callable[[], Blip2]
+    batch_size: int | None = None
+    workers: int = 2
+    again: bool = False
+    """Whether what has a line already gets another one."""
+
+
+class Run:
+    """One run of a job."""
+
+    def __init__(self, job: Job, ledger: Ledger, *, tell: Callable[[Tally], None]) -> None:
+        self.tally = Tally(len(job.files) * len(job.tasks))
+        self._job = job
+        self._ledger = ledger
+        self._tell = tell
+        self._before = Counter[tuple[str, Key]]() if job.again else Counter(ledger.lines)
+        self._same: dict[Key, list[str]] = {}
+        """Files that wait for the answer of an equal picture."""
+
+        ahead = (job.batch_size or 64) * AHEAD_BATCHES
+        self._reader = Reader(job.folder, workers=job.workers, ahead=ahead, is_wanted=self._is_wanted)
+        self._stopping = False
+
+    def stop(self) -> None:
+        """End after the batch in hand. From a signal's handler."""
+        self._stopping = True
+
+    def run(self) -> Tally:
+        """Do all that is left to do."""
+        writer: Writer | None = None
+        seen = self._reader.seen(list(self._job.files))
+        for wishes in self._wishes(seen):
+            if writer is None:
+                writer = Writer(self._job.load(), batch_size=self._job.batch_size)
+                self._reader.prepare = writer.prepare
+                self.tally.began = time.monotonic()
+            for written in writer.add(self._prepared(wishes)):
+                self._note(written)
+            if self._stopping:
+                break
+        seen.close()  # type: ignore[attr-defined]  # a generator is closed so that its threads end
+        for written in writer.finish() if writer else ():
+            self._note(written)
+        if not self._job.again:
+            self._ledger.settle()
+        self.tally.stopped = self._stopping
+        self._tell(self.tally)
+        return self.tally
+
+    def _wishes(self, seen: Iterator[Seen]) -> Iterator[list[Wish]]:
+        """For each file that needs the model: what is asked of it."""
+        for one in seen:
+            if self._stopping:
+                return
+            wishes = [wish for task in self._job.tasks if (wish := self._wish(one, task))]
+            if wishes:
+                yield wishes
+
+    def _wish(self, seen: Seen, task: Task) -> Wish | None:
+        """What the model is asked of this file; None where its line stands, or can be written without the model."""
+        key = task.key(seen.digest or "")
+        known = None if self._job.again else self._ledger.known.get(key)
+        if (seen.file, key) in self._before:
+            self._stands((seen.file, key))
+        elif seen.error is not None:
+            self._fail(seen, task, seen.error)
+        elif known is not None:
+            self._ledger.append([_record(seen, task, known.caption, None, tokens=known.tokens)])
+            self.tally.copied += 1
+        elif key in self._same:
+            self._same[key].append(seen.file)
+        else:
+            self._same[key] = []
+            return Wish(seen, task)
+        self._tell(self.tally)
+        return None
+
+    def _stands(self, line: tuple[str, Key]) -> None:
+        """An earlier run wrote this line; an error of then is still one."""
+        if error := self._ledger.failed.get(line):
+            self.tally.errors.append((line[0], error))
+        else:
+            self.tally.skipped += 1
+
+    def _prepared(self, wishes: Sequence[Wish]) -> list[Wish]:
+        """Those again that were looked up before there was a model."""
+        return [wish for wish in (self._once_more(wish) for wish in wishes) if wish]
+
+    def _once_more(self, wish: Wish) -> Wish | None:
+        if wish.seen.prepared is not None:
+            return wish
+        seen = self._reader.again(wish.seen)
+        if seen.error is None:
+            return Wish(seen, wish.task)
+        self._fail_all(seen, wish.task, seen.error)
+        return None
+
+    def _note(self, written: Written) -> None:
+        wish = written.wish
+        if written.error is not None:
+            self._fail_all(wish.seen, wish.task, written.error)
+            return
+        key = wish.task.key(wish.seen.digest or "")
+        first = _record(wish.seen, wish.task, written.caption, None, tokens=written.tokens, seconds=written.seconds)
+        equal = self._same.pop(key, [])
+        copies = [
+            _record(Seen(file, wish.seen.digest), wish.task, written.caption, None, tokens=written.tokens)
+            for file in equal
+        ]
+        self._ledger.append([first, *copies])
+        self.tally.written += 1
+        self.tally.copied += len(copies)
+        self._tell(self.tally)
+
+    def _fail_all(self, seen: Seen, task: Task, error: str) -> None:
+        """The file and those equal to it get a line that says why."""
+        for file in [seen.file, *self._same.pop(task.key(seen.digest or ""), [])]:
+            self._fail(Seen(file, seen.digest), task, error)
+
+    def _fail(self, seen: Seen, task: Task, error: str) -> None:
+        self._ledger.append([_record(seen, task, None, error)])
+        self.tally.errors.append((seen.file, error))
+        self._tell(self.tally)
+
+    def _is_wanted(self, file: str, digest: str) -> bool:
+        keys = [task.key(digest) for task in self._job.tasks]
+        return self._job.again or any((file, key) not in self._before and key not in self._ledger.known for key in keys)
+
+
+def _record(
+    seen: Seen, task: Task, caption: str | None, error: str | None, *, tokens: int = 0, seconds: float = 0.0
+) -> Record:
+    return Record(
+        file=seen.file,
+        digest=seen.digest,
+        model=task.model,
+        precision=task.precision,
+        language=task.language,
+        prompt=task.prompt,
+        caption=caption,
+        tokens=tokens,
+        seconds=round(seconds, 4),
+        error=error,
+        options=told(task.options),
+    )

@@ -1,0 +1,161 @@
+"""Every picture gets its line, once, whatever happened before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blip_space.errors import UserError
+from blip_space.inference.folder import files
+from blip_space.inference.folder.job import Job, Run, Tally
+from blip_space.inference.folder.ledger import Ledger
+from blip_space.inference.folder.record import Record, Task
+from blip_space.options import GenerationOptions
+from tests.inference.folder.conftest import draw
+
+STREAM = GenerationOptions(max_new_tokens=12)
+CAPTION = Task("tiny", "fp32", "en", "", STREAM)
+Load = Callable[[], Any]
+
+
+def do(pictures: Path, load: Load, *tasks: Task, before: Callable[[Run], None] = lambda _: None, **job: Any) -> Tally:
+    """Caption the folder into `lines.jsonl` beside it."""
+    names = files.find(pictures, recursive=True, pattern=None, limit=None)
+    with Ledger(pictures.parent / "lines.jsonl") as ledger:
+        run = Run(Job(pictures, names, tasks or (CAPTION,), load, **job), ledger, tell=lambda _: None)
+        before(run)
+        return run.run()
+
+
+def lines(pictures: Path) -> dict[tuple[str, str], Any]:
+    rows = [json.loads(line) for line in (pictures.parent / "lines.jsonl").read_text("utf-8").splitlines()]
+    found = {(row["file"], row["language"]): row for row in rows}
+    assert len(found) == len(rows), "a picture has two lines"
+    return found
+
+
+def never() -> Any:
+    raise AssertionError("the model was loaded")
+
+
+def test_each_picture_has_a_line_and_each_says_what_it_shows(pictures: Path, tiny: Load) -> None:
+    tally = do(pictures, tiny)
+    rows = lines(pictures)
+    assert {row["file"]: row["caption"] for row in rows.values() if row["file"] < "04"} == {
+        "00.png": "a red circle",
+        "01.png": "two red circles",
+        "02.png": "three red circles",
+        "03.png": "four red circles",
+    }
+    assert (tally.written, tally.copied, tally.skipped) == (12, 1, 0)
+    assert rows["more/again.png", "en"]["caption"] == "four red circles"
+    broken = rows["broken.jpg", "en"]
+    assert broken["caption"] is None
+    assert "not a picture" in broken["error"]
+    assert tally.errors == [("broken.jpg", broken["error"])]
+    assert all(sorted(row) == sorted(Record.__dataclass_fields__) for row in rows.values())
+
+
+@pytest.mark.parametrize("options", [STREAM, GenerationOptions(max_new_tokens=12, quality="best")])
+@pytest.mark.parametrize("batch_size", [1, 3, None])
+def test_captions_do_not_depend_on_how_many_are_written_at_once(
+    pictures: Path, tiny: Load, options: GenerationOptions, batch_size: int | None
+) -> None:
+    do(pictures, tiny, Task("tiny", "fp32", "en", "", options), batch_size=batch_size)
+    captions = {name: row["caption"] for (name, _), row in lines(pictures).items()}
+    assert captions["02.png"] == "three red circles"
+    assert captions["05.png"] == "two green circles"
+
+
+def test_a_rerun_reads_digests_only(pictures: Path, tiny: Load) -> None:
+    do(pictures, tiny)
+    before = lines(pictures)
+    tally = do(pictures, never)
+    assert (tally.written, tally.copied, tally.skipped, len(tally.errors)) == (0, 0, 13, 1)
+    assert lines(pictures) == before
+
+
+def test_a_renamed_picture_costs_nothing_and_a_changed_one_is_done_again(pictures: Path, tiny: Load) -> None:
+    do(pictures, tiny)
+    (pictures / "00.png").rename(pictures / "renamed.png")
+    tally = do(pictures, never)
+    assert (tally.copied, lines(pictures)["renamed.png", "en"]["caption"]) == (1, "a red circle")
+    draw(pictures / "01.png", 6)
+    assert do(pictures, never).copied == 1, "06.png shows the same"
+    assert lines(pictures)["01.png", "en"]["caption"] == "three green circles"
+
+
+def test_another_question_language_or_decoding_is_other_work(pictures: Path, tiny: Load) -> None:
+    do(pictures, tiny)
+    german = Task("tiny", "fp32", "de", "", STREAM)
+    assert do(pictures, tiny, CAPTION, german).written == 12
+    assert lines(pictures)["01.png", "de"]["caption"] == "zwei rote Kreise"
+    with Ledger(pictures.parent / "lines.jsonl") as ledger:
+        ledger.keep_only(lambda record: record.language == "en")
+    counted = Task("tiny", "fp32", "de", "How many circles are there?", STREAM)
+    do(pictures, tiny, counted)
+    assert lines(pictures)["02.png", "de"]["caption"] == "drei"
+
+
+def test_a_file_that_was_mended_is_another_picture(pictures: Path, tiny: Load) -> None:
+    do(pictures, tiny)
+    draw(pictures / "broken.jpg", 7)
+    assert do(pictures, tiny).written == 1
+    assert lines(pictures)["broken.jpg", "en"]["caption"] == "four green circles"
+
+
+def test_stopping_ends_the_batch_in_hand_and_the_next_run_goes_on(pictures: Path, tiny: Load) -> None:
+    first = do(pictures, tiny, batch_size=4, before=lambda run: run.stop())
+    assert first.stopped
+    assert first.done == 0
+    assert do(pictures, tiny, batch_size=4).done == 14
+
+
+def test_a_torn_line_is_taken_away_and_done_again(pictures: Path, tiny: Load) -> None:
+    do(pictures, tiny)
+    whole = lines(pictures)
+    file = pictures.parent / "lines.jsonl"
+    content = file.read_bytes()
+    file.write_bytes(content[:-40])
+    assert do(pictures, tiny).done == 14
+    assert {name: row["caption"] for name, row in lines(pictures).items()} == {
+        name: row["caption"] for name, row in whole.items()
+    }
+
+
+def test_two_jobs_on_one_output_refuse_each_other(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "lines.jsonl"), pytest.raises(UserError, match=r"Another job writes to lines\.jsonl"):
+        Ledger(tmp_path / "lines.jsonl").__enter__()
+    with Ledger(tmp_path / "lines.jsonl"):
+        pass
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_whole_lines_only(tmp_path: Path) -> None:
+    """/dev/full takes nothing; a file that ends in the middle of a line is what a real one leaves."""
+    with Ledger(tmp_path / "lines.jsonl") as ledger:
+        record = Record("a.png", "d", "tiny", "fp32", "en", "", "two", 1, 0.1, None)
+        ledger.append([record])
+
+        class Full:
+            def __init__(self, file: Any) -> None:
+                self.file, self.left = file, 20
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self.file, name)
+
+            def write(self, content: bytes) -> int:
+                if not self.left:
+                    raise OSError(28, "No space left on device")
+                written: int = self.file.write(content[: self.left])
+                self.left = 0
+                return written
+
+        ledger._file, whole = Full(ledger._file), ledger._file  # type: ignore[assignment]
+        with pytest.raises(UserError, match=r"The disk is full\. Everything up to here stands in lines\.jsonl"):
+            ledger.append([record])
+        ledger._file = whole
+    assert (tmp_path / "lines.jsonl").read_text() == record.line()
