@@ -1,6 +1,7 @@
 """`python -m benchmarks.power`: two thousand pictures, ten losses of power, and every picture has its line once.
 
-The job is killed at ten random moments and started again; at the end its captions are those of a job that nobody killed.
+The job is killed at ten random moments and started again; at the end its captions are those of a job that nobody
+killed.
 """
 
 from __future__ import annotations

@@ -81,9 +81,11 @@ def test_text_files_lie_beside_the_pictures_with_what_a_training_wants_around(
     capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
 ) -> None:
     around = ("--prefix", "sks, ", "--suffix", ", flat")
+    (folder / "2.txt").write_text("by hand", "utf-8")
     assert run(capsys, folder, "--output", tmp_path / "c.jsonl", "--format", "txt", *around, *SERVED)[0] == 1
     assert (folder / "1.txt").read_text("utf-8") == "sks, two red circles, flat"
     assert not (folder / "broken.txt").exists()
+    assert (folder / "2.txt").read_text("utf-8") == "by hand"
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,8 @@ def caption_folder(given: argparse.Namespace, spec: catalogue.ModelSpec, precisi
     decoding = options.check(max_new_tokens=given.max_new_tokens, quality=given.quality)
     with Ledger(_ledger(given)) as ledger:
         _prepare(ledger, given)
+        if given.format == "txt" and given.existing == "skip":
+            names = _without_own_texts(names, given.folder, ledger)
         decided = _precision(spec, precision, ledger)
         tasks = [Task(spec.name, decided, code, given.prompt, decoding) for code in codes]
         job = Job(
@@ -179,6 +181,12 @@ def _prepare(ledger: Ledger, given: argparse.Namespace) -> None:
         ledger.keep_only(lambda _: False)
     elif given.retry_errors:
         ledger.keep_only(lambda record: record.error is None)
+
+
+def _without_own_texts(names: list[str], folder: Path, ledger: Ledger) -> list[str]:
+    """Text files that this program did not write are somebody's work, and stay."""
+    ours = {file for file, _ in ledger.lines}
+    return [name for name in names if name in ours or not (folder / name).with_suffix(".txt").exists()]
 
 
 def _precision(spec: catalogue.ModelSpec, wanted: str, ledger: Ledger) -> str:
