@@ -66,7 +66,8 @@ def main() -> int:
     """Run both, compare, and tell."""
     given = _arguments()
     torch.set_num_threads(given.threads)
-    network, tokenizer, model = _model(given.model, given.precision)
+    network, tokenizer, model = opened(given.model, given.precision)
+    _endless(network, model)
     users = [int(number) for number in given.users.split(",")]
     print(f"{given.model}: the cards' loop, {max(users)} conversations of {given.turns} turns", flush=True)
     cards = [converse(network, tokenizer, model, user, given.turns, given.new_tokens) for user in range(max(users))]
@@ -99,7 +100,7 @@ def converse(network: Any, tokenizer: Any, model: Blip2, user: int, turns: int, 
         text = composed(model, prompt=asked.prompt, language="en", turns=asked.turns, max_new_tokens=new_tokens).text
         clock = _FirstToken()
         started = time.monotonic()
-        inputs = _processed(network, tokenizer, model, shown, text)
+        inputs = processed(network, tokenizer, model, shown, text)
         ids = network.generate(
             **inputs,
             do_sample=False,
@@ -171,8 +172,8 @@ def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
     return round(ours / theirs, 3) if theirs else 0.0
 
 
-def _model(name: str, precision: str) -> tuple[Any, Any, Blip2]:
-    """The network, its tokenizer and ours on the same weights; answers never end before they are as long as asked."""
+def opened(name: str, precision: str) -> tuple[Any, Any, Blip2]:
+    """The network, its tokenizer and ours, on the same weights."""
     if name in shapes.TEXTS:
         dtype = torch.float32 if precision == "fp32" else torch.bfloat16
         network, tokenizer, model = shapes.build(name, dtype=dtype)
@@ -180,14 +181,17 @@ def _model(name: str, precision: str) -> tuple[Any, Any, Blip2]:
         spec = catalogue.find(name, folders=True)
         model = loader.load(spec, precision)
         network, tokenizer = model._network, transformers.AutoTokenizer.from_pretrained(spec.source)
-    for settings in (network.generation_config, network.language_model.generation_config):
-        settings.eos_token_id = None
-    # What the engine says is then the tokens themselves, so that they can be compared.
-    model.decode = lambda ids: " ".join(map(str, ids))  # type: ignore[method-assign]
     return network, tokenizer, model
 
 
-def _processed(network: Any, tokenizer: Any, model: Blip2, shown: images.SafeImage, text: str) -> dict[str, Any]:
+def _endless(network: Any, model: Blip2) -> None:
+    """Answers never end before they are as long as asked, and what the engine says is the tokens themselves."""
+    for settings in (network.generation_config, network.language_model.generation_config):
+        settings.eos_token_id = None
+    model.decode = lambda ids: " ".join(map(str, ids))  # type: ignore[method-assign]
+
+
+def processed(network: Any, tokenizer: Any, model: Blip2, shown: images.SafeImage, text: str) -> dict[str, Any]:
     """What a processor gives `generate`: pixels, and ids with the picture's places in front."""
     frame = model._frame
     pixels = frame.pixels([shown.pixels]).to(next(network.parameters()).dtype)
