@@ -30,7 +30,7 @@ from training.world.sources import STYLES as ALL_STYLES
 from training.world.strangers import EXAMINED, SORTS
 from training.world.world import World
 
-HEAVY, PICTURES = 5, 600
+HEAVY, PICTURES = 25, 1000
 """English is asked so many times as often as each other language; so many pictures are drawn for a task."""
 
 
@@ -69,7 +69,7 @@ def examine(candidate: Candidate, *, each: int, seed: int = SEED, codes: Sequenc
     of = world.opened(candidate.sources, STYLES)
     asked, said = [], []
     for task, wanted in TASKS.items():
-        shown = scenes(wanted.numbers, min(PICTURES, 12 * each), seed=seed)
+        shown = scenes(wanted.numbers, min(PICTURES, HEAVY * each), seed=seed)
         seen = pictures(shown, of, candidate.side, seed=seed)
         others = [code for code in codes if code != "en"]
         questions = sheet(task, shown, candidate.plains, others, each=each, seed=seed)
