@@ -94,7 +94,8 @@ def test_a_t5_never_computes_in_fp16_not_even_beside_its_quantised_layers() -> N
 def test_what_is_risky_or_slow_is_given_and_told() -> None:
     assert "slowly" in choose("bf16", SMALL, OLD_CPU, free=None).reason
     assert "may overflow" in choose("fp16", BLOOM, NEW_GPU, free=None).reason
-    assert "memory, not time" in choose("int8", MT5, NEW_CPU, free=None).reason
+    assert "memory, not time" in choose("int8", MT5, OLD_CPU, free=None).reason
+    assert "a longer load" in choose("int4", MT5, NEW_CPU, free=None).reason
 
 
 def test_apples_gpu_has_no_quantised_models_and_says_what_it_has() -> None:

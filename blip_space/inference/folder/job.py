@@ -6,8 +6,8 @@ Knows the ledger, the reader and a model that it loads only when something is le
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,7 +77,7 @@ class Run:
         self._job = job
         self._ledger = ledger
         self._tell = tell
-        self._before = Counter[tuple[str, Key]]() if job.again else Counter(ledger.lines)
+        self._before = set[tuple[str, Key]]() if job.again else set(ledger.lines)
         self._same: dict[Key, list[str]] = {}
         """Files that wait for the answer of an equal picture."""
 
@@ -92,17 +92,14 @@ class Run:
     def run(self) -> Tally:
         """Do all that is left to do."""
         writer: Writer | None = None
-        seen = self._reader.seen(list(self._job.files))
-        for wishes in self._wishes(seen):
-            if writer is None:
-                writer = Writer(self._job.load(), batch_size=self._job.batch_size)
-                self._reader.prepare = writer.prepare
-                self.tally.began = time.monotonic()
-            for written in writer.add(self._prepared(wishes)):
-                self._note(written)
-            if self._stopping:
-                break
-        seen.close()  # type: ignore[attr-defined]  # a generator is closed so that its threads end
+        with closing(self._reader.seen(self._job.files)) as seen:
+            for wishes in self._wishes(seen):
+                if writer is None:
+                    writer = Writer(self._job.load(), batch_size=self._job.batch_size)
+                    self._reader.prepare = writer.prepare
+                    self.tally.began = time.monotonic()
+                for written in writer.add(self._prepared(wishes)):
+                    self._note(written)
         for written in writer.finish() if writer else ():
             self._note(written)
         if not self._job.again:

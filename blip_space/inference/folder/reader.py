@@ -6,7 +6,7 @@ Knows files and pictures; knows a model only by how it wants them squashed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ class Reader:
         self.prepare: Prepare | None = None
         """Until it is set, files are only looked up, since most runs have nothing left to do."""
 
-    def seen(self, files: list[str]) -> Iterator[Seen]:
+    def seen(self, files: Sequence[str]) -> Generator[Seen, None, None]:
         """The files in order. Whoever gets one that is wanted and not prepared sets `prepare` and asks `again`."""
         waiting: deque[Future[Seen]] = deque()
         rest = iter(files)
