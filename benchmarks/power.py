@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from training.world import drawing, scenes
+from PIL import Image, ImageDraw
 
 SEED = 11
 
@@ -50,10 +50,16 @@ def main() -> int:
 
 
 def draw_folder(folder: Path, number: int) -> Path:
-    """Flat scenes as PNG files."""
+    """Circles of one colour as PNG files, no two of them equal."""
     folder.mkdir(parents=True)
+    dice = random.Random(SEED)
     for index in range(number):
-        drawing.render(scenes.make(SEED, index, split="folder")).save(folder / f"{index:06}.png")
+        picture = Image.new("RGB", (240, 160 + index % 64), "white")
+        pen, colour = ImageDraw.Draw(picture), dice.choice(("red", "green", "blue", "orange", "purple"))
+        for place in range(dice.randint(1, 4)):
+            left, top, size = 6 + 58 * place + dice.randint(0, 6), dice.randint(10, 90), dice.randint(34, 50)
+            pen.ellipse((left, top, left + size, top + size), fill=colour)
+        picture.save(folder / f"{index:06}.png")
     return folder
 
 
