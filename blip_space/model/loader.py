@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import Blip2Config, Blip2ForConditionalGeneration
@@ -32,6 +33,9 @@ from blip_space.model.steps import Tell, silent, told_of_weights
 from blip_space.model.tokens import read_tokens
 
 log = logging.getLogger(__name__)
+
+ALL_THREADS, LEAST_PARAMETERS = torch.get_num_threads(), 50_000_000
+"""Below that threads wait for each other longer than they compute: `python -m benchmarks.serving --model tiny`."""
 
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError)
 
@@ -61,6 +65,7 @@ def load(spec: ModelSpec, precision: str = "auto", *, tell: Tell = silent) -> Bl
         if spec.adapter:
             put_on(network, Path(spec.adapter), name=spec.name, precision=decided)
         model = Blip2(network, tokens, frame=frame, spec=spec, precision=decided)
+        torch.set_num_threads(1 if spec.parameters < LEAST_PARAMETERS else ALL_THREADS)
         check_words(model)
         check_sight(model)
     return model
