@@ -40,13 +40,15 @@ class Progress:
     ) -> None:
         """`say` is given the sentence now and then: not at once, since most models are loaded soon."""
         self._clock = clock
-        self._say, self._every, self._said = say, every, clock() + PATIENCE_SECONDS - every
+        self._say, self._every, self._said = say, every, 0.0
         self._first: tuple[Step, float] | None = None
         self._last: tuple[Step, float] | None = None
 
     def __call__(self, step: Step) -> None:
         """Take the next step."""
         now = self._clock()
+        if self._first is None:
+            self._said = now + PATIENCE_SECONDS - self._every
         if self._first is None or self._first[0].doing != step.doing:
             self._first = (step, now)
         self._last = (step, now)
