@@ -22,7 +22,7 @@ class Answer:
         self._text = ""
         self._error: UserError | None = None
         self._finished = False
-        self.place: Callable[[], int | None] = lambda: None
+        self.place: Callable[[], int | None] = _nowhere
         """How many stand in line before it; None once it is being written."""
 
     @property
@@ -39,16 +39,14 @@ class Answer:
     def finish(self) -> None:
         """Worker: the text is whole."""
         with self._changed:
-            self._finished = True
-            self._changed.notify_all()
+            self._end()
 
     def fail(self, error: UserError) -> None:
         """Worker: there is no more, for this reason."""
         with self._changed:
             if not self._finished:
                 self._error = error
-            self._finished = True
-            self._changed.notify_all()
+            self._end()
 
     def cancel(self) -> None:
         """Reader: nobody wants the rest; the worker leaves it before its next token."""
@@ -81,3 +79,12 @@ class Answer:
     def _patience(self, heartbeat_seconds: float | None) -> float:
         left = max(0.0, self._deadline - time.monotonic())
         return left if heartbeat_seconds is None else min(left, heartbeat_seconds)
+
+    def _end(self) -> None:
+        self._finished = True
+        self.place = _nowhere  # it knew the request; a circle of them would keep pictures until a rare collection
+        self._changed.notify_all()
+
+
+def _nowhere() -> int | None:
+    return None
