@@ -1,7 +1,7 @@
 """`python -m benchmarks.layer`: one layer of a large language model on this processor, in every precision.
 
-Why no precision below bf16 saves time without a GPU: a decode step reads every weight once, and what fewer bytes save,
-unpacking them costs. Where torchao is installed, its kinds of int8 are timed as well.
+A decode step reads every weight once: what fewer bytes save, unpacking them may cost. "bf16, packed" is how the loader
+lays bf16 out on a processor that computes in it. Where torchao is installed, its kinds of int8 are timed as well.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from benchmarks import report
+from blip_space.model.cpu import PackedLinear
 from blip_space.model.quiet import quiet
 
 WIDE, HIGH = 2560, 10240
@@ -28,7 +29,12 @@ def main() -> None:
     """Time each kind at one row and at sixteen, by turns, and print the medians."""
     argparse.ArgumentParser(prog="python -m benchmarks.layer", description=__doc__).parse_args()
     plain = nn.Linear(WIDE, HIGH, bias=False, dtype=torch.bfloat16)
-    kinds: dict[str, Callable[[], Any]] = {"bf16": lambda: plain, "int8": lambda: _int8(plain), "int4": _int4}
+    kinds: dict[str, Callable[[], Any]] = {
+        "bf16": lambda: plain,
+        "bf16, packed": lambda: PackedLinear(plain),
+        "int8": lambda: _int8(plain),
+        "int4": _int4,
+    }
     if importlib.util.find_spec("torchao"):
         kinds |= {f"torchao {name}": partial(_torchao, plain, name) for name in ("weight-only", "dynamic")}
     print(f"A layer of {WIDE} x {HIGH}, {report.machine()}\n\n| precision | 1 row | 16 rows |\n|---|--:|--:|")

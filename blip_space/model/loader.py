@@ -22,6 +22,7 @@ from blip_space.errors import ModelError
 from blip_space.model.adapter import put_on
 from blip_space.model.blip2 import Blip2
 from blip_space.model.checkpoint import AGAIN, find_weights, locate
+from blip_space.model.cpu import hasten
 from blip_space.model.device import find_device, free_bytes
 from blip_space.model.frame import Frame, read_frame
 from blip_space.model.memory import check_room, enough_memory, ran_out
@@ -64,6 +65,8 @@ def load(spec: ModelSpec, precision: str = "auto", *, tell: Tell = silent) -> Bl
         check_head(network, weights, name=spec.name)
         if spec.adapter:
             put_on(network, Path(spec.adapter), name=spec.name, precision=decided)
+        if device.has_bf16 and decided.device == "cpu" and decided.dtype == torch.bfloat16:
+            hasten(network)
         model = Blip2(network, tokens, frame=frame, spec=spec, precision=decided)
         torch.set_num_threads(1 if spec.parameters < LEAST_PARAMETERS else ALL_THREADS)
         check_words(model)

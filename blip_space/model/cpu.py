@@ -1,0 +1,89 @@
+"""What makes 16-bit weights fast on a processor, on top of what torch does by itself.
+
+A linear layer's weight is laid out once as oneDNN reads it, where torch lays it out anew in every call; and one new
+token looks back with two products of matrices, where torch's attention is made for long texts. Both compute the same
+sums in another order, so fp32, which promises the tokens of `generate`, is left alone. Times of a layer both ways:
+`python -m benchmarks.layer`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+ATTENTION = "one_new_token"
+ROWS = 16
+"""oneDNN is told how many rows there will be; layouts for one row and for sixteen are equally fast."""
+
+PACKED_PARTS = ("language_model", "vision_model")
+
+
+def hasten(network: Any) -> None:
+    """Change a network of 16-bit weights on the processor in place; it cannot be saved or trained afterwards.
+
+    Layers that share their weight, are quantised or have adapters stay what they are.
+    """
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # a torch without oneDNN
+        return
+    table = network.get_input_embeddings().weight
+    for part in PACKED_PARTS:
+        for parent in list(getattr(network, part).modules()):
+            for name, layer in parent.named_children():
+                if type(layer) is torch.nn.Linear and layer.weight is not table:
+                    setattr(parent, name, PackedLinear(layer))
+    config = network.language_model.config
+    if config._attn_implementation == "sdpa":
+        AttentionInterface.register(ATTENTION, attend)
+        AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+        network.language_model.set_attn_implementation(ATTENTION)
+
+
+class PackedLinear(torch.nn.Module):
+    """A linear layer, (..., in) to (..., out), whose weight lies as oneDNN's kernels read it."""
+
+    weight: torch.Tensor
+
+    def __init__(self, layer: torch.nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
+        self.register_buffer("weight", packed, persistent=False)
+        self.bias = layer.bias
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = torch.ops.mkldnn._linear_pointwise(given, self.weight, self.bias, "none", [], "")
+        return made
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    position_bias: torch.Tensor | None = None,
+    **given: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention as transformers calls it: query of (rows, heads, new positions, width), keys and values of (rows,
+    heads, positions, width); (rows, new positions, heads, width). Longer texts than one new token are torch's."""
+    rows, heads, new, width = query.shape
+    if new > 1 or key.shape[1] != heads:
+        done: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, position_bias=position_bias, **given
+        )
+        return done
+    products = torch.bmm(key.flatten(0, 1), query.reshape(rows * heads, width, 1))
+    scores = products.view(rows, heads, 1, -1).float() * (width**-0.5 if scaling is None else scaling)
+    if position_bias is not None:
+        scores = scores + position_bias
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
+        scores = scores + attention_mask
+    shares = scores.softmax(-1).to(value.dtype).view(rows * heads, 1, -1)
+    return torch.bmm(shares, value.flatten(0, 1)).view(rows, heads, 1, -1).transpose(1, 2), None
