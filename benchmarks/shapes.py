@@ -1,7 +1,8 @@
 """Models of the published sizes with random weights: what their speed and memory depend on, without a download.
 
 The sizes are those of the checkpoints' own configurations. Knows configurations and how to fill tensors fast; knows no
-benchmark. The tokenizer is the embedded model's, whose ids all lie inside each of these vocabularies.
+benchmark. Each token is a word of its own, so that an answer read again is the same tokens: a real model's mostly are,
+random tokens of a real vocabulary are not.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoTokenizer,
     Blip2Config,
@@ -20,6 +22,7 @@ from transformers import (
     GenerationConfig,
     MT5Config,
     OPTConfig,
+    PreTrainedTokenizerFast,
     T5Config,
 )
 
@@ -75,7 +78,8 @@ TEXTS: dict[str, tuple[Family, Any]] = {
 
 def build(shape: str, *, dtype: torch.dtype) -> tuple[Any, Any, Blip2]:
     """The network, its tokenizer, and the two as `blip_space` has them."""
-    network, tokenizer = _network(shape, dtype), AutoTokenizer.from_pretrained(TINY_FOLDER)
+    network = _network(shape, dtype)
+    tokenizer = _words(network.config.text_config.vocab_size)
     family, parameters = TEXTS[shape][0], sum(one.numel() for one in network.parameters())
     spec = ModelSpec(shape, shape, family, "mblip" if family in ("mt5", "bloom") else "blip2", parameters, ("en",))
     name = "fp32" if dtype == torch.float32 else "bf16"
@@ -88,6 +92,13 @@ def write(shape: str, folder: Path) -> None:
     _network(shape, torch.bfloat16).save_pretrained(folder, max_shard_size="2GB")
     AutoTokenizer.from_pretrained(TINY_FOLDER).save_pretrained(folder)
     (folder / "blip_space.json").write_text(json.dumps({"name": shape, "languages": ["en"]}))
+
+
+def _words(size: int) -> PreTrainedTokenizerFast:
+    """As many words as the vocabulary has places; whatever else is written is the unknown word."""
+    words = Tokenizer(models.WordLevel({f"w{number}": number for number in range(size)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0")
 
 
 def _network(shape: str, dtype: torch.dtype) -> Any:

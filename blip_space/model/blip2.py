@@ -27,8 +27,9 @@ from blip_space.model.turns import TurnCache
 from blip_space.model.writing import Prompt, Writing
 from blip_space.options import GenerationOptions
 
-TURN_CACHE_BYTES = 512_000_000
-"""How much of finished turns is kept: on BLIP-2 OPT-2.7B in bf16 about a dozen conversations of 128 positions."""
+TURN_CACHE_BYTES, TURN_CACHE_SHARE = 2_000_000_000, 0.125
+"""How much of finished turns is kept, and of free memory at most: on BLIP-2 OPT-2.7B in bf16 the former holds about
+thirty conversations of 200 positions."""
 
 MEMORY_SHARE, MOST_ROWS = 0.5, 16
 """The share of free memory that rows may take; and how many rows there are where nobody knows what is free."""
@@ -41,7 +42,9 @@ class Blip2:
         self.spec = spec
         self.precision = precision
         self.query_tokens = int(network.config.num_query_tokens)
-        self.turns = TurnCache(TURN_CACHE_BYTES)
+        free = free_bytes(precision.device)
+        share = TURN_CACHE_BYTES if free is None else int(free * TURN_CACHE_SHARE)
+        self.turns = TurnCache(min(TURN_CACHE_BYTES, share))
         self._network = network
         self._tokens = tokens
         self._frame = frame

@@ -44,10 +44,16 @@ class TurnCache:
         return len(self._turns)
 
     def put(self, picture: str, ids: Sequence[int], past: Past) -> None:
-        """Keep what was read for an answer; `past` holds the picture's positions and then one for each id."""
+        """Keep what was read for an answer; `past` holds the picture's positions and then one for each id.
+
+        The turn before it, which this one goes on from, is in it and no longer kept.
+        """
         turn = _Turn(tuple(ids), past)
         if turn.nbytes > self.max_bytes:
             return
+        for number, (seen, earlier) in list(self._turns.items()):
+            if seen == picture and turn.ids[: len(earlier.ids)] == earlier.ids:
+                self._drop(number)
         self._count += 1
         self._turns[self._count] = (picture, turn)
         self.bytes += turn.nbytes

@@ -141,3 +141,14 @@ def test_the_memory_of_turns_is_bounded() -> None:
     kept = turns.longest("picture 19", [19, 19, 7], query_tokens=2)
     assert kept is not None
     assert kept[0][0].shape == (2, 4, 4)
+
+
+def test_a_conversation_is_kept_once_however_many_turns_it_has() -> None:
+    turns = TurnCache(max_bytes=1_000_000)
+    for ids in ([7, 8], [7, 8, 9, 10], [7, 8, 9, 10, 11], [7, 1]):
+        turns.put("one", ids, [(torch.zeros(2, 2 + len(ids), 4), torch.zeros(2, 2 + len(ids), 4))])
+    turns.put("other", [7, 8], [(torch.zeros(2, 4, 4), torch.zeros(2, 4, 4))])
+    assert len(turns) == 3  # the longest, another ending, and another picture
+    kept = turns.longest("one", [7, 8, 9, 10, 11, 12], query_tokens=2)
+    assert kept is not None
+    assert kept[0][0].shape == (2, 7, 4)
