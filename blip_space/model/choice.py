@@ -29,14 +29,20 @@ class Choice:
         self, options: GenerationOptions, *, start: list[int], stop: frozenset[int], device: torch.device
     ) -> None:
         self._ids = torch.tensor([start], dtype=torch.long, device=device)
+        self._is_plain = options.temperature == 0 and options.repetition_penalty == 1.0
+        self._begun = False
         self._rules = _rules(options, started=len(start), stop=sorted(stop), device=device)
         self._sampler: torch.Generator | None = None
         if options.temperature > 0:
             self._sampler = torch.Generator(device=device).manual_seed(options.seed)
 
     @torch.inference_mode()
-    def choose(self, logits: torch.Tensor) -> int:
-        """The next token after those already chosen, from float32 logits of shape (1, vocabulary)."""
+    def choose(self, logits: torch.Tensor, *, likeliest: int) -> int:
+        """The next token after those already chosen, from float32 logits of shape (1, vocabulary), of which `likeliest`
+        is the place of the highest."""
+        if self._is_plain and self._begun:  # the one rule left, against stopping at once, is for the first token
+            return likeliest
+        self._begun = True
         scores = self._rules(self._ids, logits)
         if self._sampler is None:
             token = scores.argmax(dim=-1, keepdim=True)

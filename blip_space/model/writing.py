@@ -132,9 +132,10 @@ class Writing:
             self._turns.put(row.prompt.picture, [*row.prompt.ids, *row.ids][:read], past)
 
     def _choose(self, rows: Sequence[Row], logits: torch.Tensor) -> None:
+        likeliest = logits.argmax(dim=-1).tolist()  # of all rows at once
         for place, row in enumerate(rows):
             try:
-                token = row.choice.choose(logits[place : place + 1])
+                token = row.choice.choose(logits[place : place + 1], likeliest=likeliest[place])
             except Exception as fault:
                 row.fault, row.ended = fault, True
                 continue

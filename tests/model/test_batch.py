@@ -91,8 +91,8 @@ def test_a_fault_in_choosing_ends_its_own_row(
     writing = model.writing()
     good, bad = writing.join([asked[0], asked[1]])
 
-    def fail(_: torch.Tensor) -> int:
-        raise RuntimeError("a bug")
+    def fail(_: torch.Tensor, *, likeliest: int) -> int:
+        raise RuntimeError(f"a bug at {likeliest}")
 
     bad.ended = False
     monkeypatch.setattr(bad.choice, "choose", fail)
