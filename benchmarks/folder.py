@@ -17,7 +17,7 @@ import torch
 
 from benchmarks import report, shapes
 from benchmarks.power import draw_folder
-from benchmarks.serving import opened, processed
+from benchmarks.serving import as_loaded, opened, processed
 from blip_space import images
 from blip_space.inference.folder.job import Job, Run
 from blip_space.inference.folder.ledger import Ledger
@@ -43,6 +43,7 @@ def main() -> None:
         folder = draw_folder(Path(place) / "pictures", given.pictures)
         files = sorted(path.name for path in folder.iterdir())
         theirs = cards(network, tokenizer, model, folder, files[: given.cards], given.new_tokens)
+        as_loaded(network, model)
         ours = job(model, folder, files, given.new_tokens, given.batch_size)
     row = {
         "machine": report.machine(),

@@ -73,8 +73,7 @@ def main() -> int:
     users = [int(number) for number in given.users.split(",")]
     print(f"{given.model}: the cards' loop, {max(users)} conversations of {given.turns} turns", flush=True)
     cards = [converse(network, tokenizer, model, user, given.turns, given.new_tokens) for user in range(max(users))]
-    if given.model in shapes.TEXTS and model.precision.name == "bf16" and cpu_has_bf16():
-        hasten(network)  # as the loader does; the cards' loop, which has none of it, is done
+    as_loaded(network, model)
     rows = []
     for count in users:
         print(f"{given.model}: our engine, {count} at once", flush=True)
@@ -186,6 +185,12 @@ def opened(name: str, precision: str) -> tuple[Any, Any, Blip2]:
         model = loader.load(spec, precision)
         network, tokenizer = model._network, transformers.AutoTokenizer.from_pretrained(spec.source)
     return network, tokenizer, model
+
+
+def as_loaded(network: Any, model: Blip2) -> None:
+    """Make of a shape what the loader would have made of it; for after the cards' loop, which has none of it."""
+    if model.spec.name in shapes.TEXTS and model.precision.name == "bf16" and cpu_has_bf16():
+        hasten(network)
 
 
 def _endless(network: Any, model: Blip2) -> None:
