@@ -17,7 +17,7 @@ from blip_space.catalogue import MBLIP_LANGUAGES, ModelSpec
 from blip_space.errors import BusyError, ModelError, UserError
 from blip_space.inference.answer import Answer
 from blip_space.inference.engine import Engine, Status
-from blip_space.inference.request import Budget, Request, measured, refuse_foreign
+from blip_space.inference.request import Budget, Request, measured
 from blip_space.prompts import Turn
 
 EIGHT = ("en", "de", "es", "fr", "ar", "hi", "ja", "zh")
@@ -90,8 +90,7 @@ class FakeEngine(Engine):
         return self.now
 
     def submit(self, request: Request) -> Answer:
-        spec = self._known(request.model)
-        refuse_foreign(spec, request.language)
+        spec = self.choose(request.model, request.language)
         if request.prompt == BUSY:
             raise BusyError("The server is busy: 32 questions are waiting. Try again in a minute.")
         self._measured(spec, request)
@@ -104,7 +103,7 @@ class FakeEngine(Engine):
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
         if self.now.status != "ready":
             raise ModelError(f"{self.now.model} is not loaded yet, so its tokens cannot be counted.")
-        counter = WordCounter(self._known(model))
+        counter = WordCounter(self.choose(model, language))
         return measured(counter, prompt=prompt, language=language, turns=turns, max_new_tokens=max_new_tokens)
 
     def fitting(self, spec: ModelSpec) -> tuple[str, ...] | None:
@@ -113,12 +112,6 @@ class FakeEngine(Engine):
     def become(self, **changes: Any) -> None:
         """Another status, such as `status="loading"`."""
         self.now = replace(self.now, **changes)
-
-    def _known(self, name: str) -> ModelSpec:
-        spec = self.specs.get(name or self.default.name)
-        if spec is None:
-            raise ModelError(f"There is no model {name!r} here. Choose among {', '.join(self.specs)}.")
-        return spec
 
     def _measured(self, spec: ModelSpec, request: Request) -> None:
         """`PromptError` for a question longer than the window, as a model's own composing raises it."""

@@ -17,10 +17,12 @@ class Guest:
     length: int = 10
     over: bool = False
     taken: int = 0
+    searches: bool = False
+    guest: bool = False
 
 
 def scheduler(**limits: int) -> Scheduler[Guest]:
-    return Scheduler(**{"most_rows": 3, "most_waiting": 9, "most_positions": 30, "turn_tokens": 8} | limits)
+    return Scheduler(**{"most_rows": 3, "most_waiting": 9, "most_guests": 9, "most_positions": 30, "turn_tokens": 8} | limits)
 
 
 def admitted(line: Scheduler[Guest]) -> str:
@@ -104,7 +106,7 @@ def test_everyone_is_served_whatever_comes() -> None:
     left = {guest: draw.randint(1, 60) for guest in guests}
     coming = list(guests)
     while coming or line.waiting or line.running:
-        while coming and not line.is_full and draw.random() < 0.5:
+        while coming and not line.is_full(guest=False) and draw.random() < 0.5:
             line.put(coming.pop())
         line.step_aside()
         for guest in line.admit(lambda guest: guest.length):
