@@ -48,7 +48,7 @@ def opened(uploads: Sequence[tuple[str, Path]]) -> Iterator[list[Picture]]:
         pictures: list[Picture] = []
         for name, path in uploads:
             if name.lower().endswith(".zip"):
-                pictures += _members(name, archives.enter_context(_open(name, path)))
+                pictures += _members(archives.enter_context(_open(name, path)))
             else:
                 pictures.append(Picture(name, partial(images.read, path)))
         if not pictures:
@@ -81,7 +81,7 @@ def _open(name: str, path: Path) -> zipfile.ZipFile:
     return archive
 
 
-def _members(name: str, archive: zipfile.ZipFile) -> Iterator[Picture]:
+def _members(archive: zipfile.ZipFile) -> Iterator[Picture]:
     """What a person sees in a zip, without the folders and what a Mac adds to them."""
     for member in archive.infolist():
         path = PurePosixPath(member.filename.replace("\\", "/"))

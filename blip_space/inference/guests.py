@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 
 from blip_space import images
@@ -72,7 +72,7 @@ class Guests:
         """End soon; what is done stays. From any thread."""
         self.tally.stopped = True
 
-    def run(self) -> Iterator[None]:
+    def run(self) -> Generator[None, None, None]:
         """Do it; comes back after each picture and after each heartbeat. Closing the generator frees the rows.
 
         `UserError` where the words cannot be sent, since they are the same for every picture.

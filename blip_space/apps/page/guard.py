@@ -93,7 +93,7 @@ def files_input(**looks: Any) -> Any:
 
 
 def read_files(value: Any) -> list[tuple[str, Path]]:
-    """The uploaded files that a raw value names, each by its last name on its owner's machine and where it lies here."""
+    """The uploaded files that a raw value names: what each is called on its owner's machine, and where it lies."""
     given = [value] if isinstance(value, dict) else value or []
     if not isinstance(given, list):
         raise ImageError(NOT_UPLOADED)
