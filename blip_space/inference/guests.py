@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 
 from blip_space import images
-from blip_space.errors import PromptError, UserError
+from blip_space.errors import BusyError, PromptError, UserError
 from blip_space.inference.answer import Answer
 from blip_space.inference.engine import Engine
 from blip_space.inference.folder.job import Tally
@@ -46,8 +46,16 @@ class _Guest:
     digest: str | None = None
     pixels: int = 0
     answer: Answer | None = None
-    error: str | None = None
+    error: UserError | None = None
     since: float = field(default_factory=time.monotonic)
+
+    def caption(self) -> str:
+        """The whole answer; raises the `UserError` that there is instead."""
+        if self.error:
+            raise self.error
+        assert self.answer is not None
+        *_, text = self.answer.updates()
+        return text
 
 
 class Guests:
@@ -111,7 +119,7 @@ class Guests:
             asked = Request(image, task.prompt, task.language, (), task.model, task.options, guest=True)
             return _Guest(picture.file, digest, image.pixels.width * image.pixels.height, self._engine.submit(asked))
         except UserError as error:
-            return _Guest(picture.file, digest, error=str(error))
+            return _Guest(picture.file, digest, error=error)
 
     def _note(self, guest: _Guest) -> None:
         if guest.answer is None and guest.error is None:
@@ -126,10 +134,8 @@ class Guests:
             self.tally.errors.append((record.file, record.error))
 
     def _record(self, guest: _Guest) -> Record:
-        if guest.answer is None:
-            return self._task.record(guest.file, guest.digest, error=guest.error)
         try:
-            *_, caption = guest.answer.updates()
+            caption = guest.caption()
         except PromptError:
             raise
         except UserError as error:
@@ -141,7 +147,7 @@ class Guests:
             guest.file,
             guest.digest,
             caption=caption,
-            tokens=guest.answer.tokens,
+            tokens=guest.answer.tokens if guest.answer else 0,
             seconds=time.monotonic() - guest.since,
         )
 
@@ -153,4 +159,4 @@ class Guests:
                 guest.answer.cancel()
         self._line.clear()
         for guest in late:
-            self._note(_Guest(guest.file, guest.digest, error=TIME_IS_UP))
+            self._note(_Guest(guest.file, guest.digest, error=BusyError(TIME_IS_UP)))

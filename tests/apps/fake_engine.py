@@ -61,11 +61,13 @@ class FakeEngine(Engine):
         self.requests: list[Request] = []
         self.answers: list[Answer] = []
         self.now = READY
+        self._free = 0
         self._open_gate = threading.Event()
         self._open_gate.set()
 
-    def hold(self) -> None:
-        """From now on answers wait after their first word."""
+    def hold(self, *, after: int = 0) -> None:
+        """From now on answers wait after their first word, those to the first so many requests excepted."""
+        self._free = after
         self._open_gate.clear()
 
     def release(self) -> None:
@@ -97,7 +99,8 @@ class FakeEngine(Engine):
         self.requests.append(request)
         answer = Answer(deadline=time.monotonic() + 60)
         self.answers.append(answer)
-        threading.Thread(target=self._say, args=(request, answer), daemon=True).start()
+        held = len(self.requests) > self._free
+        threading.Thread(target=self._say, args=(request, answer, held), daemon=True).start()
         return answer
 
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
@@ -119,7 +122,7 @@ class FakeEngine(Engine):
         words, language, turns = request.prompt, request.language, request.turns
         measured(WordCounter(spec), prompt=words, language=language, turns=turns, max_new_tokens=tokens)
 
-    def _say(self, request: Request, answer: Answer) -> None:
+    def _say(self, request: Request, answer: Answer, held: bool) -> None:
         text = request.prompt or f"a picture of {request.image.pixels.width} by {request.image.pixels.height}"
         shown = ""
         for place, word in enumerate(text.split(" ")):
@@ -130,7 +133,7 @@ class FakeEngine(Engine):
                 answer.show(shown)
             if text == BROKEN:
                 answer.fail(UserError("The answer broke off. Ask again."))
-            while place == 0 and not self._open_gate.wait(0.01) and not answer.over:
+            while held and place == 0 and not self._open_gate.wait(0.01) and not answer.over:
                 pass
             time.sleep(WORD_SECONDS)
         answer.show(shown)

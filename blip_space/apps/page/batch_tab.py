@@ -59,7 +59,7 @@ def draw(engine: Engine, batches: Batches) -> None:
     """Put the tab into the Blocks that are being built."""
     at, does = _laid_out(engine), _Handlers(engine, batches)
     running = at.start.click(
-        does.caption,
+        does.fill,
         [at.files, at.prompt, at.language, at.model, at.quality],
         [at.start, at.cancel, at.progress, at.table, *at.downloads],
         concurrency_id=BATCHES,
@@ -102,20 +102,17 @@ class _Handlers:
         self._engine = engine
         self._batches = batches
 
-    def caption(
+    def fill(
         self, uploads: Any, prompt: Any, language: Any, model: Any, quality: Any, visitor: gr.Request
     ) -> Iterator[list[Any]]:
         """Caption the files, and show what is there again and again."""
         task = read_task(prompt, language, model, quality, CAPTION.max_new_tokens)
-        table, shown = "", 0
         guests: Guests | None = None
         for guests in self._batches.run(visitor_of(visitor), read_files(uploads), task):
-            table = table or files.fill("batch_head.html")
-            table += "".join(_row(record) for record in guests.records[shown:])
-            shown = len(guests.records)
-            yield [*_buttons(running=True), _progress(guests), table, *[gr.DownloadButton(visible=False)] * len(FORMS)]
+            yield [*_buttons(running=True), _progress(guests), _table(guests.records), *_downloads([])]
         assert guests is not None
-        yield [*_buttons(running=False), _progress(guests, ended=True), table, *_downloads(guests.records)]
+        ended = _progress(guests, ended=True)
+        yield [*_buttons(running=False), ended, _table(guests.records), *_downloads(guests.records)]
 
     def cancel(self, visitor: gr.Request) -> None:
         """End the batch; what is done stays."""
@@ -136,6 +133,11 @@ def _progress(guests: Guests, *, ended: bool = False) -> str:
     tally = guests.tally
     sentence = wording.batch_end(tally) if ended else str(tally)
     return files.fill("batch_progress.html", done=tally.done, total=tally.total, sentence=sentence)
+
+
+def _table(records: Sequence[Record]) -> str:
+    """Left open at its end, so that only new rows are sent; the browser closes it."""
+    return files.fill("batch_head.html") + "".join(map(_row, records))
 
 
 def _row(record: Record) -> str:
