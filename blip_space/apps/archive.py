@@ -46,7 +46,8 @@ def opened(uploads: Sequence[tuple[str, Path]]) -> Iterator[list[Picture]]:
     """
     with ExitStack() as archives:
         pictures: list[Picture] = []
-        for name, path in uploads:
+        for own_name, path in uploads:
+            name = own_name[-MOST_LETTERS:]
             if name.lower().endswith(".zip"):
                 pictures += _members(archives.enter_context(_open(name, path)))
             else:
@@ -62,20 +63,19 @@ def opened(uploads: Sequence[tuple[str, Path]]) -> Iterator[list[Picture]]:
 
 
 def _open(name: str, path: Path) -> zipfile.ZipFile:
-    shown = name[-MOST_LETTERS:]
     if path.read_bytes().count(ENTRY) > MOST_MEMBERS:
-        raise UserError(f"{shown} holds more than {MOST_MEMBERS:,} files. Pack fewer into one zip.")
+        raise UserError(f"{name} holds more than {MOST_MEMBERS:,} files. Pack fewer into one zip.")
     try:
         archive = zipfile.ZipFile(path)
     except Exception:  # a hostile header may raise anything
-        raise UserError(f"{shown} is not a zip that can be read. Pack the pictures again, as a plain zip.") from None
+        raise UserError(f"{name} is not a zip that can be read. Pack the pictures again, as a plain zip.") from None
     members = archive.infolist()
     if any(member.flag_bits & 1 for member in members):
-        raise UserError(f"{shown} is locked with a password. Pack the pictures without one.")
+        raise UserError(f"{name} is locked with a password. Pack the pictures without one.")
     unpacked = sum(member.file_size for member in members)
     if unpacked > min(MOST_UNPACKED_BYTES, max(images.MAX_BYTES, MOST_RATIO * path.stat().st_size)):
         raise UserError(
-            f"{shown} would unpack to {unpacked / 1e6:,.0f} MB, which is too much for its size or for a batch: at most "
+            f"{name} would unpack to {unpacked / 1e6:,.0f} MB, which is too much for its size or for a batch: at most "
             f"{MOST_UNPACKED_BYTES // 1_000_000} MB. Send fewer pictures, or the files themselves."
         )
     return archive

@@ -269,6 +269,7 @@ def test_on_a_phone_it_fits_and_reads_well_in_light_and_dark(
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     table = page.locator("#batch-table")
     assert table.evaluate("node => node.scrollWidth <= node.clientWidth")
-    for part in ("#batch-table td", "#batch-table th", "#batch-table .error td", "#batch-right .batch p", ".bounds"):
+    parts = ("[role=tab].selected", "#batch-table td", "#batch-table th", "#batch-table .error td", "#batch-right p")
+    for part in (*parts, ".bounds", "#batch-start"):
         assert contrast(page.locator(part).last) >= 4.5, part
     page.close()

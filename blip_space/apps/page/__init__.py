@@ -52,7 +52,7 @@ def looks() -> dict[str, Any]:
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
-        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_800",
     )
     code = files.script("page.js", waiting=wording.WAITING, caption_asked=wording.CAPTION_ASKED)
     return {
