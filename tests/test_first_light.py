@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,25 @@ def test_an_empty_prompt_is_a_caption_and_it_streams(client: Client, picture: An
     assert updates[-1] == "three blue circles"
     assert len(set(updates)) > 1
     assert client.predict(picture, api_name="/caption") == "three blue circles"
+
+
+def test_a_batch_says_what_captions_say_while_somebody_chats(client: Client, picture: Any, tmp_path: Path) -> None:
+    """On the embedded model: a zip of pictures, each with its own caption, and a question asked in between."""
+    counts = {"one": 1, "two": 2, "three": 3, "four": 4}
+    with zipfile.ZipFile(tmp_path / "circles.zip", "w") as made:
+        for word, count in counts.items():
+            made.writestr(f"{word}.png", blue_circles(count))
+    batch = client.submit(handle_file(tmp_path / "circles.zip"), api_name="/batch")
+    assert client.predict(picture, COUNT["en"], api_name="/chat") == "three"
+    told = batch.result()
+    assert (told["done"], told["total"], told["errors"], told["seconds_left"]) == (4, 4, 0, 0)
+    captions = {record["file"]: record["caption"] for record in told["records"]}
+    for word, count in counts.items():
+        (tmp_path / "one.png").write_bytes(blue_circles(count))
+        assert captions[f"{word}.png"] == client.predict(handle_file(tmp_path / "one.png"), api_name="/caption")
+    assert captions["three.png"] == "three blue circles"
+    assert {(record["model"], record["precision"]) for record in told["records"]} == {("tiny", "fp32")}
+    assert all(record["tokens"] > 0 for record in told["records"])
 
 
 def test_the_budget_is_of_the_prompt_that_is_sent(client: Client) -> None:

@@ -43,5 +43,8 @@ window.blipSpace = (() => {
     if (field) setTimeout(() => showSelected(field.querySelector("ul")), 50);
   });
 
-  return { settle, fresh };
+  /* A batch did not begin, or broke off. */
+  const idle = () => [show(true), show(false)];
+
+  return { settle, fresh, idle };
 })();

@@ -120,9 +120,9 @@ class _Shown:
         if self._json:
             print_json(event="progress", **_figures(tally))
         elif self._terminal:
-            print(f"\r\x1b[K{_line(tally)}", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{tally}", end="", file=sys.stderr, flush=True)
         else:
-            print(f"blip-space: {_line(tally)}", file=sys.stderr, flush=True)
+            print(f"blip-space: {tally}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._terminal:
@@ -141,16 +141,6 @@ def _figures(tally: Tally) -> dict[str, Any]:
         "captions_per_second": round(tally.a_second, 2),
         "seconds_left": None if left is None else round(left, 1),
     }
-
-
-def _line(tally: Tally) -> str:
-    left = tally.seconds_left
-    parts = [f"{tally.done:,} of {tally.total:,}", f"{tally.a_second:.1f} a second"]
-    if left is not None:
-        parts.append(f"{left:.0f} s left" if left < 90 else f"{left / 60:.0f} min left")
-    if tally.errors:
-        parts.append(f"{len(tally.errors)} errors")
-    return ", ".join(parts)
 
 
 def _closing(tally: Tally, given: argparse.Namespace) -> int:

@@ -7,4 +7,5 @@ Knows models and prompts, and introduces them; knows nothing of pages, of termin
     engine     many visitors in front of one worker          job       a request on its way through it
     worker     what that worker does, turn by turn           scheduler who is written now and who waits
     residence  which model is in memory                      counters  how fast it is, and what was not done twice
+    guests     a visitor's batch, beside the conversations   folder    a folder of pictures, by a model of its own
 """

@@ -22,6 +22,9 @@ class Answer:
         self._text = ""
         self._error: UserError | None = None
         self._finished = False
+        self.tokens = 0
+        """How many were written."""
+
         self.place: Callable[[], int | None] = _nowhere
         """How many stand in line before it; None once it is being written."""
 
@@ -51,6 +54,12 @@ class Answer:
     def cancel(self) -> None:
         """Reader: nobody wants the rest; the worker leaves it before its next token."""
         self.finish()
+
+    def ends_within(self, seconds: float) -> bool:
+        """Reader: whether it is over by then."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._finished, self._patience(seconds))
+        return self.over
 
     def updates(self, heartbeat_seconds: float | None = None) -> Iterator[str]:
         """The text so far, at each change and, unchanged, after each heartbeat; raises the `UserError` that ended it.

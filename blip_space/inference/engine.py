@@ -33,15 +33,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """How much the engine takes on: answers written at once, requests in line, positions of prompts that are read in
-    one step (a step that reads more lets the streams wait longer), tokens that a row may write while others wait for
-    its place, seconds for one answer, bytes of prefixes kept."""
+    """How much the engine takes on: answers written at once, requests in line, guests in theirs, positions of prompts
+    that are read in one step (a step that reads more lets the streams wait longer), tokens that a row may write while
+    others wait for its place, seconds for one answer and for a guest's, who lets others go first, bytes of prefixes
+    kept."""
 
     max_rows: int = 16
     max_waiting: int = 32
+    max_guests: int = 64
     max_positions: int = 512
     turn_tokens: int = 64
     deadline_seconds: float = 300.0
+    guest_seconds: float = 1_800.0
     prefix_cache_bytes: int = 64_000_000
 
 
@@ -81,6 +84,7 @@ class Engine:
         self._scheduler: Scheduler[Job] = Scheduler(
             most_rows=self._limits.max_rows,
             most_waiting=self._limits.max_waiting,
+            most_guests=self._limits.max_guests,
             most_positions=self._limits.max_positions,
             turn_tokens=self._limits.turn_tokens,
         )
@@ -132,26 +136,35 @@ class Engine:
 
     def submit(self, request: Request) -> Answer:
         """Put a request in line. `UserError` at once when it cannot be answered, `BusyError` when the line is full."""
-        spec = self._spec(request.model)
-        refuse_foreign(spec, request.language)
-        answer = Answer(deadline=time.monotonic() + self._limits.deadline_seconds)
+        spec = self.choose(request.model, request.language)
+        patience = self._limits.guest_seconds if request.guest else self._limits.deadline_seconds
+        answer = Answer(deadline=time.monotonic() + patience)
         job = Job(request, spec, answer)
         answer.place = lambda: self._place(job)
         with self._changed:
             if self._stopping:
                 raise BusyError("The server is stopping. Try again when it is back.")
-            if self._scheduler.is_full:
-                waiting = len(self._scheduler.waiting)
+            if self._scheduler.is_full(guest=request.guest):
+                waiting = len(self._scheduler.guests if request.guest else self._scheduler.waiting)
                 raise BusyError(f"The server is busy: {waiting} questions are waiting. Try again in a minute.")
             self._scheduler.put(job)
             self._changed.notify_all()
         self._revive()
         return answer
 
+    def choose(self, model: str, language: str) -> ModelSpec:
+        """The model of that name, the default without one; `UserError` where it cannot answer in that language."""
+        spec = self.specs.get(model or self.default.name)
+        if spec is None:
+            raise ModelError(f"There is no model {model[:80]!r} here. Choose among {', '.join(self.specs)}.")
+        if error := self._residence.failures.get(spec.name):
+            raise ModelError(error)
+        refuse_foreign(spec, language)
+        return spec
+
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
         """How a prompt would fill the window of the resident model; `UserError` while another or none is loaded."""
-        spec, resident = self._spec(model), self._residence.model
-        refuse_foreign(spec, language)
+        spec, resident = self.choose(model, language), self._residence.model
         if resident is None or resident.spec.name != spec.name:
             raise ModelError(f"{spec.name} is not loaded yet, so its tokens cannot be counted. Try again when it is.")
         return measured(resident, prompt=prompt, language=language, turns=turns, max_new_tokens=max_new_tokens)
@@ -164,14 +177,6 @@ class Engine:
 
         resident = self._residence.model
         return fitting(spec, freed=resident.nbytes if resident is not None else 0)
-
-    def _spec(self, name: str) -> ModelSpec:
-        spec = self.specs.get(name or self.default.name)
-        if spec is None:
-            raise ModelError(f"There is no model {name[:80]!r} here. Choose among {', '.join(self.specs)}.")
-        if error := self._residence.failures.get(spec.name):
-            raise ModelError(error)
-        return spec
 
     def _place(self, job: Job) -> int | None:
         with self._changed:
@@ -207,9 +212,9 @@ class Engine:
                 worker.give_up(UserError(FAULT))
         worker.give_up(BusyError("The server stopped during this answer. Ask again when it is back."))
         with self._changed:
-            for job in self._scheduler.waiting:
+            for job in self._scheduler.in_line():
                 job.answer.fail(BusyError("The server stopped before this was answered. Ask again when it is back."))
-            self._scheduler.waiting.clear()
+            self._scheduler.sweep()
 
     def _open(self) -> Worker:
         from blip_space.model.features import PrefixCache
@@ -223,6 +228,6 @@ class Engine:
     def _wait(self) -> bool:
         """Until there is something to do; False when the engine stops."""
         with self._changed:
-            while not self._stopping and not self._scheduler.waiting and not self._scheduler.running:
+            while not self._stopping and self._scheduler.first() is None:
                 self._changed.wait()
             return not self._stopping

@@ -64,6 +64,11 @@ class Job:
         return self.request.options.quality == "best"
 
     @property
+    def guest(self) -> bool:
+        """Whether visitors come before it."""
+        return self.request.guest
+
+    @property
     def text(self) -> str:
         """The whole prompt; it was composed before."""
         assert self.made is not None
@@ -96,6 +101,7 @@ class Job:
         """Show what its row has written so far; whether that is all."""
         assert self.row is not None
         stops = STYLES[self.spec.style].stops
+        self.answer.tokens = len(self.row.ids)
         part = excerpt(model.decode(self.row.ids), stops, finished=self.row.ended)
         if len(part.text) >= self.shown or self.row.ended:
             self.answer.show(part.text)
@@ -104,6 +110,7 @@ class Job:
 
     def tell_found(self, model: Blip2, ids: list[int]) -> None:
         """Show what a search found."""
+        self.answer.tokens = len(ids)
         self.answer.show(excerpt(model.decode(ids), STYLES[self.spec.style].stops, finished=True).text)
 
 

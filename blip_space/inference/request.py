@@ -31,7 +31,7 @@ class Counting(Protocol):
 class Request:
     """What one visitor asks: a picture, words (none asks for a caption), earlier turns, and how to answer.
 
-    `model` is a name among those that the server offers; empty means its default.
+    `model` is a name among those that the server offers; empty means its default. Visitors come before a `guest`.
     """
 
     image: SafeImage
@@ -40,6 +40,7 @@ class Request:
     turns: tuple[Turn, ...] = ()
     model: str = ""
     options: GenerationOptions = field(default_factory=GenerationOptions)
+    guest: bool = False
 
 
 @dataclass(frozen=True)

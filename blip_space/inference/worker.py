@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from blip_space.catalogue import ModelSpec
 from blip_space.errors import BusyError, UserError
 from blip_space.inference.counters import Counters
 from blip_space.inference.job import Job, prompts
 from blip_space.inference.request import search_options
 from blip_space.inference.residence import Residence
 from blip_space.inference.scheduler import Scheduler
+from blip_space.options import GenerationOptions
 
 if TYPE_CHECKING:
     from blip_space.model.blip2 import Blip2
@@ -98,19 +98,18 @@ class Worker:
     def _let_go_and_find(self) -> Blip2 | None:
         with self._lock:
             gone = self._scheduler.sweep()
-            wanted, spec = self._scheduler.next_model(), self._next_spec()
+            first = self._scheduler.first()
         if self._writing is not None:
             self._writing.leave([job.row for job in gone if job.row])
         self._searches = [job for job in self._searches if job not in gone]
-        if wanted is None or spec is None:
+        if first is None:
             return None
         try:
-            if self._residence.model is None or self._residence.model.spec.name != wanted:
+            if self._residence.model is None or self._residence.model.spec.name != first.model:
                 self._forget_rows()
-            model = self._residence.resident(spec)
+            model = self._residence.resident(first.spec)
         except UserError as error:
-            with self._lock:
-                self._scheduler.waiting.popleft().answer.fail(error)
+            first.answer.fail(error)  # the next iteration sweeps it out of its line
             return None
         if model is not self._measured:
             self._measured = model
@@ -121,12 +120,8 @@ class Worker:
         """Before another model comes: what waits in the middle of an answer of this one's is begun anew later."""
         self._writing = None
         with self._lock:
-            for job in self._scheduler.waiting:
+            for job in self._scheduler.in_line():
                 job.begin_again()
-
-    def _next_spec(self) -> ModelSpec | None:
-        first = (*self._scheduler.running, *self._scheduler.waiting)[:1]
-        return first[0].spec if first else None
 
     def _make_room(self) -> None:
         """Set aside who has had a turn, where others wait for a place."""
@@ -190,7 +185,7 @@ class Worker:
         for job in running:
             if job.row is None:
                 continue
-            if not job.seen and job.row.ids:
+            if not job.seen and job.row.ids and not job.guest:
                 self._counters.add_first(time.monotonic() - job.since)
             fresh += len(job.row.ids) - job.seen
             job.seen = len(job.row.ids)
@@ -205,9 +200,9 @@ class Worker:
             self._counters.add_tokens(fresh)
 
     def _search(self, model: Blip2) -> None:
-        """The oldest searches of one kind, together."""
-        first = search_options(self._searches[0].request)
-        jobs = [job for job in self._searches if search_options(job.request) == first][:MOST_SEARCHES]
+        """The oldest searches of one kind, together; guests' where there is no visitor's."""
+        first = next((job for job in self._searches if not job.guest), self._searches[0])
+        jobs = [job for job in self._searches if _kind(job) == _kind(first)][:MOST_SEARCHES]
 
         def should_stop() -> bool:
             self._advance()
@@ -244,12 +239,7 @@ class Worker:
             if exhausted:
                 self._scheduler.shrink()
                 log.warning("from here on %d answers are written at once", self._scheduler.most_rows)
-            running = self._scheduler.again()
-            streams = [job for job in running if not job.searches]
-            for job in running:
-                if job.searches:  # it has no row, and goes on
-                    self._scheduler.waiting.remove(job)
-                    self._scheduler.running.append(job)
+            streams = self._scheduler.again()
         for job in streams:
             job.begin_again()
             job.tries += 1
@@ -272,3 +262,8 @@ class Worker:
             job.row.ended = True  # the batch lets it go before its next step
         with self._lock:
             self._scheduler.leave(job)
+
+
+def _kind(job: Job) -> tuple[bool, GenerationOptions]:
+    """Searches of one kind go on together."""
+    return job.guest, search_options(job.request)

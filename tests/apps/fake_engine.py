@@ -17,7 +17,7 @@ from blip_space.catalogue import MBLIP_LANGUAGES, ModelSpec
 from blip_space.errors import BusyError, ModelError, UserError
 from blip_space.inference.answer import Answer
 from blip_space.inference.engine import Engine, Status
-from blip_space.inference.request import Budget, Request, measured, refuse_foreign
+from blip_space.inference.request import Budget, Request, measured
 from blip_space.prompts import Turn
 
 EIGHT = ("en", "de", "es", "fr", "ar", "hi", "ja", "zh")
@@ -61,11 +61,13 @@ class FakeEngine(Engine):
         self.requests: list[Request] = []
         self.answers: list[Answer] = []
         self.now = READY
+        self._free = 0
         self._open_gate = threading.Event()
         self._open_gate.set()
 
-    def hold(self) -> None:
-        """From now on answers wait after their first word."""
+    def hold(self, *, after: int = 0) -> None:
+        """From now on answers wait after their first word, those to the first so many requests excepted."""
+        self._free = after
         self._open_gate.clear()
 
     def release(self) -> None:
@@ -90,21 +92,21 @@ class FakeEngine(Engine):
         return self.now
 
     def submit(self, request: Request) -> Answer:
-        spec = self._known(request.model)
-        refuse_foreign(spec, request.language)
+        spec = self.choose(request.model, request.language)
         if request.prompt == BUSY:
             raise BusyError("The server is busy: 32 questions are waiting. Try again in a minute.")
         self._measured(spec, request)
         self.requests.append(request)
         answer = Answer(deadline=time.monotonic() + 60)
         self.answers.append(answer)
-        threading.Thread(target=self._say, args=(request, answer), daemon=True).start()
+        held = len(self.requests) > self._free
+        threading.Thread(target=self._say, args=(request, answer, held), daemon=True).start()
         return answer
 
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
         if self.now.status != "ready":
             raise ModelError(f"{self.now.model} is not loaded yet, so its tokens cannot be counted.")
-        counter = WordCounter(self._known(model))
+        counter = WordCounter(self.choose(model, language))
         return measured(counter, prompt=prompt, language=language, turns=turns, max_new_tokens=max_new_tokens)
 
     def fitting(self, spec: ModelSpec) -> tuple[str, ...] | None:
@@ -114,19 +116,13 @@ class FakeEngine(Engine):
         """Another status, such as `status="loading"`."""
         self.now = replace(self.now, **changes)
 
-    def _known(self, name: str) -> ModelSpec:
-        spec = self.specs.get(name or self.default.name)
-        if spec is None:
-            raise ModelError(f"There is no model {name!r} here. Choose among {', '.join(self.specs)}.")
-        return spec
-
     def _measured(self, spec: ModelSpec, request: Request) -> None:
         """`PromptError` for a question longer than the window, as a model's own composing raises it."""
         tokens = request.options.max_new_tokens
         words, language, turns = request.prompt, request.language, request.turns
         measured(WordCounter(spec), prompt=words, language=language, turns=turns, max_new_tokens=tokens)
 
-    def _say(self, request: Request, answer: Answer) -> None:
+    def _say(self, request: Request, answer: Answer, held: bool) -> None:
         text = request.prompt or f"a picture of {request.image.pixels.width} by {request.image.pixels.height}"
         shown = ""
         for place, word in enumerate(text.split(" ")):
@@ -137,7 +133,7 @@ class FakeEngine(Engine):
                 answer.show(shown)
             if text == BROKEN:
                 answer.fail(UserError("The answer broke off. Ask again."))
-            while place == 0 and not self._open_gate.wait(0.01) and not answer.over:
+            while held and place == 0 and not self._open_gate.wait(0.01) and not answer.over:
                 pass
             time.sleep(WORD_SECONDS)
         answer.show(shown)

@@ -49,11 +49,12 @@ def wait_until(condition: Any, seconds: float = 10) -> None:
         time.sleep(0.01)
 
 
-def test_the_api_is_four_endpoints_with_the_promised_names_and_defaults(client: Client) -> None:
+def test_the_api_is_five_endpoints_with_the_promised_names_and_defaults(client: Client) -> None:
     model = {"model": PARROT.name}
     assert described(client) == {
         "/chat": {"image": None, **CHAT_DEFAULTS},
         "/caption": {"image": None, "language": "en", **model, "quality": "best"},
+        "/batch": {"files": None, "prompt": "", "language": "en", **model, "quality": "best", "max_new_tokens": 50},
         "/budget": {"prompt": "", "language": "en", "history": [], **model, "max_new_tokens": 64},
         "/models": {},
     }
@@ -62,6 +63,7 @@ def test_the_api_is_four_endpoints_with_the_promised_names_and_defaults(client: 
 def test_the_api_is_documented_with_its_types(client: Client) -> None:
     text = str(client.view_api(return_format="str", print_info=False))
     assert "image: filepath (required)" in text
+    assert "files: list[filepath] (required)" in text
     assert "history: list[dict(role: Literal['user', 'assistant'], content: str)]" in text
     assert "quality: Literal['stream', 'best']" in text
     assert f"language: Literal[{', '.join(map(repr, LANGUAGES))}]" in text

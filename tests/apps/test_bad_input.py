@@ -127,6 +127,9 @@ def test_only_uploaded_files_are_pictures(web: httpx.Client, engine: FakeEngine,
     chat = [value, "hi", "en", [], "parrot", 64, 0, 1, 1, 0, "stream", True]
     assert part in raw_refusal(web, "chat", chat)
     assert part in raw_refusal(web, "caption", [value, "en", "parrot", "best"])
+    if value is not None:
+        for files in (value, [value]):
+            assert part in raw_refusal(web, "batch", [files, "", "en", "parrot", "best", 50])
     assert engine.requests == []
 
 

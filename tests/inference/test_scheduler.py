@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 from blip_space.inference.scheduler import Scheduler
 
@@ -17,10 +18,13 @@ class Guest:
     length: int = 10
     over: bool = False
     taken: int = 0
+    searches: bool = False
+    guest: bool = False
 
 
 def scheduler(**limits: int) -> Scheduler[Guest]:
-    return Scheduler(**{"most_rows": 3, "most_waiting": 9, "most_positions": 30, "turn_tokens": 8} | limits)
+    usual = {"most_rows": 3, "most_waiting": 9, "most_guests": 9, "most_positions": 30, "turn_tokens": 8}
+    return Scheduler(**usual | limits)
 
 
 def admitted(line: Scheduler[Guest]) -> str:
@@ -104,7 +108,7 @@ def test_everyone_is_served_whatever_comes() -> None:
     left = {guest: draw.randint(1, 60) for guest in guests}
     coming = list(guests)
     while coming or line.waiting or line.running:
-        while coming and not line.is_full and draw.random() < 0.5:
+        while coming and not line.is_full(guest=False) and draw.random() < 0.5:
             line.put(coming.pop())
         line.step_aside()
         for guest in line.admit(lambda guest: guest.length):
@@ -116,3 +120,93 @@ def test_everyone_is_served_whatever_comes() -> None:
             if not left[guest]:
                 line.leave(guest)
     assert set(left.values()) == {0}
+
+
+def guests(names: str, **changes: Any) -> list[Guest]:
+    return [Guest(name, guest=True, **changes) for name in names]
+
+
+def test_guests_leave_half_of_the_places_free_and_have_one_at_least() -> None:
+    line = scheduler(most_rows=5)
+    lined_up(line, *guests("abcd"))
+    assert (admitted(line), admitted(line)) == ("ab", "")
+    lined_up(line, Guest("1"), Guest("2"), Guest("3"))
+    assert admitted(line) == "123"
+    alone = scheduler(most_rows=1)
+    lined_up(alone, *guests("ab"))
+    assert admitted(alone) == "a"
+
+
+def test_no_guest_is_let_in_before_a_visitor_who_waits() -> None:
+    line = scheduler()
+    lined_up(line, *guests("ab"), Guest("1", length=20), Guest("2", length=20))
+    assert [admitted(line) for _ in range(3)] == ["1", "2", "a"]
+
+
+def test_beside_visitors_guests_are_let_in_one_at_a_time() -> None:
+    line = scheduler(most_rows=6)
+    lined_up(line, Guest("1"), *guests("abc", length=1))
+    assert [admitted(line) for _ in range(3)] == ["1", "a", "b"]
+
+
+def test_a_guest_gives_its_place_to_a_visitor_at_once_and_goes_on_before_other_guests() -> None:
+    line = scheduler(most_rows=1)
+    first, visitor = *guests("a", taken=1), Guest("1")
+    lined_up(line, first, *guests("bc"))
+    assert admitted(line) == "a"
+    assert line.step_aside() == []
+    lined_up(line, visitor)
+    assert line.step_aside() == [first]
+    assert admitted(line) == "1"
+    line.leave(visitor)
+    assert admitted(line) == "a"
+
+
+def test_guests_step_aside_before_visitors_who_had_their_turn_and_searches_go_on() -> None:
+    line = scheduler(most_rows=3)
+    search, long, guest = Guest("s", guest=True, searches=True), Guest("1", taken=99), Guest("g", guest=True)
+    line.running = [search, long, guest]
+    lined_up(line, Guest("2"))
+    assert line.step_aside() == [guest]
+    line.running.append(line.waiting.popleft())
+    lined_up(line, Guest("3"))
+    assert line.step_aside() == [long]
+
+
+def test_guests_have_a_line_of_their_own() -> None:
+    line = scheduler(most_waiting=2, most_guests=3)
+    lined_up(line, *guests("abc"))
+    assert (line.is_full(guest=True), line.is_full(guest=False)) == (True, False)
+    visitor = Guest("1")
+    lined_up(line, visitor)
+    assert line.ahead(visitor) == 0
+    assert line.ahead(line.guests[0]) is None
+
+
+def test_a_guest_that_left_is_forgotten() -> None:
+    line = scheduler()
+    lined_up(line, *guests("ab"))
+    line.guests[0].over = True
+    assert line.sweep() == []
+    assert admitted(line) == "b"
+
+
+def test_a_guest_with_another_model_waits_for_the_rows_to_end_and_a_visitor_for_no_new_guest() -> None:
+    line = scheduler()
+    lined_up(line, Guest("1"), *guests("a", model="two"))
+    assert (admitted(line), admitted(line)) == ("1", "")
+    line.leave(line.running[0])
+    assert (line.next_model(), admitted(line)) == ("two", "a")
+    lined_up(line, Guest("2"), *guests("b", model="two"))
+    assert admitted(line) == ""
+    line.leave(line.running[0])
+    assert admitted(line) == "2"
+
+
+def test_searches_go_on_where_rows_begin_again() -> None:
+    line = scheduler(most_rows=4)
+    lined_up(line, Guest("1"), Guest("s", searches=True), *guests("g"))
+    assert admitted(line) + admitted(line) == "1sg"
+    assert [guest.name for guest in line.again()] == ["1", "g"]
+    assert [guest.name for guest in line.running] == ["s"]
+    assert [guest.name for guest in line.in_line()] == ["1", "g"]

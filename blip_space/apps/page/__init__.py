@@ -1,10 +1,11 @@
 """The page and the API in front of one engine, built with Gradio's Blocks.
 
 guard         what a visitor may never do
-endpoints     /chat, /caption, /budget, /models
+endpoints     /chat, /caption, /batch, /budget, /models
 conversation  what the page's buttons do
 history       between the page's messages and a request's turns
 layout        what stands where        events   which event does what
+batch_tab     the second tab           batches  what runs of it now
 lines         status and budget        choices  languages by model
 wording       what the page says       files    templates, scripts and examples from assets/
 """
@@ -17,6 +18,7 @@ import gradio as gr
 
 from blip_space.apps.page import endpoints, events, files, layout, wording
 from blip_space.apps.page.conversation import Conversation
+from blip_space.apps.page.endpoints import Endpoints
 from blip_space.apps.page.guard import Guarded
 from blip_space.inference.engine import Engine
 
@@ -32,9 +34,10 @@ def build(engine: Engine) -> Any:
     """The Blocks of the page and its API. Of the engine only its status is asked before the first event."""
     sweep = (SWEEP_SECONDS, PICTURE_SECONDS)
     with Guarded(title=wording.TITLE, analytics_enabled=False, delete_cache=sweep) as demo:
-        at = layout.draw(engine)
-        events.connect(demo, at, Conversation(engine))
-        endpoints.describe(engine)
+        calls = Endpoints(engine)
+        at = layout.draw(engine, calls.batches)
+        events.connect(demo, at, Conversation(engine, calls))
+        endpoints.describe(engine, calls)
     return demo
 
 
@@ -49,7 +52,7 @@ def looks() -> dict[str, Any]:
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
-        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_800",
     )
     code = files.script("page.js", waiting=wording.WAITING, caption_asked=wording.CAPTION_ASKED)
     return {

@@ -10,8 +10,9 @@ from typing import Any
 from blip_space import options
 from blip_space.apps.page.guard import read_picture
 from blip_space.errors import ModelError, PromptError, UserError
+from blip_space.inference.folder.record import Task
 from blip_space.inference.request import Request
-from blip_space.prompts import read_history
+from blip_space.prompts import clean, read_history
 
 
 def read_request(
@@ -48,6 +49,12 @@ def read_request(
         model=read_model(model),
         options=chosen,
     )
+
+
+def read_task(prompt: Any, language: Any, model: Any, quality: Any, max_new_tokens: Any) -> Task:
+    """What `/batch` asks of every picture; in which precision is known once there is an answer."""
+    decoding = options.check(quality=quality, max_new_tokens=max_new_tokens)
+    return Task(read_model(model), "", language, clean(read_prompt(prompt)), decoding)
 
 
 def read_prompt(value: Any) -> str:

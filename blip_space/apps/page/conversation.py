@@ -25,9 +25,9 @@ HINT_SECONDS = 12
 class Conversation:
     """Handlers of the page. Each takes raw values, since anybody may call it, and raises `UserError`s."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, calls: Endpoints) -> None:
         self._engine = engine
-        self._endpoints = Endpoints(engine)
+        self._endpoints = calls
 
     def begin(self, words: Any, messages: Any, picture: Any, busy: Any) -> list[Any]:
         """Move the question from the box into the conversation, if it can be answered at all."""

@@ -1,4 +1,4 @@
-"""The API: `/chat`, `/caption`, `/budget` and `/models`, named, typed and described for `view_api`.
+"""The API: `/chat`, `/caption`, `/batch`, `/budget` and `/models`, named, typed and described for `view_api`.
 
 Each takes the raw values of a call, which anybody may have written, and checks them itself. Stateless: what one call
 says reaches no other. Knows the engine and the contract; knows nothing of the page.
@@ -13,8 +13,9 @@ from typing import Any
 import gradio as gr
 
 from blip_space import languages, options
-from blip_space.apps.page.calls import read_model, read_prompt, read_request
-from blip_space.apps.page.guard import picture_input, raw, read_picture
+from blip_space.apps.page.batches import Batches, figures
+from blip_space.apps.page.calls import read_model, read_prompt, read_request, read_task
+from blip_space.apps.page.guard import files_input, picture_input, raw, read_files, read_picture
 from blip_space.inference.answer import Answer
 from blip_space.inference.engine import Engine
 from blip_space.inference.request import Request
@@ -28,6 +29,9 @@ ANSWERS = "answers"
 MAX_ANSWERS = 40
 """Answers in hand at once, in line included: more than the engine's line holds, so that its sentence is heard."""
 
+BATCHES = "batches"
+MAX_BATCH_CALLS = 16
+"""More than the batches that may run, so that the sentence about that is heard."""
 
 HISTORY_SCHEMA = {
     "type": "array",
@@ -43,6 +47,7 @@ class Endpoints:
     """What visitors may call, on one engine."""
 
     def __init__(self, engine: Engine) -> None:
+        self.batches = Batches(engine)
         self._engine = engine
 
     def chat(
@@ -74,6 +79,26 @@ class Endpoints:
             options=replace(options.CAPTION, quality=options.check(quality=quality).quality),
         )
         yield from _updates(self._engine.submit(request))
+
+    def batch(
+        self,
+        files: Any,
+        prompt: Any = "",
+        language: Any = "en",
+        model: Any = "",
+        quality: Any = "best",
+        max_new_tokens: Any = options.CAPTION.max_new_tokens,
+        visitor: gr.Request | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Caption many pictures, or ask the same of each. Streams how far it is: `records` are those that are new since
+        the last update, and all of them in the last one."""
+        task = read_task(prompt, language, model, quality, max_new_tokens)
+        guests, told = None, 0
+        for guests in self.batches.run(visitor_of(visitor), read_files(files), task):
+            yield figures(guests, guests.records[told:])
+            told = len(guests.records)
+        assert guests is not None
+        yield figures(guests, guests.records)
 
     def budget(
         self, prompt: Any = "", language: Any = "en", history: Any = None, model: Any = "", max_new_tokens: Any = 64
@@ -115,9 +140,13 @@ def _updates(answer: Answer) -> Iterator[str]:
     yield from answer.updates(HEARTBEAT_SECONDS)
 
 
-def describe(engine: Engine) -> None:
+def visitor_of(request: gr.Request | None) -> str:
+    """Who calls, as far as Gradio tells one page or client from another."""
+    return (request and request.session_hash) or ""
+
+
+def describe(engine: Engine, calls: Endpoints) -> None:
     """Put the endpoints into the Blocks that are being built, behind components that nobody sees."""
-    calls = Endpoints(engine)
     values = _Values(engine)
     with gr.Row(visible=False):
         reply, answer = gr.Textbox(label="reply"), gr.JSON(label="answer")
@@ -136,6 +165,15 @@ def describe(engine: Engine) -> None:
         budget = [values.prompt(), values.language(), values.history(), values.model(), values.max_new_tokens()]
         _open("chat", calls.chat, chat, reply, concurrency_id=ANSWERS, concurrency_limit=MAX_ANSWERS)
         _open("caption", calls.caption, caption, reply, concurrency_id=ANSWERS, concurrency_limit=MAX_ANSWERS)
+        batch = [
+            files_input(label="pictures, or a zip of them"),
+            values.prompt(),
+            values.language(),
+            values.model(),
+            values.quality("best"),
+            values.max_new_tokens(options.CAPTION.max_new_tokens),
+        ]
+        _open("batch", calls.batch, batch, answer, concurrency_id=BATCHES, concurrency_limit=MAX_BATCH_CALLS)
         _open("budget", calls.budget, budget, answer)
         _open("models", calls.models, [], answer)
 
@@ -166,8 +204,8 @@ class _Values:
     def model(self) -> Any:
         return gr.Dropdown(list(self._engine.specs), value=self._engine.default.name, label="the model")
 
-    def max_new_tokens(self) -> Any:
-        return _number("max_new_tokens", GenerationOptions.max_new_tokens, "how many tokens the reply may have")
+    def max_new_tokens(self, value: int = GenerationOptions.max_new_tokens) -> Any:
+        return _number("max_new_tokens", value, "how many tokens the reply may have")
 
     def decoding(self) -> list[Any]:
         return [

@@ -10,11 +10,11 @@ Knows Gradio's payloads and errors; knows nothing of models, prompts or of what 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import gradio as gr
-from gradio.data_classes import ImageData
+from gradio.data_classes import ImageData, ListFiles
 from gradio.utils import get_upload_folder
 
 from blip_space.errors import ImageError, UserError
@@ -83,10 +83,34 @@ def read_picture(value: Any) -> SafeImage:
     """The uploaded picture that a raw value names; `ImageError` for none, an address or a file of the server."""
     if value is None:
         raise ImageError(NO_PICTURE)
+    return decode(_uploaded(value))
+
+
+def files_input(**looks: Any) -> Any:
+    """An input of many files, whose value `read_files` judges."""
+    schema = ListFiles.model_json_schema() | {"additional_description": "uploaded files, or a zip of them"}
+    return raw(gr.File(file_count="multiple", **looks), schema)
+
+
+def read_files(value: Any) -> list[tuple[str, Path]]:
+    """The uploaded files that a raw value names: what each is called on its owner's machine, and where it lies."""
+    given = [value] if isinstance(value, dict) else value or []
+    if not isinstance(given, list):
+        raise ImageError(NOT_UPLOADED)
+    return [(_own_name(file), _uploaded(file)) for file in given]
+
+
+def _own_name(file: Any) -> str:
+    name = file.get("orig_name") if isinstance(file, dict) else None
+    told = name.encode("utf-8", "replace").decode() if isinstance(name, str) else ""
+    return PurePosixPath(told.replace("\\", "/")).name or _uploaded(file).name
+
+
+def _uploaded(value: Any) -> Path:
     path = value.get("path") if isinstance(value, dict) else None
     if not isinstance(path, str) or not _is_uploaded(path):
         raise ImageError(NOT_UPLOADED)
-    return decode(path)
+    return Path(path)
 
 
 def _refuse_foreign_files(value: Any, depth: int = 0) -> None:

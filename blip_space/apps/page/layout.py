@@ -11,7 +11,8 @@ from typing import Any
 import gradio as gr
 
 from blip_space import options
-from blip_space.apps.page import files, lines, wording
+from blip_space.apps.page import batch_tab, files, lines, wording
+from blip_space.apps.page.batches import Batches
 from blip_space.apps.page.choices import language_choices
 from blip_space.apps.page.guard import picture_input
 from blip_space.inference.engine import Engine
@@ -46,17 +47,20 @@ class Layout:
         return [self.language, self.model, *self.decoding, self.quality, self.use_history]
 
 
-def draw(engine: Engine) -> Layout:
+def draw(engine: Engine, batches: Batches) -> Layout:
     """Put every component where it belongs."""
     parts: dict[str, Any] = {}
     with gr.Row(elem_id="top"):
         gr.HTML(files.fill("header.html"), padding=False)
         parts["status"] = gr.HTML(lines.status_line(engine.status()), padding=False, elem_id="status")
-    with gr.Row(elem_id="desk"):
-        with gr.Column(scale=4, min_width=300, elem_id="left"):
-            _picture(parts)
-        with gr.Column(scale=5, min_width=320, elem_id="right"):
-            _conversation(parts, engine)
+    with gr.Tabs(elem_id="tabs"):
+        with gr.Tab(wording.CHAT_TAB), gr.Row(elem_id="desk"):
+            with gr.Column(scale=4, min_width=300, elem_id="left"):
+                _picture(parts)
+            with gr.Column(scale=5, min_width=320, elem_id="right"):
+                _conversation(parts, engine)
+        with gr.Tab(wording.BATCH_TAB):
+            batch_tab.draw(engine, batches)
     parts["about"] = gr.HTML(lines.about(engine.default), padding=False, elem_id="about")
     parts["clock"] = gr.Timer(1.0)
     parts["busy"] = gr.Checkbox(False, visible=False)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from blip_space.apps.archive import MOST_PICTURES
 from blip_space.catalogue import ModelSpec
+from blip_space.images import MAX_BYTES
+from blip_space.inference.folder.job import Tally
+from blip_space.inference.guests import MOST_SECONDS
 
 TITLE = "blip-space"
 LARGE_PARAMETERS = 100_000_000
@@ -43,6 +47,29 @@ QUALITY_INFO = "a wider search takes longer and shows the answer when it is whol
 QUALITIES = [("as it is written", "stream"), ("wider, for the best answer", "best")]
 USE_HISTORY_LABEL = "Earlier turns"
 USE_HISTORY_INFO = "tell the model what was said before"
+
+
+CHAT_TAB = "Chat"
+BATCH_TAB = "Batch"
+FILES_LABEL = "Pictures, or a zip of them"
+BATCH_BOUNDS = (
+    f"Up to {MOST_PICTURES} pictures; each file, a zip as well, up to {MAX_BYTES // 1_000_000} MB. "
+    f"A batch ends after {MOST_SECONDS / 60:.0f} minutes at the latest, and lets conversations go first."
+)
+CAPTION_LANGUAGE = "Language of the captions"
+BATCH_PROMPT = "What to ask of each"
+BATCH_PROMPT_EMPTY = "Leave this empty for captions"
+BATCH_QUALITIES = [("for the best caption", "best"), ("faster", "stream")]
+START = "Caption them"
+CANCEL = "Cancel, and keep what is done"
+NO_BATCH = "Captions appear here one by one. Take them home as JSON, CSV or text files."
+
+
+def batch_end(tally: Tally) -> str:
+    """What came of a batch."""
+    failed = len(tally.errors)
+    words = f"{'Cancelled' if tally.stopped else 'Done'}: {tally.done:,} of {tally.total:,}"
+    return f"{words}, {failed} of them with an error" if failed else words
 
 
 def not_spoken(model: str) -> str:

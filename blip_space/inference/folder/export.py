@@ -1,4 +1,4 @@
-"""What a ledger holds, in the forms that others read: JSON, CSV for spreadsheets, a text file beside each picture.
+"""What a ledger holds, in the forms that others read: JSON, lines of it, CSV for spreadsheets, a text file a picture.
 
 Knows forms; knows no model. Every file is written whole or not at all.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from blip_space.inference.folder.record import Record
 
@@ -23,6 +25,11 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def write_json(records: Sequence[Record], file: Path) -> None:
     """One array of records."""
     _whole(file, json.dumps([asdict(record) for record in records], ensure_ascii=False, indent=1) + "\n")
+
+
+def write_lines(records: Sequence[Record], file: Path) -> None:
+    """One record a line, as `folder` writes them."""
+    _whole(file, "".join(record.line() for record in records))
 
 
 def write_csv(records: Sequence[Record], file: Path) -> None:
@@ -39,6 +46,16 @@ def write_texts(records: Sequence[Record], folder: Path, *, prefix: str = "", su
     for record in records:
         if record.caption is not None:
             _whole((folder / record.file).with_suffix(".txt"), f"{prefix}{record.caption}{suffix}")
+
+
+def write_zip(records: Sequence[Record], file: Path) -> None:
+    """The same text files in a zip; where two pictures would share one, each keeps its ending before `.txt`."""
+    captions = {PurePosixPath(record.file): record.caption for record in records if record.caption is not None}
+    stems = Counter(name.with_suffix("") for name in captions)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, caption in captions.items():
+            shared = stems[name.with_suffix("")] > 1
+            archive.writestr(str(name.with_suffix(f"{name.suffix}.txt" if shared else ".txt")), caption)
 
 
 def _cell(value: object) -> str:

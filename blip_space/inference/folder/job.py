@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blip_space.inference.folder.ledger import Ledger
 from blip_space.inference.folder.reader import Reader, Seen
-from blip_space.inference.folder.record import Key, Record, Task, told
+from blip_space.inference.folder.record import Key, Task
 from blip_space.inference.folder.writer import Wish, Writer, Written
 
 if TYPE_CHECKING:
@@ -53,6 +53,16 @@ class Tally:
     def seconds_left(self) -> float | None:
         """An estimate, once there is something to estimate from."""
         return (self.total - self.done) / self.a_second if self.written else None
+
+    def __str__(self) -> str:
+        """How far it is, in a few words."""
+        left, failed = self.seconds_left, len(self.errors)
+        parts = [f"{self.done:,} of {self.total:,}", f"{self.a_second:.1f} a second"]
+        if left:
+            parts.append(f"{left:.0f} s left" if left < 90 else f"{left / 60:.0f} min left")
+        if failed:
+            parts.append(f"{failed} error{'s' * (failed > 1)}")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -126,7 +136,7 @@ class Run:
         elif seen.error is not None:
             self._fail(seen, task, seen.error)
         elif known is not None:
-            self._ledger.append([_record(seen, task, known.caption, None, tokens=known.tokens)])
+            self._ledger.append([task.record(seen.file, seen.digest, caption=known.caption, tokens=known.tokens)])
             self.tally.copied += 1
         elif key in self._same:
             self._same[key].append(seen.file)
@@ -162,12 +172,14 @@ class Run:
             self._fail_all(wish.seen, wish.task, written.error)
             return
         key = wish.task.key(wish.seen.digest or "")
-        first = _record(wish.seen, wish.task, written.caption, None, tokens=written.tokens, seconds=written.seconds)
-        equal = self._same.pop(key, [])
-        copies = [
-            _record(Seen(file, wish.seen.digest), wish.task, written.caption, None, tokens=written.tokens)
-            for file in equal
-        ]
+        first = wish.task.record(
+            wish.seen.file,
+            wish.seen.digest,
+            caption=written.caption,
+            tokens=written.tokens,
+            seconds=written.seconds,
+        )
+        copies = [replace(first, file=file, seconds=0.0) for file in self._same.pop(key, [])]
         self._ledger.append([first, *copies])
         self.tally.written += 1
         self.tally.copied += len(copies)
@@ -179,28 +191,10 @@ class Run:
             self._fail(Seen(file, seen.digest), task, error)
 
     def _fail(self, seen: Seen, task: Task, error: str) -> None:
-        self._ledger.append([_record(seen, task, None, error)])
+        self._ledger.append([task.record(seen.file, seen.digest, error=error)])
         self.tally.errors.append((seen.file, error))
         self._tell(self.tally)
 
     def _is_wanted(self, file: str, digest: str) -> bool:
         keys = [task.key(digest) for task in self._job.tasks]
         return self._job.again or any((file, key) not in self._before and key not in self._ledger.known for key in keys)
-
-
-def _record(
-    seen: Seen, task: Task, caption: str | None, error: str | None, *, tokens: int = 0, seconds: float = 0.0
-) -> Record:
-    return Record(
-        file=seen.file,
-        digest=seen.digest,
-        model=task.model,
-        precision=task.precision,
-        language=task.language,
-        prompt=task.prompt,
-        caption=caption,
-        tokens=tokens,
-        seconds=round(seconds, 4),
-        error=error,
-        options=told(task.options),
-    )

@@ -29,6 +29,31 @@ class Task:
         """What the answer for the picture of that digest depends on."""
         return digest, self.model, self.precision, self.language, self.prompt, _sorted(told(self.options))
 
+    def record(
+        self,
+        file: str,
+        digest: str | None,
+        *,
+        caption: str | None = None,
+        error: str | None = None,
+        tokens: int = 0,
+        seconds: float = 0.0,
+    ) -> Record:
+        """What came of it for one picture."""
+        return Record(
+            file=file,
+            digest=digest,
+            model=self.model,
+            precision=self.precision,
+            language=self.language,
+            prompt=self.prompt,
+            caption=caption,
+            tokens=tokens,
+            seconds=round(seconds, 4),
+            error=error,
+            options=told(self.options),
+        )
+
 
 @dataclass(frozen=True)
 class Record:

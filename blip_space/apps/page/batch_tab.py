@@ -1,0 +1,163 @@
+"""The Batch tab: many pictures or a zip in, a table that fills, and files of it to take home.
+
+Its own layout, handlers and events; it shares the engine with the conversation and nothing else. Knows components;
+knows nothing of how a batch is run.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from blip_space.apps.page import choices, files, wording
+from blip_space.apps.page.batches import Batches
+from blip_space.apps.page.calls import read_model, read_task
+from blip_space.apps.page.endpoints import BATCHES, MAX_BATCH_CALLS, visitor_of
+from blip_space.apps.page.guard import files_input, read_files
+from blip_space.inference.engine import Engine
+from blip_space.inference.folder import export
+from blip_space.inference.folder.record import Record
+from blip_space.inference.guests import Guests
+from blip_space.languages import LANGUAGES
+from blip_space.options import CAPTION
+
+FORMS: dict[str, tuple[str, Callable[[Sequence[Record], Path], None]]] = {
+    "JSON": ("captions.json", export.write_json),
+    "JSONL": ("captions.jsonl", export.write_lines),
+    "CSV": ("captions.csv", export.write_csv),
+    "TXT (zip)": ("captions.zip", export.write_zip),
+}
+"""What can be taken home: its name on the button, the file's, and who writes it."""
+
+IDLE = "() => window.blipSpace.idle()"
+QUIET: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The components of the tab."""
+
+    files: Any
+    prompt: Any
+    language: Any
+    model: Any
+    quality: Any
+    start: Any
+    cancel: Any
+    progress: Any
+    table: Any
+    downloads: list[Any]
+
+
+def draw(engine: Engine, batches: Batches) -> None:
+    """Put the tab into the Blocks that are being built."""
+    at, does = _laid_out(engine), _Handlers(engine, batches)
+    running = at.start.click(
+        does.fill,
+        [at.files, at.prompt, at.language, at.model, at.quality],
+        [at.start, at.cancel, at.progress, at.table, *at.downloads],
+        concurrency_id=BATCHES,
+        concurrency_limit=MAX_BATCH_CALLS,
+        **QUIET,
+    )
+    running.failure(None, None, [at.start, at.cancel], js=IDLE, **QUIET)
+    at.cancel.click(does.cancel, None, None, **QUIET)
+    at.model.change(does.choose_model, at.model, at.language, **QUIET)
+
+
+def _laid_out(engine: Engine) -> _Parts:
+    names, default = list(engine.specs), engine.default
+    with gr.Row(elem_id="batch-desk"):
+        with gr.Column(scale=4, min_width=300, elem_id="batch-left"):
+            pictures = files_input(label=wording.FILES_LABEL, file_types=["image", ".zip"], elem_id="batch-files")
+            gr.HTML(files.fill("batch_bounds.html", sentence=wording.BATCH_BOUNDS), padding=False)
+            language = gr.Dropdown(
+                choices.language_choices(default), value="en", label=wording.CAPTION_LANGUAGE, elem_id="batch-language"
+            )
+            model = gr.Dropdown(names, value=names[0], label=wording.MODEL_LABEL, visible=len(names) > 1)
+            prompt = gr.Textbox(
+                "", label=wording.BATCH_PROMPT, placeholder=wording.BATCH_PROMPT_EMPTY, elem_id="batch-prompt"
+            )
+            quality = gr.Radio(wording.BATCH_QUALITIES, value=CAPTION.quality, label=wording.QUALITY_LABEL)
+            start = gr.Button(wording.START, variant="primary", elem_id="batch-start")
+            cancel = gr.Button(wording.CANCEL, visible=False, elem_id="batch-cancel")
+        with gr.Column(scale=5, min_width=300, elem_id="batch-right"):
+            progress = gr.HTML(files.fill("batch_empty.html", sentence=wording.NO_BATCH), padding=False)
+            with gr.Row(elem_id="batch-downloads"):
+                downloads = [gr.DownloadButton(name, visible=False, min_width=70, size="sm") for name in FORMS]
+            table = gr.HTML("", padding=False, elem_id="batch-table")
+    return _Parts(pictures, prompt, language, model, quality, start, cancel, progress, table, downloads)
+
+
+class _Handlers:
+    """What the tab's buttons do. Each takes raw values, since anybody may call it."""
+
+    def __init__(self, engine: Engine, batches: Batches) -> None:
+        self._engine = engine
+        self._batches = batches
+
+    def fill(
+        self, uploads: Any, prompt: Any, language: Any, model: Any, quality: Any, visitor: gr.Request
+    ) -> Iterator[list[Any]]:
+        """Caption the files, and show what is there again and again."""
+        task = read_task(prompt, language, model, quality, CAPTION.max_new_tokens)
+        guests: Guests | None = None
+        for guests in self._batches.run(visitor_of(visitor), read_files(uploads), task):
+            yield [*_buttons(running=True), _progress(guests), _table(guests.records), *_downloads([])]
+        assert guests is not None
+        ended = _progress(guests, ended=True)
+        yield [*_buttons(running=False), ended, _table(guests.records), *_downloads(guests.records)]
+
+    def cancel(self, visitor: gr.Request) -> None:
+        """End the batch; what is done stays."""
+        self._batches.stop(visitor_of(visitor))
+
+    def choose_model(self, model: Any) -> Any:
+        """The languages of a model that was chosen."""
+        return gr.Dropdown(
+            choices=choices.language_choices(self._engine.specs.get(read_model(model), self._engine.default))
+        )
+
+
+def _buttons(*, running: bool) -> list[Any]:
+    return [gr.Button(visible=not running), gr.Button(visible=running)]
+
+
+def _progress(guests: Guests, *, ended: bool = False) -> str:
+    tally = guests.tally
+    sentence = wording.batch_end(tally) if ended else str(tally)
+    return files.fill("batch_progress.html", done=tally.done, total=tally.total, sentence=sentence)
+
+
+def _table(records: Sequence[Record]) -> str:
+    """Left open at its end, so that only new rows are sent; the browser closes it."""
+    return files.fill("batch_head.html") + "".join(map(_row, records))
+
+
+def _row(record: Record) -> str:
+    language = LANGUAGES[record.language]
+    if record.error is not None:
+        return files.fill("batch_error.html", file=record.file, error=record.error)
+    return files.fill(
+        "batch_row.html",
+        file=record.file,
+        caption=record.caption or wording.NO_WORDS,
+        code=language.code,
+        language=language.own_name,
+    )
+
+
+def _downloads(records: Sequence[Record]) -> list[Any]:
+    """The files lie among the uploads, and go with them."""
+    if not records:
+        return [gr.DownloadButton(visible=False)] * len(FORMS)
+    folder = Path(tempfile.mkdtemp(dir=get_upload_folder()))
+    for name, write in FORMS.values():
+        write(records, folder / name)
+    return [gr.DownloadButton(value=str(folder / name), visible=True) for name, _ in FORMS.values()]
