@@ -24,7 +24,7 @@ class Machines:
             "_system_config": NOTICED_SOON,
         }
         self._cluster = Cluster(initialize_head=True, head_node_args=first)
-        self._second = self._cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+        self.replace_it()
         self.address: str = self._cluster.address
 
     def workers(self, name: str) -> list[psutil.Process]:
@@ -41,6 +41,10 @@ class Machines:
     def lose_one(self) -> None:
         """The second machine's power goes."""
         self._cluster.remove_node(self._second, allow_graceful=False)
+
+    def replace_it(self) -> None:
+        """Another second machine."""
+        self._second = self._cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
 
     def close(self) -> None:
         """Both are gone."""

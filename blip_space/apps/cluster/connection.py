@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import UserError
@@ -33,9 +36,23 @@ def connect(address: str) -> None:
     _hush()
     try:
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        log.info("no cluster at %s", address, exc_info=error)
+    except (ConnectionError, ValueError) as error:
         raise UserError(_unreachable(address)) from error
+    except RuntimeError as error:  # of another version, above all
+        raise UserError(f"The cluster at {address!r} takes nobody from here: {_last_line(error)}") from error
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What breaks on other machines as a sentence: that a package is missing there, or that nobody is left."""
+    try:
+        yield
+    except RayError as error:
+        log.debug("the cluster failed", exc_info=error)
+        raise UserError(
+            f"The cluster failed: {_last_line(error)} Every machine needs this package, of the same version. What came "
+            "back until now is saved, and the same command goes on."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -75,6 +92,11 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS).close()
     except (OSError, ValueError, OverflowError):
         raise UserError(_unreachable(address)) from None
+
+
+def _last_line(error: Exception) -> str:
+    """Of Ray's many, the one that says what happened."""
+    return f"{str(error).strip().splitlines()[-1].rstrip('.')}."
 
 
 def _unreachable(address: str) -> str:

@@ -18,7 +18,7 @@ import ray
 import ray.data
 
 from blip_space.apps.cluster import worker
-from blip_space.apps.cluster.connection import connect, share
+from blip_space.apps.cluster.connection import connect, share, told
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import UserError
 from blip_space.inference.folder.record import Task
@@ -43,7 +43,8 @@ class Crew:
         """The precision for the workers' machines, which need not be like this one."""
         connect(self._address)
         task = ray.remote(worker.choose).options(**share(self._spec).resources())
-        name, fault = ray.get(task.remote(self._spec, precision))
+        with told():
+            name, fault = ray.get(task.remote(self._spec, precision))
         if fault:
             raise UserError(fault)
         return str(name)
@@ -86,8 +87,9 @@ class Crew:
             **each.resources(),
         )
         # Nothing is fetched ahead: what is done must not wait for what is not.
-        for table in answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            yield table.to_pylist()
+        with told():
+            for table in answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                yield table.to_pylist()
 
 
 @contextmanager

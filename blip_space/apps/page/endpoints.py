@@ -26,8 +26,7 @@ HEARTBEAT_SECONDS = 0.25
 
 ANSWERS = "answers"
 MAX_ANSWERS = 40
-"""Answers in hand at once, in line included: more than the engine's line holds, so that its sentence is heard."""
-
+"""Answers in hand at once an engine, in line included: more than its line holds, so that its sentence is heard."""
 
 HISTORY_SCHEMA = {
     "type": "array",
@@ -44,6 +43,8 @@ class Endpoints:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.limits = {"concurrency_id": ANSWERS, "concurrency_limit": MAX_ANSWERS * engine.replicas}
+        """For every event that writes an answer."""
 
     def chat(
         self,
@@ -134,8 +135,8 @@ def describe(engine: Engine) -> None:
         ]
         caption = [values.image(), values.language(), values.model(), values.quality("best")]
         budget = [values.prompt(), values.language(), values.history(), values.model(), values.max_new_tokens()]
-        _open("chat", calls.chat, chat, reply, concurrency_id=ANSWERS, concurrency_limit=MAX_ANSWERS)
-        _open("caption", calls.caption, caption, reply, concurrency_id=ANSWERS, concurrency_limit=MAX_ANSWERS)
+        _open("chat", calls.chat, chat, reply, **calls.limits)
+        _open("caption", calls.caption, caption, reply, **calls.limits)
         _open("budget", calls.budget, budget, answer)
         _open("models", calls.models, [], answer)
 

@@ -70,6 +70,7 @@ def test_after_a_killed_worker_and_a_lost_machine_each_picture_has_the_line_that
     job.wait_for(output, 60)
     machines.lose_one()
     code, out, err = job.end()
+    machines.replace_it()
     assert code == 1
     assert "broken.webp: The file is not a picture" in err
     assert captions(output) == captions(tmp_path / "alone.jsonl")
