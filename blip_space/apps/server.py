@@ -74,6 +74,8 @@ def serve(settings: Settings) -> None:
 
 def _engine(specs: list[catalogue.ModelSpec], settings: Settings) -> Engine:
     limits = Limits(max_rows=settings.rows)
+    if settings.replicas and not settings.ray:
+        raise UserError("--replicas are those of a cluster. Name it with --ray, or leave --replicas out.")
     if not settings.ray:
         return Engine(specs, precision=settings.precision, limits=limits)
     from blip_space.apps.cluster.replicas import Replicas

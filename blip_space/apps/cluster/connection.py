@@ -38,7 +38,7 @@ def connect(address: str) -> None:
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError) as error:
         raise UserError(_unreachable(address)) from error
-    except RuntimeError as error:  # of another version, above all
+    except (RuntimeError, RayError) as error:  # another version, or a token that is not ours
         raise UserError(f"The cluster at {address!r} takes nobody from here: {_last_line(error)}") from error
 
 

@@ -18,7 +18,7 @@ import ray
 import ray.data
 
 from blip_space.apps.cluster import worker
-from blip_space.apps.cluster.connection import connect, share, told
+from blip_space.apps.cluster.connection import Share, connect, share, told
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import UserError
 from blip_space.inference.folder.record import Task
@@ -65,11 +65,18 @@ class Crew:
 
     def _answers(self, pictures: Sequence[list[Wish]], tasks: list[Task]) -> Iterator[list[worker.Row]]:
         connect(self._address)
-        each, at_once = share(self._spec), self._batch_size or PICTURES_AT_ONCE
+        each = share(self._spec)
         print(f"blip-space: {each.workers} workers on {self._address}", file=sys.stderr, flush=True)
-        blocks = -(-len(pictures) // at_once)
-        rows = ray.data.from_items(_rows(pictures, tasks), override_num_blocks=blocks)
-        read = rows.map_batches(
+        work = self._work(_rows(pictures, tasks), tasks, each)
+        with told():  # nothing is fetched ahead: what is done must not wait for what is not
+            for table in work.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                yield table.to_pylist()
+
+    def _work(self, rows: list[worker.Row], tasks: list[Task], each: Share) -> Any:
+        """Rows are read here and answered by the workers, as Ray Data plans it; it begins when it is asked."""
+        at_once = self._batch_size or PICTURES_AT_ONCE
+        blocks = -(-len(rows) // at_once)
+        read = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
             worker.read,
             fn_args=(self._folder,),
             batch_format="pyarrow",
@@ -77,7 +84,7 @@ class Crew:
             num_cpus=0,  # the workers have them all
             label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()},
         )
-        answers = read.map_batches(
+        return read.map_batches(
             worker.Worker,
             fn_constructor_args=(self._spec, tasks),
             fn_constructor_kwargs={"batch_size": self._batch_size, "threads": self._threads},
@@ -86,10 +93,6 @@ class Crew:
             compute=ray.data.ActorPoolStrategy(size=each.workers),
             **each.resources(),
         )
-        # Nothing is fetched ahead: what is done must not wait for what is not.
-        with told():
-            for table in answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                yield table.to_pylist()
 
 
 @contextmanager

@@ -41,7 +41,7 @@ MOST_ONGOING = 1_000
 WATCH_SECONDS, PATIENCE_SECONDS = 1.0, 5.0
 MOST_TRIES = 3
 STARTING = "The server is starting its replicas. Try again in a minute."
-LOST = "The answer was lost with the machine that wrote it. Ask again."
+LOST = "The answer was lost on its way from the machine that wrote it. Ask again."
 FAILURES = (RayError, RayServeException, TimeoutError)
 
 
@@ -139,6 +139,9 @@ class Replicas(Engine):
                 self._follow(request, answer)
             except FAILURES as error:
                 log.warning("an answer is begun again at another replica: %s", type(error).__name__)
+            except Exception:
+                log.exception("an answer failed on its way from a replica")
+                break
             else:
                 return
         answer.fail(UserError(LOST))

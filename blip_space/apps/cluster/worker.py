@@ -38,8 +38,8 @@ def choose(spec: ModelSpec, precision: str) -> tuple[str, str]:
 
 def read(rows: Any, folder: Path) -> Columns:
     """The rows with the bytes of their files, or why there are none. Where the folder is."""
-    read = [{**row, **_content(folder / row["file"])} for row in rows.to_pylist()]
-    return {name: [row[name] for row in read] for name in read[0]}
+    whole = [{**row, **_content(folder / row["file"])} for row in rows.to_pylist()]
+    return {name: [row[name] for row in whole] for name in whole[0]}
 
 
 class Worker:

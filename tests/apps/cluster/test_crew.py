@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from benchmarks.cluster import Machines
 from blip_space.apps import cli
-from blip_space.catalogue import TINY_FOLDER
+from blip_space.apps.cluster.connection import connect, told
+from blip_space.errors import UserError
 from tests.inference.folder.conftest import draw
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -99,23 +101,6 @@ def test_an_address_without_a_cluster_is_a_sentence(
     assert len(said.splitlines()) == 1
 
 
-def test_a_model_that_does_not_load_is_the_sentence_that_it_is_without_a_cluster(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], machines: Machines
-) -> None:
-    model = tmp_path / "model"
-    model.mkdir()
-    for file in TINY_FOLDER.iterdir():
-        if file.is_file():
-            (model / file.name).write_bytes(file.read_bytes()[: 100_000 if file.suffix == ".safetensors" else None])
-    draw(tmp_path / "a.png", 1)
-    asked = arguments(tmp_path, tmp_path / "c.jsonl", "--model", str(model), "--precision", "fp32")
-    assert cli.main(asked) == 1
-    alone = capsys.readouterr().err
-    assert cli.main([*asked, "--ray", machines.address]) == 1
-    assert alone.startswith("blip-space: ")
-    assert capsys.readouterr().err.splitlines()[-1:] == alone.splitlines()[-1:]
-
-
 def test_without_ray_the_command_that_installs_it_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,3 +110,15 @@ def test_without_ray_the_command_that_installs_it_is_told(
     draw(tmp_path / "a.png", 1)
     assert cli.main(arguments(tmp_path, tmp_path / "c.jsonl", "--ray", "local")) == 1
     assert "pip install 'ray[data,serve]>=2.60,<2.61'" in capsys.readouterr().err
+
+
+def test_what_breaks_on_another_machine_is_a_sentence_that_says_what(machines: Machines) -> None:
+    connect(machines.address)
+    try:
+        with (
+            pytest.raises(UserError, match=r"The cluster failed: .*No module named 'nowhere'\. Every machine needs"),
+            told(),
+        ):
+            ray.get(ray.remote(lambda: __import__("nowhere")).remote())
+    finally:
+        ray.shutdown()
