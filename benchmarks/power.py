@@ -1,7 +1,7 @@
 """`python -m benchmarks.power`: two thousand pictures, ten losses of power, and every picture has its line once.
 
 The job is killed at ten random moments and started again; at the end its captions are those of a job that nobody
-killed.
+killed. With `--ray` the job goes on: ten of its workers on a cluster of two machines are killed, and then a machine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from blip_space import settings
+
 SEED = 11
 
 
@@ -26,6 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.power", description=__doc__)
     parser.add_argument("--pictures", type=int, default=2_000)
     parser.add_argument("--losses", type=int, default=10)
+    parser.add_argument("--ray", action="store_true", help="workers of a cluster are killed in place of the job")
     given = parser.parse_args()
     dice = random.Random(SEED)
     with tempfile.TemporaryDirectory() as place:
@@ -34,19 +37,46 @@ def main() -> int:
         started = time.monotonic()
         start(folder, whole).wait()
         print(f"undisturbed: {time.monotonic() - started:.0f} s", flush=True)
-        for loss in range(given.losses):
-            process = start(folder, torn)
-            wanted = count(torn) + dice.randint(1, given.pictures // given.losses)
-            while count(torn) < wanted and process.poll() is None:
-                time.sleep(0.005)
-            process.kill()
-            process.wait()
-            print(f"loss {loss + 1}: {count(torn)} whole lines", flush=True)
-        start(folder, torn).wait()
+        moments = [dice.randint(1, given.pictures // given.losses) for _ in range(given.losses)]
+        (lose_workers if given.ray else lose_jobs)(folder, torn, moments)
         one, other = captions(whole), captions(torn)
     equal = one == other and len(one) == given.pictures == len(other)
     print(f"{len(other)} lines of {given.pictures} pictures; {'all as undisturbed' if equal else 'NOT the same'}")
     return int(not equal)
+
+
+def lose_jobs(folder: Path, output: Path, moments: list[int]) -> None:
+    """Kill the job and start it again, each time after so many more lines."""
+    for loss, lines in enumerate(moments):
+        process = start(folder, output)
+        wait_for(count(output) + lines, output, process)
+        process.kill()
+        process.wait()
+        print(f"loss {loss + 1}: {count(output)} whole lines", flush=True)
+    start(folder, output).wait()
+
+
+def lose_workers(folder: Path, output: Path, moments: list[int]) -> None:
+    """One job, whose workers are killed after so many more lines each, and in the end one of its machines."""
+    settings.prepare_libraries()
+    from benchmarks.cluster import two_machines
+
+    with two_machines() as machines:
+        process = start(folder, output, "--ray", machines.address, "--batch-size", "8")
+        for loss, lines in enumerate(moments):
+            wait_for(count(output) + lines, output, process)
+            for worker in machines.workers("MapWorker")[:1]:
+                worker.kill()
+                print(f"worker {loss + 1}: {count(output)} whole lines", flush=True)
+        machines.lose_one()
+        print(f"a machine: {count(output)} whole lines", flush=True)
+        process.wait()
+
+
+def wait_for(lines: int, output: Path, process: subprocess.Popen[Any]) -> None:
+    """Until there are so many, or the job has ended."""
+    while count(output) < lines and process.poll() is None:
+        time.sleep(0.005)
 
 
 def draw_folder(folder: Path, number: int) -> Path:
@@ -63,9 +93,9 @@ def draw_folder(folder: Path, number: int) -> Path:
     return folder
 
 
-def start(folder: Path, output: Path) -> subprocess.Popen[Any]:
+def start(folder: Path, output: Path, *more: str) -> subprocess.Popen[Any]:
     """The job as a process."""
-    command = [sys.executable, "-m", "blip_space", "folder", str(folder), "--output", str(output)]
+    command = [sys.executable, "-m", "blip_space", "folder", str(folder), "--output", str(output), *more]
     return subprocess.Popen([*command, "--quality", "stream"], stderr=subprocess.DEVNULL)
 
 

@@ -2,7 +2,7 @@
 
 Three wings on one ground floor, and imports only go down:
 
-    apps/        lets people in: page, server, command line
+    apps/        lets people in: page, server, command line, cluster
     inference/   turns requests into text: one worker, one line of requests
     model/       turns weights into a model that looks at the picture
     prompts, settings, languages, options, images, catalogue, errors

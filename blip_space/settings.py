@@ -16,12 +16,14 @@ from blip_space.errors import UserError
 
 DEFAULT_PORT = 7860
 DEFAULT_ROWS, MOST_ROWS = 16, 1024
+MOST_REPLICAS = 1024
 
 
 @dataclass(frozen=True)
 class Settings:
     """One server: the model loaded first, its precision, where it listens, which models visitors may choose, how many
-    answers are written at once, each of which needs memory of its own, and the folder of the first model's adapter."""
+    answers are written at once, each of which needs memory of its own, the folder of the first model's adapter, and the
+    Ray cluster whose replicas answer, none of which is one engine here; 0 are as many as it has room for."""
 
     model: str = "tiny"
     precision: str = "auto"
@@ -30,6 +32,8 @@ class Settings:
     models: tuple[str, ...] = ("tiny",)
     rows: int = DEFAULT_ROWS
     adapter: str = ""
+    ray: str = ""
+    replicas: int = 0
 
 
 def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
@@ -49,6 +53,8 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
         models=tuple(dict.fromkeys([model, *listed])),
         adapter=chosen("adapter", ""),
         rows=_whole("number of rows", chosen("rows", str(DEFAULT_ROWS)), most=MOST_ROWS),
+        ray=chosen("ray", ""),
+        replicas=_whole("number of replicas", count, most=MOST_REPLICAS) if (count := chosen("replicas", "")) else 0,
     )
 
 
@@ -66,6 +72,9 @@ def prepare_libraries() -> None:
         "GRADIO_TEMP_DIR": str(Path(tempfile.gettempdir()) / f"blip-space-{user}"),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # a worker without a GPU sees none, as its share says, and no line says that this will change
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }.items():
         os.environ.setdefault(name, value)
 

@@ -8,7 +8,7 @@ from blip_space.errors import UserError
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MODEL", "PRECISION", "HOST", "PORT", "MODELS", "ROWS", "ADAPTER"):
+    for name in ("MODEL", "PRECISION", "HOST", "PORT", "MODELS", "ROWS", "ADAPTER", "RAY", "REPLICAS"):
         monkeypatch.delenv(f"BLIP_SPACE_{name}", raising=False)
     for name in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT"):
         monkeypatch.delenv(name, raising=False)
@@ -50,3 +50,13 @@ def test_an_owner_bounds_the_memory_of_the_answers_in_hand(monkeypatch: pytest.M
     assert settings.read({"rows": 8}).rows == 8
     with pytest.raises(UserError, match="whole number from 1 to 1024"):
         settings.read({"rows": "none"})
+
+
+def test_a_cluster_has_as_many_replicas_as_it_has_room_for_or_as_the_owner_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BLIP_SPACE_RAY", "auto")
+    assert (settings.read().ray, settings.read().replicas) == ("auto", 0)
+    assert settings.read({"replicas": "3"}).replicas == 3
+    with pytest.raises(UserError, match="whole number from 1 to 1024"):
+        settings.read({"replicas": "none"})

@@ -100,7 +100,7 @@ def serve(given: argparse.Namespace) -> int:
     """Serve the page, the API and `/healthz`."""
     from blip_space.apps import server
 
-    names = ("model", "precision", "host", "port", "models", "rows", "adapter")
+    names = ("model", "precision", "host", "port", "models", "rows", "adapter", "ray", "replicas")
     server.serve(settings.read({name: getattr(given, name) for name in names}))
     return 0
 
@@ -199,6 +199,8 @@ def _parser() -> argparse.ArgumentParser:
     door.add_argument("--port", help=f"port to listen on (default {settings.DEFAULT_PORT})")
     door.add_argument("--models", metavar="NAME,NAME", help="further models that visitors may choose")
     door.add_argument("--rows", metavar="N", help=f"answers written at once at most (default {settings.DEFAULT_ROWS})")
+    door.add_argument("--ray", metavar="ADDRESS", help="answer by a Ray cluster: its HOST:PORT, auto, or local")
+    door.add_argument("--replicas", metavar="N", help="engines on that cluster (default as many as it has room for)")
     return parser
 
 

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prefix", default="", help="before each caption in a text file")
     parser.add_argument("--suffix", default="", help="after it")
     parser.add_argument("--json", action="store_true", help="progress as one JSON object a line")
+    parser.add_argument("--ray", metavar="ADDRESS", help="on a Ray cluster: its HOST:PORT, auto, or local")
 
 
 def caption_folder(given: argparse.Namespace, spec: catalogue.ModelSpec, precision: str) -> int:
@@ -65,11 +67,11 @@ def caption_folder(given: argparse.Namespace, spec: catalogue.ModelSpec, precisi
     if given.workers < 1:
         raise UserError("--workers must be at least 1.")
     decoding = options.check(max_new_tokens=given.max_new_tokens, quality=given.quality)
-    with Ledger(_ledger(given)) as ledger:
+    with Ledger(_ledger(given)) as ledger, _crew(given, spec, batch_size) as crew:
         _prepare(ledger, given)
         if given.format == "txt" and given.existing == "skip":
             names = _without_own_texts(names, given.folder, ledger)
-        decided = _precision(spec, precision, ledger)
+        decided = _precision(spec, precision, ledger, choose=crew.choose if crew else None)
         tasks = [Task(spec.name, decided, code, given.prompt, decoding) for code in codes]
         job = Job(
             given.folder,
@@ -79,6 +81,7 @@ def caption_folder(given: argparse.Namespace, spec: catalogue.ModelSpec, precisi
             batch_size=batch_size,
             workers=given.workers,
             again=given.existing == "append",
+            elsewhere=crew.write if crew else None,
         )
         tally = _run(job, ledger, given)
         _export(ledger, given, set(names), tasks)
@@ -179,16 +182,29 @@ def _without_own_texts(names: list[str], folder: Path, ledger: Ledger) -> list[s
     return [name for name in names if name in ours or not (folder / name).with_suffix(".txt").exists()]
 
 
-def _precision(spec: catalogue.ModelSpec, wanted: str, ledger: Ledger) -> str:
+def _crew(given: argparse.Namespace, spec: catalogue.ModelSpec, batch_size: int | None) -> Any:
+    """The workers of a cluster, where one is named."""
+    if given.ray is None:
+        return nullcontext()
+    from blip_space.apps.cluster.crew import crew
+
+    return crew(given.ray, spec, given.folder, batch_size=batch_size, threads=given.workers)
+
+
+def _precision(
+    spec: catalogue.ModelSpec, wanted: str, ledger: Ledger, *, choose: Callable[[str], str] | None = None
+) -> str:
     """What is asked for; `auto` stays what it was for the lines that are there, whatever memory is free today."""
     before = next((key[2] for key in ledger.known if key[1] == spec.name), None)
     if wanted == "auto" and before:
         return before
+    if choose:
+        return choose(wanted)
+    from blip_space.model import precision
     from blip_space.model.device import find_device, free_bytes
-    from blip_space.model.precision import choose
 
     device = find_device()
-    return choose(wanted, spec, device, free=free_bytes(device.name)).name
+    return precision.choose(wanted, spec, device, free=free_bytes(device.name)).name
 
 
 def _load(spec: catalogue.ModelSpec, precision: str) -> Any:

@@ -62,14 +62,27 @@ def serve(settings: Settings) -> None:
     logging.getLogger("blip_space").setLevel(logging.INFO)
     first, *others = [catalogue.offered(name) for name in settings.models]
     specs = [replace(first, adapter=settings.adapter), *others]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    engine = Engine(specs, precision=settings.precision, limits=Limits(max_rows=settings.rows))
+    engine = _engine(specs, settings)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # after Ray, which has a handler of its own
     server = launch(engine, host=settings.host, port=settings.port)
     try:
         threading.Event().wait()
     except KeyboardInterrupt:
         log.info("stopping")
         server.close()
+
+
+def _engine(specs: list[catalogue.ModelSpec], settings: Settings) -> Engine:
+    limits = Limits(max_rows=settings.rows)
+    if settings.replicas and not settings.ray:
+        raise UserError("--replicas are those of a cluster. Name it with --ray, or leave --replicas out.")
+    if not settings.ray:
+        return Engine(specs, precision=settings.precision, limits=limits)
+    from blip_space.apps.cluster.replicas import Replicas
+
+    return Replicas(
+        settings.ray, specs, precision=settings.precision, limits=limits, replicas=settings.replicas or None
+    )
 
 
 def launch(engine: Engine, *, host: str, port: int) -> Server:
@@ -85,7 +98,7 @@ def launch(engine: Engine, *, host: str, port: int) -> Server:
                 "routes": [Route("/healthz", _health(engine))],
                 "middleware": [Middleware(UploadLimit, folder=get_upload_folder())],
             },
-            max_threads=MAX_THREADS,
+            max_threads=MAX_THREADS * engine.replicas,
             state_session_capacity=MAX_SESSIONS,
             max_file_size=MAX_UPLOAD_BYTES,
             allowed_paths=page.PUBLIC_FOLDERS,
@@ -124,6 +137,8 @@ def _health(engine: Engine) -> Any:
         }
         if status.reach:
             body["progress"] = asdict(status.reach)
+        if status.replicas is not None:
+            body["replicas"] = status.replicas
         return JSONResponse(body | ({"error": status.error} if status.status == "failed" else {}))
 
     return answer

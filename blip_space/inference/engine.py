@@ -51,7 +51,8 @@ class Limits:
 @dataclass(frozen=True)
 class Status:
     """How the engine is. `reason` says why this precision on this device, `error` why there is no model, `reading` how
-    fast it is and what it did not compute twice, `reach` how far a model's loading is."""
+    fast it is and what it did not compute twice, `reach` how far a model's loading is, `replicas` how many engines are
+    ready where there are several."""
 
     status: Literal["loading", "ready", "failed"]
     model: str
@@ -63,10 +64,14 @@ class Status:
     error: str = ""
     reading: Reading = field(default_factory=Reading)
     reach: Reach | None = None
+    replicas: int | None = None
 
 
 class Engine:
     """Answers requests for one of a few models, of which one is resident at a time."""
+
+    replicas = 1
+    """How many engines there are behind this one's face: what the page lets in at once is so many times as much."""
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from gradio_client import Client, handle_file
 
 from blip_space.apps import server, uploads
 from blip_space.errors import UserError
+from blip_space.settings import Settings
 from tests.apps.conftest import free_port
 from tests.apps.fake_engine import PARROT, FakeEngine
 
@@ -80,6 +81,11 @@ def test_a_port_in_use_is_a_sentence(url: str) -> None:
     port = int(url.rsplit(":", 1)[1])
     with pytest.raises(UserError, match=rf"port {port}: another program may use it\. Stop that one"):
         server.launch(FakeEngine(), host="127.0.0.1", port=port)
+
+
+def test_replicas_without_a_cluster_are_a_sentence() -> None:
+    with pytest.raises(UserError, match=r"--replicas are those of a cluster\. Name it with --ray"):
+        server.serve(Settings(replicas=2))
 
 
 def test_uploads_stop_before_the_disk_is_full(web: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

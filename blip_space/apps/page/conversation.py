@@ -28,6 +28,7 @@ class Conversation:
     def __init__(self, engine: Engine, calls: Endpoints) -> None:
         self._engine = engine
         self._endpoints = calls
+        self.limits = calls.limits
 
     def begin(self, words: Any, messages: Any, picture: Any, busy: Any) -> list[Any]:
         """Move the question from the box into the conversation, if it can be answered at all."""

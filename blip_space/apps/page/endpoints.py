@@ -27,7 +27,7 @@ HEARTBEAT_SECONDS = 0.25
 
 ANSWERS = "answers"
 MAX_ANSWERS = 40
-"""Answers in hand at once, in line included: more than the engine's line holds, so that its sentence is heard."""
+"""Answers in hand at once an engine, in line included: more than its line holds, so that its sentence is heard."""
 
 BATCHES = "batches"
 MAX_BATCH_CALLS = 16
@@ -49,6 +49,8 @@ class Endpoints:
     def __init__(self, engine: Engine) -> None:
         self.batches = Batches(engine)
         self._engine = engine
+        self.limits = {"concurrency_id": ANSWERS, "concurrency_limit": MAX_ANSWERS * engine.replicas}
+        """For every event that writes an answer."""
 
     def chat(
         self,
@@ -163,8 +165,8 @@ def describe(engine: Engine, calls: Endpoints) -> None:
         ]
         caption = [values.image(), values.language(), values.model(), values.quality("best")]
         budget = [values.prompt(), values.language(), values.history(), values.model(), values.max_new_tokens()]
-        _open("chat", calls.chat, chat, reply, concurrency_id=ANSWERS, concurrency_limit=MAX_ANSWERS)
-        _open("caption", calls.caption, caption, reply, concurrency_id=ANSWERS, concurrency_limit=MAX_ANSWERS)
+        _open("chat", calls.chat, chat, reply, **calls.limits)
+        _open("caption", calls.caption, caption, reply, **calls.limits)
         batch = [
             files_input(label="pictures, or a zip of them"),
             values.prompt(),

@@ -12,7 +12,6 @@ import gradio as gr
 
 from blip_space import languages, options
 from blip_space.apps.page.conversation import Conversation
-from blip_space.apps.page.endpoints import ANSWERS, MAX_ANSWERS
 from blip_space.apps.page.layout import Layout
 from blip_space.errors import UserError
 
@@ -59,8 +58,7 @@ def _asking(at: Layout, does: Conversation, measure: Any) -> list[Any]:
             does.answer,
             [at.chat, at.picture, *at.settings],
             at.chat,
-            concurrency_id=ANSWERS,
-            concurrency_limit=MAX_ANSWERS,
+            **does.limits,
             **QUIET,
         )
         for first in begun

@@ -6,7 +6,7 @@ Knows the ledger, the reader and a model that it loads only when something is le
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -78,6 +78,9 @@ class Job:
     again: bool = False
     """Whether what has a line already gets another one."""
 
+    elsewhere: Callable[[Iterator[list[Wish]]], Generator[list[Written], None, None]] | None = None
+    """Who writes in place of a model that is loaded here."""
+
 
 class Run:
     """One run of a job."""
@@ -101,22 +104,36 @@ class Run:
 
     def run(self) -> Tally:
         """Do all that is left to do."""
-        writer: Writer | None = None
         with closing(self._reader.seen(self._job.files)) as seen:
-            for wishes in self._wishes(seen):
-                if writer is None:
-                    writer = Writer(self._job.load(), batch_size=self._job.batch_size)
-                    self._reader.prepare = writer.prepare
-                    self.tally.began = time.monotonic()
-                for written in writer.add(self._prepared(wishes)):
-                    self._note(written)
-        for written in writer.finish() if writer else ():
-            self._note(written)
+            wishes = self._wishes(seen)
+            for written in self._elsewhere(wishes) if self._job.elsewhere else self._here(wishes):
+                self._note(written)
         if not self._job.again:
             self._ledger.settle()
         self.tally.stopped = self._stopping
         self._tell(self.tally)
         return self.tally
+
+    def _here(self, wishes: Iterator[list[Wish]]) -> Iterator[Written]:
+        """What a model of ours writes, which is loaded for the first wish."""
+        writer: Writer | None = None
+        for some in wishes:
+            if writer is None:
+                writer = Writer(self._job.load(), batch_size=self._job.batch_size)
+                self._reader.prepare = writer.prepare
+                self.tally.began = time.monotonic()
+            yield from writer.add(self._prepared(some))
+        if writer:
+            yield from writer.finish()
+
+    def _elsewhere(self, wishes: Iterator[list[Wish]]) -> Iterator[Written]:
+        """What others write, of whom nobody waits for the rest when the job is stopped."""
+        assert self._job.elsewhere is not None
+        with closing(self._job.elsewhere(wishes)) as batches:
+            for batch in batches:
+                yield from batch
+                if self._stopping:
+                    return
 
     def _wishes(self, seen: Iterator[Seen]) -> Iterator[list[Wish]]:
         """For each file that needs the model: what is asked of it."""

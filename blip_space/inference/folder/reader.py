@@ -71,7 +71,13 @@ class Reader:
         digest = images.digest(data)
         if not self._is_wanted(file, digest) or self.prepare is None:
             return Seen(file, digest)
-        try:
-            return Seen(file, digest, self.prepare(images.decode(data).pixels))
-        except ImageError as error:
-            return Seen(file, digest, error=str(error))
+        return look(file, data, self.prepare)
+
+
+def look(file: str, data: bytes, prepare: Prepare) -> Seen:
+    """What the model takes of a file's bytes, or why there is none."""
+    try:
+        picture = images.decode(data)
+    except ImageError as error:
+        return Seen(file, images.digest(data), error=str(error))
+    return Seen(file, picture.digest, prepare(picture.pixels))

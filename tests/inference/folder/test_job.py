@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from blip_space.inference.folder import files
 from blip_space.inference.folder.job import Job, Run, Tally
 from blip_space.inference.folder.ledger import Ledger
 from blip_space.inference.folder.record import Record, Task
+from blip_space.inference.folder.writer import Wish, Written
 from blip_space.options import GenerationOptions
 from tests.inference.folder.conftest import draw
 
@@ -113,6 +114,22 @@ def test_stopping_ends_the_batch_in_hand_and_the_next_run_goes_on(pictures: Path
     assert first.stopped
     assert first.done == 0
     assert do(pictures, tiny, batch_size=4).done == 14
+
+
+def test_who_writes_elsewhere_is_let_go_when_the_job_is_stopped_and_what_came_stands(pictures: Path) -> None:
+    ended = list[bool]()
+
+    def elsewhere(wishes: Iterator[list[Wish]]) -> Generator[list[Written], None, None]:
+        try:
+            for asked in wishes:
+                yield [Written(wish, "a picture") for wish in asked]
+        finally:
+            ended.append(True)
+
+    first = do(pictures, never, elsewhere=elsewhere, before=lambda run: run.stop())
+    assert (first.stopped, ended) == (True, [True])
+    assert do(pictures, never, elsewhere=elsewhere).done == 14
+    assert lines(pictures)["more/again.png", "en"]["caption"] == "a picture"
 
 
 def test_a_torn_line_is_taken_away_and_done_again(pictures: Path, tiny: Load) -> None:

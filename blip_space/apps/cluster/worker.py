@@ -1,0 +1,93 @@
+"""What the folder job does in other processes, perhaps on other machines: a picture's bytes become captions.
+
+Knows a model and rows as Ray Data hands them over, which is tables of Arrow's in and columns out; knows no cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from blip_space import images
+from blip_space.catalogue import ModelSpec
+from blip_space.errors import ImageError, UserError
+from blip_space.inference.folder.reader import Seen, look
+from blip_space.inference.folder.record import Task
+from blip_space.inference.folder.writer import Wish, Writer, Written
+
+COLUMNS = ("number", "task", "caption", "tokens", "seconds", "error", "fault")
+CHANGED = "The file was changed while the job ran. Run it again."
+
+Row = dict[str, Any]
+Columns = dict[str, list[Any]]
+
+
+def choose(spec: ModelSpec, precision: str) -> tuple[str, str]:
+    """The precision that this machine computes in where `precision` leaves it open, or a sentence why there is none."""
+    from blip_space.model import device
+    from blip_space.model import precision as precisions
+
+    found = device.find_device()
+    try:
+        return precisions.choose(precision, spec, found, free=device.free_bytes(found.name)).name, ""
+    except UserError as error:
+        return "", str(error)
+
+
+def read(rows: Any, folder: Path) -> Columns:
+    """The rows with the bytes of their files, or why there are none. Where the folder is."""
+    whole = [{**row, **_content(folder / row["file"])} for row in rows.to_pylist()]
+    return {name: [row[name] for row in whole] for name in whole[0]}
+
+
+class Worker:
+    """One model, and what is done with rows of pictures."""
+
+    def __init__(self, spec: ModelSpec, tasks: Sequence[Task], *, batch_size: int | None, threads: int) -> None:
+        """What keeps the model from loading is told in place of captions, since Ray would wrap it up."""
+        from blip_space.model import loader
+
+        self._tasks = tasks
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
+        self._fault = ""
+        try:
+            self._writer = Writer(loader.load(spec, tasks[0].precision), batch_size=batch_size)
+        except UserError as error:
+            self._fault = str(error)
+
+    def __call__(self, rows: Any) -> Columns:
+        """A row for every caption or error, in any order."""
+        told = [{"fault": self._fault}] if self._fault else list(self._told(rows.to_pylist()))
+        return {name: [row.get(name) for row in told] for name in COLUMNS}
+
+    def _told(self, rows: Sequence[Row]) -> Iterator[Row]:
+        asked: dict[Wish, Row] = {}
+        for row, seen in zip(rows, self._pool.map(self._seen, rows), strict=True):
+            wishes = {Wish(seen, self._tasks[task]): {"number": row["number"], "task": task} for task in row["tasks"]}
+            asked |= wishes
+            yield from _rows(self._written(seen, list(wishes)), asked)
+        yield from _rows(self._writer.finish(), asked)
+
+    def _written(self, seen: Seen, wishes: Sequence[Wish]) -> Iterable[Written]:
+        return [Written(wish, error=seen.error) for wish in wishes] if seen.error else self._writer.add(wishes)
+
+    def _seen(self, row: Row) -> Seen:
+        if row["error"]:
+            return Seen(row["file"], row["digest"], error=row["error"])
+        seen = look(row["file"], row["data"], self._writer.prepare)
+        return seen if seen.digest == row["digest"] else Seen(row["file"], row["digest"], error=CHANGED)
+
+
+def _rows(written: Iterable[Written], asked: dict[Wish, Row]) -> Iterator[Row]:
+    for one in written:
+        came = {"caption": one.caption, "tokens": one.tokens, "seconds": one.seconds, "error": one.error}
+        yield {**asked[one.wish], **came}
+
+
+def _content(file: Path) -> Row:
+    try:
+        return {"data": images.read(file), "error": ""}
+    except ImageError as error:
+        return {"data": b"", "error": str(error)}

@@ -1,0 +1,170 @@
+"""Two replicas behind one page: they answer as one engine does, and when one of them dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+
+from benchmarks.cluster import Machines
+from blip_space.apps.cluster.replica import Replica
+from blip_space.images import decode
+from blip_space.inference.engine import Limits
+from blip_space.inference.request import Request
+from tests.apps.conftest import free_port
+from tests.apps.fake_engine import PARROT, FakeEngine
+from tests.pictures import blue_circles
+
+ROOT = Path(__file__).resolve().parents[3]
+COUNT, WAIT = "How many circles are there?", "wait"
+SERVE = f"""
+import asyncio, sys
+from dataclasses import replace
+from blip_space import settings
+settings.prepare_libraries()
+from blip_space.apps import cli
+from blip_space.apps.cluster import replicas
+from blip_space.apps.cluster.replica import Replica, Told
+
+class Patient(Replica):
+    held = 0
+
+    async def answer(self, request):
+        if request.prompt != {WAIT!r}:
+            async for told in super().answer(request):
+                yield told
+            return
+        self.held += 1
+        try:
+            while True:
+                yield Told("so far")
+                await asyncio.sleep(0.1)
+        finally:
+            self.held -= 1
+
+    def status(self):
+        return replace(super().status(), running=self.held)
+
+replicas.Replica = Patient
+sys.exit(cli.main(["serve", *sys.argv[1:]]))
+"""
+"""The command itself, but that an answer to `wait` never ends, which no model here can be asked for; `running` counts
+those."""
+
+
+class Server:
+    """`serve --ray` as a process of its own, on the machines of the tests."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        port = free_port()
+        self.url, self.log = f"http://127.0.0.1:{port}", folder / "log.txt"
+        command = [sys.executable, "-c", SERVE, "--ray", address, "--port", str(port), "--replicas", "2"]
+        environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder)}
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+    def health(self) -> dict[str, Any]:
+        found: dict[str, Any] = httpx.get(f"{self.url}/healthz", timeout=10).json()
+        return found
+
+    def until(self, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """What `/healthz` says once that is so."""
+        deadline, health = time.monotonic() + 90, dict[str, Any]()
+        while not (health and is_so(health)):
+            assert time.monotonic() < deadline, (health, self.log.read_text())
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+            try:
+                health = self.health()
+            except httpx.TransportError:
+                continue
+        return health
+
+
+@pytest.fixture(scope="module")
+def server(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("served"), machines.address)
+    yield server
+    server.process.kill()
+
+
+@pytest.fixture(scope="module")
+def caller(server: Server) -> Client:
+    """A program that calls the API once both replicas are ready."""
+    server.until(lambda health: health["replicas"] == 2)
+    return Client(server.url, verbose=False)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Any:
+    (tmp_path / "circles.png").write_bytes(blue_circles())
+    return handle_file(tmp_path / "circles.png")
+
+
+def test_each_picture_goes_to_the_replica_that_knows_it(caller: Client, server: Server, tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.png" for number in range(8)]
+    for number, file in enumerate(files):
+        file.write_bytes(blue_circles(size=(400, 200 + number)))
+    for file in files * 2:
+        assert caller.predict(handle_file(file), COUNT, api_name="/chat") == "three"
+    server.until(lambda health: health["prefix_hits"] == len(files))
+
+
+def test_they_answer_and_refuse_as_one_engine_does(caller: Client, file: Any) -> None:
+    assert caller.predict(file, COUNT, language="de", api_name="/chat") == "drei"
+    assert caller.predict(file, api_name="/caption") == "three blue circles"
+    assert [*caller.submit(file, "Describe the picture.", api_name="/chat")][-1]
+    assert caller.predict(COUNT, api_name="/budget")["context_tokens"] == 512
+    assert caller.predict(api_name="/models")[0]["loaded"]
+    with pytest.raises(Exception, match=r"tiny does not speak Esperanto; it speaks"):
+        caller.predict(file, COUNT, language="eo", api_name="/chat")
+    with pytest.raises(Exception, match=r"The question is 6,004 tokens long and there is room for 500"):
+        caller.predict(file, "why " * 2_000, api_name="/chat")
+
+
+def test_who_leaves_frees_the_replica(caller: Client, server: Server, file: Any) -> None:
+    job = caller.submit(file, WAIT, api_name="/chat")
+    server.until(lambda health: health["running"] == 1)
+    job.cancel()
+    server.until(lambda health: health["running"] == 0)
+
+
+def test_when_a_replica_dies_the_next_question_is_answered_and_another_one_comes(
+    caller: Client, server: Server, machines: Machines, file: Any
+) -> None:
+    for replica in machines.workers("ServeReplica"):
+        replica.kill()
+        assert caller.predict(file, COUNT, api_name="/chat") == "three"
+        server.until(lambda health: health["replicas"] == 2)
+
+
+def test_the_server_goes_down_when_it_is_told(server: Server, machines: Machines) -> None:
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(30) == 0
+    assert not machines.workers("ServeReplica")
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_whoever_stops_following_a_replicas_answer_cancels_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine()
+    engine.hold()
+    monkeypatch.setattr("blip_space.apps.cluster.replica.Engine", lambda *_, **__: engine)
+
+    async def leave() -> str:
+        answer = Replica([PARROT], "auto", Limits()).answer(Request(decode(blue_circles()), "one two"))
+        told = await anext(answer)
+        await answer.aclose()
+        return told.text
+
+    assert asyncio.run(leave()) == "one"
+    assert engine.answers[0].over
