@@ -142,8 +142,7 @@ class Engine:
     def submit(self, request: Request) -> Answer:
         """Put a request in line. `UserError` at once when it cannot be answered, `BusyError` when the line is full."""
         spec = self.choose(request.model, request.language)
-        patience = self._limits.guest_seconds if request.guest else self._limits.deadline_seconds
-        answer = Answer(deadline=time.monotonic() + patience)
+        answer = self._promised(request)
         job = Job(request, spec, answer)
         answer.place = lambda: self._place(job)
         with self._changed:
@@ -182,6 +181,11 @@ class Engine:
 
         resident = self._residence.model
         return fitting(spec, freed=resident.nbytes if resident is not None else 0)
+
+    def _promised(self, request: Request) -> Answer:
+        """An answer of which nothing is written yet."""
+        patience = self._limits.guest_seconds if request.guest else self._limits.deadline_seconds
+        return Answer(deadline=time.monotonic() + patience)
 
     def _place(self, job: Job) -> int | None:
         with self._changed:

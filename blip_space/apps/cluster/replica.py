@@ -23,9 +23,10 @@ HEARTBEAT_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Told:
-    """How far an answer is: its text, how many stand in line before it, and why there is no more."""
+    """How far an answer is: its text and its tokens, how many stand in line before it, and why there is no more."""
 
     text: str = ""
+    tokens: int = 0
     place: int | None = None
     error: UserError | None = None
 
@@ -35,7 +36,8 @@ class Replica:
 
     def __init__(self, specs: Sequence[ModelSpec], precision: str, limits: Limits) -> None:
         self._engine = Engine(specs, precision=precision, limits=limits)
-        self._threads = ThreadPoolExecutor(limits.max_rows + limits.max_waiting, thread_name_prefix="answers")
+        most = limits.max_rows + limits.max_waiting + limits.max_guests
+        self._threads = ThreadPoolExecutor(most, thread_name_prefix="answers")
         self._engine.start()
 
     async def answer(self, request: Request) -> AsyncGenerator[Told, None]:
@@ -48,7 +50,7 @@ class Replica:
         updates, ask = answer.updates(HEARTBEAT_SECONDS), asyncio.get_running_loop().run_in_executor
         try:
             while (text := await ask(self._threads, next, updates, None)) is not None:
-                yield Told(text, answer.place())
+                yield Told(text, answer.tokens, answer.place())
         except UserError as error:
             yield Told(error=error)
         finally:

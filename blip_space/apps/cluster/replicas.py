@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -28,7 +27,7 @@ from blip_space.errors import BusyError, ModelError, UserError
 from blip_space.inference.answer import Answer
 from blip_space.inference.counters import Reading
 from blip_space.inference.engine import Engine, Limits, Status
-from blip_space.inference.request import Budget, Request, refuse_foreign
+from blip_space.inference.request import Budget, Request
 from blip_space.prompts import Turn
 
 log = logging.getLogger(__name__)
@@ -100,10 +99,10 @@ class Replicas(Engine):
 
     def submit(self, request: Request) -> Answer:
         """Send it to a replica. What that one refuses, its busy line among it, ends the answer."""
-        refuse_foreign(self._spec(request.model), request.language)
+        self.choose(request.model, request.language)
         if not self._states:
             raise BusyError(STARTING)
-        answer = Answer(deadline=time.monotonic() + self._limits.deadline_seconds)
+        answer = self._promised(request)
         threading.Thread(target=self._relay, args=(request, answer), name="relay", daemon=True).start()
         return answer
 
@@ -157,6 +156,7 @@ class Replicas(Engine):
             if told.error:
                 answer.fail(told.error)
                 return
+            answer.tokens = told.tokens
             answer.show(told.text)
         answer.finish()
 
