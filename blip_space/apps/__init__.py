@@ -1,1 +1,4 @@
-"""Lets people in: by browser and API (`page`, `server`, `uploads`) and by command (`cli`). Knows nothing of torch."""
+"""Lets people in: by browser and API (`page`, `server`, `uploads`, `archive`) and by command (`cli`).
+
+Knows nothing of torch.
+"""
