@@ -17,6 +17,7 @@ import pytest
 from gradio_client import Client, handle_file
 
 from blip_space.apps import server, uploads
+from blip_space.apps.page.endpoints import MAX_ANSWERS
 from blip_space.errors import UserError
 from blip_space.settings import Settings
 from tests.apps.conftest import free_port
@@ -105,6 +106,15 @@ def test_with_one_model_there_is_nothing_to_choose() -> None:
         for row in page.build(FakeEngine(PARROT)).config["components"]
     }
     assert (shown["model"], shown["language"]) == (False, True)
+
+
+def test_a_page_before_several_engines_lets_in_so_many_times_as_many() -> None:
+    from blip_space.apps import page
+
+    engine = FakeEngine(PARROT)
+    engine.replicas = 3
+    let_in = {event.concurrency_limit for event in page.build(engine).fns.values() if event.concurrency_id == "answers"}
+    assert let_in == {3 * MAX_ANSWERS}
 
 
 def test_pictures_that_a_killed_server_left_behind_go_at_the_next_start(tmp_path: Path) -> None:
