@@ -7,16 +7,21 @@ window.blipSpace = (() => {
     (Array.isArray(message.content) ? message.content : [message.content])
       .map((part) => (typeof part === "string" ? part : part.text ?? "")).join(""));
 
+  /* Whether the conversation was left behind since the last question: what still ends of it must not bring it back. */
+  let left = false;
+  const leave = () => { left = true; };
+  const asked = (...values) => { left = false; return values; };
+
   /* An answer is over, however it ended: a question without one goes back into the box, unless another is there. */
   function settle(words, messages) {
     const kept = [...(messages ?? [])];
     const last = kept.at(-1);
     if (last?.role === "assistant" && textOf(last) === WAITING) kept.pop();
     if (kept.at(-1)?.role === "user") {
-      const asked = textOf(kept.pop());
-      words = words || (asked === CAPTION_ASKED ? "" : asked);
+      const question = textOf(kept.pop());
+      words = words || (question === CAPTION_ASKED ? "" : question);
     }
-    return [words, kept, false, show(true), show(false)];
+    return [words, left ? [] : kept, false, show(true), show(false)];
   }
 
   /* A new picture, or a cleared conversation. */
@@ -46,5 +51,5 @@ window.blipSpace = (() => {
   /* A batch did not begin, or broke off. */
   const idle = () => [show(true), show(false)];
 
-  return { settle, fresh, idle };
+  return { leave, asked, settle, fresh, idle };
 })();

@@ -474,3 +474,14 @@ def contrast(part: Locator) -> float:
     }"""
         )
     )
+
+
+def test_what_ends_late_of_a_conversation_that_was_left_does_not_bring_it_back(asked: Page) -> None:
+    """The end of a cancelled answer and the clearing of the page come at once, in either order."""
+    said = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
+    settled = "said => window.blipSpace.settle('', said)[1].length"
+    assert asked.evaluate(settled, said) == 2
+    asked.evaluate("window.blipSpace.leave()")
+    assert asked.evaluate(settled, said) == 0
+    answered(asked, "three four")
+    assert asked.evaluate(settled, said) == 2

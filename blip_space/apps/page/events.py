@@ -16,6 +16,8 @@ from blip_space.apps.page.layout import Layout
 from blip_space.errors import UserError
 
 SETTLE = "(words, messages) => window.blipSpace.settle(words, messages)"
+LEAVE = "() => window.blipSpace.leave()"
+ASKED = "(...values) => window.blipSpace.asked(...values)"
 FRESH = "() => window.blipSpace.fresh()"
 QUIET: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
 
@@ -48,10 +50,11 @@ def _asking(at: Layout, does: Conversation, measure: Any) -> list[Any]:
             does.begin,
             [at.question, at.chat, at.picture, at.busy],
             [at.question, *writing],
+            js=ASKED,
             **QUIET,
         ),
-        at.chat.retry(does.retry, [at.chat, at.picture, at.busy], writing, **QUIET),
-        at.chat.edit(does.edit, [at.chat, at.picture, at.busy], writing, **QUIET),
+        at.chat.retry(does.retry, [at.chat, at.picture, at.busy], writing, js=ASKED, **QUIET),
+        at.chat.edit(does.edit, [at.chat, at.picture, at.busy], writing, js=ASKED, **QUIET),
     ]
     answers = [
         first.success(
@@ -75,6 +78,7 @@ def _interrupting(at: Layout, does: Conversation, answers: list[Any], measure: A
     fresh = [at.chat, at.busy, at.ask, at.stop]
     at.stop.click(None, None, None, cancels=answers, **QUIET)
     for changed in (at.picture.change, at.chat.clear):
+        changed(None, None, None, js=LEAVE, **QUIET)
         cleared = changed(None, None, None, cancels=answers, **QUIET)
         measure(cleared.then(None, None, fresh, js=FRESH, **QUIET).then)
     at.picture.change(does.look, at.picture, None, **QUIET)
