@@ -129,6 +129,8 @@ def test_they_answer_and_refuse_as_one_engine_does(caller: Client, file: Any) ->
     assert caller.predict(file, COUNT, language="de", api_name="/chat") == "drei"
     assert caller.predict(file, api_name="/caption") == "three blue circles"
     assert [*caller.submit(file, "Describe the picture.", api_name="/chat")][-1]
+    (record,) = caller.submit([file], api_name="/batch").result()["records"]
+    assert (record["caption"], record["tokens"] > 0) == ("three blue circles", True)
     assert caller.predict(COUNT, api_name="/budget")["context_tokens"] == 512
     assert caller.predict(api_name="/models")[0]["loaded"]
     with pytest.raises(Exception, match=r"tiny does not speak Esperanto; it speaks"):
