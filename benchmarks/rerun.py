@@ -7,14 +7,18 @@ the folder again and again under other names, which makes a hundred thousand fil
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from benchmarks import report
 from benchmarks.power import count, draw_folder, start
+
+WATCH_SECONDS = 0.01
 
 
 def main() -> None:
@@ -37,10 +41,15 @@ def main() -> None:
 
 
 def run(folder: Path, output: Path) -> tuple[float, float]:
-    """Seconds of the command, and the megabytes that its process held at most."""
-    started = time.monotonic()
-    _, _, usage = os.wait4(start(folder, output).pid, 0)
-    return time.monotonic() - started, usage.ru_maxrss * 1024 / 1e6
+    """Seconds of the command, and the megabytes that its process was seen to hold at most."""
+    started, most = time.monotonic(), 0
+    process = start(folder, output)
+    watched = psutil.Process(process.pid)
+    while process.poll() is None:
+        with suppress(psutil.Error):  # it ends just now
+            most = max(most, watched.memory_info().rss)
+        time.sleep(WATCH_SECONDS)
+    return time.monotonic() - started, most / 1e6
 
 
 if __name__ == "__main__":
