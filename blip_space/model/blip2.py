@@ -17,7 +17,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from blip_space.catalogue import ModelSpec
 from blip_space.model.batch import batch, padded, stop_tokens
-from blip_space.model.device import free_bytes
+from blip_space.model.device import ALL_THREADS, free_bytes
 from blip_space.model.frame import Frame
 from blip_space.model.memory import ran_out, row_bytes
 from blip_space.model.precision import Precision
@@ -53,6 +53,10 @@ class Blip2:
     def nbytes(self) -> int:
         """The size of all weights, in bytes."""
         return int(self._network.get_memory_footprint())
+
+    def expect_many(self) -> None:
+        """Take all processors, which pays for many rows at once; a small model is loaded for few, and takes one."""
+        torch.set_num_threads(ALL_THREADS)
 
     def pixels(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
         """The pictures as the eyes take them: float32 of shape (n, 3, size, size), on the CPU. From any thread."""

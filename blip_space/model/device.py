@@ -11,6 +11,9 @@ from pathlib import Path
 
 import torch
 
+ALL_THREADS = torch.get_num_threads()
+"""As many as torch takes by itself."""
+
 MEMINFO = Path("/proc/meminfo")
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 

@@ -23,7 +23,7 @@ from blip_space.model.adapter import put_on
 from blip_space.model.blip2 import Blip2
 from blip_space.model.checkpoint import AGAIN, find_weights, locate
 from blip_space.model.cpu import hasten
-from blip_space.model.device import find_device, free_bytes
+from blip_space.model.device import ALL_THREADS, find_device, free_bytes
 from blip_space.model.frame import Frame, read_frame
 from blip_space.model.memory import check_room, enough_memory, ran_out
 from blip_space.model.precision import Precision, choose
@@ -35,8 +35,8 @@ from blip_space.model.tokens import read_tokens
 
 log = logging.getLogger(__name__)
 
-ALL_THREADS, LEAST_PARAMETERS = torch.get_num_threads(), 50_000_000
-"""Below that threads wait for each other longer than they compute: `python -m benchmarks.serving --model tiny`."""
+LEAST_PARAMETERS = 50_000_000
+"""Below that, and for few rows, threads wait for each other longer than they compute: `python -m benchmarks.serving`."""
 
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError)
 

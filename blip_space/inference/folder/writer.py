@@ -65,6 +65,7 @@ class Writer:
         self._texts: dict[Task, str] = {}
         self._stops = STYLES[model.spec.style].stops
         self._since = time.monotonic()
+        model.expect_many()
 
     def prepare(self, picture: Image.Image) -> Any:
         """What this model takes of a picture. From any thread."""
