@@ -36,7 +36,7 @@ from blip_space.model.tokens import read_tokens
 log = logging.getLogger(__name__)
 
 LEAST_PARAMETERS = 50_000_000
-"""Below that, and for few rows, threads wait for each other longer than they compute: `python -m benchmarks.serving`."""
+"""Below that, and for few rows, threads wait for each other longer than they compute."""
 
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError)
 
