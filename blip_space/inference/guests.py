@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from blip_space import images
 from blip_space.errors import BusyError, PromptError, UserError
 from blip_space.inference.answer import Answer
-from blip_space.inference.engine import Engine
+from blip_space.inference.engine import Engine, Limits
 from blip_space.inference.folder.job import Tally
 from blip_space.inference.folder.record import Record, Task
 from blip_space.inference.request import Request
@@ -26,7 +26,7 @@ PIXELS_AT_ONCE = images.MAX_PIXELS
 """Fewer are in the engine where they are larger than this together."""
 
 HEARTBEAT_SECONDS = 0.25
-MOST_SECONDS = 1_800.0
+MOST_SECONDS = Limits.guest_seconds
 TIME_IS_UP = f"The batch took longer than {MOST_SECONDS / 60:.0f} minutes and was ended. Send this picture again."
 
 
