@@ -11,10 +11,11 @@ import argparse
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -35,6 +36,8 @@ from blip_space.options import GenerationOptions
 
 QUESTIONS = ("What is in the picture?", "What colour is it?", "And what is beside it?", "How many are there?")
 PATIENCE_SECONDS = 36_000.0
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,8 @@ class Row:
 def main() -> int:
     """Run both, compare, and tell."""
     given = _arguments()
-    torch.set_num_threads(given.threads)
-    network, tokenizer, model = opened(given.model, given.precision)
-    _endless(network, model)
     users = [int(number) for number in given.users.split(",")]
-    print(f"{given.model}: the cards' loop, {max(users)} conversations of {given.turns} turns", flush=True)
-    cards = [converse(network, tokenizer, model, user, given.turns, given.new_tokens) for user in range(max(users))]
-    as_loaded(network, model)
+    model, cards = apart(lambda: _cards(given, max(users)))
     rows = []
     for count in users:
         print(f"{given.model}: our engine, {count} at once", flush=True)
@@ -91,6 +89,27 @@ def main() -> int:
     if given.plot:
         report.plot(told, given.plot)
     return int(model.precision.name == "fp32" and any(row.tokens_equal < 1 for row in rows))
+
+
+def _cards(given: argparse.Namespace, users: int) -> tuple[Blip2, list[list[Turn]]]:
+    """The model as the loader would have made it, and what the cards' loop said on it before."""
+    torch.set_num_threads(given.threads)
+    network, tokenizer, model = opened(given.model, given.precision)
+    _endless(network, model)
+    print(f"{given.model}: the cards' loop, {users} conversations of {given.turns} turns", flush=True)
+    cards = [converse(network, tokenizer, model, user, given.turns, given.new_tokens) for user in range(users)]
+    as_loaded(network, model)
+    return model, cards
+
+
+def apart(work: Callable[[], Made]) -> Made:
+    """What `work` makes, in a thread of its own that is gone afterwards.
+
+    Each thread that computes has OpenMP threads of its own; while there are more of them than processors, all wait
+    asleep rather than awake, which costs a tenth of a step or more. So whoever computes next must find none.
+    """
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(work).result()
 
 
 def converse(network: Any, tokenizer: Any, model: Blip2, user: int, turns: int, new_tokens: int) -> list[Turn]:

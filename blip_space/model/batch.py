@@ -14,7 +14,7 @@ import torch
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from blip_space.model.cache import Cache
+from blip_space.model.cache import ROOM, Cache
 from blip_space.model.turns import Past
 
 
@@ -106,20 +106,23 @@ class DecoderOnlyBatch:
         )
         return _last(output.logits)
 
+    @torch.inference_mode()
     def copy(self, row: int) -> DecoderOnlyBatch:
-        alone = DecoderOnlyBatch(self._model)
-        alone._mask, alone._cache = self._mask, self._cache.copy()
-        alone.keep([row])
+        alone, mask = DecoderOnlyBatch(self._model), self._mask[row : row + 1]
+        spare = _spare(mask)
+        alone._mask, alone._cache = mask[:, spare:], self._cache.copy(row, spare)
         return alone
 
+    @torch.inference_mode()
     def merge(self, other: Batch) -> None:
         assert isinstance(other, DecoderOnlyBatch)
         self._mask = _stacked(self._mask, other._mask)
         self._cache.join(other._cache)
 
+    @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
         kept = self._mask[list(rows)]
-        spare = _spare(kept)
+        spare = _spare_rooms(kept)
         self._mask = kept[:, spare:]
         self._cache.keep(rows, spare)
 
@@ -167,13 +170,16 @@ class EncoderDecoderBatch:
         encoded = BaseModelOutput(torch.empty(shape, device=self._mask.device, dtype=self._model.dtype))
         return self._forward(tokens, encoded, self._prompt_mask, self._mask, self._written, self._read)
 
+    @torch.inference_mode()
     def copy(self, row: int) -> EncoderDecoderBatch:
         alone = EncoderDecoderBatch(self._model)
-        alone._mask, alone._prompt_mask = self._mask, self._prompt_mask
-        alone._written, alone._read = self._written.copy(), self._read.copy()
-        alone.keep([row])
+        mask, prompt = self._mask[row : row + 1], self._prompt_mask[row : row + 1]
+        spare, spare_prompt = _spare(mask), _spare(prompt.flip(1))
+        alone._mask, alone._prompt_mask = mask[:, spare:], prompt[:, : prompt.shape[1] - spare_prompt]
+        alone._written, alone._read = self._written.copy(row, spare), self._read.copy(row, 0, spare_prompt)
         return alone
 
+    @torch.inference_mode()
     def merge(self, other: Batch) -> None:
         assert isinstance(other, EncoderDecoderBatch)
         self._mask = _stacked(self._mask, other._mask)
@@ -181,9 +187,10 @@ class EncoderDecoderBatch:
         self._written.join(other._written)
         self._read.join(other._read, left=False)
 
+    @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
         kept, prompts = self._mask[list(rows)], self._prompt_mask[list(rows)]
-        spare, spare_prompt = _spare(kept), _spare(prompts.flip(1))
+        spare, spare_prompt = _spare_rooms(kept), _spare(prompts.flip(1))
         self._mask = kept[:, spare:]
         self._prompt_mask = prompts[:, : prompts.shape[1] - spare_prompt]
         self._written.keep(rows, spare)
@@ -248,6 +255,12 @@ def _spare(mask: torch.Tensor) -> int:
     """How many of the leftmost columns are padding in every row."""
     used = mask.any(dim=0)
     return int(used.int().argmax()) if bool(used.any()) else mask.shape[1]
+
+
+def _spare_rooms(mask: torch.Tensor) -> int:
+    """How many of them are worth a copy of the rest: whole rooms, and all where no row is left."""
+    spare = _spare(mask)
+    return spare // ROOM * ROOM if len(mask) else spare
 
 
 def _column(tokens: Sequence[int], device: torch.device) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """The keys and values of rows that are written together, in buffers with room.
 
-A step writes one position in place; rows come and go by copying. Knows transformers' cache layers, whose shape is
-(rows, heads, positions, width); knows no language model and no mask.
+A step writes one position in place, and who comes takes the place of who left; everything is copied only when the
+buffers are too small or far too large. Knows transformers' cache layers, whose shape is (rows, heads, positions,
+width); knows no language model and no mask.
 """
 
 from __future__ import annotations
@@ -46,12 +47,10 @@ class Cache:
         ends = torch.tensor(lengths, device=like.device)
         return (torch.arange(longest, device=like.device) >= longest - ends[:, None]).long()
 
-    def copy(self) -> Cache:
-        """Layers of its own over the same buffers, which change places and lose rows without these."""
+    def copy(self, row: int, spare_left: int, spare_right: int = 0) -> Cache:
+        """That row alone, in buffers of its own, without so many positions at its ends."""
         other = Cache()
-        other.own.layers = [
-            _Layer.filled(layer.keys, layer.values, layer.get_seq_length()) for layer in self.own.layers
-        ]
+        other.own.layers = [layer.copy(row, spare_left, spare_right) for layer in self.own.layers]
         return other
 
     def past(self, row: int, read: torch.Tensor) -> Past:
@@ -73,11 +72,14 @@ class Cache:
 
 
 class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types here
-    """A layer's keys and values in buffers with room, so that a step writes one position and copies none."""
+    """A layer's keys and values: the first rows and positions of two buffers (places, heads, capacity, width).
+
+    The buffers are finite everywhere, so that attention may read them whole and give the rest no weight.
+    """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._rooms: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._rooms: tuple[torch.Tensor, ...] = ()
 
     @classmethod
     def filled(cls, keys: torch.Tensor, values: torch.Tensor, length: int) -> _Layer:
@@ -85,61 +87,78 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types h
         layer = cls()
         layer.lazy_initialization(keys, values)
         layer._rooms = (keys, values)
-        layer._show(length)
+        layer._show(len(keys), length)
         return layer
 
     @property
     def nbytes(self) -> int:
-        return sum(room.nbytes for room in self._rooms or ())
+        return sum(room.nbytes for room in self._rooms)
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        held = self.get_seq_length()
+            self._rooms = tuple(_room(part[:0, :, :0], 0, 0) for part in (key_states, value_states))
+            self._show(0, 0)
+        rows, held = len(key_states), self.get_seq_length()
         length = held + key_states.shape[-2]
-        if self._rooms is None or self._rooms[0].shape[-2] < length:
-            self._move(key_states.shape, value_states.shape, held, length)
-        assert self._rooms is not None
+        self._reserve(rows, length)
         for room, new in zip(self._rooms, (key_states, value_states), strict=True):
-            room[:, :, held:length] = new
-        self._show(length)
+            room[:rows, :, held:length] = new
+        self._show(rows, length)
         return self.keys, self.values
 
+    def copy(self, row: int, spare_left: int, spare_right: int) -> _Layer:
+        end = self.get_seq_length() - spare_right
+        parts = (part[row : row + 1, :, spare_left:end] for part in (self.keys, self.values))
+        keys, values = (_room(part, 1, end - spare_left) for part in parts)
+        return _Layer.filled(keys, values, end - spare_left)
+
     def join(self, other: _Layer, *, left: bool) -> None:
-        length = max(self.get_seq_length(), other.get_seq_length())
-        rooms = []
-        for mine, theirs in ((self.keys, other.keys), (self.values, other.values)):
-            room = mine.new_zeros(len(mine) + len(theirs), mine.shape[1], _roomy(length), mine.shape[3])
-            for place, part in ((slice(len(mine)), mine), (slice(len(mine), None), theirs)):
-                end = length if left else part.shape[2]
-                room[place, :, end - part.shape[2] : end] = part
-            rooms.append(room)
-        self._rooms = (rooms[0], rooms[1])
-        self._show(length)
+        rows, held = len(self.keys), self.get_seq_length()
+        length = max(held, other.get_seq_length())
+        self._reserve(rows + len(other.keys), length, padding=length - held if left else 0)
+        for room, theirs in zip(self._rooms, (other.keys, other.values), strict=True):
+            end = length if left else theirs.shape[2]
+            room[rows : rows + len(theirs), :, end - theirs.shape[2] : end] = theirs
+        self._show(rows + len(other.keys), length)
 
     def keep(self, rows: Sequence[int], spare_left: int, spare_right: int) -> None:
         end = self.get_seq_length() - spare_right
-        rooms = []
-        for part in (self.keys, self.values):
-            room = part.new_empty(len(rows), part.shape[1], _roomy(end - spare_left), part.shape[3])
-            room[:, :, : end - spare_left] = part[list(rows), :, spare_left:end]
-            rooms.append(room)
-        self._rooms = (rooms[0], rooms[1])
-        self._show(end - spare_left)
+        length = end - spare_left
+        moved = [(place, row) for place, row in enumerate(rows) if place != row]
+        if spare_left or self._is_wasteful(len(rows), length) or any(row < len(rows) for _, row in moved):
+            parts = [part[list(rows), :, spare_left:end] for part in (self.keys, self.values)]
+            self._rooms = tuple(_room(part, len(rows), length) for part in parts)
+        else:
+            for room in self._rooms:
+                for place, row in moved:
+                    room[place, :, :end] = room[row, :, :end]
+        self._show(len(rows), length)
 
-    def _move(self, keys: torch.Size, values: torch.Size, held: int, length: int) -> None:
-        old = (self.keys, self.values)
-        rooms = []
-        for shape, part in zip((keys, values), old, strict=True):
-            room = torch.empty((*shape[:2], _roomy(length), shape[3]), dtype=self.dtype, device=self.device)
-            if held:
-                room[:, :, :held] = part
-            rooms.append(room)
-        self._rooms = (rooms[0], rooms[1])
+    def _reserve(self, rows: int, length: int, *, padding: int = 0) -> None:
+        """Have room for that many, with so much padding in front of what there is."""
+        places, _, capacity, _ = self._rooms[0].shape
+        if padding or rows > places or length > capacity:
+            places = max(rows, places)
+            self._rooms = tuple(_room(part, places, length, padding) for part in (self.keys, self.values))
 
-    def _show(self, length: int) -> None:
-        assert self._rooms is not None
-        self.keys, self.values = (room[:, :, :length] for room in self._rooms)
+    def _is_wasteful(self, rows: int, length: int) -> bool:
+        places, _, capacity, _ = self._rooms[0].shape
+        return 2 * rows < places or _roomy(length) + ROOM < capacity
+
+    def _show(self, rows: int, length: int) -> None:
+        self.keys, self.values = (room[:rows, :, :length] for room in self._rooms)
+
+
+def _room(part: torch.Tensor, places: int, length: int, padding: int = 0) -> torch.Tensor:
+    """A buffer for so many rows and positions that begins with these, and zeros elsewhere."""
+    rows, heads, held, width = part.shape
+    room = part.new_empty(places, heads, _roomy(length), width)
+    room[:rows, :, :padding] = 0
+    room[:rows, :, padding : padding + held] = part
+    room[:rows, :, padding + held :] = 0
+    room[rows:] = 0
+    return room
 
 
 def _roomy(length: int) -> int:

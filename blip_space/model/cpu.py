@@ -77,13 +77,26 @@ def attend(
             module, query, key, value, attention_mask, scaling=scaling, position_bias=position_bias, **given
         )
         return done
-    products = torch.bmm(key.flatten(0, 1), query.reshape(rows * heads, width, 1))
-    scores = products.view(rows, heads, 1, -1).float() * (width**-0.5 if scaling is None else scaling)
+    keys, values, read = _whole(key), _whole(value), key.shape[2]
+    products = torch.bmm(query.reshape(rows * heads, 1, width), keys.transpose(1, 2))
+    scores = products.view(rows, heads, 1, -1)[..., :read].float() * (width**-0.5 if scaling is None else scaling)
     if position_bias is not None:
         scores = scores + position_bias
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
     elif attention_mask is not None:
         scores = scores + attention_mask
-    shares = scores.softmax(-1).to(value.dtype).view(rows * heads, 1, -1)
-    return torch.bmm(shares, value.flatten(0, 1)).view(rows, heads, 1, -1).transpose(1, 2), None
+    shares = torch.nn.functional.pad(scores.softmax(-1).to(value.dtype), (0, values.shape[1] - read))
+    return torch.bmm(shares.view(rows * heads, 1, -1), values).view(rows, heads, 1, -1).transpose(1, 2), None
+
+
+def _whole(part: torch.Tensor) -> torch.Tensor:
+    """The first positions of a buffer (rows, heads, capacity, width) as all of it, (rows * heads, capacity, width).
+
+    Products read that as it lies, where they would copy a part of it. What is no such part is returned as it is.
+    """
+    rows, heads, _, width = part.shape
+    capacity = part.stride(1) // width
+    if part.storage_offset() or part.stride() != (heads * capacity * width, capacity * width, width, 1):
+        return part.flatten(0, 1)
+    return part.as_strided((rows * heads, capacity, width), (capacity * width, width, 1))

@@ -116,6 +116,8 @@ class Writing:
         gone = {id(row) for row in rows}
         kept = [place for place, row in enumerate(self.rows) if id(row) not in gone]
         if len(kept) < len(self.rows):
+            last = iter([place for place in kept if place >= len(kept)])
+            kept = [place if id(self.rows[place]) not in gone else next(last) for place in range(len(kept))]
             self._batch.keep(kept)
             self.rows = [self.rows[place] for place in kept]
 
