@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from benchmarks import report, shapes
+from benchmarks.cards import as_loaded, opened, processed
 from benchmarks.power import draw_folder
-from benchmarks.serving import as_loaded, opened, processed
 from blip_space import images
 from blip_space.inference.folder.job import Job, Run
 from blip_space.inference.folder.ledger import Ledger

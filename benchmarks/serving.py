@@ -17,37 +17,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import psutil
 import torch
-import transformers
-from PIL import Image
-from transformers import StoppingCriteria, StoppingCriteriaList
 
 from benchmarks import report, shapes
-from blip_space import catalogue, images
+from benchmarks.cards import Turn, as_loaded, converse, make_endless, opened
 from blip_space.inference.engine import Engine, Limits
-from blip_space.inference.request import Request, composed
-from blip_space.model import loader
 from blip_space.model.blip2 import Blip2
-from blip_space.model.cpu import hasten
-from blip_space.model.device import cpu_has_bf16
-from blip_space.options import GenerationOptions
 
-QUESTIONS = ("What is in the picture?", "What colour is it?", "And what is beside it?", "How many are there?")
 PATIENCE_SECONDS = 36_000.0
 
 Made = TypeVar("Made")
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One question as it was asked, and what came of it."""
-
-    request: Request
-    ids: tuple[int, ...]
-    seconds: float
-    first_seconds: float
 
 
 @dataclass(frozen=True)
@@ -95,7 +75,7 @@ def _cards(given: argparse.Namespace, users: int) -> tuple[Blip2, list[list[Turn
     """The model as the loader would have made it, and what the cards' loop said on it before."""
     torch.set_num_threads(given.threads)
     network, tokenizer, model = opened(given.model, given.precision)
-    _endless(network, model)
+    make_endless(network, model)
     print(f"{given.model}: the cards' loop, {users} conversations of {given.turns} turns", flush=True)
     cards = [converse(network, tokenizer, model, user, given.turns, given.new_tokens) for user in range(users)]
     as_loaded(network, model)
@@ -110,30 +90,6 @@ def apart(work: Callable[[], Made]) -> Made:
     """
     with ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(work).result()
-
-
-def converse(network: Any, tokenizer: Any, model: Blip2, user: int, turns: int, new_tokens: int) -> list[Turn]:
-    """One conversation as the model cards have it: everything anew at every turn."""
-    shown = picture(user)
-    history: list[tuple[str, str]] = []
-    held = []
-    for turn in range(turns):
-        asked = Request(shown, QUESTIONS[turn % len(QUESTIONS)], turns=tuple(history), options=_options(new_tokens))
-        text = composed(model, prompt=asked.prompt, language="en", turns=asked.turns, max_new_tokens=new_tokens).text
-        clock = _FirstToken()
-        started = time.monotonic()
-        inputs = processed(network, tokenizer, model, shown, text)
-        ids = network.generate(
-            **inputs,
-            do_sample=False,
-            min_new_tokens=new_tokens,
-            max_new_tokens=new_tokens,
-            stopping_criteria=StoppingCriteriaList([clock]),
-        )[0].tolist()[-new_tokens:]
-        seconds = time.monotonic() - started
-        held.append(Turn(asked, tuple(ids), seconds, clock.first - started))
-        history.append((asked.prompt, tokenizer.decode(ids, skip_special_tokens=True)))
-    return held
 
 
 def compare(model: Blip2, cards: Sequence[list[Turn]], new_tokens: int) -> Row:
@@ -194,51 +150,6 @@ def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
     return round(ours / theirs, 3) if theirs else 0.0
 
 
-def opened(name: str, precision: str) -> tuple[Any, Any, Blip2]:
-    """The network, its tokenizer and ours, on the same weights."""
-    if name in shapes.TEXTS:
-        dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-        network, tokenizer, model = shapes.build(name, dtype=dtype)
-    else:
-        spec = catalogue.find(name, folders=True)
-        model = loader.load(spec, precision)
-        network, tokenizer = model._network, transformers.AutoTokenizer.from_pretrained(spec.source)
-    return network, tokenizer, model
-
-
-def as_loaded(network: Any, model: Blip2) -> None:
-    """Make of a shape what the loader would have made of it; for after the cards' loop, which has none of it."""
-    if model.spec.name in shapes.TEXTS and model.precision.name == "bf16" and cpu_has_bf16():
-        hasten(network)
-
-
-def _endless(network: Any, model: Blip2) -> None:
-    """Answers never end before they are as long as asked, and what the engine says is the tokens themselves."""
-    for settings in (network.generation_config, network.language_model.generation_config):
-        settings.eos_token_id = None
-    model.decode = lambda ids: " ".join(map(str, ids))  # type: ignore[method-assign]
-
-
-def processed(network: Any, tokenizer: Any, model: Blip2, shown: images.SafeImage, text: str) -> dict[str, Any]:
-    """What a processor gives `generate`: pixels, and ids with the picture's places in front."""
-    frame = model._frame
-    pixels = frame.pixels([shown.pixels]).to(next(network.parameters()).dtype)
-    ids = [network.config.image_token_index] * model.query_tokens + tokenizer(text)["input_ids"]
-    prompt = torch.tensor([ids])
-    return {"pixel_values": pixels, "input_ids": prompt, "attention_mask": torch.ones_like(prompt)}
-
-
-def picture(user: int) -> images.SafeImage:
-    """Another picture for every user."""
-    dice = np.random.default_rng(user)
-    coarse = Image.fromarray(dice.integers(0, 256, (8, 8, 3), dtype=np.uint8))
-    return images.SafeImage(coarse.resize((224, 224)), digest=f"{user:064d}")
-
-
-def _options(new_tokens: int) -> GenerationOptions:
-    return GenerationOptions(max_new_tokens=new_tokens)
-
-
 class _Memory:
     """Watches how much more memory the process holds than when it began to watch."""
 
@@ -256,17 +167,6 @@ class _Memory:
     def _watch(self) -> None:
         while not self._done.wait(0.05):
             self.more_bytes = max(self.more_bytes, self._process.memory_info().rss - self._before)
-
-
-class _FirstToken(StoppingCriteria):  # type: ignore[misc]  # transformers has no types here
-    """Notes when the first token came, and stops nothing."""
-
-    def __init__(self) -> None:
-        self.first = 0.0
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # noqa: ARG002  # its signature
-        self.first = self.first or time.monotonic()
-        return torch.zeros(len(input_ids), dtype=torch.bool)
 
 
 def _arguments() -> argparse.Namespace:

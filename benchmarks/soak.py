@@ -12,7 +12,7 @@ import time
 
 import psutil
 
-from benchmarks.serving import QUESTIONS, picture
+from benchmarks.cards import QUESTIONS, picture
 from blip_space import catalogue
 from blip_space.errors import UserError
 from blip_space.inference.engine import Engine

@@ -7,6 +7,7 @@ and the two kinds of language model; knows no queue, no request and not how a to
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -15,7 +16,13 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from blip_space.model.cache import ROOM, Cache
+from blip_space.model.padding import padded, passes, stacked, unused
+from blip_space.model.tokens import start_token
 from blip_space.model.turns import Past
+
+PADDING = 16
+"""On a processor, reading all weights once more takes as long as reading so many positions; a GPU's passes are cheap in
+positions and dear to begin, so there all prompts are padded and read at once."""
 
 
 class Batch(Protocol):
@@ -30,7 +37,8 @@ class Batch(Protocol):
     def join(self, prompts: Sequence[torch.Tensor], pasts: Sequence[Past | None] = ()) -> torch.Tensor:
         """Read prompts, each embedded as (length, hidden), and append a row for each; the logits of the new rows.
 
-        `pasts` are the keys and values of what comes before each prompt, where something does.
+        `pasts` are the keys and values of what comes before each prompt, where something does. Neighbours of about one
+        length are read together, so prompts are best sorted by it. Nothing joins when reading fails.
         """
 
     def step(self, tokens: Sequence[int]) -> torch.Tensor:
@@ -78,16 +86,24 @@ class DecoderOnlyBatch:
 
     @torch.inference_mode()
     def join(self, prompts: Sequence[torch.Tensor], pasts: Sequence[Past | None] = ()) -> torch.Tensor:
-        embeds, mask = padded(prompts, left=True)
-        cache = Cache()
+        pasts = pasts or [None] * len(prompts)
+        return _read_into(self, [self._begin(prompts[part], pasts[part]) for part in _passes(prompts)])
+
+    def _begin(
+        self, prompts: Sequence[torch.Tensor], pasts: Sequence[Past | None]
+    ) -> tuple[torch.Tensor, DecoderOnlyBatch]:
+        other = DecoderOnlyBatch(self._model)
+        embeds, other._mask = padded(prompts, left=True)
         if any(pasts):
-            mask = torch.cat([cache.begin(pasts, like=embeds), mask], dim=1)
+            other._mask = torch.cat([other._cache.begin(pasts, like=embeds), other._mask], dim=1)
         output = self._model(
-            inputs_embeds=embeds, attention_mask=mask, past_key_values=cache.own, use_cache=True, logits_to_keep=1
+            inputs_embeds=embeds,
+            attention_mask=other._mask,
+            past_key_values=other._cache.own,
+            use_cache=True,
+            logits_to_keep=1,
         )
-        self._mask = _stacked(self._mask, mask)
-        self._cache.join(cache)
-        return _last(output.logits)
+        return _last(output.logits), other
 
     @torch.inference_mode()
     def past(self, row: int) -> Past | None:
@@ -109,14 +125,14 @@ class DecoderOnlyBatch:
     @torch.inference_mode()
     def copy(self, row: int) -> DecoderOnlyBatch:
         alone, mask = DecoderOnlyBatch(self._model), self._mask[row : row + 1]
-        spare = _spare(mask)
+        spare = unused(mask)
         alone._mask, alone._cache = mask[:, spare:], self._cache.copy(row, spare)
         return alone
 
     @torch.inference_mode()
     def merge(self, other: Batch) -> None:
         assert isinstance(other, DecoderOnlyBatch)
-        self._mask = _stacked(self._mask, other._mask)
+        self._mask = stacked(self._mask, other._mask)
         self._cache.join(other._cache)
 
     @torch.inference_mode()
@@ -151,16 +167,14 @@ class EncoderDecoderBatch:
     @torch.inference_mode()
     def join(self, prompts: Sequence[torch.Tensor], pasts: Sequence[Past | None] = ()) -> torch.Tensor:
         assert not any(pasts)
-        embeds, prompt_mask = padded(prompts, left=False)
-        encoded = self._model.get_encoder()(inputs_embeds=embeds, attention_mask=prompt_mask, return_dict=True)
-        written, read = Cache(), Cache()
-        mask = prompt_mask.new_ones(len(prompts), 1)
-        logits = self._forward(self.start * len(prompts), encoded, prompt_mask, mask, written, read)
-        self._mask = _stacked(self._mask, mask)
-        self._prompt_mask = _stacked(self._prompt_mask, prompt_mask, left=False)
-        self._written.join(written)
-        self._read.join(read, left=False)
-        return logits
+        return _read_into(self, [self._begin(prompts[part]) for part in _passes(prompts)])
+
+    def _begin(self, prompts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, EncoderDecoderBatch]:
+        other = EncoderDecoderBatch(self._model)
+        embeds, other._prompt_mask = padded(prompts, left=False)
+        encoded = self._model.get_encoder()(inputs_embeds=embeds, attention_mask=other._prompt_mask, return_dict=True)
+        other._mask = other._prompt_mask.new_ones(len(prompts), 1)
+        return other._forward(self.start * len(prompts), encoded), other
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int]) -> torch.Tensor:
@@ -168,13 +182,13 @@ class EncoderDecoderBatch:
         # What the encoder said is in the cross-attention's keys and values; only its shape is asked for again.
         shape = (*self._prompt_mask.shape, 1)
         encoded = BaseModelOutput(torch.empty(shape, device=self._mask.device, dtype=self._model.dtype))
-        return self._forward(tokens, encoded, self._prompt_mask, self._mask, self._written, self._read)
+        return self._forward(tokens, encoded)
 
     @torch.inference_mode()
     def copy(self, row: int) -> EncoderDecoderBatch:
         alone = EncoderDecoderBatch(self._model)
         mask, prompt = self._mask[row : row + 1], self._prompt_mask[row : row + 1]
-        spare, spare_prompt = _spare(mask), _spare(prompt.flip(1))
+        spare, spare_prompt = unused(mask), unused(prompt.flip(1))
         alone._mask, alone._prompt_mask = mask[:, spare:], prompt[:, : prompt.shape[1] - spare_prompt]
         alone._written, alone._read = self._written.copy(row, spare), self._read.copy(row, 0, spare_prompt)
         return alone
@@ -182,84 +196,47 @@ class EncoderDecoderBatch:
     @torch.inference_mode()
     def merge(self, other: Batch) -> None:
         assert isinstance(other, EncoderDecoderBatch)
-        self._mask = _stacked(self._mask, other._mask)
-        self._prompt_mask = _stacked(self._prompt_mask, other._prompt_mask, left=False)
+        self._mask = stacked(self._mask, other._mask)
+        self._prompt_mask = stacked(self._prompt_mask, other._prompt_mask, left=False)
         self._written.join(other._written)
         self._read.join(other._read, left=False)
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
         kept, prompts = self._mask[list(rows)], self._prompt_mask[list(rows)]
-        spare, spare_prompt = _spare_rooms(kept), _spare(prompts.flip(1))
+        spare, spare_prompt = _spare_rooms(kept), unused(prompts.flip(1))
         self._mask = kept[:, spare:]
         self._prompt_mask = prompts[:, : prompts.shape[1] - spare_prompt]
         self._written.keep(rows, spare)
         self._read.keep(rows, 0, spare_prompt)
 
-    def _forward(
-        self,
-        tokens: Sequence[int],
-        encoded: Any,
-        prompt_mask: torch.Tensor,
-        mask: torch.Tensor,
-        written: Cache,
-        read: Cache,
-    ) -> torch.Tensor:
-        cache = EncoderDecoderCache(written.own, read.own)
+    def _forward(self, tokens: Sequence[int], encoded: Any) -> torch.Tensor:
         output = self._model(
             encoder_outputs=encoded,
-            attention_mask=prompt_mask,
-            decoder_input_ids=_column(tokens, mask.device),
-            decoder_attention_mask=mask,
-            past_key_values=cache,
+            attention_mask=self._prompt_mask,
+            decoder_input_ids=_column(tokens, self._mask.device),
+            decoder_attention_mask=self._mask,
+            past_key_values=EncoderDecoderCache(self._written.own, self._read.own),
             use_cache=True,
         )
         return _last(output.logits)
 
 
-def padded(prompts: Sequence[torch.Tensor], *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Prompts of (length, hidden) as one batch (rows, longest, hidden), padded on that side, and its mask."""
-    longest = max(len(prompt) for prompt in prompts)
-    rows, masks = [], []
-    for prompt in prompts:
-        spare = longest - len(prompt)
-        sides = (spare, 0) if left else (0, spare)
-        rows.append(torch.nn.functional.pad(prompt, (0, 0, *sides)))
-        masks.append(torch.nn.functional.pad(torch.ones(len(prompt), dtype=torch.long, device=prompt.device), sides))
-    return torch.stack(rows), torch.stack(masks)
+def _passes(prompts: Sequence[torch.Tensor]) -> list[slice]:
+    most = PADDING if prompts[0].device.type == "cpu" else sys.maxsize
+    return passes([len(prompt) for prompt in prompts], most_padding=most)
 
 
-def start_token(settings: Any) -> int:
-    """What an encoder-decoder's answer begins with; T5 checkpoints that do not say so begin with padding."""
-    named = (settings.decoder_start_token_id, settings.bos_token_id, settings.pad_token_id, 0)
-    return int(next(token for token in named if token is not None))
-
-
-def stop_tokens(settings: Any) -> frozenset[int]:
-    """The tokens that end an answer, of a `generation_config`: none, one or several."""
-    found = settings.eos_token_id
-    return frozenset([] if found is None else [found] if isinstance(found, int) else found)
-
-
-def _stacked(above: torch.Tensor, below: torch.Tensor, *, left: bool = True) -> torch.Tensor:
-    """Two masks on top of each other, the narrower padded with zeros."""
-    width = max(above.shape[1], below.shape[1])
-    parts = []
-    for mask in (above, below):
-        spare = width - mask.shape[1]
-        parts.append(torch.nn.functional.pad(mask, (spare, 0) if left else (0, spare)))
-    return torch.cat(parts)
-
-
-def _spare(mask: torch.Tensor) -> int:
-    """How many of the leftmost columns are padding in every row."""
-    used = mask.any(dim=0)
-    return int(used.int().argmax()) if bool(used.any()) else mask.shape[1]
+def _read_into(batch: Batch, parts: Sequence[tuple[torch.Tensor, Batch]]) -> torch.Tensor:
+    """Append what was read in several passes, once all of it was."""
+    for _, part in parts:
+        batch.merge(part)
+    return torch.cat([logits for logits, _ in parts])
 
 
 def _spare_rooms(mask: torch.Tensor) -> int:
     """How many of them are worth a copy of the rest: whole rooms, and all where no row is left."""
-    spare = _spare(mask)
+    spare = unused(mask)
     return spare // ROOM * ROOM if len(mask) else spare
 
 

@@ -16,13 +16,14 @@ from PIL import Image
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from blip_space.catalogue import ModelSpec
-from blip_space.model.batch import batch, padded, stop_tokens
+from blip_space.model.batch import batch
 from blip_space.model.device import ALL_THREADS, free_bytes
 from blip_space.model.frame import Frame
 from blip_space.model.memory import ran_out, row_bytes
+from blip_space.model.padding import padded
 from blip_space.model.precision import Precision
 from blip_space.model.quiet import quiet
-from blip_space.model.tokens import Tokens
+from blip_space.model.tokens import Tokens, stop_tokens
 from blip_space.model.turns import TurnCache
 from blip_space.model.writing import Prompt, Writing
 from blip_space.options import GenerationOptions

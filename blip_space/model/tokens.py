@@ -72,3 +72,15 @@ def read_tokens(folder: Path, *, name: str) -> Tokens:
         f"{name} has no tokenizer (tokenizer.json, spiece.model, or vocab.json with merges.txt). "
         "Copy the missing file into the folder, or download the checkpoint again."
     )
+
+
+def start_token(settings: Any) -> int:
+    """What an encoder-decoder's answer begins with; T5 checkpoints that do not say so begin with padding."""
+    named = (settings.decoder_start_token_id, settings.bos_token_id, settings.pad_token_id, 0)
+    return int(next(token for token in named if token is not None))
+
+
+def stop_tokens(settings: Any) -> frozenset[int]:
+    """The tokens that end an answer, of a `generation_config`: none, one or several."""
+    found = settings.eos_token_id
+    return frozenset([] if found is None else [found] if isinstance(found, int) else found)

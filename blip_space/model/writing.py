@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from blip_space.model.batch import Batch, batch, stop_tokens
+from blip_space.model.batch import Batch, batch
 from blip_space.model.choice import Choice
+from blip_space.model.tokens import stop_tokens
 from blip_space.model.turns import Past, TurnCache
 from blip_space.options import GenerationOptions
 
@@ -68,23 +69,14 @@ class Writing:
         return self._batch.nbytes
 
     def join(self, prompts: Sequence[Prompt]) -> list[Row]:
-        """Read the prompts in one pass and choose each answer's first token; nothing joins when that fails."""
-        pasts = [self._read_before(prompt) for prompt in prompts]
-        embedded = [
-            self._embed(prompt)[past[0][0].shape[1] if past else 0 :]
-            for prompt, past in zip(prompts, pasts, strict=True)
-        ]
-        logits = self._batch.join(embedded, pasts)
-        new = [
-            Row(
-                prompt,
-                Choice(prompt.options, start=self._batch.start, stop=self._stop, device=prompt.prefix.device),
-            )
-            for prompt in prompts
-        ]
-        self.rows += new
-        self._choose(new, logits)
-        return new
+        """Read the prompts and choose each answer's first token; nothing joins when that fails."""
+        unread = [self._unread(prompt) for prompt in prompts]
+        order = sorted(range(len(prompts)), key=lambda place: len(unread[place][0]))
+        logits = self._batch.join([unread[place][0] for place in order], [unread[place][1] for place in order])
+        new = {place: self._row(prompts[place]) for place in order}
+        self.rows += new.values()
+        self._choose(list(new.values()), logits)
+        return [new[place] for place in range(len(prompts))]
 
     def park(self, row: Row) -> Parked:
         """Set a row aside; it loses nothing, and its place is free."""
@@ -121,10 +113,16 @@ class Writing:
             self._batch.keep(kept)
             self.rows = [self.rows[place] for place in kept]
 
-    def _read_before(self, prompt: Prompt) -> Past | None:
-        if not prompt.goes_on:
-            return None
-        return self._turns.longest(prompt.picture, prompt.ids, query_tokens=prompt.prefix.shape[1])
+    def _row(self, prompt: Prompt) -> Row:
+        choice = Choice(prompt.options, start=self._batch.start, stop=self._stop, device=prompt.prefix.device)
+        return Row(prompt, choice)
+
+    def _unread(self, prompt: Prompt) -> tuple[torch.Tensor, Past | None]:
+        """What is to be read of a prompt, embedded, and the keys and values of what was read of it before."""
+        embedded, past = self._embed(prompt), None
+        if prompt.goes_on:
+            past = self._turns.longest(prompt.picture, prompt.ids, query_tokens=prompt.prefix.shape[1])
+        return embedded[past[0][0].shape[1] if past else 0 :], past
 
     def _remember(self, place: int, row: Row) -> None:
         """Keep what a row has read, which is all but the last token that was chosen."""

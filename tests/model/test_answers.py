@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
-from blip_space.model.batch import stop_tokens
 from blip_space.model.blip2 import Blip2
+from blip_space.model.tokens import stop_tokens
 from blip_space.options import GenerationOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing .repetition_penalty.")  # by the `generate` compared with

@@ -1,0 +1,114 @@
+"""The model cards' loop: processor, then `generate`, for one request after another, everything anew at every turn.
+
+What the benchmarks compare ours with, and the pictures and questions that both are asked.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from benchmarks import shapes
+from blip_space import catalogue, images
+from blip_space.inference.request import Request, composed
+from blip_space.model import loader
+from blip_space.model.blip2 import Blip2
+from blip_space.model.cpu import hasten
+from blip_space.model.device import cpu_has_bf16
+from blip_space.options import GenerationOptions
+
+QUESTIONS = ("What is in the picture?", "What colour is it?", "And what is beside it?", "How many are there?")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One question as it was asked, and what came of it."""
+
+    request: Request
+    ids: tuple[int, ...]
+    seconds: float
+    first_seconds: float
+
+
+def converse(network: Any, tokenizer: Any, model: Blip2, user: int, turns: int, new_tokens: int) -> list[Turn]:
+    """One conversation as the model cards have it: everything anew at every turn."""
+    shown = picture(user)
+    history: list[tuple[str, str]] = []
+    held = []
+    for turn in range(turns):
+        options = GenerationOptions(max_new_tokens=new_tokens)
+        asked = Request(shown, QUESTIONS[turn % len(QUESTIONS)], turns=tuple(history), options=options)
+        text = composed(model, prompt=asked.prompt, language="en", turns=asked.turns, max_new_tokens=new_tokens).text
+        clock = _FirstToken()
+        started = time.monotonic()
+        inputs = processed(network, tokenizer, model, shown, text)
+        ids = network.generate(
+            **inputs,
+            do_sample=False,
+            min_new_tokens=new_tokens,
+            max_new_tokens=new_tokens,
+            stopping_criteria=StoppingCriteriaList([clock]),
+        )[0].tolist()[-new_tokens:]
+        seconds = time.monotonic() - started
+        held.append(Turn(asked, tuple(ids), seconds, clock.first - started))
+        history.append((asked.prompt, tokenizer.decode(ids, skip_special_tokens=True)))
+    return held
+
+
+def opened(name: str, precision: str) -> tuple[Any, Any, Blip2]:
+    """The network, its tokenizer and ours, on the same weights."""
+    if name in shapes.TEXTS:
+        dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+        network, tokenizer, model = shapes.build(name, dtype=dtype)
+    else:
+        spec = catalogue.find(name, folders=True)
+        model = loader.load(spec, precision)
+        network, tokenizer = model._network, transformers.AutoTokenizer.from_pretrained(spec.source)
+    return network, tokenizer, model
+
+
+def as_loaded(network: Any, model: Blip2) -> None:
+    """Make of a shape what the loader would have made of it; for after the cards' loop, which has none of it."""
+    if model.spec.name in shapes.TEXTS and model.precision.name == "bf16" and cpu_has_bf16():
+        hasten(network)
+
+
+def make_endless(network: Any, model: Blip2) -> None:
+    """Answers never end before they are as long as asked, and what the engine says is the tokens themselves."""
+    for settings in (network.generation_config, network.language_model.generation_config):
+        settings.eos_token_id = None
+    model.decode = lambda ids: " ".join(map(str, ids))  # type: ignore[method-assign]
+
+
+def processed(network: Any, tokenizer: Any, model: Blip2, shown: images.SafeImage, text: str) -> dict[str, Any]:
+    """What a processor gives `generate`: pixels, and ids with the picture's places in front."""
+    frame = model._frame
+    pixels = frame.pixels([shown.pixels]).to(next(network.parameters()).dtype)
+    ids = [network.config.image_token_index] * model.query_tokens + tokenizer(text)["input_ids"]
+    prompt = torch.tensor([ids])
+    return {"pixel_values": pixels, "input_ids": prompt, "attention_mask": torch.ones_like(prompt)}
+
+
+def picture(user: int) -> images.SafeImage:
+    """Another picture for every user."""
+    dice = np.random.default_rng(user)
+    coarse = Image.fromarray(dice.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    return images.SafeImage(coarse.resize((224, 224)), digest=f"{user:064d}")
+
+
+class _FirstToken(StoppingCriteria):  # type: ignore[misc]  # transformers has no types here
+    """Notes when the first token came, and stops nothing."""
+
+    def __init__(self) -> None:
+        self.first = 0.0
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # noqa: ARG002  # its signature
+        self.first = self.first or time.monotonic()
+        return torch.zeros(len(input_ids), dtype=torch.bool)
