@@ -95,6 +95,8 @@ class Job:
                 turns=asked.turns,
                 max_new_tokens=asked.options.max_new_tokens,
             )
+        if self.request.turns and not self.searches:
+            return model.unread(self.made.text, picture=self.request.image.digest)
         return model.query_tokens + self.made.tokens
 
     def tell(self, model: Blip2) -> bool:

@@ -20,7 +20,7 @@ from blip_space.model.padding import padded, passes, stacked, unused
 from blip_space.model.tokens import start_token
 from blip_space.model.turns import Past
 
-PADDING = 16
+PADDING = 8
 """On a processor, reading all weights once more takes as long as reading so many positions; a GPU's passes are cheap in
 positions and dear to begin, so there all prompts are padded and read at once."""
 

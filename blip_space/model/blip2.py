@@ -114,6 +114,12 @@ class Blip2:
         """
         return Prompt(prefix, tuple(self._tokens.encode(text)), options, picture, goes_on)
 
+    def unread(self, text: str, *, picture: str) -> int:
+        """How many positions have to be read of a prompt that goes on from what was said of that picture."""
+        ids = self._tokens.encode(text)
+        known = self.turns.known(picture, ids)
+        return len(ids) - known if known else self.query_tokens + len(ids)
+
     def rows_that_fit(self) -> int:
         """How many answers can be written at once, each as long as the window, in half of what memory is free now."""
         free = free_bytes(self.precision.device)

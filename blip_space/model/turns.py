@@ -65,21 +65,30 @@ class TurnCache:
 
         The last id is always left to be read, since its logits are wanted.
         """
-        best, most = None, 0
-        for number, (seen, turn) in self._turns.items():
-            if seen == picture and (common := _common(turn.ids, ids[:-1])) > most:
-                best, most = number, common
-        if best is None:
+        number, common = self._longest(picture, ids)
+        if not common:
             return None
         self.hits += 1
-        self._turns.move_to_end(best)
-        positions = query_tokens + most
-        return [(keys[:, :positions], values[:, :positions]) for keys, values in self._turns[best][1].past]
+        self._turns.move_to_end(number)
+        positions = query_tokens + common
+        return [(keys[:, :positions], values[:, :positions]) for keys, values in self._turns[number][1].past]
+
+    def known(self, picture: str, ids: Sequence[int]) -> int:
+        """How many of the first ids `longest` would spare the reader."""
+        return self._longest(picture, ids)[1]
 
     def clear(self) -> None:
         """Forget everything; the count of hits stays."""
         self._turns.clear()
         self.bytes = 0
+
+    def _longest(self, picture: str, ids: Sequence[int]) -> tuple[int, int]:
+        """Which answer has most of the ids, and how many."""
+        best, most = 0, 0
+        for number, (seen, turn) in self._turns.items():
+            if seen == picture and (common := _common(turn.ids, ids[:-1])) > most:
+                best, most = number, common
+        return best, most
 
     def _drop(self, number: int) -> None:
         _, turn = self._turns.pop(number)
