@@ -19,7 +19,7 @@ ATTENTION = "one_new_token"
 ROWS = 16
 """oneDNN is told how many rows there will be; layouts for one row and for sixteen are equally fast."""
 
-PACKED_PARTS = ("language_model", "vision_model")
+PACKED_PARTS = ("language_model", "qformer", "vision_model")
 
 
 def hasten(network: Any) -> None:
