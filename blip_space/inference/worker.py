@@ -1,4 +1,4 @@
-"""What the worker's thread does: every iteration lets rows go, lets newcomers in, and writes one token of every row.
+"""What the worker's thread does: every iteration lets rows go, writes one token of every row, and lets newcomers in.
 
 A search runs between iterations, and lets one happen at each of its own steps, so streams go on beside it. Knows jobs,
 the scheduler and a model; knows no thread: whoever calls `iterate` is the only one who touches the model.
@@ -60,7 +60,7 @@ class Worker:
         self._stopping = False
 
     def iterate(self) -> None:
-        """One turn: out, in, one token each; then a search, if one is wanted."""
+        """One turn: out, one token each, in; then a search, if one is wanted."""
         model = self._advance()
         if model is not None and self._searches:
             self._search(model)
@@ -83,13 +83,14 @@ class Worker:
         if model is None:
             return None
         self._make_room()
-        newcomers = self._admit(model)
-        self._searches += [job for job in newcomers if job.searches]
-        streams = [job for job in newcomers if not job.searches]
         try:
-            if self._writing is not None and self._writing.rows:
+            if self._writing is not None:
                 self._writing.step()
-            self._join(model, streams)
+                self._tell(model)  # whose answer is whole gives his place to who waits for one
+                self._writing.leave([row for row in self._writing.rows if row.ended])
+            newcomers = self._admit(model)
+            self._searches += [job for job in newcomers if job.searches]
+            self._join(model, [job for job in newcomers if not job.searches])
         except Exception as error:
             self._recover(model, error)
         self._tell(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -85,6 +86,39 @@ def test_a_batch_keeps_no_more_than_its_rows_need(model: Blip2, asked: Sequence[
     assert writing.nbytes == 0
 
 
+def test_who_comes_takes_the_place_of_who_left(model: Blip2, asked: Sequence[Prompt]) -> None:
+    writing = model.writing()
+    rows = writing.join([asked[0]] * 4)
+    full = writing.nbytes
+    for place in (0, 3, 1):
+        writing.leave([rows[place]])
+        (rows[place],) = writing.join([asked[0]])
+        assert writing.nbytes == full
+
+
+def test_nobody_joins_when_a_later_pass_fails(
+    model: Blip2, asked: Sequence[Prompt], alone: Sequence[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, network = model.writing(), model._network.language_model
+    long = replace(asked[1], ids=asked[1].ids * 9)
+    read, calls = network.forward, iter([True, False])
+
+    def forward(*arguments: Any, **named: Any) -> Any:
+        if next(calls):
+            return read(*arguments, **named)
+        raise RuntimeError("no memory for the long one")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(network, "forward", forward)
+        with pytest.raises(RuntimeError, match="no memory"):
+            writing.join([asked[0], long])
+    assert not writing.rows
+    (row,) = writing.join([asked[0]])
+    while writing.rows:
+        writing.step()
+    assert row.ids == alone[0]
+
+
 def test_a_fault_in_choosing_ends_its_own_row(
     model: Blip2, asked: Sequence[Prompt], alone: Sequence[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +156,9 @@ def test_a_later_turn_reads_only_what_is_new(model: Blip2, pictures: list[Image.
         model.prompt(prefixes[place : place + 1], text, options, picture=name, goes_on=True)
         for place, name, text in later
     ]
+    whole = model.query_tokens + model.count_tokens(later[0][2])
+    assert model.unread(later[0][2], picture="a stranger's") == whole
+    assert (model.unread(later[0][2], picture="one") < whole - model.query_tokens) == model.spec.decoder_only
     alone = [list(model.stream(replace(prompt, goes_on=False))) for prompt in follow]
     rows = writing.join(follow)
     while writing.rows:
