@@ -119,7 +119,10 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types h
         self._reserve(rows + len(other.keys), length, padding=length - held if left else 0)
         for room, theirs in zip(self._rooms, (other.keys, other.values), strict=True):
             end = length if left else theirs.shape[2]
-            room[rows : rows + len(theirs), :, end - theirs.shape[2] : end] = theirs
+            free = room[rows : rows + len(theirs)]
+            free[:, :, : end - theirs.shape[2]] = 0  # nothing of whoever was there before is left
+            free[:, :, end - theirs.shape[2] : end] = theirs
+            free[:, :, end:] = 0
         self._show(rows + len(other.keys), length)
 
     def keep(self, rows: Sequence[int], spare_left: int, spare_right: int) -> None:
@@ -132,7 +135,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types h
         else:
             for room in self._rooms:
                 for place, row in moved:
-                    room[place, :, :end] = room[row, :, :end]
+                    room[place] = room[row]
         self._show(len(rows), length)
 
     def _reserve(self, rows: int, length: int, *, padding: int = 0) -> None:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from blip_space.model.blip2 import Blip2
+from blip_space.model.cache import Cache
 from blip_space.model.turns import TurnCache
 from blip_space.model.writing import Parked, Prompt, Row
 from blip_space.options import GenerationOptions
@@ -94,6 +95,21 @@ def test_who_comes_takes_the_place_of_who_left(model: Blip2, asked: Sequence[Pro
         writing.leave([rows[place]])
         (rows[place],) = writing.join([asked[0]])
         assert writing.nbytes == full
+
+
+def test_nothing_is_left_of_who_left(model: Blip2, asked: Sequence[Prompt], alone: Sequence[list[int]]) -> None:
+    """Not even numbers that are none, which an answer that overflowed leaves behind."""
+    writing = model.writing()
+    gone, stays = writing.join([max(asked, key=lambda prompt: len(prompt.ids)), asked[0]])
+    with torch.inference_mode():
+        for cache in vars(writing._batch).values():
+            for layer in cache.own.layers if isinstance(cache, Cache) else ():
+                layer.keys[writing.rows.index(gone)] = layer.values[writing.rows.index(gone)] = torch.nan
+    writing.leave([gone])
+    (comes,) = writing.join([asked[2]])
+    while writing.rows:
+        writing.step()
+    assert (stays.ids, comes.ids) == (alone[0], alone[2])
 
 
 def test_nobody_joins_when_a_later_pass_fails(
