@@ -147,6 +147,8 @@ class Worker:
             return 0
 
         with self._lock:
+            if self._scheduler.next_model() != model.spec.name:
+                return []  # the last of this model's answers is whole, and the next iteration changes models
             admitted = self._scheduler.admit(positions)
             for job in admitted:
                 if job.over:

@@ -284,6 +284,17 @@ def test_another_model_takes_the_place_of_the_first(build: Build, loading: Loadi
     assert [(model.spec.name, model.closed) for model in loading.models] == [("one", True), ("two", False)]
 
 
+def test_who_waits_for_another_model_is_answered_by_it_when_the_last_row_ends(build: Build, loading: Loading) -> None:
+    loading.gate = threading.Semaphore(0)
+    engine = build("one", "two", deadline_seconds=20)
+    first = engine.submit(ask("What is one?"))
+    until(lambda: engine.status().running == 1)
+    second = engine.submit(ask("What is two?", model="two"))
+    loading.gate.release(1_000)
+    assert [list(answer.updates())[-1].split()[3] for answer in (first, second)] == ["one?", "two?"]
+    assert [model.words[3] for model in loading.models] == ["one?", "two?"]
+
+
 def test_a_failed_exchange_brings_the_old_model_back(build: Build, loading: Loading) -> None:
     loading.failing = {"two"}
     engine = build("one", "two")
