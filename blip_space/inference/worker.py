@@ -181,12 +181,12 @@ class Worker:
             job.row = row
 
     def _tell(self, model: Blip2) -> None:
-        """Show everyone what is new, and let go whose answer is whole."""
+        """Show whom it concerns what is new, and let go whose answer is whole."""
         fresh = 0
         with self._lock:
             running = list(self._scheduler.running)
         for job in running:
-            if job.row is None:
+            if job.row is None or (len(job.row.ids) == job.seen and not job.row.ended):
                 continue
             if not job.seen and job.row.ids and not job.guest:
                 self._counters.add_first(time.monotonic() - job.since)
