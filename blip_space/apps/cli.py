@@ -7,6 +7,7 @@ torch and Gradio are imported by the commands that need them, so that the others
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import time
@@ -17,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from blip_space import __version__, catalogue, images, languages, options, prompts, settings
 from blip_space.apps import folder, listing
+from blip_space.apps.folder_arguments import add_arguments, add_decoding, read_decoding
 from blip_space.apps.listing import print_json
 from blip_space.apps.terminal import progress
 from blip_space.errors import UserError
 from blip_space.inference import loop
+from blip_space.inference.folder.files import shown
 from blip_space.inference.request import Request, refuse_foreign
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ FOR_PHOTOGRAPHS = "For photographs choose another, such as --model mblip-mt0-xl.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
+    _print_any_name()
     given = _parser().parse_args(arguments)
     settings.prepare_libraries()
     command: Callable[[argparse.Namespace], int] = given.command
@@ -47,46 +51,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
+def _print_any_name() -> None:
+    """Have every script and every file's name printed: a pipe of Windows' has a code page, and names are bytes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
+
+
 def ask(given: argparse.Namespace) -> int:
     """Stream the answer to a question about one picture."""
     request = Request(
-        image=images.decode(given.image),
+        image=images.decode(given.image, max_bytes=images.MAX_FILE_BYTES),
         prompt=given.prompt,
         language=given.language,
         turns=_history(given.history),
-        options=_options(given),
+        options=read_decoding(given),
     )
     model = _load(given)
-    started, shown = time.monotonic(), ""
-    for text in loop.answer(model, request, prefixes=_cache()):
+    started, written = time.monotonic(), ""
+    reply = loop.answer(model, request, prefixes=_cache())
+    for text in reply:
         if not given.json:
-            _show(text, shown)
-        shown = text
+            _show(text, written)
+        written = text
     if given.json:
-        print_json(file=given.image, prompt=given.prompt, reply=shown, **_record(model, given, started))
+        about = _record(model, given, started)
+        print_json(file=shown(given.image), prompt=given.prompt, reply=written, repeats=reply.repeats, **about)
     else:
         print()
-    if shown in model.spec.unknown:
+    if written in model.spec.unknown:
         print(f"blip-space: {model.spec.name} knows drawings only. {FOR_PHOTOGRAPHS}", file=sys.stderr)
     return 0
 
 
 def caption(given: argparse.Namespace) -> int:
-    """One line a picture; a picture that cannot be read is told on stderr and the others go on."""
+    """One line an image; one that cannot be read or captioned is told on stderr and the others go on."""
     languages.find(given.language)
-    model, failed = _load(given), False
-    for file, picture, error in _pictures(given.images):
-        started, text = time.monotonic(), None
-        if picture is not None:
-            request = Request(picture, language=given.language, options=replace(options.CAPTION, quality=given.quality))
-            *_, text = loop.answer(model, request, prefixes=_cache())
+    decoding = read_decoding(given)
+    model, cache, failed = _load(given), _cache(), False
+    for name, image, error in _pictures(given.images):
+        started, text, repeats = time.monotonic(), None, False
+        if image is not None:
+            reply = loop.answer(model, Request(image, language=given.language, options=decoding), prefixes=cache)
+            try:
+                *_, text = reply
+                repeats = reply.repeats
+            except UserError as problem:
+                error = str(problem)
         failed = failed or error is not None
         if given.json:
-            print_json(file=file, caption=text, error=error, **_record(model, given, started))
+            print_json(file=name, caption=text, error=error, repeats=repeats, **_record(model, given, started))
         elif error is not None:
-            print(f"blip-space: {file}: {error}", file=sys.stderr)
+            print(f"blip-space: {name}: {error}", file=sys.stderr)
         else:
-            print(f"{file}\t{text}" if len(given.images) > 1 else text)
+            print(f"{name}\t{text}" if len(given.images) > 1 else text)
     return 1 if failed else 0
 
 
@@ -136,22 +154,17 @@ def _history(file: str | None) -> tuple[prompts.Turn, ...]:
         raise UserError(f"The history file {file!r} is not JSON. {prompts.HISTORY_FORM}") from None
 
 
-def _options(given: argparse.Namespace) -> options.GenerationOptions:
-    chosen = {name: value for name in options.RANGES if (value := getattr(given, name)) is not None}
-    return options.check(quality=given.quality, **chosen)
-
-
 def _pictures(files: Sequence[str]) -> Iterator[tuple[str, images.SafeImage | None, str | None]]:
     for file in files:
         try:
-            yield file, images.decode(file), None
+            yield shown(file), images.decode(file, max_bytes=images.MAX_FILE_BYTES), None
         except UserError as error:
-            yield file, None, str(error)
+            yield shown(file), None, str(error)
 
 
-def _show(text: str, shown: str) -> None:
+def _show(text: str, before: str) -> None:
     """What is new; a text that changed before its end, which no decoder here does, starts a new line."""
-    print(text[len(shown) :] if text.startswith(shown) else f"\n{text}", end="", flush=True)
+    print(text[len(before) :] if text.startswith(before) else f"\n{text}", end="", flush=True)
 
 
 def _record(model: Blip2, given: argparse.Namespace, started: float) -> dict[str, Any]:
@@ -178,15 +191,16 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("image", metavar="IMAGE", help=f"a file ({images.READABLE})")
     one.add_argument("prompt", metavar="PROMPT", nargs="?", default="", help="the question; none asks for a caption")
     one.add_argument("--history", metavar="FILE.json", help="earlier turns, as the API takes them")
-    _add_decoding(one)
+    add_decoding(one, quality="stream", max_new_tokens=None)
     many = add("caption", caption, "caption pictures, one line each")
     many.add_argument("images", metavar="IMAGE", nargs="+", help=f"files ({images.READABLE})")
-    many.add_argument("--quality", choices=("stream", "best"), default="best", help="best: beam search (the default)")
+    add_decoding(many, quality="best", max_new_tokens=options.CAPTION.max_new_tokens)
     for made in (one, many):
         made.add_argument("--language", metavar="CODE", default="en", help="language of the answer (default en)")
         _add_model(made)
     job = add("folder", caption_folder, "caption a folder of pictures, saved as they come; the same command goes on")
-    folder.add_arguments(job)
+    add_arguments(job)
+    add_decoding(job, quality="best", max_new_tokens=options.CAPTION.max_new_tokens)
     _add_model(job)
     shown = add("models", listing.models, "list the models")
     shown.add_argument("--markdown", action="store_true", help="the table of the README")
@@ -209,11 +223,3 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help=f"{names}, or a folder (default {catalogue.DEFAULT_MODEL})")
     parser.add_argument("--adapter", metavar="DIR", help="a LoRA adapter of the language model, as peft saves it")
     parser.add_argument("--precision", metavar="NAME", help=f"auto, {', '.join(catalogue.PRECISIONS)} (default auto)")
-
-
-def _add_decoding(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quality", choices=("stream", "best"), default="stream", help="best: beam search, no stream")
-    for name, limits in options.RANGES.items():
-        kind = int if limits.whole else float
-        text = f"from {limits.low:g} to {limits.high:.10g}"
-        parser.add_argument(f"--{name.replace('_', '-')}", metavar="N", type=kind, help=text)

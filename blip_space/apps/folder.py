@@ -1,78 +1,52 @@
-"""`python -m blip_space folder DIR`: captions for a folder of pictures, saved as they come.
+"""`python -m blip_space folder DIR`: captions for a folder of images, saved as they come.
 
-Knows arguments, signals and the terminal. Everything that a person can have got wrong is told before the model is
-loaded.
+Brings arguments, signals, the ledger and the job together. Everything that a person can have got wrong is told before
+the model is loaded.
 """
 
 from __future__ import annotations
 
 import argparse
 import signal
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from blip_space import catalogue, images, languages, options
-from blip_space.apps.listing import print_json
+from blip_space import catalogue
+from blip_space.apps import folder_arguments as arguments
+from blip_space.apps.folder_progress import ProgressPrinter, say, summarize
 from blip_space.apps.terminal import progress
+from blip_space.catalogue.fingerprint import fingerprint
 from blip_space.errors import UserError
-from blip_space.inference.folder import export, files
+from blip_space.inference.folder import files, texts
 from blip_space.inference.folder.job import Job, Run, Tally
 from blip_space.inference.folder.ledger import Ledger
+from blip_space.inference.folder.outputs import Outcome, Output
 from blip_space.inference.folder.record import Record, Task
-from blip_space.inference.request import refuse_foreign
-
-FORMATS = ("jsonl", "json", "csv", "txt")
-EXISTING = ("skip", "overwrite", "append")
-SHOWN_EVERY_SECONDS = {True: 0.2, False: 10.0}
-"""On a terminal, and elsewhere."""
-
-MOST_NAMED = 20
-STOPPED = 130
-"""The exit code after Ctrl-C."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `folder` takes, apart from the model."""
-    parser.add_argument("folder", metavar="DIR", type=Path, help=f"pictures ({images.READABLE})")
-    parser.add_argument("--output", metavar="FILE", type=Path, required=True, help="one JSON object a line, appended")
-    parser.add_argument("--recursive", action="store_true", help="look into its folders as well")
-    parser.add_argument("--glob", metavar="PATTERN", help="take the files that match, such as '*.jpg'")
-    parser.add_argument("--language", metavar="CODE,CODE", default="en", help="a caption in each (default en)")
-    parser.add_argument("--prompt", default="", help="what is asked of each picture; nothing asks for a caption")
-    parser.add_argument("--quality", choices=("stream", "best"), default="best", help="best: beam search (the default)")
-    parser.add_argument("--max-new-tokens", metavar="N", type=int, default=options.CAPTION.max_new_tokens)
-    parser.add_argument("--batch-size", metavar="N", default="auto", help="captions written at once (default auto)")
-    parser.add_argument("--format", choices=FORMATS, default="jsonl", help="what is made of it at the end")
-    parser.add_argument("--existing", choices=EXISTING, default="skip", help="what becomes of an output that is there")
-    parser.add_argument("--retry-errors", action="store_true", help="try again what failed before")
-    parser.add_argument("--limit", metavar="N", type=int, help="no more pictures than so many")
-    parser.add_argument("--workers", metavar="N", type=int, default=2, help="threads that read pictures (default 2)")
-    parser.add_argument("--prefix", default="", help="before each caption in a text file")
-    parser.add_argument("--suffix", default="", help="after it")
-    parser.add_argument("--json", action="store_true", help="progress as one JSON object a line")
-    parser.add_argument("--ray", metavar="ADDRESS", help="on a Ray cluster: its HOST:PORT, auto, or local")
+from blip_space.inference.folder.same_folder import refuse_other_folder
 
 
 def caption_folder(given: argparse.Namespace, spec: catalogue.ModelSpec, precision: str) -> int:
     """Do the job; the exit code."""
-    names = files.find(given.folder, recursive=given.recursive, pattern=given.glob, limit=_limit(given.limit))
-    codes = _languages(given, spec)
-    batch_size = _batch_size(given.batch_size)
-    if given.format == "txt":
-        files.refuse_twins(names)
+    form = texts.read_form(given.extension, given.prefix, given.suffix)
+    limit, batch_size = arguments.read_limit(given.limit), arguments.read_batch_size(given.batch_size)
+    decoding = arguments.read_decoding(given)
     if given.workers < 1:
         raise UserError("--workers must be at least 1.")
-    decoding = options.check(max_new_tokens=given.max_new_tokens, quality=given.quality)
-    with Ledger(_ledger(given)) as ledger, _crew(given, spec, batch_size) as crew:
-        _prepare(ledger, given)
-        if given.format == "txt" and given.existing == "skip":
-            names = _without_own_texts(names, given.folder, ledger)
-        decided = _precision(spec, precision, ledger, choose=crew.choose if crew else None)
-        tasks = [Task(spec.name, decided, code, given.prompt, decoding) for code in codes]
+    output = Output(given.format, given.output, given.folder, texts=form, over_edited=given.overwrite_edited)
+    listing = files.find(given.folder, recursive=given.recursive, pattern=given.glob, limit=limit, ours=output.files)
+    codes = arguments.read_languages(given, spec)
+    identity = fingerprint(spec)
+    known_by_name = {} if spec.adapter else {spec.name: identity}  # a line that names no adapter may be of another
+    with (
+        Ledger(output.ledger, identities=known_by_name, forget_edited=given.overwrite_edited) as ledger,
+        _crew(given, spec, batch_size) as crew,
+    ):
+        _prepare(ledger, output, given)
+        names, refused = _places(listing.names, output, ledger, given)
+        decided = _precision(spec, precision, identity, ledger, choose=crew.choose if crew else None)
+        tasks = [Task(spec.name, decided, code, given.prompt, decoding, identity) for code in codes]
         job = Job(
             given.folder,
             names,
@@ -80,16 +54,42 @@ def caption_folder(given: argparse.Namespace, spec: catalogue.ModelSpec, precisi
             load=lambda: _load(spec, decided),
             batch_size=batch_size,
             workers=given.workers,
-            again=given.existing == "append",
+            again=given.existing in ("append", "overwrite"),
             elsewhere=crew.write if crew else None,
+            refused=refused,
         )
         tally = _run(job, ledger, given)
-        _export(ledger, given, set(names), tasks)
-    return _closing(tally, given)
+        outcome = _finish(ledger, output, job, tally)
+    return summarize(tally, listing, outcome, given)
+
+
+def _prepare(ledger: Ledger, output: Output, given: argparse.Namespace) -> None:
+    """Refuse what would write over somebody's work; then what `--existing` and `--retry-errors` do to the lines."""
+    output.check(ledger)
+    if given.existing == "overwrite":
+        ledger.begin_again()
+        return
+    refuse_other_folder(ledger, given.folder)
+    if ledger.nameless:
+        say(f"{ledger.path.name} has lines that name their model only; they count as this model's of that name")
+    if given.retry_errors:
+        ledger.keep_only(lambda record: record.error is None)
+
+
+def _places(
+    names: list[str], output: Output, ledger: Ledger, given: argparse.Namespace
+) -> tuple[list[str], dict[str, str]]:
+    """The files whose caption has a place, and those for whose text there is none, each with a sentence."""
+    if given.format != "txt":
+        return names, {}
+    if given.existing == "skip" and not given.overwrite_edited:
+        theirs = output.texts.by_hand(names) - {file for file, _ in ledger.lines}
+        names = [name for name in names if name not in theirs]
+    return names, output.texts.blocked(names)
 
 
 def _run(job: Job, ledger: Ledger, given: argparse.Namespace) -> Tally:
-    shown = _Shown(as_json=given.json)
+    shown = ProgressPrinter(as_json=given.json)
     run = Run(job, ledger, tell=shown)
     before = signal.getsignal(signal.SIGINT)
 
@@ -107,79 +107,33 @@ def _run(job: Job, ledger: Ledger, given: argparse.Namespace) -> Tally:
     return tally
 
 
-class _Shown:
-    """Tells how far the job is: a line that changes on a terminal, elsewhere one now and then."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        self._json = as_json
-        self._terminal = sys.stderr.isatty() and not as_json
-        self._last = time.monotonic()
-
-    def __call__(self, tally: Tally) -> None:
-        now = time.monotonic()
-        if now - self._last < SHOWN_EVERY_SECONDS[self._terminal]:
-            return
-        self._last = now
-        if self._json:
-            print_json(event="progress", **_figures(tally))
-        elif self._terminal:
-            print(f"\r\x1b[K{tally}", end="", file=sys.stderr, flush=True)
-        else:
-            print(f"blip-space: {tally}", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self._terminal:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+def _finish(ledger: Ledger, output: Output, job: Job, tally: Tally) -> Outcome:
+    """Take over what a person corrected, and make what was asked for of the lines."""
+    edited = {} if output.over_edited else texts.edited_captions(output.in_folder)
+    if edited:
+        ledger.replace(lambda record: _corrected(record, edited, job.tasks))
+    outcome = output.write(list(_own(ledger, job)), unreadable={file for file, _ in tally.errors})
+    if ledger.unsettled:
+        outcome.failed.append((ledger.path.name, f"Older lines of changed images still stand. {ledger.unsettled}"))
+    return outcome
 
 
-def _figures(tally: Tally) -> dict[str, Any]:
-    left = tally.seconds_left
-    return {
-        "done": tally.done,
-        "total": tally.total,
-        "written": tally.written,
-        "copied": tally.copied,
-        "skipped": tally.skipped,
-        "errors": len(tally.errors),
-        "captions_per_second": round(tally.a_second, 2),
-        "seconds_left": None if left is None else round(left, 1),
-    }
+def _corrected(record: Record, edited: dict[texts.Asked, str], tasks: Sequence[Task]) -> Record | None:
+    caption = edited.get((record.file, record.language, record.prompt))
+    if caption is None or caption == record.caption or not _is_of(record, tasks):
+        return None
+    return replace(record, caption=caption, error=None, repeats=False, edited=True)
 
 
-def _closing(tally: Tally, given: argparse.Namespace) -> int:
-    """What was done, and the way on."""
-    if given.json:
-        print_json(event="stopped" if tally.stopped else "end", **_figures(tally))
-    else:
-        print(
-            f"blip-space: {tally.written:,} captions written, {tally.copied:,} copied from equal pictures, "
-            f"{tally.skipped:,} were there, {len(tally.errors)} errors",
-            file=sys.stderr,
-        )
-    for file, error in tally.errors[:MOST_NAMED]:
-        print(f"blip-space: {file}: {error}", file=sys.stderr)
-    if tally.errors and not given.retry_errors:
-        print("blip-space: --retry-errors tries them again", file=sys.stderr)
-    if len(tally.errors) > MOST_NAMED:
-        print(f"blip-space: and {len(tally.errors) - MOST_NAMED:,} more, in the output", file=sys.stderr)
-    if tally.stopped:
-        print("blip-space: stopped; the same command goes on where this one ended", file=sys.stderr)
-        return STOPPED
-    return 1 if tally.errors else 0
+def _own(ledger: Ledger, job: Job) -> Iterable[Record]:
+    """What this job's folder holds now, in this job's options: the last line of each question."""
+    names = set(job.files)
+    own = (record for record in ledger.records() if record.file in names and _is_of(record, job.tasks))
+    return {(record.file, record.key()[1:]): record for record in own}.values()
 
 
-def _prepare(ledger: Ledger, given: argparse.Namespace) -> None:
-    """What `--existing` and `--retry-errors` do to the lines that are there."""
-    if given.existing == "overwrite":
-        ledger.keep_only(lambda _: False)
-    elif given.retry_errors:
-        ledger.keep_only(lambda record: record.error is None)
-
-
-def _without_own_texts(names: list[str], folder: Path, ledger: Ledger) -> list[str]:
-    """Text files that this program did not write are somebody's work, and stay."""
-    ours = {file for file, _ in ledger.lines}
-    return [name for name in names if name in ours or not (folder / name).with_suffix(".txt").exists()]
+def _is_of(record: Record, tasks: Sequence[Task]) -> bool:
+    return any(record.key()[1:] == task.key("")[1:] for task in tasks)
 
 
 def _crew(given: argparse.Namespace, spec: catalogue.ModelSpec, batch_size: int | None) -> Any:
@@ -192,10 +146,15 @@ def _crew(given: argparse.Namespace, spec: catalogue.ModelSpec, batch_size: int 
 
 
 def _precision(
-    spec: catalogue.ModelSpec, wanted: str, ledger: Ledger, *, choose: Callable[[str], str] | None = None
+    spec: catalogue.ModelSpec,
+    wanted: str,
+    identity: str,
+    ledger: Ledger,
+    *,
+    choose: Callable[[str], str] | None = None,
 ) -> str:
     """What is asked for; `auto` stays what it was for the lines that are there, whatever memory is free today."""
-    before = next((key[2] for key in ledger.known if key[1] == spec.name), None)
+    before = next((key[2] for key in ledger.known if key[1] == identity), None)
     if wanted == "auto" and before:
         return before
     if choose:
@@ -211,46 +170,3 @@ def _load(spec: catalogue.ModelSpec, precision: str) -> Any:
     from blip_space.model import loader
 
     return loader.load(spec, precision, tell=progress(spec.name))
-
-
-def _export(ledger: Ledger, given: argparse.Namespace, names: set[str], tasks: list[Task]) -> None:
-    if given.format == "jsonl":
-        return
-    records = ledger.records()
-    if given.format == "txt":
-        keys = {(task.model, task.precision, task.language, task.prompt) for task in tasks}
-        mine = [record for record in records if record.file in names and record.key()[1:5] in keys]
-        export.write_texts(mine, given.folder, prefix=given.prefix, suffix=given.suffix)
-        return
-    write: Callable[[list[Record], Path], None] = export.write_json if given.format == "json" else export.write_csv
-    write(records, given.output)
-
-
-def _ledger(given: argparse.Namespace) -> Path:
-    """Lines are appended to a file of lines, whatever is made of it at the end."""
-    output: Path = given.output
-    return output if given.format in ("jsonl", "txt") else output.with_name(f"{output.name}.jsonl")
-
-
-def _languages(given: argparse.Namespace, spec: catalogue.ModelSpec) -> list[str]:
-    codes = [code.strip() for code in given.language.split(",") if code.strip()]
-    for code in codes:
-        languages.find(code)
-        refuse_foreign(spec, code)
-    if not codes or (given.format == "txt" and len(codes) > 1):
-        raise UserError("--format txt holds one caption a picture. Name one --language, or choose another format.")
-    return list(dict.fromkeys(codes))
-
-
-def _limit(limit: int | None) -> int | None:
-    if limit is not None and limit < 1:
-        raise UserError("--limit must be at least 1.")
-    return limit
-
-
-def _batch_size(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1024):
-        raise UserError("--batch-size must be auto or a whole number from 1 to 1024.")
-    return int(text)

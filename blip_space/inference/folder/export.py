@@ -1,6 +1,6 @@
-"""What a ledger holds, in the forms that others read: JSON, lines of it, CSV for spreadsheets, a text file a picture.
+"""What a job's lines say, in the forms that people read: JSON, lines, CSV for spreadsheets, a zip of text files.
 
-Knows forms; knows no model. Every file is written whole or not at all.
+Depends on records; must not import anything that loads models.
 """
 
 from __future__ import annotations
@@ -9,53 +9,68 @@ import csv
 import io
 import json
 import zipfile
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from blip_space.inference.folder.record import Record
+from blip_space.inference.folder.texts import text_names
 
 COLUMNS = tuple(field.name for field in fields(Record))
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula: https://owasp.org/www-community/attacks/CSV_Injection."""
 
+BOM = "\ufeff"
 
-def write_json(records: Sequence[Record], file: Path) -> None:
+
+def as_json(records: Sequence[Record]) -> bytes:
     """One array of records."""
-    _whole(file, json.dumps([asdict(record) for record in records], ensure_ascii=False, indent=1) + "\n")
+    return _encoded(json.dumps([asdict(record) for record in records], ensure_ascii=False, indent=1) + "\n")
 
 
-def write_lines(records: Sequence[Record], file: Path) -> None:
+def as_lines(records: Sequence[Record]) -> bytes:
     """One record a line, as `folder` writes them."""
-    _whole(file, "".join(record.line() for record in records))
+    return b"".join(record.line() for record in records)
 
 
-def write_csv(records: Sequence[Record], file: Path) -> None:
+def as_csv(records: Sequence[Record]) -> bytes:
     """A table that opens right in a spreadsheet in every script, with no cell that is a formula."""
     table = io.StringIO()
     writer = csv.writer(table)
     writer.writerow(COLUMNS)
     writer.writerows([_cell(value) for value in asdict(record).values()] for record in records)
-    _whole(file, "\ufeff" + table.getvalue())
+    return _encoded(BOM + table.getvalue())
 
 
-def write_texts(records: Sequence[Record], folder: Path, *, prefix: str = "", suffix: str = "") -> None:
-    """A `.txt` beside each picture that has a caption, as training tools want it."""
-    for record in records:
-        if record.caption is not None:
-            _whole((folder / record.file).with_suffix(".txt"), f"{prefix}{record.caption}{suffix}")
+def as_zip(records: Sequence[Record]) -> bytes:
+    """A text file for each caption; where two images would share one, each keeps its own ending before `.txt`."""
+    captions = {record.file: record.caption for record in records if record.caption is not None}
+    names, packed = text_names(captions, ".txt"), io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file, caption in captions.items():
+            archive.writestr(names[file], caption)
+    return packed.getvalue()
 
 
-def write_zip(records: Sequence[Record], file: Path) -> None:
-    """The same text files in a zip; where two pictures would share one, each keeps its ending before `.txt`."""
-    captions = {PurePosixPath(record.file): record.caption for record in records if record.caption is not None}
-    stems = Counter(name.with_suffix("") for name in captions)
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, caption in captions.items():
-            shared = stems[name.with_suffix("")] > 1
-            archive.writestr(str(name.with_suffix(f"{name.suffix}.txt" if shared else ".txt")), caption)
+def captions_of(path: Path) -> set[tuple[str, str, str]] | None:
+    """File, language and caption of every row of a table of ours; None where it is no such table."""
+    try:
+        text = path.read_text("utf-8").removeprefix(BOM)
+        is_json = text.lstrip().startswith("[")
+        rows = json.loads(text) if is_json else list(csv.DictReader(io.StringIO(text, newline="")))
+        found = {(row["file"], row["language"], row["caption"] or "") for row in rows}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        return None
+    return found if is_json else {(_uncelled(file), language, _uncelled(text)) for file, language, text in found}
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _uncelled(text: str) -> str:
+    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
 
 
 def _cell(value: object) -> str:
@@ -63,9 +78,3 @@ def _cell(value: object) -> str:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return f"'{text}" if isinstance(value, str) and text.startswith(FORMULA) else text
-
-
-def _whole(file: Path, text: str) -> None:
-    draft = file.with_name(f"{file.name}.draft")
-    draft.write_text(text, encoding="utf-8", newline="")
-    draft.replace(file)

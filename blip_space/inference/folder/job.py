@@ -6,10 +6,12 @@ Knows the ledger, the reader and a model that it loads only when something is le
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from blip_space.inference.folder.ledger import Ledger
@@ -81,6 +83,9 @@ class Job:
     elsewhere: Callable[[Iterator[list[Wish]]], Generator[list[Written], None, None]] | None = None
     """Who writes in place of a model that is loaded here."""
 
+    refused: Mapping[str, str] = MappingProxyType({})
+    """Files that are known to come to nothing, each with a sentence; they are not read."""
+
 
 class Run:
     """One run of a job."""
@@ -104,8 +109,10 @@ class Run:
 
     def run(self) -> Tally:
         """Do all that is left to do."""
-        with closing(self._reader.seen(self._job.files)) as seen:
-            wishes = self._wishes(seen)
+        files = [file for file in self._job.files if file not in self._job.refused]
+        with closing(self._reader.seen(files)) as seen:
+            refused = (Seen(file, None, error=error) for file, error in self._job.refused.items())
+            wishes = self._wishes(chain(refused, seen))
             for written in self._elsewhere(wishes) if self._job.elsewhere else self._here(wishes):
                 self._note(written)
         if not self._job.again:
@@ -153,7 +160,7 @@ class Run:
         elif seen.error is not None:
             self._fail(seen, task, seen.error)
         elif known is not None:
-            self._ledger.append([task.record(seen.file, seen.digest, caption=known.caption, tokens=known.tokens)])
+            self._ledger.append([replace(known, file=seen.file, model=task.model, seconds=0.0)])
             self.tally.copied += 1
         elif key in self._same:
             self._same[key].append(seen.file)
@@ -172,16 +179,29 @@ class Run:
 
     def _prepared(self, wishes: Sequence[Wish]) -> list[Wish]:
         """Those again that were looked up before there was a model."""
-        return [wish for wish in (self._once_more(wish) for wish in wishes) if wish]
+        return [prepared for wish in wishes for prepared in self._once_more(wish)]
 
-    def _once_more(self, wish: Wish) -> Wish | None:
+    def _once_more(self, wish: Wish) -> Iterator[Wish]:
         if wish.seen.prepared is not None:
-            return wish
+            yield wish
+            return
         seen = self._reader.again(wish.seen)
-        if seen.error is None:
-            return Wish(seen, wish.task)
-        self._fail_all(seen, wish.task, seen.error)
-        return None
+        if seen.digest != wish.seen.digest:
+            yield from self._changed(wish, seen)
+        elif seen.error is not None:
+            self._fail_all(seen, wish.task, seen.error)
+        else:
+            yield Wish(seen, wish.task)
+
+    def _changed(self, wish: Wish, seen: Seen) -> Iterator[Wish]:
+        """The file shows something else by now; those that were equal to it still need the answer that it asked for."""
+        key = wish.task.key(wish.seen.digest or "")
+        equal = self._same.pop(key, [])
+        if equal:
+            self._same[key] = equal[1:]
+            yield from self._once_more(Wish(Seen(equal[0], wish.seen.digest), wish.task))
+        if other := self._wish(seen, wish.task):
+            yield other
 
     def _note(self, written: Written) -> None:
         wish = written.wish
@@ -195,6 +215,7 @@ class Run:
             caption=written.caption,
             tokens=written.tokens,
             seconds=written.seconds,
+            repeats=written.repeats,
         )
         copies = [replace(first, file=file, seconds=0.0) for file in self._same.pop(key, [])]
         self._ledger.append([first, *copies])
@@ -208,7 +229,9 @@ class Run:
             self._fail(Seen(file, seen.digest), task, error)
 
     def _fail(self, seen: Seen, task: Task, error: str) -> None:
-        self._ledger.append([task.record(seen.file, seen.digest, error=error)])
+        """A line that says why. While nobody knows what the file shows now, its caption of before stays instead."""
+        if seen.digest is not None or not self._ledger.keep((seen.file, task.key(""))):
+            self._ledger.append([task.record(seen.file, seen.digest, error=error)])
         self.tally.errors.append((seen.file, error))
         self._tell(self.tally)
 

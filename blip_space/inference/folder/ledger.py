@@ -1,142 +1,210 @@
-"""The file that remembers: one line a picture and language, appended as soon as it is known, never lost.
+"""What the file of lines says: which images have a line for which question, and what was answered.
 
-A line that a crash tore is taken away, two jobs never write to one file, and what was done is found again by what it
-depends on. Knows lines and disks; knows no model.
+Lines that are no records of ours stay as they are, and what was done is found again by what it depends on. Depends on
+lines; must not import anything that reads images or loads models.
 """
 
 from __future__ import annotations
 
-import errno
-import io
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from types import MappingProxyType
+from typing import TypeAlias
 
 from blip_space.errors import UserError
+from blip_space.inference.folder.disk import Disk
+from blip_space.inference.folder.log_file import BOM, LogFile
 from blip_space.inference.folder.record import Key, Record, parse
+
+Place: TypeAlias = tuple[str, Key]
+"""A file's name and what its line answers."""
+
+LINE_BEGINS = b'{"file": '
 
 
 class Ledger:
     """Opened for one job; a context manager."""
 
-    def __init__(self, path: Path) -> None:
-        """`UserError` where the place cannot be written to, or another job writes there."""
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        *,
+        identities: Mapping[str, str] = MappingProxyType({}),
+        forget_edited: bool = False,
+        disk: Disk | None = None,
+    ) -> None:
+        """`identities` are the fingerprints of models by their name, for lines that know the name only. With
+        `forget_edited` a caption that a person corrected is one that is still to be written."""
+        self.path = path.resolve()  # a linked output stays a link
         self.known: dict[Key, Record] = {}
         """A captioned record for everything that was asked before."""
 
-        self.lines: set[tuple[str, Key]] = set()
+        self.lines: set[Place] = set()
         """Which files have a line, for which question; errors are lines too."""
 
-        self.failed: dict[tuple[str, Key], str] = {}
+        self.failed: dict[Place, str] = {}
         """Of those, the errors."""
 
-        self._lock = FileLock(path.with_name(f".{path.name}.lock"))
-        self._file: io.FileIO | None = None
+        self.nameless = False
+        """Whether lines count as a model's by its name alone."""
+
+        self.unsettled = ""
+        """Why lines that were superseded still stand, where they do."""
+
+        self._identities = identities
+        self._forget_edited = forget_edited
+        self._disk = disk or Disk()
+        self._count = 0
+        self._is_begun_again = False
+        self._held: list[Record] | None = None
+        self._captions: dict[Place, Record] | None = None
 
     def __enter__(self) -> Ledger:
-        if not self.path.parent.is_dir():  # the lock would make it
-            raise UserError(_unwritable(self.path, FileNotFoundError()))
+        """`UserError` where the place cannot be written to, holds something else, or another job writes there."""
+        self._log = LogFile(self.path, self._disk)
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(f"Another job writes to {self.path.name}. Wait for it, or name another --output.") from None
-        except OSError as error:
-            raise UserError(_unwritable(self.path, error)) from error
-        try:
-            self._file = io.FileIO(self.path, "a+")  # unbuffered: what did not fit must not be written at the end
-        except OSError as error:
-            self._lock.release()
-            raise UserError(_unwritable(self.path, error)) from error
-        self._mend()
-        self._read()
+            self._log.drop_partial_line(_is_partial)
+            self._read()
+        except BaseException:
+            self._log.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file:
-            self._file.close()
-        self._lock.release()
+        self._log.close()
 
     def append(self, records: Sequence[Record]) -> None:
-        """Write these lines and hand them to the system. `UserError` when the disk is full; nothing whole is lost."""
-        assert self._file is not None
-        start = self._file.seek(0, os.SEEK_END)
-        try:
-            rest = "".join(record.line() for record in records).encode()
-            while rest:
-                rest = rest[self._file.write(rest) :]
-        except OSError as error:
-            self._cut(start)
-            raise UserError(_unwritable(self.path, error)) from error
+        """Write these lines. `UserError` when the disk is full; nothing whole is lost."""
+        if self._held is not None:
+            self._held += records
+            if any(record.caption is not None for record in records):
+                held, self._held = self._held, None
+                self._rewrite([*self._foreign(), *(record.line() for record in held)])
+            return
+        self._log.append(b"".join(record.line() for record in records))
         for record in records:
             self._note(record)
 
+    def begin_again(self) -> None:
+        """Everything is still to be done; the captions that are there go when the first new one is there."""
+        self._captions, self._is_begun_again = self._captioned(), True
+        if self._captions:
+            self._held = []  # errors alone displace no caption
+            self._forget()
+        else:
+            self._rewrite(self._foreign())
+
     def keep_only(self, wanted: Callable[[Record], bool]) -> None:
-        """Write the file anew with these lines alone, at once or not at all."""
-        self._rewrite([record for record in self.records() if wanted(record)])
+        """Write the file again with these records alone, and with what is none, at once or not at all."""
+        self._rewrite([line for line, record in self._entries() if record is None or wanted(record)])
 
     def settle(self) -> None:
-        """Of a picture that was changed since, the later line stays."""
-        records = self.records()
-        latest = {(record.file, record.key()[1:]): record for record in records}
-        if len(latest) < len(records):
-            self._rewrite(list(latest.values()))
+        """Of an image that was changed since, the later line stays. Where the disk has no room for that, all do."""
+        if len({_question(place) for place in self.lines}) == self._count:
+            return
+        lines: dict[object, bytes] = {}  # each question keeps the place of its first line, so numbers made of it stay
+        captioned = set[object]()
+        for number, (line, record) in enumerate(self._entries()):
+            question = _question((record.file, record.key())) if record else number
+            if record and record.caption is not None:
+                captioned.add(question)
+            if not (record and record.error is not None and record.digest is None and question in captioned):
+                lines[question] = line
+        try:
+            self._rewrite(list(lines.values()))
+        except UserError as error:
+            self.unsettled = str(error)
 
-    def records(self) -> list[Record]:
-        """All lines that hold a record, in order."""
-        with self.path.open("r", encoding="utf-8", errors="replace") as file:
-            return [record for line in file if (record := parse(line))]
+    def replace(self, changed: Callable[[Record], Record | None]) -> int:
+        """Write other records in the place of those for which `changed` has one; how many there were."""
+        lines, count = [], 0
+        for line, record in self._entries():
+            other = changed(record) if record else None
+            lines.append(other.line() if other else line)
+            count += other is not None
+        if count:
+            self._rewrite(lines)
+        return count
 
-    def _rewrite(self, kept: Sequence[Record]) -> None:
-        assert self._file is not None
-        draft = self.path.with_name(f"{self.path.name}.draft")
-        draft.write_bytes("".join(record.line() for record in kept).encode())
-        self._file.close()
-        draft.replace(self.path)
-        self._file = io.FileIO(self.path, "a+")
-        self.known, self.lines, self.failed = {}, set(), {}
+    def records(self) -> Iterator[Record]:
+        """All lines that hold a record, in order, each with its model's fingerprint where that is known."""
+        return (record for _, record in self._entries() if record)
+
+    def keep(self, place: Place) -> bool:
+        """Whether the file was captioned before for the same question, whatever it showed then; that caption stays."""
+        if self._captions is None:
+            self._captions = self._captioned()
+        record = self._captions.get(_question(place))
+        if record and self._is_begun_again:
+            kept = replace(record, file=place[0])
+            if self._held is None:
+                self._log.append(kept.line())
+                self._note(kept)
+            else:
+                self._held.append(kept)
+        return record is not None
+
+    def sync(self) -> None:
+        """Have all lines on the disk. `UserError` where the disk does not take them."""
+        self._log.sync()
+
+    def _rewrite(self, lines: Sequence[bytes]) -> None:
+        self._log.rewrite(lines)
+        self._forget()
         self._read()
 
-    def _mend(self) -> None:
-        """Take away what stands after the last whole line."""
-        assert self._file is not None
-        size = self._file.seek(0, os.SEEK_END)
-        place = size
-        while place:
-            begin = max(0, place - 65_536)
-            self._file.seek(begin)
-            end = self._file.read(place - begin).rfind(b"\n")
-            if end >= 0:
-                place = begin + end + 1
-                break
-            place = begin
-        if place < size:
-            self._cut(place)
+    def _entries(self) -> Iterator[tuple[bytes, Record | None]]:
+        """Every line with the record that it holds."""
+        for line in self._log.lines():
+            record = parse(line)
+            yield line, self._identified(record) if record else None
 
-    def _cut(self, size: int) -> None:
-        """Only so many bytes stay."""
-        assert self._file is not None
-        self._file.truncate(size)
+    def _foreign(self) -> list[bytes]:
+        return [line for line, record in self._entries() if record is None]
+
+    def _identified(self, record: Record) -> Record:
+        if record.fingerprint or not (fingerprint := self._identities.get(record.model, "")):
+            return record
+        self.nameless = True
+        return replace(record, fingerprint=fingerprint)
 
     def _read(self) -> None:
         for record in self.records():
             self._note(record)
+        if not self._count and any(line.strip(b"\0\r\n ") for line in self._foreign()):
+            raise UserError(
+                f"{self.path.name} holds something else than the lines of this command, and nothing of it is written "
+                "over. Name another --output."
+            )
+
+    def _forget(self) -> None:
+        self.known, self.lines, self.failed, self._count = {}, set(), {}, 0
 
     def _note(self, record: Record) -> None:
-        line = (record.file, record.key())
+        self._count += 1
+        if record.edited and self._forget_edited:
+            return
+        key = record.key()
+        line = (record.file, key)
         self.lines.add(line)
         if record.error is not None:
             self.failed[line] = record.error
         else:
             self.failed.pop(line, None)
-            self.known[record.key()] = record
+            self.known[key] = record
+
+    def _captioned(self) -> dict[Place, Record]:
+        return {_question((file, key)): self.known[key] for file, key in self.lines if (file, key) not in self.failed}
 
 
-def _unwritable(path: Path, error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
-        return f"The disk is full. Everything up to here stands in {path.name}; make room and start again to go on."
-    if isinstance(error, FileNotFoundError):
-        return f"There is no folder for {path.name}. Make it first, or name another --output."
-    return f"{path.name} cannot be written. Check the permissions of its folder, or name another --output."
+def _question(place: Place) -> Place:
+    """A file and what is asked of it, whatever the file shows."""
+    file, key = place
+    return file, ("", *key[1:])
+
+
+def _is_partial(tail: bytes) -> bool:
+    """Whether a line that was not written to its end, or space that a crash left without its content."""
+    bare = tail.rstrip(b"\0")
+    return parse(tail.removeprefix(BOM)) is None and (bare.startswith(LINE_BEGINS) or LINE_BEGINS.startswith(bare))

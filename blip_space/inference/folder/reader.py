@@ -16,6 +16,7 @@ from PIL import Image
 
 from blip_space import images
 from blip_space.errors import ImageError
+from blip_space.inference.folder.files import locate
 
 Prepare = Callable[[Image.Image], Any]
 """From a picture to what the model takes; so many pictures wait for it that their own pixels would fill the memory."""
@@ -65,7 +66,7 @@ class Reader:
 
     def _look(self, file: str) -> Seen:
         try:
-            data = images.read(self._folder / file)
+            data = images.read(locate(self._folder, file), max_bytes=images.MAX_FILE_BYTES)
         except ImageError as error:
             return Seen(file, None, error=str(error))
         digest = images.digest(data)
@@ -77,7 +78,7 @@ class Reader:
 def look(file: str, data: bytes, prepare: Prepare) -> Seen:
     """What the model takes of a file's bytes, or why there is none."""
     try:
-        picture = images.decode(data)
+        picture = images.decode(data, max_bytes=images.MAX_FILE_BYTES)
     except ImageError as error:
         return Seen(file, images.digest(data), error=str(error))
     return Seen(file, picture.digest, prepare(picture.pixels))

@@ -1,33 +1,43 @@
-"""One line of the output: a picture, what was asked of it, and what came of it.
+"""One line of the output: an image, what was asked of it, and what came of it.
 
-Knows JSON; knows no file and no model.
+Depends on JSON; must not import anything that opens files or loads models.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from sys import intern
 from typing import Any, TypeAlias
 
 from blip_space.options import GenerationOptions
 
 Key: TypeAlias = tuple[str, str, str, str, str, str]
-"""What a caption depends on: the picture's digest, the model, its precision, language, prompt and options."""
+"""What a caption depends on: the image's digest, the model, its precision, language, prompt and options. The model is
+its fingerprint, or its name in lines of versions that kept no fingerprint."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked of every picture."""
+    """What is asked of every image. `fingerprint` is that of the weights and the adapter; `model` is for people."""
 
     model: str
     precision: str
     language: str
     prompt: str
     options: GenerationOptions
+    fingerprint: str = ""
 
     def key(self, digest: str) -> Key:
-        """What the answer for the picture of that digest depends on."""
-        return digest, self.model, self.precision, self.language, self.prompt, _sorted(told(self.options))
+        """What the answer for the image of that digest depends on."""
+        return (
+            digest,
+            self.fingerprint or self.model,
+            self.precision,
+            self.language,
+            self.prompt,
+            _sorted(told(self.options)),
+        )
 
     def record(
         self,
@@ -38,8 +48,9 @@ class Task:
         error: str | None = None,
         tokens: int = 0,
         seconds: float = 0.0,
+        repeats: bool = False,
     ) -> Record:
-        """What came of it for one picture."""
+        """What came of it for one image."""
         return Record(
             file=file,
             digest=digest,
@@ -52,13 +63,16 @@ class Task:
             seconds=round(seconds, 4),
             error=error,
             options=told(self.options),
+            fingerprint=self.fingerprint,
+            repeats=repeats,
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """Exactly one of `caption` and `error` is None. `file` is relative to the folder, with slashes; `digest` is None
-    where the file could not be read; `seconds` is 0 for what was copied from an equal picture."""
+    where the file could not be read; `seconds` is 0 for what was copied from an equal image. `repeats` marks a caption
+    that repeats its end up to the token limit, `edited` one that a person corrected in a text file."""
 
     file: str
     digest: str | None
@@ -71,15 +85,24 @@ class Record:
     seconds: float
     error: str | None
     options: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+    repeats: bool = False
+    edited: bool = False
 
     def key(self) -> Key:
         """See `Task.key`."""
-        digest = self.digest or ""
-        return digest, self.model, self.precision, self.language, self.prompt, _sorted(self.options)
+        return (
+            self.digest or "",
+            self.fingerprint or self.model,
+            self.precision,
+            self.language,
+            self.prompt,
+            _sorted(self.options),
+        )
 
-    def line(self) -> str:
-        """The record as one line of JSON, its end included."""
-        return json.dumps(asdict(self), ensure_ascii=False) + "\n"
+    def line(self) -> bytes:
+        """The record as one line of JSON in UTF-8, its end included; what no UTF-8 holds is escaped."""
+        return (json.dumps(asdict(self), ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def told(options: GenerationOptions) -> dict[str, Any]:
@@ -88,16 +111,38 @@ def told(options: GenerationOptions) -> dict[str, Any]:
     return {name: value for name, value in asdict(options).items() if value != getattr(plain, name)}
 
 
-def parse(line: str) -> Record | None:
-    """The record that a line holds, or None where it holds none."""
+_TEXTS = ("file", "model", "precision", "language", "prompt")
+_SHARED = ("model", "precision", "language", "prompt", "fingerprint")
+_OPTIONAL_TEXTS = ("digest", "caption", "error")
+_FIELDS = frozenset(part.name for part in fields(Record))
+
+
+def parse(line: str | bytes) -> Record | None:
+    """The record that a line holds, or None where it holds none. Keys that a record does not have are passed over."""
     try:
         row = json.loads(line)
-        record = Record(**row)
-    except (ValueError, TypeError):
+        values = {name: value for name, value in row.items() if name in _FIELDS}
+        if not _is_sound(values):
+            return None
+        for name in _SHARED:  # a hundred thousand lines hold the same few
+            if name in values:
+                values[name] = intern(values[name])
+        return Record(**values)
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
-    texts = (record.file, record.model, record.precision, record.language, record.prompt)
-    return record if all(isinstance(text, str) for text in texts) and isinstance(record.options, dict) else None
+
+
+def _is_sound(values: dict[str, Any]) -> bool:
+    return (
+        all(isinstance(values.get(name), str) for name in _TEXTS)
+        and all(isinstance(values.get(name), str | None) for name in _OPTIONAL_TEXTS)
+        and (values.get("caption") is None) != (values.get("error") is None)
+        and isinstance(values.get("tokens"), int)
+        and isinstance(values.get("seconds"), int | float)
+        and isinstance(values.get("options", {}), dict)
+        and isinstance(values.get("fingerprint", ""), str)
+    )
 
 
 def _sorted(options: dict[str, Any]) -> str:
-    return json.dumps(options, sort_keys=True)
+    return json.dumps(options, sort_keys=True) if options else "{}"
