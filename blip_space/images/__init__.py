@@ -1,0 +1,91 @@
+"""Untrusted bytes become an image and its digest, or a sentence.
+
+The one package that opens images, and where every limit on them is. Knows nothing of models: what size a model
+takes is its own affair.
+
+    decoder        bytes to pixels, with the limits on pixels
+    formats        which formats are read, and what is said of all others
+    jpeg, png, tiff, containers
+                   files rebuilt around their pixels where side matter is damaged
+    orientations   EXIF's turns
+    heif           the optional pillow-heif
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from blip_space.errors import ImageError
+from blip_space.images.decoder import MAX_JPEG_PIXELS, MAX_PIXELS, decode_pixels
+from blip_space.images.formats import FORMATS, READABLE, WAY_OUT, endings, is_picture
+
+__all__ = [
+    "ENDINGS",
+    "FORMATS",
+    "MAX_BYTES",
+    "MAX_FILE_BYTES",
+    "MAX_JPEG_PIXELS",
+    "MAX_PIXELS",
+    "READABLE",
+    "WAY_OUT",
+    "SafeImage",
+    "decode",
+    "digest",
+    "is_picture",
+    "read",
+]
+
+MAX_BYTES = 20_000_000
+"""Of an upload."""
+
+MAX_FILE_BYTES = 64_000_000
+"""Of a file of the machine's own user."""
+
+ENDINGS = endings()
+"""All endings, lower-case and with their dot, under which the formats that are read or told of are saved."""
+
+
+@dataclass(frozen=True, eq=False)
+class SafeImage:
+    """A decoded image: upright 8-bit RGB pixels, and the SHA-256 of the bytes it came from in hexadecimal."""
+
+    pixels: Image.Image
+    digest: str
+
+
+def decode(source: str | Path | bytes, *, max_bytes: int = MAX_BYTES) -> SafeImage:
+    """Read an image from a path or from its bytes: first frame, upright, on white where it is transparent.
+
+    Raises `ImageError` with a sentence for whatever is missing, too large, damaged or of another format.
+    """
+    data = source if isinstance(source, bytes) else read(Path(source), max_bytes=max_bytes)
+    if not data:
+        raise ImageError(f"The file is empty (0 bytes). {WAY_OUT}")
+    if len(data) > max_bytes:
+        raise ImageError(
+            f"The file is larger than {max_bytes / 1e6:g} MB, and at most {max_bytes / 1e6:g} MB are read. "
+            "Send a smaller or more strongly compressed copy."
+        )
+    return SafeImage(decode_pixels(data), digest(data))
+
+
+def digest(data: bytes) -> str:
+    """The SHA-256 of an image's bytes in hexadecimal, by which equal images are known everywhere."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def read(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
+    """A file's bytes, `max_bytes` + 1 of them at most. `ImageError` where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(max_bytes + 1)
+    except FileNotFoundError:
+        raise ImageError(f"There is no file {path.name!r}. {WAY_OUT}") from None
+    except IsADirectoryError:
+        raise ImageError(f"{path.name!r} is a folder, not a picture. {WAY_OUT}") from None
+    except (OSError, ValueError):
+        raise ImageError(f"The file {path.name!r} cannot be read. Check its permissions, or send another.") from None

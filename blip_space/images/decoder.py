@@ -1,0 +1,206 @@
+"""The bytes of an image become upright 8-bit RGB pixels, or a sentence.
+
+Pillow decodes the bytes as they are. Only where it fails is the file rebuilt around what decides its pixels and decoded
+again, so that text, profiles, EXIF and missing end marks do not decide whether an image is read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import logging
+import re
+import warnings
+from typing import cast
+
+from PIL import Image, _imaging
+
+from blip_space.errors import ImageError
+from blip_space.images import containers, formats, heif, jpeg, orientations, png, tiff
+
+MAX_PIXELS = 64_000_000
+"""Of every format at full size. A 64-megapixel RGB image takes 256 MB in Pillow, which stores 4 bytes a pixel."""
+
+MAX_JPEG_PIXELS = 200_000_000
+"""Of a JPEG, which is decoded at 1/2, 1/4 or 1/8 of its size above `MAX_PIXELS`.
+
+Measured with Pillow 12.3: a baseline JPEG of 200 megapixels raises the peak memory by 20 MB at 1/8, its file and the
+returned image included.
+"""
+
+MAX_COEFFICIENT_BYTES = 400_000_000
+"""Of a progressive JPEG above `MAX_PIXELS`: libjpeg holds 2 bytes of each component of each pixel, whatever the
+reduction, so 3 bytes a pixel with the usual halved colours. Measured: 330 MB more for 108 megapixels."""
+
+WHITES = (1, 255, 65_535)
+"""What white is in images of 32-bit numbers: the first of these that no pixel exceeds."""
+
+NO_MEMORY = "There is not enough memory to decode the picture. Send a smaller copy, or try again later."
+PIXELS_IN_ERROR = re.compile(r"\((\d+) pixels\)")
+
+
+def _silence_libraries() -> None:
+    """Keep Pillow and what it decodes with from writing to the user's screen: their findings become our sentences.
+
+    Done once, at import, because `warnings.catch_warnings` and redirecting stderr change what other threads do. libtiff
+    prints from C; its handler is reached through Pillow's own binary, and where that exports none it goes on printing.
+    """
+    warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    try:
+        libtiff = ctypes.CDLL(_imaging.__file__)
+        libtiff.TIFFSetErrorHandler.restype = ctypes.c_void_p
+        libtiff.TIFFSetErrorHandler(None)
+    except (AttributeError, OSError, TypeError):
+        pass
+
+
+_silence_libraries()
+
+
+def decode_pixels(data: bytes) -> Image.Image:
+    """The first frame of an image's bytes: mode RGB, upright, on white where it is transparent.
+
+    Raises `ImageError` with a sentence for what is too large, damaged or of another format.
+    """
+    try:
+        return _decoded(data)
+    except MemoryError:
+        raise ImageError(NO_MEMORY) from None
+
+
+def _decoded(data: bytes) -> Image.Image:
+    reduction = _reduction(data)
+    image = _attempt(data, reduction) or _attempt_rebuilt(data, reduction)
+    if image is None:
+        raise ImageError(formats.failure(data, heif_is_read=heif.is_installed()))
+    return image
+
+
+def _attempt(data: bytes, reduction: int, orientation: int | None = None) -> Image.Image | None:
+    """The image as it is asked for, or None where the bytes cannot be decoded.
+
+    The file's own orientation counts where it says one, else the one that is given.
+    """
+    try:
+        image = _open(data, reduction)
+        image.load()
+        return _flat(orientations.upright(image, orientations.of_image(image) if orientation is None else orientation))
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …, all for one reason
+        if _is_out_of_memory(error):
+            raise MemoryError from None
+        return None
+
+
+def _attempt_rebuilt(data: bytes, reduction: int) -> Image.Image | None:
+    """The image of the file as it is rebuilt around its pixels, or None where that is not possible either."""
+    try:
+        rebuilt, orientation = _rebuild(data, reduction)
+    except MemoryError:
+        raise
+    except Exception:  # a hostile file may be wrong in any way
+        return None
+    return _attempt(rebuilt, reduction, orientation) if rebuilt else None
+
+
+def _rebuild(data: bytes, reduction: int) -> tuple[bytes | None, int | None]:
+    """The rebuilt file, and its orientation where the rebuilt file does not say it itself."""
+    if data.startswith(jpeg.START):
+        return jpeg.rebuild(data, reduction=reduction), jpeg.orientation(data)
+    if data.startswith(png.SIGNATURE):
+        return png.rebuild(data, max_pixels=MAX_PIXELS), png.orientation(data)
+    if formats.is_webp(data):
+        return containers.rebuild_webp(data), containers.webp_orientation(data)
+    if data.startswith(formats.TIFF_STARTS):
+        return tiff.rebuild(data), None
+    if data.startswith(b"GIF8"):
+        return containers.rebuild_gif(data), None
+    return (containers.rebuild_heif(data) if data[4:8] == b"ftyp" else None), None
+
+
+def _open(data: bytes, reduction: int) -> Image.Image:
+    """A lazy image whose size is allowed. `ImageError` for a larger one, whatever the decoder raises for no image."""
+    if reduction > 1:
+        return jpeg.open_reduced(data, reduction)
+    try:
+        image: Image.Image = Image.open(io.BytesIO(data), formats=formats.FORMATS)
+    except Image.DecompressionBombError as error:
+        count = PIXELS_IN_ERROR.search(str(error))
+        raise ImageError(_too_large(int(count[1]) if count else None)) from None
+    except Exception:
+        if not (formats.is_heif(data[:512]) and heif.is_installed()):
+            raise
+        image = heif.open_heif(data)
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(_too_large(image.width * image.height))
+    return image
+
+
+def _reduction(data: bytes) -> int:
+    """By what the sides of a large JPEG are divided; 1 for all others. `ImageError` where even that is not enough."""
+    header = jpeg.read_header(data) if data.startswith(jpeg.START) else None
+    if header is None or header.pixels <= MAX_PIXELS:
+        return 1
+    if header.pixels > MAX_JPEG_PIXELS:
+        size = _megapixels(header.pixels, MAX_JPEG_PIXELS)
+        raise ImageError(
+            f"The picture is too large ({size}): of a JPEG at most {MAX_JPEG_PIXELS // 1_000_000} megapixels are read. "
+            "Send a smaller copy."
+        )
+    most = int(MAX_COEFFICIENT_BYTES / header.coefficient_bytes_per_pixel)
+    if not header.is_streamed and header.pixels > most:
+        raise ImageError(
+            f"The picture is too large ({_megapixels(header.pixels, most)}): of a progressive JPEG of its kind at most "
+            f"{max(most, MAX_PIXELS) // 1_000_000} megapixels are read. Save it as a JPEG that is not progressive, or "
+            "send a smaller copy."
+        )
+    return header.reduction(MAX_PIXELS)
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """8-bit RGB: deep grey scaled to 8 bits, transparency laid on white, every other mode as Pillow converts it."""
+    if image.mode.startswith("I;16"):
+        image = _flat_deep_grey(image)
+    elif image.mode in ("I", "F"):
+        _, brightest = cast(tuple[float, float], image.getextrema())
+        image = _scaled(image, next((white for white in WHITES if brightest <= white), brightest))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image.convert("RGB")
+
+
+def _flat_deep_grey(image: Image.Image) -> Image.Image:
+    """8-bit grey of 16-bit grey. Its transparent grey is compared in 16 bits, since 257 of them become one."""
+    transparent = image.info.get("transparency")
+    grey = _scaled(image.convert("I"), 65_535)
+    grey.info.pop("transparency", None)
+    if isinstance(transparent, int):
+        is_transparent = [255 if level == transparent else 0 for level in range(65_536)]
+        grey.paste(255, mask=image.convert("I").point(is_transparent, "L"))
+    return grey
+
+
+def _scaled(image: Image.Image, white: float) -> Image.Image:
+    """8-bit grey of an image whose numbers go from 0 to `white`."""
+    return image.convert("F").point(lambda value: value * (255 / white) + 0.0).convert("L")
+
+
+def _too_large(pixels: int | None) -> str:
+    size = "far more than that" if pixels is None else _megapixels(pixels, MAX_PIXELS)
+    return (
+        f"The picture is too large ({size}): at most {MAX_PIXELS // 1_000_000} megapixels are read, and of a JPEG "
+        f"{MAX_JPEG_PIXELS // 1_000_000}. Send a smaller copy."
+    )
+
+
+def _megapixels(pixels: int, limit: int) -> str:
+    """A number of pixels that exceeds a limit, with as many decimals as show that."""
+    places = next(places for places in range(7) if round(pixels / 1e6, places) > limit / 1e6 or places == 6)
+    return f"{pixels / 1e6:.{places}f} megapixels"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
