@@ -38,6 +38,7 @@ class Task:
         error: str | None = None,
         tokens: int = 0,
         seconds: float = 0.0,
+        repeats: bool = False,
     ) -> Record:
         """What came of it for one picture."""
         return Record(
@@ -52,6 +53,7 @@ class Task:
             seconds=round(seconds, 4),
             error=error,
             options=told(self.options),
+            repeats=repeats,
         )
 
 
@@ -71,6 +73,8 @@ class Record:
     seconds: float
     error: str | None
     options: dict[str, Any] = field(default_factory=dict)
+    repeats: bool = False
+    """Whether the caption was cut off by its limit in the middle of a loop."""
 
     def key(self) -> Key:
         """See `Task.key`."""
