@@ -23,3 +23,13 @@ class ModelError(UserError):
 
 class BusyError(UserError):
     """The waiting line is full, or the answer took longer than its deadline."""
+
+
+class EmptyAnswerError(UserError):
+    """The model's whole answer holds nothing that is visible."""
+
+
+def quoted(value: object, most: int = 40) -> str:
+    """A value of somebody else's as a sentence shows it: in quotes, escaped, and with … where it is cut."""
+    text = str(value)
+    return repr(text if len(text) <= most else f"{text[: most - 1]}…")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from blip_space.errors import UserError
+from blip_space.errors import UserError, quoted
 
 Tier = Literal["strong", "good", "basic", "rare"]
 
@@ -25,6 +25,20 @@ ENGLISH_NAMES = {"iw": "Hebrew"}
 
 UNSPACED_SCRIPTS = frozenset({"Hant", "Jpan", "Khmr", "Laoo", "Mymr", "Thai"})
 """Scripts that write words without spaces between them."""
+
+ALSO_PLACES = {
+    "id": r"[Bb]ahasa Indonesia",
+    "jv": r"[Bb]ah?asa Jawa",
+    "km": "ភាសាខ្មែរ",
+    "lo": "ພາສາລາວ",
+    "ms": r"[Bb]ahasa Melayu",
+    "my": "မြန်မာ(?:ဘာသာ|စကား|လို)",
+    "th": "ภาษาไทย",
+}
+"""Own names that are a country's, an island's or a people's as well, and how the language itself is called there."""
+
+DETERMINERS = "a|an|the|this|that|these|those|some|any|each|every|my|your|his|her|its|our|their"
+"""After one of these, and before a further word, an English name is an adjective: `the Greek temple`."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +170,7 @@ def find(code: str) -> Language:
     """The language of that code; `UserError` names the way out when there is none."""
     language = LANGUAGES.get(code) if isinstance(code, str) else None
     if language is None:
-        raise UserError(f"There is no language {str(code)[:40]!r}. Use one of the 96 codes, for example en, de or zh.")
+        raise UserError(f"There is no language {quoted(code)}. Use one of the 96 codes, for example en, de or zh.")
     return language
 
 
@@ -168,16 +182,28 @@ def listed(codes: Iterable[str]) -> str:
 
 @cache
 def _names() -> re.Pattern[str]:
-    words = {name for row in LANGUAGES.values() for name in (row.prompt_name, row.english_name)}
-    words |= {row.own_name for row in LANGUAGES.values() if row.script not in UNSPACED_SCRIPTS}
-    unspaced = [re.escape(row.own_name) for row in LANGUAGES.values() if row.script in UNSPACED_SCRIPTS]
+    rows = LANGUAGES.values()
+    plain = [row for row in rows if row.code not in ALSO_PLACES]
+    words = {name for row in rows for name in (row.prompt_name, row.english_name)}
+    words |= {row.own_name for row in plain if row.script not in UNSPACED_SCRIPTS}
+    unspaced = [re.escape(row.own_name) for row in plain if row.script in UNSPACED_SCRIPTS]
+    labels = "|".join(re.escape(LANGUAGES[code].own_name) for code in ALSO_PLACES)
     whole = r"(?<!\w)(?:" + "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)) + r")(?!\w)"
-    return re.compile("|".join([whole, *unspaced]))
+    return re.compile("|".join([whole, *unspaced, *ALSO_PLACES.values(), rf"\((?:{labels})\)"]))
+
+
+@cache
+def _adjective() -> re.Pattern[str]:
+    """An English name between a determiner and a word that is not `language` itself."""
+    names = {name for row in LANGUAGES.values() for name in (row.prompt_name, row.english_name)}
+    named = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return re.compile(rf"(?<!\w)((?i:{DETERMINERS})\s+)(?:{named})(?=\s+(?!(?i:languages?)\b)\w)")
 
 
 def mentioned(text: str) -> bool:
     """Whether the text names one of the languages, in English or in the language itself (`in Swahili`, `auf Deutsch`).
 
-    Names count only as they are written in the table, so the verb `polish` is not the language Polish.
+    Names count only as they are written in the table, so the verb `polish` is not the language Polish; and only as
+    names of a language, so neither `the Greek temple` nor `in Indonesia` counts.
     """
-    return _names().search(text) is not None
+    return _names().search(_adjective().sub(r"\1", text)) is not None

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from blip_space.errors import UserError
+from blip_space.errors import UserError, quoted
 
 Quality = Literal["stream", "best"]
 
@@ -50,6 +50,9 @@ class GenerationOptions:
     length_penalty: float = 1.0
 
 
+LARGEST_SHOWN = 1e100
+"""Larger numbers are not repeated in a sentence."""
+
 ANSWER_LENGTH_PENALTY = -1.0
 """Favours short answers: LAVIS for T5 and mBLIP's evaluation, both for visual question answering."""
 
@@ -63,7 +66,7 @@ def check(**values: Any) -> GenerationOptions:
     if unknown := sorted(set(values) - known):
         raise UserError(f"There is no setting {unknown[0]!r}. The settings are {', '.join(sorted(known))}.")
     if (quality := values.get("quality", "stream")) not in get_args(Quality):
-        raise UserError(f"quality is {str(quality)[:40]!r}; it must be 'stream' or 'best'.")
+        raise UserError(f"quality is {quoted(quality)}; it must be 'stream' or 'best'.")
     checked: dict[str, Any] = {
         name: _number(name, value) if name in RANGES else value for name, value in values.items()
     }
@@ -80,8 +83,12 @@ def _number(name: str, value: Any) -> float | int:
     limits = RANGES[name]
     kind = "a whole number" if limits.whole else "a number"
     allowed = f"{name} must be {kind} from {limits.low:g} to {limits.high:.10g}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"{allowed}.")
+    if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{allowed}.")
     if not limits.low <= value <= limits.high or (limits.whole and value != int(value)):
-        raise UserError(f"{allowed}, and {value:.10g} is not.")
+        # a whole number may be too long for a float, and then for a sentence as well
+        shown = f"{value:.10g}" if abs(value) <= LARGEST_SHOWN else "a number so far beyond it"
+        raise UserError(f"{allowed}, and {shown} is not.")
     return int(value) if limits.whole else float(value)

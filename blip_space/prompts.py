@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from blip_space.errors import PromptError
+from blip_space.errors import PromptError, quoted
 from blip_space.languages import Language, mentioned
 
 Turn = tuple[str, str]
@@ -23,6 +23,10 @@ MAX_PROMPT_CHARACTERS = 200_000
 
 MAX_MESSAGES = 1_000
 MAX_HISTORY_BYTES = 1_000_000
+TEXT_PARTS = (None, "text", "input_text", "output_text")
+"""How Gradio and OpenAI's two interfaces call a part of a message that is text; Gradio may also leave the type out."""
+
+ROLES = ("user", "assistant")
 HISTORY_FORM = (
     'Send whole turns, oldest first: [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}, …].'
 )
@@ -80,6 +84,11 @@ def clean(text: str) -> str:
     return re.sub(r"\s+", " ", spaced).strip()
 
 
+def is_wordless(text: str) -> bool:
+    """Whether nothing is asked: there is only white space, punctuation and what nobody sees. A question mark asks."""
+    return not is_question(text) and all(unicodedata.category(char)[0] in "CPZ" for char in text)
+
+
 def is_question(text: str) -> bool:
     """Whether the words end with a question mark of any script, quotes and brackets aside."""
     bare = text.rstrip(CLOSERS)
@@ -89,9 +98,11 @@ def is_question(text: str) -> bool:
 
 
 def read_history(messages: Any) -> tuple[Turn, ...]:
-    """Turns of a list of `{"role": "user" | "assistant", "content": str}`, alternating, oldest first, whole turns.
+    """Turns of a list of `{"role": "user" | "assistant", "content": …}`, alternating, oldest first, whole turns.
 
-    Raises `PromptError` for anything else, beyond `MAX_MESSAGES`, and beyond `MAX_HISTORY_BYTES` of words.
+    `content` is a string, or a list of strings and of parts such as `{"type": "text", "text": str}`, whose texts are
+    joined; other parts, and other keys of a message, are passed over. Raises `PromptError` for anything else, beyond
+    `MAX_MESSAGES`, and beyond `MAX_HISTORY_BYTES` of words.
     """
     if not isinstance(messages, list):
         raise PromptError(f"The history must be a list of messages. {HISTORY_FORM}")
@@ -108,12 +119,39 @@ def read_history(messages: Any) -> tuple[Turn, ...]:
 
 
 def _content(message: Any, role: str) -> str:
-    if not isinstance(message, dict) or message.get("role") != role:
+    found = message.get("role") if isinstance(message, dict) else None
+    if isinstance(found, str) and found not in ROLES:
+        raise PromptError(
+            f"The history does not alternate between user and assistant: it holds a message of the role "
+            f"{quoted(found)}, which is not read. Leave it out, or put what it says into the prompt."
+        )
+    if found != role:
         raise PromptError(f"The history does not alternate between user and assistant. {HISTORY_FORM}")
-    content = message.get("content")
-    if not isinstance(content, str):
-        raise PromptError(f"A message of the history has no text. {HISTORY_FORM}")
-    return content
+    return _text_of(message.get("content"))
+
+
+def _text_of(content: Any) -> str:
+    """The text of a message: a string, or the parts of text among a list of parts, as Gradio 6 and OpenAI write it."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    texts = [text for part in parts if (text := _text_of_part(part)) is not None]
+    if not texts:
+        raise PromptError(
+            "A message of the history has no text. Only text is read of earlier turns: leave out messages that hold a "
+            f"file alone, and send the picture as the image of the call. {HISTORY_FORM}"
+        )
+    return " ".join(texts)
+
+
+def _text_of_part(part: Any) -> str | None:
+    """The text that a part is or holds; None for a file, a picture or a component, which earlier turns have no use
+    for."""
+    if isinstance(part, str):
+        return part
+    if isinstance(part, dict) and part.get("type") in TEXT_PARTS and isinstance(part.get("text"), str):
+        return str(part["text"])
+    return None
 
 
 def compose(
@@ -127,14 +165,14 @@ def compose(
 ) -> Composition:
     """The longest run of newest turns that fits the budget, and the newest question after it, as one prompt.
 
-    Whole turns fall, oldest first; the question never falls and is never cut. An empty question asks for a caption.
-    Raises `PromptError` with both numbers when the question alone is longer than `budget_tokens`.
+    Whole turns fall, oldest first; the question never falls and is never cut. A question without words asks for a
+    caption. Raises `PromptError` with both numbers when the question alone is longer than `budget_tokens`.
     """
     if len(question) > MAX_PROMPT_CHARACTERS:
         raise PromptError(
             f"The question has {len(question):,} characters and at most {MAX_PROMPT_CHARACTERS:,} are read. Shorten it."
         )
-    text = newest = _newest(clean(question), style, language)
+    text = newest = _newest(_asked(question), style, language)
     tokens = count_tokens(newest)
     if tokens > budget_tokens:
         raise PromptError(
@@ -152,6 +190,12 @@ def compose(
     return Composition(text, tokens, kept=tuple(turns[split:]), dropped=tuple(turns[:split]))
 
 
+def _asked(question: str) -> str:
+    """What is asked as it is sent; without words it is a request for a caption."""
+    text = clean(question)
+    return "" if is_wordless(text) else text
+
+
 def _newest(question: str, style: Style, language: Language) -> str:
     if not question:
         return style.caption.format(L=language.prompt_name)
@@ -167,7 +211,7 @@ def _fill(template: str, words: str, language: Language) -> str:
 
 
 def _earlier(turn: Turn) -> str:
-    asked, answered = clean(turn[0]), _stopped(clean(turn[1]))
+    asked, answered = _asked(turn[0]), _stopped(clean(turn[1]))
     if not asked:
         return answered
     return f"Question: {asked} Answer: {answered}" if is_question(asked) else f"{asked} {answered}"

@@ -7,6 +7,9 @@ window.blipSpace = (() => {
     (Array.isArray(message.content) ? message.content : [message.content])
       .map((part) => (typeof part === "string" ? part : part.text ?? "")).join(""));
 
+  /* A reply that never began, perhaps with how many are before it. */
+  const isWaiting = (text) => text === WAITING || text.startsWith(WAITING + " (");
+
   /* Whether the conversation was left behind since the last question: what still ends of it must not bring it back. */
   let left = false;
   const leave = () => { left = true; };
@@ -16,7 +19,7 @@ window.blipSpace = (() => {
   function settle(words, messages) {
     const kept = [...(messages ?? [])];
     const last = kept.at(-1);
-    if (last?.role === "assistant" && textOf(last) === WAITING) kept.pop();
+    if (last?.role === "assistant" && isWaiting(textOf(last))) kept.pop();
     if (kept.at(-1)?.role === "user") {
       const question = textOf(kept.pop());
       words = words || (question === CAPTION_ASKED ? "" : question);

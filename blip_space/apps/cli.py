@@ -116,10 +116,12 @@ def caption_folder(given: argparse.Namespace) -> int:
 
 def serve(given: argparse.Namespace) -> int:
     """Serve the page, the API and `/healthz`."""
+    names = ("model", "precision", "host", "port", "models", "rows", "adapter", "ray", "replicas")
+    chosen = settings.read({name: getattr(given, name) for name in names})
+    settings.hide_port_from_gradio()
     from blip_space.apps import server
 
-    names = ("model", "precision", "host", "port", "models", "rows", "adapter", "ray", "replicas")
-    server.serve(settings.read({name: getattr(given, name) for name in names}))
+    server.serve(chosen)
     return 0
 
 
@@ -147,10 +149,10 @@ def _history(file: str | None) -> tuple[prompts.Turn, ...]:
     if file is None:
         return ()
     try:
-        return prompts.read_history(json.loads(Path(file).read_text("utf-8")))
+        return prompts.read_history(json.loads(Path(file).read_bytes()))  # which knows a BOM, and UTF-16 by it
     except OSError:
         raise UserError(f"The history file {file!r} cannot be read. Check its name.") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"The history file {file!r} is not JSON. {prompts.HISTORY_FORM}") from None
 
 

@@ -25,6 +25,9 @@ class Answer:
         self.tokens = 0
         """How many were written."""
 
+        self.repeats = False
+        """Whether it was cut off by its limit in the middle of a loop; known once it is whole."""
+
         self.place: Callable[[], int | None] = _nowhere
         """How many stand in line before it; None once it is being written."""
 

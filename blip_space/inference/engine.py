@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from blip_space.catalogue import ModelSpec
-from blip_space.errors import BusyError, ModelError, UserError
+from blip_space.errors import BusyError, ModelError, UserError, quoted
 from blip_space.inference.answer import Answer
 from blip_space.inference.counters import Counters, Reading
 from blip_space.inference.job import Job
@@ -160,7 +160,7 @@ class Engine:
         """The model of that name, the default without one; `UserError` where it cannot answer in that language."""
         spec = self.specs.get(model or self.default.name)
         if spec is None:
-            raise ModelError(f"There is no model {model[:80]!r} here. Choose among {', '.join(self.specs)}.")
+            raise ModelError(f"There is no model {quoted(model, 80)} here. Choose among {', '.join(self.specs)}.")
         if error := self._residence.failures.get(spec.name):
             raise ModelError(error)
         refuse_foreign(spec, language)

@@ -149,6 +149,7 @@ class Guests:
             caption=caption,
             tokens=guest.answer.tokens if guest.answer else 0,
             seconds=time.monotonic() - guest.since,
+            repeats=guest.answer.repeats if guest.answer else False,
         )
 
     def _end_late(self) -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from blip_space.catalogue import ModelSpec
 from blip_space.inference.answer import Answer
+from blip_space.inference.judgement import judge
 from blip_space.inference.request import Request, composed, search_options
-from blip_space.inference.text import excerpt
+from blip_space.inference.text import Excerpt, excerpt
 from blip_space.prompts import STYLES, Composition
 
 if TYPE_CHECKING:
@@ -100,20 +101,32 @@ class Job:
         return model.query_tokens + self.made.tokens
 
     def tell(self, model: Blip2) -> bool:
-        """Show what its row has written so far; whether that is all."""
+        """Show what its row has written so far; whether that is all. `EmptyAnswerError` where all of it is nothing."""
         assert self.row is not None
-        stops = STYLES[self.spec.style].stops
+        part = self._excerpt(model, self.row.ids, finished=self.row.ended)
+        is_whole = self.row.ended or part.stopped
+        if is_whole:
+            self._judge(part, self.row.ids)
         self.answer.tokens = len(self.row.ids)
-        part = excerpt(model.decode(self.row.ids), stops, finished=self.row.ended)
-        if len(part.text) >= self.shown or self.row.ended:
+        if len(part.text) >= self.shown or is_whole:
             self.answer.show(part.text)
             self.shown = len(part.text)
-        return self.row.ended or part.stopped
+        return is_whole
 
     def tell_found(self, model: Blip2, ids: list[int]) -> None:
-        """Show what a search found."""
+        """Show what a search found; `EmptyAnswerError` where that is nothing."""
+        part = self._excerpt(model, ids, finished=True)
+        self._judge(part, ids)
         self.answer.tokens = len(ids)
-        self.answer.show(excerpt(model.decode(ids), STYLES[self.spec.style].stops, finished=True).text)
+        self.answer.show(part.text)
+
+    def _excerpt(self, model: Blip2, ids: Sequence[int], *, finished: bool) -> Excerpt:
+        return excerpt(model.decode(ids), STYLES[self.spec.style].stops, finished=finished)
+
+    def _judge(self, part: Excerpt, ids: Sequence[int]) -> None:
+        """Before the whole text is shown, so that who sees it also sees what is known of it."""
+        judged = judge(part, ids, max_new_tokens=self.request.options.max_new_tokens)
+        self.answer.repeats = judged.repeats
 
 
 def prompts(model: Blip2, jobs: Sequence[Job], prefixes: PrefixCache) -> list[Prompt]:

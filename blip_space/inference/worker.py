@@ -217,8 +217,7 @@ class Worker:
             if self._stopping:
                 return  # what was found by then is no whole answer; whoever waits hears why
             for job, ids in zip(jobs, found, strict=True):
-                job.tell_found(model, ids)
-                self._finish(job)
+                self._conclude(model, job, ids)
         except Exception as error:
             if model.ran_out(error) and len(jobs) > 1:
                 self._searches = [*jobs, *self._searches]
@@ -226,6 +225,17 @@ class Worker:
                 return
             for job in jobs:
                 self._end(job, error)
+
+    def _conclude(self, model: Blip2, job: Job, ids: list[int]) -> None:
+        """What a search found for one of its jobs; what is wrong with it ends that job alone."""
+        if job.over:
+            return  # its beams may have been cut short, and nobody waits for them; the next iteration forgets it
+        try:
+            job.tell_found(model, ids)
+        except Exception as error:
+            self._end(job, error)
+        else:
+            self._finish(job)
 
     def _search_alone(self, model: Blip2) -> None:
         waiting, self._searches = self._searches, []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from blip_space.errors import BusyError, ModelError, UserError
+from blip_space.errors import BusyError, EmptyAnswerError, ModelError, UserError
 from blip_space.images import SafeImage
 from blip_space.inference.engine import Engine
 from blip_space.inference.request import Request
@@ -175,6 +175,36 @@ def test_streams_go_on_while_a_search_does(build: Build, loading: Loading) -> No
     assert not search.over
     loading.gate.release(100)
     assert list(search.updates())[-1].endswith("English:")
+
+
+@pytest.mark.parametrize("options", [GenerationOptions(), BEST])
+def test_a_blank_answer_ends_alone_however_it_is_written(
+    loading: Loading, monkeypatch: pytest.MonkeyPatch, options: GenerationOptions
+) -> None:
+    """A search tells its whole group at once: what was wrong with one of them ended those after it as well."""
+    engine = Engine([spec()], load=loading)
+    blank, good = (engine.submit(ask(f"Is it {word}?", options=options)) for word in ("blank", "good"))
+    engine._residence.open()
+    model = loading.models[0]
+    said = model.decode
+    monkeypatch.setattr(model, "decode", lambda ids: "" if "blank?" in said(ids) else said(ids).replace("Is it", ""))
+    engine.start()
+    with pytest.raises(EmptyAnswerError, match=r"wrote nothing for this image\. Ask in other words"):
+        list(blank.updates())
+    assert "good" in list(good.updates())[-1]
+    engine.stop()
+
+
+def test_a_row_that_a_stop_string_ended_is_written_no_further(loading: Loading) -> None:
+    """It would hold a place, and be written to its last token, which nobody sees."""
+    engine = Engine([spec(style="blip2")], load=loading)
+    answer = engine.submit(ask("one two Question: " + "more " * 30))
+    long = engine.submit(ask("word " * 40))
+    engine.start()
+    assert list(answer.updates())[-1] == "one two"
+    assert len(list(long.updates())[-1].split()) == 40
+    assert loading.models[0].tokens == 3 + 40
+    engine.stop()
 
 
 def test_searches_of_one_kind_go_on_together(loading: Loading) -> None:

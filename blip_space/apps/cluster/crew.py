@@ -119,4 +119,4 @@ def _rows(pictures: Sequence[list[Wish]], tasks: list[Task]) -> list[worker.Row]
 
 
 def _written(wish: Wish, row: dict[str, Any]) -> Written:
-    return Written(wish, row["caption"], row["tokens"], row["seconds"], row["error"])
+    return Written(wish, row["caption"], row["tokens"], row["seconds"], row["error"], bool(row.get("repeats")))

@@ -23,12 +23,14 @@ HEARTBEAT_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Told:
-    """How far an answer is: its text and its tokens, how many stand in line before it, and why there is no more."""
+    """How far an answer is: its text and its tokens, how many stand in line before it, and why there is no more; of a
+    whole one whether it repeats itself."""
 
     text: str = ""
     tokens: int = 0
     place: int | None = None
     error: UserError | None = None
+    repeats: bool = False
 
 
 class Replica:
@@ -48,9 +50,12 @@ class Replica:
             yield Told(error=error)
             return
         updates, ask = answer.updates(HEARTBEAT_SECONDS), asyncio.get_running_loop().run_in_executor
+        text = ""
         try:
-            while (text := await ask(self._threads, next, updates, None)) is not None:
+            while (later := await ask(self._threads, next, updates, None)) is not None:
+                text = later
                 yield Told(text, answer.tokens, answer.place())
+            yield Told(text, answer.tokens, repeats=answer.repeats)  # its last tokens may have changed no text
         except UserError as error:
             yield Told(error=error)
         finally:

@@ -156,7 +156,7 @@ class Replicas(Engine):
             if told.error:
                 answer.fail(told.error)
                 return
-            answer.tokens = told.tokens
+            answer.tokens, answer.repeats = told.tokens, told.repeats
             answer.show(told.text)
         answer.finish()
 

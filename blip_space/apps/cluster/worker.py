@@ -17,7 +17,7 @@ from blip_space.inference.folder.reader import Seen, look
 from blip_space.inference.folder.record import Task
 from blip_space.inference.folder.writer import Wish, Writer, Written
 
-COLUMNS = ("number", "task", "caption", "tokens", "seconds", "error", "fault")
+COLUMNS = ("number", "task", "caption", "tokens", "seconds", "repeats", "error", "fault")
 CHANGED = "The file was changed while the job ran. Run it again."
 
 Row = dict[str, Any]
@@ -82,7 +82,7 @@ class Worker:
 
 def _rows(written: Iterable[Written], asked: dict[Wish, Row]) -> Iterator[Row]:
     for one in written:
-        came = {"caption": one.caption, "tokens": one.tokens, "seconds": one.seconds, "error": one.error}
+        came = {name: getattr(one, name) for name in ("caption", "tokens", "seconds", "repeats", "error")}
         yield {**asked[one.wish], **came}
 
 

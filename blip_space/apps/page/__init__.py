@@ -2,6 +2,7 @@
 
 guard         what a visitor may never do
 endpoints     /chat, /caption, /batch, /budget, /models
+parameters    what each of their arguments is
 conversation  what the page's buttons do
 history       between the page's messages and a request's turns
 layout        what stands where        events   which event does what

@@ -106,7 +106,7 @@ class _Handlers:
         self, uploads: Any, prompt: Any, language: Any, model: Any, quality: Any, visitor: gr.Request
     ) -> Iterator[list[Any]]:
         """Caption the files, and show what is there again and again."""
-        task = read_task(prompt, language, model, quality, CAPTION.max_new_tokens)
+        task = read_task(prompt, language, model, quality=quality, max_new_tokens=CAPTION.max_new_tokens)
         guests: Guests | None = None
         for guests in self._batches.run(visitor_of(visitor), read_files(uploads), task):
             yield [*_buttons(running=True), _progress(guests), _table(guests.records), *_downloads([])]
@@ -147,7 +147,7 @@ def _row(record: Record) -> str:
     return files.fill(
         "batch_row.html",
         file=record.file,
-        caption=record.caption or wording.NO_WORDS,
+        caption=record.caption,
         code=language.code,
         language=language.own_name,
     )

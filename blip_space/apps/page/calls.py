@@ -51,10 +51,16 @@ def read_request(
     )
 
 
-def read_task(prompt: Any, language: Any, model: Any, quality: Any, max_new_tokens: Any) -> Task:
+def read_caption(image: Any, language: Any, model: Any, **decoding: Any) -> Request:
+    """The request that `/caption` makes of its values; `decoding` is checked by its names."""
+    return Request(
+        image=read_picture(image), language=language, model=read_model(model), options=options.check(**decoding)
+    )
+
+
+def read_task(prompt: Any, language: Any, model: Any, **decoding: Any) -> Task:
     """What `/batch` asks of every picture; in which precision is known once there is an answer."""
-    decoding = options.check(quality=quality, max_new_tokens=max_new_tokens)
-    return Task(read_model(model), "", language, clean(read_prompt(prompt)), decoding)
+    return Task(read_model(model), "", language, clean(read_prompt(prompt)), options.check(**decoding))
 
 
 def read_prompt(value: Any) -> str:

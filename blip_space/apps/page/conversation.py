@@ -18,6 +18,7 @@ from blip_space.apps.page.guard import read_picture
 from blip_space.apps.page.history import Message, assistant, plain, read_messages, user, words_of
 from blip_space.errors import UserError
 from blip_space.inference.engine import Engine
+from blip_space.inference.judgement import is_blank
 
 HINT_SECONDS = 12
 
@@ -57,8 +58,8 @@ class Conversation:
         answer = self._engine.submit(read_request(*values))
         text = ""
         for text in answer.updates(HEARTBEAT_SECONDS):
-            yield [*earlier, asked, assistant(text or wording.waiting(answer.place()))]
-        yield [*earlier, asked, assistant(text or wording.NO_WORDS)]
+            shown = wording.waiting(answer.place()) if is_blank(text) else text
+            yield [*earlier, asked, assistant(shown)]
         self._hint(text, model)
 
     def _hint(self, reply: str, model: Any) -> None:

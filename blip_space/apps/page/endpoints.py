@@ -7,19 +7,18 @@ says reaches no other. Knows the engine and the contract; knows nothing of the p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 
-from blip_space import languages, options
+from blip_space import options
 from blip_space.apps.page.batches import Batches, figures
-from blip_space.apps.page.calls import read_model, read_prompt, read_request, read_task
-from blip_space.apps.page.guard import files_input, picture_input, raw, read_files, read_picture
+from blip_space.apps.page.calls import read_caption, read_model, read_prompt, read_request, read_task
+from blip_space.apps.page.guard import added, read_files
+from blip_space.apps.page.parameters import Parameters
 from blip_space.inference.answer import Answer
 from blip_space.inference.engine import Engine
-from blip_space.inference.request import Request
-from blip_space.options import GenerationOptions
 from blip_space.prompts import read_history
 
 HEARTBEAT_SECONDS = 0.25
@@ -32,15 +31,6 @@ MAX_ANSWERS = 40
 BATCHES = "batches"
 MAX_BATCH_CALLS = 16
 """More than the batches that may run, so that the sentence about that is heard."""
-
-HISTORY_SCHEMA = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "properties": {"role": {"type": "string", "enum": ["user", "assistant"]}, "content": {"type": "string"}},
-    },
-    "additional_description": "alternating, oldest first, whole turns",
-}
 
 
 class Endpoints:
@@ -72,15 +62,31 @@ class Endpoints:
         asked = read_request(image, prompt, language, history, model, *decoding, use_history)
         yield from _updates(self._engine.submit(asked))
 
-    def caption(self, image: Any, language: Any = "en", model: Any = "", quality: Any = "best") -> Iterator[str]:
+    def caption(
+        self,
+        image: Any,
+        language: Any = "en",
+        model: Any = "",
+        quality: Any = "best",
+        max_new_tokens: Any = options.CAPTION.max_new_tokens,
+        temperature: Any = 0.0,
+        top_p: Any = 1.0,
+        repetition_penalty: Any = 1.0,
+        seed: Any = 0,
+    ) -> Iterator[str]:
         """Caption a picture in one of the 96 languages, by beam search unless quality is "stream"."""
-        request = Request(
-            image=read_picture(image),
-            language=language,
-            model=read_model(model),
-            options=replace(options.CAPTION, quality=options.check(quality=quality).quality),
+        asked = read_caption(
+            image,
+            language,
+            model,
+            quality=quality,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
         )
-        yield from _updates(self._engine.submit(request))
+        yield from _updates(self._engine.submit(asked))
 
     def batch(
         self,
@@ -90,11 +96,25 @@ class Endpoints:
         model: Any = "",
         quality: Any = "best",
         max_new_tokens: Any = options.CAPTION.max_new_tokens,
+        temperature: Any = 0.0,
+        top_p: Any = 1.0,
+        repetition_penalty: Any = 1.0,
+        seed: Any = 0,
         visitor: gr.Request | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Caption many pictures, or ask the same of each. Streams how far it is: `records` are those that are new since
         the last update, and all of them in the last one."""
-        task = read_task(prompt, language, model, quality, max_new_tokens)
+        task = read_task(
+            prompt,
+            language,
+            model,
+            quality=quality,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+        )
         guests, told = None, 0
         for guests in self.batches.run(visitor_of(visitor), read_files(files), task):
             yield figures(guests, guests.records[told:])
@@ -149,31 +169,39 @@ def visitor_of(request: gr.Request | None) -> str:
 
 def describe(engine: Engine, calls: Endpoints) -> None:
     """Put the endpoints into the Blocks that are being built, behind components that nobody sees."""
-    values = _Values(engine)
+    values = Parameters(engine)
     with gr.Row(visible=False):
         reply, answer = gr.Textbox(label="reply"), gr.JSON(label="answer")
-        decoding = values.decoding()
         chat = [
             values.image(),
             values.prompt(),
             values.language(),
             values.history(),
             values.model(),
-            *decoding,
+            values.max_new_tokens(),
+            *values.decoding(),
             values.quality("stream"),
-            gr.Checkbox(True, label="whether the model is told the history"),
+            values.use_history(),
         ]
-        caption = [values.image(), values.language(), values.model(), values.quality("best")]
+        caption = [
+            values.image(),
+            values.language(),
+            values.model(),
+            values.quality("best"),
+            added(values.max_new_tokens(options.CAPTION.max_new_tokens)),
+            *map(added, values.decoding()),
+        ]
         budget = [values.prompt(), values.language(), values.history(), values.model(), values.max_new_tokens()]
         _open("chat", calls.chat, chat, reply, **calls.limits)
         _open("caption", calls.caption, caption, reply, **calls.limits)
         batch = [
-            files_input(label="pictures, or a zip of them"),
+            values.files(),
             values.prompt(),
             values.language(),
             values.model(),
             values.quality("best"),
             values.max_new_tokens(options.CAPTION.max_new_tokens),
+            *map(added, values.decoding()),
         ]
         _open("batch", calls.batch, batch, answer, concurrency_id=BATCHES, concurrency_limit=MAX_BATCH_CALLS)
         _open("budget", calls.budget, budget, answer)
@@ -182,47 +210,3 @@ def describe(engine: Engine, calls: Endpoints) -> None:
 
 def _open(name: str, call: Any, inputs: list[Any], output: Any, **limits: Any) -> None:
     gr.Button(visible=False).click(call, inputs, output, api_name=name, preprocess=False, **limits)
-
-
-class _Values:
-    """A component for each parameter, which gives `view_api` its type, default and description."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def image(self) -> Any:
-        return picture_input(label="the picture")
-
-    def prompt(self) -> Any:
-        return gr.Textbox("", label="a question or an instruction; empty asks for a caption")
-
-    def language(self) -> Any:
-        choices = [(row.english_name, code) for code, row in languages.LANGUAGES.items()]
-        return gr.Dropdown(choices, value="en", label="the language of the reply")
-
-    def history(self) -> Any:
-        return raw(gr.JSON([], label="earlier turns, oldest first"), HISTORY_SCHEMA)
-
-    def model(self) -> Any:
-        return gr.Dropdown(list(self._engine.specs), value=self._engine.default.name, label="the model")
-
-    def max_new_tokens(self, value: int = GenerationOptions.max_new_tokens) -> Any:
-        return _number("max_new_tokens", value, "how many tokens the reply may have")
-
-    def decoding(self) -> list[Any]:
-        return [
-            self.max_new_tokens(),
-            _number("temperature", GenerationOptions.temperature, "0 takes the likeliest token, above it samples"),
-            _number("top_p", GenerationOptions.top_p, "sample from the likeliest tokens that hold this much"),
-            _number("repetition_penalty", GenerationOptions.repetition_penalty, "above 1 repeats less"),
-            _number("seed", GenerationOptions.seed, "the same seed samples the same reply"),
-        ]
-
-    def quality(self, value: str) -> Any:
-        return gr.Radio(["stream", "best"], value=value, label="best searches, and then does not stream")
-
-
-def _number(name: str, value: float, label: str) -> Any:
-    limits = options.RANGES[name]
-    precision = 0 if limits.whole else None
-    return gr.Number(value, label=label, minimum=limits.low, maximum=limits.high, precision=precision)

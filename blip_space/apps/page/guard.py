@@ -10,6 +10,7 @@ Knows Gradio's payloads and errors; knows nothing of models, prompts or of what 
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,10 +24,19 @@ from blip_space.images import READABLE, SafeImage, decode
 log = logging.getLogger(__name__)
 
 NO_PICTURE = f"There is no picture yet. Add a {READABLE.replace(' and ', ' or ')} file first."
-NOT_UPLOADED = (
-    "That is no uploaded picture: addresses and paths are not read here. "
-    "Upload the file itself, with handle_file(...) from gradio_client."
+WAY_TO_SEND = 'send the file: handle_file("picture.png"), with handle_file from gradio_client.'
+NOT_UPLOADED = f"That is no uploaded picture. Instead {WAY_TO_SEND}"
+NO_ADDRESSES = (
+    f"That is no uploaded picture but an address, and this server fetches none. Download it first, then {WAY_TO_SEND}"
 )
+NO_PATHS = (
+    "That is no uploaded picture but a path or a text, and no file is read here that was not sent. "
+    f"If it names a file on your machine, {WAY_TO_SEND}"
+)
+ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+EXAMPLE = "assets/examples/octopus.png"
+"""What the API page's snippets send: a picture of this project, so that they work where the README's do."""
+
 WRONG_SHAPE = "A value of this call has the wrong type or shape. The API page lists what each parameter takes."
 OUR_FAULT = "Something went wrong on the server; its log says what. Try again."
 SECONDS_SHOWN = 15
@@ -39,8 +49,7 @@ class Guarded(gr.Blocks):  # type: ignore[misc]  # Gradio is not followed, so it
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *arguments: Any, **options: Any) -> Any:
         """Gradio's, once the values are known to be harmless."""
-        if len(inputs) < len(block_fn.inputs):
-            raise UserError(_too_few(block_fn, len(inputs)))
+        inputs = _filled(block_fn, inputs)
         _refuse_foreign_files(inputs)
         try:
             return await super().preprocess_data(block_fn, inputs, *arguments, **options)
@@ -71,12 +80,25 @@ def raw(component: Any, schema: dict[str, Any]) -> Any:
     return component
 
 
+def with_example(component: Any, value: Any) -> Any:
+    """The component, with what the snippets of the API page give it; Gradio's own examples are not ours to answer."""
+    component.example_payload = component.example_value = lambda: value
+    return component
+
+
+def added(component: Any) -> Any:
+    """The component of a parameter that an endpoint did not have from the beginning: a call that lists its values
+    without this one is as good as before, and gets the default."""
+    component.added = True
+    return component
+
+
 def picture_input(**looks: Any) -> Any:
     """An image input whose value `read_picture` judges."""
     schema = ImageData.model_json_schema()
     schema.pop("description", None)
-    schema["additional_description"] = "an uploaded file; addresses are not read"
-    return raw(gr.Image(type="filepath", **looks), schema)
+    schema["additional_description"] = "a file on your machine, by handle_file(...); addresses are not read"
+    return with_example(raw(gr.Image(type="filepath", **looks), schema), _example_file())
 
 
 def read_picture(value: Any) -> SafeImage:
@@ -88,15 +110,16 @@ def read_picture(value: Any) -> SafeImage:
 
 def files_input(**looks: Any) -> Any:
     """An input of many files, whose value `read_files` judges."""
-    schema = ListFiles.model_json_schema() | {"additional_description": "uploaded files, or a zip of them"}
-    return raw(gr.File(file_count="multiple", **looks), schema)
+    described = "files on your machine, each by handle_file(...), or a zip of them; addresses are not read"
+    schema = ListFiles.model_json_schema() | {"additional_description": described}
+    return with_example(raw(gr.File(file_count="multiple", **looks), schema), [_example_file()])
 
 
 def read_files(value: Any) -> list[tuple[str, Path]]:
     """The uploaded files that a raw value names: what each is called on its owner's machine, and where it lies."""
     given = [value] if isinstance(value, dict) else value or []
     if not isinstance(given, list):
-        raise ImageError(NOT_UPLOADED)
+        raise ImageError(_why_not(given))
     return [(_own_name(file), _uploaded(file)) for file in given]
 
 
@@ -109,8 +132,23 @@ def _own_name(file: Any) -> str:
 def _uploaded(value: Any) -> Path:
     path = value.get("path") if isinstance(value, dict) else None
     if not isinstance(path, str) or not _is_uploaded(path):
-        raise ImageError(NOT_UPLOADED)
+        raise ImageError(_why_not(value))
     return Path(path)
+
+
+def _why_not(value: Any) -> str:
+    """Why this is no uploaded picture, and what is."""
+    named = [value.get("path"), value.get("url")] if isinstance(value, dict) else [value]
+    texts = [text for text in named if isinstance(text, str)]
+    if any(map(ADDRESS.match, texts)):
+        return NO_ADDRESSES
+    return NO_PATHS if texts else NOT_UPLOADED
+
+
+def _example_file() -> dict[str, Any]:
+    """As `handle_file` makes it; the snippets show `url`."""
+    meta = {"_type": "gradio.FileData"}
+    return {"path": EXAMPLE, "url": EXAMPLE, "orig_name": PurePosixPath(EXAMPLE).name, "meta": meta}
 
 
 def _refuse_foreign_files(value: Any, depth: int = 0) -> None:
@@ -119,7 +157,7 @@ def _refuse_foreign_files(value: Any, depth: int = 0) -> None:
         raise UserError(WRONG_SHAPE)
     if isinstance(value, dict):
         if "path" in value and not (isinstance(value["path"], str) and _is_uploaded(value["path"])):
-            raise ImageError(NOT_UPLOADED)
+            raise ImageError(_why_not(value))
         value = list(value.values())
     if isinstance(value, list):
         for part in value:
@@ -131,6 +169,14 @@ def _is_uploaded(path: str) -> bool:
         return Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve())
     except (OSError, ValueError):
         return False
+
+
+def _filled(block_fn: Any, inputs: list[Any]) -> list[Any]:
+    """The values of a call, with the defaults of parameters that came later; `UserError` where others are missing."""
+    missing = block_fn.inputs[len(inputs) :]
+    if not all(getattr(component, "added", False) for component in missing):
+        raise UserError(_too_few(block_fn, len(inputs)))
+    return [*inputs, *(component.value for component in missing)]
 
 
 def _too_few(block_fn: Any, given: int) -> str:

@@ -29,9 +29,9 @@ def assistant(text: str) -> Message:
 
 
 def words_of(message: Any) -> str:
-    """What was really said: a request for a caption has no words, and neither has a reply without any."""
+    """What was really said: a request for a caption has no words, and neither has a reply that never began."""
     text = _text(message)
-    return "" if text in (wording.CAPTION_ASKED, wording.NO_WORDS, wording.WAITING) else text
+    return "" if text in (wording.CAPTION_ASKED, wording.WAITING) else text
 
 
 def read_messages(value: Any) -> list[Message]:
@@ -47,9 +47,11 @@ def plain(messages: list[Message]) -> list[dict[str, str]]:
     """The newest whole turns, as many as a request may hold, as the API writes a history."""
     whole = messages[: len(messages) // 2 * 2][-MAX_MESSAGES:]
     written = [{"role": str(message.get("role")), "content": words_of(message)} for message in whole]
-    while sum(len(message["content"].encode("utf-8", "replace")) for message in written) > MAX_HISTORY_BYTES:
-        written = written[2:]
-    return written
+    sizes = [len(message["content"].encode("utf-8", "replace")) for message in written]
+    size, first = sum(sizes), 0
+    while size > MAX_HISTORY_BYTES:
+        size, first = size - sum(sizes[first : first + 2]), first + 2
+    return written[first:]
 
 
 def _message(role: str, text: str) -> Message:

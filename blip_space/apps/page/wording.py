@@ -31,7 +31,6 @@ CAPTION_ASKED = "Caption this picture"
 
 WAITING = "…"
 
-NO_WORDS = "(The model answered with no words.)"
 STILL_WRITING = "An answer is still being written. Wait for it, or press Stop."
 NO_LONGER_THERE = "That message is no longer in the conversation. Ask again below."
 

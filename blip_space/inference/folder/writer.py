@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from blip_space.errors import UserError
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
+from blip_space.inference.judgement import judge
 from blip_space.inference.request import composed
-from blip_space.inference.text import excerpt
+from blip_space.inference.text import Excerpt, excerpt
 from blip_space.options import ANSWER_LENGTH_PENALTY
 from blip_space.prompts import STYLES, clean, is_question
 
@@ -43,13 +44,15 @@ class Wish:
 
 @dataclass(frozen=True)
 class Written:
-    """What came of a wish: a caption with its length and the seconds of its share, or an error."""
+    """What came of a wish: a caption with its length and the seconds of its share, or an error. `repeats` says that the
+    caption was cut off by its limit in the middle of a loop."""
 
     wish: Wish
     caption: str | None = None
     tokens: int = 0
     seconds: float = 0.0
     error: str | None = None
+    repeats: bool = False
 
 
 class Writer:
@@ -120,19 +123,19 @@ class Writer:
     def _ended(self) -> Iterator[Written]:
         """What is whole now."""
         for place, (wish, row) in list(self._running.items()):
+            part = self._excerpt(row.ids, finished=row.ended)
             if row.fault:
                 log.error("a caption failed", exc_info=row.fault)
                 yield Written(wish, error=FAULT)
-            elif part := self._whole(row):
-                yield Written(wish, part, len(row.ids), self._spent())
+            elif row.ended or part.stopped:
+                yield _judged(wish, part, row.ids, self._spent())
             else:
                 continue
             row.ended = True
             del self._running[place]
 
-    def _whole(self, row: Row) -> str | None:
-        part = excerpt(self._model.decode(row.ids), self._stops, finished=row.ended)
-        return part.text if row.ended or part.stopped else None
+    def _excerpt(self, ids: Sequence[int], *, finished: bool) -> Excerpt:
+        return excerpt(self._model.decode(ids), self._stops, finished=finished)
 
     def _search(self) -> Iterator[Written]:
         first = self._waiting[0].task.options
@@ -148,8 +151,7 @@ class Writer:
             return
         spent = self._spent(len(prompts))
         for (wish, _), ids in zip(prompts, found, strict=True):
-            text = excerpt(self._model.decode(ids), self._stops, finished=True).text
-            yield Written(wish, text, len(ids), spent)
+            yield _judged(wish, self._excerpt(ids, finished=True), ids, spent)
 
     def _prompts(self, wishes: Sequence[Wish]) -> tuple[list[tuple[Wish, Prompt]], list[Written]]:
         """The wishes with their prompts, equal pictures encoded once; and those that no prompt can be made of."""
@@ -201,6 +203,15 @@ class Writer:
         now, before = time.monotonic(), self._since
         self._since = now
         return (now - before) / max(1, count)
+
+
+def _judged(wish: Wish, part: Excerpt, ids: Sequence[int], seconds: float) -> Written:
+    """A whole caption, or the error of one that shows nothing."""
+    try:
+        judged = judge(part, ids, max_new_tokens=wish.task.options.max_new_tokens)
+    except UserError as error:
+        return Written(wish, seconds=seconds, error=str(error))
+    return Written(wish, judged.text, judged.tokens, seconds, repeats=judged.repeats)
 
 
 def _decoding(task: Task) -> Any:

@@ -1,0 +1,152 @@
+"""The API in front of real models, called as its own page and the README show: what a program gets.
+
+One server: the embedded model, and two that write nothing but blanks, or one word for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from blip_space import catalogue
+from blip_space.inference.engine import Engine
+from blip_space.inference.judgement import NOTHING_WRITTEN
+from tests.apps.conftest import free_port
+from tests.apps.test_api import wait_until
+from tests.apps.test_bad_input import heard
+from tests.model.constant import SPACE, write_constant
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README.split("## The API")[1].split("## Many visitors")[0], re.DOTALL)
+ENDPOINTS = ("/chat", "/caption", "/batch", "/budget", "/models")
+ASKED = [
+    {"role": "user", "metadata": None, "options": None, "content": [{"text": "How many circles", "type": "text"}]},
+    {"role": "assistant", "metadata": {"title": None}, "content": [{"type": "text", "text": "three"}], "id": 7},
+]
+
+
+@pytest.fixture(scope="module")
+def real(_own_uploads: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of such a server, once its model is there."""
+    from blip_space.apps import server
+
+    root = tmp_path_factory.mktemp("models")
+    folders = [write_constant(root / "blank", SPACE), write_constant(root / "loop", "at")]
+    engine = Engine([catalogue.find("tiny"), *(catalogue.find(str(folder), folders=True) for folder in folders)])
+    up = server.launch(engine, host="127.0.0.1", port=free_port())
+    wait_until(lambda: engine.status().status == "ready", 60)
+    yield up.url.rstrip("/")
+    up.close()
+
+
+@pytest.fixture(scope="module")
+def program(real: str) -> Client:
+    return Client(real, verbose=False)
+
+
+@pytest.fixture
+def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the README is read."""
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="module")
+def info(real: str) -> Any:
+    """What the API page is made of."""
+    return httpx.get(f"{real}/gradio_api/info", timeout=20).json()["named_endpoints"]
+
+
+@pytest.mark.usefixtures("_in_the_project")
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_the_examples_of_the_api_page_are_answered(program: Client, info: Any, name: str) -> None:
+    """They were Gradio's: a picture by address, which is refused, a PDF in a batch, a temperature of 3."""
+    values = {row["parameter_name"]: row["example_input"] for row in info[name]["parameters"]}
+    reply = program.predict(**values, api_name=name)
+    assert reply
+    if name == "/batch":
+        assert [record["caption"] for record in reply["records"]] == ["an octopus"]
+
+
+@pytest.mark.usefixtures("_in_the_project")
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_a_snippet_pasted_from_the_api_page_prints_an_answer(info: Any, name: str) -> None:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(info[name]["code_snippets"]["python"], {})
+    assert printed.getvalue().splitlines()[-1] not in ("", "None")
+
+
+@pytest.mark.usefixtures("_in_the_project")
+def test_the_readmes_programs_run(real: str) -> None:
+    printed, names = io.StringIO(), dict[str, Any]()
+    for block in BLOCKS:
+        with contextlib.redirect_stdout(printed):
+            exec(block.replace("http://127.0.0.1:7860", real), names)
+    said = printed.getvalue()
+    assert names["reply"] == "drei"
+    assert "blau" in said
+    assert "octopus.png Krake" in said or "octopus.png ein" in said
+
+
+@pytest.mark.parametrize("content", ["How many circles", ["How many", {"type": "input_text", "text": "circles"}]])
+def test_both_forms_of_a_history_reach_the_prompt(program: Client, picture: Path, content: Any) -> None:
+    """The case history-of-gradio-6: `content` as a list of parts was told to have no text."""
+    asked = [{"role": "user", "content": content}, ASKED[1]]
+    for history in (asked, ASKED):
+        budget = program.predict("What colour are they?", history=history, api_name="/budget")
+        assert "How many circles three. " in budget["prompt"]
+        values = {"history": history, "api_name": "/chat"}
+        assert program.predict(handle_file(picture), "What colour are they?", **values) == "blue"
+
+
+@pytest.mark.parametrize("quality", ["stream", "best"])
+def test_a_blank_answer_is_an_error_with_its_sentence(program: Client, picture: Path, quality: str) -> None:
+    """The case blank-caption by the API: `/chat` and `/caption` gave an empty text, `/batch` an empty caption."""
+    few: dict[str, Any] = {"model": "blank", "quality": quality, "max_new_tokens": 4}
+    for name in ("/chat", "/caption"):
+        job = program.submit(handle_file(picture), **few, api_name=name)
+        assert not any(isinstance(text, str) and text.strip() for text in job)
+        with pytest.raises(AppError) as caught:
+            job.result()
+        assert str(caught.value) == NOTHING_WRITTEN
+    told = program.predict([handle_file(picture)], **few, api_name="/batch")
+    assert (told["done"], told["errors"]) == (1, 1)
+    assert [(record["caption"], record["error"]) for record in told["records"]] == [(None, NOTHING_WRITTEN)]
+
+
+@pytest.mark.parametrize("quality", ["stream", "best"])
+def test_a_caption_that_repeats_is_marked_and_a_penalty_is_the_way_out(
+    program: Client, picture: Path, quality: str
+) -> None:
+    """The case caption-that-repeats by the API, where only `/chat` took decoding options."""
+    few: dict[str, Any] = {"model": "loop", "quality": quality, "max_new_tokens": 12}
+    penalty = {"repetition_penalty": 2.0}
+    assert program.predict(handle_file(picture), **few, api_name="/caption") == "at" * 12
+    assert program.predict(handle_file(picture), **few, **penalty, api_name="/caption") != "at" * 12
+    for changes, marked in (({}, True), (penalty, False)):
+        told = program.predict([handle_file(picture)], **few, **changes, api_name="/batch")
+        assert [record["repeats"] for record in told["records"]] == [marked]
+
+
+def test_a_call_that_lists_the_values_of_before_is_as_good_as_before(real: str, picture: Path) -> None:
+    """Plain HTTP sends a list: `/caption` had four values and `/batch` six."""
+    with httpx.Client(base_url=real, timeout=20) as web:
+        (path,) = web.post("/gradio_api/upload", files={"files": ("a.png", picture.read_bytes())}).json()
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        for name, values in (
+            ("caption", [file, "de", "tiny", "best"]),
+            ("batch", [[file], "", "de", "tiny", "best", 50]),
+        ):
+            started = web.post(f"/gradio_api/call/{name}", json={"data": values}).json()["event_id"]
+            last = heard(web, f"call/{name}/{started}")[-1]
+            assert "drei blaue Kreise" in str(last)

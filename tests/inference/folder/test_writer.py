@@ -1,0 +1,40 @@
+"""Laws of writing many captions at once, with a model of words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from blip_space.inference.folder.reader import Seen
+from blip_space.inference.folder.record import Task
+from blip_space.inference.folder.writer import Wish, Writer
+from blip_space.options import GenerationOptions
+from tests.inference.fake_model import FakeModel, spec
+
+TASKS = [Task("fake", "fp32", "en", f"What is {number}?", GenerationOptions()) for number in range(6)]
+WISHES = [Wish(Seen(f"{number}.png", str(number), prepared=number), task) for number, task in enumerate(TASKS)]
+
+
+class FolderModel(FakeModel):
+    """Takes a folder's pictures as it takes a visitor's."""
+
+    def expect_many(self) -> None:
+        """It has one processor."""
+
+    def encode_pixels(self, parts: list[Any]) -> torch.Tensor:
+        return self.encode(parts)
+
+
+@pytest.mark.timeout(60)
+def test_when_memory_runs_out_what_was_being_written_is_written_again() -> None:
+    """Rows that were lost with the batch would be captions that vanish without a line."""
+    model: Any = FolderModel(spec())
+    model.exhausted = 2
+    writer = Writer(model, batch_size=4)
+    written = [*writer.add(WISHES), *writer.finish()]
+    assert {one.wish.seen.file: one.caption for one in written} == {
+        f"{number}.png": f"Question: What is {number}? Short answer in English:" for number in range(6)
+    }
+    assert model.most_rows == 4

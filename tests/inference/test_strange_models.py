@@ -1,0 +1,150 @@
+"""Models that write nothing but blanks, or one word for ever, through every way by which answers are written.
+
+The cases blank-caption and caption-that-repeats: a greedy folder job on the first turned for ever, a batch and a search
+took its blanks for captions, `ask` printed an empty line; nothing noticed the second.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+
+from blip_space import catalogue, images
+from blip_space.apps import cli
+from blip_space.apps.cluster import crew, worker
+from blip_space.errors import EmptyAnswerError
+from blip_space.inference import loop
+from blip_space.inference.engine import Engine
+from blip_space.inference.folder.reader import Seen
+from blip_space.inference.folder.record import Task
+from blip_space.inference.folder.writer import Wish, Writer, Written
+from blip_space.inference.guests import Guests, Picture
+from blip_space.inference.judgement import NOTHING_WRITTEN
+from blip_space.inference.request import Request
+from blip_space.model import loader
+from blip_space.model.features import PrefixCache
+from blip_space.options import GenerationOptions, check
+from tests.model.constant import SPACE, write_constant
+from tests.pictures import blue_circles
+
+PICTURE = images.decode(blue_circles())
+QUALITIES = ("stream", "best")
+LIMIT = 12
+
+
+def options(quality: str, **changes: Any) -> GenerationOptions:
+    return check(quality=quality, max_new_tokens=LIMIT, **changes)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The two checkpoints."""
+    root = tmp_path_factory.mktemp("models")
+    return {"blank": write_constant(root / "blank", SPACE), "loop": write_constant(root / "loop", "at")}
+
+
+@pytest.fixture(scope="module")
+def loaded(folders: dict[str, Path]) -> dict[str, Any]:
+    return {name: loader.load(catalogue.find(str(folder), folders=True), "fp32") for name, folder in folders.items()}
+
+
+@pytest.fixture
+def engine(loaded: dict[str, Any]) -> Iterator[Engine]:
+    """Offers both; exchanging them is not what is tried here, so neither is freed."""
+    for model in loaded.values():
+        model.close = lambda: None
+    made = Engine([model.spec for model in loaded.values()], load=lambda spec, *_: loaded[spec.name])
+    made.start()
+    yield made
+    made.stop()
+
+
+def written(model: Any, chosen: GenerationOptions) -> Written:
+    writer = Writer(model, batch_size=4)
+    seen = Seen("a.png", PICTURE.digest, prepared=writer.prepare(PICTURE.pixels))
+    (one,) = [*writer.add([Wish(seen, Task("m", "fp32", "en", "", chosen))]), *writer.finish()]
+    return one
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_a_folder_whose_captions_are_blank_ends_with_an_error_for_each_picture(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], quality: str
+) -> None:
+    """Greedy, it never ended: the blank was taken for a caption that is not whole yet."""
+    (tmp_path / "in").mkdir()
+    for count in (1, 2, 3):
+        (tmp_path / "in" / f"{count}.png").write_bytes(blue_circles(count))
+    output = tmp_path / "out.jsonl"
+    command = ["folder", str(tmp_path / "in"), "--output", str(output), "--quality", quality, "--max-new-tokens", "4"]
+    assert cli.main([*command, "--model", str(folders["blank"])]) == 1
+    rows = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
+    assert [(row["caption"], row["error"]) for row in rows] == [(None, NOTHING_WRITTEN)] * 3
+    assert f"1.png: {NOTHING_WRITTEN}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_ask_tells_a_blank_answer_in_one_line_and_exits_1(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], quality: str
+) -> None:
+    (tmp_path / "a.png").write_bytes(blue_circles())
+    command = ["ask", str(tmp_path / "a.png"), "What is it?", "--quality", quality, "--max-new-tokens", "4"]
+    assert cli.main([*command, "--model", str(folders["blank"])]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f"blip-space: {NOTHING_WRITTEN}"
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_the_engine_and_the_loop_end_a_blank_answer_with_the_error(
+    engine: Engine, loaded: dict[str, Any], quality: str
+) -> None:
+    request = Request(PICTURE, "What is it?", options=options(quality), model="blank")
+    with pytest.raises(EmptyAnswerError, match="wrote nothing for this image"):
+        list(engine.submit(request).updates(0.01))
+    with pytest.raises(EmptyAnswerError, match="wrote nothing for this image"):
+        list(loop.answer(loaded["blank"], request, prefixes=PrefixCache(max_bytes=1)))
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_a_caption_cut_off_in_a_loop_is_marked_wherever_it_is_written(
+    engine: Engine, loaded: dict[str, Any], quality: str
+) -> None:
+    """A penalty is the way out of it, in a search as well."""
+    for changes, looping in (({}, True), ({"repetition_penalty": 2.0}, False)):
+        chosen = options(quality, **changes)
+        request = Request(PICTURE, options=chosen, model="loop")
+        answer, reply = engine.submit(request), loop.answer(loaded["loop"], request, prefixes=PrefixCache(max_bytes=1))
+        *_, text = answer.updates()
+        assert [text] * 2 == [list(reply)[-1], written(loaded["loop"], chosen).caption]
+        assert (text == "at" * LIMIT) == looping
+        batch = Guests(engine, [Picture("a.png", blue_circles)], Task("loop", "", "en", "", chosen))
+        assert list(batch.run())
+        marks = [answer.repeats, reply.repeats, batch.records[0].repeats, written(loaded["loop"], chosen).repeats]
+        assert marks == [looping] * 4
+        assert answer.tokens == reply.tokens == LIMIT
+
+
+def test_a_batch_has_an_error_for_a_blank_caption_and_counts_it(engine: Engine) -> None:
+    batch = Guests(engine, [Picture("a.png", blue_circles)], Task("blank", "", "en", "", options("best")))
+    assert list(batch.run())
+    assert [(record.caption, record.error) for record in batch.records] == [(None, NOTHING_WRITTEN)]
+    assert (batch.tally.written, len(batch.tally.errors)) == (0, 1)
+
+
+def test_a_worker_of_a_cluster_judges_as_well_and_the_mark_comes_back(folders: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(blue_circles())
+    row = {"number": 0, "file": "a.png", "digest": PICTURE.digest, "tasks": [0]}
+    table = pyarrow.Table.from_pydict(worker.read(pyarrow.Table.from_pylist([row]), tmp_path))
+    came = {}
+    for name, folder in folders.items():
+        task = Task(name, "fp32", "en", "", options("stream"))
+        spec = catalogue.find(str(folder), folders=True)
+        columns = worker.Worker(spec, [task], batch_size=2, threads=1)(table)
+        (found,) = pyarrow.table(columns).to_pylist()
+        came[name] = crew._written(Wish(Seen("a.png", PICTURE.digest), task), found)
+    assert (came["blank"].caption, came["blank"].error) == (None, NOTHING_WRITTEN)
+    assert (came["loop"].caption, came["loop"].repeats) == ("at" * LIMIT, True)
