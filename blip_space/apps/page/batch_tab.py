@@ -27,11 +27,11 @@ from blip_space.inference.guests import Guests
 from blip_space.languages import LANGUAGES
 from blip_space.options import CAPTION
 
-FORMS: dict[str, tuple[str, Callable[[Sequence[Record], Path], None]]] = {
-    "JSON": ("captions.json", export.write_json),
-    "JSONL": ("captions.jsonl", export.write_lines),
-    "CSV": ("captions.csv", export.write_csv),
-    "TXT (zip)": ("captions.zip", export.write_zip),
+FORMS: dict[str, tuple[str, Callable[[Sequence[Record]], bytes]]] = {
+    "JSON": ("captions.json", export.as_json),
+    "JSONL": ("captions.jsonl", export.as_lines),
+    "CSV": ("captions.csv", export.as_csv),
+    "TXT (zip)": ("captions.zip", export.as_zip),
 }
 """What can be taken home: its name on the button, the file's, and who writes it."""
 
@@ -159,5 +159,5 @@ def _downloads(records: Sequence[Record]) -> list[Any]:
         return [gr.DownloadButton(visible=False)] * len(FORMS)
     folder = Path(tempfile.mkdtemp(dir=get_upload_folder()))
     for name, write in FORMS.values():
-        write(records, folder / name)
+        (folder / name).write_bytes(write(records))
     return [gr.DownloadButton(value=str(folder / name), visible=True) for name, _ in FORMS.values()]

@@ -16,7 +16,7 @@ from typing import Any
 
 
 class WholeWriter(io.FileIO):
-    """An unbuffered file that takes all that it is given, or raises: what did not fit must not be written at its end."""
+    """An unbuffered file that takes all that it is given, or raises; what did not fit is not written at its end."""
 
     def write(self, content: Any) -> int:
         """All of the content; a full disk takes a part of it first, and raises `OSError` for the rest."""

@@ -17,14 +17,15 @@ from typing import NamedTuple
 from blip_space import images
 from blip_space.errors import UserError
 from blip_space.inference.folder.hidden import is_hidden
+from blip_space.inference.folder.written import NAME as LIST_OF_WRITTEN
 
 HIDDEN = "hidden"
-NO_IMAGE = "no image"
-NO_FILE = "no ordinary file"
-NOWHERE = "a link that leads nowhere"
-SUBFOLDER = "in a subfolder (--recursive looks into it)"
-TWICE = "a folder that was linked twice"
-SAME_NAME = "a name that cannot be told from another's"
+NO_IMAGE = "other files"
+NO_FILE = "not ordinary files"
+NOWHERE = "links that lead nowhere"
+SUBFOLDER = "subfolders (--recursive looks into them)"
+TWICE = "folders linked more than once"
+SAME_NAME = "with a name that cannot be told from another's"
 BEYOND = "beyond --limit"
 UNREADABLE_FOLDER = "The folder cannot be read. Check its permissions."
 
@@ -79,7 +80,7 @@ def find(
 
 
 def shown(name: str) -> str:
-    r"""A file's name as text that any file can hold and any terminal can show: bytes that are no UTF-8 become `\xe9`."""
+    r"""A file's name as text that every file and terminal can hold: bytes that are no UTF-8 become `\xe9`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
@@ -131,11 +132,11 @@ class _Walk:
             for entry in self._entries(folder):
                 name = folder.name + entry.name
                 if is_hidden(entry.name):
-                    self._pass_by(HIDDEN, self._matches is None)
+                    self._pass_by(HIDDEN, self._matches is None and not _is_of_a_job(entry.name))
                 elif _is(entry.is_dir):
                     self._meet(entry, name, waiting)
                 elif self._matches is None or self._matches(name):
-                    if reason := self._refusal(entry, name):
+                    if reason := self._refusal(entry):
                         self._pass_by(reason)
                     else:
                         yield name
@@ -151,7 +152,7 @@ class _Walk:
 
     def _is_new(self, folder: _Folder) -> bool:
         try:
-            status = os.stat(folder.path)
+            status = Path(folder.path).stat()
         except OSError:
             return True  # what keeps it from being read is told when it is
         identity = (status.st_dev, status.st_ino)
@@ -167,13 +168,14 @@ class _Walk:
             self._listing.unreadable.append((shown(folder.name.rstrip("/")) or ".", UNREADABLE_FOLDER))
             return []
 
-    def _refusal(self, entry: os.DirEntry[str], name: str) -> str:
+    def _refusal(self, entry: os.DirEntry[str]) -> str:
         """Why an entry is passed by; nothing for an image."""
         if not _is(entry.is_file):
             return NOWHERE if entry.is_symlink() else NO_FILE
         if (mine := self._ours.get(entry.name)) and Path(entry.path).resolve() == mine:
             return NO_IMAGE
-        ending = os.path.splitext(name)[1].lower()
+        _, dot, end = entry.name.rpartition(".")
+        ending = f"{dot}{end.lower()}" if dot else ""
         if ending in images.ENDINGS:
             return ""
         return NO_IMAGE if ending in BESIDE_IMAGES or not _looks_like_image(entry.path) else ""
@@ -181,6 +183,11 @@ class _Walk:
     def _pass_by(self, reason: str, count: int = 1) -> None:
         if count:
             self._listing.passed_by[reason] += count
+
+
+def _is_of_a_job(name: str) -> bool:
+    """Whether a job like this one keeps the hidden file for itself."""
+    return name == LIST_OF_WRITTEN or name.endswith((".lock", ".draft"))
 
 
 def _looks_like_image(path: str) -> bool:

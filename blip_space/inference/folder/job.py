@@ -11,7 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from blip_space.inference.folder.ledger import Ledger
@@ -83,7 +82,7 @@ class Job:
     elsewhere: Callable[[Iterator[list[Wish]]], Generator[list[Written], None, None]] | None = None
     """Who writes in place of a model that is loaded here."""
 
-    refused: Mapping[str, str] = MappingProxyType({})
+    refused: Mapping[str, str] = field(default_factory=dict)
     """Files that are known to come to nothing, each with a sentence; they are not read."""
 
 

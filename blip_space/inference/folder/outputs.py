@@ -1,4 +1,4 @@
-"""What a folder job makes of its lines, and where: which files those are, whether they may be written, and writing them.
+"""What a folder job makes of its lines and where: which files those are, and whether they may be written.
 
 Depends on the forms and on what was written before; must not import anything that loads models.
 """

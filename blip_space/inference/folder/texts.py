@@ -104,6 +104,8 @@ class Texts:
         for file, record in captioned.items():
             content = self._form.content(record.caption or "")
             there = self._read(names[file])
+            if there == content and record.edited:
+                continue  # which a person wrote, and it stays theirs
             if there is None or there == content or over_edited or self._written.wrote(names[file], there):
                 entries.append(self._entry(names[file], content, record))
                 if there != content:

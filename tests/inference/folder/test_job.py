@@ -25,7 +25,7 @@ Load = Callable[[], Any]
 
 def do(pictures: Path, load: Load, *tasks: Task, before: Callable[[Run], None] = lambda _: None, **job: Any) -> Tally:
     """Caption the folder into `lines.jsonl` beside it."""
-    names = files.find(pictures, recursive=True, pattern=None, limit=None)
+    names = files.find(pictures, recursive=True, pattern=None, limit=None).names
     with Ledger(pictures.parent / "lines.jsonl") as ledger:
         run = Run(Job(pictures, names, tasks or (CAPTION,), load, **job), ledger, tell=lambda _: None)
         before(run)
