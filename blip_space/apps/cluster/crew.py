@@ -18,6 +18,7 @@ import ray
 import ray.data
 
 from blip_space.apps.cluster import worker
+from blip_space.apps.cluster.attempts import SharedAttempts
 from blip_space.apps.cluster.connection import Share, connect, share, told
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import UserError
@@ -76,6 +77,7 @@ class Crew:
         """Rows are read here and answered by the workers, as Ray Data plans it; it begins when it is asked."""
         at_once = self._batch_size or PICTURES_AT_ONCE
         blocks = -(-len(rows) // at_once)
+        shared = {"batch_size": self._batch_size, "threads": self._threads, "attempts": SharedAttempts()}
         read = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
             worker.read,
             fn_args=(self._folder,),
@@ -87,7 +89,7 @@ class Crew:
         return read.map_batches(
             worker.Worker,
             fn_constructor_args=(self._spec, tasks),
-            fn_constructor_kwargs={"batch_size": self._batch_size, "threads": self._threads},
+            fn_constructor_kwargs=shared,
             batch_size=at_once,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=each.workers),

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from blip_space import images
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ImageError, UserError
+from blip_space.inference.folder.files import locate
 from blip_space.inference.folder.reader import Seen, look
 from blip_space.inference.folder.record import Task
 from blip_space.inference.folder.writer import Wish, Writer, Written
@@ -38,18 +39,36 @@ def choose(spec: ModelSpec, precision: str) -> tuple[str, str]:
 
 def read(rows: Any, folder: Path) -> Columns:
     """The rows with the bytes of their files, or why there are none. Where the folder is."""
-    whole = [{**row, **_content(folder / row["file"])} for row in rows.to_pylist()]
+    whole = [{**row, **_content(locate(folder, row["file"]))} for row in rows.to_pylist()]
     return {name: [row[name] for row in whole] for name in whole[0]}
+
+
+class Noted(Protocol):
+    """See `attempts.Attempts`."""
+
+    def begin(self, numbers: Sequence[int]) -> bool: ...
+    def begin_alone(self, number: int, tasks: Sequence[int]) -> list[Row] | None: ...
+    def end_alone(self, number: int, rows: list[Row]) -> None: ...
 
 
 class Worker:
     """One model, and what is done with rows of pictures."""
 
-    def __init__(self, spec: ModelSpec, tasks: Sequence[Task], *, batch_size: int | None, threads: int) -> None:
-        """What keeps the model from loading is told in place of captions, since Ray would wrap it up."""
+    def __init__(
+        self,
+        spec: ModelSpec,
+        tasks: Sequence[Task],
+        *,
+        batch_size: int | None,
+        threads: int,
+        attempts: Noted | None = None,
+    ) -> None:
+        """What keeps the model from loading is told in place of captions, since Ray would wrap it up. `attempts` know
+        which images workers died of."""
         from blip_space.model import loader
 
         self._tasks = tasks
+        self._attempts = attempts
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
         self._fault = ""
         try:
@@ -59,8 +78,20 @@ class Worker:
 
     def __call__(self, rows: Any) -> Columns:
         """A row for every caption or error, in any order."""
-        told = [{"fault": self._fault}] if self._fault else list(self._told(rows.to_pylist()))
+        told = [{"fault": self._fault}] if self._fault else list(self._noted(rows.to_pylist()))
         return {name: [row.get(name) for row in told] for name in COLUMNS}
+
+    def _noted(self, rows: Sequence[Row]) -> Iterator[Row]:
+        """The rows together, or one at a time where workers died of them."""
+        attempts = self._attempts
+        if attempts is None or attempts.begin([row["number"] for row in rows]):
+            yield from self._told(rows)
+            return
+        for row in rows:
+            known = attempts.begin_alone(row["number"], row["tasks"])
+            if known is None:
+                attempts.end_alone(row["number"], known := list(self._told([row])))
+            yield from known
 
     def _told(self, rows: Sequence[Row]) -> Iterator[Row]:
         asked: dict[Wish, Row] = {}
@@ -88,6 +119,6 @@ def _rows(written: Iterable[Written], asked: dict[Wish, Row]) -> Iterator[Row]:
 
 def _content(file: Path) -> Row:
     try:
-        return {"data": images.read(file), "error": ""}
+        return {"data": images.read(file, max_bytes=images.MAX_FILE_BYTES), "error": ""}
     except ImageError as error:
         return {"data": b"", "error": str(error)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import ray
 
 from benchmarks.cluster import Machines
 from blip_space.apps import cli
+from blip_space.apps.cluster import worker
 from blip_space.apps.cluster.connection import connect, told
 from blip_space.errors import UserError
 from tests.inference.folder.conftest import draw
@@ -79,6 +81,39 @@ def test_after_a_killed_worker_and_a_lost_machine_each_picture_has_the_line_that
     assert captions(output) == captions(tmp_path / "alone.jsonl")
     last = [json.loads(line) for line in out.splitlines()][-1]
     assert (last["event"], last["written"], last["copied"], last["errors"]) == ("end", PICTURES - 2, 1, 1)
+
+
+def test_an_image_that_ends_its_worker_is_tried_three_times_and_the_others_are_captioned(
+    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray begins a dead worker's batch again without end, so the job never ended."""
+    folder, begun = tmp_path / "pictures", tmp_path / "begun"
+    folder.mkdir()
+    for number in range(4):
+        draw(folder / f"{number}.png", number)
+    begun.touch()
+
+    class Fragile(worker.Worker):
+        """Stands for a native decoder that crashes."""
+
+        def _seen(self, row: worker.Row) -> Any:
+            if row["file"] == "2.png":
+                with begun.open("a") as file:
+                    file.write("x")
+                os._exit(1)
+            return super()._seen(row)
+
+    monkeypatch.setattr(worker, "Worker", Fragile)
+    output = tmp_path / "c.jsonl"
+    assert cli.main(arguments(folder, output, "--ray", machines.address)) == 1
+    assert "2.png: Its worker died 3 times while it had this image" in capsys.readouterr().err
+    assert {name: row[0] for name, row in captions(output).items()} == {
+        "0.png": "a red circle",
+        "1.png": "two red circles",
+        "2.png": None,
+        "3.png": "four red circles",
+    }
+    assert begun.read_text() == "xxx"
 
 
 def test_the_same_command_goes_on_and_asks_no_cluster_when_nothing_is_left(
