@@ -16,8 +16,8 @@ TRIES_TOGETHER = 2
 """So often images are begun together; after that each is begun alone, once."""
 
 LOST = (
-    f"Its worker died {TRIES_TOGETHER + 1} times while it had this image, the last time with no other beside it. Try the "
-    "image alone with the caption command, or leave it out; --retry-errors tries it again."
+    f"Its worker died {TRIES_TOGETHER + 1} times while it had this image, the last time with no other beside it. Try "
+    "the image alone with the caption command, or leave it out; --retry-errors tries it again."
 )
 
 Rows = list[dict[str, Any]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,6 +103,7 @@ def crew(address: str, spec: ModelSpec, folder: Path, *, batch_size: int | None,
     """A crew that leaves the cluster at the end."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"ray\.")  # what it says of itself is of no use to whoever captions
     try:
         yield Crew(address, spec, folder, batch_size=batch_size, threads=threads)
     finally:

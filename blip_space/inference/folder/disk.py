@@ -74,6 +74,16 @@ class Disk:
                 file.write(chunk)
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; not, too, where the name is too long for any (Python 3.11 raises for that)."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_file(path: Path) -> bool:
+    """The same of a file."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def draft_of(path: Path) -> Path:
     """Where the file is written before it is whole: a short hidden name, since the file's own may be of full length."""
     return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.draft")

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from blip_space.errors import UserError
-from blip_space.inference.folder.disk import Disk, WholeWriter
+from blip_space.inference.folder.disk import Disk, WholeWriter, is_file, is_folder
 
 SYNC_SECONDS = 1.0
 """Lines are on the disk after so long at most."""
@@ -34,9 +34,9 @@ class LogFile:
         self._timer: threading.Timer | None = None
         self._sync_error: OSError | None = None
         self._is_open_ended = False
-        if self.path.is_dir():
+        if is_folder(self.path):
             raise UserError(f"{self.path.name or self.path} is a folder. Name a file with --output.")
-        if not self.path.parent.is_dir():  # the lock would make it
+        if not is_folder(self.path.parent):  # the lock would make it
             raise UserError(unwritable(self.path, FileNotFoundError()))
         self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
         try:
@@ -123,7 +123,7 @@ class LogFile:
             self._file.truncate(end)
 
     def _opened(self) -> WholeWriter:
-        is_new = not self.path.exists()
+        is_new = not is_file(self.path)
         file = WholeWriter(self.path, "a+")
         if is_new:
             self._disk.sync_folder(self.path.parent)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from blip_space.errors import UserError
 from blip_space.inference.folder import export, shards, trainers
+from blip_space.inference.folder.disk import is_folder
 from blip_space.inference.folder.ledger import Ledger
 from blip_space.inference.folder.record import Record
 from blip_space.inference.folder.texts import TextForm, Texts, reason
@@ -38,7 +39,7 @@ class Output:
 
     def __init__(self, form: str, path: Path, folder: Path, *, texts: TextForm, over_edited: bool = False) -> None:
         """`path` is what `--output` names, which is a `UserError` for a folder; in `folder` the images lie."""
-        if path.is_dir():
+        if is_folder(path):
             raise UserError(f"{path.resolve().name or path} is a folder. Name a file with --output.")
         self.form = form
         self.folder = folder

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from blip_space import images
 from blip_space.errors import UserError
+from blip_space.inference.folder.disk import is_file, is_folder
 from blip_space.inference.folder.files import locate
 from blip_space.inference.folder.record import Record
 from blip_space.inference.folder.written import Entry, WrittenFiles, sha256
@@ -87,7 +88,7 @@ class Texts:
             file
             for file in files
             for text in self._candidates(file)
-            if text not in self._written.entries and (self._folder / text).is_file()
+            if text not in self._written.entries and is_file(self._folder / text)
         }
 
     def blocked(self, files: Iterable[str]) -> dict[str, str]:
@@ -126,7 +127,7 @@ class Texts:
         return f"{stem(file)}{self._form.extension}", f"{file}{self._form.extension}"
 
     def _obstacle(self, text: Path) -> str:
-        if text.is_dir():
+        if is_folder(text):
             return f"{text.name} is a folder, so the caption's text has no place. Rename that folder."
         if len(os.fsencode(text.name)) > MAX_NAME_BYTES:
             return f"The name is too long for a text file that ends with {self._form.extension}. Shorten it."

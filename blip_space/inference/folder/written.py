@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from blip_space.errors import UserError
-from blip_space.inference.folder.disk import Disk, WholeWriter
+from blip_space.inference.folder.disk import Disk, WholeWriter, is_file, is_folder
 
 NAME = ".blip-space.jsonl"
 """Lies in the folder, so that it moves with it."""
@@ -76,9 +76,9 @@ class WrittenFiles:
     def refuse(self, file: str, *, way_out: str, unless: Callable[[Path], bool]) -> None:
         """`UserError` where the file is there and holds what we did not write, `unless` that is of no loss."""
         path = self.folder / file
-        if path.is_dir():
+        if is_folder(path):
             raise UserError(f"{path.name} is a folder, and a file is to be written in its place. Rename it.")
-        if not path.is_file() or self._is_large_and_ours(file) or self.wrote(file, path.read_bytes()):
+        if not is_file(path) or self._is_large_and_ours(file) or self.wrote(file, path.read_bytes()):
             return
         if file in self.entries or not unless(path):
             what = "was changed since this command wrote it" if file in self.entries else "was there before"
