@@ -129,7 +129,7 @@ def rebuild(data: bytes, *, reduction: int) -> bytes | None:
 
     Rows are compared as they are decoded at `reduction`.
     """
-    segments = [segment for segment in _segments(data) if _decides(segment)]
+    segments = [segment for segment in _segments(data, with_scans=True) if _decides(segment)]
     if not segments or segments[-1].marker != SOS or not _covers_image(segments):
         return None
     head = START + b"".join(segment.packed() for segment in segments[:-1]) + Segment(SOS, segments[-1].payload).packed()
@@ -147,8 +147,6 @@ def orientation(data: bytes) -> int:
     """How the image is turned (EXIF's number, 1 for upright), by the segments before the first scan."""
     exif, xmp = b"", b""
     for segment in _segments(data):
-        if segment.marker == SOS:
-            break
         if segment.marker == 0xE1 and segment.payload.startswith(b"Exif\0\0"):
             exif += segment.payload[6:]
         elif segment.marker == 0xE1 and segment.payload.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
@@ -157,8 +155,11 @@ def orientation(data: bytes) -> int:
     return found if found != 1 else orientations.of_xmp(xmp)
 
 
-def _segments(data: bytes) -> Iterator[Segment]:
-    """The segments up to the end marker, or to where the file ends or makes no sense."""
+def _segments(data: bytes, *, with_scans: bool = False) -> Iterator[Segment]:
+    """The segments up to the end marker, or to where the file ends or makes no sense.
+
+    Without scans the first start of scan is the last segment, and the coded data are not looked at.
+    """
     start = 2 if data.startswith(START) else len(data)
     while 0 <= (start := data.find(b"\xff", start)) < len(data) - 1:
         marker = data[start + 1]
@@ -172,10 +173,15 @@ def _segments(data: bytes) -> Iterator[Segment]:
         if length < 2 or stop > len(data):
             return
         payload, start = data[start + 4 : stop], stop
-        if marker == SOS:
+        if marker != SOS:
+            yield Segment(marker, payload)
+        elif with_scans:
             end = END_OF_SCAN.search(data, stop)
             start = end.start() if end else len(data)
-        yield Segment(marker, payload, data[stop:start] if marker == SOS else b"")
+            yield Segment(marker, payload, data[stop:start])
+        else:
+            yield Segment(marker, payload)
+            return
 
 
 def _decides(segment: Segment) -> bool:
