@@ -28,7 +28,7 @@ UNSPACED_SCRIPTS = frozenset({"Hant", "Jpan", "Khmr", "Laoo", "Mymr", "Thai"})
 
 ALSO_PLACES = {
     "id": r"[Bb]ahasa Indonesia",
-    "jv": r"[Bb]ah?asa Jawa",
+    "jv": r"[Bb]a(?:ha)?sa Jawa",
     "km": "ភាសាខ្មែរ",
     "lo": "ພາສາລາວ",
     "ms": r"[Bb]ahasa Melayu",

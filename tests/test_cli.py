@@ -48,6 +48,42 @@ def test_ask_takes_earlier_turns_from_a_file(capsys: pytest.CaptureFixture[str],
     assert (code, out) == (0, "blue\n")
 
 
+TURNS = [
+    {"role": "user", "content": [{"type": "text", "text": COUNT}], "metadata": None},
+    {"role": "assistant", "content": "three"},
+]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_history_is_read_as_gradio_6_and_as_other_systems_write_it(
+    capsys: pytest.CaptureFixture[str], picture: str, tmp_path: Path, encoding: str
+) -> None:
+    """The case history-of-gradio-6; and a file with a byte order mark was told to be no JSON."""
+    (tmp_path / "turns.json").write_text(json.dumps(TURNS), encoding)
+    code, out, _ = run(capsys, "ask", picture, "What colour are they?", "--history", str(tmp_path / "turns.json"))
+    assert (code, out) == (0, "blue\n")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[1", "\udc80", ""])
+def test_a_history_that_is_no_json_is_one_line(
+    capsys: pytest.CaptureFixture[str], picture: str, tmp_path: Path, text: str
+) -> None:
+    """A hundred thousand brackets were a RecursionError."""
+    (tmp_path / "turns.json").write_text(text, "utf-8", "surrogateescape")
+    code, _, err = run(capsys, "ask", picture, "?", "--history", str(tmp_path / "turns.json"))
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert "is not JSON" in err
+
+
+def test_a_seed_of_400_digits_is_one_line(capsys: pytest.CaptureFixture[str], picture: str) -> None:
+    code, _, err = run(capsys, "ask", picture, "?", "--seed", "9" * 400)
+    assert (code, err) == (
+        1,
+        "blip-space: seed must be a whole number from 0 to 4294967295, and a number so far beyond it is not.\n",
+    )
+
+
 def test_a_picture_that_is_not_known_comes_with_a_hint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     Image.effect_noise((200, 200), 90).convert("RGB").save(tmp_path / "noise.png")
     code, out, err = run(capsys, "ask", str(tmp_path / "noise.png"), "What is this?")
@@ -87,7 +123,7 @@ def test_an_unreadable_picture_among_many_is_named_and_the_others_go_on(
         (["ask", "PICTURE", "What?", "--max-new-tokens", "99999"], "from 1 to 512"),
         (["ask", "PICTURE", "What?", "--history", "nowhere.json"], "cannot be read"),
         (["ask", "PICTURE", "word " * 9_999 + "?"], "tokens long and there is room for"),
-        (["serve", "--port", "http"], "The port is 'http'"),
+        (["serve", "--port", "http"], "--port is 'http'"),
         (["serve", "--model", "gpt"], "There is no model"),
     ],
 )

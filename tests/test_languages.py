@@ -55,6 +55,44 @@ def test_words_that_merely_resemble_a_language_do_not_count(text: str) -> None:
     assert not mentioned(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Describe the temple in Indonesia",
+        "the island of Jawa",
+        "Rumah Melayu",
+        "วัดในประเทศไทย",
+        "ປະເທດລາວ",
+        "the Greek temple",
+        "This Malagasy dancer",
+        "a Turkish carpet and my Thai curry",
+    ],
+)
+def test_a_country_and_a_people_are_no_language(text: str) -> None:
+    assert not mentioned(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dalam bahasa Indonesia",
+        "ing basa Jawa",
+        "Bahasa Melayu",
+        "ตอบเป็นภาษาไทย",
+        "ພາສາລາວ",
+        "ភាសាខ្មែរ",
+        "မြန်မာလို",
+        "in Malagasy",
+        "Describe the Greek temple in French",
+        "in the German language",
+        "Use German",
+        "in both English and German please",
+    ],
+)
+def test_a_language_is_one_where_its_country_has_its_name(text: str) -> None:
+    assert mentioned(text)
+
+
 def test_scripts_without_spaces_need_none_around_the_name() -> None:
     assert mentioned("日本語で答えてください")
 

@@ -25,6 +25,21 @@ def test_a_value_out_of_range_or_of_another_kind_is_a_sentence_that_names_the_ra
         check(**{name: value})
 
 
+@pytest.mark.parametrize("name", RANGES)
+@pytest.mark.parametrize("value", [10**400, -(10**400), 10**5000, 1e308], ids="abcd")
+def test_a_number_of_hundreds_of_digits_is_a_sentence(name: str, value: float) -> None:
+    """It was an OverflowError."""
+    with pytest.raises(UserError, match=rf"{name} must be .+, and a number so far beyond it is not\."):
+        check(**{name: value})
+
+
+def test_a_long_value_is_cut_where_one_sees_it() -> None:
+    with pytest.raises(UserError, match=r"quality is 'x{39}…'; it must be"):
+        check(quality="x" * 100)
+    with pytest.raises(UserError, match=r"quality is '\\udc80'; it must be"):
+        check(quality="\udc80")
+
+
 def test_whole_numbers_may_arrive_as_floats_and_halves_may_not() -> None:
     kept = check(max_new_tokens=64.0).max_new_tokens
     assert kept == 64

@@ -120,6 +120,27 @@ def test_whole_turns_are_read_from_messages() -> None:
     assert read_history([]) == ()
 
 
+PARTS = {
+    "gradio 6": [{"text": "q", "type": "text"}],
+    "several": [{"type": "text", "text": "q"}, {"type": "text", "text": "r"}],
+    "without a type": [{"text": "q"}],
+    "a text in the list": ["q"],
+    "openai": [{"type": "input_text", "text": "q"}, {"type": "output_text", "text": "r"}],
+    "beside files": [{"type": "image", "url": "x"}, {"type": "text", "text": "q"}, {"type": "component", "value": 5}],
+    "one part": {"type": "text", "text": "q"},
+}
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_parts_of_text_are_text_whatever_stands_beside_them(kind: str) -> None:
+    """The case history-of-gradio-6: they were told to have no text."""
+    message = {"role": "user", "content": PARTS[kind], "metadata": {"title": "x"}, "options": [], "id": 3}
+    both = "r" in str(PARTS[kind])
+    assert read_history([message, {"role": "assistant", "content": [{"type": "text", "text": "a"}]}]) == (
+        ("q r" if both and kind != "beside files" else "q", "a"),
+    )
+
+
 USER, REPLY = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 
 
@@ -131,10 +152,15 @@ USER, REPLY = {"role": "user", "content": "q"}, {"role": "assistant", "content":
         (None, "must be a list"),
         ([USER, USER], "does not alternate"),
         ([REPLY, USER], "does not alternate"),
-        ([{"role": "system", "content": "x"}], "does not alternate"),
+        ([{"role": "system", "content": "x"}], "holds a message of the role 'system', which is not read. Leave it out"),
+        ([USER, {"role": "tool", "content": "x"}], "role 'tool'"),
         ([USER], "no answer"),
         (["q", "a"], "does not alternate"),
         ([USER, {"role": "assistant", "content": None}], "no text"),
+        ([USER, {"role": "assistant", "content": []}], "no text"),
+        ([{"role": "user", "content": [{"type": "file", "file": {"path": "a"}}]}, REPLY], "no text. Only text is read"),
+        ([{"role": "user", "content": ("a.png",)}, REPLY], "no text. Only text is read"),
+        ([{"role": "user", "content": [{"type": "text", "text": None}]}, REPLY], "no text"),
         ([USER, REPLY] * 5_000, "10,000 messages"),
         ([USER, {"role": "assistant", "content": "é" * 600_000}], "larger than 1 MB"),
     ],
@@ -142,3 +168,24 @@ USER, REPLY = {"role": "user", "content": "q"}, {"role": "assistant", "content":
 def test_a_history_of_another_form_is_a_sentence(history: object, sentence: str) -> None:
     with pytest.raises(PromptError, match=sentence):
         read_history(history)
+
+
+@pytest.mark.parametrize("words_", ["...", "!", " - ", "…", "\u200b", "\ufeff .", "«»"])
+@pytest.mark.parametrize("style", ["mblip", "blip2"])
+def test_punctuation_alone_asks_for_a_caption(words_: str, style: str) -> None:
+    """`...` became the instruction ` in German.`."""
+    language = "de" if style == "mblip" else "en"
+    assert sent(words_, style=style, language=language).text == sent("", style=style, language=language).text
+    assert sent("And?", (words_, "a cat")).text == sent("And?", ("", "a cat")).text
+
+
+@pytest.mark.parametrize("words_", ["?", "?!?", "¿?", "🐙", "$", "3", "а"])
+def test_a_question_mark_or_a_symbol_asks_something(words_: str) -> None:
+    assert sent(words_).text != sent("").text
+
+
+@pytest.mark.parametrize(
+    "words_", ["Describe the temple in Indonesia", "Describe the Greek temple", "อธิบายวัดในประเทศไทย", "Tari Jawa ini"]
+)
+def test_a_place_or_a_people_leaves_the_language_to_be_named(words_: str) -> None:
+    assert sent(words_).text == f"{words_} in German."

@@ -1,5 +1,7 @@
 """Laws of the settings: the command line over the environment over the defaults."""
 
+import os
+
 import pytest
 
 from blip_space import settings
@@ -10,7 +12,7 @@ from blip_space.errors import UserError
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MODEL", "PRECISION", "HOST", "PORT", "MODELS", "ROWS", "ADAPTER", "RAY", "REPLICAS"):
         monkeypatch.delenv(f"BLIP_SPACE_{name}", raising=False)
-    for name in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT"):
+    for name in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "PORT"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -60,3 +62,87 @@ def test_a_cluster_has_as_many_replicas_as_it_has_room_for_or_as_the_owner_says(
     assert settings.read({"replicas": "3"}).replicas == 3
     with pytest.raises(UserError, match="whole number from 1 to 1024"):
         settings.read({"replicas": "none"})
+
+
+SERVICE = "tcp://10.96.0.12:7860"
+
+
+@pytest.mark.parametrize("value", [SERVICE, "udp://10.0.0.1:53", "tcp://[fd00::12]:7860", f" {SERVICE}\n"])
+@pytest.mark.parametrize(
+    ("name", "service"), [("BLIP_SPACE_PORT", "blip-space"), ("GRADIO_SERVER_PORT", "gradio-server")]
+)
+def test_the_port_of_a_kubernetes_service_is_passed_over_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, service: str, value: str
+) -> None:
+    """The case port-of-a-service: the container died at its start, and the sentence named no variable."""
+    monkeypatch.setenv(name, value)
+    assert settings.read().port == 7860
+    (line,) = caplog.messages
+    assert line.startswith(f"{name} is {value.strip()!r} and is passed over: Kubernetes sets it")
+    assert f"a service called '{service}'" in line
+    assert "enableServiceLinks: false" in line
+
+
+def test_a_port_that_was_chosen_elsewhere_is_taken_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("BLIP_SPACE_PORT", SERVICE)
+    assert settings.read({"port": 9000}).port == 9000
+    assert caplog.messages == []
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "8001")
+    assert settings.read().port == 8001
+
+
+@pytest.mark.parametrize("name", ["BLIP_SPACE_PORT", "GRADIO_SERVER_PORT", "BLIP_SPACE_ROWS", "BLIP_SPACE_REPLICAS"])
+def test_an_error_names_the_variable_that_it_comes_from(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "http")
+    with pytest.raises(UserError, match=rf"^{name} is 'http'; it must be a whole number from 1 to \d+\.$"):
+        settings.read()
+
+
+@pytest.mark.parametrize("name", ["port", "rows", "replicas"])
+def test_an_error_names_the_option_that_it_comes_from(name: str) -> None:
+    with pytest.raises(UserError, match=rf"^--{name} is 'x{{39}}…'; it must be"):
+        settings.read({name: "x" * 50})
+    with pytest.raises(UserError, match=rf"^--{name} is '9{{39}}…'; it must be"):
+        settings.read({name: "9" * 5_000})
+
+
+def test_a_bad_port_ends_no_command_that_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`BLIP_SPACE_PORT=abc` broke `ask`."""
+    monkeypatch.setenv("BLIP_SPACE_PORT", "abc")
+    monkeypatch.setenv("BLIP_SPACE_ROWS", "abc")
+    monkeypatch.setenv("BLIP_SPACE_MODEL", "mblip-mt0-xl")
+    assert settings.read({"model": None, "precision": "bf16"}).model == "mblip-mt0-xl"
+
+
+def test_a_host_hands_its_port_over_in_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cloud Run, Heroku and Render do. Others may mean something else by it."""
+    monkeypatch.setenv("PORT", "7941")
+    assert (settings.read().port, settings.read().host) == (7941, "127.0.0.1")
+    assert settings.read({"port": "9000"}).port == 9000
+    for other in (SERVICE, "http", "0", "99999", ""):
+        monkeypatch.setenv("PORT", other)
+        assert settings.read().port == 7860
+    monkeypatch.setenv("PORT", "7941")
+    monkeypatch.setenv("BLIP_SPACE_PORT", "8000")
+    assert settings.read().port == 8000
+
+
+def test_a_variable_of_white_space_was_not_set_and_an_empty_option_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BLIP_SPACE_HOST", "  ")
+    assert settings.read().host == "127.0.0.1"
+    with pytest.raises(UserError, match=r"^--model is empty\. Name one, or leave the option out\.$"):
+        settings.read({"model": ""})
+    assert settings.read({"adapter": ""}).adapter == ""
+
+
+@pytest.mark.parametrize(("value", "kept"), [(SERVICE, False), ("http", False), ("8001", True)])
+def test_gradio_never_sees_a_port_that_keeps_it_from_being_imported(
+    monkeypatch: pytest.MonkeyPatch, value: str, kept: bool
+) -> None:
+    monkeypatch.setenv("GRADIO_SERVER_PORT", value)
+    settings.hide_port_from_gradio()
+    assert ("GRADIO_SERVER_PORT" in os.environ) == kept

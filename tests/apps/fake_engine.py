@@ -14,9 +14,10 @@ from dataclasses import replace
 from typing import Any
 
 from blip_space.catalogue import MBLIP_LANGUAGES, ModelSpec
-from blip_space.errors import BusyError, ModelError, UserError
+from blip_space.errors import BusyError, EmptyAnswerError, ModelError, UserError
 from blip_space.inference.answer import Answer
 from blip_space.inference.engine import Engine, Status
+from blip_space.inference.judgement import NOTHING_WRITTEN
 from blip_space.inference.request import Budget, Request, measured
 from blip_space.prompts import Turn
 
@@ -38,6 +39,7 @@ POLYGLOT = ModelSpec("polyglot", "polyglot", "mt5", "mblip", 2_000, MBLIP_LANGUA
 READY = Status("ready", PARROT.name, "fp32", "cpu", 0, 0, "fp32: the model is small and the answers stay exact")
 BUSY = "busy"
 BROKEN = "broken"
+BLANK = "blank"
 WORD_SECONDS = 0.005
 
 
@@ -54,7 +56,8 @@ class WordCounter:
 
 
 class FakeEngine(Engine):
-    """Repeats prompts. A prompt of `busy` or `broken` is refused at once or fails after its first word."""
+    """Repeats prompts. One of `busy` is refused at once, `broken` fails after its first word, and `blank` after it has
+    shown what nobody sees."""
 
     def __init__(self, *specs: ModelSpec) -> None:
         super().__init__(specs or (PARROT,))
@@ -129,8 +132,11 @@ class FakeEngine(Engine):
             if answer.over:
                 return
             shown = f"{shown} {word}" if place else word
-            if request.options.quality == "stream":
+            if request.options.quality == "stream" and text != BLANK:
                 answer.show(shown)
+            if text == BLANK:
+                answer.show("\u200b")
+                answer.fail(EmptyAnswerError(NOTHING_WRITTEN))
             if text == BROKEN:
                 answer.fail(UserError("The answer broke off. Ask again."))
             while held and place == 0 and not self._open_gate.wait(0.01) and not answer.over:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from concurrent.futures import CancelledError
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import httpx
 import pytest
 from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 
 from blip_space.apps.page.endpoints import HEARTBEAT_SECONDS
 from blip_space.languages import LANGUAGES
-from tests.apps.fake_engine import PARROT, POLYGLOT, READY, FakeEngine
+from blip_space.options import CAPTION, GenerationOptions
+from tests.apps.fake_engine import BROKEN, PARROT, POLYGLOT, READY, FakeEngine
 
 TURN = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "three"}]
 CHAT_DEFAULTS = {
@@ -51,10 +54,12 @@ def wait_until(condition: Any, seconds: float = 10) -> None:
 
 def test_the_api_is_five_endpoints_with_the_promised_names_and_defaults(client: Client) -> None:
     model = {"model": PARROT.name}
+    decoding = {"temperature": 0.0, "top_p": 1.0, "repetition_penalty": 1.0, "seed": 0}
+    long = {"max_new_tokens": 50, **decoding}
     assert described(client) == {
         "/chat": {"image": None, **CHAT_DEFAULTS},
-        "/caption": {"image": None, "language": "en", **model, "quality": "best"},
-        "/batch": {"files": None, "prompt": "", "language": "en", **model, "quality": "best", "max_new_tokens": 50},
+        "/caption": {"image": None, "language": "en", **model, "quality": "best", **long},
+        "/batch": {"files": None, "prompt": "", "language": "en", **model, "quality": "best", **long},
         "/budget": {"prompt": "", "language": "en", "history": [], **model, "max_new_tokens": 64},
         "/models": {},
     }
@@ -64,7 +69,8 @@ def test_the_api_is_documented_with_its_types(client: Client) -> None:
     text = str(client.view_api(return_format="str", print_info=False))
     assert "image: filepath (required)" in text
     assert "files: list[filepath] (required)" in text
-    assert "history: list[dict(role: Literal['user', 'assistant'], content: str)]" in text
+    content = "content: str | list[dict(type: Literal['text'], text: str)]"
+    assert f"history: list[dict(role: Literal['user', 'assistant'], {content})]" in text
     assert "quality: Literal['stream', 'best']" in text
     assert f"language: Literal[{', '.join(map(repr, LANGUAGES))}]" in text
 
@@ -104,8 +110,21 @@ def test_a_caption_is_the_originals_search(client: Client, engine: FakeEngine, p
     (request,) = engine.requests
     assert (request.language, request.prompt, request.options.max_new_tokens) == ("ja", "", 50)
     assert request.options.quality == "best"
+    assert request.options == CAPTION
     client.predict(handle_file(picture), quality="stream", api_name="/caption")
     assert engine.requests[1].options.quality == "stream"
+
+
+@pytest.mark.parametrize("name", ["/caption", "/batch"])
+def test_captions_take_the_decoding_options_of_a_chat(
+    client: Client, engine: FakeEngine, picture: Path, name: str
+) -> None:
+    chosen = {"max_new_tokens": 9, "temperature": 0.5, "top_p": 0.9, "repetition_penalty": 1.5, "seed": 3}
+    sent: Any = handle_file(picture) if name == "/caption" else [handle_file(picture)]
+    client.predict(sent, quality="stream", **chosen, api_name=name)
+    assert engine.requests[0].options == GenerationOptions(**chosen)  # type: ignore[arg-type]
+    with pytest.raises(AppError, match=r"'best' searches and does not sample\. Set temperature to 0"):
+        client.predict(sent, temperature=0.5, api_name=name)
 
 
 def test_the_budget_names_every_part_and_the_exact_prompt(client: Client) -> None:
@@ -167,6 +186,17 @@ def test_cancelling_reaches_the_engine_within_a_second(client: Client, engine: F
     job.cancel()
     wait_until(lambda: engine.answers[0].over)
     assert time.monotonic() - started < 1 + HEARTBEAT_SECONDS
+    assert job.outputs()[-1] == "never"
+    with pytest.raises((CancelledError, KeyError, ValueError)):  # as the README says; which one depends on who is first
+        job.result()
+
+
+def test_a_stream_that_breaks_off_ends_its_loop_and_its_result_says_why(client: Client, picture: Path) -> None:
+    """The README's loop shows the result after it, or a failed answer would pass for a whole one."""
+    job = client.submit(handle_file(picture), BROKEN, api_name="/chat")
+    assert set(job) <= {"", BROKEN}
+    with pytest.raises(AppError, match=r"^The answer broke off\. Ask again\.$"):
+        job.result()
 
 
 def test_health_is_told_at_once_and_a_failure_has_its_sentence(web: httpx.Client, engine: FakeEngine) -> None:

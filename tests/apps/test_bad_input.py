@@ -105,14 +105,15 @@ def test_pictures_of_extreme_shapes_are_answered(client: Client, tmp_path: Path,
 
 PICTURES = {
     "none": (None, "no picture yet"),
-    "a server's path": ("/etc/passwd", "no uploaded picture"),
-    "an address": ("http://127.0.0.1:9/a.png", "no uploaded picture"),
+    "a server's path": ("/etc/passwd", "no uploaded picture but a path or a text"),
+    "an address": ("http://127.0.0.1:9/a.png", "but an address, and this server fetches none. Download it first"),
     "a path without meta": ({"path": "/etc/passwd"}, "no uploaded picture"),
     "a path with meta": ({"path": "/etc/passwd", "meta": META}, "no uploaded picture"),
     "a path with another meta": ({"path": "/etc/passwd", "meta": {"_type": "x"}}, "no uploaded picture"),
     "a path out of the uploads": ({"path": "../../../../../../etc/passwd", "meta": META}, "no uploaded picture"),
-    "an address with meta": ({"path": "http://127.0.0.1:9/a.png", "meta": META}, "no uploaded picture"),
-    "an address alone": ({"url": "http://127.0.0.1:9/a.png"}, "no uploaded picture"),
+    "an address with meta": ({"path": "http://127.0.0.1:9/a.png", "meta": META}, "but an address"),
+    "an address alone": ({"url": "http://127.0.0.1:9/a.png"}, "but an address"),
+    "an address of another kind": ({"path": "FILE:///etc/passwd", "meta": META}, "but an address"),
     "a stream": ({"path": "/etc/passwd", "meta": META, "is_stream": True}, "no uploaded picture"),
     "a zero byte": ({"path": "/tmp/\0", "meta": META}, "no uploaded picture"),
     "a path that is a number": ({"path": 5, "meta": META}, "no uploaded picture"),
@@ -148,10 +149,11 @@ VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "history is a dict": ({"history": {"role": "user", "content": "a"}}, "must be a list"),
     "history of half a turn": ({"history": TURN[:1]}, "has no answer"),
     "history begins with an answer": ({"history": TURN[::-1]}, "alternate"),
-    "history with a system": ({"history": [{"role": "system", "content": "a"}, *TURN]}, "alternate"),
+    "history with a system": ({"history": [{"role": "system", "content": "a"}, *TURN]}, "role 'system'"),
     "history of 10 000 messages": ({"history": TURN * 5_000}, "10,000 messages"),
     "history of 2 MB": ({"history": [{"role": "user", "content": "x" * 2_000_000}, TURN[1]]}, "1 MB"),
-    "history with pictures": ({"history": [{"role": "user", "content": ["a"]}, TURN[1]]}, "no text"),
+    "history with pictures": ({"history": [{"role": "user", "content": [{"type": "image"}]}, TURN[1]]}, "no text"),
+    "history of numbers": ({"history": [{"role": "user", "content": [5]}, TURN[1]]}, "no text"),
     "a number as a text": ({"max_new_tokens": "64"}, "max_new_tokens must be a whole number from 1 to 512"),
     "no new tokens": ({"max_new_tokens": 0}, "from 1 to 512"),
     "a million new tokens": ({"max_new_tokens": 10**6}, "from 1 to 512"),
@@ -160,6 +162,7 @@ VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "huge top_p": ({"top_p": 1e300}, "top_p"),
     "repetition_penalty is true": ({"repetition_penalty": True}, "repetition_penalty"),
     "huge seed": ({"seed": 1e30}, "seed"),
+    "seed of 400 digits": ({"seed": 10**400}, "seed must be a whole number from 0 to 4294967295"),
     "unknown quality": ({"quality": "superb"}, "'stream' or 'best'"),
     "a search that samples": ({"quality": "best", "temperature": 1}, "does not sample"),
     "use_history is a text": ({"use_history": "yes"}, "true or false"),
@@ -174,9 +177,23 @@ def test_a_value_that_makes_no_sense_is_refused(client: Client, picture: Path, k
     assert part in refusal(client, handle_file(picture), **values)
 
 
-def test_no_file_hides_in_a_history(web: httpx.Client) -> None:
-    history = [{"role": "user", "content": {"path": "/etc/passwd", "meta": META}}, TURN[1]]
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"path": "/etc/passwd", "meta": META},
+        [{"type": "text", "text": "a"}, {"type": "file", "file": {"path": "/etc/passwd", "meta": META}}],
+        [{"type": "component", "component": "image", "value": {"path": "/etc/passwd"}}],
+    ],
+)
+def test_no_file_hides_in_a_history(web: httpx.Client, content: Any) -> None:
+    history = [{"role": "user", "content": content}, TURN[1]]
     assert "no uploaded picture" in raw_refusal(web, "budget", ["hi", "en", history, "parrot", 64])
+
+
+def test_a_picture_by_address_is_told_what_to_do_though_handle_file_made_it(client: Client) -> None:
+    """The sentence said to use handle_file, which had been used."""
+    said = refusal(client, handle_file("http://127.0.0.1:9/a.png"), "hi")
+    assert 'Download it first, then send the file: handle_file("picture.png")' in said
 
 
 def test_numbers_that_json_does_not_have_are_refused(web: httpx.Client) -> None:

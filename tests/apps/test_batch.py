@@ -25,6 +25,7 @@ from tests.pictures import blue_circles
 FIELDS = [
     *("file", "digest", "model", "precision", "language", "prompt", "caption", "tokens", "seconds", "error"),
     "options",
+    "repeats",
 ]
 CAPTION = "a picture of {} by 200"
 

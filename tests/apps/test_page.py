@@ -13,8 +13,9 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from blip_space.apps.page import wording
 from blip_space.apps.server import MAX_UPLOAD_BYTES
+from blip_space.inference.answer import Answer
 from blip_space.inference.progress import Reach
-from tests.apps.fake_engine import BUSY, POLYGLOT, STRANGE, FakeEngine
+from tests.apps.fake_engine import BLANK, BUSY, POLYGLOT, STRANGE, FakeEngine
 from tests.pictures import blue_circles
 
 WORDS = "one two three four"
@@ -245,6 +246,29 @@ def test_an_error_puts_the_question_back_in_the_box(asked: Page) -> None:
     expect(box(asked)).to_have_value(BUSY)
     expect(questions(asked)).to_have_text([WORDS])
     expect(asked.locator("#ask")).to_be_visible()
+
+
+def test_an_answer_of_nothing_is_told_and_leaves_no_empty_turn(asked: Page) -> None:
+    ask(asked, BLANK)
+    expect(toast(asked)).to_contain_text("The model wrote nothing for this image. Ask in other words, switch between")
+    expect(box(asked)).to_have_value(BLANK)
+    expect(questions(asked)).to_have_text([WORDS])
+    expect(replies(asked)).to_have_count(1)
+
+
+def test_a_question_that_is_given_up_in_line_leaves_no_empty_turn(
+    asked: Page, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stood for its reply said how many were before it, and was taken for a reply."""
+    engine.hold()
+    monkeypatch.setattr(Answer, "show", lambda *_: None)
+    ask(asked, "is it my turn")
+    wait_for(asked, lambda: len(engine.answers) == 2)
+    engine.answers[1].place = lambda: 3
+    expect(replies(asked).last).to_have_text("… (3 before you)")
+    asked.click("#stop")
+    expect(box(asked)).to_have_value("is it my turn")
+    expect(questions(asked)).to_have_text([WORDS])
 
 
 def test_without_a_picture_the_question_stays_and_a_sentence_says_why(page: Page) -> None:

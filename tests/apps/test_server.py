@@ -78,6 +78,25 @@ def test_a_server_comes_up_without_torch_and_stops_when_told(picture: Path) -> N
     assert "circles" not in said
 
 
+def test_ports_of_kubernetes_services_are_passed_over_and_the_hosts_own_is_taken() -> None:
+    """The case port-of-a-service: one was a sentence without the variable's name, the other broke Gradio's import."""
+    service, port = "tcp://10.96.0.12:7860", free_port()
+    ours = {"BLIP_SPACE_PORT": service, "GRADIO_SERVER_PORT": service, "PORT": str(port), "BLIP_SPACE_HOST": ""}
+    command, pipe = [sys.executable, str(ROOT / "app.py")], subprocess.PIPE
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | ours, stdout=pipe, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        wait_until_up(f"http://127.0.0.1:{port}")
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    for name in ("BLIP_SPACE_PORT", "GRADIO_SERVER_PORT"):
+        assert said.count(f"{name} is '{service}' and is passed over: Kubernetes sets it") == 1
+    assert "Traceback" not in said
+
+
 def test_a_port_in_use_is_a_sentence(url: str) -> None:
     port = int(url.rsplit(":", 1)[1])
     with pytest.raises(UserError, match=rf"port {port}: another program may use it\. Stop that one"):

@@ -23,5 +23,7 @@ def write_constant(folder: Path, token: str) -> Path:
     norm = "language_model.model.decoder.final_layer_norm"
     weights[f"{norm}.weight"] *= 0.2  # so that a repetition penalty of 2 brings other tokens forward
     weights[f"{norm}.bias"] = row / row.norm() * 2
-    save_file({key: value.contiguous() for key, value in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {key: value.contiguous() for key, value in weights.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
     return folder

@@ -41,9 +41,9 @@ SETTINGS = {
     "repetition_penalty": ("Repetition penalty", "above 1 repeats less"),
     "seed": ("Seed", "with a temperature: the same seed gives the same answer"),
 }
-QUALITY_LABEL = "Search"
-QUALITY_INFO = "a wider search takes longer and shows the answer when it is whole"
-QUALITIES = [("as it is written", "stream"), ("wider, for the best answer", "best")]
+QUALITY_LABEL = "Decoding"
+QUALITY_INFO = "beam search shows the answer when it is whole"
+QUALITIES = [("Streaming (greedy or sampling)", "stream"), ("Beam search (slower, often better)", "best")]
 USE_HISTORY_LABEL = "Earlier turns"
 USE_HISTORY_INFO = "tell the model what was said before"
 
@@ -58,7 +58,7 @@ BATCH_BOUNDS = (
 CAPTION_LANGUAGE = "Language of the captions"
 BATCH_PROMPT = "What to ask of each"
 BATCH_PROMPT_EMPTY = "Leave this empty for captions"
-BATCH_QUALITIES = [("for the best caption", "best"), ("faster", "stream")]
+BATCH_QUALITIES = [("Best quality (beam search)", "best"), ("Faster (streaming)", "stream")]
 START = "Caption them"
 CANCEL = "Cancel, and keep what is done"
 NO_BATCH = "Captions appear here one by one. Take them home as JSON, CSV or text files."

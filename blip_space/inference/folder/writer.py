@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -88,27 +88,27 @@ class Writer:
     def _work(self) -> Iterator[Written]:
         """A group of searches, or one token of every row."""
         if self._waiting and self._waiting[0].task.options.quality == "best":
-            yield from self._search()
+            yield from self._search(self._take_searches())
             return
         free = self._most - len(self._running)
         if self._waiting and free and (free >= self._most // 2 or not self._running):
-            yield from self._join(self._waiting[:free])
+            wishes, self._waiting = self._waiting[:free], self._waiting[free:]
+            yield from self._join(wishes)
         elif self._running:
             yield from self._step()
 
     def _join(self, wishes: list[Wish]) -> Iterator[Written]:
-        self._waiting = self._waiting[len(wishes) :]
         try:
             prompts, told = self._prompts(wishes)
-            yield from told
             if prompts:
                 self._writing = self._writing or self._model.writing()
                 rows = self._writing.join([prompt for _, prompt in prompts])
                 for (wish, _), row in zip(prompts, rows, strict=True):
                     self._running[id(row)] = (wish, row)
         except Exception as error:
-            yield from self._recover(wishes, error)
+            yield from self._one_by_one(self._join, wishes, error)
             return
+        yield from told
         yield from self._ended()
 
     def _step(self) -> Iterator[Written]:
@@ -137,21 +137,38 @@ class Writer:
     def _excerpt(self, ids: Sequence[int], *, finished: bool) -> Excerpt:
         return excerpt(self._model.decode(ids), self._stops, finished=finished)
 
-    def _search(self) -> Iterator[Written]:
+    def _take_searches(self) -> list[Wish]:
+        """The first wishes that are searched for in the same way."""
         first = self._waiting[0].task.options
         most = max(1, self._most // first.num_beams)
         group = [wish for wish in self._waiting if wish.task.options == first][:most]
         self._waiting = [wish for wish in self._waiting if wish not in group]
+        return group
+
+    def _search(self, wishes: list[Wish]) -> Iterator[Written]:
         try:
-            prompts, told = self._prompts(group)
-            yield from told
+            prompts, told = self._prompts(wishes)
             found = self._model.search([prompt for _, prompt in prompts], should_stop=lambda: False) if prompts else []
         except Exception as error:
-            yield from self._recover(group, error)
+            yield from self._one_by_one(self._search, wishes, error)
             return
+        yield from told
         spent = self._spent(len(prompts))
         for (wish, _), ids in zip(prompts, found, strict=True):
             yield _judged(wish, self._excerpt(ids, finished=True), ids, spent)
+
+    def _one_by_one(
+        self, write: Callable[[list[Wish]], Iterator[Written]], wishes: list[Wish], error: Exception
+    ) -> Iterator[Written]:
+        """What went wrong with one of these ends that one alone, so each is tried again by itself."""
+        if self._model.ran_out(error):
+            yield from self._recover(wishes, error)
+        elif len(wishes) > 1:
+            for wish in wishes:
+                yield from write([wish])
+        else:
+            log.error("a caption failed", exc_info=error)
+            yield Written(wishes[0], error=FAULT)
 
     def _prompts(self, wishes: Sequence[Wish]) -> tuple[list[tuple[Wish, Prompt]], list[Written]]:
         """The wishes with their prompts, equal pictures encoded once; and those that no prompt can be made of."""

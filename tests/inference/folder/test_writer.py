@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
 from blip_space.inference.folder.writer import Wish, Writer
-from blip_space.options import GenerationOptions
+from blip_space.options import GenerationOptions, check
 from tests.inference.fake_model import FakeModel, spec
 
 TASKS = [Task("fake", "fp32", "en", f"What is {number}?", GenerationOptions()) for number in range(6)]
@@ -38,3 +39,22 @@ def test_when_memory_runs_out_what_was_being_written_is_written_again() -> None:
         f"{number}.png": f"Question: What is {number}? Short answer in English:" for number in range(6)
     }
     assert model.most_rows == 4
+
+
+@pytest.mark.parametrize("quality", ["stream", "best"])
+def test_a_picture_that_the_model_cannot_read_ends_alone(quality: str) -> None:
+    """All that were to be read with it had an error as well."""
+
+    class Picky(FolderModel):
+        def encode_pixels(self, parts: list[Any]) -> torch.Tensor:
+            if 3 in parts:
+                raise RuntimeError("a bug")
+            return super().encode_pixels(parts)
+
+    model: Any = Picky(spec())
+    tasks = [replace(task, options=check(quality=quality)) for task in TASKS]
+    writer = Writer(model, batch_size=20)
+    wishes = [Wish(wish.seen, task) for wish, task in zip(WISHES, tasks, strict=True)]
+    written = [*writer.add(wishes), *writer.finish()]
+    assert sorted(one.wish.seen.file for one in written) == [f"{number}.png" for number in range(6)]
+    assert [one.wish.seen.file for one in written if one.error] == ["3.png"]
