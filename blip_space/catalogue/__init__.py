@@ -65,7 +65,7 @@ def find(name: str, *, folders: bool = False) -> ModelSpec:
 
 
 def offered(name: str) -> ModelSpec:
-    """An operator's choice, a path allowed. A folder that holds no checkpoint comes back with its `fault`, for the page.
+    """An operator's choice, a path allowed. A folder that holds no checkpoint comes back with its `fault`, to be shown.
 
     A name that is neither a model nor a folder raises `ModelError`, and nothing else is raised.
     """
@@ -128,6 +128,6 @@ def _unknown(name: str, *, folders: bool) -> str:
 
 def _unreadable(name: str, error: Exception) -> str:
     return (
-        f"The model {Path(str(name)).name[:80]!r} could not be read ({type(error).__name__}). Check its files, or choose "
-        f"one of {', '.join(NAMES)}."
+        f"The model {Path(str(name)).name[:80]!r} could not be read ({type(error).__name__}). Check its files, or "
+        f"choose one of {', '.join(NAMES)}."
     )

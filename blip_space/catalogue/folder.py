@@ -61,7 +61,7 @@ def describe(folder: Path, headers: Mapping[str, Tensor], *, name: str, source: 
 
 
 def inspect_checkpoint(folder: Path, headers: Mapping[str, Tensor], *, name: str) -> Stored:
-    """How the weights of the BLIP-2 in `folder` are stored; `ModelError` where it is none, or they are not read here."""
+    """How the weights of the BLIP-2 in `folder` are stored; `ModelError` where it is none, or they are not read."""
     config = read_json(folder / "config.json", name=name)
     if not (folder / "config.json").is_file():
         raise explain_no_config(folder)

@@ -102,7 +102,7 @@ def _has_all_weights(folder: Path) -> bool:
 
 
 def _hub_headers(repository: str) -> dict[str, Tensor]:
-    """The headers of weights that are not here yet; none where the hub does not tell, and loading says what is wrong."""
+    """The headers of weights that are not here yet; none where the hub does not tell, and loading says why."""
     from huggingface_hub import get_safetensors_metadata
 
     with _silent():

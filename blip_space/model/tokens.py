@@ -17,7 +17,6 @@ from transformers import GPT2Tokenizer, PreTrainedTokenizerFast
 
 from blip_space.errors import ModelError
 
-
 NAMES = re.compile(
     r"</?s>|<(?:pad|unk|mask|bos|eos|sep|cls|image|extra_id_\d+)>|\[(?:PAD|UNK|MASK|BOS|EOS|SEP|CLS)\]|<\|[^<>|]+\|>",
     re.IGNORECASE,
