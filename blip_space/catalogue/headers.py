@@ -11,7 +11,7 @@ import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 MAX_HEADER_BYTES = 100_000_000
 
@@ -78,5 +78,5 @@ def _tensor(row: Any) -> Tensor | None:
     return Tensor(row["dtype"], tuple(shape), offsets[1] - offsets[0])
 
 
-def _are_counts(value: Any) -> bool:
+def _are_counts(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(isinstance(item, int) and item >= 0 for item in value)

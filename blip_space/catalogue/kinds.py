@@ -5,6 +5,7 @@ Depends on `config.json`, names of files and names of weights; loads nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -47,7 +48,7 @@ GENERAL = "transformers' AutoModelForImageTextToText or vLLM takes it"
 
 
 def check_kind(config: Mapping[str, Any], weights: Collection[str], *, name: str) -> Family:
-    """The language model's type of a BLIP-2 that can chat; `weights` are the names of its tensors, where they are known.
+    """The language model's type of a BLIP-2 that can chat; `weights` are the names of its tensors where they are known.
 
     Raises `ModelError`, which calls the model `name` and says what it is instead.
     """
@@ -80,10 +81,9 @@ def explain_no_config(folder: Path) -> ModelError:
     """Why a folder without a `config.json` is no checkpoint, by what else is in it."""
     names = sorted(file.name for file in _listed(folder))
     if ADAPTER_CONFIG in names:
-        base = read_json(folder / ADAPTER_CONFIG, name=folder.name).get("base_model_name_or_path")
-        model = base if isinstance(base, str) and base and "\n" not in base else "the model that it was trained on"
+        base = base_name(read_json(folder / ADAPTER_CONFIG, name=folder.name)) or "the model that it was trained on"
         return ModelError(
-            f"{folder.name} is an adapter for {model}, not a model. Name that model with --model, and this folder with "
+            f"{folder.name} is an adapter for {base}, not a model. Name that model with --model, and this folder with "
             "--adapter."
         )
     if pickle := next((name for name in names if name.endswith(PICKLES)), None):
@@ -97,6 +97,14 @@ def explain_no_config(folder: Path) -> ModelError:
     return ModelError(
         f"{folder.name} has no config.json, so it is no checkpoint. Name a folder that holds a BLIP-2 model."
     )
+
+
+def base_name(adapter: Mapping[str, Any]) -> str:
+    """The model that an adapter's configuration says that it was trained on: a repository, or a folder's last name."""
+    base = adapter.get("base_model_name_or_path")
+    if not isinstance(base, str) or not base.isprintable():
+        return ""
+    return base if base.count("/") == 1 and not base.startswith((".", "/", "~")) else re.split(r"[/\\]", base)[-1]
 
 
 def explain_pickle(file: str, name: str) -> ModelError:

@@ -71,8 +71,8 @@ class ModelSpec:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Those that the family can compute in; T5's layers overflow in fp16. A checkpoint that is stored in 8 or 4 bits
-        has that one only."""
+        """Those that the family can compute in; T5's layers overflow in fp16. A checkpoint that is stored in 8 or 4
+        bits has that one only."""
         if self.stored:
             return (self.stored,)
         return tuple(name for name in PRECISIONS if name != "fp16" or self.decoder_only)

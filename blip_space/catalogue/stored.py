@@ -1,7 +1,7 @@
 """How a checkpoint's numbers are stored: whole, in bitsandbytes' 8 or 4 bits, or in a form that is not read here.
 
-The headers of the weights decide, since `config.json` may still speak of a quantisation that was undone. Depends on names
-and types of tensors; reads no weights. The suffixes are those that the libraries write:
+The headers of the weights decide, since `config.json` may still speak of a quantisation that was undone. Depends on
+names and types of tensors; reads no weights. The suffixes are those that the libraries write:
 https://huggingface.co/docs/bitsandbytes, https://huggingface.co/docs/transformers/quantization/overview.
 """
 
@@ -68,7 +68,7 @@ class Stored:
 
     @property
     def loaded_bytes(self) -> int:
-        """What the weights take once they are loaded: quantised layers as they are stored, all else 2 bytes a number."""
+        """What the weights take once loaded: quantised layers as they are stored, all else 2 bytes a number."""
         packed = {f"{layer}.weight" for layer in self.layers}
         return sum(
             tensor.nbytes if name in packed or self._is_companion(name) else 2 * tensor.count
@@ -153,6 +153,6 @@ def _refuse_unusable(tensors: Mapping[str, Tensor], precision: str, method: str,
 
 def _unread(name: str, found: str) -> str:
     return (
-        f"{name} is stored in the form of {found}, which is not read here; whole numbers and bitsandbytes' 8 and 4 bits "
-        "are. Choose the original checkpoint, with --precision int8 or int4 where memory is short."
+        f"{name} is stored in the form of {found}, which is not read here; whole numbers and bitsandbytes' 8 and 4 "
+        "bits are. Choose the original checkpoint, with --precision int8 or int4 where memory is short."
     )

@@ -1,7 +1,7 @@
 """Names that wrappers put in front of a model's weights, and how they come off.
 
-`DataParallel`, `torch.compile`, FSDP, activation checkpointing, trainers and peft save a model's weights under a name of
-their own: `module.query_tokens`, `_orig_mod.module.query_tokens`. Depends on names only; reads no file.
+`DataParallel`, `torch.compile`, FSDP, activation checkpointing, trainers and peft save a model's weights under a name
+of their own: `module.query_tokens`, `_orig_mod.module.query_tokens`. Depends on names only; reads no file.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def _refuse_other_types(adapter: AdapterFiles) -> None:
     if str(kind).upper() != "LORA":
         raise ModelError(
             f"The adapter {adapter.name!r} is of the type {str(kind)[:40]!r}, which is not put on here; LoRA is, with "
-            "DoRA and rsLoRA. Train it as LoRA, or merge it where it was trained and name the merged model with --model."
+            "DoRA and rsLoRA. Train it as LoRA, or merge it where it was trained and name the result with --model."
         )
 
 
@@ -87,13 +87,14 @@ def _import_peft() -> Any:
 
 def _mismatch(adapter: AdapterFiles, name: str) -> str:
     trained = f", {adapter.base!r} as it says," if adapter.base else ""
-    return f"The adapter {adapter.name!r} does not fit {name}. Name the model that it was trained on{trained} with --model."
+    way_out = f"Name the model that it was trained on{trained} with --model."
+    return f"The adapter {adapter.name!r} does not fit {name}. {way_out}"
 
 
 def _incomplete(adapter: AdapterFiles, name: str, missing: list[str]) -> str:
     first = missing[0].removeprefix(PEFTS_PREFIX).replace(f".{NAME}", "")
     return (
         f"The adapter {adapter.name!r} does not fit {name}: it fills {len(adapter.keys)} of its weights and lacks "
-        f"{len(missing)} ({first}), so it is of a smaller model, or not whole. Name the model that it was trained on with "
-        "--model, or save it again with peft."
+        f"{len(missing)} ({first}), so it is of a smaller model, or not whole. Name the model that it was trained on "
+        "with --model, or save it again with peft."
     )

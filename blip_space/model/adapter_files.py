@@ -14,6 +14,8 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from blip_space.catalogue.hub import REPOSITORY, explain_failure
+from blip_space.catalogue.kinds import ADAPTER_CONFIG as CONFIG
+from blip_space.catalogue.kinds import base_name
 from blip_space.catalogue.parsing import read_json
 from blip_space.errors import ModelError
 from blip_space.model.quiet import quiet
@@ -21,7 +23,7 @@ from blip_space.model.steps import download_bar, silent
 
 log = logging.getLogger(__name__)
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
 MAX_LISTED = 5
 
 
@@ -37,8 +39,7 @@ class AdapterFiles:
     @property
     def base(self) -> str:
         """What the adapter says that it was trained on, or nothing."""
-        base = self.config.get("base_model_name_or_path")
-        return Path(base).name if isinstance(base, str) else ""
+        return base_name(self.config)
 
 
 def find_adapter(chosen: str) -> AdapterFiles:
@@ -71,8 +72,8 @@ def _locate(chosen: str) -> tuple[Path, str]:
     if REPOSITORY.fullmatch(chosen):
         return _download(chosen), chosen
     raise ModelError(
-        f"There is no folder {Path(chosen).name[:80]!r} for the adapter. Check its path, or name a repository of the hub "
-        "(owner/name)."
+        f"There is no folder {Path(chosen).name[:80]!r} for the adapter. Check its path, or name a repository of the "
+        "hub (owner/name)."
     )
 
 

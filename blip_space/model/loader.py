@@ -1,7 +1,8 @@
 """From a name's row to a model that is known to see.
 
 One path for every checkpoint: find its files, choose the precision, read configuration, weights and tokenizer, refuse
-what does not fit together, and test the sight. Whatever goes wrong is a `ModelError`. Knows nothing of who wants the model.
+what does not fit together, and test the sight. Whatever goes wrong is a `ModelError`. Knows nothing of who wants the
+model.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from transformers import Blip2Config
 from blip_space.catalogue import ModelSpec
 from blip_space.catalogue.folder import inspect_checkpoint
 from blip_space.catalogue.headers import read_headers
+from blip_space.catalogue.kinds import ADAPTER_CONFIG
 from blip_space.catalogue.stored import Stored
 from blip_space.errors import ModelError
 from blip_space.model.adapter import changes_head, put_on
-from blip_space.model.adapter_files import CONFIG, find_adapter
+from blip_space.model.adapter_files import find_adapter
 from blip_space.model.blip2 import Blip2
 from blip_space.model.checkpoint import find_weights, locate
 from blip_space.model.cpu import hasten
@@ -108,8 +110,12 @@ def _log_what_is_passed_over(spec: ModelSpec, folder: Path, stored: Stored) -> N
             spec.name,
             stored.left_over,
         )
-    if (folder / CONFIG).is_file() and not spec.adapter:
-        log.info("%s: an adapter lies beside the weights and is not put on; name this folder with --adapter", spec.name)
+    if (folder / ADAPTER_CONFIG).is_file() and not spec.adapter:
+        # a warning, since a person may take it for put on, and the command line shows nothing below
+        log.warning(
+            "An adapter lies beside the weights of %s and is not put on. To put it on, name its folder with --adapter.",
+            spec.name,
+        )
 
 
 def _read_config(folder: Path, *, name: str) -> Any:
@@ -131,9 +137,11 @@ def _read_frame(folder: Path, config: Any, *, name: str) -> Frame:
 
 def _unexpected(spec: ModelSpec, error: Exception) -> str:
     if ran_out(error):
-        return f"The memory ran out while {spec.name} was loaded. Choose a smaller model or precision, or free some memory."
+        way_out = "Choose a smaller model or precision, or free some memory."
+        return f"The memory ran out while {spec.name} was loaded. {way_out}"
     adapter = " with its adapter" if spec.adapter else ""
     return (
-        f"{spec.name} could not be loaded{adapter}: {type(error).__name__} where a BLIP-2 with {spec.family} as its language "
-        "model was read. Save it again with transformers' save_pretrained() where it works, or choose another model."
+        f"{spec.name} could not be loaded{adapter}: {type(error).__name__} where a BLIP-2 with {spec.family} as its "
+        "language model was read. Save it again with transformers' save_pretrained() where it works, or choose another "
+        "model."
     )

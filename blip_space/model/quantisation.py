@@ -1,8 +1,8 @@
 """Fewer bits for the language model's layers, and for nothing else; or what a checkpoint's own layers are stored in.
 
 mBLIP's and BLIP-2's papers quantise the language model only; the Hugging Face cards say that it cannot be done. It can:
-the parts that keep their 16 bits are named, which takes the place of the library's own list. A checkpoint that is stored
-in 8 or 4 bits is loaded as it is stored, whichever of its layers those are.
+the parts that keep their 16 bits are named, which takes the place of the library's own list. A checkpoint that is
+stored in 8 or 4 bits is loaded as it is stored, whichever of its layers those are.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from blip_space.model.precision import Precision
 KEPT = ("vision_model", "qformer", "language_projection", "lm_head", "wo")
 """T5's `wo` is kept by transformers as well: its products are too large for int8."""
 
+HEAD = "language_model.lm_head"
 SHARING = 64
 THRESHOLD = 6.0
 """Above it a number is an outlier for int8: the default of https://huggingface.co/docs/bitsandbytes."""
 
 
 class StoredBlip2(Blip2ForConditionalGeneration):  # type: ignore[misc]  # transformers has no types here
-    """One whose layers are quantised exactly where they are in the file: the library's own list of parts that stay whole,
-    which differs between versions, does not count."""
+    """One whose layers are quantised exactly where they are in the file: the library's own list of parts that stay
+    whole, which differs between versions, does not count."""
 
     _keep_in_fp32_modules = None
 
