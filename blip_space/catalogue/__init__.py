@@ -1,16 +1,23 @@
-"""Which models there are: a row for every BLIP-2 checkpoint that people ask for by name, and one read from any folder.
+"""Which models there are: a row for every BLIP-2 checkpoint that people ask for by name, and one read from any folder
+or repository of the hub.
 
 Knows files and their headers; knows nothing of torch, of devices or of prompts beyond a style's name.
 """
 
 from __future__ import annotations
 
+import difflib
+import logging
 from pathlib import Path
 
 from blip_space.catalogue.folder import read_folder
+from blip_space.catalogue.hub import REPOSITORY, find_snapshot, read_repository, read_snapshot
+from blip_space.catalogue.kinds import explain_file
 from blip_space.catalogue.rows import MODELS
 from blip_space.catalogue.spec import MBLIP_LANGUAGES, PRECISIONS, Family, ModelSpec, Style
 from blip_space.errors import ModelError
+
+log = logging.getLogger(__name__)
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -33,33 +40,94 @@ TINY_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "tiny"
 
 NAMES: tuple[str, ...] = (DEFAULT_MODEL, *MODELS)
 
+_BY_ANY_NAME = {
+    **{spec.source.lower(): name for name, spec in MODELS.items()},
+    **{name.lower(): name for name in NAMES},
+}
+LEAST_LIKENESS = 0.7
+
 
 def find(name: str, *, folders: bool = False) -> ModelSpec:
-    """The model of that name. Only where `folders` is set, which a visitor's call never does, may it be a path."""
-    if name == DEFAULT_MODEL:
-        return read_folder(TINY_FOLDER)
-    if name in MODELS:
-        return MODELS[name]
-    if folders and Path(name).expanduser().is_dir():
-        return read_folder(Path(name).expanduser().resolve())
-    what = "There is no model, and no folder," if folders else "There is no model"
-    raise ModelError(f"{what} {str(name)[:80]!r}. The models are {', '.join(NAMES)}.")
+    """The model of that name, or of that repository of the hub where the catalogue has a row for it, in any case.
+
+    Only where `folders` is set, which a caller of the page or the API never does, may it be a path, or any repository
+    `owner/name`. Raises `ModelError` when there is no such model.
+    """
+    wanted = str(name).strip()
+    known = _BY_ANY_NAME.get(wanted.lower())
+    if folders and wanted and wanted not in NAMES and (spec := _read_path(wanted)):
+        return spec
+    if known is not None:
+        return read_folder(TINY_FOLDER) if known == DEFAULT_MODEL else MODELS[known]
+    if folders and REPOSITORY.fullmatch(wanted):
+        return read_repository(wanted)
+    raise ModelError(_unknown(wanted, folders=folders))
 
 
 def offered(name: str) -> ModelSpec:
-    """An owner's choice, a path allowed. A folder that holds no checkpoint comes back with its `fault`, for the page.
+    """An operator's choice, a path allowed. A folder that holds no checkpoint comes back with its `fault`, to be shown.
 
-    A name that is neither a model nor a folder raises `ModelError`.
+    A name that is neither a model nor a folder raises `ModelError`, and nothing else is raised.
     """
     try:
         return find(name, folders=True)
     except ModelError as error:
-        folder = TINY_FOLDER if name == DEFAULT_MODEL else Path(name).expanduser()
-        if name != DEFAULT_MODEL and not folder.is_dir():
+        message = str(error)
+        folder = TINY_FOLDER if name == DEFAULT_MODEL else _folder(str(name).strip())
+        if folder is None:
             raise
-        return ModelSpec(folder.resolve().name, str(folder), "mt5", "mblip", 0, (), is_folder=True, fault=str(error))
+    except Exception as error:
+        log.exception("the model %r could not be read", name)
+        folder, message = _folder(str(name).strip()), _unreadable(name, error)
+        if folder is None:
+            raise ModelError(message) from error
+    return ModelSpec(folder.resolve().name, str(folder), "mt5", "mblip", 0, (), is_folder=True, fault=message)
 
 
 def speakers(language: str) -> list[str]:
     """The models of the hub that speak a language."""
     return [spec.name for spec in MODELS.values() if language in spec.languages]
+
+
+def _read_path(name: str) -> ModelSpec | None:
+    """The model of a folder, one of the hub's cache included; None where there is no such path."""
+    if folder := _folder(name):
+        folder = folder.resolve()
+        snapshot = find_snapshot(folder)
+        return read_snapshot(*snapshot) if snapshot else read_folder(folder)
+    if file := _file(name):
+        raise explain_file(file)
+    return None
+
+
+def _folder(name: str) -> Path | None:
+    try:
+        path = Path(name).expanduser()
+        return path if name and path.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # a name that no file can have, or another user's home
+        return None
+
+
+def _file(name: str) -> Path | None:
+    try:
+        path = Path(name).expanduser()
+        return path if path.is_file() else None
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
+def _unknown(name: str, *, folders: bool) -> str:
+    if not name:
+        return f"No model is named. The models are {', '.join(NAMES)}."
+    what = "There is no model, and no folder," if folders else "There is no model"
+    close = difflib.get_close_matches(name.lower(), _BY_ANY_NAME, n=1, cutoff=LEAST_LIKENESS)
+    guess = f" Did you mean {_BY_ANY_NAME[close[0]]!r}?" if close else ""
+    others = " The folder of a BLIP-2, or the hub's name of one (owner/name), may be named too." if folders else ""
+    return f"{what} {name[:80]!r}.{guess} The models are {', '.join(NAMES)}.{others}"
+
+
+def _unreadable(name: str, error: Exception) -> str:
+    return (
+        f"The model {Path(str(name)).name[:80]!r} could not be read ({type(error).__name__}). Check its files, or "
+        f"choose one of {', '.join(NAMES)}."
+    )

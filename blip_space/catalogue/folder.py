@@ -1,86 +1,114 @@
 """What a checkpoint's folder says of itself.
 
-Knows files and their headers; reads no weights.
+Depends on `config.json`, `blip_space.json` and the headers of the weights; reads no weights.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import re
-import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from blip_space.catalogue.spec import ENGLISH, MBLIP_LANGUAGES, STYLE_OF_FAMILY, Family, ModelSpec, Style
+from blip_space.catalogue.headers import Tensor, read_headers
+from blip_space.catalogue.kinds import check_kind, explain_no_config
+from blip_space.catalogue.parsing import kind_of, read_json
+from blip_space.catalogue.spec import ENGLISH, MBLIP_LANGUAGES, STYLE_OF_FAMILY, STYLES, ModelSpec, Style
+from blip_space.catalogue.stored import Stored, read_stored
 from blip_space.errors import ModelError
 
 LAYERS = re.compile(r"language_model\..*\.weight$")
 NOT_QUANTISED = re.compile(r"lm_head|embed|shared|norm|relative_attention_bias|\.wo\.")
 """Heads, embeddings and T5's `wo` keep their 16 bits."""
 
+OWN = "blip_space.json"
+
 
 def read_folder(folder: Path) -> ModelSpec:
     """What a checkpoint's folder says of itself: `config.json`, the weights' headers and, if there, `blip_space.json`.
 
-    Raises `ModelError` when the folder is no BLIP-2 checkpoint.
+    Raises `ModelError` when the folder is no BLIP-2 checkpoint, or is stored in a form that is not read.
     """
-    config = _json(folder / "config.json", folder)
-    text_type = config.get("text_config", {}).get("model_type", "opt")
-    if config.get("model_type") != "blip-2" or text_type not in STYLE_OF_FAMILY:
-        found = f"{config.get('model_type')!r} with the language model {text_type!r}"
-        raise ModelError(
-            f"{folder.name} holds a model of type {found}, which is not a BLIP-2 of the families "
-            f"{', '.join(STYLE_OF_FAMILY)}. Choose a folder saved from a BLIP-2 checkpoint."
-        )
-    numbers = _stored_numbers(folder)
-    family = cast(Family, text_type)
-    own = _json(folder / "blip_space.json", folder) if (folder / "blip_space.json").exists() else {}
+    return describe(folder, read_headers(folder), name=folder.name, source=str(folder), is_folder=True)
+
+
+def describe(folder: Path, headers: Mapping[str, Tensor], *, name: str, source: str, is_folder: bool) -> ModelSpec:
+    """The spec of the model whose small files are in `folder` and whose weights have those headers.
+
+    `source` is the folder, or the repository that it was downloaded from. Raises `ModelError` as `read_folder` does.
+    """
+    stored = inspect_checkpoint(folder, headers, name=name)
+    config = read_json(folder / "config.json", name=name)
+    family = check_kind(config, stored.tensors, name=name)
+    own = _read_own(folder, name=name)
     style = cast(Style, own.get("style", STYLE_OF_FAMILY[family]))
+    numbers = stored.parameters
     return ModelSpec(
-        name=str(own.get("name", folder.name)),
-        source=str(folder),
+        name=own.get("name", name),
+        source=source,
         family=family,
         style=style,
         parameters=sum(numbers.values()),
         languages=tuple(own.get("languages", MBLIP_LANGUAGES if style == "mblip" else ENGLISH)),
-        quantised=sum(number for key, number in numbers.items() if _is_layer(key)),
-        is_folder=True,
-        context_tokens=int(own.get("context_tokens", 512)),
-        knows=str(own.get("knows", "")),
-        unknown=frozenset(map(str, own.get("unknown", ()))),
+        quantised=sum(number for key, number in numbers.items() if _is_quantised(key, stored)),
+        is_folder=is_folder,
+        context_tokens=own.get("context_tokens", 512),
+        knows=own.get("knows", ""),
+        unknown=frozenset(own.get("unknown", ())),
+        stored=stored.precision,
+        stored_bytes=stored.loaded_bytes if stored.precision else 0,
     )
 
 
-def _json(path: Path, folder: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ModelError(
-            f"{folder.name} has no {path.name}, so it is no checkpoint. Name a folder that holds a BLIP-2 model."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path.name} in {folder.name} cannot be read. Download the checkpoint again.") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path.name} in {folder.name} is not a configuration. Download the checkpoint again.")
-    return content
+def inspect_checkpoint(folder: Path, headers: Mapping[str, Tensor], *, name: str) -> Stored:
+    """How the weights of the BLIP-2 in `folder` are stored; `ModelError` where it is none, or they are not read."""
+    config = read_json(folder / "config.json", name=name)
+    if not (folder / "config.json").is_file():
+        raise explain_no_config(folder)
+    if config.get("model_type") != "blip-2":
+        check_kind(config, (), name=name)
+    stored = read_stored(headers, config, name=name)
+    check_kind(config, stored.tensors, name=name)
+    return stored
 
 
-def _is_layer(key: str) -> bool:
+def _is_quantised(key: str, stored: Stored) -> bool:
+    if stored.precision:
+        return key.removesuffix(".weight") in stored.layers
     return bool(LAYERS.search(key)) and not NOT_QUANTISED.search(key)
 
 
-def _stored_numbers(folder: Path) -> dict[str, int]:
-    """How many numbers each tensor of the safetensors files has."""
-    return {key: number for path in sorted(folder.glob("*.safetensors")) for key, number in _header(path).items()}
+def _read_own(folder: Path, *, name: str) -> dict[str, Any]:
+    """The fields of `blip_space.json`, each of its type; `ModelError` where one is not."""
+    own = read_json(folder / OWN, name=name)
+    for field, (expected, is_right) in FIELDS.items():
+        if field in own and not is_right(own[field]):
+            raise ModelError(
+                f"{field} in the {OWN} of {name} is {kind_of(own[field])} that does not fit; it must be {expected}. "
+                "Correct it, or leave it out."
+            )
+    return own
 
 
-def _header(path: Path) -> dict[str, int]:
-    """Source of the layout: https://huggingface.co/docs/safetensors (8 bytes of length, then a JSON of shapes)."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(min(length, 100_000_000)))
-        return {key: math.prod(entry["shape"]) for key, entry in header.items() if key != "__metadata__"}
-    except (OSError, ValueError, struct.error, KeyError):
-        return {}
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+FIELDS: dict[str, tuple[str, Any]] = {
+    "name": ("a text with letters in it", lambda value: _is_text(value) and value.strip()),
+    "style": (f"one of {', '.join(STYLES)}", lambda value: _is_text(value) and value in STYLES),
+    "languages": (
+        "a list of one or more codes of the 96 languages",
+        lambda value: _are_texts(value) and value and set(value) <= set(MBLIP_LANGUAGES),
+    ),
+    "context_tokens": (
+        "a whole number above 0",
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
+    ),
+    "knows": ("a text", _is_text),
+    "unknown": ("a list of texts", _are_texts),
+}

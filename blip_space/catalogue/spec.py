@@ -6,10 +6,11 @@ Knows names and sizes; knows no file.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Family = Literal["opt", "t5", "mt5", "bloom"]
 Style = Literal["blip2", "blip2-coco", "mblip"]
+STYLES: tuple[str, ...] = get_args(Style)
 DECODER_ONLY: frozenset[Family] = frozenset({"opt", "bloom"})
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int4")
 BYTES_PER_PARAMETER = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5 + 4 / 64}
@@ -40,7 +41,9 @@ class ModelSpec:
     of the language model's layers, which int8 and int4 make smaller. `context_tokens` holds query tokens, prompt and,
     for decoder-only families, the new tokens. `download_gb` is the size of the weights on the hub, where it is known.
     `knows` is a sentence for the page, `unknown` are the replies that say that the model does not know a picture,
-    `fault` says why there is nothing to load. `adapter` is the folder of a LoRA adapter that an owner puts on it.
+    `fault` says why there is nothing to load. `adapter` is the folder, or the repository, of a LoRA adapter that an
+    owner puts on it. `stored` is int8 or int4 where the checkpoint itself is stored so, and its weights then take
+    `stored_bytes`; everywhere else it is empty, and the precision is chosen at load time.
     """
 
     name: str
@@ -58,6 +61,8 @@ class ModelSpec:
     unknown: frozenset[str] = frozenset()
     fault: str = ""
     adapter: str = ""
+    stored: str = ""
+    stored_bytes: int = 0
 
     @property
     def decoder_only(self) -> bool:
@@ -66,7 +71,10 @@ class ModelSpec:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Those that the family can compute in; T5's layers overflow in fp16."""
+        """Those that the family can compute in; T5's layers overflow in fp16. A checkpoint that is stored in 8 or 4
+        bits has that one only."""
+        if self.stored:
+            return (self.stored,)
         return tuple(name for name in PRECISIONS if name != "fp16" or self.decoder_only)
 
     @property
@@ -75,6 +83,8 @@ class ModelSpec:
         return {name: float(f"{self._bytes(name) / 1e9:.3g}") for name in self.precisions}
 
     def _bytes(self, precision: str) -> float:
+        if self.stored:
+            return self.stored_bytes
         each = BYTES_PER_PARAMETER[precision]
         others = KEPT_BYTES.get(precision, each)
         return self.quantised * each + (self.parameters - self.quantised) * others

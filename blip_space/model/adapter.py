@@ -1,65 +1,83 @@
-"""A LoRA adapter of the language model, on top of a loaded checkpoint.
+"""A LoRA adapter on top of a loaded checkpoint: of the language model, the vision encoder, the Q-Former or all of them.
 
-Knows peft, and the folders that it writes: `adapter_config.json` and `adapter_model.safetensors`. An adapter that was
-trained on the whole BLIP-2 names its language model; one that was trained on the language model alone does not.
+Knows peft. An adapter that was trained on the whole BLIP-2 names its parts; one that was trained on the language model
+alone does not.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import Counter
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
+from blip_space.catalogue.wrappers import PARTS
 from blip_space.errors import ModelError
+from blip_space.model.adapter_files import AdapterFiles
+from blip_space.model.memory import ran_out
 from blip_space.model.precision import Precision
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+NAME = "default"
+PEFTS_PREFIX = "base_model.model."
 
 
-def put_on(network: Any, folder: Path, *, name: str, precision: Precision) -> None:
-    """Put the adapter of that folder onto the network of the model `name`; `ModelError` where it does not fit.
+def put_on(network: Any, adapter: AdapterFiles, *, name: str, precision: Precision) -> None:
+    """Put the adapter onto the network of the model `name`; `ModelError` where it does not fit in every weight.
 
     Whole numbers take it up, so that it costs nothing afterwards; beside quantised layers it stays what it is.
     """
-    keys = _stored(folder)
-    peft = _peft()
-    whole = any("language_model." in key for key in keys)
+    peft = _import_peft()
+    _refuse_other_types(adapter)
+    is_whole = any(key.removeprefix(PEFTS_PREFIX).startswith(PARTS) for key in adapter.keys)
+    target = network if is_whole else network.language_model
+    for mark in ("is_loaded_in_8bit", "is_loaded_in_4bit"):  # which peft looks for on the part that it is given
+        setattr(target, mark, getattr(network, mark, False))
     try:
-        adapted = peft.PeftModel.from_pretrained(network if whole else network.language_model, folder)
-    except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
-        raise ModelError(_misfit(folder, name)) from error
-    unmet = [key for key in keys if not _met(key, adapted)]
-    if unmet:
-        raise ModelError(_misfit(folder, name))
-    if not precision.quantised:
+        adapted, found = _apply(peft, target, adapter)
+    except Exception as error:  # peft's own checks raise what they like
+        if ran_out(error):
+            raise
+        raise ModelError(_mismatch(adapter, name)) from error
+    if found.unexpected_keys:
+        raise ModelError(_mismatch(adapter, name))
+    if missing := [key for key in found.missing_keys if NAME in key.split(".")]:
+        raise ModelError(_incomplete(adapter, name, missing))
+    if not precision.quantised and not _shares_weights(target):
         adapted.merge_and_unload()
     network.eval()
 
 
-def _stored(folder: Path) -> list[str]:
-    """The names of the adapter's weights."""
-    if not (folder / CONFIG).is_file():
-        raise ModelError(f"The folder {folder.name!r} holds no adapter ({CONFIG}). Name one that peft has saved.")
-    if not (folder / WEIGHTS).is_file():
+def changes_head(adapter: AdapterFiles) -> bool:
+    """Whether the adapter has a part for the language model's head, which then differs from the stored one."""
+    return any("lm_head." in key for key in adapter.keys)
+
+
+def _apply(peft: Any, target: Any, adapter: AdapterFiles) -> tuple[Any, Any]:
+    """The adapted network, and which keys of the file and of the network have no counterpart."""
+    config = peft.PeftConfig.from_pretrained(str(adapter.folder))
+    config.inference_mode = True
+    adapted = peft.PeftModel(target, config, adapter_name=NAME)
+    weights = peft.load_peft_weights(str(adapter.folder), device="cpu")
+    return adapted, peft.set_peft_model_state_dict(adapted, weights, adapter_name=NAME)
+
+
+def _shares_weights(network: Any) -> bool:
+    """Whether an adapted layer's weight is another layer's as well, which merging would change with it."""
+    owners = Counter(id(weight) for module in network.modules() for weight in module._parameters.values())
+    adapted = (module.base_layer for module in network.modules() if hasattr(module, "base_layer"))
+    return any(
+        owners[id(weight)] > 1 for layer in adapted for weight in layer._parameters.values() if weight is not None
+    )
+
+
+def _refuse_other_types(adapter: AdapterFiles) -> None:
+    kind = adapter.config.get("peft_type")
+    if str(kind).upper() != "LORA":
         raise ModelError(
-            f"The adapter {folder.name!r} has no {WEIGHTS}; weights as a pickle are not read, since they may run code. "
-            "Save it again with peft, which writes safetensors."
+            f"The adapter {adapter.name!r} is of the type {str(kind)[:40]!r}, which is not put on here; LoRA is, with "
+            "DoRA and rsLoRA. Train it as LoRA, or merge it where it was trained and name the result with --model."
         )
-    try:
-        with safe_open(folder / WEIGHTS, "pt") as opened:
-            return list(opened.keys())
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{WEIGHTS} of the adapter {folder.name!r} is damaged. Copy it again.") from error
 
 
-def _met(key: str, adapted: Any) -> bool:
-    """Whether a stored weight has its place; peft keeps each under a name with `default` in it."""
-    place = ".".join(key.split(".")[:-2])  # without "lora_A.weight"
-    return any(name.startswith(place) for name, _ in adapted.named_parameters())
-
-
-def _peft() -> Any:
+def _import_peft() -> Any:
     try:
         import peft
     except ImportError:
@@ -67,5 +85,16 @@ def _peft() -> Any:
     return peft
 
 
-def _misfit(folder: Path, name: str) -> str:
-    return f"The adapter {folder.name!r} does not fit {name}. Name the model that it was trained on with --model."
+def _mismatch(adapter: AdapterFiles, name: str) -> str:
+    trained = f", {adapter.base!r} as it says," if adapter.base else ""
+    way_out = f"Name the model that it was trained on{trained} with --model."
+    return f"The adapter {adapter.name!r} does not fit {name}. {way_out}"
+
+
+def _incomplete(adapter: AdapterFiles, name: str, missing: list[str]) -> str:
+    first = missing[0].removeprefix(PEFTS_PREFIX).replace(f".{NAME}", "")
+    return (
+        f"The adapter {adapter.name!r} does not fit {name}: it fills {len(adapter.keys)} of its weights and lacks "
+        f"{len(missing)} ({first}), so it is of a smaller model, or not whole. Name the model that it was trained on "
+        "with --model, or save it again with peft."
+    )

@@ -22,6 +22,7 @@ from blip_space.model.frame import Frame
 from blip_space.model.memory import ran_out, row_bytes
 from blip_space.model.padding import padded
 from blip_space.model.precision import Precision
+from blip_space.model.quantisation import scale_bytes
 from blip_space.model.quiet import quiet
 from blip_space.model.tokens import Tokens, stop_tokens
 from blip_space.model.turns import TurnCache
@@ -47,13 +48,14 @@ class Blip2:
         share = TURN_CACHE_BYTES if free is None else int(free * TURN_CACHE_SHARE)
         self.turns = TurnCache(min(TURN_CACHE_BYTES, share))
         self._network = network
+        self._stop = stop_tokens(network)
         self._tokens = tokens
         self._frame = frame
 
     @property
     def nbytes(self) -> int:
-        """The size of all weights, in bytes."""
-        return int(self._network.get_memory_footprint())
+        """The size of all weights, in bytes, with the scales of those that are quantised."""
+        return int(self._network.get_memory_footprint()) + scale_bytes(self._network)
 
     def expect_many(self) -> None:
         """Take all processors, which pays for many rows at once; a small model is loaded for few, and takes one."""
@@ -82,7 +84,7 @@ class Blip2:
             return_dict=True,
         ).last_hidden_state
         projection = network.language_projection
-        prefix: torch.Tensor = projection(asked.to(projection.weight.dtype))
+        prefix: torch.Tensor = projection(asked.to(self._dtype_of(projection)))
         return prefix.to(network.get_input_embeddings().weight.dtype)
 
     def count_tokens(self, text: str) -> int:
@@ -103,7 +105,7 @@ class Blip2:
 
     def writing(self) -> Writing:
         """Room for answers that are written together."""
-        return Writing(self._network.language_model, self._embed, self.turns)
+        return Writing(self._network.language_model, self._embed, self.turns, stop=self._stop)
 
     def prompt(
         self, prefix: torch.Tensor, text: str, options: GenerationOptions, *, picture: str = "", goes_on: bool = False
@@ -166,6 +168,7 @@ class Blip2:
                 repetition_penalty=float(options.repetition_penalty),
                 min_new_tokens=1,
                 max_new_tokens=options.max_new_tokens,
+                eos_token_id=sorted(self._stop) or None,
                 stopping_criteria=StoppingCriteriaList([_Asked(should_stop)]),
             )
         return [self._answer(ids) for ids in found.tolist()]
@@ -194,8 +197,12 @@ class Blip2:
         """What lies between the decoder's start token and the first stop token."""
         language_model = self._network.language_model
         new = ids[len(batch(language_model).start) :]
-        stop = stop_tokens(language_model.generation_config)
-        return new[: next((place for place, token in enumerate(new) if token in stop), len(new))]
+        return new[: next((place for place, token in enumerate(new) if token in self._stop), len(new))]
+
+    def _dtype_of(self, layer: Any) -> torch.dtype:
+        """What a layer computes in; a quantised one, whose weight is of whole numbers, in what the others do."""
+        stored: torch.dtype = layer.weight.dtype
+        return stored if stored.is_floating_point else self.precision.dtype
 
 
 class _Asked(StoppingCriteria):  # type: ignore[misc]  # transformers has no types here

@@ -6,22 +6,17 @@ again offline. Knows names, sizes and headers of files; reads no weights.
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
-import struct
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 
 from blip_space.catalogue import ModelSpec
+from blip_space.catalogue.headers import is_whole
+from blip_space.catalogue.hub import explain_failure
+from blip_space.catalogue.kinds import explain_pickle
 from blip_space.errors import ModelError
 from blip_space.model.quiet import quiet
 from blip_space.model.steps import Tell, download_bar, silent
@@ -29,6 +24,7 @@ from blip_space.model.steps import Tell, download_bar, silent
 SMALL_FILES = ["*.json", "*.txt", "*.model"]
 SAFETENSORS = ["model.safetensors", "model-*-of-*.safetensors"]
 PICKLES = ["pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json"]
+TRAINERS_PICKLES = ["*.pth", "*.pt", "*.ckpt", "*.bin"]
 
 AGAIN = "Download the checkpoint again"
 
@@ -48,7 +44,7 @@ def locate(spec: ModelSpec, *, tell: Tell = silent) -> Path:
     except ModelError:
         raise
     except Exception as error:  # the client lets those of its transport through, and their package differs by version
-        raise ModelError(_told(error, spec)) from error
+        raise ModelError(explain_failure(error, spec.source, name=spec.name)) from error
 
 
 def find_weights(folder: Path, *, name: str) -> list[Path]:
@@ -57,7 +53,7 @@ def find_weights(folder: Path, *, name: str) -> list[Path]:
     if single.is_file() or index.is_file():
         files = [single] if single.is_file() else _shards(index, name=name)
         for file in files:
-            if not _is_whole(file):
+            if not is_whole(file):
                 raise ModelError(f"{file.name} of {name} is damaged or only half downloaded. {AGAIN}.")
         return files
     if _half_downloaded(folder):
@@ -67,6 +63,13 @@ def find_weights(folder: Path, *, name: str) -> list[Path]:
             f"{name} has its weights as a pickle (pytorch_model.bin), which may run code when it is opened, so it is "
             "not. Choose a revision with model.safetensors, or convert it: load it with transformers where you trust "
             "it, and save it again."
+        )
+    if pickle := next((path for pattern in TRAINERS_PICKLES for path in sorted(folder.glob(pattern))), None):
+        raise explain_pickle(pickle.name, name)
+    if any(folder.glob("*.gguf")):
+        raise ModelError(
+            f"{name} has its weights as GGUF, which llama.cpp reads and this program does not. Choose the original "
+            "checkpoint, with --precision int8 or int4 where memory is short."
         )
     raise ModelError(
         f"{name} has no weights that are read here (model.safetensors; a pickle may run code). {AGAIN}, or choose a "
@@ -92,32 +95,13 @@ def _check_disk(spec: ModelSpec, wanted: dict[str, Any]) -> tuple[int, int]:
     return total - missing, total
 
 
-def _told(error: Exception, spec: ModelSpec) -> str:
-    if isinstance(error, GatedRepoError):
-        return (
-            f"{spec.source} is given only to those who accepted its terms. Accept them on the hub and run "
-            "`hf auth login`, or choose another model."
-        )
-    if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError):
-        return (
-            f"The hub has no {spec.source} that you may read (or not in that revision). If it is private, run "
-            "`hf auth login`; else choose another model."
-        )
-    if isinstance(error, LocalEntryNotFoundError):
-        return (
-            f"{spec.name} is not on this machine, or not all of it, and the hub cannot be reached. Connect and start "
-            "again, or choose `tiny` or the folder of a checkpoint."
-        )
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"The disk is full, so {spec.name} cannot be downloaded. Make room and start again."
-    return f"The download of {spec.name} broke off. Start again; the files that arrived whole are kept."
-
-
 def _shards(index: Path, *, name: str) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        names = sorted({str(shard) for shard in json.loads(index.read_text("utf-8"))["weight_map"].values()})
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ModelError(f"{index.name} of {name} cannot be read. {AGAIN}.") from error
+    if not names:
+        raise ModelError(f"{index.name} of {name} names no files. {AGAIN}.")
     files = [index.with_name(Path(shard).name) for shard in names]
     if missing := [file.name for file in files if not file.is_file()]:
         raise ModelError(
@@ -125,18 +109,6 @@ def _shards(index: Path, *, name: str) -> list[Path]:
             "download the checkpoint again."
         )
     return files
-
-
-def _is_whole(file: Path) -> bool:
-    """Whether the file is as long as its header says: https://huggingface.co/docs/safetensors."""
-    try:
-        with file.open("rb") as opened:
-            (length,) = struct.unpack("<Q", opened.read(8))
-            header: dict[str, Any] = json.loads(opened.read(min(length, 100_000_000)))
-        ends = (row["data_offsets"][1] for key, row in header.items() if key != "__metadata__")
-        return file.stat().st_size == 8 + int(length) + max(ends, default=0)
-    except (OSError, ValueError, struct.error, KeyError, AttributeError, TypeError):
-        return False
 
 
 def _half_downloaded(folder: Path) -> bool:

@@ -30,8 +30,9 @@ def hasten(network: Any) -> None:
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # a torch without oneDNN
         return
     table = network.get_input_embeddings().weight
+    adapted = {id(part) for layer in network.modules() if hasattr(layer, "base_layer") for part in layer.modules()}
     for part in PACKED_PARTS:
-        for parent in list(getattr(network, part).modules()):
+        for parent in [module for module in getattr(network, part).modules() if id(module) not in adapted]:
             for name, layer in parent.named_children():
                 if type(layer) is torch.nn.Linear and layer.weight is not table:
                     setattr(parent, name, PackedLinear(layer))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from blip_space.catalogue import PRECISIONS, ModelSpec
+from blip_space.catalogue.stored import BITS
 from blip_space.errors import ModelError
 from blip_space.model.device import Device
 
@@ -46,6 +47,8 @@ def choose(wanted: str, spec: ModelSpec, device: Device, *, free: int | None) ->
 
     Raises `ModelError` when there is no such precision, or not for this model or device.
     """
+    if spec.stored and wanted in ("auto", spec.stored):
+        return _decided(spec.stored, spec, device, _as_stored(spec, device))
     if wanted != "auto":
         return _decided(wanted, spec, device, _as_asked(wanted, spec, device))
     if spec.parameters < SMALL_PARAMETERS:
@@ -87,10 +90,26 @@ def _smaller(first: str, device: Device) -> tuple[str, ...]:
     return ("bf16", *QUANTISED) if first == "fp32" and device.kind == "cpu" else QUANTISED
 
 
+def _as_stored(spec: ModelSpec, device: Device) -> str:
+    """The reason, or a `ModelError`."""
+    if not offered(spec, device):
+        raise ModelError(f"{_stored_so(spec)}, which cannot be had on Apple's GPU. Choose the original checkpoint.")
+    return f"the checkpoint is stored in {BITS[spec.stored]} bits"
+
+
+def _stored_so(spec: ModelSpec) -> str:
+    return f"{spec.name} is stored in {BITS[spec.stored]} bits"
+
+
 def _as_asked(wanted: str, spec: ModelSpec, device: Device) -> str:
     """The reason, or a `ModelError`."""
     if wanted not in PRECISIONS:
         raise ModelError(f"There is no precision {str(wanted)[:40]!r}. Choose auto, {_listed(PRECISIONS)}.")
+    if spec.stored:
+        raise ModelError(
+            f"{_stored_so(spec)}, so it cannot be had in {wanted}. Choose {spec.stored} (or auto), or the original "
+            "checkpoint."
+        )
     if wanted not in spec.precisions:
         raise ModelError(
             f"{spec.name} cannot compute in fp16: the layers of a T5 overflow, and its answers would be noise. "

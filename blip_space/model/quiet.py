@@ -1,6 +1,7 @@
 """Keeps the libraries' reports, hints and progress bars, of which a person can use none, off stderr.
 
-Knows no model. Errors pass: only what is logged below an error, warnings and bars are held back.
+Knows no model. Errors pass: only what is logged below an error, warnings and bars are held back, and for good only
+single lines that come back with every step.
 """
 
 from __future__ import annotations
@@ -8,10 +9,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from logging import getLogger
+from logging import LogRecord, getLogger
 
 from huggingface_hub.utils import logging as hub_logging
 from transformers.utils import logging
+
+REPEATED = {
+    "bitsandbytes.autograd._functions": "MatMul8bitLt: inputs will be cast",
+    "bitsandbytes.nn.modules": "Input type into Linear4bit is",
+}
+"""What a logger says in every step, of which nothing can be done: how it starts."""
 
 
 @contextmanager
@@ -38,3 +45,13 @@ def quiet() -> Iterator[None]:
         hub_logging.set_verbosity(levels[1])
         if had_bars:
             logging.enable_progress_bar()
+
+
+def drop_repeated_lines() -> None:
+    """Keep the lines that libraries log in every step off the screen for as long as the process lives."""
+    for name in REPEATED:
+        getLogger(name).addFilter(_is_new)  # which a logger takes once
+
+
+def _is_new(record: LogRecord) -> bool:
+    return not str(record.msg).startswith(REPEATED[record.name])

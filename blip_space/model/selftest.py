@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors import safe_open
 
+from blip_space.catalogue.wrappers import Names
 from blip_space.errors import ModelError
 from blip_space.languages import LANGUAGES
 from blip_space.model.blip2 import Blip2
@@ -53,17 +54,21 @@ def check_words(model: Blip2) -> None:
             )
 
 
-def check_head(network: Any, weights: Sequence[Path], *, name: str) -> None:
+def check_head(network: Any, weights: Sequence[Path], *, name: str, names: Names | None = None) -> None:
     """Raise `ModelError` where the checkpoint stores a head of its own and the network writes with another.
 
-    transformers 5 ties the head of a T5 to its embedding unless it sees that the stored ones differ.
+    transformers 5 ties the head of a T5 to its embedding unless it sees that the stored ones differ. `names` tells what
+    the weights are called in the files, where that is not what they are called in the network.
     """
     for file in weights:
         with safe_open(file, "pt") as opened:
-            if HEAD not in opened.keys():  # noqa: SIM118  # it is no dict
+            stored_name = next((key for key in opened.keys() if (names.plain(key) if names else key) == HEAD), None)  # noqa: SIM118  # it is no dict
+            if stored_name is None:
                 continue
-            stored = opened.get_slice(HEAD)[:HEAD_ROWS]
+            stored = opened.get_slice(stored_name)[:HEAD_ROWS]
         used = network.language_model.lm_head.weight[:HEAD_ROWS].detach().cpu()
+        if not used.dtype.is_floating_point:  # quantised, which no embedding is
+            continue
         if not torch.equal(stored.to(used.dtype), used):
             raise ModelError(
                 f"{name} was loaded with its embedding in the place of its own head, so it would write noise. "

@@ -6,6 +6,7 @@ model. Safe from any thread: a Rust tokenizer refuses to be changed while it is 
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +17,22 @@ from transformers import GPT2Tokenizer, PreTrainedTokenizerFast
 
 from blip_space.errors import ModelError
 
+NAMES = re.compile(
+    r"</?s>|<(?:pad|unk|mask|bos|eos|sep|cls|image|extra_id_\d+)>|\[(?:PAD|UNK|MASK|BOS|EOS|SEP|CLS)\]|<\|[^<>|]+\|>",
+    re.IGNORECASE,
+)
+"""What special tokens are called in the vocabularies of these families, whether or not a file marks them as special."""
+
+WORD_STARTS = "▁Ġ "
+"""What SentencePiece and byte-level vocabularies write where a word begins."""
+
 
 class Tokens:
     """One tokenizer behind a lock."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        self._hidden = _special_ids(tokenizer)
         self._lock = threading.Lock()
 
     def encode(self, text: str) -> list[int]:
@@ -34,8 +45,9 @@ class Tokens:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of these ids without special tokens, its spaces as they were written."""
+        shown = [token for token in ids if token not in self._hidden]
         with self._lock:
-            return str(self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+            return str(self._tokenizer.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 class SentencePiece:
@@ -51,6 +63,17 @@ class SentencePiece:
         # the model's vocabulary is padded beyond the tokenizer's
         known = [token for token in ids if token < self._pieces.get_piece_size()]
         return str(self._pieces.decode(known))
+
+    def get_vocab(self) -> dict[str, int]:
+        """The ids of all pieces."""
+        return {self._pieces.id_to_piece(token): token for token in range(self._pieces.get_piece_size())}
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        """The pieces that are no text: those that steer, stand for the unknown, or are not used."""
+        pieces = self._pieces
+        tests = (pieces.is_control, pieces.is_unknown, pieces.is_unused)
+        return [token for token in range(pieces.get_piece_size()) if any(test(token) for test in tests)]
 
 
 def read_tokens(folder: Path, *, name: str) -> Tokens:
@@ -80,7 +103,27 @@ def start_token(settings: Any) -> int:
     return int(next(token for token in named if token is not None))
 
 
-def stop_tokens(settings: Any) -> frozenset[int]:
-    """The tokens that end an answer, of a `generation_config`: none, one or several."""
-    found = settings.eos_token_id
-    return frozenset([] if found is None else [found] if isinstance(found, int) else found)
+def stop_tokens(network: Any) -> frozenset[int]:
+    """The tokens that end an answer: those of the checkpoint's `generation_config` and of its language model's.
+
+    `network` is a BLIP-2 or a language model alone. Each may name none, one or several; what is no token is left out.
+    """
+    parts = (network, getattr(network, "language_model", None))
+    return frozenset(token for part in parts for token in _stops(part) if 0 <= token < _vocabulary_size(network))
+
+
+def _stops(part: Any) -> list[int]:
+    found = getattr(getattr(part, "generation_config", None), "eos_token_id", None)
+    return [token for token in (found if isinstance(found, list | tuple) else [found]) if type(token) is int]
+
+
+def _vocabulary_size(network: Any) -> int:
+    config = getattr(network.config, "text_config", network.config)
+    return int(config.vocab_size)
+
+
+def _special_ids(tokenizer: Any) -> frozenset[int]:
+    """The ids of everything that is no text, whatever the tokenizer's files say of it."""
+    marked = {token for token, row in getattr(tokenizer, "added_tokens_decoder", {}).items() if row.special}
+    named = {token for piece, token in tokenizer.get_vocab().items() if NAMES.fullmatch(piece.strip(WORD_STARTS))}
+    return frozenset(marked | named | set(tokenizer.all_special_ids))

@@ -13,7 +13,6 @@ import torch
 
 from blip_space.model.batch import Batch, batch
 from blip_space.model.choice import Choice
-from blip_space.model.tokens import stop_tokens
 from blip_space.model.turns import Past, TurnCache
 from blip_space.options import GenerationOptions
 
@@ -55,13 +54,15 @@ class Parked:
 class Writing:
     """The rows of one language model."""
 
-    def __init__(self, language_model: Any, embed: Callable[[Prompt], torch.Tensor], turns: TurnCache) -> None:
-        """`embed` turns a prompt into (length, hidden)."""
+    def __init__(
+        self, language_model: Any, embed: Callable[[Prompt], torch.Tensor], turns: TurnCache, *, stop: frozenset[int]
+    ) -> None:
+        """`embed` turns a prompt into (length, hidden); the tokens of `stop` end an answer."""
         self.rows: list[Row] = []
         self._batch = batch(language_model)
         self._embed = embed
         self._turns = turns
-        self._stop = stop_tokens(language_model.generation_config)
+        self._stop = stop
 
     @property
     def nbytes(self) -> int:

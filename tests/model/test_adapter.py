@@ -76,5 +76,5 @@ def test_half_an_adapter_is_told(folders: dict[str, Path], tmp_path: Path, lost:
         load(spec)
     assert str(tmp_path) not in str(caught.value)
     shutil.rmtree(tmp_path / "lora")
-    with pytest.raises(ModelError, match="holds no adapter"):
+    with pytest.raises(ModelError, match="There is no folder 'lora' for the adapter"):
         load(spec)

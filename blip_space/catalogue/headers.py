@@ -1,0 +1,82 @@
+"""The headers of safetensors files: which tensors there are, of which type and size, without reading one.
+
+Depends on the format only: https://huggingface.co/docs/safetensors (8 bytes of length, then JSON, then the numbers).
+Whatever a header holds, nothing but its absence comes out of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+MAX_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One stored tensor: the format's name of its type (F32, BF16, I8, …), its shape and its size in bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+    @property
+    def count(self) -> int:
+        """How many numbers it has, as it is stored."""
+        return math.prod(self.shape)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a checkpoint's weights that are there; an adapter's weights beside them are none of them."""
+    single = folder / "model.safetensors"
+    return [single] if single.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
+
+
+def read_headers(folder: Path) -> dict[str, Tensor]:
+    """The tensors of all files of a checkpoint's weights, by name."""
+    return {name: tensor for file in weight_files(folder) for name, tensor in read_header(file).items()}
+
+
+def read_header(path: Path) -> dict[str, Tensor]:
+    """The tensors of one file by name; none where the file cannot be read or is no safetensors."""
+    rows = ((name, _tensor(row)) for name, row in _entries(path).items() if name != "__metadata__")
+    return {name: tensor for name, tensor in rows if tensor is not None}
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the file is as long as its header says."""
+    entries = _entries(path)
+    tensors = [row for name, row in entries.items() if name != "__metadata__"]
+    if not entries or any(_tensor(row) is None for row in tensors):
+        return False
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+    end = max((row["data_offsets"][1] for row in tensors), default=0)
+    return bool(path.stat().st_size == 8 + int(length) + end)
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(length, MAX_HEADER_BYTES)))
+    except (OSError, ValueError, struct.error, RecursionError):
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
+def _tensor(row: Any) -> Tensor | None:
+    if not isinstance(row, dict) or not isinstance(row.get("dtype"), str):
+        return None
+    shape, offsets = row.get("shape"), row.get("data_offsets")
+    if not (_are_counts(shape) and _are_counts(offsets) and len(offsets) == 2):
+        return None
+    return Tensor(row["dtype"], tuple(shape), offsets[1] - offsets[0])
+
+
+def _are_counts(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(isinstance(item, int) and item >= 0 for item in value)
