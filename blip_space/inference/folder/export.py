@@ -58,9 +58,11 @@ def captions_of(path: Path) -> set[tuple[str, str, str]] | None:
     try:
         text = path.read_text("utf-8").removeprefix(BOM)
         is_json = text.lstrip().startswith("[")
-        rows = json.loads(text) if is_json else list(csv.DictReader(io.StringIO(text, newline="")))
+        rows = json.loads(text) if is_json else list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
         found = {(row["file"], row["language"], row["caption"] or "") for row in rows}
     except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        return None
+    if not found:
         return None
     return found if is_json else {(_uncelled(file), language, _uncelled(text)) for file, language, text in found}
 

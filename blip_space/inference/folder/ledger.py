@@ -16,6 +16,7 @@ from blip_space.errors import UserError
 from blip_space.inference.folder.disk import Disk
 from blip_space.inference.folder.log_file import BOM, LogFile
 from blip_space.inference.folder.record import Key, Record, parse
+from blip_space.inference.judgement import is_blank
 
 Place: TypeAlias = tuple[str, Key]
 """A file's name and what its line answers."""
@@ -183,8 +184,8 @@ class Ledger:
 
     def _note(self, record: Record) -> None:
         self._count += 1
-        if record.edited and self._forget_edited:
-            return
+        if (record.edited and self._forget_edited) or (record.caption is not None and is_blank(record.caption)):
+            return  # an earlier version took an answer that shows nothing for a caption
         key = record.key()
         line = (record.file, key)
         self.lines.add(line)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from blip_space.errors import UserError
+from blip_space import images
+from blip_space.errors import ImageError
 from blip_space.inference.folder import files
 from blip_space.inference.folder.job import Job, Run, Tally
 from blip_space.inference.folder.ledger import Ledger
@@ -144,35 +146,66 @@ def test_a_torn_line_is_taken_away_and_done_again(pictures: Path, tiny: Load) ->
     }
 
 
-def test_two_jobs_on_one_output_refuse_each_other(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "lines.jsonl"), pytest.raises(UserError, match=r"Another job writes to lines\.jsonl"):
-        Ledger(tmp_path / "lines.jsonl").__enter__()
-    with Ledger(tmp_path / "lines.jsonl"):
-        pass
+def test_a_file_that_changes_while_the_model_loads_costs_no_equal_file_its_line(pictures: Path, tiny: Load) -> None:
+    """The equal file had no line at all, and nobody said so."""
+
+    def load() -> Any:
+        draw(pictures / "03.png", 40)
+        return tiny()
+
+    do(pictures, load)
+    assert lines(pictures)["more/again.png", "en"]["caption"] == "four red circles"
+    assert lines(pictures)["03.png", "en"]["caption"] == "a red circle"
 
 
-def test_a_full_disk_is_a_sentence_and_leaves_whole_lines_only(tmp_path: Path) -> None:
-    """/dev/full takes nothing; a file that ends in the middle of a line is what a real one leaves."""
-    with Ledger(tmp_path / "lines.jsonl") as ledger:
-        record = Record("a.png", "d", "tiny", "fp32", "en", "", "two", 1, 0.1, None)
-        ledger.append([record])
+def test_a_file_that_cannot_be_read_for_a_moment_keeps_its_caption(
+    pictures: Path, tiny: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its line was replaced by one with an error, and the caption was gone."""
+    do(pictures, tiny)
+    before = lines(pictures)
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "read", unreadable(images.read, "05.png"))
+        tally = do(pictures, never)
+    assert ("05.png", "The file cannot be read.") in tally.errors
+    assert lines(pictures) == before
+    assert do(pictures, never).skipped == 13
 
-        class Full:
-            def __init__(self, file: Any) -> None:
-                self.file, self.left = file, 20
 
-            def __getattr__(self, name: str) -> Any:
-                return getattr(self.file, name)
+def test_written_again_a_file_that_cannot_be_read_for_a_moment_keeps_its_caption_too(
+    pictures: Path, tiny: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(pictures, tiny)
+    monkeypatch.setattr(images, "read", unreadable(images.read, "00.png"))
+    names = files.find(pictures, recursive=True, pattern=None, limit=None).names
+    with Ledger(pictures.parent / "lines.jsonl") as ledger:
+        ledger.begin_again()
+        Run(Job(pictures, names, [CAPTION], tiny, again=True), ledger, tell=lambda _: None).run()
+    assert lines(pictures)["00.png", "en"]["caption"] == "a red circle"
+    assert len(lines(pictures)) == 14
 
-            def write(self, content: bytes) -> int:
-                if not self.left:
-                    raise OSError(28, "No space left on device")
-                written: int = self.file.write(content[: self.left])
-                self.left = 0
-                return written
 
-        ledger._file, whole = Full(ledger._file), ledger._file  # type: ignore[assignment]
-        with pytest.raises(UserError, match=r"The disk is full\. Everything up to here stands in lines\.jsonl"):
-            ledger.append([record])
-        ledger._file = whole
-    assert (tmp_path / "lines.jsonl").read_text() == record.line()
+def unreadable(read: Callable[..., bytes], name: str) -> Callable[..., bytes]:
+    def refuse(path: Path, **limits: Any) -> bytes:
+        if path.name == name:
+            raise ImageError("The file cannot be read.")
+        return read(path, **limits)
+
+    return refuse
+
+
+def test_another_model_of_the_same_name_does_its_own_work(pictures: Path, tiny: Load) -> None:
+    """A fine-tune in a folder of the same name, or an adapter, took the captions of the other for its own."""
+    do(pictures, tiny, replace(CAPTION, fingerprint="one"))
+    assert do(pictures, tiny, replace(CAPTION, fingerprint="other")).written == 12
+    with (pictures.parent / "lines.jsonl").open() as file:
+        assert {json.loads(line)["fingerprint"] for line in file} == {"one", "other"}
+    assert do(pictures, never, replace(CAPTION, fingerprint="one", model="renamed")).skipped == 13
+
+
+def test_a_file_that_is_known_to_have_no_place_is_told_and_not_read(pictures: Path, tiny: Load) -> None:
+    refused = {"07.png": "Its text has no place."}
+    assert do(pictures, tiny, refused=refused).written == 11
+    assert lines(pictures)["07.png", "en"]["error"] == "Its text has no place."
+    assert do(pictures, never, refused=refused).skipped == 12
+    assert do(pictures, tiny).written == 1
