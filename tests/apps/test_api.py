@@ -72,6 +72,12 @@ def test_the_api_is_documented_with_its_types(client: Client) -> None:
     content = "content: str | list[dict(type: Literal['text'], text: str)]"
     assert f"history: list[dict(role: Literal['user', 'assistant'], {content})]" in text
     assert "quality: Literal['stream', 'best']" in text
+    for described_ in (
+        "above 1 repeats less",
+        "the same seed samples the same reply",
+        "how many tokens the reply may have",
+    ):
+        assert text.count(f"({described_})") >= 3
     assert f"language: Literal[{', '.join(map(repr, LANGUAGES))}]" in text
 
 

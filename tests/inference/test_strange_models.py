@@ -6,6 +6,7 @@ took its blanks for captions, `ask` printed an empty line; nothing noticed the s
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,10 @@ import pytest
 from blip_space import catalogue, images
 from blip_space.apps import cli
 from blip_space.apps.cluster import crew, worker
+from blip_space.apps.cluster.replica import Replica, Told
 from blip_space.errors import EmptyAnswerError
 from blip_space.inference import loop
-from blip_space.inference.engine import Engine
+from blip_space.inference.engine import Engine, Limits
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
 from blip_space.inference.folder.writer import Wish, Writer, Written
@@ -148,3 +150,15 @@ def test_a_worker_of_a_cluster_judges_as_well_and_the_mark_comes_back(folders: d
         came[name] = crew._written(Wish(Seen("a.png", PICTURE.digest), task), found)
     assert (came["blank"].caption, came["blank"].error) == (None, NOTHING_WRITTEN)
     assert (came["loop"].caption, came["loop"].repeats) == ("at" * LIMIT, True)
+
+
+def test_a_replica_tells_the_mark_with_the_end_of_the_answer(folders: dict[str, Path]) -> None:
+    """Its last tokens may change no text, and then nothing was told of them."""
+    replica = Replica([catalogue.find(str(folders["loop"]), folders=True)], "fp32", Limits())
+
+    async def told() -> list[Told]:
+        return [part async for part in replica.answer(Request(PICTURE, options=options("stream")))]
+
+    last = asyncio.run(told())[-1]
+    replica._engine.stop()
+    assert (last.text, last.tokens, last.repeats) == ("at" * LIMIT, LIMIT, True)

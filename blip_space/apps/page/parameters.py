@@ -94,5 +94,8 @@ def _number(name: str, value: float, label: str) -> Any:
 
 
 def _with_default(component: Any) -> Any:
-    """The component, with its default for an example: Gradio's would be out of range, or of another language."""
+    """The component, with its label for a description, which `view_api` shows, and its default for an example: Gradio's
+    would be out of range, or of another language."""
+    schema = component.api_info() | {"additional_description": component.label}
+    component.api_info = lambda: schema
     return with_example(component, component.value)
