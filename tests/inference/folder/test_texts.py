@@ -15,7 +15,10 @@ from blip_space.inference.folder.written import NAME, WrittenFiles
 RECORD = Record("1.png", "d", "tiny", "fp32", "en", "", "octopus", 1, 0.1, None)
 
 
-def write(folder: Path, *captions: str, form: TextForm = TextForm(), over_edited: bool = False) -> list[str]:
+PLAIN = TextForm()
+
+
+def write(folder: Path, *captions: str, form: TextForm = PLAIN, over_edited: bool = False) -> list[str]:
     """The captions of 1.png, 2.png, …; which texts were left as they are."""
     records = [replace(RECORD, file=f"{number}.png", caption=text) for number, text in enumerate(captions, start=1)]
     outcome = Texts(folder, form, WrittenFiles(folder)).write(records, over_edited=over_edited)
