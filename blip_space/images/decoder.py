@@ -85,6 +85,8 @@ def _attempt(data: bytes, reduction: int, orientation: int | None = None) -> Ima
     try:
         image = _open(data, reduction)
         image.load()
+        if (level := png.transparent_grey(data)) is not None:
+            image.info["transparency"] = level
         return _flat(orientations.upright(image, orientations.of_image(image) if orientation is None else orientation))
     except ImageError:
         raise
