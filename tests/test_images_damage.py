@@ -79,6 +79,12 @@ def test_zeros_behind_a_cut_jpeg_are_not_taken_for_rows() -> None:
     assert pixels(data[: -len(data) // 4] + bytes(4_096)) is None
 
 
+def test_another_image_behind_a_jpeg_without_its_end_marker_is_not_taken_for_a_part_of_it() -> None:
+    data = encoded(noise(), "JPEG", restart_marker_blocks=3)
+    assert pixels(data[:-2] + encoded(disc(), "JPEG")[:-2]) == pixels(data)
+    assert pixels(data[: -len(data) // 4] + encoded(disc(), "JPEG")[:-2]) is None
+
+
 def test_the_codes_of_an_even_image_may_be_zeros() -> None:
     data = encoded(Image.new("RGB", (64, 64), (128, 128, 128)), "JPEG", optimize=True)
     assert pixels(data[:-2]) == pixels(data)
