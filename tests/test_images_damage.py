@@ -79,6 +79,12 @@ def test_zeros_behind_a_cut_jpeg_are_not_taken_for_rows() -> None:
     assert pixels(data[: -len(data) // 4] + bytes(4_096)) is None
 
 
+def test_another_image_behind_a_jpeg_without_its_end_marker_is_not_taken_for_a_part_of_it() -> None:
+    data = encoded(noise(), "JPEG", restart_marker_blocks=3)
+    assert pixels(data[:-2] + encoded(disc(), "JPEG")[:-2]) == pixels(data)
+    assert pixels(data[: -len(data) // 4] + encoded(disc(), "JPEG")[:-2]) is None
+
+
 def test_the_codes_of_an_even_image_may_be_zeros() -> None:
     data = encoded(Image.new("RGB", (64, 64), (128, 128, 128)), "JPEG", optimize=True)
     assert pixels(data[:-2]) == pixels(data)
@@ -333,7 +339,7 @@ SIDE_TAGS = {struct.pack(order + "HH", tag, kind) for order in "<>" for tag, kin
 
 def test_a_tiff_that_lacks_rows_or_a_tag_of_its_pixels_is_refused() -> None:
     data = encoded(noise(), "TIFF", description="x" * 99)
-    assert pixels(data[:-200]) is None
+    assert {pixels(data[:-cut]) for cut in (1, 7, 60, 200, 2_000, len(data) - 100)} == {None}
     (start,) = struct.unpack_from("<I", data, 4)
     assert pixels(data[: start + 4] + b"\x63\0" + data[start + 6 :]) is None
 

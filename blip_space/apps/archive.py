@@ -7,6 +7,7 @@ be.
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from blip_space import images
+from blip_space.apps import zip_names
 from blip_space.errors import ImageError, UserError
+from blip_space.inference.folder.hidden import is_hidden
 from blip_space.inference.guests import Picture
 
 MOST_PICTURES = 500
@@ -33,6 +36,9 @@ ENTRY = b"PK\x01\x02"
 
 INFLATES = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Python inflates these bit by bit, and others as a whole, however large."""
+
+DRIVE = re.compile(r"[A-Za-z]:(/|$)")
+"""How a name with a drive of Windows begins; a colon elsewhere is a time or a title."""
 
 NO_FILES = "There are no pictures yet. Add files, or a zip of them."
 
@@ -82,10 +88,12 @@ def _open(name: str, path: Path) -> zipfile.ZipFile:
 
 
 def _members(archive: zipfile.ZipFile) -> Iterator[Picture]:
-    """What a person sees in a zip, without the folders and what a Mac adds to them."""
-    for member in archive.infolist():
-        path = PurePosixPath(member.filename.replace("\\", "/"))
-        if member.is_dir() or "__MACOSX" in path.parts or path.name in ("", ".DS_Store"):
+    """What a person sees in a zip, without the folders and what machines add to them."""
+    members = archive.infolist()
+    for member, name in zip(members, zip_names.read_names(members), strict=True):
+        name = name.replace("\\", "/")
+        path = PurePosixPath(name)
+        if not path.name or name.endswith("/") or is_hidden(str(path)):
             continue
         fault = _fault(path, member)
         yield Picture(str(path)[-MOST_LETTERS:], partial(_refuse, fault) if fault else partial(_read, archive, member))
@@ -93,7 +101,7 @@ def _members(archive: zipfile.ZipFile) -> Iterator[Picture]:
 
 def _fault(path: PurePosixPath, member: zipfile.ZipInfo) -> str | None:
     """Why a member is not read."""
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    if path.is_absolute() or ".." in path.parts or DRIVE.match(str(path)):
         return "Its name leads out of the zip, so it is not read. Pack it by its own name."
     if len(str(path)) > MOST_LETTERS:
         return f"Its name has more than {MOST_LETTERS} letters. Pack it by a shorter one."

@@ -5,8 +5,9 @@ takes is its own affair.
 
     decoder        bytes to pixels, with the limits on pixels
     formats        which formats are read, and what is said of all others
-    jpeg, png, tiff, containers
-                   files rebuilt around their pixels where side matter is damaged
+    jpeg           the segments of a JPEG and its reduction
+    jpeg_repair, png, tiff, containers
+                   files rebuilt around their pixels where something else is damaged
     orientations   EXIF's turns
     heif           the optional pillow-heif
 """

@@ -16,7 +16,7 @@ from typing import cast
 from PIL import Image, _imaging
 
 from blip_space.errors import ImageError
-from blip_space.images import containers, formats, heif, jpeg, orientations, png, tiff
+from blip_space.images import containers, formats, heif, jpeg, jpeg_repair, orientations, png, tiff
 
 MAX_PIXELS = 64_000_000
 """Of every format at full size. A 64-megapixel RGB image takes 256 MB in Pillow, which stores 4 bytes a pixel."""
@@ -85,6 +85,8 @@ def _attempt(data: bytes, reduction: int, orientation: int | None = None) -> Ima
     try:
         image = _open(data, reduction)
         image.load()
+        if (level := png.transparent_grey(data)) is not None:
+            image.info["transparency"] = level
         return _flat(orientations.upright(image, orientations.of_image(image) if orientation is None else orientation))
     except ImageError:
         raise
@@ -108,7 +110,7 @@ def _attempt_rebuilt(data: bytes, reduction: int) -> Image.Image | None:
 def _rebuild(data: bytes, reduction: int) -> tuple[bytes | None, int | None]:
     """The rebuilt file, and its orientation where the rebuilt file does not say it itself."""
     if data.startswith(jpeg.START):
-        return jpeg.rebuild(data, reduction=reduction), jpeg.orientation(data)
+        return jpeg_repair.rebuild(data, reduction=reduction), jpeg.orientation(data)
     if data.startswith(png.SIGNATURE):
         return png.rebuild(data, max_pixels=MAX_PIXELS), png.orientation(data)
     if formats.is_webp(data):

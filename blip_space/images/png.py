@@ -78,6 +78,18 @@ def rebuild(data: bytes, *, max_pixels: int) -> bytes | None:
     return SIGNATURE + b"".join(part.packed() for part in parts if part)
 
 
+def transparent_grey(data: bytes) -> int | None:
+    """The transparent level, from 0 to 255, of a PNG of 2 or 4 bits of grey; None for all others.
+
+    Pillow scales the pixels of such an image to 8 bits and leaves its transparent level as it is.
+    """
+    if not data.startswith(SIGNATURE) or data[24:26] not in (b"\x02\0", b"\x04\0"):
+        return None
+    part, white = _first(list(_chunks(data)), b"tRNS"), 2 ** data[24] - 1
+    level = int.from_bytes(part.payload[:2], "big") if part else white + 1
+    return level * (255 // white) if level <= white else None
+
+
 def orientation(data: bytes) -> int:
     """How the image is turned (EXIF's number, 1 for upright), by the first intact chunk that says so."""
     for part in _chunks(data):

@@ -1,6 +1,7 @@
 """A TIFF with a new directory of the tags that decide its pixels, for files of which Pillow rejects another tag.
 
-The directory is appended to the bytes as they are, so every offset in them still holds. Follows TIFF 6.0 and BigTIFF.
+The directory is written over the old one, so every offset holds and a file that lacks its last bytes still lacks them.
+Follows TIFF 6.0 and BigTIFF.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Layout:
 def rebuild(data: bytes) -> bytes | None:
     """The TIFF of the same pixels without other tags; None where its directory cannot be read.
 
-    Tags whose values lie beyond the end of the file are left out, so a file that lacks its pixels stays damaged.
+    Tags whose values lie beyond the end of the file are left out.
     """
     layout = _layout(data)
     if layout is None:
@@ -43,12 +44,10 @@ def rebuild(data: bytes) -> bytes | None:
     if start + struct.calcsize(layout.count) > len(data):
         return None
     entries = [entry for entry in _entries(data, start, layout) if _decides(data, entry, layout)]
-    if not entries:
-        return None
-    body = data + b"\0" * (len(data) % 2)
     directory = struct.pack(layout.count, len(entries)) + b"".join(entries) + struct.pack(layout.offset, 0)
-    head_end = layout.offset_at + struct.calcsize(layout.offset)
-    return body[: layout.offset_at] + struct.pack(layout.offset, len(body)) + body[head_end:] + directory
+    if not entries or start + len(directory) > len(data):
+        return None
+    return data[:start] + directory + data[start + len(directory) :]
 
 
 def _layout(data: bytes) -> Layout | None:

@@ -66,8 +66,28 @@ def test_two_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_what_a_person_does_not_see_in_a_zip_is_left_out(tmp_path: Path) -> None:
-    hidden = {"holiday/": b"", "holiday/.DS_Store": b"x", "__MACOSX/holiday/._a.png": b"x"}
+    """Case hidden-folder, in a zip: what machines add is passed by, by the list that holds for folders."""
+    hidden = {"holiday/": b"", "holiday/.DS_Store": b"x", "__MACOSX/holiday/._a.png": b"x", "thumbs.db": b"x"}
+    hidden |= {"holiday/.ipynb_checkpoints/a.png": PNG, "@eaDir/a.png/thumb.jpg": PNG, ".hidden.png": PNG}
     assert list(looked_into(tmp_path, {"x.zip": packed({**hidden, "holiday/a.png": PNG})})) == ["holiday/a.png"]
+
+
+def test_a_colon_in_a_name_leads_nowhere(tmp_path: Path) -> None:
+    """Such names were refused as leading out of the zip, although only a drive at their beginning does."""
+    names = {"Screenshot 12:30:01.png": PNG, "12:30/a: b.png": PNG, "C: the language.png": PNG}
+    assert looked_into(tmp_path, {"x.zip": packed(names)}) == names
+
+
+@pytest.mark.parametrize("encoding", ["cp932", "gbk"])
+def test_names_in_the_code_page_of_the_machine_that_packed_them_are_read(tmp_path: Path, encoding: str) -> None:
+    """Case zip-with-japanese-names. The second byte of 表 in code page 932 is a backslash, and separates nothing."""
+    names = ["赤い丸.png", "予定表/表.png"] if encoding == "cp932" else ["红色圆圈.png", "新建文件夹/图片.png"]
+    data = packed({"x" * len(name.encode(encoding)) + str(number): PNG for number, name in enumerate(names)})
+    for number, name in enumerate(names):
+        raw = name.encode(encoding)
+        data = data.replace(b"x" * len(raw) + str(number).encode(), raw + str(number).encode())
+    found = looked_into(tmp_path, {"x.zip": data})
+    assert found == {f"{name}{number}": PNG for number, name in enumerate(names)}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,142 @@
+"""A JPEG rebuilt from the segments that decide its pixels, for files of which Pillow rejects something else.
+
+The copy holds tables, frame and scans, the JFIF and Adobe segments that choose the colour space, and an end marker.
+Whether a file without its end marker holds every row is found by decoding it with different continuations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from functools import partial
+
+from blip_space.images.jpeg import FRAMES, REDUCTIONS, SOS, START, Segment, open_reduced, read_header, read_segments
+
+END = b"\xff\xd9"
+DRI = 0xDD
+PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+DECIDES_PIXELS = FRAMES | {0xC4, 0xCC, 0xDB, DRI, SOS}
+RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+JFIF_BYTES, ADOBE_BYTES = 14, 12
+"""Shorter segments of these names do not count for libjpeg, and Pillow fails on some of them."""
+
+NOISE_SEEDS = (1, 2, 3)
+NOISE_BYTES = 512
+BAND_ROWS = 256
+MAX_LAST_BLOCK = 64
+"""The part of the image that its last block may be where it may lack detail: one in so many."""
+
+
+def rebuild(data: bytes, *, reduction: int) -> bytes | None:
+    """The JPEG of the same pixels without anything else, or None where it does not hold every row.
+
+    Rows are compared as they are decoded at `reduction`.
+    """
+    segments = [segment for segment in read_segments(data, with_scans=True) if _decides(segment)]
+    if not segments or segments[-1].marker != SOS or not _covers_image(segments):
+        return None
+    head = START + b"".join(segment.packed() for segment in segments[:-1]) + Segment(SOS, segments[-1].payload).packed()
+    scan = segments[-1].scan.rstrip(b"\xff")  # half a marker
+    check = partial(_is_complete, head, reduction=reduction, has_restarts=_has_restarts(segments))
+    stripped = _without_padding(scan)
+    if check(stripped) or (_may_lack_detail(head) and check(stripped, mode="L", reduction=REDUCTIONS[0])):
+        return head + stripped + END
+    if len(stripped) < len(scan) and check(scan) and not check(scan[:-1]):
+        return head + scan + END  # the codes of an even area are zeros, and none of these is too many
+    return None
+
+
+def _decides(segment: Segment) -> bool:
+    """Whether a segment decides pixels; a damaged JFIF or Adobe segment does not."""
+    if segment.marker == 0xE0:
+        return segment.payload.startswith(b"JFIF\0") and len(segment.payload) >= JFIF_BYTES
+    if segment.marker == 0xEE:
+        return segment.payload.startswith(b"Adobe") and len(segment.payload) >= ADOBE_BYTES
+    return segment.marker in DECIDES_PIXELS
+
+
+def _covers_image(segments: list[Segment]) -> bool:
+    """Whether the scans, as their headers say, bring every component, and a progressive one to its full precision."""
+    frame = next((segment for segment in segments if segment.marker in FRAMES), None)
+    if frame is None or len(frame.payload) < 9:
+        return False
+    missing = {(component, position) for component in frame.payload[6::3][: frame.payload[5]] for position in range(64)}
+    for segment in segments:
+        payload = segment.payload
+        if segment.marker != SOS or not payload or len(payload) < 4 + 2 * payload[0]:
+            continue
+        first, last, precision = payload[1 + 2 * payload[0] : 4 + 2 * payload[0]]
+        if frame.marker not in PROGRESSIVE:
+            first, last, precision = 0, 63, 0
+        if precision & 15 == 0:
+            components = payload[1 : 1 + 2 * payload[0] : 2]
+            missing -= {(component, position) for component in components for position in range(first, last + 1)}
+    return not missing
+
+
+def _without_padding(coded: bytes) -> bytes:
+    """Coded data without the zeros or ones that a disk leaves behind the end of a file that was not written whole."""
+    stripped = coded.rstrip(b"\0\xff")
+    while coded[len(stripped) : len(stripped) + 2] == b"\xff\0":  # a coded byte of ones
+        stripped += b"\xff\0"
+    return stripped
+
+
+def _has_restarts(segments: list[Segment]) -> bool:
+    return any(segment.marker == DRI and any(segment.payload) for segment in segments)
+
+
+def _may_lack_detail(head: bytes) -> bool:
+    """Whether it is enough that the brightness of every block has begun: that of the last one is a small part.
+
+    Only where the blocks of all components come side by side, so no block but the last ones can lack anything. Viewers
+    show such an image without a visible fault.
+    """
+    header = read_header(head)
+    if header is None or not header.is_streamed:
+        return False
+    across, down = (8 * max(factors) for factors in zip(*header.sampling, strict=True))
+    return bool(across * down * MAX_LAST_BLOCK <= header.pixels)
+
+
+def _is_complete(head: bytes, coded: bytes, *, reduction: int, has_restarts: bool, mode: str | None = None) -> bool:
+    """Whether the coded data of the last scan hold all that is visible at a reduction (in grey, where `mode` is "L").
+
+    libjpeg fills what is missing, grey or with what was last, and reports nothing that Pillow shows. So the data are
+    continued in different ways: where nothing is missing, no continuation is read and no pixel changes with it.
+    """
+    shown = _fingerprint(head + coded + END, reduction, mode)
+    if shown is None:
+        return False
+    found = [match.start() for match in RESTART.finditer(coded)]
+    next_restart = (coded[found[-1] + 1] + 1) % 8 if found else 0
+    continuations = (_noise(seed, next_restart if has_restarts else None) for seed in NOISE_SEEDS)
+    return all(_fingerprint(head + coded + noise + END, reduction, mode) == shown for noise in continuations)
+
+
+def _noise(seed: int, next_restart: int | None) -> bytes:
+    """Coded data of no image, with restart markers in their order where the image has them."""
+    rng = random.Random(seed)
+
+    def piece() -> bytes:
+        return bytes(rng.randrange(255) for _ in range(NOISE_BYTES))  # none is 255, which begins a marker
+
+    if next_restart is None:
+        return piece()
+    return piece() + b"".join(bytes((0xFF, 0xD0 + (next_restart + step) % 8)) + piece() for step in range(8))
+
+
+def _fingerprint(data: bytes, reduction: int, mode: str | None) -> bytes | None:
+    """A digest of the decoded pixels, None if none decode. It is taken in bands, and no two images are held at once."""
+    try:
+        image = open_reduced(data, reduction, mode)
+        image.load()
+    except MemoryError:
+        raise
+    except Exception:  # a hostile header may raise anything
+        return None
+    digest = hashlib.sha256()
+    for top in range(0, image.height, BAND_ROWS):
+        digest.update(image.crop((0, top, image.width, min(top + BAND_ROWS, image.height))).tobytes())
+    return digest.digest()
