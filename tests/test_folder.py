@@ -99,7 +99,12 @@ def test_text_files_lie_beside_the_pictures_with_what_a_training_wants_around(
         (["{folder}", "--language", "xx"], "no language 'xx'"),
         (["{folder}", "--language", "en,eo"], "does not speak Esperanto"),
         (["{folder}", "--language", "en,de", "--format", "txt"], "one caption a picture"),
-        (["{twins}", "--format", "txt"], "a.jpg and a.png would share one text file"),
+        (["{folder}", "--format", "txt", "--extension", ".png"], "no ending of a text file"),
+        (["{folder}", "--format", "coco", "--language", "en,de"], "one caption a picture"),
+        (["{folder}", "--output", "{empty}"], "empty is a folder"),
+        (["{folder}", "--format", "json", "--output", "."], "is a folder"),
+        (["{folder}", "--glob", "/abs/*.png"], "names nothing in the folder"),
+        (["{folder}", "--temperature", "1"], "quality 'best' searches and does not sample"),
         (["{folder}", "--max-new-tokens", "9999"], "max_new_tokens must be"),
         (["{folder}", "--output", "{empty}/no/such/place.jsonl"], "There is no folder for place.jsonl"),
     ],
@@ -113,11 +118,8 @@ def test_a_mistake_is_one_line_before_any_model_is_loaded(
     sentence: str,
 ) -> None:
     monkeypatch.setattr("blip_space.model.loader.load", lambda *_, **__: pytest.fail("the model was loaded"))
-    places = {"folder": folder, "empty": tmp_path / "empty", "twins": tmp_path / "twins"}
+    places = {"folder": folder, "empty": tmp_path / "empty"}
     places["empty"].mkdir()
-    places["twins"].mkdir()
-    for name in ("a.jpg", "a.png"):
-        (places["twins"] / name).write_bytes(b"")
     given = [argument.format(**places) for argument in arguments]
     if "--output" not in given:
         given += ["--output", str(tmp_path / "c.jsonl")]
