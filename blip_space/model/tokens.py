@@ -89,8 +89,8 @@ def read_tokens(folder: Path, *, name: str) -> Tokens:
             return tokens
     except Exception as error:  # the Rust reader raises plain Exception for a broken file
         raise ModelError(
-            f"The tokenizer of {name} cannot be read. Copy its files (tokenizer.json and the like) again from where the "
-            "checkpoint came from."
+            f"The tokenizer of {name} cannot be read. Copy its files (tokenizer.json and the like) again from where "
+            "the checkpoint came from."
         ) from error
     raise ModelError(
         f"{name} has no tokenizer (tokenizer.json, spiece.model, or vocab.json with merges.txt). "

@@ -128,7 +128,7 @@ def test_on_a_checkpoint_that_is_stored_in_4_bits_an_adapter_counts(
 
 def test_dora_beside_int8_is_told_before_it_fails(folders: dict[str, Path], tmp_path: Path) -> None:
     place = stored.train_adapter(folders["opt"], tmp_path / "dora", **PARTS["dora"])
-    with pytest.raises(ModelError, match="'dora' is a DoRA.*Choose bf16 or int4"):
+    with pytest.raises(ModelError, match=r"'dora' is a DoRA.*Choose bf16 or int4"):
         load(replace(read_folder(folders["opt"]), adapter=str(place)), "int8")
 
 
@@ -163,7 +163,7 @@ def test_a_configuration_of_another_kind_is_told(
     place = stored.train_adapter(folders["opt"], tmp_path / "odd", target_modules=["q_proj"])
     config = json.loads((place / "adapter_config.json").read_text())
     (place / "adapter_config.json").write_text(json.dumps(config | change))
-    with pytest.raises(ModelError, match="'odd' (does not fit opt|is of the type)") as caught:
+    with pytest.raises(ModelError, match=r"'odd' (does not fit opt|is of the type)") as caught:
         load(replace(read_folder(folders["opt"]), adapter=str(place)))
     assert str(tmp_path) not in str(caught.value)
 
