@@ -20,7 +20,7 @@ def read_json(path: Path, *, name: str) -> dict[str, Any]:
     Raises `ModelError` where the file is unreadable, is not JSON, or holds something else than an object.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8-sig"))  # some editors begin a file with a mark
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

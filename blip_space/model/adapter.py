@@ -25,7 +25,7 @@ def put_on(network: Any, adapter: AdapterFiles, *, name: str, precision: Precisi
     Whole numbers take it up, so that it costs nothing afterwards; beside quantised layers it stays what it is.
     """
     peft = _import_peft()
-    _refuse_other_types(adapter)
+    _refuse_unsupported(adapter, precision)
     is_whole = any(key.removeprefix(PEFTS_PREFIX).startswith(PARTS) for key in adapter.keys)
     target = network if is_whole else network.language_model
     for mark in ("is_loaded_in_8bit", "is_loaded_in_4bit"):  # which peft looks for on the part that it is given
@@ -68,12 +68,18 @@ def _shares_weights(network: Any) -> bool:
     )
 
 
-def _refuse_other_types(adapter: AdapterFiles) -> None:
+def _refuse_unsupported(adapter: AdapterFiles, precision: Precision) -> None:
     kind = adapter.config.get("peft_type")
     if str(kind).upper() != "LORA":
         raise ModelError(
             f"The adapter {adapter.name!r} is of the type {str(kind)[:40]!r}, which is not put on here; LoRA is, with "
             "DoRA and rsLoRA. Train it as LoRA, or merge it where it was trained and name the result with --model."
+        )
+    if adapter.config.get("use_dora") and precision.name == "int8" and precision.device == "cpu":
+        # peft 0.21.2 reads a layer's weight for it and leaves one without its scales, so the next pass raises
+        raise ModelError(
+            f"The adapter {adapter.name!r} is a DoRA, which int8 on a processor cannot hold. Choose bf16 or int4 with "
+            "--precision, or merge it where it was trained and name the result with --model."
         )
 
 

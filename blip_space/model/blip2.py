@@ -48,7 +48,6 @@ class Blip2:
         share = TURN_CACHE_BYTES if free is None else int(free * TURN_CACHE_SHARE)
         self.turns = TurnCache(min(TURN_CACHE_BYTES, share))
         self._network = network
-        self._stop = stop_tokens(network)
         self._tokens = tokens
         self._frame = frame
 
@@ -197,7 +196,12 @@ class Blip2:
         """What lies between the decoder's start token and the first stop token."""
         language_model = self._network.language_model
         new = ids[len(batch(language_model).start) :]
-        return new[: next((place for place, token in enumerate(new) if token in self._stop), len(new))]
+        stop = self._stop
+        return new[: next((place for place, token in enumerate(new) if token in stop), len(new))]
+
+    @property
+    def _stop(self) -> frozenset[int]:
+        return stop_tokens(self._network)
 
     def _dtype_of(self, layer: Any) -> torch.dtype:
         """What a layer computes in; a quantised one, whose weight is of whole numbers, in what the others do."""

@@ -47,10 +47,17 @@ def read_frame(folder: Path, *, size: int) -> Frame:
     )
     return Frame(
         size=size,
-        mean=tuple(row.get("image_mean") or CLIP_MEAN),
-        std=tuple(row.get("image_std") or CLIP_STD),
+        mean=_three(row.get("image_mean") or CLIP_MEAN),
+        std=_three(row.get("image_std") or CLIP_STD),
         resample=Image.Resampling(row.get("resample", Image.Resampling.BICUBIC)),
     )
+
+
+def _three(values: Sequence[Any]) -> tuple[float, ...]:
+    """One number for each colour; `ValueError` where there are others."""
+    if len(values) != 3:
+        raise ValueError(f"{len(values)} numbers for three colours")
+    return tuple(float(value) for value in values)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import Blip2Config
 
 from blip_space.catalogue import ModelSpec
@@ -121,7 +120,7 @@ def _log_what_is_passed_over(spec: ModelSpec, folder: Path, stored: Stored) -> N
 def _read_config(folder: Path, *, name: str) -> Any:
     try:
         config = Blip2Config.from_pretrained(folder)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
+    except Exception as error:  # the file is a stranger's, and its checks raise what they like
         raise ModelError(f"config.json of {name} cannot be read as a BLIP-2's. {COPY_AGAIN}.") from error
     return config
 

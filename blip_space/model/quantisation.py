@@ -19,7 +19,7 @@ KEPT = ("vision_model", "qformer", "language_projection", "lm_head", "wo")
 """T5's `wo` is kept by transformers as well: its products are too large for int8."""
 
 HEAD = "language_model.lm_head"
-SHARING = 64
+SHARING, BLOCK_OUTPUTS = 64, 32
 THRESHOLD = 6.0
 """Above it a number is an outlier for int8: the default of https://huggingface.co/docs/bitsandbytes."""
 
@@ -69,9 +69,11 @@ def stored_quantisation(stored: Stored, entry: Any, precision: Precision) -> dic
 
 def settle(network: Any) -> None:
     """Keep bitsandbytes from packing, for processors with AVX512-BF16, layers that its packing cannot hold: those
-    whose width is no multiple of the numbers that share a scale (0.50.2 raises in the first forward)."""
+    whose width is no multiple of the numbers that share a scale, or whose outputs do not fill its blocks (0.50.2 raises
+    in the first forward)."""
     for layer in network.modules():
-        if hasattr(layer, "support_avx512bf16_for_cpu") and layer.in_features % SHARING:
+        is_packed = hasattr(layer, "support_avx512bf16_for_cpu")
+        if is_packed and (layer.in_features % SHARING or layer.out_features % BLOCK_OUTPUTS):
             layer.support_avx512bf16_for_cpu = False
 
 

@@ -34,12 +34,12 @@ def check_sight(model: Blip2) -> None:
     if not (prefixes.isfinite().all() and logits.isfinite().all()):
         raise ModelError(
             f"{model.spec.name} computes numbers that are not finite in {model.precision.name}, so its answers would "
-            "be noise. Choose another precision, or download the checkpoint again."
+            "be noise. Choose another precision or, where that does not help, another checkpoint."
         )
     if relative_difference(prefixes) <= LEAST_DIFFERENCE or torch.equal(logits[0], logits[1]):
         raise ModelError(
             f"{model.spec.name} ignores the picture: two different ones give the same first word. "
-            "Its weights are damaged or not a BLIP-2's; download the checkpoint again, or choose another model."
+            "Its weights are damaged or were not trained; download the checkpoint again, or choose another model."
         )
 
 
@@ -50,7 +50,7 @@ def check_words(model: Blip2) -> None:
         if model.decode(model.token_ids(text)).split() != text.split():
             raise ModelError(
                 f"The tokenizer of {model.spec.name} cannot write {text!r}, so its prompts would arrive garbled. "
-                "Its files belong to another model; download the checkpoint again."
+                "Its files belong to another model; copy them again from where the checkpoint came from."
             )
 
 
@@ -82,7 +82,7 @@ def check_image_token(config: Any, *, name: str) -> None:
     if token is not None and token >= rows:
         raise ModelError(
             f"config.json of {name} says that token {token} stands for the picture, and there are {rows} tokens. "
-            "Its files belong to two models; download the checkpoint again."
+            "Its files belong to two models; copy config.json and the weights from the same place."
         )
 
 

@@ -83,18 +83,29 @@ def read_tokens(folder: Path, *, name: str) -> Tokens:
     from its vocabulary, and differ between versions of transformers. Older folders have the vocabulary only.
     """
     try:
-        if (folder / "tokenizer.json").is_file():
-            return Tokens(PreTrainedTokenizerFast.from_pretrained(folder))
-        if (folder / "spiece.model").is_file():
-            return Tokens(SentencePiece(folder / "spiece.model"))
-        if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-            return Tokens(GPT2Tokenizer.from_pretrained(folder))
+        tokens = _read(folder)
+        if tokens:
+            tokens.encode("a")  # some wrong settings show only here
+            return tokens
     except Exception as error:  # the Rust reader raises plain Exception for a broken file
-        raise ModelError(f"The tokenizer of {name} cannot be read. Download the checkpoint again.") from error
+        raise ModelError(
+            f"The tokenizer of {name} cannot be read. Copy its files (tokenizer.json and the like) again from where "
+            "the checkpoint came from."
+        ) from error
     raise ModelError(
         f"{name} has no tokenizer (tokenizer.json, spiece.model, or vocab.json with merges.txt). "
         "Copy the missing file into the folder, or download the checkpoint again."
     )
+
+
+def _read(folder: Path) -> Tokens | None:
+    if (folder / "tokenizer.json").is_file():
+        return Tokens(PreTrainedTokenizerFast.from_pretrained(folder))
+    if (folder / "spiece.model").is_file():
+        return Tokens(SentencePiece(folder / "spiece.model"))
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        return Tokens(GPT2Tokenizer.from_pretrained(folder))
+    return None
 
 
 def start_token(settings: Any) -> int:

@@ -10,7 +10,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from transformers import Blip2ForConditionalGeneration, GenerationConfig
 
 from blip_space.catalogue.parsing import read_json
@@ -22,7 +21,6 @@ from blip_space.model.quantisation import StoredBlip2, quantisation, settle, sto
 
 log = logging.getLogger(__name__)
 
-UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError)
 NO_ADAPTER = {"subfolder": "no-adapter-is-asked-for"}
 """Where `from_pretrained` looks for an adapter, which it would put on unasked if it lay beside the weights."""
 
@@ -53,7 +51,7 @@ def read_network(folder: Path, config: Any, stored: Stored, *, name: str, precis
             ignore_mismatched_sizes=True,  # so that they are listed, and refused below
             output_loading_info=True,
         )
-    except UNREADABLE as error:
+    except Exception as error:  # the configuration is a stranger's, and building and reading raise what they like
         if ran_out(error):
             raise
         raise ModelError(
@@ -74,8 +72,15 @@ def _take_entry(config: Any) -> Any:
 
 
 def _read_generation(folder: Path, *, name: str) -> GenerationConfig:
-    """The folder's stop tokens; everything else of `generation_config.json` is the caller's to choose."""
-    named = read_json(folder / "generation_config.json", name=name).get("eos_token_id")
+    """The folder's stop tokens; everything else of `generation_config.json` is the caller's to choose.
+
+    A file that cannot be read is passed over, since the language model has stop tokens of its own.
+    """
+    try:
+        named = read_json(folder / "generation_config.json", name=name).get("eos_token_id")
+    except ModelError as error:
+        log.info("passed over: %s", error)
+        named = None
     stops = [token for token in (named if isinstance(named, list) else [named]) if type(token) is int]
     return GenerationConfig(eos_token_id=stops or None)
 

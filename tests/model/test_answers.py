@@ -1,5 +1,6 @@
 """What a model writes: token for token what transformers' own `generate` writes, for every family."""
 
+import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,9 +12,12 @@ import torch
 from PIL import Image
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
+from blip_space.catalogue import read_folder
 from blip_space.model.blip2 import Blip2
+from blip_space.model.loader import load
 from blip_space.model.tokens import stop_tokens
 from blip_space.options import GenerationOptions
+from tests.model import stored
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing .repetition_penalty.")  # by the `generate` compared with
 
@@ -54,7 +58,7 @@ def generate(model: Blip2, prefix: torch.Tensor, **settings: Any) -> list[int]:
             **({"min_new_tokens": 1, "max_new_tokens": 12} | settings),
         )[0].tolist()
     new = ids[int(language_model.config.is_encoder_decoder) :]
-    stop = stop_tokens(language_model.generation_config)
+    stop = stop_tokens(language_model)
     return new[: next((place for place, token in enumerate(new) if token in stop), len(new))]
 
 
@@ -68,9 +72,7 @@ def test_stream_equals_the_whole_models_generate(
     ids = network.generate(**inputs, min_new_tokens=1, max_new_tokens=12)[0].tolist()
     read = 1 if network.config.is_encoder_decoder else inputs["input_ids"].shape[1]
     written = write(model, model.encode([pictures[which]]))
-    assert written == [
-        token for token in ids[read:] if token not in stop_tokens(network.language_model.generation_config)
-    ]
+    assert written == [token for token in ids[read:] if token not in stop_tokens(network)]
     assert written
 
 
@@ -186,3 +188,30 @@ def test_batch_of_pictures_is_its_pictures(model: Blip2, pictures: list[Image.Im
     together = model.encode(pictures)
     assert together.shape == (2, model.query_tokens, 32)
     assert torch.allclose(together, torch.cat([model.encode([one]) for one in pictures]), atol=1e-5)
+
+
+@pytest.mark.parametrize("named", ["one", "several"])
+def test_the_folders_own_stop_tokens_end_an_answer_as_well(
+    named: str, folders: dict[str, Path], family: str, model: Blip2, tmp_path: Path, prefix: torch.Tensor
+) -> None:
+    """transformers' BLIP-2 never looks at the generation_config.json of the whole."""
+    varied = GenerationOptions(max_new_tokens=12, repetition_penalty=2.0)
+    whole = write(model, prefix, varied)
+    stop = next(token for token in whole[1:] if token != whole[0])
+    folder = stored.copy(folders[family], tmp_path / "stops")
+    ids = [stop, -1, 10**9, None, "x", True] if named == "several" else stop
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
+    ours = load(read_folder(folder), "fp32")
+    assert write(ours, prefix, varied) == whole[: whole.index(stop)]
+    assert stop not in search(ours, prefix, GenerationOptions(max_new_tokens=12, quality="best", num_beams=3))
+    assert stop_tokens(ours._network) == {stop} | stop_tokens(model._network)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"eos_token_id": null}', "[]", "null", "{", '{"eos_token_id": {}}'])
+def test_a_folder_without_usable_stop_tokens_has_the_language_models(
+    content: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = stored.copy(folders["opt"], tmp_path / "stops")
+    expected = json.loads((folder / "config.json").read_text())["text_config"]["eos_token_id"]
+    (folder / "generation_config.json").write_text(content)
+    assert stop_tokens(load(read_folder(folder))._network) == {expected}

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from blip_space.errors import ModelError
 from blip_space.model.blip2 import Blip2
-from blip_space.model.tokens import read_tokens
+from blip_space.model.tokens import Tokens, read_tokens
 from tests.model import checkpoints
 
 TEXTS = ["a photo of two cats", "Question: how many? Answer:", "Ein roter Kreis", " leading and  double "]
@@ -75,3 +77,43 @@ def test_broken_tokenizer_is_told(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelError, match="cannot be read") as caught:
         read_tokens(tmp_path, name="x")
     assert str(tmp_path) not in str(caught.value)
+
+
+HIDDEN = [
+    "<s>",
+    "</s>",
+    "<pad>",
+    "<unk>",
+    "<image>",
+    "<mask>",
+    "<extra_id_0>",
+    "<extra_id_99>",
+    "<|endoftext|>",
+    "[PAD]",
+]
+
+
+@pytest.mark.parametrize("how", ["marked", "unmarked", "in the vocabulary", "as a word"])
+@pytest.mark.parametrize("name", HIDDEN)
+def test_special_tokens_are_never_shown_whatever_the_file_calls_them(name: str, how: str) -> None:
+    """mT5 has its `<extra_id_0>` in the vocabulary, as a word like any other."""
+    pieces = ["<none>", "▁two", "▁cats", "▁<b>", *{"in the vocabulary": [name], "as a word": [f"▁{name}"]}.get(how, [])]
+    made = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=0))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    if how in ("marked", "unmarked"):
+        made.add_tokens([AddedToken(name, special=how == "marked", normalized=False)])
+    tokens = Tokens(PreTrainedTokenizerFast(tokenizer_object=made))
+    assert tokens.decode([4, 1, 4, 2, 4, 3, 4]) == "two cats <b>"
+
+
+def test_special_pieces_of_sentencepiece_are_never_shown(tmp_path: Path) -> None:
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(checkpoints.CORPUS * 20), model_prefix=str(tmp_path / "spiece"), vocab_size=160,
+        pad_id=0, eos_id=1, unk_id=2, bos_id=3, hard_vocab_limit=False, minloglevel=2,
+        user_defined_symbols=["▁<extra_id_1>", "<extra_id_0>", "<image>", "<b>"],
+    )  # fmt: skip
+    tokens, pieces = read_tokens(tmp_path, name="x"), SentencePieceProcessor(model_file=str(tmp_path / "spiece.model"))
+    special = [0, 1, 2, 3, *(pieces.piece_to_id(piece) for piece in ("▁<extra_id_1>", "<extra_id_0>", "<image>"))]
+    ids = [token for word in pieces.encode(TEXTS[0]) for token in (word, *special)]
+    assert tokens.decode(ids) == TEXTS[0]
+    assert tokens.decode([pieces.piece_to_id("<b>")]) == "<b>"

@@ -1,0 +1,39 @@
+"""What a library says of itself, a person at the terminal never reads: tried in processes of their own, since pytest
+takes what is logged and warned."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.model import stored
+
+PROGRAM = """
+import sys
+from dataclasses import replace
+from blip_space.catalogue import read_folder
+from blip_space.model.loader import load
+from blip_space.model.selftest import made_pictures
+from blip_space.options import GenerationOptions
+
+from pathlib import Path
+
+options = GenerationOptions(max_new_tokens=4, num_beams=2)
+for argument in sys.argv[1:]:
+    folder, precision, adapter = argument.split("|")
+    model = load(replace(read_folder(Path(folder)), adapter=adapter), precision)
+    prompt = model.prompt(model.encode(made_pictures()[:1]), "a photo of", options)
+    list(model.stream(prompt))
+    model.search([prompt], should_stop=lambda: False)
+"""
+
+
+def test_nothing_but_the_answer_is_shown_in_fewer_bits_and_with_adapters(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """In int8 `MatMul8bitLt: inputs will be cast` came for every layer of every step."""
+    adapter = stored.train_adapter(folders["opt"], tmp_path / "lora", target_modules=["q_proj", "qkv"])
+    small = stored.quantise(folders["t5"], tmp_path / "small", **stored.EIGHT)
+    loads = [f"{folders['opt']}|{precision}|{adapter}" for precision in ("bf16", "int8", "int4")]
+    arguments = [sys.executable, "-c", PROGRAM, *loads, f"{small}|auto|"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=200)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
