@@ -28,9 +28,10 @@ Measured with Pillow 12.3: decoding a baseline JPEG of 200 megapixels at 1/8 rai
 bytes of its file.
 """
 
-MAX_COEFFICIENT_BYTES = 400_000_000
-"""Of a progressive JPEG above `MAX_PIXELS`: libjpeg holds 2 bytes of each component of each pixel, whatever the
-reduction, so 3 bytes a pixel with the usual halved colours. Measured: 316 MB for 108 megapixels."""
+MAX_COMPONENTS = 400_000_000
+"""Of a progressive JPEG above `MAX_PIXELS`, width × height × components: libjpeg holds 2 bytes of each that is stored,
+whatever the reduction. Measured with the usual halved colours: 316 MB for 108 megapixels, so 400 MB at most; 800 MB where
+colours are not halved."""
 
 WHITES = (1, 255, 65_535)
 """What white is in images of 32-bit numbers: the first of these that no pixel exceeds."""
@@ -153,7 +154,7 @@ def _reduction(data: bytes) -> int:
             f"The picture is too large ({size}): of a JPEG at most {MAX_JPEG_PIXELS // 1_000_000} megapixels are read. "
             "Send a smaller copy."
         )
-    most = int(MAX_COEFFICIENT_BYTES / header.coefficient_bytes_per_pixel)
+    most = MAX_COMPONENTS // len(header.sampling)
     if not header.is_streamed and header.pixels > most:
         raise ImageError(
             f"The picture is too large ({_megapixels(header.pixels, most)}): of a progressive JPEG of its kind at most "

@@ -25,7 +25,7 @@ NO_PART_OF_SCANS = FRAMES | {0xD8}
 
 WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 END_OF_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
-COEFFICIENT_BYTES = 2
+
 REDUCTIONS = (8, 4, 2)
 MIN_SIDE = 512
 """A reduced image keeps this many pixels on its shorter side where it can, more than any model takes."""
@@ -63,12 +63,6 @@ class Header:
     def is_streamed(self) -> bool:
         """Whether the decoder holds some rows at a time, not the coefficients of the whole image."""
         return self.frame in STREAMED and self.scan_components == len(self.sampling)
-
-    @property
-    def coefficient_bytes_per_pixel(self) -> float:
-        """What libjpeg holds of an image that is not streamed, however far it is reduced."""
-        widest = max(across for across, _ in self.sampling) * max(down for _, down in self.sampling)
-        return COEFFICIENT_BYTES * sum(across * down for across, down in self.sampling) / widest
 
     def reduction(self, max_pixels: int) -> int:
         """By what each side is divided so that at most `max_pixels` pixels remain: 1, 2, 4 or 8."""
