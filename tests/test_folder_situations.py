@@ -18,7 +18,7 @@ from blip_space import catalogue
 from blip_space.apps import cli
 from blip_space.inference.folder.written import NAME
 from blip_space.model import loader
-from tests.inference.folder.conftest import draw
+from tests.inference.folder.conftest import draw, files_of_at_most
 from tests.model import checkpoints
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -245,6 +245,18 @@ def test_a_text_that_has_no_place_costs_its_image_alone(run: Run, folder: Path, 
     (folder / "1.txt").rmdir()
     assert run("--format", "txt")[0] == 0
     assert (folder / "1.txt").read_text() == "a red circle"
+
+
+def test_a_table_that_finds_no_room_costs_neither_lines_nor_the_summary(run: Run, tmp_path: Path) -> None:
+    run(output="o.json.jsonl")
+    size = (tmp_path / "o.json.jsonl").stat().st_size
+    with files_of_at_most(size - 1):
+        code, said = run("--format", "json", output="o.json")
+    assert code == 1
+    assert "2 were there" in said
+    assert "o.json: It was not written: file too large" in said
+    assert len(rows(tmp_path / "o.json.jsonl")) == 2
+    assert run("--format", "json", output="o.json")[0] == 0
 
 
 def test_names_that_are_no_utf8_and_names_of_full_length_are_captioned(run: Run, folder: Path, tmp_path: Path) -> None:

@@ -109,12 +109,17 @@ def _run(job: Job, ledger: Ledger, given: argparse.Namespace) -> Tally:
 
 def _finish(ledger: Ledger, output: Output, job: Job, tally: Tally) -> Outcome:
     """Take over what a person corrected, and make what was asked for of the lines."""
+    failed = list[tuple[str, str]]()
     edited = {} if output.over_edited else texts.edited_captions(output.in_folder)
-    if edited:
-        ledger.replace(lambda record: _corrected(record, edited, job.tasks))
+    try:
+        if edited:
+            ledger.replace(lambda record: _corrected(record, edited, job.tasks))
+    except UserError as error:
+        failed.append((ledger.path.name, f"Captions that a person corrected are not in it. {error}"))
     outcome = output.write(list(_own(ledger, job)), unreadable={file for file, _ in tally.errors})
     if ledger.unsettled:
-        outcome.failed.append((ledger.path.name, f"Older lines of changed images still stand. {ledger.unsettled}"))
+        failed.append((ledger.path.name, f"Older lines of changed images still stand. {ledger.unsettled}"))
+    outcome.failed += failed
     return outcome
 
 

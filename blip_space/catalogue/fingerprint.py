@@ -43,8 +43,8 @@ def fingerprint(spec: ModelSpec) -> str:
     """
     parts = [_digest(_of_model(Path(spec.source))) if spec.is_folder else f"hub {spec.source} {spec.revision or ''}"]
     if spec.adapter:
-        adapter = Path(spec.adapter).expanduser()
-        parts.append(_digest(_of_adapter(adapter)) if adapter.is_dir() else f"hub {spec.adapter}")
+        files = _of_adapter(spec.adapter)
+        parts.append(_digest(files) if files else f"hub {spec.adapter}")
     return hashlib.sha256("\n".join(parts).encode("utf-8", "backslashreplace")).hexdigest()[:LETTERS]
 
 
@@ -53,9 +53,14 @@ def _of_model(folder: Path) -> list[Path]:
     return [path for path in folder.glob("*") if _decides(path) and not path.name.startswith("adapter_")]
 
 
-def _of_adapter(folder: Path) -> list[Path]:
-    """In the folder or in one of its own, as a trainer leaves it."""
-    return [path for path in folder.rglob("adapter_*") if _decides(path)]
+def _of_adapter(chosen: str) -> list[Path]:
+    """In the folder or else in one of its own, as a trainer leaves it; none where it is of the hub."""
+    try:
+        folder = Path(chosen.strip()).expanduser()
+        found = list(folder.glob("adapter_*")) or list(folder.glob("*/adapter_*"))
+    except (OSError, RuntimeError, ValueError):  # what no folder can be called, which loading tells
+        return []
+    return [path for path in found if _decides(path)]
 
 
 def _decides(path: Path) -> bool:

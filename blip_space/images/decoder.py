@@ -30,8 +30,8 @@ bytes of its file.
 
 MAX_COMPONENTS = 400_000_000
 """Of a progressive JPEG above `MAX_PIXELS`, width × height × components: libjpeg holds 2 bytes of each that is stored,
-whatever the reduction. Measured with the usual halved colours: 316 MB for 108 megapixels, so 400 MB at most; 800 MB where
-colours are not halved."""
+whatever the reduction. Measured with the usual halved colours: 316 MB for 108 megapixels, so 400 MB at most, and 800 MB
+where they are not halved."""
 
 WHITES = (1, 255, 65_535)
 """What white is in images of 32-bit numbers: the first of these that no pixel exceeds."""

@@ -158,13 +158,19 @@ class Engine:
 
     def choose(self, model: str, language: str) -> ModelSpec:
         """The model of that name, the default without one; `UserError` where it cannot answer in that language."""
-        spec = self.specs.get(model or self.default.name)
+        spec = self.specs.get(model or self.default.name) or self._by_another_name(model)
         if spec is None:
             raise ModelError(f"There is no model {quoted(model, 80)} here. Choose among {', '.join(self.specs)}.")
         if error := self._residence.failures.get(spec.name):
             raise ModelError(error)
         refuse_foreign(spec, language)
         return spec
+
+    def _by_another_name(self, model: str) -> ModelSpec | None:
+        """The model that is called so in another case, or on the hub."""
+        wanted = model.strip().lower()
+        names = ((spec, {spec.name, "" if spec.is_folder else spec.source}) for spec in self.specs.values())
+        return next((spec for spec, own in names if wanted in {name.lower() for name in own if name}), None)
 
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
         """How a prompt would fill the window of the resident model; `UserError` while another or none is loaded."""

@@ -82,10 +82,8 @@ class Output:
         try:
             return self._writers()[self.form](records if self.form in ("json", "csv") else usable)
         except OSError as error:
-            raise UserError(
-                f"{self._names()[0]} was not written: {reason(error)} The captions themselves are saved in "
-                f"{self.ledger.name}."
-            ) from error
+            told = f"It was not written: {reason(error)} The captions themselves are saved in {self.ledger.name}."
+            return Outcome(failed=[(self._names()[0], told)])
 
     def _names(self) -> list[str]:
         """The files beside the ledger, relative to where they are written."""

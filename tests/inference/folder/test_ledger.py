@@ -5,10 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from blip_space.inference.folder import log_file
 from blip_space.inference.folder.disk import Disk
 from blip_space.inference.folder.ledger import Ledger
 from blip_space.inference.folder.record import Record
+from tests.inference.folder.conftest import files_of_at_most
 from tests.inference.folder.lossy_disk import LossyDisk
 
 RECORD = Record("a.png", "d", "tiny", "fp32", "en", "", "two", 1, 0.1, None, fingerprint="f")
@@ -114,17 +112,6 @@ def test_a_full_disk_leaves_what_was_superseded_in_its_place(output: Path) -> No
         assert "takes no larger file" in ledger.unsettled
     assert len(rows(output)) == 4
     assert sorted(path.name for path in output.parent.iterdir()) == [".lines.jsonl.lock", "lines.jsonl"]
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """The system writes no longer file, as if the disk were full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(
