@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# datasets 5.2.0 (pyarrow 25.0.0) rewrites captions that look like dates, also where the caller declares them as text.
+# datasets 5.2.0 (pyarrow 26.0.1) rewrites captions that look like dates, also where the caller declares them as text.
 #
 # A folder of images with metadata.jsonl, in which every "text" is an ISO date, loads with a column of datetimes. Naming
 # the column as a string in `features=` does not keep the texts: they are read as datetimes first and printed afterwards,
@@ -11,7 +11,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check datasets==5.2.0 pillow==12.3.0
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check datasets==5.2.0 pyarrow==26.0.1 pillow==12.3.0
 export HF_HUB_OFFLINE=1 HF_HOME="$folder/home"
 cd "$folder"
 "$folder/venv/bin/python" - <<'PYTHON'
