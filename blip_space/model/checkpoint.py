@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from blip_space.catalogue import ModelSpec
 from blip_space.catalogue.headers import is_whole
@@ -40,7 +41,11 @@ def locate(spec: ModelSpec, *, tell: Tell = silent) -> Path:
     try:
         with quiet():
             here, total = _check_disk(spec, wanted)
-            return Path(snapshot_download(spec.source, **wanted, tqdm_class=download_bar(tell, here=here, total=total)))
+            bar = download_bar(tell, here=here, total=total)
+            folder = Path(snapshot_download(spec.source, **wanted, tqdm_class=bar))
+        if not total and not any(folder.glob("*.safetensors")):  # a configuration alone, and the hub said nothing
+            raise LocalEntryNotFoundError("no weights in the cache")
+        return folder
     except ModelError:
         raise
     except Exception as error:  # the client lets those of its transport through, and their package differs by version
