@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blip_space.catalogue.folder import describe
-from blip_space.catalogue.headers import Tensor, read_headers, weight_files
+from blip_space.catalogue.headers import INDEX, Tensor, indexed_files, read_headers, weight_files
 from blip_space.catalogue.kinds import ADAPTER_CONFIG
 from blip_space.catalogue.parsing import read_json
 from blip_space.catalogue.spec import ModelSpec
@@ -26,8 +26,6 @@ INSTEAD = "choose `tiny` or the folder of a checkpoint"
 NO_FOLDER = "check its name (there is no folder that is called so either), or choose `tiny`"
 UNREACHABLE = ("ConnectError", "ConnectTimeout", "ConnectionRefusedError")
 """Of the client's transport, whose package differs by version."""
-
-INDEX = "model.safetensors.index.json"
 
 
 def read_repository(repository: str) -> ModelSpec:
@@ -98,9 +96,8 @@ def _without_config(repository: str, names: list[str]) -> str:
 
 
 def _has_all_weights(folder: Path) -> bool:
-    index = read_json(folder / INDEX, name=folder.name).get("weight_map")
-    shards = set(index.values()) if isinstance(index, Mapping) else set()
-    return bool(weight_files(folder)) and {file.name for file in weight_files(folder)} >= shards
+    here = {file.name for file in weight_files(folder)}
+    return "model.safetensors" in here or (bool(here) and here >= set(indexed_files(folder / INDEX)))
 
 
 def _hub_headers(repository: str) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from blip_space.catalogue.wrappers import PARTS
+from blip_space.catalogue.wrappers import PARTS, Names
 from blip_space.errors import ModelError
 from blip_space.model.adapter_files import AdapterFiles
 from blip_space.model.memory import ran_out
@@ -26,12 +26,13 @@ def put_on(network: Any, adapter: AdapterFiles, *, name: str, precision: Precisi
     """
     peft = _import_peft()
     _refuse_unsupported(adapter, precision)
-    is_whole = any(key.removeprefix(PEFTS_PREFIX).startswith(PARTS) for key in adapter.keys)
+    names = Names(adapter.keys)
+    is_whole = any(names.plain(key).startswith(PARTS) for key in adapter.keys)
     target = network if is_whole else network.language_model
     for mark in ("is_loaded_in_8bit", "is_loaded_in_4bit"):  # which peft looks for on the part that it is given
         setattr(target, mark, getattr(network, mark, False))
     try:
-        adapted, found = _apply(peft, target, adapter)
+        adapted, found = _apply(peft, target, adapter, names)
     except Exception as error:  # peft's own checks raise what they like
         if ran_out(error):
             raise
@@ -50,12 +51,13 @@ def changes_head(adapter: AdapterFiles) -> bool:
     return any("lm_head." in key for key in adapter.keys)
 
 
-def _apply(peft: Any, target: Any, adapter: AdapterFiles) -> tuple[Any, Any]:
+def _apply(peft: Any, target: Any, adapter: AdapterFiles, names: Names) -> tuple[Any, Any]:
     """The adapted network, and which keys of the file and of the network have no counterpart."""
     config = peft.PeftConfig.from_pretrained(str(adapter.folder))
     config.inference_mode = True
     adapted = peft.PeftModel(target, config, adapter_name=NAME)
-    weights = peft.load_peft_weights(str(adapter.folder), device="cpu")
+    stored = peft.load_peft_weights(str(adapter.folder), device="cpu")
+    weights = {PEFTS_PREFIX + names.plain(key): value for key, value in stored.items()}
     return adapted, peft.set_peft_model_state_dict(adapted, weights, adapter_name=NAME)
 
 
