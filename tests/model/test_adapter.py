@@ -169,7 +169,15 @@ def test_an_adapter_with_weights_beyond_its_configuration_is_refused(folders: di
 
 
 @pytest.mark.parametrize(
-    "change", [{"r": "4"}, {"target_modules": 7}, {"r": 9}, {"peft_type": "IA3"}, {"peft_type": []}]
+    "change",
+    [
+        {"r": "4"},
+        {"target_modules": 7},
+        {"r": 9},
+        {"peft_type": "IA3"},
+        {"peft_type": []},
+        {"alora_invocation_tokens": [1]},
+    ],
 )
 def test_a_configuration_of_another_kind_is_told(
     change: dict[str, Any], folders: dict[str, Path], tmp_path: Path
@@ -177,7 +185,9 @@ def test_a_configuration_of_another_kind_is_told(
     place = stored.train_adapter(folders["opt"], tmp_path / "odd", target_modules=["q_proj"])
     config = json.loads((place / "adapter_config.json").read_text())
     (place / "adapter_config.json").write_text(json.dumps(config | change))
-    with pytest.raises(ModelError, match=r"'odd' (does not fit opt|is of the type)") as caught:
+    with pytest.raises(
+        ModelError, match=r"'odd' (does not fit opt|is of the type|is an activated LoRA|does not say what peft)"
+    ) as caught:
         load(replace(read_folder(folders["opt"]), adapter=str(place)))
     assert str(tmp_path) not in str(caught.value)
 
