@@ -83,8 +83,8 @@ def _refuse_unsupported(adapter: AdapterFiles, precision: Precision) -> None:
         )
     if adapter.config.get("alora_invocation_tokens"):
         raise ModelError(
-            f"The adapter {adapter.name!r} is an activated LoRA (aLoRA), which waits for tokens of its own in the prompt, "
-            "and prompts here have none. Train it as a plain LoRA."
+            f"The adapter {adapter.name!r} is an activated LoRA (aLoRA), which waits for tokens of its own in the "
+            "prompt, and prompts here have none. Train it as a plain LoRA."
         )
     if adapter.config.get("use_dora") and precision.name == "int8" and precision.device == "cpu":
         # peft 0.21.2 reads a layer's weight for it and leaves one without its scales, so the next pass raises
@@ -104,8 +104,8 @@ def _import_peft() -> Any:
 
 def _unusable(adapter: AdapterFiles) -> str:
     return (
-        f"The adapter_config.json of the adapter {adapter.name!r} does not say what peft needs. Copy it again from where "
-        "the adapter came from, or save the adapter again with peft."
+        f"The adapter_config.json of the adapter {adapter.name!r} does not say what peft needs. Copy it again from "
+        "where the adapter came from, or save the adapter again with peft."
     )
 
 
