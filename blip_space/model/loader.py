@@ -73,7 +73,7 @@ def _load(spec: ModelSpec, precision: str, tell: Tell) -> Blip2:
         spec = replace(spec, stored=stored.precision, stored_bytes=stored.loaded_bytes)
         decided = _decide(spec, precision, device)
     _log_what_is_passed_over(spec, folder, stored)
-    adapter = find_adapter(spec.adapter) if spec.adapter else None
+    adapter = find_adapter(spec.adapter) if spec.adapter.strip() else None
     tokens = read_tokens(folder, name=spec.name)
     drop_repeated_lines()
     with quiet(), told_of_weights(tell), enough_memory(spec, decided):

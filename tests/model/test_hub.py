@@ -237,6 +237,17 @@ def test_a_repository_that_is_refused_is_told(source: str, sentence: str) -> Non
     assert "127.0.0.1" not in str(caught.value)
 
 
+def test_a_repository_that_is_nearly_one_of_the_catalogues_is_met_with_a_guess(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for how in ("", "offline"):
+        if how:
+            _disconnect(monkeypatch, how)
+        with pytest.raises(ModelError, match=r"Salesforce/blip2-opt2\.7b .*Did you mean 'blip2-opt-2\.7b'\?"):
+            find("Salesforce/blip2-opt2.7b", folders=True)
+    assert hub.asked == []
+
+
 def test_a_visitor_names_no_repository(hub: Hub) -> None:
     with pytest.raises(ModelError, match="There is no model 'some/mt'"):
         find("some/mt")
