@@ -184,7 +184,7 @@ def test_a_file_and_an_outer_folder_are_told_what_to_name(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("text", ["", "[]", "null", '"x"', "7", "{", "[" * 100_000, "\x00"])
 @pytest.mark.parametrize("file", ["config.json", "blip_space.json"])
-def test_a_strangers_json_is_read_asking_for_its_type(tmp_path: Path, file: str, text: str) -> None:
+def test_json_of_others_is_read_asking_for_its_type(tmp_path: Path, file: str, text: str) -> None:
     folder(tmp_path, **OPT)
     (tmp_path / file).write_text(text, "utf-8")
     assert file in catalogue.offered(str(tmp_path)).fault

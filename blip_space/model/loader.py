@@ -126,7 +126,7 @@ def _read_config(folder: Path, *, name: str) -> Any:
             part.pop("quantization_config", None)
     try:
         return Blip2Config.from_dict(content)
-    except Exception as error:  # the file is a stranger's, and its checks raise what they like
+    except Exception as error:  # the file is not ours, and its checks raise what they like
         raise ModelError(f"config.json of {name} cannot be read as a BLIP-2's. {COPY_AGAIN}.") from error
 
 

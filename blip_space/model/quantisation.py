@@ -7,6 +7,7 @@ stored in 8 or 4 bits is loaded as it is stored, whichever of its layers those a
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -86,11 +87,14 @@ def _scales(layer: Any) -> list[Any]:
 
 
 def _whole_layers(stored: Stored) -> list[str]:
-    """Expressions for the layers that are not quantised: those of the file, and a head that shares the embedding's."""
+    """One expression for the layers that are not quantised: those of the file, and a head that shares the embedding's.
+
+    It is one, since transformers tries each on every layer, and Python remembers no more than 512.
+    """
     names = {key.removesuffix(".weight") for key in stored.tensors if key.endswith(".weight")} | {
         "language_model.lm_head"
     }
-    return [f"{name.replace('.', '[.]')}$" for name in sorted(names - stored.layers)]
+    return [f"(?:{'|'.join(re.escape(name) for name in sorted(names - stored.layers))})$"]
 
 
 def _packed_in(stored: Stored) -> str:

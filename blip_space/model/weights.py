@@ -55,7 +55,7 @@ def read_network(folder: Path, config: Any, stored: Stored, *, name: str, precis
             f"{name} in {precision.name} needs bitsandbytes and accelerate, which are not installed: "
             "pip install bitsandbytes accelerate."
         ) from error
-    except Exception as error:  # the configuration is a stranger's, and building and reading raise what they like
+    except Exception as error:  # the configuration is not ours, and building and reading raise what they like
         if ran_out(error):
             raise
         raise ModelError(
