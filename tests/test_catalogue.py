@@ -1,6 +1,8 @@
 """Laws of the catalogue, and what a folder says of itself."""
 
 import json
+import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +94,181 @@ def test_an_owners_folder_that_is_no_checkpoint_keeps_its_fault_for_the_page(tmp
     assert catalogue.offered("mblip-mt0-xl").fault == ""
     with pytest.raises(ModelError, match="no folder"):
         catalogue.offered(str(tmp_path / "nowhere"))
+
+
+def weights(path: Path, *names: str, file: str = "model.safetensors") -> Path:
+    """A file of weights with tensors of those names, each of one number."""
+    header = {
+        name: {"dtype": "F32", "shape": [1], "data_offsets": [4 * place, 4 * place + 4]}
+        for place, name in enumerate(names)
+    }
+    encoded = json.dumps(header).encode()
+    (path / file).write_bytes(struct.pack("<Q", len(encoded)) + encoded + bytes(4 * len(names)))
+    return path
+
+
+OPT = {"model_type": "blip-2", "text_config": {"model_type": "opt"}}
+KINDS: dict[str, tuple[dict[str, Any], str]] = {
+    "matching": (
+        {"model_type": "blip-2", "text_config": None, "architectures": ["Blip2ForImageTextRetrieval"]},
+        "scores how well images and texts match, and has no language model, so it cannot chat",
+    ),
+    "matching with a text_config": (
+        OPT | {"architectures": ["Blip2ForImageTextRetrieval"]}, "has no language model, so it cannot chat"
+    ),
+    "vision alone": (OPT | {"architectures": ["Blip2VisionModelWithProjection"]}, "embeds images, and has no language"),
+    "null": ({"model_type": "blip-2", "text_config": None}, "has no language model, so it cannot chat"),
+    "missing": ({"model_type": "blip-2"}, "has no language model, so it cannot chat"),
+    "a text": ({"model_type": "blip-2", "text_config": "opt"}, "text_config .* is a text, where"),
+    "a list": ({"model_type": "blip-2", "text_config": [1]}, "text_config .* is a list, where"),
+    "a number": ({"model_type": "blip-2", "text_config": 7}, "text_config .* is a number, where"),
+    "an odd language model": ({"model_type": "blip-2", "text_config": {"model_type": ["opt"]}}, "not a BLIP-2 of the"),
+    "instructblip": ({"model_type": "instructblip"}, "an InstructBLIP .*InstructBlipForConditionalGeneration takes it"),
+    "blip": ({"model_type": "blip"}, "a BLIP of the first generation .*BlipForConditionalGeneration takes it"),
+    "llava": ({"model_type": "llava", "vision_config": {}}, "'llava', which is not a BLIP-2; .*vLLM takes it"),
+    "qwen": ({"model_type": "qwen2_5_vl", "vision_config": {}}, "'qwen2_5_vl', which is not a BLIP-2"),
+    "a language model": (
+        {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}, "without a vision encoder .* not a BLIP-2"
+    ),
+    "nothing": ({}, "of type 'None', which is not a BLIP-2"),
+    "an odd type": ({"model_type": {"a": 1}}, "which is not a BLIP-2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("config", "told"), KINDS.values(), ids=KINDS.keys())
+def test_what_is_no_blip2_that_chats_is_told_and_shown_on_the_page(
+    tmp_path: Path, config: dict[str, Any], told: str
+) -> None:
+    """config-without-language-model: a traceback, and `serve` ended."""
+    folder(tmp_path, **config)
+    with pytest.raises(ModelError, match=told) as caught:
+        catalogue.find(str(tmp_path), folders=True)
+    assert str(caught.value).endswith(".")
+    assert str(tmp_path.parent) not in str(caught.value)
+    assert catalogue.offered(str(tmp_path)).fault == str(caught.value)
+
+
+def test_what_a_checkpoint_is_called_does_not_matter_where_its_weights_are_whole(tmp_path: Path) -> None:
+    weights(folder(tmp_path, **OPT, architectures=["Blip2Model"]), "query_tokens", "language_model.model.x.weight")
+    assert catalogue.find(str(tmp_path), folders=True).family == "opt"
+
+
+def test_weights_with_a_language_model_that_the_configuration_does_not_name_are_told(tmp_path: Path) -> None:
+    weights(folder(tmp_path, model_type="blip-2", text_config=None), "query_tokens", "language_model.x.weight")
+    with pytest.raises(ModelError, match=r"does not say what its language model is.*weights hold one\. Copy"):
+        catalogue.read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["blip2_pretrained_opt2.7b.pth", "model.pt", "pytorch_model.bin", "last.ckpt"])
+def test_lavis_own_files_are_told_with_the_converted_checkpoints(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).write_bytes(b"x")
+    for name in (tmp_path, tmp_path / file):
+        with pytest.raises(ModelError, match=r"a pickle, which may run code.*choose one of blip2-opt-2\.7b,") as caught:
+            catalogue.find(str(name), folders=True)
+        assert str(tmp_path.parent) not in str(caught.value)
+    folder(weights(tmp_path, "visual_encoder.x", "Qformer.x", "opt_model.x"), **OPT)
+    with pytest.raises(ModelError, match="named as LAVIS names them"):
+        catalogue.find(str(tmp_path), folders=True)
+
+
+def test_a_file_and_an_outer_folder_are_told_what_to_name(tmp_path: Path) -> None:
+    inner = tmp_path / "checkpoint-10"
+    inner.mkdir()
+    weights(folder(inner, **OPT), "query_tokens")
+    for name in ("model.safetensors", "config.json"):
+        with pytest.raises(ModelError, match="is a file, and a model is a folder"):
+            catalogue.find(str(inner / name), folders=True)
+    with pytest.raises(ModelError, match=r"its folder checkpoint-10 has one\. Name that folder"):
+        catalogue.find(str(tmp_path), folders=True)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '"x"', "7", "{", "[" * 100_000, "\x00"])
+@pytest.mark.parametrize("file", ["config.json", "blip_space.json"])
+def test_json_of_others_is_read_asking_for_its_type(tmp_path: Path, file: str, text: str) -> None:
+    folder(tmp_path, **OPT)
+    (tmp_path / file).write_text(text, "utf-8")
+    assert file in catalogue.offered(str(tmp_path)).fault
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", 7), ("name", ""), ("style", "chatty"), ("style", ["blip2"]), ("languages", "en"),
+        ("languages", ["xx"]),
+        ("languages", []), ("context_tokens", "512"), ("context_tokens", 0), ("context_tokens", True), ("knows", None),
+        ("unknown", "eh"), ("unknown", [1]),
+    ],
+)  # fmt: skip
+def test_a_wrong_field_of_blip_space_json_is_named(tmp_path: Path, field: str, value: Any) -> None:
+    folder(tmp_path, **OPT)
+    (tmp_path / "blip_space.json").write_text(json.dumps({field: value}), "utf-8")
+    with pytest.raises(ModelError, match=rf"{field} in the blip_space.json .*must be .*Correct it, or leave it out\."):
+        catalogue.read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("header", [b"[]", b"{", b"null", b'{"x": 1}', b'{"x": {"dtype": 1}}', b"\xff", b"[" * 100_000])
+def test_a_header_that_is_none_counts_nothing(tmp_path: Path, header: bytes) -> None:
+    folder(tmp_path, **OPT)
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    assert catalogue.read_folder(tmp_path).parameters == 0
+
+
+def test_only_the_models_own_weights_are_counted(tmp_path: Path) -> None:
+    weights(folder(tmp_path, **OPT), "query_tokens", "language_model.model.layers.0.fc1.weight")
+    weights(tmp_path, "a.lora_A.weight", file="adapter_model.safetensors")
+    weights(tmp_path, "query_tokens", "a", "b", file="model-00001-of-00001.safetensors")
+    spec = catalogue.read_folder(tmp_path)
+    assert (spec.parameters, spec.quantised) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["Salesforce/blip2-opt-2.7b", "BLIP2-OPT-2.7B", " blip2-opt-2.7b\n", "salesforce/BLIP2-opt-2.7b"]
+)
+def test_a_model_is_found_by_the_names_that_people_have(name: str) -> None:
+    for folders in (False, True):
+        assert catalogue.find(name, folders=folders).name == "blip2-opt-2.7b"
+    assert catalogue.find("Tiny").name == "tiny"
+
+
+def test_a_name_that_is_nearly_right_is_met_with_a_guess() -> None:
+    with pytest.raises(ModelError, match=r"Did you mean 'blip2-opt-2\.7b'\?"):
+        catalogue.find("blip2-opt-2.7")
+    with pytest.raises(ModelError, match=r"Did you mean 'mblip-mt0-xl'\?"):
+        catalogue.find("Gregor/mblip-mt0-x")
+    with pytest.raises(ModelError) as caught:
+        catalogue.find("some/model")
+    assert "owner/name" not in str(caught.value)
+    with pytest.raises(ModelError, match="The folder of a BLIP-2, or the hub's name of one"):
+        catalogue.find("gpt", folders=True)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "\n"])
+def test_a_blank_name_is_no_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was the folder that one happened to be in."""
+    monkeypatch.chdir(folder(tmp_path, **OPT))
+    for find in (catalogue.offered, catalogue.find):
+        with pytest.raises(ModelError, match="No model is named"):
+            find(name)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "\x00", "~nobody-of-that-name/x", "a\nb", "/proc/self/mem", "é" * 300])
+def test_names_that_no_file_can_have_are_told(name: str) -> None:
+    with pytest.raises(ModelError, match=r"The models are|is a file"):
+        catalogue.offered(name)
+
+
+def test_a_folder_of_the_hubs_cache_is_its_snapshot(tmp_path: Path) -> None:
+    cached = tmp_path / "models--some--blip2--tuned"
+    for commit, kind in (("aaa", "t5"), ("bbb", "bloom")):
+        (cached / "snapshots" / commit).mkdir(parents=True)
+        folder(cached / "snapshots" / commit, model_type="blip-2", text_config={"model_type": kind})
+        weights(cached / "snapshots" / commit, "query_tokens")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("aaa", "utf-8")
+    spec = catalogue.find(str(cached), folders=True)
+    assert (spec.name, spec.family, spec.parameters) == ("some/blip2--tuned", "t5", 1)
+    assert catalogue.find(str(cached / "snapshots" / "bbb"), folders=True).name == "some/blip2--tuned"
+    (cached / "refs" / "main").write_text("gone", "utf-8")
+    assert catalogue.find(str(cached), folders=True).family in ("t5", "bloom")
+    shutil.rmtree(cached / "snapshots")
+    assert "no config.json" in catalogue.offered(str(cached)).fault

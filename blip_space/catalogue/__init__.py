@@ -60,7 +60,7 @@ def find(name: str, *, folders: bool = False) -> ModelSpec:
     if known is not None:
         return read_folder(TINY_FOLDER) if known == DEFAULT_MODEL else MODELS[known]
     if folders and REPOSITORY.fullmatch(wanted):
-        return read_repository(wanted)
+        return _read_repository(wanted)
     raise ModelError(_unknown(wanted, folders=folders))
 
 
@@ -100,6 +100,13 @@ def _read_path(name: str) -> ModelSpec | None:
     return None
 
 
+def _read_repository(name: str) -> ModelSpec:
+    try:
+        return read_repository(name)
+    except ModelError as error:
+        raise ModelError(f"{error}{_guess(name)}") from error
+
+
 def _folder(name: str) -> Path | None:
     try:
         path = Path(name).expanduser()
@@ -120,10 +127,13 @@ def _unknown(name: str, *, folders: bool) -> str:
     if not name:
         return f"No model is named. The models are {', '.join(NAMES)}."
     what = "There is no model, and no folder," if folders else "There is no model"
-    close = difflib.get_close_matches(name.lower(), _BY_ANY_NAME, n=1, cutoff=LEAST_LIKENESS)
-    guess = f" Did you mean {_BY_ANY_NAME[close[0]]!r}?" if close else ""
     others = " The folder of a BLIP-2, or the hub's name of one (owner/name), may be named too." if folders else ""
-    return f"{what} {name[:80]!r}.{guess} The models are {', '.join(NAMES)}.{others}"
+    return f"{what} {name[:80]!r}.{_guess(name)} The models are {', '.join(NAMES)}.{others}"
+
+
+def _guess(name: str) -> str:
+    close = difflib.get_close_matches(name.lower(), _BY_ANY_NAME, n=1, cutoff=LEAST_LIKENESS)
+    return f" Did you mean {_BY_ANY_NAME[close[0]]!r}?" if close else ""
 
 
 def _unreadable(name: str, error: Exception) -> str:

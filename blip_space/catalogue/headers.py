@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
+INDEX = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
 
 
@@ -33,7 +34,19 @@ class Tensor:
 def weight_files(folder: Path) -> list[Path]:
     """The files of a checkpoint's weights that are there; an adapter's weights beside them are none of them."""
     single = folder / "model.safetensors"
-    return [single] if single.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
+    if single.is_file():
+        return [single]
+    files = [folder / name for name in indexed_files(folder / INDEX)] or folder.glob("model-*-of-*.safetensors")
+    return sorted(file for file in files if file.is_file())
+
+
+def indexed_files(index: Path) -> list[str]:
+    """The names of the files that an index of weights lists; none where it cannot be read."""
+    try:
+        listed = json.loads(index.read_text("utf-8"))["weight_map"].values()
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return []
+    return sorted({Path(str(name)).name for name in listed})
 
 
 def read_headers(folder: Path) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blip_space.catalogue.folder import describe
-from blip_space.catalogue.headers import Tensor, read_headers, weight_files
+from blip_space.catalogue.headers import INDEX, Tensor, indexed_files, read_headers, weight_files
 from blip_space.catalogue.kinds import ADAPTER_CONFIG
 from blip_space.catalogue.parsing import read_json
 from blip_space.catalogue.spec import ModelSpec
@@ -24,7 +24,8 @@ REPOSITORY = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 CACHED = re.compile(r"models--(.+?)--(.+)")
 INSTEAD = "choose `tiny` or the folder of a checkpoint"
 NO_FOLDER = "check its name (there is no folder that is called so either), or choose `tiny`"
-INDEX = "model.safetensors.index.json"
+UNREACHABLE = ("ConnectError", "ConnectTimeout", "ConnectionRefusedError")
+"""Of the client's transport, whose package differs by version."""
 
 
 def read_repository(repository: str) -> ModelSpec:
@@ -63,12 +64,10 @@ def _small_files(repository: str) -> Path:
     """The snapshot folder with the configuration."""
     from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(repository, "config.json", cache_dir=_cache())
-    if isinstance(cached, str):
-        return Path(cached).parent
     with _silent():
         try:
-            return _download(repository)
+            cached = try_to_load_from_cache(repository, "config.json", cache_dir=_cache())
+            return Path(cached).parent if isinstance(cached, str) else _download(repository)
         except ModelError:
             raise
         except Exception as error:  # the client lets those of its transport through, and their package differs
@@ -78,7 +77,8 @@ def _small_files(repository: str) -> Path:
 def _download(repository: str) -> Path:
     from huggingface_hub import HfApi, hf_hub_download
 
-    names = HfApi().list_repo_files(repository) if not _is_offline() else ["config.json"]
+    # its answer comes in one piece, where the list of files would be asked for again and again while the hub is down
+    names = [row.rfilename for row in HfApi().model_info(repository).siblings or ()]
     if "config.json" not in names:
         raise ModelError(_without_config(repository, names))
     wanted = [name for name in ("blip_space.json", INDEX, "config.json") if name in names]
@@ -96,18 +96,17 @@ def _without_config(repository: str, names: list[str]) -> str:
 
 
 def _has_all_weights(folder: Path) -> bool:
-    index = read_json(folder / INDEX, name=folder.name).get("weight_map")
-    shards = set(index.values()) if isinstance(index, Mapping) else set()
-    return bool(weight_files(folder)) and {file.name for file in weight_files(folder)} >= shards
+    here = {file.name for file in weight_files(folder)}
+    return "model.safetensors" in here or (bool(here) and here >= set(indexed_files(folder / INDEX)))
 
 
 def _hub_headers(repository: str) -> dict[str, Tensor]:
     """The headers of weights that are not here yet; none where the hub does not tell, and loading says why."""
-    from huggingface_hub import get_safetensors_metadata
+    from huggingface_hub import HfApi
 
     with _silent():
         try:
-            files = get_safetensors_metadata(repository).files_metadata.values()
+            files = HfApi().get_safetensors_metadata(repository).files_metadata.values()
         except Exception:  # pickles only, no connection, or a hub without ranges
             return {}
     return {
@@ -143,7 +142,8 @@ def explain_failure(error: Exception, source: str, *, name: str, instead: str = 
             f"The hub has no {source} that you may read (or not in that revision). If it is private, run "
             f"`hf auth login`; else {instead}."
         )
-    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled | ConnectionError):
+    is_unreachable = isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled)
+    if is_unreachable or type(error).__name__ in UNREACHABLE:
         return (
             f"{name} is not on this machine, or not all of it, and the hub cannot be reached. Connect and start "
             f"again, or {instead}."
@@ -159,12 +159,6 @@ def _cache() -> str:
     from huggingface_hub import constants
 
     return str(constants.HF_HUB_CACHE)
-
-
-def _is_offline() -> bool:
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""JSON of a stranger: read with a sentence for what is missing, broken or of another type than expected.
+"""JSON that others wrote, read with a sentence for what is missing, broken or of another type than expected.
 
 Depends on files only; does not know what the values mean.
 """

@@ -43,6 +43,9 @@ WHOLE = ("F64", "F32", "F16", "BF16")
 COUNTERS = ("I64", "BOOL")
 """Positions and masks that older versions saved beside the weights."""
 
+THRESHOLD = 6.0
+"""The default of https://huggingface.co/docs/bitsandbytes."""
+
 BITS = {"int8": 8, "int4": 4}
 
 
@@ -51,7 +54,8 @@ class Stored:
     """What the headers say. `tensors` go by the names that the model has for them, `names` knows the stored ones.
 
     `precision` is int8, int4 or, where the numbers are whole, empty; `kind` is int8, nf4 or fp4. `layers` are the
-    quantised ones, `left_over` is the method of a `quantization_config` that speaks of whole numbers.
+    quantised ones, `left_over` is the method of a `quantization_config` that speaks of whole numbers. `threshold` is
+    what a number has to exceed to be an outlier for int8.
     """
 
     names: Names
@@ -60,6 +64,7 @@ class Stored:
     kind: str = ""
     layers: frozenset[str] = frozenset()
     left_over: str = ""
+    threshold: float = THRESHOLD
 
     @property
     def parameters(self) -> dict[str, int]:
@@ -97,7 +102,8 @@ def read_stored(headers: Mapping[str, Tensor], config: Mapping[str, Any], *, nam
         layers = frozenset(match[1] for key in tensors if (match := pattern.match(key)))
         if layers:
             _refuse_unusable(tensors, precision, method, name=name)
-            return Stored(names, tensors, precision, _kind(tensors, precision), layers)
+            kind = _kind(tensors, precision)
+            return Stored(names, tensors, precision, kind, layers, threshold=_threshold(config))
     if tensors and (found := _foreign(tensors)):
         raise ModelError(_unread(name, METHODS.get(method, method) or found))
     return Stored(names, tensors, left_over=method if tensors else "")
@@ -111,6 +117,12 @@ def _method(config: Mapping[str, Any]) -> str:
             # bitsandbytes' first entries had no name
             return str(entry.get("quant_method") or "bitsandbytes")[:40]
     return ""
+
+
+def _threshold(config: Mapping[str, Any]) -> float:
+    entry = config.get("quantization_config")
+    named = entry.get("llm_int8_threshold") if isinstance(entry, Mapping) else None
+    return float(named) if isinstance(named, int | float) else THRESHOLD
 
 
 def _kind(tensors: Mapping[str, Tensor], precision: str) -> str:

@@ -6,6 +6,8 @@ The only room that knows torch and transformers. Knows nothing of conversations,
     memory      is there room?
     checkpoint  where a model's files are, and whether all of them are there
     loader      from a catalogue's row or a folder to a model that is known to see
+    weights     a network of a configuration and weights, whatever wrote them
+    adapter     a LoRA on top of it; adapter_files says where one is
     selftest    does it see?
     blip2       one loaded model: encode, stream, search
     writing     many answers written together, on a batch of rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from blip_space.catalogue.wrappers import PARTS
+from blip_space.catalogue.wrappers import PARTS, Names
 from blip_space.errors import ModelError
 from blip_space.model.adapter_files import AdapterFiles
 from blip_space.model.memory import ran_out
@@ -26,16 +26,18 @@ def put_on(network: Any, adapter: AdapterFiles, *, name: str, precision: Precisi
     """
     peft = _import_peft()
     _refuse_unsupported(adapter, precision)
-    is_whole = any(key.removeprefix(PEFTS_PREFIX).startswith(PARTS) for key in adapter.keys)
+    names = Names(adapter.keys)
+    is_whole = any(names.plain(key).startswith(PARTS) for key in adapter.keys)
     target = network if is_whole else network.language_model
     for mark in ("is_loaded_in_8bit", "is_loaded_in_4bit"):  # which peft looks for on the part that it is given
         setattr(target, mark, getattr(network, mark, False))
     try:
-        adapted, found = _apply(peft, target, adapter)
+        adapted, found = _apply(peft, target, adapter, names)
     except Exception as error:  # peft's own checks raise what they like
         if ran_out(error):
             raise
-        raise ModelError(_mismatch(adapter, name)) from error
+        is_mismatch = isinstance(error, ValueError | RuntimeError | KeyError)
+        raise ModelError(_mismatch(adapter, name) if is_mismatch else _unusable(adapter)) from error
     if found.unexpected_keys:
         raise ModelError(_mismatch(adapter, name))
     if missing := [key for key in found.missing_keys if NAME in key.split(".")]:
@@ -50,12 +52,16 @@ def changes_head(adapter: AdapterFiles) -> bool:
     return any("lm_head." in key for key in adapter.keys)
 
 
-def _apply(peft: Any, target: Any, adapter: AdapterFiles) -> tuple[Any, Any]:
+def _apply(peft: Any, target: Any, adapter: AdapterFiles, names: Names) -> tuple[Any, Any]:
     """The adapted network, and which keys of the file and of the network have no counterpart."""
-    config = peft.PeftConfig.from_pretrained(str(adapter.folder))
+    try:
+        config = peft.PeftConfig.from_pretrained(str(adapter.folder))
+    except Exception as error:
+        raise TypeError(f"{type(error).__name__} in the configuration") from error
     config.inference_mode = True
     adapted = peft.PeftModel(target, config, adapter_name=NAME)
-    weights = peft.load_peft_weights(str(adapter.folder), device="cpu")
+    stored = peft.load_peft_weights(str(adapter.folder), device="cpu")
+    weights = {PEFTS_PREFIX + names.plain(key): value for key, value in stored.items()}
     return adapted, peft.set_peft_model_state_dict(adapted, weights, adapter_name=NAME)
 
 
@@ -75,6 +81,11 @@ def _refuse_unsupported(adapter: AdapterFiles, precision: Precision) -> None:
             f"The adapter {adapter.name!r} is of the type {str(kind)[:40]!r}, which is not put on here; LoRA is, with "
             "DoRA and rsLoRA. Train it as LoRA, or merge it where it was trained and name the result with --model."
         )
+    if adapter.config.get("alora_invocation_tokens"):
+        raise ModelError(
+            f"The adapter {adapter.name!r} is an activated LoRA (aLoRA), which waits for tokens of its own in the "
+            "prompt, and prompts here have none. Train it as a plain LoRA."
+        )
     if adapter.config.get("use_dora") and precision.name == "int8" and precision.device == "cpu":
         # peft 0.21.2 reads a layer's weight for it and leaves one without its scales, so the next pass raises
         raise ModelError(
@@ -89,6 +100,13 @@ def _import_peft() -> Any:
     except ImportError:
         raise ModelError("Adapters need peft, which is not installed: pip install 'peft>=0.17,<1'.") from None
     return peft
+
+
+def _unusable(adapter: AdapterFiles) -> str:
+    return (
+        f"The adapter_config.json of the adapter {adapter.name!r} does not say what peft needs. Copy it again from "
+        "where the adapter came from, or save the adapter again with peft."
+    )
 
 
 def _mismatch(adapter: AdapterFiles, name: str) -> str:

@@ -6,15 +6,15 @@ again offline. Knows names, sizes and headers of files; reads no weights.
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from blip_space.catalogue import ModelSpec
-from blip_space.catalogue.headers import is_whole
+from blip_space.catalogue.headers import INDEX, indexed_files, is_whole
 from blip_space.catalogue.hub import explain_failure
 from blip_space.catalogue.kinds import explain_pickle
 from blip_space.errors import ModelError
@@ -40,7 +40,11 @@ def locate(spec: ModelSpec, *, tell: Tell = silent) -> Path:
     try:
         with quiet():
             here, total = _check_disk(spec, wanted)
-            return Path(snapshot_download(spec.source, **wanted, tqdm_class=download_bar(tell, here=here, total=total)))
+            bar = download_bar(tell, here=here, total=total)
+            folder = Path(snapshot_download(spec.source, **wanted, tqdm_class=bar))
+        if not total and not any(folder.glob("*.safetensors")):  # a configuration alone, and the hub said nothing
+            raise LocalEntryNotFoundError("no weights in the cache")
+        return folder
     except ModelError:
         raise
     except Exception as error:  # the client lets those of its transport through, and their package differs by version
@@ -49,7 +53,7 @@ def locate(spec: ModelSpec, *, tell: Tell = silent) -> Path:
 
 def find_weights(folder: Path, *, name: str) -> list[Path]:
     """The files that hold the weights, each one there and whole; `ModelError`, which calls the model `name`, if not."""
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    single, index = folder / "model.safetensors", folder / INDEX
     if single.is_file() or index.is_file():
         files = [single] if single.is_file() else _shards(index, name=name)
         for file in files:
@@ -96,13 +100,9 @@ def _check_disk(spec: ModelSpec, wanted: dict[str, Any]) -> tuple[int, int]:
 
 
 def _shards(index: Path, *, name: str) -> list[Path]:
-    try:
-        names = sorted({str(shard) for shard in json.loads(index.read_text("utf-8"))["weight_map"].values()})
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise ModelError(f"{index.name} of {name} cannot be read. {AGAIN}.") from error
-    if not names:
-        raise ModelError(f"{index.name} of {name} names no files. {AGAIN}.")
-    files = [index.with_name(Path(shard).name) for shard in names]
+    files = [index.with_name(shard) for shard in indexed_files(index)]
+    if not files:
+        raise ModelError(f"{index.name} of {name} cannot be read, or names no files. {AGAIN}.")
     if missing := [file.name for file in files if not file.is_file()]:
         raise ModelError(
             f"{name} lacks {missing[0]}, one of the {len(files)} files of its weights. Copy it into the folder, or "

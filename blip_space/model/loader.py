@@ -19,6 +19,7 @@ from blip_space.catalogue import ModelSpec
 from blip_space.catalogue.folder import inspect_checkpoint
 from blip_space.catalogue.headers import read_headers
 from blip_space.catalogue.kinds import ADAPTER_CONFIG
+from blip_space.catalogue.parsing import read_json
 from blip_space.catalogue.stored import Stored
 from blip_space.errors import ModelError
 from blip_space.model.adapter import changes_head, put_on
@@ -72,7 +73,7 @@ def _load(spec: ModelSpec, precision: str, tell: Tell) -> Blip2:
         spec = replace(spec, stored=stored.precision, stored_bytes=stored.loaded_bytes)
         decided = _decide(spec, precision, device)
     _log_what_is_passed_over(spec, folder, stored)
-    adapter = find_adapter(spec.adapter) if spec.adapter else None
+    adapter = find_adapter(spec.adapter) if spec.adapter.strip() else None
     tokens = read_tokens(folder, name=spec.name)
     drop_repeated_lines()
     with quiet(), told_of_weights(tell), enough_memory(spec, decided):
@@ -118,11 +119,15 @@ def _log_what_is_passed_over(spec: ModelSpec, folder: Path, stored: Stored) -> N
 
 
 def _read_config(folder: Path, *, name: str) -> Any:
+    """The configuration without what it says of a quantisation, of which transformers would act by itself."""
+    content = read_json(folder / "config.json", name=name)
+    for part in (content, *content.values()):
+        if isinstance(part, dict):
+            part.pop("quantization_config", None)
     try:
-        config = Blip2Config.from_pretrained(folder)
-    except Exception as error:  # the file is a stranger's, and its checks raise what they like
+        return Blip2Config.from_dict(content)
+    except Exception as error:  # the file is not ours, and its checks raise what they like
         raise ModelError(f"config.json of {name} cannot be read as a BLIP-2's. {COPY_AGAIN}.") from error
-    return config
 
 
 def _read_frame(folder: Path, config: Any, *, name: str) -> Frame:

@@ -7,6 +7,7 @@ stored in 8 or 4 bits is loaded as it is stored, whichever of its layers those a
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -20,8 +21,6 @@ KEPT = ("vision_model", "qformer", "language_projection", "lm_head", "wo")
 
 HEAD = "language_model.lm_head"
 SHARING, BLOCK_OUTPUTS = 64, 32
-THRESHOLD = 6.0
-"""Above it a number is an outlier for int8: the default of https://huggingface.co/docs/bitsandbytes."""
 
 
 class StoredBlip2(Blip2ForConditionalGeneration):  # type: ignore[misc]  # transformers has no types here
@@ -45,19 +44,14 @@ def quantisation(precision: Precision) -> Any:
     return None
 
 
-def stored_quantisation(stored: Stored, entry: Any, precision: Precision) -> dict[str, Any]:
-    """The `quantization_config` that reads quantised weights as they are stored.
-
-    `entry` is the checkpoint's own, of which only the threshold of int8 counts: the weights say the rest.
-    """
-    threshold = entry.get("llm_int8_threshold") if isinstance(entry, dict) else None
+def stored_quantisation(stored: Stored, precision: Precision) -> dict[str, Any]:
+    """The `quantization_config` that reads quantised weights as they are stored."""
     settings = {
         "quant_method": "bitsandbytes",
         "llm_int8_skip_modules": _whole_layers(stored),
     }
     if stored.precision == "int8":
-        is_number = isinstance(threshold, int | float)
-        return settings | {"load_in_8bit": True, "llm_int8_threshold": threshold if is_number else THRESHOLD}
+        return settings | {"load_in_8bit": True, "llm_int8_threshold": stored.threshold}
     return settings | {
         "load_in_4bit": True,
         "bnb_4bit_quant_type": stored.kind,
@@ -79,20 +73,28 @@ def settle(network: Any) -> None:
 
 def scale_bytes(network: Any) -> int:
     """What the scales of quantised layers take, which are no parameters of their own."""
-    scales: list[torch.Tensor | None] = []
-    for weight in network.parameters():
-        state = getattr(weight, "quant_state", None)
-        second = getattr(state, "state2", None)
-        scales += [getattr(weight, "SCB", None), getattr(state, "absmax", None), getattr(second, "absmax", None)]
+    scales = (scale for layer in network.modules() for scale in _scales(layer))
     return sum(scale.nbytes for scale in scales if isinstance(scale, torch.Tensor))
 
 
+def _scales(layer: Any) -> list[Any]:
+    weight = getattr(layer, "weight", None)
+    state = getattr(weight, "quant_state", None)
+    second = getattr(state, "state2", None)  # of double quantisation
+    # a first forward pass moves those of int8 from the weight to the layer
+    eight = [getattr(holder, "SCB", None) for holder in (weight, getattr(layer, "state", None))]
+    return [*eight, getattr(state, "absmax", None), getattr(second, "absmax", None)]
+
+
 def _whole_layers(stored: Stored) -> list[str]:
-    """Expressions for the layers that are not quantised: those of the file, and a head that shares the embedding's."""
+    """One expression for the layers that are not quantised: those of the file, and a head that shares the embedding's.
+
+    It is one, since transformers tries each on every layer, and Python remembers no more than 512.
+    """
     names = {key.removesuffix(".weight") for key in stored.tensors if key.endswith(".weight")} | {
         "language_model.lm_head"
     }
-    return [f"{name.replace('.', '[.]')}$" for name in sorted(names - stored.layers)]
+    return [f"(?:{'|'.join(re.escape(name) for name in sorted(names - stored.layers))})$"]
 
 
 def _packed_in(stored: Stored) -> str:

@@ -30,11 +30,10 @@ OF_ONE_PLACE = "Its files belong to different checkpoints; copy config.json and 
 def read_network(folder: Path, config: Any, stored: Stored, *, name: str, precision: Precision) -> Any:
     """The network on its one device, in evaluation mode, in the given precision.
 
-    `config` is changed where it speaks of a quantisation. Raises `ModelError`, which calls the model `name`.
+    `config` is changed where the weights are quantised. Raises `ModelError`, which calls the model `name`.
     """
-    entry = _take_entry(config)
     if stored.precision:
-        config.quantization_config = stored_quantisation(stored, entry, precision)
+        config.quantization_config = stored_quantisation(stored, precision)
     kind = StoredBlip2 if stored.precision else Blip2ForConditionalGeneration
     try:
         network, found = kind.from_pretrained(
@@ -51,7 +50,12 @@ def read_network(folder: Path, config: Any, stored: Stored, *, name: str, precis
             ignore_mismatched_sizes=True,  # so that they are listed, and refused below
             output_loading_info=True,
         )
-    except Exception as error:  # the configuration is a stranger's, and building and reading raise what they like
+    except ImportError as error:
+        raise ModelError(
+            f"{name} in {precision.name} needs bitsandbytes and accelerate, which are not installed: "
+            "pip install bitsandbytes accelerate."
+        ) from error
+    except Exception as error:  # the configuration is not ours, and building and reading raise what they like
         if ran_out(error):
             raise
         raise ModelError(
@@ -60,15 +64,6 @@ def read_network(folder: Path, config: Any, stored: Stored, *, name: str, precis
     _check_loading_info(network, found, stored, name=name)
     settle(network)
     return network
-
-
-def _take_entry(config: Any) -> Any:
-    """The `quantization_config` of the whole; it and that of the language model are taken out."""
-    entry = getattr(config, "quantization_config", None)
-    for part in (config, config.text_config):
-        if hasattr(part, "quantization_config"):
-            del part.quantization_config
-    return entry
 
 
 def _read_generation(folder: Path, *, name: str) -> GenerationConfig:

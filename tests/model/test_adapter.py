@@ -146,6 +146,20 @@ def test_an_adapter_that_fills_only_some_of_its_layers_is_refused(
         load(replace(read_folder(folders["opt"]), adapter=str(place)))
 
 
+@pytest.mark.parametrize("part", ["", "language_model"])
+def test_an_adapter_that_was_saved_from_a_compiled_model_loses_the_wrappers_name(
+    part: str, folders: dict[str, Path], tmp_path: Path, pictures: list[Image.Image]
+) -> None:
+    place = stored.train_adapter(folders["opt"], tmp_path / "lora", part=part, target_modules=["q_proj"])
+    spec = replace(read_folder(folders["opt"]), adapter=str(place))
+    expected = logits(load(spec), pictures[0])
+    file = place / "adapter_model.safetensors"
+    prefix = "base_model.model."
+    renamed = {key.replace(prefix, f"{prefix}_orig_mod.module."): value for key, value in load_file(file).items()}
+    save_file(renamed, file)
+    assert torch.allclose(logits(load(spec), pictures[0]), expected, atol=1e-4)
+
+
 def test_an_adapter_with_weights_beyond_its_configuration_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     place = stored.train_adapter(folders["opt"], tmp_path / "more", target_modules=["q_proj", "v_proj"])
     config = json.loads((place / "adapter_config.json").read_text())
@@ -155,7 +169,15 @@ def test_an_adapter_with_weights_beyond_its_configuration_is_refused(folders: di
 
 
 @pytest.mark.parametrize(
-    "change", [{"r": "4"}, {"target_modules": 7}, {"r": 9}, {"peft_type": "IA3"}, {"peft_type": []}]
+    "change",
+    [
+        {"r": "4"},
+        {"target_modules": 7},
+        {"r": 9},
+        {"peft_type": "IA3"},
+        {"peft_type": []},
+        {"alora_invocation_tokens": [1]},
+    ],
 )
 def test_a_configuration_of_another_kind_is_told(
     change: dict[str, Any], folders: dict[str, Path], tmp_path: Path
@@ -163,7 +185,9 @@ def test_a_configuration_of_another_kind_is_told(
     place = stored.train_adapter(folders["opt"], tmp_path / "odd", target_modules=["q_proj"])
     config = json.loads((place / "adapter_config.json").read_text())
     (place / "adapter_config.json").write_text(json.dumps(config | change))
-    with pytest.raises(ModelError, match=r"'odd' (does not fit opt|is of the type)") as caught:
+    with pytest.raises(
+        ModelError, match=r"'odd' (does not fit opt|is of the type|is an activated LoRA|does not say what peft)"
+    ) as caught:
         load(replace(read_folder(folders["opt"]), adapter=str(place)))
     assert str(tmp_path) not in str(caught.value)
 

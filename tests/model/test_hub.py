@@ -1,19 +1,21 @@
 """A catalogue's row: downloaded once, found again offline, and each refusal in a sentence."""
 
+import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants
 
-from blip_space.catalogue import ModelSpec
+from blip_space.catalogue import ModelSpec, find, offered
 from blip_space.errors import ModelError
 from blip_space.model.checkpoint import locate
 from blip_space.model.loader import load
 from blip_space.model.steps import Step
-from tests.model import checkpoints
+from tests.model import checkpoints, stored
 from tests.model.hub import Hub, serve
 
 
@@ -165,3 +167,136 @@ def test_refusal_is_told(tmp_path: Path, source: str, sentence: str) -> None:
     told = _told(source, tmp_path)
     assert sentence in told
     assert "hf auth login" in told
+
+
+def test_another_repository_is_known_before_its_weights_are_there(
+    hub: Hub, folders: dict[str, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    spec, expected = find(" some/mt ", folders=True), find(str(folders["mt5"]), folders=True)
+    assert (spec.name, spec.source, spec.is_folder) == ("some/mt", "some/mt", False)
+    assert (spec.family, spec.style, len(spec.languages)) == ("mt5", "mblip", 96)
+    assert (spec.parameters, spec.quantised) == (expected.parameters, expected.quantised)
+    assert "tokenizer.json" not in hub.asked
+    assert load(spec).spec.name == "some/mt"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_repository_in_8_bits_is_known_as_such_before_its_weights_are_there(
+    hub: Hub, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    hub.folders["some/small"] = stored.quantise(folders["mt5"], tmp_path / "small", **stored.EIGHT)
+    spec = find("some/small", folders=True)
+    assert spec.precisions == ("int8",)
+    assert load(spec).precision.name == "int8"
+
+
+@pytest.mark.parametrize("how", ["offline", "unreachable"])
+def test_another_repository_is_found_again_without_the_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    spec = find("some/mt", folders=True)
+    load(spec)
+    hub.asked.clear()
+    assert find("some/mt", folders=True) == spec
+    assert hub.asked == []
+    _disconnect(monkeypatch, how)
+    assert find("some/mt", folders=True) == spec
+    assert load(find("some/mt", folders=True)).spec.parameters == spec.parameters
+
+
+@pytest.mark.parametrize("how", ["offline", "unreachable"])
+def test_a_half_cached_repository_is_told_by_its_load_without_the_hub(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    find("some/mt", folders=True)
+    assert "model.safetensors" not in [name for name in hub.asked if name == "tokenizer.json"]
+    _disconnect(monkeypatch, how)
+    with pytest.raises(ModelError, match="not all of it, and the hub cannot be reached"):
+        load(find("some/mt", folders=True))
+
+
+@pytest.mark.parametrize("how", ["offline", "unreachable"])
+def test_another_repository_that_is_nowhere_is_told(monkeypatch: pytest.MonkeyPatch, hub: Hub, how: str) -> None:
+    _disconnect(monkeypatch, how)
+    for search in (offered, lambda name: find(name, folders=True)):
+        with pytest.raises(ModelError, match=r"some/mt is not on this machine.*cannot be reached.*no folder"):
+            search("some/mt")
+    assert hub.asked == []
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("some/none", "The hub has no some/none .*there is no folder that is called so"),
+        ("some/gated", "some/gated is given only to those who accepted its terms"),
+        ("some--x/y", "The hub has no some--x/y"),
+    ],
+)
+def test_a_repository_that_is_refused_is_told(source: str, sentence: str) -> None:
+    with pytest.raises(ModelError, match=sentence) as caught:
+        find(source, folders=True)
+    assert "127.0.0.1" not in str(caught.value)
+
+
+def test_a_repository_that_is_nearly_one_of_the_catalogues_is_met_with_a_guess(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for how in ("", "offline"):
+        if how:
+            _disconnect(monkeypatch, how)
+        with pytest.raises(ModelError, match=r"Salesforce/blip2-opt2\.7b .*Did you mean 'blip2-opt-2\.7b'\?"):
+            find("Salesforce/blip2-opt2.7b", folders=True)
+    assert hub.asked == []
+
+
+def test_a_visitor_names_no_repository(hub: Hub) -> None:
+    with pytest.raises(ModelError, match="There is no model 'some/mt'"):
+        find("some/mt")
+    assert hub.asked == []
+
+
+def test_an_adapter_comes_from_the_hub_and_is_no_model(
+    hub: Hub, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = stored.train_adapter(folders["mt5"], tmp_path / "published-lora", target_modules=["q", "v"])
+    (published / "optimizer.bin").write_bytes(b"x")
+    hub.folders["some/lora"] = published
+    spec = replace(find(str(folders["mt5"]), folders=True), adapter="some/lora")
+    here = load(replace(spec, adapter=str(published)))
+    assert sorted(set(hub.asked)) == []
+    there = load(spec)
+    assert sorted(set(hub.asked)) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert here.nbytes == there.nbytes
+    with pytest.raises(ModelError, match=r"some/lora is an adapter, not a model.*--adapter"):
+        find("some/lora", folders=True)
+    _disconnect(monkeypatch, "offline")
+    assert load(spec).spec.adapter == "some/lora"
+    with pytest.raises(ModelError, match=r"some/other is not on this machine.*name the folder of an adapter"):
+        load(replace(spec, adapter="some/other"))
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("some/none", "The hub has no some/none .*name the folder of an adapter"),
+        ("some/gated", "accepted its terms"),
+        ("some/mt", "The repository some/mt holds no adapter"),
+    ],
+)
+def test_an_adapter_that_the_hub_does_not_give_is_told(
+    hub: Hub, folders: dict[str, Path], source: str, sentence: str
+) -> None:
+    with pytest.raises(ModelError, match=sentence):
+        load(replace(find(str(folders["mt5"]), folders=True), adapter=source))
+    assert "model.safetensors" not in hub.asked
+
+
+def test_a_size_that_only_the_index_tells_is_taken_from_it(hub: Hub, folders: dict[str, Path], tmp_path: Path) -> None:
+    published = stored.copy(folders["opt"], tmp_path / "indexed")
+    (published / "model.safetensors").write_bytes(b"")
+    index = {
+        "metadata": {"total_size": 4_000_000_000},
+        "weight_map": {"query_tokens": "model-00001-of-00001.safetensors"},
+    }
+    (published / "model.safetensors.index.json").write_text(json.dumps(index))
+    hub.folders["some/indexed"] = published
+    assert find("some/indexed", folders=True).parameters == 1_000_000_000

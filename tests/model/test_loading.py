@@ -1,6 +1,7 @@
 """Every way in which a folder's checkpoint loads, and every way in which it does not: one sentence, no path."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,28 @@ def broken_index(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text("[]")
 
 
+def odd_index(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": ["model.safetensors"]}')
+
+
+def empty_index(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+
+
+def replace_weights(name: str) -> Callable[[Path], Any]:
+    return lambda folder: (folder / "model.safetensors").rename(folder / name)
+
+
+def change_file(name: str, **values: Any) -> Callable[[Path], Any]:
+    def change(folder: Path) -> None:
+        content = json.loads((folder / name).read_text("utf-8"))
+        (folder / name).write_text(json.dumps(content | values), "utf-8")
+
+    return change
+
+
 def only_a_pickle(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
@@ -131,6 +154,34 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty": (lambda folder: (folder / "model.safetensors").write_bytes(b""), "is damaged or only half"),
     "shard missing": (lose_shard, "mt lacks model-00001-of-00002.safetensors"),
     "broken index": (broken_index, "index.json of mt cannot be read"),
+    "index without names": (odd_index, "index.json of mt cannot be read"),
+    "index of nothing": (empty_index, "index.json of mt cannot be read, or names no files"),
+    "header that is none": (
+        lambda folder: (folder / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"[]"),
+        "is damaged or only half",
+    ),
+    "of LAVIS": (
+        replace_weights("blip2_pretrained_flant5xl.pth"),
+        "holds blip2_pretrained_flant5xl.pth.* choose one of",
+    ),
+    "of llama.cpp": (replace_weights("mt.gguf"), "weights as GGUF.* the original checkpoint"),
+    "odd tokenizer": (
+        change_file("tokenizer_config.json", model_max_length="x"),
+        "tokenizer of mt cannot be read",
+    ),
+    "odd colours": (
+        change_file("processor_config.json", image_processor={"image_mean": [0.5, 0.5]}),
+        "How mt wants its pictures .* Copy it again",
+    ),
+    "odd images": (change_file("processor_config.json", image_processor=[1]), "How mt wants its pictures"),
+    "odd number of queries": (
+        lambda folder: change_config(folder, "", num_query_tokens=10**30),
+        "cannot be read into the model that its config.json describes",
+    ),
+    "no language model any more": (
+        lambda folder: change_config(folder, "", text_config=None),
+        "does not say what its language model is",
+    ),
     "only a pickle": (only_a_pickle, "weights as a pickle .* may run code"),
     "missing part": (
         lambda folder: change_weights(folder, lambda weights: weights.pop("query_tokens")),
@@ -192,3 +243,32 @@ def test_unknown_precision_is_told_before_anything_is_read() -> None:
 def test_fault_that_the_catalogue_found_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is no checkpoint"):
         load(offered(str(tmp_path)))
+
+
+def test_whatever_else_goes_wrong_is_a_sentence_with_its_traceback_in_the_log(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("/secret/path")
+
+    monkeypatch.setattr("blip_space.model.loader.check_sight", fail)
+    caplog.set_level(logging.DEBUG, "blip_space")
+    with pytest.raises(ModelError, match=r"mt5 could not be loaded: ZeroDivisionError .*mt5 as its language") as caught:
+        load(read_folder(folders["mt5"]))
+    assert "secret" not in str(caught.value)
+    assert any(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.parametrize("step", ["check_sight", "find_weights"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), RuntimeError("out of memory")])
+def test_neither_an_interruption_nor_a_lack_of_memory_is_taken_for_a_fault(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, error: BaseException, step: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(f"blip_space.model.loader.{step}", fail)
+    with pytest.raises((ModelError, KeyboardInterrupt)) as caught:
+        load(read_folder(folders["mt5"]))
+    assert isinstance(caught.value, KeyboardInterrupt) == isinstance(error, KeyboardInterrupt)
+    assert isinstance(caught.value, KeyboardInterrupt) or "memory" in str(caught.value)

@@ -4,10 +4,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from transformers import Blip2ForConditionalGeneration
 
 from blip_space.catalogue import read_folder
 from blip_space.catalogue.wrappers import Names
@@ -86,8 +88,8 @@ def test_a_prefix_of_some_weights_is_told_with_what_is_there(folders: dict[str, 
 
 def test_a_lora_that_was_not_merged_is_told_with_the_way_out(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = stored.copy(folders["opt"], tmp_path / "unmerged")
-    network = stored.peft.get_peft_model(
-        stored.Blip2ForConditionalGeneration.from_pretrained(folder), stored.peft.LoraConfig(target_modules=["q_proj"])
+    network = peft.get_peft_model(
+        Blip2ForConditionalGeneration.from_pretrained(folder), peft.LoraConfig(target_modules=["q_proj"])
     )
     save_file(
         {key: value.clone() for key, value in network.state_dict().items() if "lm_head" not in key},

@@ -9,6 +9,7 @@ from PIL import Image
 from blip_space.catalogue import TINY_FOLDER, read_folder
 from blip_space.errors import ModelError
 from blip_space.model.loader import load
+from blip_space.model.quantisation import scale_bytes
 from blip_space.options import GenerationOptions
 from tests.model import checkpoints
 
@@ -56,6 +57,14 @@ def test_the_estimate_is_what_the_embedded_model_takes(precision: str) -> None:
     spec = read_folder(TINY_FOLDER)
     taken = load(spec, precision).nbytes / 1e9
     assert spec.memory_gb[precision] == pytest.approx(taken, rel=0.1)
+
+
+@pytest.mark.parametrize(("precision", "share"), [("int8", 4 / 96), ("int4", 0.06)])
+def test_the_scales_are_counted_with_the_weights(precision: str, share: float, folders: dict[str, Path]) -> None:
+    """They are 12 % of what nf4's layers take, and no parameters of their own."""
+    network = load(read_folder(folders["opt"]), precision)._network
+    quantised = sum(one.numel() for one in network.parameters() if not one.dtype.is_floating_point)
+    assert scale_bytes(network) > quantised * share / 2
 
 
 def test_int8_answers_as_the_whole_numbers_do(pictures: list[Image.Image]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from transformers import Blip2ForConditionalGeneration
 
 from blip_space.catalogue import ModelSpec, read_folder
 from blip_space.errors import ModelError
@@ -21,8 +22,12 @@ from blip_space.model.quantisation import settle
 from blip_space.options import GenerationOptions
 from tests.model import stored
 
-FORMS = {"int8": (stored.EIGHT, "int8"), "nf4": (stored.NF4, "int4"), "fp4": (stored.FP4, "int4")}
-FORMS |= {"nf4-double": (stored.DOUBLE, "int4")}
+FORMS: dict[str, tuple[dict[str, Any], str]] = {
+    "int8": (stored.EIGHT, "int8"),
+    "nf4": (stored.NF4, "int4"),
+    "fp4": (stored.FP4, "int4"),
+    "nf4-double": (stored.DOUBLE, "int4"),
+}
 
 
 def logits(model: Blip2, pictures: list[Image.Image]) -> torch.Tensor:
@@ -88,8 +93,8 @@ def without(ending: str) -> Any:
     [
         (stored.EverythingQuantised, {}, ""),
         (stored.EverythingQuantised, {}, "weight_format"),
-        (None, {"llm_int8_skip_modules": []}, ""),
-        (None, {"llm_int8_skip_modules": ["vision_model", "language_projection"]}, ""),
+        (Blip2ForConditionalGeneration, {"llm_int8_skip_modules": []}, ""),
+        (Blip2ForConditionalGeneration, {"llm_int8_skip_modules": ["vision_model", "language_projection"]}, ""),
     ],
     ids=["of-2023", "of-early-2023", "nothing-skipped", "own-list"],
 )
@@ -98,7 +103,8 @@ def test_whichever_layers_are_quantised_they_are_read_as_they_are(
     pictures: list[Image.Image],
 ) -> None:  # fmt: skip
     """Versions and people differ in the layers that they leave whole; transformers goes by its own list."""
-    folder = stored.quantise(folders[family], tmp_path / "small", *([kind] if kind else []), **stored.EIGHT, **settings)
+    settings = {**stored.EIGHT, **settings}
+    folder = stored.quantise(folders[family], tmp_path / "small", kind, **settings)
     if lost:
         stored.change_weights(folder, without(lost))
     model = load(read_folder(folder))
@@ -110,6 +116,7 @@ def test_whichever_layers_are_quantised_they_are_read_as_they_are(
 ENTRIES = {
     "bitsandbytes": {"quant_method": "bitsandbytes", "load_in_8bit": True, "llm_int8_threshold": 6.0},
     "bitsandbytes-4": {"load_in_4bit": True},
+    "empty": {},
     "gptq": {"quant_method": "gptq", "bits": 4},
     "fp8": {"quant_method": "fp8"},
     "unheard-of": {"quant_method": "vaporware"},
@@ -192,3 +199,9 @@ def test_apples_gpu_has_no_stored_bits() -> None:
     assert offered(spec, apple) == ()
     with pytest.raises(ModelError, match=r"Apple's GPU\. Choose the original checkpoint"):
         choose("auto", spec, apple, free=None)
+
+
+@pytest.mark.parametrize("entry", [[], "bitsandbytes", 7, True, {"quant_method": []}, {"load_in_8bit": "yes"}])
+def test_an_entry_of_another_type_hinders_nothing(entry: Any, folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = stored.change_config(stored.copy(folders["opt"], tmp_path / "odd"), quantization_config=entry)
+    assert load(read_folder(folder), "fp32").precision.name == "fp32"
