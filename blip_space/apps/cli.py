@@ -222,6 +222,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(catalogue.NAMES)
-    parser.add_argument("--model", metavar="NAME", help=f"{names}, or a folder (default {catalogue.DEFAULT_MODEL})")
-    parser.add_argument("--adapter", metavar="DIR", help="a LoRA adapter of the language model, as peft saves it")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help=f"{names}, a folder, or owner/name of the hub (default {catalogue.DEFAULT_MODEL})",
+    )
+    parser.add_argument(
+        "--adapter", metavar="NAME", help="a LoRA adapter as peft saves it: its folder, or owner/name of the hub"
+    )
     parser.add_argument("--precision", metavar="NAME", help=f"auto, {', '.join(catalogue.PRECISIONS)} (default auto)")
