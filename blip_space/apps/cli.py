@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     settings.prepare_libraries()
     command: Callable[[argparse.Namespace], int] = given.command
+    if command is not serve and not logging.getLogger("blip_space").handlers:
+        logging.getLogger("blip_space").addHandler(_Lines())  # a server has a log of its own
     try:
         return command(given)
     except UserError as error:
@@ -49,6 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has left; Python would complain about it once more
         return 0
+
+
+class _Lines(logging.Handler):
+    """Shows what the program logs as lines of its own on stderr, wherever that leads now."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"blip-space: {self.format(record)}", file=sys.stderr, flush=True)
 
 
 def _print_any_name() -> None:

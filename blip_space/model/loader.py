@@ -20,7 +20,7 @@ from blip_space.catalogue.folder import inspect_checkpoint
 from blip_space.catalogue.headers import read_headers
 from blip_space.catalogue.kinds import ADAPTER_CONFIG
 from blip_space.catalogue.parsing import read_json
-from blip_space.catalogue.stored import Stored
+from blip_space.catalogue.stored import BITS, Stored
 from blip_space.errors import ModelError
 from blip_space.model.adapter import changes_head, put_on
 from blip_space.model.adapter_files import find_adapter
@@ -72,7 +72,7 @@ def _load(spec: ModelSpec, precision: str, tell: Tell) -> Blip2:
     if stored.precision != spec.stored:  # which the row of a repository cannot know
         spec = replace(spec, stored=stored.precision, stored_bytes=stored.loaded_bytes)
         decided = _decide(spec, precision, device)
-    _log_what_is_passed_over(spec, folder, stored)
+    _log_what_was_found(spec, folder, stored)
     adapter = find_adapter(spec.adapter) if spec.adapter.strip() else None
     tokens = read_tokens(folder, name=spec.name)
     drop_repeated_lines()
@@ -102,18 +102,20 @@ def _decide(spec: ModelSpec, precision: str, device: Device) -> Precision:
     return decided
 
 
-def _log_what_is_passed_over(spec: ModelSpec, folder: Path, stored: Stored) -> None:
-    """What lies in the folder and could be taken for a wish."""
+def _log_what_was_found(spec: ModelSpec, folder: Path, stored: Stored) -> None:
+    """What a person would not expect of the folder, or could take for done."""
+    # as warnings, since the command line shows nothing below
+    if stored.precision:
+        log.warning("%s is stored in %d bits, so it answers in %s", spec.name, BITS[stored.precision], stored.precision)
     if stored.left_over:
-        log.info(
+        log.warning(
             "%s: its config.json speaks of a quantisation (%s), which is passed over, since the weights are whole",
             spec.name,
             stored.left_over,
         )
     if (folder / ADAPTER_CONFIG).is_file() and not spec.adapter:
-        # a warning, since a person may take it for put on, and the command line shows nothing below
         log.warning(
-            "An adapter lies beside the weights of %s and is not put on. To put it on, name its folder with --adapter.",
+            "an adapter lies beside the weights of %s and is not put on; name its folder with --adapter to put it on",
             spec.name,
         )
 
