@@ -73,7 +73,13 @@ def check(**values: Any) -> GenerationOptions:
     return _agreed(GenerationOptions(**checked))
 
 
+LEAST_TEMPERATURE = 0.01
+"""Divided by less, a language model's numbers grow beyond what a sum of their powers holds."""
+
+
 def _agreed(options: GenerationOptions) -> GenerationOptions:
+    if 0 < options.temperature < LEAST_TEMPERATURE:
+        raise UserError(f"temperature must be 0, which takes the likeliest token, or from {LEAST_TEMPERATURE} to 2.")
     if options.quality == "best" and options.temperature > 0:
         raise UserError("quality 'best' searches and does not sample. Set temperature to 0, or quality to 'stream'.")
     return options

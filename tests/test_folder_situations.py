@@ -171,6 +171,108 @@ def test_another_folder_on_the_same_output_is_refused(run: Run, tmp_path: Path) 
     assert captions(tmp_path / "o.jsonl") == {"1.png": "two blue circles"}
 
 
+def test_a_folder_that_shares_some_images_is_still_another(run: Run, folder: Path, tmp_path: Path) -> None:
+    """One equal image, or a folder in the first one, let the second folder's lines take the place of the first's."""
+    (folder / "cats").mkdir()
+    draw(folder / "cats" / "1.png", 9)
+    for number in (3, 4, 5):
+        draw(folder / f"{number}.png", number)
+    run("--recursive")
+    before = (tmp_path / "o.jsonl").read_bytes()
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(folder / "5.png", other / "5.png")
+    for number in (1, 2, 3):
+        draw(other / f"{number}.png", number + 20)
+    for place in (folder / "cats", other):
+        code, said = run(folder=place)
+        assert (code, (tmp_path / "o.jsonl").read_bytes()) == (1, before)
+        assert "is about other images: only 1 of the 6 in it lie in" in said
+
+
+def test_a_folder_whose_images_were_numbered_anew_goes_on(run: Run, folder: Path, tmp_path: Path) -> None:
+    for number in (3, 4, 5):
+        draw(folder / f"{number}.png", number)
+    run()
+    (folder / "1.png").unlink()
+    for number in (2, 3, 4, 5):
+        (folder / f"{number}.png").rename(folder / f"{number - 1}.png")
+    code, said = run()
+    assert (code, "4 copied from equal pictures" in said) == (0, True)
+    assert captions(tmp_path / "o.jsonl")["1.png"] == "two red circles"
+
+
+def test_a_correction_belongs_to_the_image_that_it_was_made_for(run: Run, folder: Path, tmp_path: Path) -> None:
+    """The image that took its name had the corrected caption, without a word."""
+    run("--format", "txt")
+    (folder / "1.txt").write_text("my red ball")
+    run("--format", "txt")
+    draw(folder / "1.png", 7)
+    code, said = run("--format", "txt")
+    assert (code, (folder / "1.txt").read_text()) == (0, "my red ball")
+    assert "left as a person made it: 1.txt" in said
+    assert captions(tmp_path / "o.jsonl")["1.png"] == "four green circles"
+
+
+def test_the_newest_correction_counts_wherever_it_was_made(run: Run, folder: Path, tmp_path: Path) -> None:
+    run("--format", "txt")
+    (folder / "1.txt").write_text("in the text")
+    run("--format", "txt")
+    lines = (tmp_path / "o.jsonl").read_text()
+    (tmp_path / "o.jsonl").write_text(lines.replace("in the text", "in the lines"))
+    run("--format", "txt")
+    assert captions(tmp_path / "o.jsonl")["1.png"] == "in the lines"
+    (folder / "1.txt").write_text("in the text again")
+    run("--format", "txt")
+    assert captions(tmp_path / "o.jsonl")["1.png"] == "in the text again"
+
+
+def test_what_was_written_for_a_folder_is_known_to_a_job_above_it(run: Run, folder: Path, tmp_path: Path) -> None:
+    (folder / "cats").mkdir()
+    draw(folder / "cats" / "3.png", 2)
+    run("--format", "txt", folder=folder / "cats", output="cats.jsonl")
+    (folder / "cats" / "3.txt").write_text("three of them")
+    run("--recursive", "--format", "json", output="o.json")
+    found = {row["file"]: row["caption"] for row in json.loads((tmp_path / "o.json").read_text())}
+    assert found["cats/3.png"] == "three of them"
+
+
+def test_images_with_a_text_of_a_persons_are_counted(run: Run, folder: Path) -> None:
+    (folder / "1.txt").write_text("mine")
+    (folder / "2.png.txt").write_text("notes about it")
+    code, said = run("--format", "txt")
+    assert (code, "1 with a text of your own" in said) == (0, True)
+    assert (folder / "2.txt").read_text() == "two red circles"
+
+
+def test_a_text_is_never_the_output_itself(run: Run, folder: Path) -> None:
+    for more in ((), ("--overwrite-edited",)):
+        code, said = run("--format", "txt", *more, output="images/1.txt")
+        assert code == 1
+        assert "1.png: Its text file would be the output itself" in said
+        assert len(rows(folder / "1.txt")) == 2
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "txt"])
+def test_nothing_is_put_in_the_place_of_a_pipe_or_an_image(run: Run, folder: Path, tmp_path: Path, form: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    before = (folder / "1.png").read_bytes()
+    for output in ("pipe", "circle", "images/1.png"):
+        code, said = run("--format", form, "--overwrite-edited", "--existing", "overwrite", output=output)
+        assert (code, len(said.splitlines())) == (1, 1)
+    assert not (tmp_path / "pipe").is_file()
+    assert (folder / "1.png").read_bytes() == before
+
+
+def test_a_column_that_a_person_added_to_a_table_is_not_lost(run: Run, tmp_path: Path) -> None:
+    run("--format", "csv", output="o.csv")
+    (tmp_path / NAME).unlink()
+    table = (tmp_path / "o.csv").read_text("utf-8")
+    (tmp_path / "o.csv").write_text("\r\n".join(f"{line},5" for line in table.splitlines()), "utf-8", newline="")
+    assert "o.csv was there before" in run("--format", "csv", output="o.csv")[1]
+
+
 def test_a_folder_that_was_moved_or_whose_files_were_renamed_goes_on(run: Run, folder: Path, tmp_path: Path) -> None:
     run()
     moved = folder.rename(tmp_path / "elsewhere")

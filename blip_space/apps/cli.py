@@ -58,7 +58,10 @@ class _Lines(logging.Handler):
     """Shows what the program logs as lines of its own on stderr, wherever that leads now."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"blip-space: {self.format(record)}", file=sys.stderr, flush=True)
+        fault = (
+            f" ({record.exc_info[0].__name__}: {record.exc_info[1]})" if record.exc_info and record.exc_info[0] else ""
+        )
+        print(f"blip-space: {record.getMessage()}{fault}", file=sys.stderr, flush=True)
 
 
 def _print_any_name() -> None:

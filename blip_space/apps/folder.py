@@ -10,7 +10,6 @@ import argparse
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 from blip_space import catalogue
@@ -20,11 +19,15 @@ from blip_space.apps.terminal import progress
 from blip_space.catalogue.fingerprint import fingerprint
 from blip_space.errors import UserError
 from blip_space.inference.folder import files, texts
+from blip_space.inference.folder.corrections import Corrections
+from blip_space.inference.folder.files import Listing
 from blip_space.inference.folder.job import Job, Run, Tally
 from blip_space.inference.folder.ledger import Ledger
 from blip_space.inference.folder.outputs import Outcome, Output
 from blip_space.inference.folder.record import Record, Task
 from blip_space.inference.folder.same_folder import refuse_other_folder
+
+TEXT_BY_HAND = "with a text of your own"
 
 
 def caption_folder(given: argparse.Namespace, spec: catalogue.ModelSpec, precision: str) -> int:
@@ -44,7 +47,7 @@ def caption_folder(given: argparse.Namespace, spec: catalogue.ModelSpec, precisi
         _crew(given, spec, batch_size) as crew,
     ):
         _prepare(ledger, output, given)
-        names, refused = _places(listing.names, output, ledger, given)
+        names, refused = _places(listing, output, ledger, given)
         decided = _precision(spec, precision, identity, ledger, choose=crew.choose if crew else None)
         tasks = [Task(spec.name, decided, code, given.prompt, decoding, identity) for code in codes]
         job = Job(
@@ -54,7 +57,7 @@ def caption_folder(given: argparse.Namespace, spec: catalogue.ModelSpec, precisi
             load=lambda: _load(spec, decided),
             batch_size=batch_size,
             workers=given.workers,
-            again=given.existing in ("append", "overwrite"),
+            again=given.existing == "append",
             elsewhere=crew.write if crew else None,
             refused=refused,
         )
@@ -77,14 +80,18 @@ def _prepare(ledger: Ledger, output: Output, given: argparse.Namespace) -> None:
 
 
 def _places(
-    names: list[str], output: Output, ledger: Ledger, given: argparse.Namespace
+    listing: Listing, output: Output, ledger: Ledger, given: argparse.Namespace
 ) -> tuple[list[str], dict[str, str]]:
     """The files whose caption has a place, and those for whose text there is none, each with a sentence."""
+    names = listing.names
     if given.format != "txt":
         return names, {}
     if given.existing == "skip" and not given.overwrite_edited:
         theirs = output.texts.by_hand(names) - {file for file, _ in ledger.lines}
         names = [name for name in names if name not in theirs]
+        if theirs:
+            listing.passed_by[TEXT_BY_HAND] = len(theirs)
+            listing.names = names
     return names, output.texts.blocked(names)
 
 
@@ -109,25 +116,21 @@ def _run(job: Job, ledger: Ledger, given: argparse.Namespace) -> Tally:
 
 def _finish(ledger: Ledger, output: Output, job: Job, tally: Tally) -> Outcome:
     """Take over what a person corrected, and make what was asked for of the lines."""
-    failed = list[tuple[str, str]]()
-    edited = {} if output.over_edited else texts.edited_captions(output.in_folder)
-    try:
-        if edited:
-            ledger.replace(lambda record: _corrected(record, edited, job.tasks))
-    except UserError as error:
-        failed.append((ledger.path.name, f"Captions that a person corrected are not in it. {error}"))
+    failed, notes = list[tuple[str, str]](), list[str]()
+    if not output.over_edited:
+        corrections = Corrections(output.tree, job.files)
+        notes = corrections.notes
+        try:
+            if corrections:
+                ledger.replace(lambda record: corrections.of(record) if _is_of(record, job.tasks) else None)
+        except UserError as error:
+            failed.append((ledger.path.name, f"Captions that a person corrected are not in it. {error}"))
     outcome = output.write(list(_own(ledger, job)), unreadable={file for file, _ in tally.errors})
     if ledger.unsettled:
         failed.append((ledger.path.name, f"Older lines of changed images still stand. {ledger.unsettled}"))
     outcome.failed += failed
+    outcome.notes += notes
     return outcome
-
-
-def _corrected(record: Record, edited: dict[texts.Asked, str], tasks: Sequence[Task]) -> Record | None:
-    caption = edited.get((record.file, record.language, record.prompt))
-    if caption is None or caption == record.caption or not _is_of(record, tasks):
-        return None
-    return replace(record, caption=caption, error=None, repeats=False, edited=True)
 
 
 def _own(ledger: Ledger, job: Job) -> Iterable[Record]:

@@ -62,7 +62,9 @@ def read_languages(given: argparse.Namespace, spec: catalogue.ModelSpec) -> list
     for code in codes:
         languages.find(code)
         refuse_foreign(spec, code)
-    if not codes or (given.format in ONE_CAPTION and len(set(codes)) > 1):
+    if not codes:
+        raise UserError("--language names no language. Leave it out for English, or name one such as de.")
+    if given.format in ONE_CAPTION and len(set(codes)) > 1:
         raise UserError(
             f"--format {given.format} holds one caption a picture. Name one --language, or choose another format."
         )

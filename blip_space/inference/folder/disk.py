@@ -43,6 +43,11 @@ class Disk:
             finally:
                 os.close(handle)
 
+    def sync_all(self) -> None:
+        """Have everything on the disk that was written anywhere, for files too many to be synced one by one."""
+        if hasattr(os, "sync"):  # Windows has none
+            os.sync()
+
     def rename(self, old: Path, new: Path) -> None:
         """Put a file in the place of another."""
         old.replace(new)

@@ -59,6 +59,8 @@ def captions_of(path: Path) -> set[tuple[str, str, str]] | None:
         text = path.read_text("utf-8").removeprefix(BOM)
         is_json = text.lstrip().startswith("[")
         rows = json.loads(text) if is_json else list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
+        if any(not set(row) <= set(COLUMNS) for row in rows):
+            return None  # a person added what the lines do not have
         found = {(row["file"], row["language"], row["caption"] or "") for row in rows}
     except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return None

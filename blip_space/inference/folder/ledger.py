@@ -6,8 +6,10 @@ lines; must not import anything that reads images or loads models.
 
 from __future__ import annotations
 
+import codecs
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
@@ -15,7 +17,7 @@ from typing import TypeAlias
 from blip_space.errors import UserError
 from blip_space.inference.folder.disk import Disk
 from blip_space.inference.folder.log_file import BOM, LogFile
-from blip_space.inference.folder.record import Key, Record, parse
+from blip_space.inference.folder.record import Key, Record, json_line, parse
 from blip_space.inference.judgement import is_blank
 
 Place: TypeAlias = tuple[str, Key]
@@ -65,6 +67,8 @@ class Ledger:
         """`UserError` where the place cannot be written to, holds something else, or another job writes there."""
         self._log = LogFile(self.path, self._disk)
         try:
+            if next(self._log.lines(), b"").startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise UserError(f"{self.path.name} was saved as UTF-16. Save it as UTF-8, or name another --output.")
             self._log.drop_partial_line(_is_partial)
             self._read()
         except BaseException:
@@ -88,41 +92,66 @@ class Ledger:
             self._note(record)
 
     def begin_again(self) -> None:
-        """Everything is still to be done; the captions that are there go when the first new one is there."""
+        """Everything is still to be done but what a person corrected; the captions that are there go when the first new
+        one is there."""
         self._captions, self._is_begun_again = self._captioned(), True
-        if self._captions:
-            self._held = []  # errors alone displace no caption
-            self._forget()
-        else:
+        edited = [] if self._forget_edited else [record for record in self.records() if record.edited]
+        self._held = list(edited) if self._captions else None  # errors alone displace no caption
+        if self._held is None:
             self._rewrite(self._foreign())
+        self._forget()
+        for record in edited:
+            self._note(record)
 
     def keep_only(self, wanted: Callable[[Record], bool]) -> None:
         """Write the file again with these records alone, and with what is none, at once or not at all."""
         self._rewrite([line for line, record in self._entries() if record is None or wanted(record)])
 
     def settle(self) -> None:
-        """Of an image that was changed since, the later line stays. Where the disk has no room for that, all do."""
+        """Of an image that was changed since, the later lines stay. Where the disk has no room for that, all do."""
         if len({_question(place) for place in self.lines}) == self._count:
             return
-        lines: dict[object, bytes] = {}  # each question keeps the place of its first line, so numbers made of it stay
-        captioned = set[object]()
+        lines = list[bytes]()
+        places: dict[Place, list[int]] = {}
+        records: dict[int, Record] = {}
         for number, (line, record) in enumerate(self._entries()):
-            question = _question((record.file, record.key())) if record else number
-            if record and record.caption is not None:
-                captioned.add(question)
-            if not (record and record.error is not None and record.digest is None and question in captioned):
-                lines[question] = line
+            lines.append(line)
+            if record:
+                places.setdefault(_question((record.file, record.key())), []).append(number)
+                records[number] = record
+        order = list(range(len(lines)))
+        for numbers in places.values():
+            kept = self._kept([records[number] for number in numbers])
+            for number, taken in zip(numbers, [*kept, *[None] * (len(numbers) - len(kept))], strict=True):
+                order[number] = (
+                    -1 if taken is None else numbers[taken]
+                )  # from the first place on: numbers made of it stay
+        if order == list(range(len(lines))):
+            return
         try:
-            self._rewrite(list(lines.values()))
+            self._rewrite([lines[number] for number in order if number >= 0])
         except UserError as error:
             self.unsettled = str(error)
 
+    def _kept(self, records: Sequence[Record]) -> list[int]:
+        """Which of the lines that answer one question stay: the captions of what the file showed last, or its error. A
+        file that nobody could read shows what it showed before."""
+        usable = [place for place, record in enumerate(records) if _is_caption(record) or record.digest is not None]
+        if not usable:
+            return [len(records) - 1]
+        last = records[usable[-1]]
+        captions = [place for place in usable if records[place].digest == last.digest and _is_caption(records[place])]
+        if self._forget_edited and not last.edited:
+            captions = [place for place in captions if not records[place].edited]
+        return captions or [usable[-1]]
+
     def replace(self, changed: Callable[[Record], Record | None]) -> int:
-        """Write other records in the place of those for which `changed` has one; how many there were."""
+        """Write other records in the place of those for which `changed` has one, with whatever else is in their lines;
+        how many there were."""
         lines, count = [], 0
         for line, record in self._entries():
             other = changed(record) if record else None
-            lines.append(other.line() if other else line)
+            lines.append(json_line(json.loads(line) | asdict(other)) if other else line)
             count += other is not None
         if count:
             self._rewrite(lines)
@@ -184,8 +213,8 @@ class Ledger:
 
     def _note(self, record: Record) -> None:
         self._count += 1
-        if (record.edited and self._forget_edited) or (record.caption is not None and is_blank(record.caption)):
-            return  # an earlier version took an answer that shows nothing for a caption
+        if (record.edited and self._forget_edited) or (record.error is None and not _is_caption(record)):
+            return
         key = record.key()
         line = (record.file, key)
         self.lines.add(line)
@@ -203,6 +232,11 @@ def _question(place: Place) -> Place:
     """A file and what is asked of it, whatever the file shows."""
     file, key = place
     return file, ("", *key[1:])
+
+
+def _is_caption(record: Record) -> bool:
+    """Whether it answers; an earlier version took an answer that shows nothing for a caption."""
+    return record.caption is not None and not is_blank(record.caption)
 
 
 def _is_partial(tail: bytes) -> bool:

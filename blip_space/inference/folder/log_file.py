@@ -167,4 +167,7 @@ def unwritable(path: Path, error: OSError) -> str:
         return f"The disk of {name} locks no files, as some network disks do. Name an --output on another disk."
     if error.errno == errno.EROFS:
         return f"The disk of {name} is read-only. Name an --output on another one."
-    return f"{name} cannot be written. Check the permissions of its folder, or name another --output."
+    return (
+        f"{name} cannot be written. Check the permissions of its folder, its own and those of .{name}.lock, or name "
+        "another --output."
+    )

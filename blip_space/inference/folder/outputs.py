@@ -5,23 +5,26 @@ Depends on the forms and on what was written before; must not import anything th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+import os
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from blip_space import images
 from blip_space.errors import UserError
 from blip_space.inference.folder import export, shards, trainers
-from blip_space.inference.folder.disk import is_folder
+from blip_space.inference.folder.disk import is_file
 from blip_space.inference.folder.ledger import Ledger
 from blip_space.inference.folder.record import Record
-from blip_space.inference.folder.texts import TextForm, Texts, reason
-from blip_space.inference.folder.written import OURS, Entry, WrittenFiles
+from blip_space.inference.folder.texts import TextForm, Texts, WrittenTree, reason
+from blip_space.inference.folder.written import SIZED, Entry, WrittenFiles, refuse_what_is_no_file
 
 FORMATS = ("jsonl", "json", "csv", "txt", "imagefolder", "coco", "webdataset")
 ONE_CAPTION = frozenset({"txt", "imagefolder", "coco", "webdataset"})
 """Forms that hold one caption an image, so one language."""
 
 WAY_OUT = "Rename it, name another --output, or write over it with --overwrite-edited."
+HEAD_BYTES = 64
 
 
 @dataclass
@@ -38,19 +41,20 @@ class Output:
     """One form of a job's captions."""
 
     def __init__(self, form: str, path: Path, folder: Path, *, texts: TextForm, over_edited: bool = False) -> None:
-        """`path` is what `--output` names, which is a `UserError` for a folder; in `folder` the images lie."""
-        if is_folder(path):
-            raise UserError(f"{path.resolve().name or path} is a folder. Name a file with --output.")
+        """`path` is what `--output` names, in `folder` the images lie. `UserError` where the former can be no file."""
         self.form = form
         self.folder = folder
-        self.path = path.resolve()
-        self.in_folder = WrittenFiles(folder)
+        try:
+            self.path = path.resolve()
+        except (OSError, RuntimeError):
+            raise UserError(f"{path.name} is a link in a circle. Name another --output.") from None
+        refuse_what_is_no_file(self.path)
+        self.tree = WrittenTree(folder)
         """What was written beside the images."""
 
-        self.texts = Texts(folder, texts, self.in_folder)
         self.over_edited = over_edited
-        beside = form in ("txt", "imagefolder")
-        self._written = self.in_folder if beside else WrittenFiles(self.path.parent)
+        self.texts = Texts(self.tree, texts, ledger=self.ledger)
+        self._written = self.tree.at(trainers.METADATA) if form == "imagefolder" else WrittenFiles(self.path.parent)
 
     @property
     def ledger(self) -> Path:
@@ -67,9 +71,15 @@ class Output:
         return [self.ledger, *((self._written.folder / name).resolve() for name in self._names())]
 
     def check(self, ledger: Ledger) -> None:
-        """`UserError` where a file that is to be made is there, and is not as we made it."""
-        for name in [] if self.over_edited else self._names():
+        """`UserError` where a file that is to be made is there, and is not as we made it, or can have no place."""
+        names = {*self._names(), *self._shards()}
+        for path in (self._written.folder / name for name in names):
+            refuse_what_is_no_file(path)
+            _refuse_image(path)
+        for name in () if self.over_edited else sorted(names):
             self._written.refuse(name, way_out=WAY_OUT, unless=lambda path: _is_of_lines(path, ledger))
+        if names and not os.access(self._written.folder, os.W_OK | os.X_OK):
+            raise UserError(f"The folder of {min(names)} cannot be written to. Check its permissions.")
 
     def write(self, records: Sequence[Record], *, unreadable: Collection[str] = ()) -> Outcome:
         """Make it, of the job's own records in their order. Data sets hold no image that is `unreadable` now."""
@@ -97,6 +107,13 @@ class Output:
             return [shards.shard_name(self.path, 0)]
         return []
 
+    def _shards(self) -> list[str]:
+        """The shards that are there, whoever made them."""
+        if self.form != "webdataset":
+            return []
+        pattern = shards.shard_pattern(self.path)
+        return [name for name in sorted(os.listdir(self.path.parent)) if pattern.fullmatch(name)]  # noqa: PTH208
+
     def _writers(self) -> dict[str, Callable[[Sequence[Record]], Outcome]]:
         return {
             "json": lambda records: self._whole([export.as_json(records)]),
@@ -112,33 +129,44 @@ class Output:
         return Outcome()
 
     def _imagefolder(self, records: Sequence[Record]) -> Outcome:
-        self._written.replace(trainers.METADATA, b"".join(trainers.metadata(records, self.folder)))
-        return Outcome(notes=list(self._split_note(records)))
+        taken, failed = trainers.loadable(records, self.folder)
+        self._written.replace(trainers.METADATA, b"".join(trainers.metadata(taken)))
+        files = [record.file for record in taken]
+        notes = trainers.others(files, self.folder)
+        if splitting := trainers.splitting(files):
+            notes.append(trainers.split_note(splitting[0], self.folder, with_card=self._write_card(files)))
+        return Outcome(failed=failed, notes=notes)
 
-    def _split_note(self, records: Sequence[Record]) -> Iterator[str]:
-        names = trainers.splitting(record.file for record in records)
-        if not names:
-            return
+    def _write_card(self, files: Sequence[str]) -> bool:
+        """Whether the folder has a card of ours, by which every file is of one split."""
         card = self.folder / trainers.CARD
-        is_ours = not card.exists() or self._written.wrote(trainers.CARD, card.read_bytes())
-        if is_ours:
-            self._written.replace(trainers.CARD, trainers.CARD_TEXT.encode())
-        by_card = f"load_dataset({str(self.folder)!r}), which reads {trainers.CARD}, or " if is_ours else ""
-        yield (
-            f"{names[0]} has a word in its name for which `datasets` makes a split of its own and drops every caption. "
-            f"Load with {by_card}load_dataset('imagefolder', data_files={{'train': {str(self.folder / '**')!r}}})."
-        )
+        try:
+            if is_file(card) and not self._written.wrote(trainers.CARD, card.read_bytes()):
+                return False
+            self._written.replace(trainers.CARD, trainers.card(files))
+        except OSError:
+            return False
+        return True
 
     def _webdataset(self, records: Sequence[Record]) -> Outcome:
-        first = self._names()[0]
-        self._written.add([Entry(first, OURS)])
-        names, failed = shards.write(records, self.folder, self.path, self._written.disk)
-        self._written.add([Entry(name, OURS) for name in names])
-        number = len(names)
-        while (surplus := shards.shard_name(self.path, number)) in self._written.entries:
-            self._written.folder.joinpath(surplus).unlink(missing_ok=True)  # of a run that had more images
-            number += 1
+        sizes, failed = shards.write(records, self.folder, self.path, self._written.disk)
+        self._written.add([Entry(name, f"{SIZED}{size}") for name, size in sizes.items()])
+        for name in self._shards():
+            if name not in sizes and name in self._written.entries:
+                self._written.folder.joinpath(name).unlink()  # of a run that had more images
+        self._written.finish()
         return Outcome(failed=failed)
+
+
+def _refuse_image(path: Path) -> None:
+    """`UserError` where an image lies there, which is never written over."""
+    try:
+        with path.open("rb") as file:
+            is_image = images.is_picture(file.read(HEAD_BYTES))
+    except OSError:
+        return
+    if is_image:
+        raise UserError(f"{path.name} is an image, and nothing is written over it. Name another --output.")
 
 
 def _is_of_lines(path: Path, ledger: Ledger) -> bool:

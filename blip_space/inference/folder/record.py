@@ -72,7 +72,7 @@ class Task:
 class Record:
     """Exactly one of `caption` and `error` is None. `file` is relative to the folder, with slashes; `digest` is None
     where the file could not be read; `seconds` is 0 for what was copied from an equal image. `repeats` marks a caption
-    that repeats its end up to the token limit, `edited` one that a person corrected in a text file."""
+    that repeats its end up to the token limit; `edited` is the digest of the text file where a person corrected it."""
 
     file: str
     digest: str | None
@@ -87,7 +87,7 @@ class Record:
     options: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
     repeats: bool = False
-    edited: bool = False
+    edited: str = ""
 
     def key(self) -> Key:
         """See `Task.key`."""
@@ -102,7 +102,12 @@ class Record:
 
     def line(self) -> bytes:
         """The record as one line of JSON in UTF-8, its end included; what no UTF-8 holds is escaped."""
-        return (json.dumps(asdict(self), ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+        return json_line(asdict(self))
+
+
+def json_line(row: dict[str, Any]) -> bytes:
+    """A row as one line of JSON in UTF-8."""
+    return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def told(options: GenerationOptions) -> dict[str, Any]:
@@ -140,7 +145,7 @@ def _is_sound(values: dict[str, Any]) -> bool:
         and isinstance(values.get("tokens"), int)
         and isinstance(values.get("seconds"), int | float)
         and isinstance(values.get("options", {}), dict)
-        and isinstance(values.get("fingerprint", ""), str)
+        and all(isinstance(values.get(name, ""), str) for name in ("fingerprint", "edited"))
     )
 
 

@@ -5,7 +5,7 @@ Depends on lines and on the bytes of files; must not import anything that loads 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 from blip_space import images
@@ -13,26 +13,48 @@ from blip_space.errors import ImageError, UserError
 from blip_space.inference.folder.files import find, locate, shown
 from blip_space.inference.folder.ledger import Ledger
 
+SAMPLE = 200
+"""So many files are looked at before the whole folder is."""
+
 
 def refuse_other_folder(ledger: Ledger, folder: Path) -> None:
-    """`UserError` where none of the images that have a line is in the folder, under its name or another."""
-    digests = {key[0] for _, key in ledger.lines if key[0]}
-    if not digests or any(digest in digests for digest in _digests(ledger, folder)):
+    """`UserError` where the lines are about other images: none of them is here under any name, or more of the names
+    that both have show something else here than they do in the lines, and most of what those show is not here at all.
+    """
+    known = _digests_by_name(ledger)
+    digests = {digest for found in known.values() for digest in found}
+    equal, other = _compare(known, folder)
+    if not digests or (equal and equal >= other):
         return
+    here = {
+        digest
+        for file in find(folder, recursive=True, pattern=None, limit=None).names
+        if (digest := _digest(locate(folder, file)))
+    } & digests
+    if here and (not other or 2 * len(here) >= len(digests)):
+        return  # renamed, or a part of it
+    held = f"only {len(here):,} of the {len(digests):,}" if here else f"none of the {len(digests):,}"
     raise UserError(
-        f"{ledger.path.name} is about other images: none of the {len(digests):,} that it holds is in "
-        f"{shown(folder.name)!r}. Name another --output, caption the folder that holds both with --recursive, or begin "
-        "it again with --existing overwrite."
+        f"{ledger.path.name} is about other images: {held} in it lie in {shown(folder.resolve().name)!r}. Name another "
+        "--output, caption the folder that holds both with --recursive, or, where all images were changed, begin it "
+        "again with --existing overwrite."
     )
 
 
-def _digests(ledger: Ledger, folder: Path) -> Iterator[str]:
-    """Of the files that have a line, which mostly answers with the first; then of all others."""
-    listed = dict.fromkeys(sorted(file for file, _ in ledger.lines))
-    yield from filter(None, (_digest(locate(folder, file)) for file in listed))
-    for file in find(folder, recursive=True, pattern=None, limit=None).names:
-        if file not in listed and (digest := _digest(locate(folder, file))):
-            yield digest
+def _digests_by_name(ledger: Ledger) -> dict[str, set[str]]:
+    known: dict[str, set[str]] = {}
+    for file, key in ledger.lines:
+        if key[0]:
+            known.setdefault(file, set()).add(key[0])
+    return known
+
+
+def _compare(known: Mapping[str, set[str]], folder: Path) -> tuple[int, int]:
+    """Of files that have a line, spread over the list: how many show what they did, and how many something else."""
+    names = sorted(known)
+    found = [(_digest(locate(folder, name)), known[name]) for name in names[:: max(1, len(names) // SAMPLE)]]
+    equal = sum(digest in digests for digest, digests in found if digest)
+    return equal, sum(digest not in digests for digest, digests in found if digest)
 
 
 def _digest(path: Path) -> str | None:

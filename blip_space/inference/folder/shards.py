@@ -61,17 +61,26 @@ def keys(files: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def write(records: Sequence[Record], folder: Path, output: Path, disk: Disk) -> tuple[list[str], list[tuple[str, str]]]:
-    """Write the shards; their names, and the images that are in none with the reason. `OSError` leaves no half one."""
+def shard_pattern(output: Path) -> re.Pattern[str]:
+    """Matches the names of an output's shards."""
+    return re.compile(rf"{re.escape(output.name.removesuffix('.tar'))}-\d{{6}}\.tar")
+
+
+def write(
+    records: Sequence[Record], folder: Path, output: Path, disk: Disk
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Write the shards; their names with their sizes, and the images that are in none with the reason. `OSError` leaves
+    no half one."""
     failed = list[tuple[str, str]]()
     samples = _samples(records, folder, failed)
-    names = list[str]()
+    sizes = dict[str, int]()
     first = next(samples, None)
     while first is not None:
-        names.append(shard_name(output, len(names)))
-        with disk.atomically(output.with_name(names[-1])) as file, tarfile.open(fileobj=file, mode="w") as tar:
+        path = output.with_name(shard_name(output, len(sizes)))
+        with disk.atomically(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
             first = _fill(tar, first, samples)
-    return names, failed
+        sizes[path.name] = path.stat().st_size
+    return sizes, failed
 
 
 def _fill(tar: tarfile.TarFile, first: _Sample, rest: Iterator[_Sample]) -> _Sample | None:

@@ -125,11 +125,19 @@ def test_what_a_crash_left_of_a_line_is_taken_away(output: Path, tail: bytes) ->
 
 
 @pytest.mark.parametrize(
-    "content", [b"my notes", b"my notes\n", b'[{"file": "a.png"}]\n', b'{"name": "x"}\n{"name": "y"}']
+    "content",
+    [
+        "my notes".encode("utf-16"),
+        RECORD.line().decode().encode("utf-16"),
+        b"my notes",
+        b"my notes\n",
+        b'[{"file": "a.png"}]\n',
+        b'{"name": "x"}\n{"name": "y"}',
+    ],
 )
 def test_a_file_of_somebodys_is_refused_as_it_is(output: Path, content: bytes) -> None:
     output.write_bytes(content)
-    with pytest.raises(UserError, match="holds something else"), Ledger(output):
+    with pytest.raises(UserError, match=r"holds something else|saved as UTF-16"), Ledger(output):
         pass
     assert output.read_bytes() == content
 
@@ -160,11 +168,42 @@ def test_what_an_editor_saved_is_read(output: Path, change: Any) -> None:
 
 def test_a_key_that_a_person_added_stays_until_the_image_is_done_again(output: Path) -> None:
     output.write_bytes(
-        RECORD.line().replace(b'"tokens"', b'"rating": 5, "tokens"') + replace(RECORD, file="b.png").line() * 2
+        RECORD.line().replace(b'"tokens"', b'"rating": 5, "tokens"')
+        + replace(RECORD, file="b.png").line()
+        + replace(RECORD, file="b.png", digest="later").line()
     )
     with Ledger(output) as ledger:
         ledger.settle()
     assert [row.get("rating") for row in rows(output)] == [5, None]
+
+
+def test_captions_that_were_appended_for_the_same_image_all_stay(output: Path) -> None:
+    """A plain run after `--existing append` left the last of them only."""
+    appended = [RECORD, replace(RECORD, caption="second"), replace(RECORD, caption="third")]
+    other = [replace(RECORD, file="b.png", digest="old"), replace(RECORD, file="b.png", digest="new")]
+    output.write_bytes(b"".join(record.line() for record in [*appended, *other]))
+    with Ledger(output) as ledger:
+        ledger.settle()
+    assert [row["caption"] for row in rows(output)] == ["two", "second", "third", "two"]
+
+
+def test_a_corrected_caption_outlives_a_job_that_begins_again(output: Path) -> None:
+    output.write_bytes(replace(RECORD, caption="mine", edited="0123").line() + replace(RECORD, file="b.png").line())
+    with Ledger(output) as ledger:
+        ledger.begin_again()
+        assert ledger.lines == {("a.png", RECORD.key())}
+        ledger.append([replace(RECORD, file="b.png", caption="new")])
+    assert [row["caption"] for row in rows(output)] == ["mine", "new"]
+    with Ledger(output, forget_edited=True) as ledger:
+        ledger.begin_again()
+        assert not ledger.lines
+
+
+def test_a_correction_leaves_what_else_is_in_the_line(output: Path) -> None:
+    output.write_bytes(RECORD.line().replace(b'"tokens"', b'"rating": 5, "tokens"'))
+    with Ledger(output) as ledger:
+        assert ledger.replace(lambda record: replace(record, caption="mine")) == 1
+    assert [(row["caption"], row["rating"]) for row in rows(output)] == [("mine", 5)]
 
 
 def test_old_captions_stay_until_the_first_new_one_is_there(output: Path) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from blip_space import images
 from blip_space.errors import UserError
+from blip_space.inference.folder.corrections import Corrections
 from blip_space.inference.folder.record import Record
-from blip_space.inference.folder.texts import TextForm, Texts, edited_captions, read_form, text_names
-from blip_space.inference.folder.written import NAME, WrittenFiles
+from blip_space.inference.folder.texts import TextForm, Texts, WrittenTree, read_form, text_names
+from blip_space.inference.folder.written import FINISHED, NAME
+from tests.inference.folder.conftest import draw, files_of_at_most
 
 RECORD = Record("1.png", "d", "tiny", "fp32", "en", "", "octopus", 1, 0.1, None)
 
@@ -20,10 +25,19 @@ PLAIN = TextForm()
 
 def write(folder: Path, *captions: str, form: TextForm = PLAIN, over_edited: bool = False) -> list[str]:
     """The captions of 1.png, 2.png, …; which texts were left as they are."""
-    records = [replace(RECORD, file=f"{number}.png", caption=text) for number, text in enumerate(captions, start=1)]
-    outcome = Texts(folder, form, WrittenFiles(folder)).write(records, over_edited=over_edited)
+    records = [
+        replace(RECORD, file=f"{number}.png", digest=str(number), caption=text)
+        for number, text in enumerate(captions, start=1)
+    ]
+    outcome = Texts(WrittenTree(folder), form).write(records, over_edited=over_edited)
     assert not outcome.failed
     return outcome.kept
+
+
+def corrected(folder: Path, digest: str = "1") -> str | None:
+    """The caption of 1.png as a person corrected it."""
+    record = Corrections(WrittenTree(folder), ["1.png"]).of(replace(RECORD, digest=digest))
+    return record.caption if record else None
 
 
 def there(folder: Path) -> dict[str, str]:
@@ -58,7 +72,8 @@ def test_what_a_person_edited_stays_and_is_known(tmp_path: Path, content: bytes)
     assert write(tmp_path, "squid", "cat") == ["1.txt"]
     assert (tmp_path / "1.txt").read_bytes() == content
     assert (tmp_path / "2.txt").read_text() == "cat"
-    assert edited_captions(WrittenFiles(tmp_path)) == {("1.png", "en", ""): "mine"}
+    assert corrected(tmp_path) == "mine"
+    assert corrected(tmp_path, "of another image that has the name now") is None
 
 
 def test_an_edit_that_says_what_we_wrote_elsewhere_is_still_an_edit(tmp_path: Path) -> None:
@@ -70,7 +85,7 @@ def test_an_edit_that_says_what_we_wrote_elsewhere_is_still_an_edit(tmp_path: Pa
 def test_what_stands_around_a_caption_is_no_part_of_its_correction(tmp_path: Path) -> None:
     write(tmp_path, "octopus", form=TextForm(prefix="sks, ", suffix=", flat"))
     (tmp_path / "1.txt").write_text("sks, red octopus, flat\n")
-    assert edited_captions(WrittenFiles(tmp_path)) == {("1.png", "en", ""): "red octopus"}
+    assert corrected(tmp_path) == "red octopus"
 
 
 def test_a_text_that_was_there_before_stays(tmp_path: Path) -> None:
@@ -88,8 +103,12 @@ def test_texts_of_a_version_that_kept_no_list_are_ours_where_they_say_what_we_wo
 
 
 def test_a_text_that_a_loss_of_power_left_empty_is_written_again(tmp_path: Path) -> None:
+    """What is finished was synced, so an empty text is a person's from then on."""
     write(tmp_path, "octopus")
     (tmp_path / "1.txt").write_bytes(b"")
+    assert write(tmp_path, "octopus") == ["1.txt"]
+    listed = (tmp_path / NAME).read_bytes()
+    (tmp_path / NAME).write_bytes(listed.replace(FINISHED, b""))
     assert write(tmp_path, "octopus") == []
     assert there(tmp_path) == {"1.txt": "octopus"}
 
@@ -109,7 +128,7 @@ def test_a_caption_stands_on_one_line_and_no_text_is_empty(tmp_path: Path) -> No
 
 
 def test_once_two_images_share_a_name_the_text_that_was_ones_gives_way(tmp_path: Path) -> None:
-    texts = Texts(tmp_path, TextForm(), WrittenFiles(tmp_path))
+    texts = Texts(WrittenTree(tmp_path), TextForm())
     texts.write([replace(RECORD, file="a.jpg")], over_edited=False)
     texts.write([replace(RECORD, file="a.jpg"), replace(RECORD, file="a.heic", caption="dog")], over_edited=False)
     assert there(tmp_path) == {"a.heic.txt": "dog", "a.jpg.txt": "octopus"}
@@ -118,15 +137,132 @@ def test_once_two_images_share_a_name_the_text_that_was_ones_gives_way(tmp_path:
 def test_what_has_no_place_is_known_before_and_survived_after(tmp_path: Path) -> None:
     """Case text-file-in-the-way."""
     (tmp_path / "1.txt").mkdir()
-    texts = Texts(tmp_path, TextForm(".caption"), WrittenFiles(tmp_path))
+    texts = Texts(WrittenTree(tmp_path), TextForm(".caption"))
     assert texts.blocked(["1.png"]) == {}
     assert "name is too long" in texts.blocked(["x" * 250 + ".png"])["x" * 250 + ".png"]
-    texts = Texts(tmp_path, TextForm(), WrittenFiles(tmp_path))
+    texts = Texts(WrittenTree(tmp_path), TextForm())
     assert "1.txt is a folder" in texts.blocked(["1.png", "2.png"])["1.png"]
     outcome = texts.write([RECORD, replace(RECORD, file="2.png")], over_edited=True)
     assert [file for file, _ in outcome.failed] == ["1.png"]
     assert (tmp_path / "2.txt").read_text() == "octopus"
     assert sorted(path.name for path in tmp_path.iterdir()) == [NAME, "1.txt", "2.txt"]
+
+
+def test_a_text_that_cannot_be_read_stays_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was taken for one that is not there, and a person's words were written over."""
+    write(tmp_path, "octopus")
+    (tmp_path / "1.txt").write_text("MY LONG WORK")
+    read = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path.name == "1.txt":
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", failing)
+        records = [replace(RECORD, digest="1", caption="squid")]
+        outcome = Texts(WrittenTree(tmp_path), TextForm()).write(records, over_edited=False)
+        assert [file for file, _ in outcome.failed] == ["1.png"]
+        (note,) = Corrections(WrittenTree(tmp_path), ["1.png"]).notes
+        assert "1.txt cannot be read" in note
+    assert (tmp_path / "1.txt").read_text() == "MY LONG WORK"
+
+
+def test_an_edit_that_says_what_we_wrote_before_is_still_an_edit(tmp_path: Path) -> None:
+    write(tmp_path, "octopus")
+    write(tmp_path, "squid")
+    (tmp_path / "1.txt").write_text("octopus")
+    assert write(tmp_path, "squid") == ["1.txt"]
+
+
+def test_a_line_end_that_an_editor_adds_is_no_edit(tmp_path: Path) -> None:
+    write(tmp_path, "octopus")
+    (tmp_path / "1.txt").write_bytes(b"octopus\r\n")
+    assert write(tmp_path, "squid") == []
+    assert there(tmp_path) == {"1.txt": "squid"}
+
+
+def test_half_a_line_in_the_list_costs_no_later_one(tmp_path: Path) -> None:
+    write(tmp_path, "octopus")
+    with (tmp_path / NAME).open("a") as file:
+        file.write('{"file": "2.tx')
+    write(tmp_path, "octopus", "dog")
+    assert write(tmp_path, "octopus", "cat") == []
+
+
+def test_a_list_that_finds_no_room_leaves_no_half_line(tmp_path: Path) -> None:
+    write(tmp_path, "octopus")
+    with files_of_at_most((tmp_path / NAME).stat().st_size + 40):
+        records = [replace(RECORD, file="2.png", digest="2", caption="dog")]
+        assert Texts(WrittenTree(tmp_path), TextForm()).write(records, over_edited=False).failed
+    assert (tmp_path / NAME).read_bytes().endswith(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("around", "saved", "caption"),
+    [
+        (("A", ""), "Apple on a tree", "Apple on a tree"),
+        (("ohwx, ", ""), "ohwx,", None),
+        (("\nsks ", ""), "\nsks red", "red"),
+        (("", " flat"), "a flat", "a"),
+        (("", ""), "caf\u00e9", "caf\u00e9"),
+    ],
+)
+def test_only_what_stood_around_a_caption_is_taken_off(
+    tmp_path: Path, around: tuple[str, str], saved: str, caption: str | None
+) -> None:
+    write(tmp_path, "octopus", form=TextForm(prefix=around[0], suffix=around[1]))
+    (tmp_path / "1.txt").write_text(saved, "utf-8")
+    assert corrected(tmp_path) == caption
+
+
+@pytest.mark.parametrize("content", [b"caf\xe9", "red".encode("utf-16-le")])
+def test_an_edit_that_is_no_text_stays_and_is_told(tmp_path: Path, content: bytes) -> None:
+    write(tmp_path, "octopus")
+    (tmp_path / "1.txt").write_bytes(content)
+    assert write(tmp_path, "squid") == ["1.txt"]
+    assert corrected(tmp_path) is None
+    (note,) = Corrections(WrittenTree(tmp_path), ["1.png"]).notes
+    assert "save it as UTF-8" in note
+
+
+def test_of_two_texts_of_an_image_the_one_that_was_edited_last_counts(tmp_path: Path) -> None:
+    write(tmp_path, "octopus")
+    write(tmp_path, "octopus", form=TextForm(".caption"))
+    for seconds, (name, text) in enumerate((("1.caption", "second"), ("1.txt", "third"))):
+        (tmp_path / name).write_text(text)
+        os.utime(tmp_path / name, (seconds, seconds))
+    assert corrected(tmp_path) == "third"
+    os.utime(tmp_path / "1.caption", (9, 9))
+    assert corrected(tmp_path) == "second"
+
+
+def test_a_text_that_was_renamed_with_its_image_is_still_ours(tmp_path: Path) -> None:
+    write(tmp_path, "octopus")
+    (tmp_path / "1.txt").rename(tmp_path / "x.txt")
+    draw(tmp_path / "x.png", 1)
+    digest = images.digest((tmp_path / "x.png").read_bytes())
+    moved = replace(RECORD, file="x.png", digest="1", caption="squid")
+    outcome = Texts(WrittenTree(tmp_path), TextForm()).write([moved], over_edited=False)
+    assert (outcome.kept, there(tmp_path)) == ([], {"x.txt": "squid"})
+    assert Texts(WrittenTree(tmp_path), TextForm()).by_hand(["x.png"]) == set()
+    assert digest
+
+
+def test_beside_an_image_without_a_caption_no_older_text_of_ours_stays(tmp_path: Path) -> None:
+    write(tmp_path, "octopus", "dog")
+    failed = replace(RECORD, caption=None, error="It is broken.")
+    Texts(WrittenTree(tmp_path), TextForm()).write([failed], over_edited=False)
+    assert there(tmp_path) == {"2.txt": "dog"}
+
+
+def test_an_image_of_another_job_keeps_the_text_that_both_would_have(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png"):
+        (tmp_path / name).touch()
+        texts = Texts(WrittenTree(tmp_path), TextForm())
+        texts.write([replace(RECORD, file=name, caption=name)], over_edited=False)
+    assert there(tmp_path) == {"a.png.txt": "a.png", "a.txt": "a.jpg"}
 
 
 @pytest.mark.parametrize("ending", [".png", "JPG", ".", "", "a/b", ".heic"])

@@ -21,7 +21,7 @@ from pycocotools.coco import COCO
 
 from blip_space import images
 from blip_space.errors import UserError
-from blip_space.inference.folder import shards
+from blip_space.inference.folder import shards, trainers
 from blip_space.inference.folder.disk import Disk
 from blip_space.inference.folder.outputs import Output
 from blip_space.inference.folder.record import Record
@@ -99,6 +99,39 @@ def test_a_name_that_datasets_takes_for_a_split_is_warned_of_and_loads_by_what_i
         assert sorted(found.values()) == ["one", "two"]
 
 
+def test_the_card_loads_the_images_and_no_text_beside_them(folder: Path, tmp_path: Path) -> None:
+    made = records(folder, {"test.png": "one", "cats/b.png": "two"})
+    for name in ("test.txt", "cats/b.txt", "more.json"):
+        (folder / name).write_text("[]")
+    output("imagefolder", folder).write(made)
+    assert sorted(loaded(tmp_path, str(folder)).values()) == ["one", "two"]
+
+
+@pytest.mark.parametrize("name", ["a::b.png", r"back\slash.png"])
+def test_a_name_that_would_make_the_whole_data_set_fail_is_left_out_and_told(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    made = records(folder, {"a.png": "one", name: "two"})
+    assert output("imagefolder", folder).write(made).failed == [(name, trainers.UNLOADABLE)]
+    if "::" in name:
+        (folder / name).unlink()  # fsspec takes it for two addresses, whether or not it is in the metadata
+    assert list(loaded(tmp_path, "imagefolder", data_dir=str(folder)).values()) == ["one"]
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "cats/metadata.jsonl"])
+def test_other_metadata_among_the_images_is_warned_of(folder: Path, name: str) -> None:
+    made = records(folder, {"a.png": "one", "cats/b.png": "two"})
+    (folder / name).write_text("file_name,text\n")
+    (note,) = output("imagefolder", folder).write(made).notes
+    assert note.startswith(f"{name} lies among the images")
+
+
+def test_a_folder_whose_name_is_a_pattern_is_warned_of(tmp_path: Path) -> None:
+    (folder := tmp_path / "my set?").mkdir()
+    (note,) = output("imagefolder", folder).write(records(folder, {"a.png": "one"})).notes
+    assert "takes for a pattern" in note
+
+
 def test_a_card_that_a_person_wrote_stays(folder: Path) -> None:
     (folder / "README.md").write_text("# My data")
     (note,) = output("imagefolder", folder).write(records(folder, {"test.png": "one"})).notes
@@ -170,12 +203,12 @@ def test_shards_are_of_bounded_size_and_those_of_a_larger_run_go(
 ) -> None:
     monkeypatch.setattr(shards, "SHARD_IMAGES", 2)
     made = records(folder, {f"{number}.png": str(number) for number in range(5)})
-    (tmp_path / "set-000007.tar").write_bytes(b"somebody's")
     output("webdataset", folder, "set.tar").write(made)
-    assert [path.name for path in sorted(tmp_path.glob("*.tar"))] == [
-        "set-000000.tar", "set-000001.tar", "set-000002.tar", "set-000007.tar",
-    ]  # fmt: skip
+    (tmp_path / "set-000007.tar").write_bytes(b"somebody's")
+    with pytest.raises(UserError, match=r"set-000007\.tar was there before"):
+        output("webdataset", folder, "set.tar").check(None)  # type: ignore[arg-type]
     (tmp_path / "set-000007.tar").unlink()
+    output("webdataset", folder, "set.tar").check(None)  # type: ignore[arg-type]
     assert [sample["txt"] for sample in samples(tmp_path)] == [b"0", b"1", b"2", b"3", b"4"]
     output("webdataset", folder, "set.tar").write(made[:1])
     assert [path.name for path in tmp_path.glob("*.tar")] == ["set-000000.tar"]
