@@ -1,6 +1,7 @@
 """The command line on the embedded model: what it prints, where, and its exit codes."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -161,3 +162,9 @@ def test_serve_takes_its_flags_into_the_settings(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("blip_space.apps.server.serve", served.append)
     assert cli.main(["serve", "--port", "8001", "--host", "0.0.0.0", "--models", "mblip-mt0-xl"]) == 0
     assert served == [settings.Settings("tiny", "auto", "0.0.0.0", 8001, ("tiny", "mblip-mt0-xl"))]
+
+
+def test_what_goes_wrong_in_the_program_is_a_line_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "languages")
+    logging.getLogger("blip_space.somewhere").error("a caption failed", exc_info=ValueError("no number"))
+    assert capsys.readouterr().err == "blip-space: a caption failed (ValueError: no number)\n"

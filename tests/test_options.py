@@ -58,3 +58,10 @@ def test_unknown_quality_and_unknown_setting_are_sentences() -> None:
         check(quality="excellent")
     with pytest.raises(UserError, match="no setting 'beams'"):
         check(beams=3)
+
+
+def test_a_temperature_that_leaves_nothing_to_sample_from_is_refused() -> None:
+    """It ended in a traceback of torch's, as a fault of ours."""
+    with pytest.raises(UserError, match=r"temperature must be 0, .* or from 0\.01 to 2"):
+        check(temperature=1e-40)
+    assert check(temperature=0.01).temperature == 0.01

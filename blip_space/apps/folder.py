@@ -18,7 +18,7 @@ from blip_space.apps.folder_progress import ProgressPrinter, say, summarize
 from blip_space.apps.terminal import progress
 from blip_space.catalogue.fingerprint import fingerprint
 from blip_space.errors import UserError
-from blip_space.inference.folder import files, texts
+from blip_space.inference.folder import files
 from blip_space.inference.folder.corrections import Corrections
 from blip_space.inference.folder.files import Listing
 from blip_space.inference.folder.job import Job, Run, Tally
@@ -26,13 +26,14 @@ from blip_space.inference.folder.ledger import Ledger
 from blip_space.inference.folder.outputs import Outcome, Output
 from blip_space.inference.folder.record import Record, Task
 from blip_space.inference.folder.same_folder import refuse_other_folder
+from blip_space.inference.folder.text_form import read_form
 
 TEXT_BY_HAND = "with a text of your own"
 
 
 def caption_folder(given: argparse.Namespace, spec: catalogue.ModelSpec, precision: str) -> int:
     """Do the job; the exit code."""
-    form = texts.read_form(given.extension, given.prefix, given.suffix)
+    form = read_form(given.extension, given.prefix, given.suffix)
     limit, batch_size = arguments.read_limit(given.limit), arguments.read_batch_size(given.batch_size)
     decoding = arguments.read_decoding(given)
     if given.workers < 1:

@@ -12,8 +12,7 @@ from pathlib import PurePosixPath
 
 from blip_space.inference.folder.files import locate
 from blip_space.inference.folder.record import Record
-from blip_space.inference.folder.texts import WrittenTree
-from blip_space.inference.folder.written import Entry, sha256
+from blip_space.inference.folder.written import Entry, WrittenTree, sha256
 
 LETTERS = 16
 

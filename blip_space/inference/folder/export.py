@@ -14,7 +14,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from blip_space.inference.folder.record import Record
-from blip_space.inference.folder.texts import text_names
+from blip_space.inference.folder.text_form import text_names
 
 COLUMNS = tuple(field.name for field in fields(Record))
 

@@ -17,7 +17,6 @@ from typing import NamedTuple
 from blip_space import images
 from blip_space.errors import UserError
 from blip_space.inference.folder.hidden import is_hidden
-from blip_space.inference.folder.written import NAME as LIST_OF_WRITTEN
 
 HIDDEN = "hidden"
 NO_IMAGE = "other files"
@@ -33,6 +32,9 @@ BESIDE_IMAGES = frozenset(
     {".txt", ".caption", ".json", ".jsonl", ".csv", ".npz", ".npy", ".tar", ".zip", ".safetensors", ".md", ".parquet"}
 )
 """What lies beside images by the thousand, and is never looked into for being one."""
+
+LIST_OF_WRITTEN = ".blip-space.jsonl"
+"""What this program wrote in a folder; it lies in the folder, so that it moves with it."""
 
 HEAD_BYTES = 64
 ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")

@@ -16,8 +16,9 @@ from blip_space.inference.folder import export, shards, trainers
 from blip_space.inference.folder.disk import is_file
 from blip_space.inference.folder.ledger import Ledger
 from blip_space.inference.folder.record import Record
-from blip_space.inference.folder.texts import TextForm, Texts, WrittenTree, reason
-from blip_space.inference.folder.written import SIZED, Entry, WrittenFiles, refuse_what_is_no_file
+from blip_space.inference.folder.text_form import TextForm
+from blip_space.inference.folder.texts import Texts, reason
+from blip_space.inference.folder.written import SIZED, Entry, WrittenFiles, WrittenTree, refuse_what_is_no_file
 
 FORMATS = ("jsonl", "json", "csv", "txt", "imagefolder", "coco", "webdataset")
 ONE_CAPTION = frozenset({"txt", "imagefolder", "coco", "webdataset"})

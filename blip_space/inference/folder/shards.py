@@ -18,7 +18,7 @@ from blip_space.errors import ImageError
 from blip_space.inference.folder.disk import Disk
 from blip_space.inference.folder.files import locate
 from blip_space.inference.folder.record import Record
-from blip_space.inference.folder.texts import stem
+from blip_space.inference.folder.text_form import stem
 
 SHARD_IMAGES, SHARD_BYTES = 10_000, 1_000_000_000
 """A shard ends with whichever comes first."""

@@ -6,17 +6,17 @@ Depends on what was written there before; must not import anything that knows mo
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from blip_space import images
-from blip_space.errors import ImageError, UserError
-from blip_space.inference.folder.disk import Disk, is_file, is_folder
+from blip_space.errors import ImageError
+from blip_space.inference.folder.disk import is_file, is_folder
 from blip_space.inference.folder.files import locate
 from blip_space.inference.folder.record import Record
-from blip_space.inference.folder.written import Entry, WrittenFiles, sha256
+from blip_space.inference.folder.text_form import TextForm, apart, stem, text_names
+from blip_space.inference.folder.written import Entry, WrittenFiles, WrittenTree, sha256
 
 MAX_NAME_BYTES = 255
 """Of the file systems in use."""
@@ -29,69 +29,12 @@ NO_LIST = (
 THE_OUTPUT = "Its text file would be the output itself. Name another --output or --extension."
 
 
-@dataclass(frozen=True)
-class TextForm:
-    """How a caption becomes a text file: its ending, and what stands around the caption."""
-
-    extension: str = ".txt"
-    prefix: str = ""
-    suffix: str = ""
-
-    def content(self, caption: str) -> bytes:
-        """The file's content. The caption stands on one line, the first being all that some tools read."""
-        return f"{self.prefix}{' '.join(caption.split())}{self.suffix}".encode("utf-8", "backslashreplace")
-
-
 @dataclass
 class TextOutcome:
     """What became of the text files: names of those left as a person made them, and why others were not written."""
 
     kept: list[str] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
-
-
-def read_form(extension: str, prefix: str, suffix: str) -> TextForm:
-    """`UserError` for an ending that is none, or an image's."""
-    ending = extension if extension.startswith(".") else f".{extension}"
-    if len(ending) < 2 or "/" in ending or "\\" in ending or ending.lower() in images.ENDINGS:
-        raise UserError(f"--extension {extension!r} is no ending of a text file. Name one such as .txt or .caption.")
-    return TextForm(ending, prefix, suffix)
-
-
-def text_names(files: Iterable[str], extension: str) -> dict[str, str]:
-    """Each file's text: its name with the other ending, or its whole name before that where two would share one."""
-    return _apart({file: f"{stem(file)}{extension}" for file in files}, extension)
-
-
-def _apart(names: dict[str, str], extension: str) -> dict[str, str]:
-    while taken := {name for name, count in Counter(names.values()).items() if count > 1}:
-        # again, since a.jpg and a.png become a.jpg.txt and a.png.txt, and the latter is also what a.png.webp has
-        for file, name in names.items():
-            if name in taken:
-                names[file] = f"{file}{extension}"
-    return names
-
-
-def stem(file: str) -> str:
-    """A name without its ending; what does not end as images do is no ending."""
-    path = PurePosixPath(file)
-    return str(path.with_suffix("")) if path.suffix.lower() in images.ENDINGS else file
-
-
-class WrittenTree:
-    """What was written in a folder and the folders in it, each of which keeps its own list."""
-
-    def __init__(self, root: Path, disk: Disk | None = None) -> None:
-        self.root = root
-        self.disk = disk or Disk()
-        self._lists: dict[str, WrittenFiles] = {}
-
-    def at(self, file: str) -> WrittenFiles:
-        """The list of the folder in which the file lies. `UserError` where it cannot be read."""
-        parent = str(PurePosixPath(file).parent)
-        if parent not in self._lists:
-            self._lists[parent] = WrittenFiles(locate(self.root, parent), self.disk)
-        return self._lists[parent]
 
 
 class Texts:
@@ -183,7 +126,7 @@ class Texts:
             other = str(PurePosixPath(name).with_name(entry.image)) if entry and entry.image else file
             if other != file and other not in captioned and is_file(locate(self._tree.root, other)):
                 names[file] = f"{file}{self._form.extension}"
-        return _apart(names, self._form.extension)
+        return apart(names, self._form.extension)
 
     def _is_by_hand(self, file: str, text: str) -> bool:
         if self._path(file, text) == self._ledger or PurePosixPath(text).name in self._tree.at(text).entries:

@@ -27,7 +27,7 @@ LIKE_A_DATE = re.compile(
 
 OTHER_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 UNLOADABLE = (
-    "`datasets` cannot load a file with :: or a backslash in its name, and with :: none of the folder while it is there. "
+    "`datasets` loads no file with :: or a backslash in its name, and with :: nothing of the folder while it is there. "
     "It is not in the data set. Rename it."
 )
 PATTERN_LETTERS = "[]*?{}"

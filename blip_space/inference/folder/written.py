@@ -10,13 +10,13 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from blip_space.errors import UserError
 from blip_space.inference.folder.disk import Disk, WholeWriter, is_file, is_folder
+from blip_space.inference.folder.files import LIST_OF_WRITTEN, locate
 
-NAME = ".blip-space.jsonl"
-"""Lies in the folder, so that it moves with it."""
+NAME = LIST_OF_WRITTEN
 
 FINISHED = b'{"finished": true}\n'
 """Everything before it is on the disk as it says."""
@@ -159,6 +159,22 @@ class WrittenFiles:
             self.disk.sync(file)
         if is_new:
             self.disk.sync_folder(self.folder)
+
+
+class WrittenTree:
+    """What was written in a folder and the folders in it, each of which keeps its own list."""
+
+    def __init__(self, root: Path, disk: Disk | None = None) -> None:
+        self.root = root
+        self.disk = disk or Disk()
+        self._lists: dict[str, WrittenFiles] = {}
+
+    def at(self, file: str) -> WrittenFiles:
+        """The list of the folder in which the file lies. `UserError` where it cannot be read."""
+        parent = str(PurePosixPath(file).parent)
+        if parent not in self._lists:
+            self._lists[parent] = WrittenFiles(locate(self.root, parent), self.disk)
+        return self._lists[parent]
 
 
 def refuse_what_is_no_file(path: Path) -> None:

@@ -13,8 +13,9 @@ from blip_space import images
 from blip_space.errors import UserError
 from blip_space.inference.folder.corrections import Corrections
 from blip_space.inference.folder.record import Record
-from blip_space.inference.folder.texts import TextForm, Texts, WrittenTree, read_form, text_names
-from blip_space.inference.folder.written import FINISHED, NAME
+from blip_space.inference.folder.text_form import TextForm, read_form, text_names
+from blip_space.inference.folder.texts import Texts
+from blip_space.inference.folder.written import FINISHED, NAME, WrittenTree
 from tests.inference.folder.conftest import draw, files_of_at_most
 
 RECORD = Record("1.png", "d", "tiny", "fp32", "en", "", "octopus", 1, 0.1, None)

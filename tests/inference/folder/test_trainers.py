@@ -25,7 +25,7 @@ from blip_space.inference.folder import shards, trainers
 from blip_space.inference.folder.disk import Disk
 from blip_space.inference.folder.outputs import Output
 from blip_space.inference.folder.record import Record
-from blip_space.inference.folder.texts import TextForm
+from blip_space.inference.folder.text_form import TextForm
 from tests.inference.folder.conftest import draw
 
 RECORD = Record("1.png", "d", "tiny", "fp32", "en", "", "octopus", 1, 0.1, None)
