@@ -245,9 +245,12 @@ def test_images_with_a_text_of_a_persons_are_counted(run: Run, folder: Path) -> 
     assert (folder / "2.txt").read_text() == "two red circles"
 
 
-def test_a_text_is_never_the_output_itself(run: Run, folder: Path) -> None:
+def test_a_text_is_never_the_output_itself(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for more in ((), ("--overwrite-edited",)):
-        code, said = run("--format", "txt", *more, output="images/1.txt")
+        code, said = run("--format", "txt", *more, folder=Path("images"), output="images/1.txt")
         assert code == 1
         assert "1.png: Its text file would be the output itself" in said
         assert len(rows(folder / "1.txt")) == 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -62,13 +63,16 @@ class Texts:
         captioned = {record.file: record for record in records if record.caption and record.caption.strip()}
         names, outcome = self._names(captioned), TextOutcome()
         fresh = self._fresh(captioned, names, outcome, over_edited=over_edited)
-        lists = {id(written): written for written in map(self._tree.at, names.values())}
-        for written in lists.values():
-            self._write_all([one for one in fresh if self._tree.at(one.name) is written], written, outcome)
-        self._remove_superseded([record.file for record in records], set(names.values()))
-        if any(one.content is not None for one in fresh):
+        lists: dict[WrittenFiles, list[_Text]] = {}
+        for text in fresh:
+            lists.setdefault(self._tree.at(text.name), []).append(text)
+        for written, texts in lists.items():
+            self._write_all(texts, written, outcome)
+        with suppress(OSError):  # then an older text stays
+            self._remove_superseded([record.file for record in records], set(names.values()))
+        if any(text.content is not None for text in fresh):
             self._tree.disk.sync_all()
-        for written in lists.values():
+        for written in lists:
             written.finish()
         return outcome
 
@@ -129,7 +133,7 @@ class Texts:
         return apart(names, self._form.extension)
 
     def _is_by_hand(self, file: str, text: str) -> bool:
-        if self._path(file, text) == self._ledger or PurePosixPath(text).name in self._tree.at(text).entries:
+        if self._is_ledger(self._path(file, text)) or PurePosixPath(text).name in self._tree.at(text).entries:
             return False
         try:
             there = self._read(file, text)
@@ -144,6 +148,9 @@ class Texts:
         written, name = self._tree.at(text), PurePosixPath(text).name
         return written.wrote(name, there) if name in written.entries else written.wrote_for(digest, there)
 
+    def _is_ledger(self, path: Path) -> bool:
+        return self._ledger is not None and path.name == self._ledger.name and path.resolve() == self._ledger
+
     def _digest(self, file: str) -> str:
         try:
             return images.digest(images.read(locate(self._tree.root, file), max_bytes=images.MAX_FILE_BYTES))
@@ -151,7 +158,7 @@ class Texts:
             return ""
 
     def _obstacle(self, text: Path) -> str:
-        if text == self._ledger:
+        if self._is_ledger(text):
             return THE_OUTPUT
         if is_folder(text):
             return f"{text.name} is a folder, so the caption's text has no place. Rename that folder."

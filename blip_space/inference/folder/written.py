@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
@@ -86,10 +87,11 @@ class WrittenFiles:
                 self._note(entry)
 
     def finish(self) -> None:
-        """What was added is written."""
+        """What was added is written. A disk that takes no note of it leaves it unfinished, which costs nothing."""
         if self._unfinished:
-            self._append(FINISHED)
-            self._note_finished()
+            with suppress(OSError):
+                self._append(FINISHED)
+                self._note_finished()
 
     def replace(self, file: str, content: bytes) -> None:
         """Write a file of this folder whole or not at all, and remember it as ours. `OSError` where that fails."""
