@@ -24,8 +24,7 @@ from tests.pictures import blue_circles
 
 FIELDS = [
     *("file", "digest", "model", "precision", "language", "prompt", "caption", "tokens", "seconds", "error"),
-    "options",
-    "repeats",
+    *("options", "fingerprint", "repeats", "edited"),
 ]
 CAPTION = "a picture of {} by 200"
 
