@@ -23,8 +23,8 @@ MAX_PROMPT_CHARACTERS = 200_000
 
 MAX_MESSAGES = 1_000
 MAX_HISTORY_BYTES = 1_000_000
-TEXT_PARTS = (None, "text", "input_text", "output_text")
-"""How Gradio and OpenAI's two interfaces call a part of a message that is text; Gradio may also leave the type out."""
+NO_TEXT_PARTS = ("file", "image", "image_url", "input_image", "audio", "video", "component")
+"""How Gradio and OpenAI's two interfaces call a part of a message that is no text, whatever words it carries."""
 
 ROLES = ("user", "assistant")
 HISTORY_FORM = (
@@ -149,7 +149,7 @@ def _text_of_part(part: Any) -> str | None:
     for."""
     if isinstance(part, str):
         return part
-    if isinstance(part, dict) and part.get("type") in TEXT_PARTS and isinstance(part.get("text"), str):
+    if isinstance(part, dict) and part.get("type") not in NO_TEXT_PARTS and isinstance(part.get("text"), str):
         return str(part["text"])
     return None
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from blip_space.errors import UserError, quoted
 
@@ -97,6 +98,17 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
         ray=text("ray", ""),
         replicas=number("replicas", Settings.replicas, MOST_REPLICAS),
     )
+
+
+def with_origin(sentence: str, arguments: Mapping[str, Any]) -> str:
+    """The sentence with the variable that set what it is about, where that was no option."""
+    for name in ("model", "models", "precision", "adapter", "host"):
+        variable = f"BLIP_SPACE_{name.upper()}"
+        if arguments.get(name) is None and (found := _from_environment(variable)):
+            parts = {part.strip() for part in found.text.split(",")} - {""}
+            if any(repr(told) in sentence for part in parts for told in (part, Path(part).name)):
+                return f"{sentence} That comes from {variable}."
+    return sentence
 
 
 def prepare_libraries() -> None:

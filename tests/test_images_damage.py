@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import struct
 import zlib
 
@@ -351,3 +352,38 @@ def test_damaged_exif_of_an_avif_does_not_decide_whether_it_is_read() -> None:
     assert pixels(data[:at] + b"none" + data[at + 4 :]) == pixels(data)
     assert decode(data).pixels.size == (168, 224)
     assert pixels(data[:-100]) is None
+
+
+def broken_exif(missing: int) -> bytes:
+    """An orientation, whole in itself, behind a description whose last bytes are missing."""
+    entries = struct.pack("<HHIIHHIHHI", 0x10E, 2, 50, 38, 0x112, 3, 1, 6, 0, 0)
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + entries + b"x" * (50 - missing)
+
+
+@pytest.mark.parametrize("missing", [0, 1, 10, 40, 50])
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "PNG"])
+def test_an_orientation_counts_though_an_earlier_tag_of_the_exif_is_cut_off(form: str, missing: int) -> None:
+    """Pillow reads no further than the first tag without its value, so cameras' images came out sideways."""
+    image = Image.new("RGB", (32, 24), "navy")
+    data = encoded(image, form, exif=broken_exif(missing))
+    assert decode(data).pixels.size == (24, 32)
+
+
+@pytest.mark.parametrize(("mode", "payload"), [("RGB", b""), ("RGB", b"\0\0\0"), ("L", b"\0"), ("RGBA", b"\0\0")])
+def test_a_transparency_of_no_valid_length_decides_nothing(mode: str, payload: bytes) -> None:
+    image = Image.new(mode, (9, 9), "white")
+    whole = encoded(image, "PNG")
+    start = whole.index(b"IDAT") - 4
+    assert decode(whole[:start] + chunk(b"tRNS", payload) + whole[start:]).pixels.size == (9, 9)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_extension_without_content_does_not_decide_a_gifs_size(seed: int) -> None:
+    """Pillow took pixels for the image's size, which was then told as too large."""
+    dice = random.Random(seed)
+    image = Image.frombytes("P", (320, 240), bytes(dice.randrange(256) for _ in range(320 * 240)))
+    image.putpalette(bytes(range(256)) * 3)
+    whole = encoded(image, "GIF")
+    colours = 13 + 3 * 2 ** ((whole[10] & 7) + 1)
+    damaged = whole[:colours] + b"\x21\xff\x0bNETSCAPE2.0\0" + whole[colours:]
+    assert decode(damaged).pixels.tobytes() == decode(whole).pixels.tobytes()

@@ -146,3 +146,22 @@ def test_gradio_never_sees_a_port_that_keeps_it_from_being_imported(
     monkeypatch.setenv("GRADIO_SERVER_PORT", value)
     settings.hide_port_from_gradio()
     assert ("GRADIO_SERVER_PORT" in os.environ) == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("MODEL", "nonsense", "There is no model 'nonsense'."),
+        ("MODELS", "tiny,bogus", "There is no model, and no folder, 'bogus'."),
+        ("ADAPTER", "/nope/x", "There is no folder 'x' for the adapter."),
+        ("HOST", "999.1.1.1", "'999.1.1.1' is no address of this machine."),
+    ],
+)
+def test_an_error_about_a_text_names_the_variable_that_it_came_from(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
+) -> None:
+    monkeypatch.setenv(f"BLIP_SPACE_{name}", value)
+    told = f"{sentence} That comes from BLIP_SPACE_{name}."
+    assert settings.with_origin(sentence, {}) == told
+    assert settings.with_origin(sentence, {name.lower(): value}) == sentence
+    assert settings.with_origin("Another thing.", {}) == "Another thing."

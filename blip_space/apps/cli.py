@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(given)
     except UserError as error:
-        print(f"blip-space: {error}", file=sys.stderr)
+        print(f"blip-space: {settings.with_origin(str(error), vars(given))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -6,8 +6,10 @@ what is on the page. The page is up first and the model loads behind it.
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
+import socket
 import threading
 import time
 from dataclasses import asdict, dataclass, replace
@@ -88,6 +90,7 @@ def _engine(specs: list[catalogue.ModelSpec], settings: Settings) -> Engine:
 def launch(engine: Engine, *, host: str, port: int) -> Server:
     """Put the page up, then start the engine. Returns as soon as the page answers."""
     started = time.monotonic()
+    _refuse_address(host, port)
     sweep(Path(get_upload_folder()), max_age_seconds=page.PICTURE_SECONDS)
     demo = page.build(engine)
     try:
@@ -114,13 +117,37 @@ def launch(engine: Engine, *, host: str, port: int) -> Server:
             **page.looks(),
         )
     except OSError as error:
-        raise UserError(
-            f"The page cannot listen at {host}, port {port}: another program may use it. "
-            "Stop that one, or choose another with --port."
-        ) from error
+        raise UserError(_unavailable(host, port)) from error
     log.info("the page is up at %s after %.1f s", url, time.monotonic() - started)
     engine.start()
     return Server(url, engine, demo)
+
+
+def _refuse_address(host: str, port: int) -> None:
+    """`UserError` where nothing can listen there, which the server itself would tell in a line of its library's."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except PermissionError:
+        raise UserError(f"This user may not listen at port {port}. Choose one from 1024 on with --port.") from None
+    except (socket.gaierror, UnicodeError):
+        raise UserError(_no_address(host)) from None
+    except OSError as error:
+        told = _no_address(host) if error.errno == errno.EADDRNOTAVAIL else _unavailable(host, port)
+        raise UserError(told) from None
+
+
+def _no_address(host: str) -> str:
+    return f"{host[:80]!r} is no address of this machine. Choose 127.0.0.1, or 0.0.0.0 for all, with --host."
+
+
+def _unavailable(host: str, port: int) -> str:
+    return (
+        f"The page cannot listen at {host}, port {port}: another program may use it. Stop that one, or choose another "
+        "with --port."
+    )
 
 
 def _health(engine: Engine) -> Any:

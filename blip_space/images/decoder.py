@@ -72,7 +72,14 @@ def decode_pixels(data: bytes) -> Image.Image:
 
 def _decoded(data: bytes) -> Image.Image:
     reduction = _reduction(data)
-    image = _attempt(data, reduction) or _attempt_rebuilt(data, reduction)
+    try:
+        image = _attempt(data, reduction)
+    except ImageError:
+        # behind an extension without content Pillow takes pixels for the size of a GIF's image
+        image = _attempt_rebuilt(data, reduction) if data.startswith(b"GIF8") else None
+        if image is None:
+            raise
+    image = image or _attempt_rebuilt(data, reduction)
     if image is None:
         raise ImageError(formats.failure(data, heif_is_read=heif.is_installed()))
     return image

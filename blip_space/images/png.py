@@ -74,8 +74,23 @@ def rebuild(data: bytes, *, max_pixels: int) -> bytes | None:
         if complete is None:
             return None
         stream = complete
-    parts = [chunks[0], palette, _first(chunks, b"tRNS"), Chunk(b"IDAT", stream, True), Chunk(b"IEND", b"", True)]
+    parts = [
+        chunks[0],
+        palette,
+        _transparency(chunks, palette),
+        Chunk(b"IDAT", stream, True),
+        Chunk(b"IEND", b"", True),
+    ]
     return SIGNATURE + b"".join(part.packed() for part in parts if part)
+
+
+def _transparency(chunks: list[Chunk], palette: Chunk | None) -> Chunk | None:
+    """What is transparent, where its length is one that the kind of colours has."""
+    part, kind = _first(chunks, b"tRNS"), chunks[0].payload[9]
+    size = len(part.payload) if part else 0
+    most = {0: 2, 2: 6, 3: len(palette.payload) // 3 if palette else 0}.get(kind, 0)
+    least = 1 if kind == 3 else most
+    return part if most and least <= size <= most else None
 
 
 def transparent_grey(data: bytes) -> int | None:
@@ -86,7 +101,7 @@ def transparent_grey(data: bytes) -> int | None:
     if not data.startswith(SIGNATURE) or data[24:26] not in (b"\x02\0", b"\x04\0"):
         return None
     part, white = _first(list(_chunks(data)), b"tRNS"), 2 ** data[24] - 1
-    level = int.from_bytes(part.payload[:2], "big") if part else white + 1
+    level = int.from_bytes(part.payload[:2], "big") if part and len(part.payload) == 2 else white + 1
     return level * (255 // white) if level <= white else None
 
 

@@ -145,3 +145,16 @@ def test_pictures_that_a_killed_server_left_behind_go_at_the_next_start(tmp_path
     uploads.sweep(tmp_path, max_age_seconds=80_000)
     assert not old.exists()
     assert new.exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "sentence"),
+    [("999.1.1.1", "'999.1.1.1' is no address of this machine"), ("192.0.2.1", "'192.0.2.1' is no address of this")],
+)
+def test_a_host_of_another_machine_is_told_apart_from_a_port_that_is_taken(
+    host: str, sentence: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It was told as a port that another program uses, after a line of a library's."""
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        server.launch(FakeEngine(), host=host, port=7999)
+    assert capfd.readouterr().err == ""
