@@ -126,7 +126,8 @@ def _finish(ledger: Ledger, output: Output, job: Job, tally: Tally) -> Outcome:
                 ledger.replace(lambda record: corrections.of(record) if _is_of(record, job.tasks) else None)
         except UserError as error:
             failed.append((ledger.path.name, f"Captions that a person corrected are not in it. {error}"))
-    outcome = output.write(list(_own(ledger, job)), unreadable={file for file, _ in tally.errors})
+    own = [] if output.form == "jsonl" else list(_own(ledger, job))  # the lines themselves are that form
+    outcome = output.write(own, unreadable={file for file, _ in tally.errors})
     if ledger.unsettled:
         failed.append((ledger.path.name, f"Older lines of changed images still stand. {ledger.unsettled}"))
     outcome.failed += failed
