@@ -26,7 +26,9 @@ from blip_space import catalogue
 from blip_space.apps import page
 from blip_space.apps.uploads import UploadLimit, sweep
 from blip_space.errors import UserError
-from blip_space.inference.engine import Engine, Limits
+from blip_space.engine.request import EngineConfig
+from blip_space.inference.engine import Engine
+from blip_space.serving.protocol import EngineProtocol
 from blip_space.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ class Server:
     """A page that is up: where, and how to take it down."""
 
     url: str
-    engine: Engine
+    engine: EngineProtocol
     demo: Any
 
     def close(self) -> None:
@@ -74,20 +76,20 @@ def serve(settings: Settings) -> None:
         server.close()
 
 
-def _engine(specs: list[catalogue.ModelSpec], settings: Settings) -> Engine:
-    limits = Limits(max_rows=settings.rows)
+def _engine(specs: list[catalogue.ModelSpec], settings: Settings) -> EngineProtocol:
+    config = EngineConfig(max_batch_size=settings.rows)
     if settings.replicas and not settings.ray:
         raise UserError("--replicas are those of a cluster. Name it with --ray, or leave --replicas out.")
     if not settings.ray:
-        return Engine(specs, precision=settings.precision, limits=limits)
-    from blip_space.apps.cluster.replicas import Replicas
+        return Engine(specs, precision=settings.precision, config=config)
+    from blip_space.apps.cluster.replicas import ReplicatedEngine
 
-    return Replicas(
-        settings.ray, specs, precision=settings.precision, limits=limits, replicas=settings.replicas or None
+    return ReplicatedEngine(
+        settings.ray, specs, precision=settings.precision, config=config, replicas=settings.replicas or None
     )
 
 
-def launch(engine: Engine, *, host: str, port: int) -> Server:
+def launch(engine: EngineProtocol, *, host: str, port: int) -> Server:
     """Put the page up, then start the engine. Returns as soon as the page answers."""
     started = time.monotonic()
     _refuse_address(host, port)
@@ -150,7 +152,7 @@ def _unavailable(host: str, port: int) -> str:
     )
 
 
-def _health(engine: Engine) -> Any:
+def _health(engine: EngineProtocol) -> Any:
     def answer(_request: Request) -> JSONResponse:
         status = engine.status()
         body = {
@@ -160,10 +162,10 @@ def _health(engine: Engine) -> Any:
             "device": status.device,
             "waiting": status.waiting,
             "running": status.running,
-            **asdict(status.reading),
+            **asdict(status.metrics),
         }
-        if status.reach:
-            body["progress"] = asdict(status.reach)
+        if status.load_progress:
+            body["progress"] = asdict(status.load_progress)
         if status.replicas is not None:
             body["replicas"] = status.replicas
         return JSONResponse(body | ({"error": status.error} if status.status == "failed" else {}))

@@ -15,7 +15,10 @@ takes is its own affair.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from PIL import Image
@@ -33,6 +36,7 @@ __all__ = [
     "MAX_PIXELS",
     "READABLE",
     "WAY_OUT",
+    "ImageFile",
     "SafeImage",
     "decode",
     "digest",
@@ -56,6 +60,29 @@ class SafeImage:
 
     pixels: Image.Image
     digest: str
+
+    @contextmanager
+    def opened(self) -> Iterator[SafeImage]:
+        """The same shape as `ImageFile.opened`, over itself."""
+        yield self
+
+
+class ImageFile:
+    """An image as its bytes, decoded only while it is open."""
+
+    def __init__(self, data: bytes, max_bytes: int = MAX_BYTES) -> None:
+        self.data = data
+        self._max_bytes = max_bytes
+
+    @cached_property
+    def digest(self) -> str:
+        """See `digest`."""
+        return digest(self.data)
+
+    @contextmanager
+    def opened(self) -> Iterator[SafeImage]:
+        """The decoded image; `ImageError` where there is none."""
+        yield decode(self.data, max_bytes=self._max_bytes)
 
 
 def decode(source: str | Path | bytes, *, max_bytes: int = MAX_BYTES) -> SafeImage:

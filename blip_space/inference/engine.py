@@ -10,61 +10,27 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from blip_space.catalogue import ModelSpec
-from blip_space.errors import BusyError, ModelError, UserError, quoted
-from blip_space.inference.answer import Answer
-from blip_space.inference.counters import Counters, Reading
+from blip_space.engine.request import EngineConfig
+from blip_space.errors import BusyError, ModelError, UserError
 from blip_space.inference.job import Job
-from blip_space.inference.progress import Reach
-from blip_space.inference.request import Budget, Request, measured, refuse_foreign
+from blip_space.inference.request import Budget, Request, measured
 from blip_space.inference.residence import Load, Residence
 from blip_space.inference.scheduler import Scheduler
 from blip_space.inference.worker import FAULT, Worker
 from blip_space.prompts import Turn
+from blip_space.serving.metrics import Metrics, MetricsSnapshot
+from blip_space.serving.offered import OfferedModels
+from blip_space.serving.protocol import Status, queue_full
+from blip_space.serving.response import ResponseStream
 
 if TYPE_CHECKING:
     from blip_space.model.features import PrefixCache
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much the engine takes on: answers written at once, requests in line, guests in theirs, positions of prompts
-    that are read in one step (a step that reads more lets the streams wait longer), tokens that a row may write while
-    others wait for its place, seconds for one answer and for a guest's, who lets others go first, bytes of prefixes
-    kept."""
-
-    max_rows: int = 16
-    max_waiting: int = 32
-    max_guests: int = 64
-    max_positions: int = 512
-    turn_tokens: int = 64
-    deadline_seconds: float = 300.0
-    guest_seconds: float = 1_800.0
-    prefix_cache_bytes: int = 64_000_000
-
-
-@dataclass(frozen=True)
-class Status:
-    """How the engine is. `reason` says why this precision on this device, `error` why there is no model, `reading` how
-    fast it is and what it did not compute twice, `reach` how far a model's loading is, `replicas` how many engines are
-    ready where there are several."""
-
-    status: Literal["loading", "ready", "failed"]
-    model: str
-    precision: str
-    device: str
-    waiting: int
-    running: int
-    reason: str = ""
-    error: str = ""
-    reading: Reading = field(default_factory=Reading)
-    reach: Reach | None = None
-    replicas: int | None = None
 
 
 class Engine:
@@ -79,22 +45,22 @@ class Engine:
         *,
         precision: str = "auto",
         load: Load | None = None,
-        limits: Limits | None = None,
+        config: EngineConfig | None = None,
     ) -> None:
         """`specs` are the models that visitors may choose, the default first; `load` is the model room's by default."""
-        self.specs = {spec.name: spec for spec in specs}
-        self.default = specs[0]
-        self._limits = limits or Limits()
+        self._offered = OfferedModels(specs)
+        self.specs, self.default = self._offered.specs, self._offered.default
+        self._limits = config or EngineConfig()
         self._residence = Residence(specs, precision, load)
         self._scheduler: Scheduler[Job] = Scheduler(
-            most_rows=self._limits.max_rows,
+            most_rows=self._limits.max_batch_size,
             most_waiting=self._limits.max_waiting,
-            most_guests=self._limits.max_guests,
-            most_positions=self._limits.max_positions,
-            turn_tokens=self._limits.turn_tokens,
+            most_guests=self._limits.max_background,
+            most_positions=self._limits.max_prefill_tokens,
+            turn_tokens=self._limits.time_slice_tokens,
         )
         self._changed = threading.Condition()
-        self._counters = Counters()
+        self._counters = Metrics()
         self._prefixes: PrefixCache | None = None
         self._worker: Worker | None = None
         self._stopping = False
@@ -132,49 +98,43 @@ class Engine:
                 waiting,
                 running,
                 chosen.reason,
-                reading=self._reading(),
+                loaded=(model.spec.name,),
+                metrics=self._reading(),
             )
         state: Literal["loading", "failed"] = "loading" if residence.loading else "failed"
         name = residence.loading or self.default.name
-        reach = residence.progress.reach() if state == "loading" else None
-        return Status(state, name, residence.precision, "", waiting, running, error=error, reach=reach)
+        estimate = residence.progress.estimate() if state == "loading" else None
+        return Status(state, name, residence.precision, "", waiting, running, error=error, load_progress=estimate)
 
-    def submit(self, request: Request) -> Answer:
+    def submit(self, request: Request) -> ResponseStream:
         """Put a request in line. `UserError` at once when it cannot be answered, `BusyError` when the line is full."""
-        spec = self.choose(request.model, request.language)
+        spec = self.resolve_model(request.model, request.language)
+        with request.image.opened() as image:
+            request = replace(request, image=image)
         answer = self._promised(request)
         job = Job(request, spec, answer)
-        answer.place = lambda: self._place(job)
+        answer.queue_position = lambda: self._place(job)
         with self._changed:
             if self._stopping:
                 raise BusyError("The server is stopping. Try again when it is back.")
-            if self._scheduler.is_full(guest=request.guest):
-                waiting = len(self._scheduler.guests if request.guest else self._scheduler.waiting)
-                raise BusyError(f"The server is busy: {waiting} questions are waiting. Try again in a minute.")
+            if self._scheduler.is_full(guest=request.background):
+                waiting = len(self._scheduler.guests if request.background else self._scheduler.waiting)
+                raise BusyError(queue_full(waiting))
             self._scheduler.put(job)
             self._changed.notify_all()
         self._revive()
         return answer
 
-    def choose(self, model: str, language: str) -> ModelSpec:
+    def resolve_model(self, model: str, language: str) -> ModelSpec:
         """The model of that name, the default without one; `UserError` where it cannot answer in that language."""
-        spec = self.specs.get(model or self.default.name) or self._by_another_name(model)
-        if spec is None:
-            raise ModelError(f"There is no model {quoted(model, 80)} here. Choose among {', '.join(self.specs)}.")
+        spec = self._offered.find(model)
         if error := self._residence.failures.get(spec.name):
             raise ModelError(error)
-        refuse_foreign(spec, language)
-        return spec
-
-    def _by_another_name(self, model: str) -> ModelSpec | None:
-        """The model that is called so in another case, or on the hub."""
-        wanted = model.strip().lower()
-        names = ((spec, {spec.name, "" if spec.is_folder else spec.source}) for spec in self.specs.values())
-        return next((spec for spec, own in names if wanted in {name.lower() for name in own if name}), None)
+        return self._offered.resolve(model, language)
 
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
         """How a prompt would fill the window of the resident model; `UserError` while another or none is loaded."""
-        spec, resident = self.choose(model, language), self._residence.model
+        spec, resident = self.resolve_model(model, language), self._residence.model
         if resident is None or resident.spec.name != spec.name:
             raise ModelError(f"{spec.name} is not loaded yet, so its tokens cannot be counted. Try again when it is.")
         return measured(resident, prompt=prompt, language=language, turns=turns, max_new_tokens=max_new_tokens)
@@ -188,20 +148,20 @@ class Engine:
         resident = self._residence.model
         return fitting(spec, freed=resident.nbytes if resident is not None else 0)
 
-    def _promised(self, request: Request) -> Answer:
+    def _promised(self, request: Request) -> ResponseStream:
         """An answer of which nothing is written yet."""
-        patience = self._limits.guest_seconds if request.guest else self._limits.deadline_seconds
-        return Answer(deadline=time.monotonic() + patience)
+        patience = self._limits.background_timeout_seconds if request.background else self._limits.timeout_seconds
+        return ResponseStream(deadline=time.monotonic() + patience)
 
     def _place(self, job: Job) -> int | None:
         with self._changed:
             return self._scheduler.ahead(job)
 
-    def _reading(self) -> Reading:
+    def _reading(self) -> MetricsSnapshot:
         kept, model = self._prefixes, self._residence.model
-        return self._counters.reading(
-            prefix_hits=kept.hits if kept else 0,
-            turn_hits=model.turns.hits if model else 0,
+        return self._counters.snapshot(
+            image_feature_hits=kept.hits if kept else 0,
+            kv_prefix_hits=model.turns.hits if model else 0,
             restarts=self._restarts,
         )
 
@@ -236,7 +196,7 @@ class Engine:
 
         if self._residence.model is None:
             self._residence.open()
-        self._prefixes = PrefixCache(max_bytes=self._limits.prefix_cache_bytes)
+        self._prefixes = PrefixCache(max_bytes=self._limits.image_feature_cache_bytes)
         self._worker = Worker(self._scheduler, self._changed, self._residence, self._counters, self._prefixes)
         return self._worker
 

@@ -11,22 +11,19 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 
-from blip_space import images
+from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import BusyError, PromptError, UserError
-from blip_space.inference.answer import Answer
-from blip_space.inference.engine import Engine, Limits
+from blip_space.images import ImageFile
 from blip_space.inference.folder.job import Tally
 from blip_space.inference.folder.record import Record, Task
-from blip_space.inference.request import Request
+from blip_space.serving.protocol import EngineProtocol
+from blip_space.serving.response import ResponseStream
 
 AT_ONCE = 12
 """More than the engine writes of guests at once by default, so that no place of theirs waits for a picture."""
 
-PIXELS_AT_ONCE = images.MAX_PIXELS
-"""Fewer are in the engine where they are larger than this together."""
-
 HEARTBEAT_SECONDS = 0.25
-MOST_SECONDS = Limits.guest_seconds
+MOST_SECONDS = EngineConfig.background_timeout_seconds
 TIME_IS_UP = f"The batch took longer than {MOST_SECONDS / 60:.0f} minutes and was ended. Send this picture again."
 
 
@@ -44,8 +41,7 @@ class _Guest:
 
     file: str
     digest: str | None = None
-    pixels: int = 0
-    answer: Answer | None = None
+    answer: ResponseStream | None = None
     error: UserError | None = None
     since: float = field(default_factory=time.monotonic)
 
@@ -61,10 +57,10 @@ class _Guest:
 class Guests:
     """One batch: what is to be captioned, and what came of it so far, in the order of the pictures."""
 
-    def __init__(self, engine: Engine, pictures: Sequence[Picture], task: Task) -> None:
+    def __init__(self, engine: EngineProtocol, pictures: Sequence[Picture], task: Task) -> None:
         """The task's precision is what the engine says when a caption is there. `UserError` for a task that it cannot
         do at all."""
-        self._task = replace(task, model=engine.choose(task.model, task.language).name)
+        self._task = replace(task, model=engine.resolve_model(task.model, task.language).name)
         self.tally = Tally(len(pictures))
         self.records: list[Record] = []
         self._engine = engine
@@ -89,7 +85,7 @@ class Guests:
             while not self.tally.stopped and self._fill():
                 if time.monotonic() > self._deadline:
                     self._end_late()
-                elif self._line[0].answer is None or self._line[0].answer.ends_within(HEARTBEAT_SECONDS):
+                elif self._line[0].answer is None or self._line[0].answer.wait(HEARTBEAT_SECONDS):
                     self._note(self._line.popleft())
                 yield
         finally:
@@ -99,7 +95,7 @@ class Guests:
 
     def _fill(self) -> bool:
         """Have the next pictures in the engine; whether anything is left to wait for."""
-        while len(self._line) < AT_ONCE and sum(guest.pixels for guest in self._line) < PIXELS_AT_ONCE:
+        while len(self._line) < AT_ONCE:
             picture = next(self._rest, None)
             if picture is None:
                 break
@@ -109,15 +105,14 @@ class Guests:
     def _begin(self, picture: Picture) -> _Guest:
         digest = None
         try:
-            data = picture.read()
-            digest = images.digest(data)
+            image = ImageFile(picture.read())
+            digest = image.digest
             if digest in self._begun:
                 return _Guest(picture.file, digest)
             self._begun.add(digest)
-            image = images.decode(data)
             task = self._task
-            asked = Request(image, task.prompt, task.language, (), task.model, task.options, guest=True)
-            return _Guest(picture.file, digest, image.pixels.width * image.pixels.height, self._engine.submit(asked))
+            asked = Request(image, task.prompt, task.language, (), task.model, task.options, background=True)
+            return _Guest(picture.file, digest, self._engine.submit(asked))
         except UserError as error:
             return _Guest(picture.file, digest, error=error)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from blip_space.catalogue import ModelSpec
-from blip_space.inference.answer import Answer
+from blip_space.serving.response import ResponseStream
 from blip_space.inference.judgement import judge
 from blip_space.inference.request import Request, composed, search_options
 from blip_space.inference.text import Excerpt, excerpt
@@ -29,7 +29,7 @@ class Job:
 
     request: Request
     spec: ModelSpec
-    answer: Answer
+    answer: ResponseStream
     since: float = field(default_factory=time.monotonic)
     tries: int = 0
     made: Composition | None = None
@@ -47,7 +47,7 @@ class Job:
     @property
     def over(self) -> bool:
         """Whether nobody waits for it any more."""
-        return self.answer.over
+        return self.answer.done
 
     @property
     def model(self) -> str:
@@ -67,7 +67,7 @@ class Job:
     @property
     def guest(self) -> bool:
         """Whether visitors come before it."""
-        return self.request.guest
+        return self.request.background
 
     @property
     def text(self) -> str:
@@ -109,7 +109,7 @@ class Job:
             self._judge(part, self.row.ids)
         self.answer.tokens = len(self.row.ids)
         if len(part.text) >= self.shown or is_whole:
-            self.answer.show(part.text)
+            self.answer.publish(part.text)
             self.shown = len(part.text)
         return is_whole
 
@@ -118,7 +118,7 @@ class Job:
         part = self._excerpt(model, ids, finished=True)
         self._judge(part, ids)
         self.answer.tokens = len(ids)
-        self.answer.show(part.text)
+        self.answer.publish(part.text)
 
     def _excerpt(self, model: Blip2, ids: Sequence[int], *, finished: bool) -> Excerpt:
         return excerpt(model.decode(ids), STYLES[self.spec.style].stops, finished=finished)

@@ -12,7 +12,7 @@ from typing import Protocol
 from blip_space import catalogue, languages
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import UserError
-from blip_space.images import SafeImage
+from blip_space.images import ImageFile, SafeImage
 from blip_space.options import ANSWER_LENGTH_PENALTY, GenerationOptions
 from blip_space.prompts import STYLES, Composition, Turn, clean, compose, is_question
 
@@ -31,16 +31,16 @@ class Counting(Protocol):
 class Request:
     """What one visitor asks: a picture, words (none asks for a caption), earlier turns, and how to answer.
 
-    `model` is a name among those that the server offers; empty means its default. Visitors come before a `guest`.
+    `model` is a name among those that the server offers; empty means its default. Visitors come before a `background` request.
     """
 
-    image: SafeImage
+    image: SafeImage | ImageFile
     prompt: str = ""
     language: str = "en"
     turns: tuple[Turn, ...] = ()
     model: str = ""
     options: GenerationOptions = field(default_factory=GenerationOptions)
-    guest: bool = False
+    background: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError, UserError
-from blip_space.inference.progress import Progress
+from blip_space.serving.load_progress import LoadProgress
 
 if TYPE_CHECKING:  # the page is up before torch is imported
     from blip_space.model.blip2 import Blip2
 
 log = logging.getLogger(__name__)
 
-Load = Callable[[ModelSpec, str, Progress], "Blip2"]
+Load = Callable[[ModelSpec, str, LoadProgress], "Blip2"]
 
 
 class Residence:
@@ -34,7 +34,7 @@ class Residence:
         self.loading = self.default.name
         """The name of the model that is being loaded, or nothing."""
 
-        self.progress = Progress()
+        self.progress = LoadProgress()
         """How far that is."""
 
         self.failures = {spec.name: spec.fault for spec in specs if spec.fault}
@@ -73,7 +73,7 @@ class Residence:
         if spec.fault:
             raise ModelError(spec.fault)
         started = time.monotonic()
-        self.progress = Progress(lambda sentence: log.info("%s is %s", spec.name, sentence))
+        self.progress = LoadProgress(lambda sentence: log.info("%s is %s", spec.name, sentence))
         try:
             model = self._load(spec, self.precision, self.progress)
         except UserError:
@@ -88,7 +88,7 @@ class Residence:
         )
 
 
-def _load(spec: ModelSpec, precision: str, progress: Progress) -> Blip2:
+def _load(spec: ModelSpec, precision: str, progress: LoadProgress) -> Blip2:
     from blip_space.model import loader
 
     return loader.load(spec, precision, tell=progress)

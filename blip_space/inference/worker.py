@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from blip_space.errors import BusyError, UserError
-from blip_space.inference.counters import Counters
+from blip_space.serving.metrics import Metrics
 from blip_space.inference.job import Job, prompts
 from blip_space.inference.request import search_options
 from blip_space.inference.residence import Residence
@@ -44,7 +44,7 @@ class Worker:
         scheduler: Scheduler[Job],
         lock: AbstractContextManager[object],
         residence: Residence,
-        counters: Counters,
+        counters: Metrics,
         prefixes: PrefixCache,
     ) -> None:
         """`lock` guards the scheduler, which other threads look at and put jobs into."""
@@ -189,7 +189,7 @@ class Worker:
             if job.row is None or (len(job.row.ids) == job.seen and not job.row.ended):
                 continue
             if not job.seen and job.row.ids and not job.guest:
-                self._counters.add_first(time.monotonic() - job.since)
+                self._counters.add_first_token(time.monotonic() - job.since)
             fresh += len(job.row.ids) - job.seen
             job.seen = len(job.row.ids)
             try:

@@ -1,8 +1,8 @@
-"""An engine that answers with the visitor's own words and waits when a test says so.
+"""An engine that answers with the user's own words and waits when a test says so.
 
-Gives the page what an `Engine` gives it, without torch and without a model. The property that tests rely on: the
-reply to a prompt is that prompt, word by word, so whatever shows up somewhere else than it should is seen, and
-`requests` says what the page really asked for. `hold()` lets answers get as far as their first word.
+Implements the protocol without torch and without a model. The property that tests rely on: the reply to a prompt is
+that prompt, word by word, so whatever shows up somewhere else than it should is seen, and `requests` says what the
+page really asked for. `hold()` lets answers get as far as their first word.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from dataclasses import replace
 from typing import Any
 
 from blip_space.catalogue import MBLIP_LANGUAGES, ModelSpec
-from blip_space.errors import BusyError, EmptyAnswerError, ModelError, UserError
-from blip_space.inference.answer import Answer
-from blip_space.inference.engine import Engine, Status
+from blip_space.engine.request import Budget, EngineConfig, Request, measure_budget
+from blip_space.errors import BusyError, EmptyAnswerError, UserError
 from blip_space.inference.judgement import NOTHING_WRITTEN
-from blip_space.inference.request import Budget, Request, measured
 from blip_space.prompts import Turn
+from blip_space.serving.offered import OfferedModels
+from blip_space.serving.protocol import STOPPED_RUNNING, STOPPING, Status, queue_full
+from blip_space.serving.response import ResponseStream
 
 EIGHT = ("en", "de", "es", "fr", "ar", "hi", "ja", "zh")
 STRANGE = "never seen"
@@ -36,7 +37,10 @@ PARROT = ModelSpec(
 )
 POLYGLOT = ModelSpec("polyglot", "polyglot", "mt5", "mblip", 2_000, MBLIP_LANGUAGES)
 
-READY = Status("ready", PARROT.name, "fp32", "cpu", 0, 0, "fp32: the model is small and the answers stay exact")
+READY = Status(
+    *("ready", PARROT.name, "fp32", "cpu", 0, 0, "fp32: the model is small and the answers stay exact"),
+    loaded=(PARROT.name,),
+)
 BUSY = "busy"
 BROKEN = "broken"
 BLANK = "blank"
@@ -44,26 +48,36 @@ WORD_SECONDS = 0.005
 
 
 class WordCounter:
-    """Counts words, as a model counts tokens; the picture takes four."""
+    """Counts words, as a tokenizer counts tokens; the image takes four."""
 
     query_tokens = 4
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
 
+    def encode(self, text: str) -> list[int]:
+        return list(range(len(text.split())))
+
     def count_tokens(self, text: str) -> int:
         return len(text.split())
 
 
-class FakeEngine(Engine):
+class FakeEngine:
     """Repeats prompts. One of `busy` is refused at once, `broken` fails after its first word, and `blank` after it has
     shown what nobody sees."""
 
-    def __init__(self, *specs: ModelSpec) -> None:
-        super().__init__(specs or (PARROT,))
+    def __init__(self, *specs: ModelSpec, config: EngineConfig | None = None) -> None:
+        self._offered = OfferedModels(specs or (PARROT,))
+        self.specs, self.default = self._offered.specs, self._offered.default
+        self.replicas = 1
         self.requests: list[Request] = []
-        self.answers: list[Answer] = []
-        self.now = READY
+        self.sizes: list[tuple[int, int]] = []
+        """Of the images that were asked about."""
+
+        self.answers: list[ResponseStream] = []
+        self.now = READY if self.default is PARROT else replace(READY, model=self.default.name)
+        self._config = config or EngineConfig()
+        self._stopping = False
         self._free = 0
         self._open_gate = threading.Event()
         self._open_gate.set()
@@ -82,6 +96,7 @@ class FakeEngine(Engine):
         self.now = READY
         self.release()
         self.requests.clear()
+        self.sizes.clear()
         self.answers.clear()
 
     def start(self) -> None:
@@ -89,28 +104,40 @@ class FakeEngine(Engine):
 
     def stop(self) -> None:
         """Nothing to unload."""
+        self._stopping = True
+        for answer in self.answers:
+            answer.fail(BusyError(STOPPED_RUNNING))
         self.release()
 
     def status(self) -> Status:
         return self.now
 
-    def submit(self, request: Request) -> Answer:
-        spec = self.choose(request.model, request.language)
-        if request.prompt == BUSY:
-            raise BusyError("The server is busy: 32 questions are waiting. Try again in a minute.")
-        self._measured(spec, request)
+    def resolve_model(self, model: str, language: str) -> ModelSpec:
+        return self._offered.resolve(model, language)
+
+    def submit(self, request: Request) -> ResponseStream:
+        spec = self.resolve_model(request.model, request.language)
+        if self._stopping:
+            raise BusyError(STOPPING)
+        unfinished = sum(not answer.done for answer in self.answers)
+        if request.prompt == BUSY or unfinished >= self._config.max_batch_size + self._config.max_waiting:
+            raise BusyError(queue_full(self._config.max_waiting))
+        self._measure(spec, request)
+        with request.image.opened() as image:
+            size = image.pixels.size
+        self.sizes.append(size)
         self.requests.append(request)
-        answer = Answer(deadline=time.monotonic() + 60)
+        answer = ResponseStream(deadline=time.monotonic() + 60)
         self.answers.append(answer)
         held = len(self.requests) > self._free
-        threading.Thread(target=self._say, args=(request, answer, held), daemon=True).start()
+        text = request.prompt or f"a picture of {size[0]} by {size[1]}"
+        streams = request.options.quality == "stream"
+        threading.Thread(target=self._say, args=(text, answer), kwargs={"streams": streams, "held": held}, daemon=True).start()
         return answer
 
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
-        if self.now.status != "ready":
-            raise ModelError(f"{self.now.model} is not loaded yet, so its tokens cannot be counted.")
-        counter = WordCounter(self.choose(model, language))
-        return measured(counter, prompt=prompt, language=language, turns=turns, max_new_tokens=max_new_tokens)
+        counter = WordCounter(self.resolve_model(model, language))
+        return measure_budget(counter, prompt=prompt, language=language, turns=turns, max_new_tokens=max_new_tokens)
 
     def fitting(self, spec: ModelSpec) -> tuple[str, ...] | None:
         return spec.precisions
@@ -119,28 +146,28 @@ class FakeEngine(Engine):
         """Another status, such as `status="loading"`."""
         self.now = replace(self.now, **changes)
 
-    def _measured(self, spec: ModelSpec, request: Request) -> None:
-        """`PromptError` for a question longer than the window, as a model's own composing raises it."""
+    def _measure(self, spec: ModelSpec, request: Request) -> None:
+        """`PromptError` for a question longer than the window, as composing raises it."""
         tokens = request.options.max_new_tokens
         words, language, turns = request.prompt, request.language, request.turns
-        measured(WordCounter(spec), prompt=words, language=language, turns=turns, max_new_tokens=tokens)
+        measure_budget(WordCounter(spec), prompt=words, language=language, turns=turns, max_new_tokens=tokens)
 
-    def _say(self, request: Request, answer: Answer, held: bool) -> None:
-        text = request.prompt or f"a picture of {request.image.pixels.width} by {request.image.pixels.height}"
+    def _say(self, text: str, answer: ResponseStream, *, streams: bool, held: bool) -> None:
         shown = ""
         for place, word in enumerate(text.split(" ")):
-            if answer.over:
+            if answer.done:
                 return
             shown = f"{shown} {word}" if place else word
-            if request.options.quality == "stream" and text != BLANK:
-                answer.show(shown)
+            if streams and text != BLANK:
+                answer.publish(shown)
             if text == BLANK:
-                answer.show("\u200b")
+                answer.publish("\u200b")
                 answer.fail(EmptyAnswerError(NOTHING_WRITTEN))
             if text == BROKEN:
                 answer.fail(UserError("The answer broke off. Ask again."))
-            while held and place == 0 and not self._open_gate.wait(0.01) and not answer.over:
+            while held and place == 0 and not self._open_gate.wait(0.01) and not answer.done:
                 pass
             time.sleep(WORD_SECONDS)
-        answer.show(shown)
+        answer.tokens = len(text.split(" "))
+        answer.publish(shown)
         answer.finish()

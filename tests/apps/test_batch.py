@@ -58,7 +58,7 @@ def test_a_list_of_files_is_captioned_in_its_order(client: Client, engine: FakeE
     assert captions(told) == [CAPTION.format(100 + number) for number in range(3)]
     assert [record["file"] for record in told["records"]] == [file.name for file in files]
     assert list(told["records"][0]) == FIELDS
-    assert all(request.guest and request.language == "de" for request in engine.requests)
+    assert all(request.background and request.language == "de" for request in engine.requests)
     assert (engine.requests[0].options.quality, engine.requests[0].options.max_new_tokens) == ("best", 50)
 
 
@@ -132,7 +132,7 @@ def test_cancelling_a_job_frees_the_rows_and_the_visitors_place(
     job = client.submit(handle_file(zipped), api_name="/batch")
     wait_until(lambda: job.outputs())
     job.cancel()
-    wait_until(lambda: all(answer.over for answer in engine.answers))
+    wait_until(lambda: all(answer.done for answer in engine.answers))
     engine.release()
 
     def is_free() -> bool:
@@ -206,7 +206,7 @@ def test_cancel_keeps_what_is_done_and_another_batch_may_begin(
     page.click("#batch-cancel")
     expect(progress(page)).to_have_text("Cancelled: 3 of 20")
     expect(rows(page)).to_have_count(3)
-    wait_for(page, lambda: all(answer.over for answer in engine.answers))
+    wait_for(page, lambda: all(answer.done for answer in engine.answers))
     records = json.loads(taken_home(page, "JSON", tmp_path).read_text("utf-8"))
     assert [record["caption"] for record in records] == [CAPTION.format(400 + 10 * number) for number in range(3)]
     engine.release()
@@ -244,7 +244,7 @@ def test_leaving_the_page_ends_the_batch(page: Page, engine: FakeEngine, zipped:
     begin(page, zipped)
     wait_for(page, lambda: bool(engine.answers))
     page.reload()
-    wait_for(page, lambda: all(answer.over for answer in engine.answers))
+    wait_for(page, lambda: all(answer.done for answer in engine.answers))
 
 
 def test_captions_read_literally_and_in_their_own_direction(page: Page, tmp_path: Path) -> None:

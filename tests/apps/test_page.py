@@ -13,8 +13,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from blip_space.apps.page import wording
 from blip_space.apps.server import MAX_UPLOAD_BYTES
-from blip_space.inference.answer import Answer
-from blip_space.inference.progress import Reach
+from blip_space.serving.load_progress import LoadEstimate
+from blip_space.serving.response import ResponseStream
 from tests.apps.fake_engine import BLANK, BUSY, POLYGLOT, STRANGE, FakeEngine
 from tests.pictures import blue_circles
 
@@ -79,7 +79,7 @@ def test_an_answer_streams_in_and_the_box_is_free_again(page: Page, picture: Pat
     expect(replies(page)).to_have_text(WORDS)
     expect(page.locator("#ask")).to_be_visible()
     expect(box(page)).to_have_value("")
-    assert engine.requests[0].image.pixels.size == (400, 200)
+    assert engine.sizes[0] == (400, 200)
 
 
 def test_a_follow_up_tells_the_earlier_turn(asked: Page, engine: FakeEngine) -> None:
@@ -104,7 +104,7 @@ def test_stop_keeps_what_was_written(page: Page, picture: Path, engine: FakeEngi
     page.click("#stop")
     expect(page.locator("#ask")).to_be_visible()
     expect(replies(page)).to_have_text("one")
-    wait_for(page, lambda: engine.answers[0].over)
+    wait_for(page, lambda: engine.answers[0].done)
     engine.release()
     answered(page, "again")
     assert engine.requests[1].turns == ((WORDS, "one"),)
@@ -161,7 +161,7 @@ def test_clear_stops_a_running_answer(page: Page, picture: Path, engine: FakeEng
     ask(page, WORDS)
     expect(replies(page)).to_have_text("one")
     press(page, "Clear")
-    wait_for(page, lambda: engine.answers[0].over)
+    wait_for(page, lambda: engine.answers[0].done)
     expect(page.locator("#ask")).to_be_visible()
     expect(replies(page)).to_have_count(0)
 
@@ -218,7 +218,7 @@ def test_a_new_picture_stops_the_answer_about_the_old_one(page: Page, picture: P
     ask(page, WORDS)
     expect(replies(page)).to_have_text("one")
     page.locator("#examples button").first.click()
-    wait_for(page, lambda: engine.answers[0].over)
+    wait_for(page, lambda: engine.answers[0].done)
     expect(questions(page)).to_have_count(0)
     expect(page.locator("#ask")).to_be_visible()
 
@@ -232,7 +232,7 @@ def test_a_reload_stops_the_answer_and_keeps_language_and_settings(asked: Page, 
     ask(asked, "eins zwei")
     expect(replies(asked).last).to_have_text("eins")
     asked.reload()
-    wait_for(asked, lambda: engine.answers[1].over)
+    wait_for(asked, lambda: engine.answers[1].done)
     expect(asked.locator("#language input")).to_have_value(re.compile("Deutsch"))
     expect(questions(asked)).to_have_count(0)
     expect(asked.locator("#picture img")).to_have_count(0)
@@ -261,10 +261,10 @@ def test_a_question_that_is_given_up_in_line_leaves_no_empty_turn(
 ) -> None:
     """What stood for its reply said how many were before it, and was taken for a reply."""
     engine.hold()
-    monkeypatch.setattr(Answer, "show", lambda *_: None)
+    monkeypatch.setattr(ResponseStream, "publish", lambda *_: None)
     ask(asked, "is it my turn")
     wait_for(asked, lambda: len(engine.answers) == 2)
-    engine.answers[1].place = lambda: 3
+    engine.answers[1].queue_position = lambda: 3
     expect(replies(asked).last).to_have_text("… (3 before you)")
     asked.click("#stop")
     expect(box(asked)).to_have_value("is it my turn")
@@ -325,7 +325,7 @@ def test_the_budget_follows_the_typing_and_says_what_no_longer_fits(asked: Page)
 
 
 def test_how_far_a_download_is_is_drawn_and_told(page: Page, engine: FakeEngine, web: httpx.Client) -> None:
-    engine.become(status="loading", reach=Reach(0.25, "downloading, 5.00 of 20.00 GB, 4 min left", 240.0))
+    engine.become(status="loading", load_progress=LoadEstimate(0.25, "downloading, 5.00 of 20.00 GB, 4 min left", 240.0))
     page.reload()
     bar = page.locator("#status progress")
     expect(bar).to_have_attribute("value", "0.250")
@@ -338,7 +338,7 @@ def test_a_loading_model_is_told_and_the_page_wakes_when_it_is_ready(page: Page,
     engine.become(status="loading")
     page.reload()
     expect(page.locator("#status")).to_contain_text("is loading")
-    expect(page.locator("#budget")).to_contain_text("not loaded yet")
+    expect(page.locator("#budget")).to_contain_text("of 64 tokens")  # counted without the weights
     engine.become(status="ready")
     expect(page.locator("#status")).to_contain_text("fp32 on cpu")
     expect(page.locator("#budget")).to_contain_text("of 64 tokens")
@@ -421,7 +421,7 @@ def test_the_webcam_gives_a_picture(page: Page, engine: FakeEngine) -> None:
     page.locator("#picture [aria-label='capture photo']").click()
     page.locator("#picture img:visible").wait_for()
     answered(page, WORDS)
-    assert engine.requests[0].image.pixels.width > 1
+    assert engine.sizes[0][0] > 1
 
 
 def test_a_picture_can_be_pasted(page: Page, engine: FakeEngine) -> None:
@@ -432,7 +432,7 @@ def test_a_picture_can_be_pasted(page: Page, engine: FakeEngine) -> None:
     page.locator("#picture [aria-label='Paste from clipboard']").click()
     page.locator("#picture img").wait_for()
     answered(page, WORDS)
-    assert engine.requests[0].image.pixels.size == (400, 200)
+    assert engine.sizes[0] == (400, 200)
 
 
 def test_a_picture_can_be_dropped(page: Page, engine: FakeEngine) -> None:
@@ -444,7 +444,7 @@ def test_a_picture_can_be_dropped(page: Page, engine: FakeEngine) -> None:
     page.locator("#picture .upload-container button").first.evaluate(drop, list(blue_circles(2)))
     page.locator("#picture img").wait_for()
     answered(page, WORDS)
-    assert engine.requests[0].image.pixels.size == (400, 200)
+    assert engine.sizes[0] == (400, 200)
 
 
 def choose_language(page: Page, name: str) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from blip_space.engine.request import EngineConfig
 from blip_space.errors import ModelError
-from blip_space.inference.engine import Engine, Limits
+from blip_space.inference.engine import Engine
 from blip_space.model.steps import Step
 from tests.inference.fake_model import FakeModel, spec
 
@@ -47,7 +48,7 @@ def build(loading: Loading) -> Iterator[Build]:
 
     def _build(*names: str, **limits: Any) -> Engine:
         specs = [spec(name) for name in names or ("fake",)]
-        made.append(Engine(specs, load=loading, limits=replace(Limits(), **limits)))
+        made.append(Engine(specs, load=loading, config=replace(EngineConfig(), **limits)))
         made[-1].start()
         return made[-1]
 

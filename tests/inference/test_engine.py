@@ -88,7 +88,7 @@ def test_a_request_cancelled_in_line_is_never_begun(build: Build, loading: Loadi
 
 def test_a_full_line_is_busy_and_says_so(build: Build, loading: Loading) -> None:
     loading.gate = threading.Semaphore(0)
-    engine = build(max_waiting=2, max_rows=1)
+    engine = build(max_waiting=2, max_batch_size=1)
     engine.submit(ask())
     until(lambda: engine.status().running == 1)
     engine.submit(ask())
@@ -100,12 +100,12 @@ def test_a_full_line_is_busy_and_says_so(build: Build, loading: Loading) -> None
 def test_a_deadline_ends_the_wait_while_the_worker_is_held(build: Build, loading: Loading) -> None:
     loading.gate = threading.Semaphore(0)
     with pytest.raises(BusyError, match="took too long"):
-        list(build(deadline_seconds=0.05).submit(ask()).updates())
+        list(build(timeout_seconds=0.05).submit(ask()).updates())
 
 
 def test_answers_are_written_together(build: Build, loading: Loading) -> None:
     loading.gate = threading.Semaphore(0)
-    engine = build(max_rows=3)
+    engine = build(max_batch_size=3)
     answers = [engine.submit(ask(f"What is {number}?")) for number in range(5)]
     loading.gate.release(10_000)
     for number, answer in enumerate(answers):
@@ -115,26 +115,26 @@ def test_answers_are_written_together(build: Build, loading: Loading) -> None:
 
 def test_a_long_answer_does_not_keep_short_ones_waiting(build: Build, loading: Loading) -> None:
     loading.gate = threading.Semaphore(0)
-    engine = build(max_rows=1, turn_tokens=3)
+    engine = build(max_batch_size=1, time_slice_tokens=3)
     long = engine.submit(ask("word " * 60 + "?"))
     until(lambda: engine.status().running == 1)
     short = engine.submit(ask("Who?"))
     loading.gate.release(30)  # fewer than the long one has words
     assert list(short.updates())[-1] == "Question: Who? Short answer in English:"
-    assert not long.over
+    assert not long.done
     loading.gate.release(1000)
     assert list(long.updates())[-1].startswith("Question: word word")
 
 
 def test_who_waits_is_told_how_many_are_before_him(build: Build, loading: Loading) -> None:
     loading.gate = threading.Semaphore(0)
-    engine = build(max_rows=1)
+    engine = build(max_batch_size=1)
     answers = [engine.submit(ask()) for _ in range(3)]
     until(lambda: engine.status().running == 1)
-    assert [answer.place() for answer in answers] == [None, 0, 1]
+    assert [answer.queue_position() for answer in answers] == [None, 0, 1]
     loading.gate.release(10_000)
     assert list(answers[-1].updates())
-    assert answers[-1].place() is None
+    assert answers[-1].queue_position() is None
 
 
 def test_an_answer_that_ended_holds_no_picture_until_some_later_collection(build: Build) -> None:
@@ -172,7 +172,7 @@ def test_streams_go_on_while_a_search_does(build: Build, loading: Loading) -> No
     stream = engine.submit(ask("Who?"))
     loading.gate.release(14)  # enough for the stream's six words among the search's sixteen
     assert list(stream.updates())[-1].endswith("English:")
-    assert not search.over
+    assert not search.done
     loading.gate.release(100)
     assert list(search.updates())[-1].endswith("English:")
 
@@ -266,14 +266,14 @@ def test_a_worker_that_died_is_replaced(build: Build, monkeypatch: pytest.Monkey
     until(lambda: engine._thread is not None and not engine._thread.is_alive())
     assert list(engine.submit(ask()).updates())[-1].endswith("English:")
     assert list(lost.updates())[-1].endswith("English:")
-    assert engine.status().reading.restarts == 1
+    assert engine.status().metrics.restarts == 1
 
 
 def test_the_counters_tell_what_was_not_done_twice(build: Build) -> None:
     engine = build()
     for _ in range(3):
         assert list(engine.submit(ask()).updates())
-    reading = engine.status().reading
+    reading = engine.status().metrics
     assert reading.prefix_hits == 2
     assert reading.first_token_seconds is not None
     assert reading.tokens_per_second > 0
@@ -316,7 +316,7 @@ def test_another_model_takes_the_place_of_the_first(build: Build, loading: Loadi
 
 def test_who_waits_for_another_model_is_answered_by_it_when_the_last_row_ends(build: Build, loading: Loading) -> None:
     loading.gate = threading.Semaphore(0)
-    engine = build("one", "two", deadline_seconds=20)
+    engine = build("one", "two", timeout_seconds=20)
     first = engine.submit(ask("What is one?"))
     until(lambda: engine.status().running == 1)
     second = engine.submit(ask("What is two?", model="two"))
@@ -379,7 +379,7 @@ def test_a_search_that_the_stop_cut_short_is_no_answer(build: Build, loading: Lo
 
 def test_stopping_tells_those_who_wait(build: Build, loading: Loading) -> None:
     loading.gate = threading.Semaphore(0)
-    engine = build(max_rows=1)
+    engine = build(max_batch_size=1)
     running, waiting = engine.submit(ask()), engine.submit(ask())
     until(lambda: engine.status().running == 1)
     threading.Thread(target=engine.stop).start()

@@ -97,12 +97,12 @@ def test_words_that_cannot_be_sent_end_the_batch_and_not_each_picture(build: Bui
 
 def test_a_visitor_is_answered_before_a_batch_that_was_there_first(build: Build, loading: Loading) -> None:
     loading.gate = threading.Semaphore(0)
-    engine = build(max_rows=1)
+    engine = build(max_batch_size=1)
     batch = Guests(engine, pictures(*DRAWN), task())
     with at_work(batch) as thread:
         until(lambda: engine.status().running == 1)
         answer = engine.submit(VISITOR)
-        assert answer.place() == 0
+        assert answer.queue_position() == 0
         loading.gate.release(9)  # the guest's word in hand, and the visitor's eight
         assert list(answer.updates())[-1].startswith("Question: Who")
         assert batch.records == []
@@ -128,7 +128,7 @@ def test_a_visitors_search_waits_for_the_guests_search_in_hand_only(build: Build
 
 def test_a_batch_does_not_fill_the_visitors_line(build: Build, loading: Loading) -> None:
     loading.gate = threading.Semaphore(0)
-    engine = build(max_rows=1, max_waiting=1)
+    engine = build(max_batch_size=1, max_waiting=1)
     with at_work(Guests(engine, pictures(*DRAWN), task())):
         until(lambda: engine.status().running == 1)
         assert engine.status().waiting == 0
@@ -139,7 +139,7 @@ def test_a_batch_does_not_fill_the_visitors_line(build: Build, loading: Loading)
 
 def test_stopping_keeps_what_is_done_and_frees_the_rows(build: Build, loading: Loading) -> None:
     loading.gate = threading.Semaphore(0)
-    engine = build(max_rows=2)
+    engine = build(max_batch_size=2)
     batch = Guests(engine, pictures(*DRAWN), task())
     with at_work(batch) as thread:
         loading.gate.release(8 * 3)
@@ -172,14 +172,3 @@ def test_pictures_that_time_does_not_suffice_for_say_so(
     batch = done(build(), *pictures(*DRAWN))
     assert [record.error for record in batch.records] == [room.TIME_IS_UP] * 20
     assert batch.tally.done == 20
-
-
-def test_few_large_pictures_are_in_memory_at_once(
-    build: Build, loading: Loading, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loading.gate = threading.Semaphore(0)
-    monkeypatch.setattr(room, "PIXELS_AT_ONCE", 400 * 200 + 1)
-    with at_work(Guests(build(), pictures(*DRAWN), task())) as thread:
-        loading.gate.release(1_000)
-        thread.join()
-    assert loading.models[0].most_rows <= 2

@@ -19,10 +19,11 @@ import pytest
 from blip_space import catalogue, images
 from blip_space.apps import cli
 from blip_space.apps.cluster import crew, worker
-from blip_space.apps.cluster.replica import Replica, Told
+from blip_space.apps.cluster.replica import EngineReplica, PartialResponse
 from blip_space.errors import EmptyAnswerError
 from blip_space.inference import loop
-from blip_space.inference.engine import Engine, Limits
+from blip_space.engine.request import EngineConfig
+from blip_space.inference.engine import Engine
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
 from blip_space.inference.folder.writer import Wish, Writer, Written
@@ -155,9 +156,9 @@ def test_a_worker_of_a_cluster_judges_as_well_and_the_mark_comes_back(folders: d
 
 def test_a_replica_tells_the_mark_with_the_end_of_the_answer(folders: dict[str, Path]) -> None:
     """Its last tokens may change no text, and then nothing was told of them."""
-    replica = Replica([catalogue.find(str(folders["loop"]), folders=True)], "fp32", Limits())
+    replica = EngineReplica([catalogue.find(str(folders["loop"]), folders=True)], "fp32", EngineConfig())
 
-    async def told() -> list[Told]:
+    async def told() -> list[PartialResponse]:
         return [part async for part in replica.answer(Request(PICTURE, options=options("stream")))]
 
     with ThreadPoolExecutor(1) as aside:  # the browser tests leave this thread with a loop of their own

@@ -21,7 +21,7 @@ from blip_space.apps.page import endpoints, events, files, layout, wording
 from blip_space.apps.page.conversation import Conversation
 from blip_space.apps.page.endpoints import Endpoints
 from blip_space.apps.page.guard import Guarded
-from blip_space.inference.engine import Engine
+from blip_space.serving.protocol import EngineProtocol
 
 SWEEP_SECONDS = 3_600
 PICTURE_SECONDS = 82_800
@@ -31,7 +31,7 @@ PUBLIC_FOLDERS = [str(files.EXAMPLES)]
 """What of the server's files the page shows to everybody."""
 
 
-def build(engine: Engine) -> Any:
+def build(engine: EngineProtocol) -> Any:
     """The Blocks of the page and its API. Of the engine only its status is asked before the first event."""
     sweep = (SWEEP_SECONDS, PICTURE_SECONDS)
     with Guarded(title=wording.TITLE, analytics_enabled=False, delete_cache=sweep) as demo:

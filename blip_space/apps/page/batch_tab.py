@@ -18,9 +18,9 @@ from gradio.utils import get_upload_folder
 from blip_space.apps.page import choices, files, wording
 from blip_space.apps.page.batches import Batches
 from blip_space.apps.page.calls import read_model, read_task
-from blip_space.apps.page.endpoints import BATCHES, MAX_BATCH_CALLS, visitor_of
+from blip_space.apps.page.endpoints import BATCHES, MAX_BATCH_CALLS, session_of
 from blip_space.apps.page.guard import files_input, read_files
-from blip_space.inference.engine import Engine
+from blip_space.serving.protocol import EngineProtocol
 from blip_space.inference.folder import export
 from blip_space.inference.folder.record import Record
 from blip_space.inference.guests import Guests
@@ -55,7 +55,7 @@ class _Parts:
     downloads: list[Any]
 
 
-def draw(engine: Engine, batches: Batches) -> None:
+def draw(engine: EngineProtocol, batches: Batches) -> None:
     """Put the tab into the Blocks that are being built."""
     at, does = _laid_out(engine), _Handlers(engine, batches)
     running = at.start.click(
@@ -71,7 +71,7 @@ def draw(engine: Engine, batches: Batches) -> None:
     at.model.change(does.choose_model, at.model, at.language, **QUIET)
 
 
-def _laid_out(engine: Engine) -> _Parts:
+def _laid_out(engine: EngineProtocol) -> _Parts:
     names, default = list(engine.specs), engine.default
     with gr.Row(elem_id="batch-desk"):
         with gr.Column(scale=4, min_width=300, elem_id="batch-left"):
@@ -98,25 +98,25 @@ def _laid_out(engine: Engine) -> _Parts:
 class _Handlers:
     """What the tab's buttons do. Each takes raw values, since anybody may call it."""
 
-    def __init__(self, engine: Engine, batches: Batches) -> None:
+    def __init__(self, engine: EngineProtocol, batches: Batches) -> None:
         self._engine = engine
         self._batches = batches
 
     def fill(
-        self, uploads: Any, prompt: Any, language: Any, model: Any, quality: Any, visitor: gr.Request
+        self, uploads: Any, prompt: Any, language: Any, model: Any, quality: Any, caller: gr.Request
     ) -> Iterator[list[Any]]:
         """Caption the files, and show what is there again and again."""
         task = read_task(prompt, language, model, quality=quality, max_new_tokens=CAPTION.max_new_tokens)
         guests: Guests | None = None
-        for guests in self._batches.run(visitor_of(visitor), read_files(uploads), task):
+        for guests in self._batches.run(session_of(caller), read_files(uploads), task):
             yield [*_buttons(running=True), _progress(guests), _table(guests.records), *_downloads([])]
         assert guests is not None
         ended = _progress(guests, ended=True)
         yield [*_buttons(running=False), ended, _table(guests.records), *_downloads(guests.records)]
 
-    def cancel(self, visitor: gr.Request) -> None:
+    def cancel(self, caller: gr.Request) -> None:
         """End the batch; what is done stays."""
-        self._batches.stop(visitor_of(visitor))
+        self._batches.stop(session_of(caller))
 
     def choose_model(self, model: Any) -> Any:
         """The languages of a model that was chosen."""

@@ -1,4 +1,4 @@
-"""The batches that run now: one a visitor, a few in all, each told about as it goes.
+"""The batches that run now: one of each session, a few in all, with updates as they go.
 
 Knows uploads, guests of the engine and who has sent them; knows no component.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 from blip_space.apps.archive import opened
 from blip_space.errors import BusyError
-from blip_space.inference.engine import Engine
+from blip_space.serving.protocol import EngineProtocol
 from blip_space.inference.folder.record import Record, Task
 from blip_space.inference.guests import Guests
 
@@ -28,16 +28,16 @@ ALL_TAKEN = f"{MOST_BATCHES} batches are running already. Try again in a few min
 class Batches:
     """Who has a batch running on an engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: EngineProtocol) -> None:
         self._engine = engine
         self._running: dict[str, Guests] = {}
         self._lock = threading.Lock()
 
-    def run(self, visitor: str, uploads: Sequence[tuple[str, Path]], task: Task) -> Iterator[Guests]:
+    def run(self, session: str, uploads: Sequence[tuple[str, Path]], task: Task) -> Iterator[Guests]:
         """Caption what was uploaded; how far it is, at once and every half second, until its end."""
         with opened(uploads) as pictures:
             guests = Guests(self._engine, pictures, task)
-            with self._registered(visitor, guests), closing(guests.run()) as steps:
+            with self._registered(session, guests), closing(guests.run()) as steps:
                 yield guests
                 told = time.monotonic()
                 for _ in steps:
@@ -45,25 +45,25 @@ class Batches:
                         yield guests
                         told = time.monotonic()
 
-    def stop(self, visitor: str) -> None:
-        """End the visitor's batch; what is done stays."""
+    def stop(self, session: str) -> None:
+        """End the batch of that session; what is done stays."""
         with self._lock:
-            if guests := self._running.get(visitor):
+            if guests := self._running.get(session):
                 guests.stop()
 
     @contextmanager
-    def _registered(self, visitor: str, guests: Guests) -> Iterator[None]:
+    def _registered(self, session: str, guests: Guests) -> Iterator[None]:
         with self._lock:
-            if visitor in self._running:
+            if session in self._running:
                 raise BusyError(ONE_AT_A_TIME)
             if len(self._running) >= MOST_BATCHES:
                 raise BusyError(ALL_TAKEN)
-            self._running[visitor] = guests
+            self._running[session] = guests
         try:
             yield
         finally:
             with self._lock:
-                del self._running[visitor]
+                del self._running[session]
 
 
 def figures(guests: Guests, records: Sequence[Record]) -> dict[str, Any]:

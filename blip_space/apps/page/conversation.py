@@ -14,11 +14,11 @@ import gradio as gr
 from blip_space.apps.page import choices, files, lines, wording
 from blip_space.apps.page.calls import read_model, read_prompt, read_request
 from blip_space.apps.page.endpoints import HEARTBEAT_SECONDS, Endpoints
-from blip_space.apps.page.guard import read_picture
+from blip_space.apps.page.guard import check_picture
 from blip_space.apps.page.history import Message, assistant, plain, read_messages, user, words_of
 from blip_space.errors import UserError
-from blip_space.inference.engine import Engine
 from blip_space.inference.judgement import is_blank
+from blip_space.serving.protocol import EngineProtocol
 
 HINT_SECONDS = 12
 
@@ -26,7 +26,7 @@ HINT_SECONDS = 12
 class Conversation:
     """Handlers of the page. Each takes raw values, since anybody may call it, and raises `UserError`s."""
 
-    def __init__(self, engine: Engine, calls: Endpoints) -> None:
+    def __init__(self, engine: EngineProtocol, calls: Endpoints) -> None:
         self._engine = engine
         self._endpoints = calls
         self.limits = calls.limits
@@ -55,10 +55,10 @@ class Conversation:
         *earlier, asked = read_messages(messages) or [user("")]
         *numbers, quality, use_history = decoding
         values = (picture, words_of(asked), language, plain(earlier), model, *numbers, quality, use_history)
-        answer = self._engine.submit(read_request(*values))
+        response = self._engine.submit(read_request(*values))
         text = ""
-        for text in answer.updates(HEARTBEAT_SECONDS):
-            shown = wording.waiting(answer.place()) if is_blank(text) else text
+        for text in response.updates(HEARTBEAT_SECONDS):
+            shown = wording.waiting(response.queue_position()) if is_blank(text) else text
             yield [*earlier, asked, assistant(shown)]
         self._hint(text, model)
 
@@ -72,7 +72,7 @@ class Conversation:
     def look(self, picture: Any) -> None:
         """Say at once what is wrong with a new picture."""
         if picture is not None:
-            read_picture(picture)
+            check_picture(picture)
 
     def measure(self, words: Any, messages: Any, language: Any, model: Any, longest: Any, use_history: Any) -> str:
         """The budget line for what would be sent now."""
@@ -114,7 +114,7 @@ def _idle(messages: Any, busy: Any) -> list[Message]:
 
 def _begun(messages: list[Message], picture: Any) -> list[Any]:
     """The conversation with a new question, `busy`, Stop in place of Ask, and the clock running."""
-    read_picture(picture)
+    check_picture(picture)
     return [messages, True, gr.Button(visible=False), gr.Button(visible=True), gr.Timer(active=True)]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
+from uuid import uuid4
 
 import gradio as gr
 
@@ -17,12 +18,12 @@ from blip_space.apps.page.batches import Batches, figures
 from blip_space.apps.page.calls import read_caption, read_model, read_prompt, read_request, read_task
 from blip_space.apps.page.guard import added, read_files
 from blip_space.apps.page.parameters import Parameters
-from blip_space.inference.answer import Answer
-from blip_space.inference.engine import Engine
 from blip_space.prompts import read_history
+from blip_space.serving.protocol import EngineProtocol
+from blip_space.serving.response import ResponseStream
 
 HEARTBEAT_SECONDS = 0.25
-"""How soon the visitor's leaving is noticed while no token comes."""
+"""How soon it is noticed that the caller has left while no token comes."""
 
 ANSWERS = "answers"
 MAX_ANSWERS = 40
@@ -36,7 +37,7 @@ MAX_BATCH_CALLS = 16
 class Endpoints:
     """What visitors may call, on one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: EngineProtocol) -> None:
         self.batches = Batches(engine)
         self._engine = engine
         self.limits = {"concurrency_id": ANSWERS, "concurrency_limit": MAX_ANSWERS * engine.replicas}
@@ -59,8 +60,8 @@ class Endpoints:
     ) -> Iterator[str]:
         """Ask about a picture. Streams: each update is the whole reply so far. An empty prompt asks for a caption."""
         decoding = (max_new_tokens, temperature, top_p, repetition_penalty, seed, quality)
-        asked = read_request(image, prompt, language, history, model, *decoding, use_history)
-        yield from _updates(self._engine.submit(asked))
+        values = (image, prompt, language, history, model, *decoding, use_history)
+        yield from _updates(self._engine.submit(read_request(*values)))  # no variable holds the request meanwhile
 
     def caption(
         self,
@@ -75,18 +76,15 @@ class Endpoints:
         seed: Any = 0,
     ) -> Iterator[str]:
         """Caption a picture in one of the 96 languages, by beam search unless quality is "stream"."""
-        asked = read_caption(
-            image,
-            language,
-            model,
-            quality=quality,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-        )
-        yield from _updates(self._engine.submit(asked))
+        decoding = {
+            "quality": quality,
+            "max_new_tokens": max_new_tokens,
+            "temperature": temperature,
+            "top_p": top_p,
+            "repetition_penalty": repetition_penalty,
+            "seed": seed,
+        }
+        yield from _updates(self._engine.submit(read_caption(image, language, model, **decoding)))
 
     def batch(
         self,
@@ -100,7 +98,7 @@ class Endpoints:
         top_p: Any = 1.0,
         repetition_penalty: Any = 1.0,
         seed: Any = 0,
-        visitor: gr.Request | None = None,
+        caller: gr.Request | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Caption many pictures, or ask the same of each. Streams how far it is: `records` are those that are new since
         the last update, and all of them in the last one."""
@@ -116,7 +114,7 @@ class Endpoints:
             seed=seed,
         )
         guests, told = None, 0
-        for guests in self.batches.run(visitor_of(visitor), read_files(files), task):
+        for guests in self.batches.run(session_of(caller), read_files(files), task):
             yield figures(guests, guests.records[told:])
             told = len(guests.records)
         assert guests is not None
@@ -138,8 +136,7 @@ class Endpoints:
     def models(self) -> list[dict[str, Any]]:
         """The models that this server offers, the default first; `fits` names the precisions that fit it now, and is
         null while it starts."""
-        status = self._engine.status()
-        resident = status.model if status.status == "ready" else ""
+        loaded = self._engine.status().loaded
         return [
             {
                 "name": spec.name,
@@ -150,24 +147,25 @@ class Endpoints:
                 "memory_gb": spec.memory_gb,
                 "download_gb": spec.download_gb,
                 "fits": self._engine.fitting(spec),
-                "loaded": spec.name == resident,
+                "loaded": spec.name in loaded,
                 "default": spec.name == self._engine.default.name,
             }
             for spec in self._engine.specs.values()
         ]
 
 
-def _updates(answer: Answer) -> Iterator[str]:
-    """The text so far; closing this stream closes the answer's, which cancels the request."""
-    yield from answer.updates(HEARTBEAT_SECONDS)
+def _updates(response: ResponseStream) -> Iterator[str]:
+    """The text so far; closing this generator closes the response's, which cancels the request."""
+    yield from response.updates(HEARTBEAT_SECONDS)
 
 
-def visitor_of(request: gr.Request | None) -> str:
-    """Who calls, as far as Gradio tells one page or client from another."""
-    return (request and request.session_hash) or ""
+def session_of(caller: gr.Request | None) -> str:
+    """Which page or client calls. A call by plain HTTP may name no session and is then one of its own, so that callers
+    who have nothing to do with each other do not share one."""
+    return (caller and caller.session_hash) or f"call {uuid4()}"
 
 
-def describe(engine: Engine, calls: Endpoints) -> None:
+def describe(engine: EngineProtocol, calls: Endpoints) -> None:
     """Put the endpoints into the Blocks that are being built, behind components that nobody sees."""
     values = Parameters(engine)
     with gr.Row(visible=False):

@@ -19,7 +19,7 @@ from gradio.data_classes import ImageData, ListFiles
 from gradio.utils import get_upload_folder
 
 from blip_space.errors import ImageError, UserError
-from blip_space.images import READABLE, SafeImage, decode
+from blip_space.images import MAX_BYTES, READABLE, ImageFile, read
 
 log = logging.getLogger(__name__)
 
@@ -101,11 +101,18 @@ def picture_input(**looks: Any) -> Any:
     return with_example(raw(gr.Image(type="filepath", **looks), schema), _example_file())
 
 
-def read_picture(value: Any) -> SafeImage:
-    """The uploaded picture that a raw value names; `ImageError` for none, an address or a file of the server."""
+def read_picture(value: Any) -> ImageFile:
+    """The uploaded image that a raw value names, not decoded yet; `ImageError` for none, an address or a file of the
+    server."""
     if value is None:
         raise ImageError(NO_PICTURE)
-    return decode(_uploaded(value))
+    return ImageFile(read(_uploaded(value), max_bytes=MAX_BYTES))
+
+
+def check_picture(value: Any) -> None:
+    """`ImageError` where the raw value names no image that can be decoded."""
+    with read_picture(value).opened():
+        pass
 
 
 def files_input(**looks: Any) -> Any:

@@ -15,7 +15,7 @@ from blip_space.apps.page import batch_tab, files, lines, wording
 from blip_space.apps.page.batches import Batches
 from blip_space.apps.page.choices import language_choices
 from blip_space.apps.page.guard import picture_input
-from blip_space.inference.engine import Engine
+from blip_space.serving.protocol import EngineProtocol
 from blip_space.options import GenerationOptions
 
 
@@ -47,7 +47,7 @@ class Layout:
         return [self.language, self.model, *self.decoding, self.quality, self.use_history]
 
 
-def draw(engine: Engine, batches: Batches) -> Layout:
+def draw(engine: EngineProtocol, batches: Batches) -> Layout:
     """Put every component where it belongs."""
     parts: dict[str, Any] = {}
     with gr.Row(elem_id="top"):
@@ -89,7 +89,7 @@ def _picture(parts: dict[str, Any]) -> None:
     )
 
 
-def _conversation(parts: dict[str, Any], engine: Engine) -> None:
+def _conversation(parts: dict[str, Any], engine: EngineProtocol) -> None:
     names = list(engine.specs)
     with gr.Row(elem_id="choices"):
         parts["language"] = gr.Dropdown(

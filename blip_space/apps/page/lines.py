@@ -11,8 +11,8 @@ from typing import Any
 from blip_space.apps.page import files, wording
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import UserError
-from blip_space.inference.engine import Status
 from blip_space.languages import LANGUAGES
+from blip_space.serving.protocol import Status
 
 
 def status_line(status: Status) -> str:
@@ -24,11 +24,11 @@ def status_line(status: Status) -> str:
             precision=status.precision,
             device=status.device,
             reason=status.reason,
-            pace=wording.pace(status.reading.tokens_per_second, status.running, status.waiting),
+            pace=wording.pace(status.metrics.tokens_per_second, status.running, status.waiting),
         )
-    if status.reach and status.status == "loading":
-        share = f"{status.reach.share:.3f}"
-        return files.fill("progress.html", model=status.model, share=share, sentence=status.reach.sentence)
+    if status.load_progress and status.status == "loading":
+        share = f"{status.load_progress.share:.3f}"
+        return files.fill("progress.html", model=status.model, share=share, sentence=status.load_progress.sentence)
     return files.fill(f"{status.status}.html", model=status.model, error=status.error)
 
 

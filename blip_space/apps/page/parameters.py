@@ -11,7 +11,7 @@ import gradio as gr
 
 from blip_space import languages, options
 from blip_space.apps.page.guard import files_input, picture_input, raw, with_example
-from blip_space.inference.engine import Engine
+from blip_space.serving.protocol import EngineProtocol
 from blip_space.options import GenerationOptions
 
 TEXT_PART = {
@@ -34,7 +34,7 @@ HISTORY_SCHEMA = {
 class Parameters:
     """Makes them, for the models of one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: EngineProtocol) -> None:
         self._engine = engine
 
     def image(self) -> Any:

@@ -17,10 +17,13 @@ import pytest
 from gradio_client import Client, handle_file
 
 from benchmarks.cluster import Machines
-from blip_space.apps.cluster.replica import Replica
-from blip_space.images import decode
-from blip_space.inference.engine import Limits
-from blip_space.inference.request import Request
+from blip_space.apps.cluster import replicas
+from blip_space.apps.cluster.replica import EngineReplica, PartialResponse
+from blip_space.apps.cluster.replicas import ReplicatedEngine
+from blip_space.engine.request import EngineConfig, Request
+from blip_space.errors import ModelError, UserError
+from blip_space.images import ImageFile
+from blip_space.serving.protocol import Status
 from tests.apps.conftest import free_port
 from tests.apps.fake_engine import PARROT, FakeEngine
 from tests.pictures import blue_circles
@@ -34,20 +37,20 @@ from blip_space import settings
 settings.prepare_libraries()
 from blip_space.apps import cli
 from blip_space.apps.cluster import replicas
-from blip_space.apps.cluster.replica import Replica, Told
+from blip_space.apps.cluster.replica import EngineReplica, PartialResponse
 
-class Patient(Replica):
+class Patient(EngineReplica):
     held = 0
 
     async def answer(self, request):
         if request.prompt != {WAIT!r}:
-            async for told in super().answer(request):
-                yield told
+            async for part in super().answer(request):
+                yield part
             return
         self.held += 1
         try:
             while True:
-                yield Told("so far")
+                yield PartialResponse("so far")
                 await asyncio.sleep(0.1)
         finally:
             self.held -= 1
@@ -55,7 +58,7 @@ class Patient(Replica):
     def status(self):
         return replace(super().status(), running=self.held)
 
-replicas.Replica = Patient
+replicas.EngineReplica = Patient
 sys.exit(cli.main(["serve", *sys.argv[1:]]))
 """
 """The command itself, but that an answer to `wait` never ends, which no model here can be asked for; `running` counts
@@ -163,16 +166,16 @@ def test_the_server_goes_down_when_it_is_told(server: Server, machines: Machines
     assert "Traceback" not in server.log.read_text()
 
 
-def test_whoever_stops_following_a_replicas_answer_cancels_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_caller_who_stops_following_a_replicas_answer_cancels_it(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = FakeEngine()
     engine.hold()
     monkeypatch.setattr("blip_space.apps.cluster.replica.Engine", lambda *_, **__: engine)
 
     async def leave() -> str:
-        answer = Replica([PARROT], "auto", Limits()).answer(Request(decode(blue_circles()), "one two"))
-        told = await anext(answer)
+        answer = EngineReplica([PARROT], "auto", EngineConfig()).answer(REQUEST)
+        part = await anext(answer)
         await answer.aclose()
-        return told.text
+        return part.text
 
     assert asyncio.run(leave()) == "one"
-    assert engine.answers[0].over
+    assert engine.answers[0].done

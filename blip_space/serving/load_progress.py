@@ -1,6 +1,6 @@
-"""How far the loading of a model is, in words and numbers, with an estimate of what is left.
+"""How far the loading of a model is, as a share and a sentence, with an estimate of what is left.
 
-Knows steps and a clock; knows no library.
+Depends on load steps and a clock; must not import a library that loads.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from blip_space.model.steps import Step
 
-LEAST_SECONDS = 1.0
+MIN_SECONDS = 1.0
 """Before that an estimate is a guess."""
 
-SAID_EVERY_SECONDS, PATIENCE_SECONDS = 10.0, 2.0
+REPORT_SECONDS, QUIET_SECONDS = 10.0, 2.0
 
 
 @dataclass(frozen=True)
-class Reach:
-    """How far it is: a share from 0 to 1, a sentence, and the seconds that are left, where that can be told."""
+class LoadEstimate:
+    """How far it is: a share from 0 to 1, a sentence, and the seconds that are left, where that can be known."""
 
     share: float
     sentence: str
     seconds_left: float | None
 
 
-class Progress:
-    """Takes steps, from the thread that loads; tells how far it is, to any thread."""
+class LoadProgress:
+    """Takes steps, from the thread that loads; says how far it is, to any thread."""
 
     def __init__(
         self,
-        say: Callable[[str], None] | None = None,
+        report: Callable[[str], None] | None = None,
         *,
-        every: float = SAID_EVERY_SECONDS,
+        every: float = REPORT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`say` is given the sentence now and then: not at once, since most models are loaded soon."""
+        """`report` is given the sentence each `every` seconds: not at once, since most models are loaded soon."""
         self._clock = clock
-        self._say, self._every, self._said = say, every, 0.0
+        self._report, self._every, self._reported_at = report, every, 0.0
         self._first: tuple[Step, float] | None = None
         self._last: tuple[Step, float] | None = None
 
@@ -48,24 +48,24 @@ class Progress:
         """Take the next step."""
         now = self._clock()
         if self._first is None:
-            self._said = now + PATIENCE_SECONDS - self._every
+            self._reported_at = now + QUIET_SECONDS - self._every
         if self._first is None or self._first[0].doing != step.doing:
             self._first = (step, now)
         self._last = (step, now)
-        reach = self.reach() if self._say and now - self._said >= self._every else None
-        if reach and self._say:
-            self._said = now
-            self._say(reach.sentence)
+        estimate = self.estimate() if self._report and now - self._reported_at >= self._every else None
+        if estimate and self._report:
+            self._reported_at = now
+            self._report(estimate.sentence)
 
-    def reach(self) -> Reach | None:
+    def estimate(self) -> LoadEstimate | None:
         """How far it is; None before the first step."""
         if self._first is None or self._last is None:
             return None
         (first, began), (last, now) = self._first, self._last
         share = last.done / last.total if last.total else 1.0
         gained, spent = last.done - first.done, now - began
-        left = spent * (last.total - last.done) / gained if gained and spent >= LEAST_SECONDS else None
-        return Reach(share, _sentence(last, share, left), left)
+        left = spent * (last.total - last.done) / gained if gained and spent >= MIN_SECONDS else None
+        return LoadEstimate(share, _sentence(last, share, left), left)
 
 
 def _sentence(step: Step, share: float, left: float | None) -> str:
@@ -73,8 +73,8 @@ def _sentence(step: Step, share: float, left: float | None) -> str:
         text = f"downloading, {step.done / 1e9:.2f} of {step.total / 1e9:.2f} GB"
     else:
         text = f"reading its weights, {share:.0%}"
-    return f"{text}, {_span(left)} left" if left is not None and share < 1 else text
+    return f"{text}, {_duration(left)} left" if left is not None and share < 1 else text
 
 
-def _span(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,6 +1,6 @@
-"""An answer on its way from the worker to whoever asked.
+"""One answer on its way from the engine's thread to its reader.
 
-The only thing that both threads touch. Knows text and time; knows no model and no page.
+The only object that both threads touch. Depends on text and time; must not import a model, a request or a page.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 
 from blip_space.errors import BusyError, UserError
 
+TOOK_TOO_LONG = "The answer took too long and was given up. Ask again, or for fewer new tokens."
 
-class Answer:
-    """The text so far, and how it ends. The worker writes it; one reader follows it."""
+
+class ResponseStream:
+    """The text so far, and how it ends. The engine publishes it; one reader iterates it."""
 
     def __init__(self, *, deadline: float) -> None:
         """`deadline` is a time of `time.monotonic()`, in seconds; after it the answer ends as a `BusyError`."""
@@ -23,46 +25,50 @@ class Answer:
         self._error: UserError | None = None
         self._finished = False
         self.tokens = 0
-        """How many were written."""
+        """How many were generated."""
 
         self.repeats = False
-        """Whether it was cut off by its limit in the middle of a loop; known once it is whole."""
+        """Whether it was cut off by its limit in the middle of a loop; known once it is finished."""
 
-        self.place: Callable[[], int | None] = _nowhere
-        """How many stand in line before it; None once it is being written."""
+        self.queue_position: Callable[[], int | None] = _not_waiting
+        """How many requests wait before it; None once it is being answered."""
+
+    def __iter__(self) -> Iterator[str]:
+        """See `updates`, without heartbeats."""
+        return self.updates()
 
     @property
-    def over(self) -> bool:
+    def done(self) -> bool:
         """Whether nobody waits for more of it: finished, failed, cancelled or past its deadline."""
         return self._finished or time.monotonic() >= self._deadline
 
-    def show(self, text: str) -> None:
-        """Worker: the whole text so far."""
+    def publish(self, text: str) -> None:
+        """Engine: the whole text so far."""
         with self._changed:
             self._text = text
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """Worker: the text is whole."""
+        """Engine: the text is whole."""
         with self._changed:
             self._end()
 
     def fail(self, error: UserError) -> None:
-        """Worker: there is no more, for this reason."""
+        """Engine: there is no more, for this reason. Nothing, where it has ended already."""
         with self._changed:
             if not self._finished:
                 self._error = error
             self._end()
 
     def cancel(self) -> None:
-        """Reader: nobody wants the rest; the worker leaves it before its next token."""
+        """Reader: nobody wants the rest; the engine frees its rows before its next step."""
         self.finish()
 
-    def ends_within(self, seconds: float) -> bool:
-        """Reader: whether it is over by then."""
+    def wait(self, seconds: float) -> bool:
+        """Reader: whether it is done by then."""
         with self._changed:
-            self._changed.wait_for(lambda: self._finished, self._patience(seconds))
-        return self.over
+            self._changed.wait_for(lambda: self._finished, self._seconds_left(seconds))
+        return self.done
 
     def updates(self, heartbeat_seconds: float | None = None) -> Iterator[str]:
         """The text so far, at each change and, unchanged, after each heartbeat; raises the `UserError` that ended it.
@@ -73,13 +79,13 @@ class Answer:
         try:
             while True:
                 with self._changed:
-                    if self._text == (shown or "") and not self.over:
-                        self._changed.wait(self._patience(heartbeat_seconds))
+                    if self._text == (shown or "") and not self.done:
+                        self._changed.wait(self._seconds_left(heartbeat_seconds))
                     text, finished, error = self._text, self._finished, self._error
                 if error is not None:
                     raise error
                 if not finished and time.monotonic() >= self._deadline:
-                    raise BusyError("The answer took too long and was given up. Ask again, or for fewer new tokens.")
+                    raise BusyError(TOOK_TOO_LONG)
                 if text != shown or (heartbeat_seconds is not None and not finished):
                     shown = text
                     yield text
@@ -88,15 +94,15 @@ class Answer:
         finally:
             self.cancel()
 
-    def _patience(self, heartbeat_seconds: float | None) -> float:
+    def _seconds_left(self, at_most: float | None) -> float:
         left = max(0.0, self._deadline - time.monotonic())
-        return left if heartbeat_seconds is None else min(left, heartbeat_seconds)
+        return left if at_most is None else min(left, at_most)
 
     def _end(self) -> None:
         self._finished = True
-        self.place = _nowhere  # it knew the request; a circle of them would keep pictures until a rare collection
+        self.queue_position = _not_waiting  # it knew the request; a cycle would keep images until a rare collection
         self._changed.notify_all()
 
 
-def _nowhere() -> int | None:
+def _not_waiting() -> int | None:
     return None

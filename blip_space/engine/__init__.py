@@ -1,0 +1,1 @@
+"""Requests become tokens and text."""

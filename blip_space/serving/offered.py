@@ -1,0 +1,41 @@
+"""Which models users may choose, and by what names.
+
+Depends on specs; must not import anything that loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from blip_space.catalogue import ModelSpec
+from blip_space.engine.request import refuse_foreign
+from blip_space.errors import ModelError, quoted
+
+
+class OfferedModels:
+    """The models of one server, by name; the first is the default. Shared by every implementation of the protocol."""
+
+    def __init__(self, specs: Sequence[ModelSpec]) -> None:
+        self.specs = {spec.name: spec for spec in specs}
+        self.default = specs[0]
+
+    def find(self, model: str) -> ModelSpec:
+        """The model of that name, in any case, or of that repository on the hub; the default for an empty one.
+        `ModelError` where there is none."""
+        spec = self.specs.get(model or self.default.name) or self._by_other_name(model)
+        if spec is None:
+            raise ModelError(f"There is no model {quoted(model, 80)} here. Choose among {', '.join(self.specs)}.")
+        return spec
+
+    def resolve(self, model: str, language: str) -> ModelSpec:
+        """The same model; `UserError` where it has a fault or does not support the language."""
+        spec = self.find(model)
+        if spec.fault:
+            raise ModelError(spec.fault)
+        refuse_foreign(spec, language)
+        return spec
+
+    def _by_other_name(self, model: str) -> ModelSpec | None:
+        wanted = model.strip().lower()
+        names = ((spec, {spec.name, "" if spec.is_folder else spec.source}) for spec in self.specs.values())
+        return next((spec for spec, own in names if wanted in {name.lower() for name in own if name}), None)
