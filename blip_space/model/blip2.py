@@ -1,40 +1,29 @@
-"""One loaded BLIP-2: a picture becomes a prefix, a prefix and a prompt become tokens.
+"""One loaded BLIP-2: pixel values become image features, features and token ids become embeddings.
 
-Every family takes the same road: ViT, Q-Former and projection once a picture, the result in front of the prompt's
-embeddings, and the language model on from there. Knows nothing of conversations, of queues or of where weights lie.
-Apart from `count_tokens` and `decode`, only one thread at a time may call it.
+All its families go the same way: ViT, Q-Former and projection once an image, the result in front of the prompt's
+embeddings, and the language model on from there. Must not import requests, queues or the loader. Only one thread at a
+time may compute with it; its tokenizer and its image processor may be used from any.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from PIL import Image
-from transformers import StoppingCriteria, StoppingCriteriaList
 
 from blip_space.catalogue import ModelSpec
-from blip_space.model.batch import batch
 from blip_space.model.device import ALL_THREADS, free_bytes
 from blip_space.model.frame import Frame
-from blip_space.model.memory import ran_out, row_bytes
-from blip_space.model.padding import padded
+from blip_space.model.memory import kv_bytes_per_sequence
 from blip_space.model.precision import Precision
 from blip_space.model.quantisation import scale_bytes
-from blip_space.model.quiet import quiet
-from blip_space.model.tokens import Tokens, stop_tokens
-from blip_space.model.turns import TurnCache
-from blip_space.model.writing import Prompt, Writing
-from blip_space.options import GenerationOptions
+from blip_space.model.tokens import Tokens, start_token, stop_tokens
 
-TURN_CACHE_BYTES, TURN_CACHE_SHARE = 2_000_000_000, 0.125
-"""How much of finished turns is kept, and of free memory at most: on BLIP-2 OPT-2.7B in bf16 the former holds about
-thirty conversations of 200 positions."""
-
-MEMORY_SHARE, MOST_ROWS = 0.5, 16
-"""The share of free memory that rows may take; and how many rows there are where nobody knows what is free."""
+MEMORY_SHARE, DEFAULT_BATCH_SIZE = 0.5, 16
+"""The share of free memory that keys and values may take; and how many rows there are where nobody knows it."""
 
 
 class Blip2:
@@ -44,9 +33,7 @@ class Blip2:
         self.spec = spec
         self.precision = precision
         self.query_tokens = int(network.config.num_query_tokens)
-        free = free_bytes(precision.device)
-        share = TURN_CACHE_BYTES if free is None else int(free * TURN_CACHE_SHARE)
-        self.turns = TurnCache(min(TURN_CACHE_BYTES, share))
+        self.stop = stop_tokens(network)
         self._network = network
         self._tokens = tokens
         self._frame = frame
@@ -64,13 +51,10 @@ class Blip2:
         """The pictures as the eyes take them: float32 of shape (n, 3, size, size), on the CPU. From any thread."""
         return self._frame.pixels(pictures)
 
-    def encode(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        """Prefixes of shape (n, query_tokens, hidden), in the language model's type and on its device."""
-        return self.encode_pixels([self.pixels(pictures)])
-
     @torch.inference_mode()
     def encode_pixels(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The same of what `pixels` gave, in one or several parts."""
+        """Image features of shape (n, query_tokens, hidden) of pixel values, each part (k, 3, size, size), in the
+        language model's type and on its device."""
         network = self._network
         patches = network.vision_model.embeddings.patch_embedding.weight
         pixels = torch.cat(list(parts)).to(patches.device, patches.dtype)
@@ -88,132 +72,54 @@ class Blip2:
 
     def count_tokens(self, text: str) -> int:
         """How many tokens the model reads for this text, those that its tokenizer adds included. From any thread."""
-        return len(self.token_ids(text))
+        return len(self.encode(text))
 
-    def token_ids(self, text: str) -> list[int]:
-        """The tokens that the model reads for this text. From any thread."""
+    def encode(self, text: str) -> list[int]:
+        """The token ids that the model reads for this text. From any thread."""
         return self._tokens.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of new tokens, without special tokens. From any thread."""
         return self._tokens.decode(ids)
 
-    def first_logits(self, prefix: torch.Tensor, text: str) -> torch.Tensor:
-        """Float32 of shape (1, vocabulary): what the first new token may be."""
-        return batch(self._network.language_model).join([self._embed(self.prompt(prefix, text, GenerationOptions()))])
+    @property
+    def language_model(self) -> Any:
+        """The Hugging Face language model, whose forward pass a batch calls."""
+        return self._network.language_model
 
-    def writing(self) -> Writing:
-        """Room for answers that are written together."""
-        return Writing(self._network.language_model, self._embed, self.turns, stop=self._stop)
+    @torch.inference_mode()
+    def embed(self, features: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
+        """The embeddings of an image's features (query_tokens, hidden) and of a prompt's ids behind them: (length,
+        hidden)."""
+        tokens = torch.tensor(ids, dtype=torch.long, device=features.device)
+        return torch.cat([features, self._network.get_input_embeddings()(tokens).to(features.dtype)])
 
-    def prompt(
-        self, prefix: torch.Tensor, text: str, options: GenerationOptions, *, picture: str = "", goes_on: bool = False
-    ) -> Prompt:
-        """What one answer follows; `prefix` is one picture's, of shape (1, query_tokens, hidden).
+    @torch.inference_mode()
+    def first_logits(self, features: torch.Tensor, text: str) -> torch.Tensor:
+        """Float32 of shape (1, vocabulary): what the first new token after these may be."""
+        model = self.language_model
+        asked: dict[str, Any] = {"inputs_embeds": self.embed(features, self.encode(text))[None]}
+        if model.config.is_encoder_decoder:
+            start = start_token(model.generation_config)
+            asked["decoder_input_ids"] = torch.tensor([[start]], device=features.device)
+        logits: torch.Tensor = model(**asked).logits
+        return logits[:, -1].to(torch.float32)
 
-        Where `picture` names it, what is read is kept for a later turn; `goes_on` says that this is one.
-        """
-        return Prompt(prefix, tuple(self._tokens.encode(text)), options, picture, goes_on)
-
-    def unread(self, text: str, *, picture: str) -> int:
-        """How many positions have to be read of a prompt that goes on from what was said of that picture."""
-        ids = self._tokens.encode(text)
-        known = self.turns.known(picture, ids)
-        return len(ids) - known if known else self.query_tokens + len(ids)
-
-    def rows_that_fit(self) -> int:
-        """How many answers can be written at once, each as long as the window, in half of what memory is free now."""
+    def max_batch_size(self) -> int:
+        """How many answers can be decoded at once, each as long as the window, in half of the memory that is free."""
         free = free_bytes(self.precision.device)
-        config = self._network.language_model.config
-        row = row_bytes(config, positions=self.spec.context_tokens, size=self.precision.dtype.itemsize)
-        return max(1, int(free * MEMORY_SHARE) // row) if free is not None else MOST_ROWS
-
-    def ran_out(self, error: BaseException) -> bool:
-        """Whether this is memory that ran out."""
-        return ran_out(error)
-
-    def stream(self, prompt: Prompt) -> Iterator[int]:
-        """New token ids, one at a time, without the stop token; at least one and at most `options.max_new_tokens`.
-
-        Close the iterator to stop.
-        """
-        writing = self.writing()
-        (row,) = writing.join([prompt])
-        shown = 0
-        while True:
-            if row.fault:
-                raise row.fault
-            yield from row.ids[shown:]
-            shown = len(row.ids)
-            if row.ended:
-                return
-            writing.step()
-
-    def search(self, prompts: Sequence[Prompt], *, should_stop: Callable[[], bool]) -> list[list[int]]:
-        """For each prompt the new token ids of the best of `options.num_beams` beams, without start and stop tokens.
-
-        All must have the same options. `should_stop` is asked once a step; when it says so, whatever is best by then
-        is returned.
-        """
-        language_model, options = self._network.language_model, prompts[0].options
-        embeds, mask = self._aligned([self._embed(prompt) for prompt in prompts])
-        with quiet(), torch.inference_mode():
-            found = language_model.generate(
-                inputs_embeds=embeds,
-                attention_mask=mask,
-                do_sample=False,
-                num_beams=options.num_beams,
-                length_penalty=float(options.length_penalty),
-                repetition_penalty=float(options.repetition_penalty),
-                min_new_tokens=1,
-                max_new_tokens=options.max_new_tokens,
-                eos_token_id=sorted(self._stop) or None,
-                stopping_criteria=StoppingCriteriaList([_Asked(should_stop)]),
-            )
-        return [self._answer(ids) for ids in found.tolist()]
+        config = self.language_model.config
+        each = kv_bytes_per_sequence(config, positions=self.spec.context_tokens, size=self.precision.dtype.itemsize)
+        return max(1, int(free * MEMORY_SHARE) // each) if free is not None else DEFAULT_BATCH_SIZE
 
     def close(self) -> None:
         """Free the weights. The model is of no use afterwards."""
         del self._network
-        self.turns.clear()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-    @torch.inference_mode()
-    def _embed(self, prompt: Prompt) -> torch.Tensor:
-        prefix = prompt.prefix[0]
-        ids = torch.tensor(prompt.ids, dtype=torch.long, device=prefix.device)
-        return torch.cat([prefix, self._network.get_input_embeddings()(ids).to(prefix.dtype)])
-
-    def _aligned(self, prompts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Prompts as one batch and its mask: padded where the language model expects it."""
-        if self._network.language_model.config.is_encoder_decoder:
-            return padded(prompts, left=False)
-        return padded(prompts, left=True)
-
-    def _answer(self, ids: list[int]) -> list[int]:
-        """What lies between the decoder's start token and the first stop token."""
-        language_model = self._network.language_model
-        new = ids[len(batch(language_model).start) :]
-        stop = self._stop
-        return new[: next((place for place, token in enumerate(new) if token in stop), len(new))]
-
-    @property
-    def _stop(self) -> frozenset[int]:
-        return stop_tokens(self._network)
 
     def _dtype_of(self, layer: Any) -> torch.dtype:
         """What a layer computes in; a quantised one, whose weight is of whole numbers, in what the others do."""
         stored: torch.dtype = layer.weight.dtype
         return stored if stored.is_floating_point else self.precision.dtype
-
-
-class _Asked(StoppingCriteria):  # type: ignore[misc]  # transformers has no types here
-    """Ends all beams once the caller says so."""
-
-    def __init__(self, should_stop: Callable[[], bool]) -> None:
-        self._should_stop = should_stop
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # noqa: ARG002  # its signature
-        return torch.full((input_ids.shape[0],), self._should_stop(), device=input_ids.device, dtype=torch.bool)

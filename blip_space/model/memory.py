@@ -38,13 +38,13 @@ def enough_memory(spec: ModelSpec, precision: Precision) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not ran_out(error):
+        if not is_out_of_memory(error):
             raise
         raise ModelError(_told(spec, precision, "")) from error
 
 
-def row_bytes(config: Any, *, positions: int, size: int) -> int:
-    """What the keys and values of one row take with so many positions, each number `size` bytes.
+def kv_bytes_per_sequence(config: Any, *, positions: int, size: int) -> int:
+    """What the keys and values of one sequence take with so many positions, each number `size` bytes.
 
     An encoder-decoder keeps two sets: of what the decoder wrote, and of what the encoder read.
     """
@@ -55,7 +55,7 @@ def row_bytes(config: Any, *, positions: int, size: int) -> int:
     return int(2 * sets * layers * width * positions * size)
 
 
-def ran_out(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether this is an allocation that failed; on a CPU torch raises a plain RuntimeError."""
     words = ("can't allocate memory", "not enough memory", "out of memory")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)

@@ -1,6 +1,6 @@
 """Prompts and masks of different lengths side by side.
 
-Knows tensors; knows no language model.
+Depends on tensors only; must not import a language model.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 
 
-def passes(lengths: Sequence[int], *, most_padding: int) -> list[slice]:
-    """Neighbours that are read together, with no more padding among them; least of them when sorted by length."""
+def group_by_length(lengths: Sequence[int], *, most_padding: int) -> list[slice]:
+    """Neighbours that are computed together, with no more padding among them; fewest groups when sorted by length."""
     found, start = [], 0
     for end in range(1, len(lengths) + 1):
         run = lengths[start : end + 1]
@@ -21,7 +21,7 @@ def passes(lengths: Sequence[int], *, most_padding: int) -> list[slice]:
     return found
 
 
-def padded(prompts: Sequence[torch.Tensor], *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def pad(prompts: Sequence[torch.Tensor], *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Prompts of (length, hidden) as one batch (rows, longest, hidden), padded on that side, and its mask."""
     longest = max(len(prompt) for prompt in prompts)
     rows, masks = [], []
@@ -33,7 +33,7 @@ def padded(prompts: Sequence[torch.Tensor], *, left: bool) -> tuple[torch.Tensor
     return torch.stack(rows), torch.stack(masks)
 
 
-def stacked(above: torch.Tensor, below: torch.Tensor, *, left: bool = True) -> torch.Tensor:
+def stack_masks(above: torch.Tensor, below: torch.Tensor, *, left: bool = True) -> torch.Tensor:
     """Two masks on top of each other, the narrower padded with zeros."""
     width = max(above.shape[1], below.shape[1])
     parts = []
@@ -43,7 +43,7 @@ def stacked(above: torch.Tensor, below: torch.Tensor, *, left: bool = True) -> t
     return torch.cat(parts)
 
 
-def unused(mask: torch.Tensor) -> int:
+def leading_padding(mask: torch.Tensor) -> int:
     """How many of the leftmost columns are padding in every row."""
     used = mask.any(dim=0)
     return int(used.int().argmax()) if bool(used.any()) else mask.shape[1]

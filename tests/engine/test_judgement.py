@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from blip_space.errors import EmptyAnswerError, UserError
-from blip_space.inference.judgement import MAX_PERIOD, MIN_REPETITIONS, is_blank, judge, repeats
-from blip_space.inference.text import Excerpt, excerpt
+from blip_space.engine.judgement import MAX_PERIOD, MIN_REPETITIONS, is_blank, judge, repeats
+from blip_space.engine.detokenizer import VisibleText, visible_text
 
 BLANKS = {
     "nothing": "",
@@ -28,13 +28,13 @@ BLANKS = {
 def test_what_nobody_sees_is_no_answer(kind: str) -> None:
     assert is_blank(BLANKS[kind])
     with pytest.raises(EmptyAnswerError, match=r"wrote nothing for this image\. Ask in other words.*another model\."):
-        judge(Excerpt(BLANKS[kind], stopped=False), [5, 5], max_new_tokens=8)
+        judge(VisibleText(BLANKS[kind], stopped=False), [5, 5], max_new_tokens=8)
 
 
 @pytest.mark.parametrize("text", [".", "٣", "三", "🐙", "\u200bx", "👩\u200d👧", "ไ", "$", "\u0301a", "<b></b>"])
 def test_what_somebody_sees_is_one(text: str) -> None:
     assert not is_blank(text)
-    assert judge(Excerpt(text, stopped=False), [5], max_new_tokens=8).text == text
+    assert judge(VisibleText(text, stopped=False), [5], max_new_tokens=8).text == text
 
 
 def test_no_answer_is_told_like_any_mistake_of_a_person() -> None:
@@ -72,7 +72,7 @@ def test_what_stands_less_often_or_is_longer_or_went_on_is_none(ids: list[int]) 
 
 def test_an_answer_that_ended_by_itself_may_repeat_itself() -> None:
     assert not repeats([1] * 40, reached_limit=False)
-    assert not judge(Excerpt("ha ha", stopped=False), [1] * 40, max_new_tokens=41).repeats
-    assert judge(Excerpt("ha ha", stopped=False), [1] * 40, max_new_tokens=40).repeats
-    stopped = excerpt("ha ha ha\nQuestion:", ("\n",), finished=True)
+    assert not judge(VisibleText("ha ha", stopped=False), [1] * 40, max_new_tokens=41).repeats
+    assert judge(VisibleText("ha ha", stopped=False), [1] * 40, max_new_tokens=40).repeats
+    stopped = visible_text("ha ha ha\nQuestion:", ("\n",), finished=True)
     assert not judge(stopped, [1] * 40, max_new_tokens=40).repeats

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import regex
 
 from blip_space.errors import EmptyAnswerError
-from blip_space.inference.text import Excerpt
+from blip_space.engine.detokenizer import VisibleText
 
 MAX_PERIOD = 8
 """The longest run of tokens that counts as one repetition."""
@@ -37,7 +37,7 @@ class Judgement:
     repeats: bool
 
 
-def judge(part: Excerpt, ids: Sequence[int], *, max_new_tokens: int) -> Judgement:
+def judge(part: VisibleText, ids: Sequence[int], *, max_new_tokens: int) -> Judgement:
     """Judge a whole answer: what may be shown of it, and the ids that it was decoded from.
 
     Raises `EmptyAnswerError` where nothing of it is visible.

@@ -1,0 +1,211 @@
+"""The engine core: many requests in, their answers out, one step at a time.
+
+It owns its scheduler, its caches and its batch. It has no thread and no clock: `add` and `cancel` may come from any
+thread, `step` from one. Must not import serving or anything of a page.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from blip_space.engine.detokenizer import Detokenizer
+from blip_space.engine.judgement import judge
+from blip_space.engine.model_runner import ModelRunner
+from blip_space.engine.request import EngineConfig, PreparedRequest
+from blip_space.engine.scheduler import Scheduler
+from blip_space.engine.sequence import FinishReason, Sequence, Status
+from blip_space.errors import BusyError, UserError
+from blip_space.model.memory import is_out_of_memory
+from blip_space.prompts import STYLES
+
+log = logging.getLogger(__name__)
+
+FAULT = "The answer failed through a fault of the server, which is in its log. Try again."
+EXHAUSTED = "The server ran out of memory for this answer. Ask again in a while, or for fewer new tokens."
+MAX_ATTEMPTS = 2
+"""An answer that a fault of the whole batch ended is generated again so often, the first time included."""
+
+_ids = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Output:
+    """How far a request is: its whole text so far, and how many tokens that took.
+
+    Of a finished one either `error` says why there is no answer, or `text` is whole and `repeats` says whether it was
+    cut off by its limit in the middle of a loop.
+    """
+
+    id: int
+    text: str
+    tokens: int
+    finished: bool = False
+    error: UserError | None = None
+    repeats: bool = False
+
+
+class EngineCore:
+    """One model, and all requests for it."""
+
+    def __init__(self, model: Any, config: EngineConfig | None = None) -> None:
+        """`model` is a `Blip2`."""
+        self.model = model
+        self.config = config or EngineConfig()
+        self.restarts = 0
+        """How often the batch had to be begun again."""
+
+        self._scheduler = Scheduler(self.config, max_rows=model.max_batch_size())
+        self._runner = ModelRunner(model, self.config)
+        self._stops = STYLES[model.spec.style].stops
+        self._arrived: deque[Sequence] = deque()
+        self._sequences: dict[int, Sequence] = {}
+
+    def add(self, request: PreparedRequest) -> int:
+        """Put a request in the queue; its id. From any thread."""
+        sequence = Sequence(next(_ids), request, Detokenizer(self.model.decode, self._stops))
+        self._sequences[sequence.id] = sequence
+        self._arrived.append(sequence)
+        return sequence.id
+
+    def cancel(self, id: int) -> None:
+        """Nobody wants the rest; it frees its rows in the next step, and no output comes. From any thread."""
+        if sequence := self._sequences.pop(id, None):
+            sequence.is_cancelled = True
+
+    def step(self, now: float, *, admit: bool = True) -> list[Output]:
+        """One token for everybody who runs, and the first for those who are admitted; what is new of their text.
+
+        `now` is a time in seconds that only grows. With `admit` false nobody comes in.
+        """
+        try:
+            plan = self._schedule(now, admit)
+            self._runner.run(plan)
+        except Exception as error:
+            return self._recover(error, now)
+        return self._settle()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether another step would do anything."""
+        return bool(self._arrived) or self._scheduler.has_work
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait, those of the background apart."""
+        return len(self._scheduler.waiting) + sum(not sequence.is_background for sequence in tuple(self._arrived))
+
+    @property
+    def background(self) -> int:
+        """How many background requests wait."""
+        return len(self._scheduler.background) + sum(sequence.is_background for sequence in tuple(self._arrived))
+
+    @property
+    def running(self) -> int:
+        """How many requests are being answered."""
+        return len(self._scheduler.running)
+
+    @property
+    def row_limit(self) -> int:
+        """How many rows of keys and values there may be now."""
+        return self._scheduler.row_limit
+
+    @property
+    def image_feature_hits(self) -> int:
+        """How many images were not encoded twice."""
+        return self._runner.image_features.hits
+
+    @property
+    def prefix_hits(self) -> int:
+        """How many later turns were continued from cached keys and values."""
+        return self._runner.prefixes.hits
+
+    def queue_position(self, id: int) -> int | None:
+        """How many wait before this one; None where it does not wait, or is of the background. From any thread."""
+        queue = [*self._scheduler.waiting, *(one for one in tuple(self._arrived) if not one.is_background)]
+        return next((index for index, sequence in enumerate(queue) if sequence.id == id), None)
+
+    def abort(self) -> list[tuple[int, PreparedRequest]]:
+        """Drop everything; the ids and requests that were not finished, those that ran first. From `step`'s thread."""
+        self._arrive()
+        scheduler = self._scheduler
+        unfinished = [*scheduler.running, *scheduler.waiting, *scheduler.background]
+        scheduler.running, scheduler.waiting, scheduler.background = [], [], []
+        self._runner.reset()
+        self._sequences.clear()
+        return [
+            (sequence.id, sequence.request)
+            for sequence in unfinished
+            if not sequence.is_cancelled and sequence.status is not Status.FINISHED
+        ]
+
+    def _schedule(self, now: float, admit: bool) -> Any:
+        self._arrive()
+        return self._scheduler.schedule(self._runner.uncached_tokens, now=now, admit=admit)
+
+    def _arrive(self) -> None:
+        while self._arrived:
+            self._scheduler.add(self._arrived.popleft())
+
+    def _settle(self) -> list[Output]:
+        """What is new of every sequence that ran."""
+        return [output for sequence in self._scheduler.running if (output := self._output(sequence))]
+
+    def _output(self, sequence: Sequence) -> Output | None:
+        if sequence.is_cancelled:
+            return None
+        try:
+            if sequence.error is not None:
+                raise sequence.error
+            if sequence.status is Status.FINISHED:
+                return self._finished(sequence, sequence.detokenizer.finish(sequence.ids))
+            if sequence.uses_beam_search:
+                return None
+            visible = sequence.detokenizer.extend(sequence.ids)
+            if visible.stopped:
+                sequence.finish(FinishReason.STOP)
+                return self._finished(sequence, visible)
+            if len(visible.text) < sequence.published_characters:  # it was begun again, and is not as far yet
+                return None
+            sequence.published_characters = len(visible.text)
+            return Output(sequence.id, visible.text, len(sequence.ids))
+        except Exception as error:
+            return self._failed(sequence, error)
+
+    def _finished(self, sequence: Sequence, visible: Any) -> Output:
+        judged = judge(visible, sequence.ids, max_new_tokens=sequence.request.options.max_new_tokens)
+        self._sequences.pop(sequence.id, None)
+        return Output(sequence.id, judged.text, judged.tokens, finished=True, repeats=judged.repeats)
+
+    def _failed(self, sequence: Sequence, error: Exception) -> Output:
+        if not isinstance(error, UserError):
+            log.error("a request failed", exc_info=error)
+            error = UserError(FAULT)
+        sequence.fail(error)
+        self._sequences.pop(sequence.id, None)
+        return Output(sequence.id, "", len(sequence.ids), finished=True, error=error)
+
+    def _recover(self, error: Exception, now: float) -> list[Output]:
+        """After a fault of the whole step: begin all its answers again, in a smaller batch if memory ran out.
+
+        One that is alone in the batch when it happens for the second time has no answer.
+        """
+        log.error("the batch failed and is begun again", exc_info=error)
+        self.restarts += 1
+        exhausted = is_out_of_memory(error)
+        smaller = exhausted and self._scheduler.reduce_row_limit(now)
+        self._runner.reset()
+        if exhausted:
+            self._runner.clear_caches()
+            log.warning("memory ran out; from here on %d rows are decoded at once", self._scheduler.row_limit)
+        outputs, ran = self._settle(), set(self._scheduler.running)
+        for sequence in self._scheduler.requeue_all():
+            if smaller or sequence not in ran or sequence.status is Status.FINISHED:
+                continue
+            sequence.attempts += 1
+            if sequence.attempts >= MAX_ATTEMPTS:
+                outputs.append(self._failed(sequence, BusyError(EXHAUSTED) if exhausted else UserError(FAULT)))
+        return outputs

@@ -1,0 +1,97 @@
+"""Text that grows with its tokens, cut where it reads right.
+
+Depends on a decode function, characters and stop strings; must not import torch or a tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import regex
+
+UNFINISHED = "\ufffd"
+"""What a tokenizer's decoder puts where the bytes of a character are not all there yet."""
+
+MAX_CLUSTER_CHARACTERS = 64
+
+Decode = Callable[[Sequence[int]], str]
+
+
+@dataclass(frozen=True)
+class VisibleText:
+    """What may be shown of a text, and whether a stop string ended it."""
+
+    text: str
+    stopped: bool
+
+
+class Detokenizer:
+    """The text of a list of tokens that only grows: each new token is decoded with the few before it, not with all.
+
+    A decoder writes a token differently at the beginning of a text than after another one, so every token is decoded
+    behind the one before; what that adds is its text.
+    """
+
+    def __init__(self, decode: Decode, stops: Sequence[str] = ()) -> None:
+        self._decode = decode
+        self._stops = stops
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin again without a token."""
+        self._text = ""
+        self._start, self._end = 0, 0
+        self._context = ""
+        """The text of the tokens from `_start` to `_end`, which is the end of `_text`."""
+
+    def extend(self, ids: Sequence[int]) -> VisibleText:
+        """What may be shown while more is to come; `ids` are all tokens so far."""
+        if len(ids) > self._end:
+            decoded = self._decode(ids[self._start :])
+            if not decoded.startswith(self._context):  # never seen; the whole is right in any case
+                self._text, self._start, self._context = "", 0, ""
+                decoded = self._decode(ids)
+            if not decoded.endswith(UNFINISHED):
+                self._advance(ids, decoded)
+        return visible_text(self._text, self._stops)
+
+    def finish(self, ids: Sequence[int]) -> VisibleText:
+        """What may be shown of all tokens, once there are no more."""
+        return visible_text(self._decode(ids), self._stops, finished=True)
+
+    def _advance(self, ids: Sequence[int], decoded: str) -> None:
+        self._text += decoded[len(self._context) :]
+        latest = self._decode(ids[self._end :])
+        if latest:
+            self._start, self._context = self._end, latest
+        else:  # special tokens alone are no context
+            self._context = decoded
+        self._end = len(ids)
+
+
+def visible_text(text: str, stops: Sequence[str] = (), *, finished: bool = False) -> VisibleText:
+    """What of the text may be shown now.
+
+    Nothing from a stop string on, nor what may become one; while more is to come, no half character and not the last
+    grapheme cluster, which a combining mark or a joiner may still change.
+    """
+    text = text.lstrip()
+    found = [position for stop in stops if (position := text.find(stop)) >= 0]
+    if found:
+        return VisibleText(text[: min(found)].rstrip(), stopped=True)
+    if finished:
+        return VisibleText(text.rstrip(UNFINISHED).rstrip(), stopped=False)
+    shown = _complete_graphemes(text.rstrip(UNFINISHED))
+    return VisibleText(shown[: len(shown) - _partial_stop_length(text, shown, stops)].rstrip(), stopped=False)
+
+
+def _complete_graphemes(text: str) -> str:
+    clusters = regex.findall(r"\X", text[-MAX_CLUSTER_CHARACTERS:])
+    return text[: len(text) - len(clusters[-1])] if clusters else ""
+
+
+def _partial_stop_length(text: str, shown: str, stops: Sequence[str]) -> int:
+    """How many characters at the end of `shown` belong to what may be the beginning of a stop string."""
+    begun = max((size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size])), default=0)
+    return max(0, begun - (len(text) - len(shown)))

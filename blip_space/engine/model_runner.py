@@ -1,0 +1,205 @@
+"""A plan becomes tensors, and tensors become tokens: the one place that calls the model for sequences.
+
+Depends on a model, its batch and its caches; must not import the scheduler or anything of text. What goes wrong for
+one sequence ends that one; everything else is raised, and the batch is then of no more use.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence as List
+from typing import TYPE_CHECKING, Any
+
+from blip_space.engine.batch import Batch, new_batch
+from blip_space.engine.beam_search import BeamSearch, advance
+from blip_space.engine.caches import ImageFeatureCache, PrefixCache, prefix_cache_bytes
+from blip_space.engine.request import EngineConfig
+from blip_space.engine.sampling import Sampler
+from blip_space.engine.scheduler import Plan
+from blip_space.engine.sequence import FinishReason, Sequence
+from blip_space.model.device import free_bytes
+from blip_space.model.memory import is_out_of_memory
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+Row = tuple[Sequence, int]
+"""A sequence, and which of its beams; 0 where it has none."""
+
+
+class ModelRunner:
+    """One model with the batch that runs on it."""
+
+    def __init__(self, model: Any, config: EngineConfig) -> None:
+        """`model` is a `Blip2`, or whatever has its language model, stop tokens, `encode_pixels` and `embed`."""
+        self.image_features = ImageFeatureCache(config.image_feature_cache_bytes)
+        self.prefixes = PrefixCache(prefix_cache_bytes(free_bytes(model.precision.device)))
+        self._model = model
+        self._batch: Batch = new_batch(model.language_model)
+        self._sampler = Sampler(model.stop, self._batch.start)
+        self._rows: list[Row] = []
+
+    def run(self, plan: Plan) -> None:
+        """Do what the plan says; the sequences get their tokens."""
+        self._remove(plan.removed)
+        self._preempt(plan)
+        if self._rows:
+            logits = self._batch.decode([_last_token(row) for row in self._rows])
+            self._choose(self._rows, logits)
+            self._reorder()
+        if plan.admitted:
+            self._resume([sequence for sequence in plan.admitted if sequence.key_values is not None])
+            self._prefill([sequence for sequence in plan.admitted if not sequence.ids])
+
+    def uncached_tokens(self, sequence: Sequence) -> int:
+        """How many positions are to be read before its next token."""
+        request = sequence.request
+        if sequence.key_values is not None:
+            return 0
+        if self._continues(request):
+            cached = self.prefixes.cached_tokens(request.digest, request.ids)
+            if cached:
+                return len(request.ids) - cached
+        return self._model.query_tokens + len(request.ids)  # type: ignore[no-any-return]
+
+    def reset(self) -> None:
+        """Drop all rows."""
+        self._batch, self._rows = new_batch(self._model.language_model), []
+
+    def clear_caches(self) -> None:
+        """Free what was only kept because it might be asked again."""
+        self.image_features.clear()
+        self.prefixes.clear()
+
+    def _remove(self, sequences: List[Sequence]) -> None:
+        gone = set(sequences)
+        for index, (sequence, _) in enumerate(self._rows):
+            if sequence in gone:
+                self._remember(index, sequence)
+        self._select([index for index, (sequence, _) in enumerate(self._rows) if sequence not in gone])
+
+    def _remember(self, index: int, sequence: Sequence) -> None:
+        """Keep what a stream has read, which is all but the last token that was chosen; an answer that there is no
+        memory for is not kept."""
+        if sequence.uses_beam_search or sequence.reason is FinishReason.FAILED:
+            return
+        try:
+            key_values = self._batch.key_values(index)
+            if key_values:
+                read = key_values[0][0].shape[1] - self._model.query_tokens
+                ids = [*sequence.request.ids, *sequence.ids][:read]
+                self.prefixes.put(sequence.request.digest, ids, key_values)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            log.warning("memory ran out while an answer was kept for the next question; what was kept is forgotten")
+            self.clear_caches()
+
+    def _preempt(self, plan: Plan) -> None:
+        for sequence in plan.preempted:
+            sequence.key_values = self._batch.copy(self._rows.index((sequence, 0)))
+        gone = {*plan.preempted, *plan.discarded}
+        if gone:
+            self._select([index for index, (sequence, _) in enumerate(self._rows) if sequence not in gone])
+
+    def _select(self, kept: list[int]) -> None:
+        """Keep these rows; the last of them take the places of removed ones, so that few are copied."""
+        if len(kept) == len(self._rows):
+            return
+        staying = set(kept)
+        last = iter([index for index in kept if index >= len(kept)])
+        rows = [index if index in staying else next(last) for index in range(len(kept))]
+        self._batch.select(rows)
+        self._rows = [self._rows[index] for index in rows]
+
+    def _resume(self, sequences: List[Sequence]) -> None:
+        for sequence in sequences:
+            self._batch.merge(sequence.key_values)
+            self._rows.append((sequence, 0))
+            sequence.key_values = None
+
+    def _prefill(self, sequences: List[Sequence]) -> None:
+        """Read the prompts together; where that fails, each alone, so that a fault ends its own sequence only."""
+        if not sequences:
+            return
+        try:
+            self._read(sequences)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            if len(sequences) == 1:
+                sequences[0].fail(error)
+                return
+            for sequence in sequences:
+                self._prefill([sequence])
+
+    def _read(self, sequences: List[Sequence]) -> None:
+        images = ((sequence.request.digest, sequence.request.pixels) for sequence in sequences)
+        features = self.image_features.get_or_encode(images, self._model.encode_pixels)
+        unread = [(sequence, *self._unread(sequence, features[sequence.request.digest])) for sequence in sequences]
+        unread.sort(key=lambda item: len(item[1]))
+        ordered, prompts, cached = (list(column) for column in zip(*unread, strict=True))
+        logits = self._batch.prefill(prompts, cached, [sequence.num_rows for sequence in ordered])
+        for sequence in ordered:
+            if sequence.uses_beam_search:
+                options = sequence.request.options
+                sequence.search = BeamSearch(options, stop=self._model.stop, start=self._batch.start)
+        self._rows += [(sequence, beam) for sequence in ordered for beam in range(sequence.num_rows)]
+        self._choose([(sequence, 0) for sequence in ordered], logits)
+
+    def _unread(self, sequence: Sequence, features: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """What is to be read of a prompt, embedded, and the keys and values of what was read of it before."""
+        request, cached = sequence.request, None
+        embedded = self._model.embed(features, request.ids)
+        if self._continues(request):
+            cached = self.prefixes.get(request.digest, request.ids, query_tokens=self._model.query_tokens)
+        return embedded[cached[0][0].shape[1] if cached else 0 :], cached
+
+    def _continues(self, request: Any) -> bool:
+        """Whether keys and values of an earlier turn may be there."""
+        return request.continues_conversation and request.options.quality == "stream"
+
+    def _choose(self, rows: List[Row], logits: torch.Tensor) -> None:
+        """The next token of every row, whose logits are (rows, vocabulary)."""
+        streams = [index for index, (sequence, _) in enumerate(rows) if sequence.search is None]
+        if streams:
+            own = logits if len(streams) == len(rows) else logits[streams]
+            sequences = [rows[index][0] for index in streams]
+            tokens = self._sampler.sample(own, [(sequence.request.options, sequence.ids) for sequence in sequences])
+            for sequence, token in zip(sequences, tokens, strict=True):
+                sequence.append(token, self._model.stop)
+        if len(streams) < len(rows):
+            self._advance_beams(rows, logits)
+
+    def _advance_beams(self, rows: List[Row], logits: torch.Tensor) -> None:
+        groups: dict[Sequence, dict[int, int]] = {}
+        for index, (sequence, beam) in enumerate(rows):
+            if sequence.search is not None:
+                groups.setdefault(sequence, {})[beam] = index
+        order = [group[beam] for group in groups.values() for beam in sorted(group)]
+        advance([sequence.search for sequence in groups], logits if order == list(range(len(rows))) else logits[order])
+        for sequence in groups:
+            if sequence.search.failed:
+                sequence.append(None, self._model.stop)
+            elif sequence.search.done:
+                sequence.ids = sequence.search.best
+                sequence.finish(FinishReason.STOP)
+
+    def _reorder(self) -> None:
+        """Give every beam the keys and values of the beam that it goes on from."""
+        place = {row: index for index, row in enumerate(self._rows) if row[0].search is not None}
+        moves = [
+            (index, place[sequence, sequence.search.parents[beam]])
+            for (sequence, beam), index in place.items()
+            if not sequence.search.done and sequence.search.parents[beam] != beam
+        ]
+        if moves:
+            self._batch.reorder(moves)
+
+
+def _last_token(row: Row) -> int:
+    sequence, beam = row
+    token: int = sequence.ids[-1] if sequence.search is None else sequence.search.tokens[beam]
+    return token

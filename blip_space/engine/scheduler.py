@@ -1,0 +1,211 @@
+"""Which sequences run in the next step: a queue, a bounded number of rows, and a bounded prefill.
+
+Streams and beam searches have separate bounds, so neither waits for a slot that only the other could use. Background
+sequences have a queue of their own: they are admitted where no other waits, leave half of the slots free, and give
+theirs up as soon as another finds none.
+
+Pure: depends on sequences only; must not import torch, and has no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from blip_space.engine.request import EngineConfig
+from blip_space.engine.sequence import FinishReason, Sequence, Status
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one step does, in this order: rows are removed, sequences preempted, those that run get a token, and others
+    are admitted. A preempted sequence keeps its keys and values; a discarded one starts again."""
+
+    removed: list[Sequence] = field(default_factory=list)
+    preempted: list[Sequence] = field(default_factory=list)
+    discarded: list[Sequence] = field(default_factory=list)
+    admitted: list[Sequence] = field(default_factory=list)
+
+
+class Scheduler:
+    """First come, first served, within `max_rows` rows of keys and values, those of preempted sequences included."""
+
+    def __init__(self, config: EngineConfig, *, max_rows: int) -> None:
+        """`max_rows` is how many fit into memory, each as long as the window."""
+        self._config = config
+        self._max_rows = max_rows
+        self.row_limit = max_rows
+        """Less than `max_rows` for a while after memory ran out."""
+
+        self._limited_at = 0.0
+        self.waiting: list[Sequence] = []
+        self.background: list[Sequence] = []
+        """Background sequences that wait."""
+
+        self.running: list[Sequence] = []
+
+    def add(self, sequence: Sequence) -> None:
+        """Put it at the end of its queue."""
+        self._queue(sequence).append(sequence)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any sequence is unfinished, or finished and not yet removed."""
+        return bool(self.running or self.waiting or self.background)
+
+    def schedule(self, uncached_tokens: Callable[[Sequence], int], *, now: float, admit: bool = True) -> Plan:
+        """What the next step does; the admitted are running from here on.
+
+        `uncached_tokens` is how many positions of a sequence's prompt are to be prefilled. With `admit` false nobody
+        comes in. `now` is in seconds.
+        """
+        self._grow(now)
+        removed = self._remove_finished()
+        if not admit:
+            return Plan(removed)
+        preempted, discarded = self._preempt()
+        return Plan(removed, preempted, discarded, self._admit(uncached_tokens))
+
+    def reduce_row_limit(self, now: float) -> bool:
+        """After memory ran out: half of the rows that there were. False where there was one answer alone already."""
+        self._limited_at = now
+        before = min(self.row_limit, sum(sequence.num_rows for sequence in self.running))
+        self.row_limit = max(1, before // 2)
+        return len(self.running) > 1
+
+    def requeue_all(self) -> list[Sequence]:
+        """Everything that had begun goes back to the head of its queue, in its order, to start again; returned."""
+        begun = [*self.running, *(sequence for sequence in self.waiting if sequence.status is Status.PREEMPTED)]
+        begun += [sequence for sequence in self.background if sequence.status is Status.PREEMPTED]
+        self.running = []
+        for sequence in reversed(begun):
+            queue = self._queue(sequence)
+            if sequence.status is Status.PREEMPTED:
+                queue.remove(sequence)
+            if sequence.status is not Status.FINISHED:
+                sequence.restart()
+                queue.insert(0, sequence)
+        return begun
+
+    def _grow(self, now: float) -> None:
+        """One row more after each quiet time, until there are as many as before."""
+        if self.row_limit < self._max_rows and now - self._limited_at >= self._config.recovery_seconds:
+            self.row_limit += 1
+            self._limited_at = now
+
+    def _remove_finished(self) -> list[Sequence]:
+        """Take finished and cancelled sequences out of every list; those among them that have rows."""
+        for sequence in (*self.running, *self.waiting, *self.background):
+            if sequence.is_cancelled and sequence.status is not Status.FINISHED:
+                sequence.finish(FinishReason.CANCELLED)
+        removed = [sequence for sequence in self.running if sequence.status is Status.FINISHED]
+        if removed:
+            self.running = _unfinished(self.running)
+        self.waiting, self.background = _unfinished(self.waiting), _unfinished(self.background)
+        return removed
+
+    def _preempt(self) -> tuple[list[Sequence], list[Sequence]]:
+        """Background sequences, then those that used up their time slice, longest first, while others of their kind
+        wait and no slot is free: no more than wait. They stand in a queue again, background ones at its head."""
+        preempted, discarded = list[Sequence](), list[Sequence]()
+        for searches in (False, True):
+            waiting = sum(sequence.uses_beam_search == searches for sequence in self.waiting)
+            free = self._free_slots(searches)
+            rows = self._rows() + min(waiting, free)
+            for sequence in self._preemptible(searches)[: max(0, waiting - free)]:
+                keeps = not searches and rows + len(preempted) < self.row_limit
+                if not keeps and not sequence.is_background:
+                    break  # there is no memory for its keys and values beside another's, so it goes on
+                self._leave(sequence)
+                (preempted if keeps else discarded).append(sequence)
+                if not keeps:
+                    sequence.restart()
+        return preempted, discarded
+
+    def _preemptible(self, searches: bool) -> list[Sequence]:
+        """Who gives way to a stream, or to a beam search; of those only background ones do."""
+        own = [sequence for sequence in self.running if sequence.uses_beam_search == searches]
+        background = [sequence for sequence in own if sequence.is_background]
+        if searches:
+            return background
+        full = self._config.time_slice_tokens
+        served = [sequence for sequence in own if not sequence.is_background and sequence.tokens_since_admission >= full]
+        return [*background, *sorted(served, key=lambda sequence: -sequence.tokens_since_admission)]
+
+    def _leave(self, sequence: Sequence) -> None:
+        self.running = [other for other in self.running if other is not sequence]
+        sequence.status = Status.PREEMPTED
+        if sequence.is_background:
+            self.background.insert(0, sequence)  # so that no more are ever incomplete than there are slots
+        else:
+            self.waiting.append(sequence)
+
+    def _admit(self, uncached_tokens: Callable[[Sequence], int]) -> list[Sequence]:
+        """The first in the queues whose prompts are prefilled in this step.
+
+        Nobody overtakes a sequence of the same kind. Beside others one background sequence is admitted at a time, since
+        they wait while its image is encoded.
+        """
+        admitted = list[Sequence]()
+        if not self._is_worth_a_prefill():
+            return admitted
+        left = self._config.max_prefill_tokens
+        full = set[bool]()
+        for sequence in self.waiting or self.background:
+            if full == {False, True} or not self._has_rows(sequence):
+                break
+            searches = sequence.uses_beam_search
+            if searches in full or self._free_slots(searches, background=sequence.is_background) < 1:
+                full.add(searches)
+                continue
+            length = uncached_tokens(sequence)
+            if admitted and (length > left or (sequence.is_background and self._serves_others())):
+                break
+            left -= length
+            sequence.status, sequence.admitted_length = Status.RUNNING, len(sequence.ids)
+            admitted.append(sequence)
+            self.running.append(sequence)
+        if admitted:
+            queue = self._queue(admitted[0])
+            queue[:] = [sequence for sequence in queue if sequence.status is not Status.RUNNING]
+        return admitted
+
+    def _is_worth_a_prefill(self) -> bool:
+        """Whether enough of the batch is free; always where `fill_share` is 0."""
+        share = self._config.fill_share
+        return not share or not self.running or self._rows() <= (1 - share) * self._config.max_batch_size
+
+    def _has_rows(self, sequence: Sequence) -> bool:
+        """Whether there is memory for it; one alone is always tried."""
+        if not self.running:
+            return True
+        if sequence.runs_alone or self.running[0].runs_alone:
+            return False
+        own = 0 if sequence.status is Status.PREEMPTED else sequence.num_rows  # its rows are counted already
+        return self._rows() + own <= self.row_limit
+
+    def _rows(self) -> int:
+        """How many rows of keys and values there are."""
+        waiting = sum(sequence.status is Status.PREEMPTED for sequence in (*self.waiting, *self.background))
+        return waiting + sum(sequence.num_rows for sequence in self.running)
+
+    def _free_slots(self, searches: bool, *, background: bool = False) -> int:
+        most = self._config.max_beam_groups if searches else self._config.max_batch_size
+        own = [sequence for sequence in self.running if sequence.uses_beam_search == searches]
+        free = most - len(own)
+        if background:
+            free = min(free, max(1, most // 2) - sum(sequence.is_background for sequence in own))
+        return free
+
+    def _serves_others(self) -> bool:
+        return not all(sequence.is_background for sequence in self.running)
+
+    def _queue(self, sequence: Sequence) -> list[Sequence]:
+        return self.background if sequence.is_background else self.waiting
+
+
+def _unfinished(sequences: list[Sequence]) -> list[Sequence]:
+    """Those that are not finished; the same list where all are."""
+    if any(sequence.status is Status.FINISHED for sequence in sequences):
+        return [sequence for sequence in sequences if sequence.status is not Status.FINISHED]
+    return sequences

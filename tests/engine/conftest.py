@@ -1,0 +1,79 @@
+"""Cores on a model of words, and requests for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from blip_space.engine.core import EngineCore, Output
+from blip_space.engine.request import EngineConfig, PreparedRequest
+from blip_space.options import GenerationOptions
+from tests.engine.fake_model import FakeModel
+
+Ask = Callable[..., PreparedRequest]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Such small models are slower on two threads than on one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def model() -> FakeModel:
+    return FakeModel()
+
+
+class Running:
+    """A core that a test steps by hand, and what came of its requests."""
+
+    def __init__(self, model: FakeModel, **limits: Any) -> None:
+        self.model = model
+        self.core = EngineCore(model, EngineConfig(**limits))
+        self.texts: dict[int, list[str]] = {}
+        self.ended: dict[int, Output] = {}
+        self.now = 0.0
+
+    def ask(self, text: str, *, digest: str = "a", turns: bool = False, background: bool = False, **options: Any) -> int:
+        """Add a request; its id."""
+        chosen = GenerationOptions(**options)
+        ids, pixels = tuple(self.model.encode(text)), self.model.pixels([None])
+        return self.core.add(
+            PreparedRequest(self.model.spec, ids, text, digest, pixels, chosen, turns, background)
+        )
+
+    def step(self, count: int = 1, *, admit: bool = True) -> None:
+        """So many steps, one second apart."""
+        for _ in range(count):
+            self.now += 1.0
+            for output in self.core.step(self.now, admit=admit):
+                self.texts.setdefault(output.id, []).append(output.text)
+                if output.finished:
+                    assert output.id not in self.ended
+                    self.ended[output.id] = output
+
+    def finish(self) -> None:
+        """Step until nothing is left; a core that never gets there fails the test."""
+        for _ in range(2_000):
+            if not self.core.has_work:
+                return
+            self.step()
+        raise AssertionError("the core does not come to an end")
+
+    def text(self, id: int) -> str:
+        """The whole answer; raises what there is in its place."""
+        if error := self.ended[id].error:
+            raise error
+        return self.ended[id].text
+
+
+@pytest.fixture
+def run(model: FakeModel) -> Callable[..., Running]:
+    """A core on the fake model, with such limits."""
+    return lambda **limits: Running(model, **limits)
