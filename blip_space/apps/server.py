@@ -25,10 +25,10 @@ from starlette.routing import Route
 from blip_space import catalogue
 from blip_space.apps import page
 from blip_space.apps.uploads import UploadLimit, sweep
-from blip_space.errors import UserError
 from blip_space.engine.request import EngineConfig
-from blip_space.inference.engine import Engine
+from blip_space.errors import UserError
 from blip_space.serving.protocol import EngineProtocol
+from blip_space.serving.threaded import ThreadedEngine
 from blip_space.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def _engine(specs: list[catalogue.ModelSpec], settings: Settings) -> EngineProto
     if settings.replicas and not settings.ray:
         raise UserError("--replicas are those of a cluster. Name it with --ray, or leave --replicas out.")
     if not settings.ray:
-        return Engine(specs, precision=settings.precision, config=config)
+        return ThreadedEngine(specs, precision=settings.precision, config=config)
     from blip_space.apps.cluster.replicas import ReplicatedEngine
 
     return ReplicatedEngine(

@@ -18,6 +18,11 @@ MEMINFO = Path("/proc/meminfo")
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
+def use_threads(count: int) -> None:
+    """Compute with so many threads from here on."""
+    torch.set_num_threads(count)
+
+
 @dataclass(frozen=True)
 class Device:
     """One place to compute: its name for torch, why it was chosen, and whether it computes in bf16 by itself."""

@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 from blip_space.catalogue import MBLIP_LANGUAGES, ModelSpec
+from blip_space.engine.judgement import NOTHING_WRITTEN
 from blip_space.engine.request import Budget, EngineConfig, Request, measure_budget
 from blip_space.errors import BusyError, EmptyAnswerError, UserError
-from blip_space.inference.judgement import NOTHING_WRITTEN
 from blip_space.prompts import Turn
 from blip_space.serving.offered import OfferedModels
 from blip_space.serving.protocol import STOPPED_RUNNING, STOPPING, Status, queue_full
@@ -132,7 +132,9 @@ class FakeEngine:
         held = len(self.requests) > self._free
         text = request.prompt or f"a picture of {size[0]} by {size[1]}"
         streams = request.options.quality == "stream"
-        threading.Thread(target=self._say, args=(text, answer), kwargs={"streams": streams, "held": held}, daemon=True).start()
+        threading.Thread(
+            target=self._say, args=(text, answer), kwargs={"streams": streams, "held": held}, daemon=True
+        ).start()
         return answer
 
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
@@ -152,7 +154,7 @@ class FakeEngine:
         words, language, turns = request.prompt, request.language, request.turns
         measure_budget(WordCounter(spec), prompt=words, language=language, turns=turns, max_new_tokens=tokens)
 
-    def _say(self, text: str, answer: ResponseStream, *, streams: bool, held: bool) -> None:
+    def _say(self, text: str, answer: ResponseStream, streams: bool, held: bool) -> None:
         shown = ""
         for place, word in enumerate(text.split(" ")):
             if answer.done:

@@ -325,7 +325,9 @@ def test_the_budget_follows_the_typing_and_says_what_no_longer_fits(asked: Page)
 
 
 def test_how_far_a_download_is_is_drawn_and_told(page: Page, engine: FakeEngine, web: httpx.Client) -> None:
-    engine.become(status="loading", load_progress=LoadEstimate(0.25, "downloading, 5.00 of 20.00 GB, 4 min left", 240.0))
+    engine.become(
+        status="loading", load_progress=LoadEstimate(0.25, "downloading, 5.00 of 20.00 GB, 4 min left", 240.0)
+    )
     page.reload()
     bar = page.locator("#status progress")
     expect(bar).to_have_attribute("value", "0.250")

@@ -18,8 +18,8 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from blip_space import catalogue
-from blip_space.inference.engine import Engine
-from blip_space.inference.judgement import NOTHING_WRITTEN
+from blip_space.engine.judgement import NOTHING_WRITTEN
+from blip_space.serving.threaded import ThreadedEngine
 from tests.apps.conftest import free_port
 from tests.apps.test_api import wait_until
 from tests.apps.test_bad_input import heard
@@ -41,8 +41,10 @@ def real(_own_uploads: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     from blip_space.apps import server
 
     root = tmp_path_factory.mktemp("models")
-    folders = [write_constant(root / "blank", SPACE), write_constant(root / "loop", "at")]
-    engine = Engine([catalogue.find("tiny"), *(catalogue.find(str(folder), folders=True) for folder in folders)])
+    made = [write_constant(root / "blank", SPACE), write_constant(root / "loop", "at")]
+    engine = ThreadedEngine(
+        [catalogue.find("tiny"), *(catalogue.find(str(folder), folders=True) for folder in folders)]
+    )
     up = server.launch(engine, host="127.0.0.1", port=free_port())
     wait_until(lambda: engine.status().status == "ready", 60)
     yield up.url.rstrip("/")

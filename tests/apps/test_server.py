@@ -30,7 +30,7 @@ from blip_space import settings
 settings.prepare_libraries()
 from blip_space.apps import server, uploads
 from tests.apps.fake_engine import PARROT, FakeEngine
-server.Engine = lambda specs, **_: FakeEngine()
+server.ThreadedEngine = lambda specs, **_: FakeEngine()
 server.catalogue.offered = lambda name: PARROT
 server.serve(settings.Settings(port=int(sys.argv[1])))
 print("torch was imported" if "torch" in sys.modules else "no torch")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from blip_space.serving.load_progress import LoadProgress
 from blip_space.model.steps import Step
+from blip_space.serving.load_progress import LoadProgress
 
 
 class Clock:

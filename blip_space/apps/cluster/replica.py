@@ -15,9 +15,9 @@ from typing import Any
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.request import Budget, EngineConfig, Request
 from blip_space.errors import UserError
-from blip_space.inference.engine import Engine
 from blip_space.serving.protocol import EngineProtocol, Status
 from blip_space.serving.response import ResponseStream
+from blip_space.serving.threaded import ThreadedEngine
 
 HEARTBEAT_SECONDS = 0.25
 """How soon it is noticed that the caller has left while no token comes."""
@@ -39,7 +39,7 @@ class EngineReplica:
     """What a cluster calls."""
 
     def __init__(self, specs: Sequence[ModelSpec], precision: str, config: EngineConfig) -> None:
-        self._engine: EngineProtocol = Engine(specs, precision=precision, config=config)
+        self._engine: EngineProtocol = ThreadedEngine(specs, precision=precision, config=config)
         threads = config.max_batch_size + config.max_beam_groups + config.max_waiting + config.max_background
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="answers")
         self._engine.start()

@@ -20,12 +20,12 @@ from blip_space.apps.page.batches import Batches
 from blip_space.apps.page.calls import read_model, read_task
 from blip_space.apps.page.endpoints import BATCHES, MAX_BATCH_CALLS, session_of
 from blip_space.apps.page.guard import files_input, read_files
-from blip_space.serving.protocol import EngineProtocol
 from blip_space.inference.folder import export
 from blip_space.inference.folder.record import Record
 from blip_space.inference.guests import Guests
 from blip_space.languages import LANGUAGES
 from blip_space.options import CAPTION
+from blip_space.serving.protocol import EngineProtocol
 
 FORMS: dict[str, tuple[str, Callable[[Sequence[Record]], bytes]]] = {
     "JSON": ("captions.json", export.as_json),

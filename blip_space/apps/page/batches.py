@@ -15,9 +15,9 @@ from typing import Any
 
 from blip_space.apps.archive import opened
 from blip_space.errors import BusyError
-from blip_space.serving.protocol import EngineProtocol
 from blip_space.inference.folder.record import Record, Task
 from blip_space.inference.guests import Guests
+from blip_space.serving.protocol import EngineProtocol
 
 UPDATE_SECONDS = 0.5
 MOST_BATCHES = 4

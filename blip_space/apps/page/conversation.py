@@ -16,8 +16,8 @@ from blip_space.apps.page.calls import read_model, read_prompt, read_request
 from blip_space.apps.page.endpoints import HEARTBEAT_SECONDS, Endpoints
 from blip_space.apps.page.guard import check_picture
 from blip_space.apps.page.history import Message, assistant, plain, read_messages, user, words_of
+from blip_space.engine.judgement import is_blank
 from blip_space.errors import UserError
-from blip_space.inference.judgement import is_blank
 from blip_space.serving.protocol import EngineProtocol
 
 HINT_SECONDS = 12

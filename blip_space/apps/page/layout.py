@@ -15,8 +15,8 @@ from blip_space.apps.page import batch_tab, files, lines, wording
 from blip_space.apps.page.batches import Batches
 from blip_space.apps.page.choices import language_choices
 from blip_space.apps.page.guard import picture_input
-from blip_space.serving.protocol import EngineProtocol
 from blip_space.options import GenerationOptions
+from blip_space.serving.protocol import EngineProtocol
 
 
 @dataclass(frozen=True)

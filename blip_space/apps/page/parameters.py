@@ -11,8 +11,8 @@ import gradio as gr
 
 from blip_space import languages, options
 from blip_space.apps.page.guard import files_input, picture_input, raw, with_example
-from blip_space.serving.protocol import EngineProtocol
 from blip_space.options import GenerationOptions
+from blip_space.serving.protocol import EngineProtocol
 
 TEXT_PART = {
     "type": "object",

@@ -17,13 +17,9 @@ import pytest
 from gradio_client import Client, handle_file
 
 from benchmarks.cluster import Machines
-from blip_space.apps.cluster import replicas
-from blip_space.apps.cluster.replica import EngineReplica, PartialResponse
-from blip_space.apps.cluster.replicas import ReplicatedEngine
+from blip_space.apps.cluster.replica import EngineReplica
 from blip_space.engine.request import EngineConfig, Request
-from blip_space.errors import ModelError, UserError
 from blip_space.images import ImageFile
-from blip_space.serving.protocol import Status
 from tests.apps.conftest import free_port
 from tests.apps.fake_engine import PARROT, FakeEngine
 from tests.pictures import blue_circles
@@ -36,7 +32,6 @@ from dataclasses import replace
 from blip_space import settings
 settings.prepare_libraries()
 from blip_space.apps import cli
-from blip_space.apps.cluster import replicas
 from blip_space.apps.cluster.replica import EngineReplica, PartialResponse
 
 class Patient(EngineReplica):
@@ -169,10 +164,10 @@ def test_the_server_goes_down_when_it_is_told(server: Server, machines: Machines
 def test_a_caller_who_stops_following_a_replicas_answer_cancels_it(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = FakeEngine()
     engine.hold()
-    monkeypatch.setattr("blip_space.apps.cluster.replica.Engine", lambda *_, **__: engine)
+    monkeypatch.setattr("blip_space.apps.cluster.replica.ThreadedEngine", lambda *_, **__: engine)
 
     async def leave() -> str:
-        answer = EngineReplica([PARROT], "auto", EngineConfig()).answer(REQUEST)
+        answer = EngineReplica([PARROT], "auto", EngineConfig()).answer(Request(ImageFile(blue_circles()), "one two"))
         part = await anext(answer)
         await answer.aclose()
         return part.text

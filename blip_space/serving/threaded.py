@@ -1,0 +1,190 @@
+"""Many users, a few models: a bounded queue in front of one thread, which owns the models and drives their cores.
+
+Depends on requests, threads and time; must not import torch, so that the page is up before it. Nobody else calls a
+model while serving: what a request needs of a tokenizer is done on the thread that brings it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from blip_space.catalogue import ModelSpec
+from blip_space.engine.request import Budget, EngineConfig, PreparedRequest, Request, measure_budget, prepare
+from blip_space.errors import BusyError, ModelError
+from blip_space.prompts import Turn
+from blip_space.serving.driver import Driver
+from blip_space.serving.metrics import Metrics
+from blip_space.serving.model_manager import FindMemory, Load, ModelManager
+from blip_space.serving.offered import OfferedModels
+from blip_space.serving.preparations import LoadPreparation, Preparations
+from blip_space.serving.protocol import STOPPED_RUNNING, STOPPED_WAITING, STOPPING, Status, queue_full
+from blip_space.serving.response import ResponseStream
+from blip_space.serving.task_queue import GenerationTask
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.25
+"""How often the thread looks again where a request waits for time to pass: its timeout, or that a model may leave."""
+
+
+class ThreadedEngine:
+    """An `EngineProtocol` in this process."""
+
+    replicas = 1
+
+    def __init__(
+        self,
+        specs: Sequence[ModelSpec],
+        *,
+        precision: str = "auto",
+        config: EngineConfig | None = None,
+        load: Load | None = None,
+        load_preparation: LoadPreparation | None = None,
+        find_memory: FindMemory | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`specs` are the models that users may choose, the default first. What loads, what is free and what time it
+        is are the model packages' and the machine's by default."""
+        self._offered = OfferedModels(specs)
+        self.specs, self.default = self._offered.specs, self._offered.default
+        self._config = config or EngineConfig()
+        self._preparations = Preparations(specs, load_preparation)
+        self._models = ModelManager(precision, self._config, load=load, find_memory=find_memory, clock=clock)
+        self._metrics = Metrics()
+        self._changed = threading.Condition()
+        self._driver = Driver(self._models, self._metrics, self._changed, clock)
+        self._thread: threading.Thread | None = None
+        self._is_dead = self._is_stopping = self._has_news = False
+        self._restarts = 0
+
+    def start(self) -> None:
+        """Start the thread, which loads the default model and then answers."""
+        with self._changed:
+            self._start_thread()
+
+    def stop(self) -> None:
+        """End every answer, and wait for the thread."""
+        with self._changed:
+            self._is_stopping = self._has_news = True
+            for task in self._driver.tasks():
+                task.response.fail(BusyError(STOPPED_RUNNING if task.counted_tokens else STOPPED_WAITING))
+            self._changed.notify_all()
+            thread = self._thread
+        if thread and thread.is_alive():
+            thread.join(timeout=10)
+
+    def status(self) -> Status:
+        """How it is, of one moment."""
+        models, loaded = self._models, self._models.loaded
+        with self._changed:
+            self._restart_thread()
+            waiting = self._driver.waiting(background=False)
+        running, names = sum(model.core.running for model in loaded), tuple(model.name for model in loaded)
+        loading = models.loading or ("" if loaded or models.last_error else self.default.name)
+        if loaded and not loading:
+            chosen = loaded[-1].core.model.precision
+            return Status(
+                *("ready", names[-1], chosen.name, chosen.device, waiting, running, chosen.reason),
+                metrics=self._driver.snapshot(self._restarts),
+                loaded=names,
+            )
+        state: Literal["loading", "failed"] = "loading" if loading else "failed"
+        return Status(
+            *(state, loading or self.default.name, models.precision, "", waiting, running),
+            error="" if loading else models.last_error,
+            load_progress=models.progress.estimate() if models.loading else None,
+            loaded=names,
+        )
+
+    def submit(self, request: Request) -> ResponseStream:
+        """See `EngineProtocol`; the request is prepared on this thread."""
+        spec = self.resolve_model(request.model, request.language)
+        with self._changed:
+            self._check_queue(background=request.background)  # before anything is decoded
+        seconds = self._config.background_timeout_seconds if request.background else self._config.timeout_seconds
+        response = ResponseStream(deadline=time.monotonic() + seconds)
+        return self._enqueue(prepare(request, self._preparations.get(spec)), response)
+
+    def resolve_model(self, model: str, language: str) -> ModelSpec:
+        """See `EngineProtocol`. A model that did not load is refused for a while."""
+        spec = self._offered.find(model)
+        if failure := self._models.failure(spec.name):
+            raise ModelError(failure)
+        return self._offered.resolve(model, language)
+
+    def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
+        """See `EngineProtocol`: no weights are needed for it."""
+        preparation = self._preparations.get(self.resolve_model(model, language))
+        return measure_budget(preparation, prompt=prompt, language=language, turns=turns, max_new_tokens=max_new_tokens)
+
+    def fitting(self, spec: ModelSpec) -> tuple[str, ...] | None:
+        """See `EngineProtocol`; None until a model has been loaded, or could not be."""
+        loaded = self._models.loaded
+        if not loaded and not self._models.last_error:
+            return None
+        from blip_space.model.memory import fitting
+
+        return fitting(spec, freed=sum(model.nbytes for model in loaded))
+
+    def _enqueue(self, request: PreparedRequest, response: ResponseStream) -> ResponseStream:
+        task = GenerationTask(request, response, time.monotonic())
+        response.queue_position = lambda: self._queue_position(task)
+        with self._changed:
+            self._check_queue(background=request.background)
+            self._driver.queue.add(task)
+            self._has_news = True
+            self._restart_thread()
+            self._changed.notify_all()
+        return response
+
+    def _check_queue(self, *, background: bool) -> None:
+        if self._is_stopping:
+            raise BusyError(STOPPING)
+        waiting = self._driver.waiting(background=background)
+        if waiting >= (self._config.max_background if background else self._config.max_waiting):
+            raise BusyError(queue_full(waiting))
+
+    def _queue_position(self, task: GenerationTask) -> int | None:
+        with self._changed:
+            return self._driver.queue_position(task)
+
+    def _restart_thread(self) -> None:
+        """Start another thread where the last one died; under the lock, so that there is exactly one."""
+        if self._is_dead and not self._is_stopping:
+            log.error("the engine's thread is gone; another one begins")
+            self._restarts += 1
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        self._is_dead = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._driver.recover()  # nothing, but after the death of another thread
+            if not self._models.loaded:
+                self._driver.load(self.default)
+            is_idle = False
+            while self._wait(is_idle=is_idle):
+                try:
+                    is_idle = not self._driver.iterate()
+                except Exception:
+                    log.exception("the engine's thread failed and goes on")
+                    self._restarts += 1
+                    self._driver.recover()
+        finally:
+            with self._changed:
+                self._is_dead = True
+
+    def _wait(self, *, is_idle: bool) -> bool:
+        """For news, where there is nothing to do; False when the engine stops."""
+        with self._changed:
+            if is_idle and not self._has_news:
+                self._changed.wait(POLL_SECONDS if self._driver.queue else None)
+            self._has_news = False
+            return not self._is_stopping
