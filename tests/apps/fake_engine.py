@@ -17,7 +17,7 @@ from blip_space.catalogue import MBLIP_LANGUAGES, ModelSpec
 from blip_space.errors import BusyError, EmptyAnswerError, ModelError, UserError
 from blip_space.inference.answer import Answer
 from blip_space.inference.engine import Engine, Status
-from blip_space.inference.judgement import NOTHING_WRITTEN
+from blip_space.engine.judgement import NOTHING_WRITTEN
 from blip_space.inference.request import Budget, Request, measured
 from blip_space.prompts import Turn
 

@@ -19,7 +19,7 @@ from gradio_client.exceptions import AppError
 
 from blip_space import catalogue
 from blip_space.inference.engine import Engine
-from blip_space.inference.judgement import NOTHING_WRITTEN
+from blip_space.engine.judgement import NOTHING_WRITTEN
 from tests.apps.conftest import free_port
 from tests.apps.test_api import wait_until
 from tests.apps.test_bad_input import heard

@@ -18,7 +18,7 @@ from blip_space.apps.page.guard import read_picture
 from blip_space.apps.page.history import Message, assistant, plain, read_messages, user, words_of
 from blip_space.errors import UserError
 from blip_space.inference.engine import Engine
-from blip_space.inference.judgement import is_blank
+from blip_space.engine.judgement import is_blank
 
 HINT_SECONDS = 12
 

@@ -10,7 +10,7 @@ import torch
 
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
-from blip_space.inference.folder.writer import Wish, Writer
+from blip_space.inference.folder.captions import Wish, Captioner
 from blip_space.options import GenerationOptions, check
 from tests.inference.fake_model import FakeModel, spec
 
@@ -33,7 +33,7 @@ def test_when_memory_runs_out_what_was_being_written_is_written_again() -> None:
     """Rows that were lost with the batch would be captions that vanish without a line."""
     model: Any = FolderModel(spec())
     model.exhausted = 2
-    writer = Writer(model, batch_size=4)
+    writer = Captioner(model, batch_size=4)
     written = [*writer.add(WISHES), *writer.finish()]
     assert {one.wish.seen.file: one.caption for one in written} == {
         f"{number}.png": f"Question: What is {number}? Short answer in English:" for number in range(6)
@@ -53,7 +53,7 @@ def test_a_picture_that_the_model_cannot_read_ends_alone(quality: str) -> None:
 
     model: Any = Picky(spec())
     tasks = [replace(task, options=check(quality=quality)) for task in TASKS]
-    writer = Writer(model, batch_size=20)
+    writer = Captioner(model, batch_size=20)
     wishes = [Wish(wish.seen, task) for wish, task in zip(WISHES, tasks, strict=True)]
     written = [*writer.add(wishes), *writer.finish()]
     assert sorted(one.wish.seen.file for one in written) == [f"{number}.png" for number in range(6)]
