@@ -17,7 +17,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from benchmarks import shapes
 from blip_space import catalogue, images
-from blip_space.inference.request import Request, composed
+from blip_space.engine.request import Request, compose_prompt
 from blip_space.model import loader
 from blip_space.model.blip2 import Blip2
 from blip_space.model.cpu import hasten
@@ -45,7 +45,9 @@ def converse(network: Any, tokenizer: Any, model: Blip2, user: int, turns: int, 
     for turn in range(turns):
         options = GenerationOptions(max_new_tokens=new_tokens)
         asked = Request(shown, QUESTIONS[turn % len(QUESTIONS)], turns=tuple(history), options=options)
-        text = composed(model, prompt=asked.prompt, language="en", turns=asked.turns, max_new_tokens=new_tokens).text
+        text = compose_prompt(
+            model, prompt=asked.prompt, language="en", turns=asked.turns, max_new_tokens=new_tokens
+        ).text
         clock = _FirstToken()
         started = time.monotonic()
         inputs = processed(network, tokenizer, model, shown, text)
@@ -82,6 +84,7 @@ def as_loaded(network: Any, model: Blip2) -> None:
 
 def make_endless(network: Any, model: Blip2) -> None:
     """Answers never end before they are as long as asked, and what the engine says is the tokens themselves."""
+    model.stop = frozenset()
     for settings in (network.generation_config, network.language_model.generation_config):
         settings.eos_token_id = None
     model.decode = lambda ids: " ".join(map(str, ids))  # type: ignore[method-assign]
@@ -89,8 +92,7 @@ def make_endless(network: Any, model: Blip2) -> None:
 
 def processed(network: Any, tokenizer: Any, model: Blip2, shown: images.SafeImage, text: str) -> dict[str, Any]:
     """What a processor gives `generate`: pixels, and ids with the picture's places in front."""
-    frame = model._frame
-    pixels = frame.pixels([shown.pixels]).to(next(network.parameters()).dtype)
+    pixels = model.pixels([shown.pixels]).to(next(network.parameters()).dtype)
     ids = [network.config.image_token_index] * model.query_tokens + tokenizer(text)["input_ids"]
     prompt = torch.tensor([ids])
     return {"pixel_values": pixels, "input_ids": prompt, "attention_mask": torch.ones_like(prompt)}

@@ -16,7 +16,7 @@ from gradio_client import Client, handle_file
 from PIL import Image, ImageDraw
 
 from blip_space import catalogue, settings
-from blip_space.inference.engine import Engine
+from blip_space.serving.threaded import ThreadedEngine
 
 COLOURS = ("red", "blue", "green", "yellow", "orange", "purple", "black", "pink")
 QUESTIONS = (
@@ -37,7 +37,7 @@ def main() -> None:
     settings.prepare_libraries()
     from blip_space.apps import server  # Gradio is imported once its environment is prepared
 
-    up = server.launch(Engine([catalogue.find("tiny")]), host="127.0.0.1", port=given.port)
+    up = server.launch(ThreadedEngine([catalogue.find("tiny")]), host="127.0.0.1", port=given.port)
     try:
         with tempfile.TemporaryDirectory() as folder:
             pictures = [picture(Path(folder), number) for number in range(given.clients)]

@@ -22,7 +22,7 @@ from blip_space import images
 from blip_space.inference.folder.job import Job, Run
 from blip_space.inference.folder.ledger import Ledger
 from blip_space.inference.folder.record import Task
-from blip_space.inference.request import composed
+from blip_space.engine.request import compose_prompt
 from blip_space.model.blip2 import Blip2
 from blip_space.options import GenerationOptions
 
@@ -63,7 +63,7 @@ def main() -> None:
 
 def cards(network: Any, tokenizer: Any, model: Blip2, folder: Path, files: list[str], new_tokens: int) -> float:
     """Pictures a second of the loop that the model cards show."""
-    text = composed(model, prompt="", language="en", turns=(), max_new_tokens=new_tokens).text
+    text = compose_prompt(model, prompt="", language="en", turns=(), max_new_tokens=new_tokens).text
     started = time.monotonic()
     for file in files:
         inputs = processed(network, tokenizer, model, images.decode(folder / file), text)

@@ -21,7 +21,10 @@ import torch
 
 from benchmarks import report, shapes
 from blip_space import catalogue
+from blip_space.engine.local import LocalEngine
+from blip_space.engine.request import Request
 from blip_space.errors import UserError
+from blip_space.images import SafeImage
 from blip_space.model.loader import load
 from blip_space.model.selftest import made_pictures
 from blip_space.options import GenerationOptions
@@ -74,9 +77,10 @@ def measure(folder: Path, precision: str) -> dict[str, Any]:
     parts = {part: _bytes(getattr(model._network, part)) / 1e9 for part in PARTS}
     started = time.monotonic()
     options = GenerationOptions(max_new_tokens=NEW_TOKENS)
-    prompt = model.prompt(model.encode(made_pictures()[:1]), "a photo of", options)
+    model.stop = frozenset()
+    shown = SafeImage(made_pictures()[0], digest="made")
     first = 0.0
-    for _ in model.stream(prompt):
+    for _ in LocalEngine(model).answer(Request(shown, "a photo of", options=options)):
         first = first or time.monotonic() - started
     return {
         "load_seconds": round(seconds, 1),

@@ -22,8 +22,9 @@ import torch
 
 from benchmarks import report, shapes
 from benchmarks.cards import Turn, as_loaded, converse, make_endless, opened
-from blip_space.inference.engine import Engine, Limits
+from blip_space.engine.request import EngineConfig
 from blip_space.model.blip2 import Blip2
+from blip_space.serving.threaded import ThreadedEngine
 
 PATIENCE_SECONDS = 36_000.0
 
@@ -94,8 +95,10 @@ def apart(work: Callable[[], Made]) -> Made:
 
 def compare(model: Blip2, cards: Sequence[list[Turn]], new_tokens: int) -> Row:
     """The same conversations through the engine, each user asking anew as soon as he is answered."""
-    model.turns.clear()
-    engine = Engine([model.spec], load=lambda *_: model, limits=Limits(deadline_seconds=PATIENCE_SECONDS))
+    config = EngineConfig(timeout_seconds=PATIENCE_SECONDS)
+    engine = ThreadedEngine(
+        [model.spec], load=lambda *_: model, load_preparation=lambda _: model, config=config
+    )
     heard: list[list[tuple[str, float, float]]] = [[] for _ in cards]
     engine.start()
     while engine.status().status != "ready":

@@ -15,9 +15,10 @@ import psutil
 from benchmarks.cards import QUESTIONS, picture
 from blip_space import catalogue
 from blip_space.errors import UserError
-from blip_space.inference.engine import Engine
-from blip_space.inference.request import Request
+from blip_space.engine.request import Request
 from blip_space.options import GenerationOptions
+from blip_space.serving.protocol import EngineProtocol
+from blip_space.serving.threaded import ThreadedEngine
 
 REPORT_SECONDS = 30.0
 
@@ -25,7 +26,7 @@ REPORT_SECONDS = 30.0
 class Visitors:
     """So many visitors, each asking again and again until told to stop."""
 
-    def __init__(self, engine: Engine, count: int) -> None:
+    def __init__(self, engine: EngineProtocol, count: int) -> None:
         self.answered = self.cancelled = self.failed = 0
         self._engine = engine
         self._done = threading.Event()
@@ -81,7 +82,7 @@ def main() -> None:
     parser.add_argument("--visitors", type=int, default=24)
     parser.add_argument("--model", default="tiny")
     given = parser.parse_args()
-    engine = Engine([catalogue.find(given.model, folders=True)])
+    engine = ThreadedEngine([catalogue.find(given.model, folders=True)])
     engine.start()
     while engine.status().status == "loading":
         time.sleep(0.1)
@@ -93,7 +94,7 @@ def main() -> None:
         print(
             f"{(time.monotonic() - started) / 60:.1f} min: {visitors.answered} answered, "
             f"{visitors.cancelled} left early, {visitors.failed} failed, {process.memory_info().rss / 1e6:.0f} MB, "
-            f"{engine.status().reading}",
+            f"{engine.status().metrics}",
             flush=True,
         )
     visitors.stop()

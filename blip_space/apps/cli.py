@@ -23,14 +23,12 @@ from blip_space.apps.folder_arguments import add_arguments, add_decoding, read_d
 from blip_space.apps.listing import print_json
 from blip_space.apps.terminal import progress
 from blip_space.errors import UserError
-from blip_space.inference import loop
 from blip_space.inference.folder.files import shown
-from blip_space.inference.request import Request, refuse_foreign
+from blip_space.engine.request import Request, refuse_foreign
 
 if TYPE_CHECKING:
-    from blip_space.model.blip2 import Blip2
+    from blip_space.engine.local import LocalEngine
 
-PREFIX_CACHE_BYTES = 64_000_000
 FOR_PHOTOGRAPHS = "For photographs choose another, such as --model mblip-mt0-xl."
 
 
@@ -80,20 +78,21 @@ def ask(given: argparse.Namespace) -> int:
         turns=_history(given.history),
         options=read_decoding(given),
     )
-    model = _load(given)
+    engine = _load(given)
     started, written = time.monotonic(), ""
-    reply = loop.answer(model, request, prefixes=_cache())
+    reply = engine.answer(request)
+    del request  # the engine keeps what it needs of the image
     for text in reply:
         if not given.json:
             _show(text, written)
         written = text
     if given.json:
-        about = _record(model, given, started)
+        about = _record(engine, given, started)
         print_json(file=shown(given.image), prompt=given.prompt, reply=written, repeats=reply.repeats, **about)
     else:
         print()
-    if written in model.spec.unknown:
-        print(f"blip-space: {model.spec.name} knows drawings only. {FOR_PHOTOGRAPHS}", file=sys.stderr)
+    if written in engine.model.spec.unknown:
+        print(f"blip-space: {engine.model.spec.name} knows drawings only. {FOR_PHOTOGRAPHS}", file=sys.stderr)
     return 0
 
 
@@ -101,19 +100,19 @@ def caption(given: argparse.Namespace) -> int:
     """One line an image; one that cannot be read or captioned is told on stderr and the others go on."""
     languages.find(given.language)
     decoding = read_decoding(given)
-    model, cache, failed = _load(given), _cache(), False
+    engine, failed = _load(given), False
     for name, image, error in _pictures(given.images):
         started, text, repeats = time.monotonic(), None, False
         if image is not None:
-            reply = loop.answer(model, Request(image, language=given.language, options=decoding), prefixes=cache)
             try:
+                reply = engine.answer(Request(image, language=given.language, options=decoding))
                 *_, text = reply
                 repeats = reply.repeats
             except UserError as problem:
                 error = str(problem)
         failed = failed or error is not None
         if given.json:
-            print_json(file=name, caption=text, error=error, repeats=repeats, **_record(model, given, started))
+            print_json(file=name, caption=text, error=error, repeats=repeats, **_record(engine, given, started))
         elif error is not None:
             print(f"blip-space: {name}: {error}", file=sys.stderr)
         else:
@@ -138,24 +137,19 @@ def serve(given: argparse.Namespace) -> int:
     return 0
 
 
-def _load(given: argparse.Namespace) -> Blip2:
+def _load(given: argparse.Namespace) -> LocalEngine:
     spec, precision = _chosen(given)
     refuse_foreign(spec, given.language)
+    from blip_space.engine.local import LocalEngine
     from blip_space.model import loader
 
-    return loader.load(spec, precision, tell=progress(spec.name))
+    return LocalEngine(loader.load(spec, precision, tell=progress(spec.name)))
 
 
 def _chosen(given: argparse.Namespace) -> tuple[catalogue.ModelSpec, str]:
     """The model and its precision, by argument or environment."""
     chosen = settings.read({name: getattr(given, name) for name in ("model", "precision", "adapter")})
     return replace(catalogue.find(chosen.model, folders=True), adapter=chosen.adapter), chosen.precision
-
-
-def _cache() -> Any:
-    from blip_space.model.features import PrefixCache
-
-    return PrefixCache(max_bytes=PREFIX_CACHE_BYTES)
 
 
 def _history(file: str | None) -> tuple[prompts.Turn, ...]:
@@ -182,11 +176,11 @@ def _show(text: str, before: str) -> None:
     print(text[len(before) :] if text.startswith(before) else f"\n{text}", end="", flush=True)
 
 
-def _record(model: Blip2, given: argparse.Namespace, started: float) -> dict[str, Any]:
+def _record(engine: LocalEngine, given: argparse.Namespace, started: float) -> dict[str, Any]:
     seconds = round(time.monotonic() - started, 3)
     return {
-        "model": model.spec.name,
-        "precision": model.precision.name,
+        "model": engine.model.spec.name,
+        "precision": engine.model.precision.name,
         "language": given.language,
         "seconds": seconds,
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch  # noqa: TID251  # log probabilities are computed where the logits are
 
 from blip_space.engine.sampling import penalize
@@ -72,7 +73,7 @@ class BeamSearch:
         """How many continuations are looked at: so many that, whatever stops, `num_beams` go on."""
         return max(2, 1 + len(self._stop)) * self.num_beams
 
-    def _read(self) -> np.ndarray:
+    def _read(self) -> npt.NDArray[np.int64]:
         """What each row of the next step has read beside the prompt, of shape (rows, tokens)."""
         return self._ids[: self.rows, : self._start + self.length]
 

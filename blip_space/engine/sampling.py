@@ -57,9 +57,7 @@ class Sampler:
             return list(drawn)
         return [next(drawn) if draw else token for draw, token in zip(is_drawn, _argmax(logits), strict=True)]
 
-    def _penalize(
-        self, logits: torch.Tensor, requests: Sequence[tuple[GenerationOptions, Sequence[int]]]
-    ) -> None:
+    def _penalize(self, logits: torch.Tensor, requests: Sequence[tuple[GenerationOptions, Sequence[int]]]) -> None:
         rows, tokens, penalties = list[int](), list[int](), list[float]()
         for row, (options, ids) in enumerate(requests):
             if options.repetition_penalty != 1.0:
@@ -91,7 +89,7 @@ def penalize(scores: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor, pen
 
 
 def uniform(seed: int, position: int) -> float:
-    """A number in [0, 1): the one at `position` of the Philox 4x64-10 stream with the key `seed`, from its 53 high bits.
+    """A number in [0, 1): the high 53 bits of the one at `position` of the Philox 4x64-10 stream with the key `seed`.
 
     The same on every machine and for every version of numpy, which promises it of its bit generators.
     """

@@ -29,8 +29,8 @@ HEAD, HEAD_ROWS = "language_model.lm_head.weight", 64
 
 def check_sight(model: Blip2) -> None:
     """Raise `ModelError` unless two made pictures give finite and different prefixes and first-token logits."""
-    prefixes = model.encode(made_pictures())
-    logits = torch.cat([model.first_logits(prefix[None], PROMPT) for prefix in prefixes])
+    prefixes = model.encode_pixels([model.pixels(made_pictures())])
+    logits = torch.cat([model.first_logits(prefix, PROMPT) for prefix in prefixes])
     if not (prefixes.isfinite().all() and logits.isfinite().all()):
         raise ModelError(
             f"{model.spec.name} computes numbers that are not finite in {model.precision.name}, so its answers would "
@@ -47,7 +47,7 @@ def check_words(model: Blip2) -> None:
     """Raise `ModelError` unless the tokenizer gives back what prompts are made of: their words and language names."""
     names = [LANGUAGES[code].prompt_name for code in model.spec.languages] if model.spec.style == "mblip" else []
     for text in (PROMPT, "Question: how many? Short answer:", *names):
-        if model.decode(model.token_ids(text)).split() != text.split():
+        if model.decode(model.encode(text)).split() != text.split():
             raise ModelError(
                 f"The tokenizer of {model.spec.name} cannot write {text!r}, so its prompts would arrive garbled. "
                 "Its files belong to another model; copy them again from where the checkpoint came from."

@@ -42,9 +42,8 @@ def real(_own_uploads: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
     root = tmp_path_factory.mktemp("models")
     made = [write_constant(root / "blank", SPACE), write_constant(root / "loop", "at")]
-    engine = ThreadedEngine(
-        [catalogue.find("tiny"), *(catalogue.find(str(folder), folders=True) for folder in folders)]
-    )
+    folders = [catalogue.find(str(folder), folders=True) for folder in made]
+    engine = ThreadedEngine([catalogue.find("tiny"), *folders])
     up = server.launch(engine, host="127.0.0.1", port=free_port())
     wait_until(lambda: engine.status().status == "ready", 60)
     yield up.url.rstrip("/")

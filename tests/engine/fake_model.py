@@ -135,6 +135,9 @@ class FakeModel(FakePreparation):
             raise RuntimeError("a bug in reading")
         return torch.cat([features, torch.tensor([[float(number), 1.0] for number in ids])])
 
+    def expect_many(self) -> None:
+        """It has one processor."""
+
     def note_decode(self, rows: int) -> None:
         assert not self.closed
         self.most_rows = max(self.most_rows, rows)

@@ -1,17 +1,20 @@
 """Laws of the budget, and of refusing a language that a model does not speak."""
 
+import weakref
+
 import pytest
 from PIL import Image
 
 from blip_space import catalogue
 from blip_space.errors import PromptError, UserError
 from blip_space.images import SafeImage
-from blip_space.inference.request import Request, measured, refuse_foreign, search_options
-from tests.inference.fake_model import FakeModel, spec
+from blip_space.engine.request import Request, decoding_options, measure_budget, prepare, refuse_foreign
+from blip_space.options import GenerationOptions
+from tests.engine.fake_model import FakeModel, spec
 
 
 def test_an_encoder_decoder_model_spends_its_window_on_picture_and_prompt() -> None:
-    budget = measured(FakeModel(spec()), prompt="What is it?", language="de", turns=(), max_new_tokens=64)
+    budget = measure_budget(FakeModel(spec()), prompt="What is it?", language="de", turns=(), max_new_tokens=64)
     assert budget.prompt == "Question: What is it? Short answer in German:"
     assert (budget.image_tokens, budget.prompt_tokens, budget.reply_tokens) == (4, 8, 0)
     assert (budget.context_tokens, budget.used_tokens) == (512, 12)
@@ -19,15 +22,15 @@ def test_an_encoder_decoder_model_spends_its_window_on_picture_and_prompt() -> N
 
 def test_a_decoder_only_model_spends_it_on_the_reply_too() -> None:
     model = FakeModel(spec(family="bloom"))
-    budget = measured(model, prompt="What is it?", language="de", turns=(), max_new_tokens=64)
+    budget = measure_budget(model, prompt="What is it?", language="de", turns=(), max_new_tokens=64)
     assert (budget.reply_tokens, budget.used_tokens) == (64, 76)
     with pytest.raises(PromptError, match="fewer new tokens"):
-        measured(model, prompt="What is it?", language="de", turns=(), max_new_tokens=512)
+        measure_budget(model, prompt="What is it?", language="de", turns=(), max_new_tokens=512)
 
 
 def test_turns_that_no_longer_fit_are_counted() -> None:
     turns = [(f"What is {number}?", "a number") for number in range(200)]
-    budget = measured(FakeModel(spec()), prompt="And?", language="en", turns=turns, max_new_tokens=1)
+    budget = measure_budget(FakeModel(spec()), prompt="And?", language="en", turns=turns, max_new_tokens=1)
     assert budget.kept_turns + budget.dropped_turns == 200
     assert 500 < budget.used_tokens <= 512
 
@@ -51,5 +54,27 @@ def test_an_unknown_language_is_a_sentence() -> None:
 
 @pytest.mark.parametrize(("prompt", "penalty"), [("What?", -1.0), ("", 1.0), ("Describe it.", 1.0)])
 def test_a_search_for_an_answer_favours_short_ones_as_the_originals_do(prompt: str, penalty: float) -> None:
-    request = Request(SafeImage(Image.new("RGB", (1, 1)), "d"), prompt)
-    assert search_options(request).length_penalty == penalty
+    assert decoding_options(GenerationOptions(quality="best"), prompt).length_penalty == penalty
+    assert decoding_options(GenerationOptions(), prompt) == GenerationOptions()
+
+
+def test_a_prepared_request_holds_pixels_of_the_models_size_and_no_picture() -> None:
+    """H6: forty pictures of 64 megapixels took 10 GB until their answers ended."""
+    model, freed = FakeModel(spec()), list[bool]()
+    picture = Image.new("RGB", (20, 20))
+    weakref.finalize(picture, freed.append, True)
+    request = Request(SafeImage(picture, "d"), "What is it?", "de")
+    prepared = prepare(request, model)
+    del request, picture
+    assert freed == [True]
+    assert (prepared.text, prepared.digest) == ("Question: What is it? Short answer in German:", "d")
+    assert prepared.ids == tuple(model.encode(prepared.text))
+    assert prepared.pixels.shape == (1, 1)
+
+
+def test_a_prompt_is_tokenised_once() -> None:
+    model, texts = FakeModel(spec()), list[str]()
+    encode = model.encode
+    model.encode = lambda text: texts.append(text) or encode(text)  # type: ignore[func-returns-value,method-assign]
+    prepare(Request(SafeImage(Image.new("RGB", (1, 1)), "d"), "What is it?"), model)
+    assert texts == ["Question: What is it? Short answer in English:"]

@@ -26,9 +26,9 @@ from blip_space.engine.request import EngineConfig
 from blip_space.inference.engine import Engine
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
-from blip_space.inference.folder.writer import Wish, Writer, Written
+from blip_space.inference.folder.captions import Wish, Captioner, Written
 from blip_space.inference.guests import Guests, Picture
-from blip_space.inference.judgement import NOTHING_WRITTEN
+from blip_space.engine.judgement import NOTHING_WRITTEN
 from blip_space.inference.request import Request
 from blip_space.model import loader
 from blip_space.model.features import PrefixCache
@@ -69,7 +69,7 @@ def engine(loaded: dict[str, Any]) -> Iterator[Engine]:
 
 
 def written(model: Any, chosen: GenerationOptions) -> Written:
-    writer = Writer(model, batch_size=4)
+    writer = Captioner(model, batch_size=4)
     seen = Seen("a.png", PICTURE.digest, prepared=writer.prepare(PICTURE.pixels))
     (one,) = [*writer.add([Wish(seen, Task("m", "fp32", "en", "", chosen))]), *writer.finish()]
     return one

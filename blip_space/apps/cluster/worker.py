@@ -16,7 +16,7 @@ from blip_space.errors import ImageError, UserError
 from blip_space.inference.folder.files import locate
 from blip_space.inference.folder.reader import Seen, look
 from blip_space.inference.folder.record import Task
-from blip_space.inference.folder.writer import Wish, Writer, Written
+from blip_space.inference.folder.captions import Wish, Captioner, Written
 
 COLUMNS = ("number", "task", "caption", "tokens", "seconds", "repeats", "error", "fault")
 CHANGED = "The file was changed while the job ran. Run it again."
@@ -72,7 +72,7 @@ class Worker:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
         self._fault = ""
         try:
-            self._writer = Writer(loader.load(spec, tasks[0].precision), batch_size=batch_size)
+            self._captioner = Captioner(loader.load(spec, tasks[0].precision), batch_size=batch_size)
         except UserError as error:
             self._fault = str(error)
 
@@ -95,19 +95,22 @@ class Worker:
 
     def _told(self, rows: Sequence[Row]) -> Iterator[Row]:
         asked: dict[Wish, Row] = {}
-        for row, seen in zip(rows, self._pool.map(self._seen, rows), strict=True):
-            wishes = {Wish(seen, self._tasks[task]): {"number": row["number"], "task": task} for task in row["tasks"]}
-            asked |= wishes
-            yield from _rows(self._written(seen, list(wishes)), asked)
-        yield from _rows(self._writer.finish(), asked)
+        try:
+            for row, seen in zip(rows, self._pool.map(self._seen, rows), strict=True):
+                own = {Wish(seen, self._tasks[task]): {"number": row["number"], "task": task} for task in row["tasks"]}
+                asked |= own
+                yield from _rows(self._written(seen, list(own)), asked)
+            yield from _rows(self._captioner.finish(), asked)
+        finally:
+            self._captioner.abort()  # where it broke off, so that the next call gets none of these
 
     def _written(self, seen: Seen, wishes: Sequence[Wish]) -> Iterable[Written]:
-        return [Written(wish, error=seen.error) for wish in wishes] if seen.error else self._writer.add(wishes)
+        return [Written(wish, error=seen.error) for wish in wishes] if seen.error else self._captioner.add(wishes)
 
     def _seen(self, row: Row) -> Seen:
         if row["error"]:
             return Seen(row["file"], row["digest"], error=row["error"])
-        seen = look(row["file"], row["data"], self._writer.prepare)
+        seen = look(row["file"], row["data"], self._captioner.prepare)
         return seen if seen.digest == row["digest"] else Seen(row["file"], row["digest"], error=CHANGED)
 
 

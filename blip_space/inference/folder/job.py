@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from blip_space.inference.folder.ledger import Ledger
 from blip_space.inference.folder.reader import Reader, Seen
 from blip_space.inference.folder.record import Key, Task
-from blip_space.inference.folder.writer import Wish, Writer, Written
+from blip_space.inference.folder.captions import Wish, Captioner, Written
 
 if TYPE_CHECKING:
     from blip_space.model.blip2 import Blip2
@@ -122,15 +122,15 @@ class Run:
 
     def _here(self, wishes: Iterator[list[Wish]]) -> Iterator[Written]:
         """What a model of ours writes, which is loaded for the first wish."""
-        writer: Writer | None = None
+        captioner: Captioner | None = None
         for some in wishes:
-            if writer is None:
-                writer = Writer(self._job.load(), batch_size=self._job.batch_size)
-                self._reader.prepare = writer.prepare
+            if captioner is None:
+                captioner = Captioner(self._job.load(), batch_size=self._job.batch_size)
+                self._reader.prepare = captioner.prepare
                 self.tally.began = time.monotonic()
-            yield from writer.add(self._prepared(some))
-        if writer:
-            yield from writer.finish()
+            yield from captioner.add(self._prepared(some))
+        if captioner:
+            yield from captioner.finish()
 
     def _elsewhere(self, wishes: Iterator[list[Wish]]) -> Iterator[Written]:
         """What others write, of whom nobody waits for the rest when the job is stopped."""

@@ -5,6 +5,7 @@ Knows files and pictures; knows a model only by how it wants them squashed.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,10 @@ from PIL import Image
 from blip_space import images
 from blip_space.errors import ImageError
 from blip_space.inference.folder.files import locate
+
+log = logging.getLogger(__name__)
+
+NOT_PREPARED = "The image could not be prepared for the model; the log says why. Try again with --retry-errors."
 
 Prepare = Callable[[Image.Image], Any]
 """From a picture to what the model takes; so many pictures wait for it that their own pixels would fill the memory."""
@@ -77,8 +82,12 @@ class Reader:
 
 def look(file: str, data: bytes, prepare: Prepare) -> Seen:
     """What the model takes of a file's bytes, or why there is none."""
+    image = images.ImageFile(data, max_bytes=images.MAX_FILE_BYTES)
     try:
-        picture = images.decode(data, max_bytes=images.MAX_FILE_BYTES)
+        with image.opened() as opened:
+            return Seen(file, image.digest, prepare(opened.pixels))
     except ImageError as error:
-        return Seen(file, images.digest(data), error=str(error))
-    return Seen(file, picture.digest, prepare(picture.pixels))
+        return Seen(file, image.digest, error=str(error))
+    except Exception:
+        log.exception("an image was not prepared for the model")
+        return Seen(file, image.digest, error=NOT_PREPARED)

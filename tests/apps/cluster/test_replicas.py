@@ -32,6 +32,7 @@ from dataclasses import replace
 from blip_space import settings
 settings.prepare_libraries()
 from blip_space.apps import cli
+from blip_space.apps.cluster import replicas
 from blip_space.apps.cluster.replica import EngineReplica, PartialResponse
 
 class Patient(EngineReplica):

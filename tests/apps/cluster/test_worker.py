@@ -17,7 +17,7 @@ from blip_space.errors import UserError
 from blip_space.images import digest
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
-from blip_space.inference.folder.writer import Wish
+from blip_space.inference.folder.captions import Wish
 from blip_space.options import GenerationOptions
 from tests.inference.folder.conftest import draw
 

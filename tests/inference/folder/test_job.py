@@ -16,7 +16,7 @@ from blip_space.inference.folder import files
 from blip_space.inference.folder.job import Job, Run, Tally
 from blip_space.inference.folder.ledger import Ledger
 from blip_space.inference.folder.record import Record, Task
-from blip_space.inference.folder.writer import Wish, Written
+from blip_space.inference.folder.captions import Wish, Written
 from blip_space.options import GenerationOptions
 from tests.inference.folder.conftest import draw
 

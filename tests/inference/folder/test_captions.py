@@ -10,30 +10,23 @@ import torch
 
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
-from blip_space.inference.folder.writer import Wish, Writer
+from blip_space.inference.folder.captions import Wish, Captioner
 from blip_space.options import GenerationOptions, check
-from tests.inference.fake_model import FakeModel, spec
+from tests.engine.fake_model import FakeModel, spec
 
 TASKS = [Task("fake", "fp32", "en", f"What is {number}?", GenerationOptions()) for number in range(6)]
-WISHES = [Wish(Seen(f"{number}.png", str(number), prepared=number), task) for number, task in enumerate(TASKS)]
-
-
-class FolderModel(FakeModel):
-    """Takes a folder's pictures as it takes a visitor's."""
-
-    def expect_many(self) -> None:
-        """It has one processor."""
-
-    def encode_pixels(self, parts: list[Any]) -> torch.Tensor:
-        return self.encode(parts)
+WISHES = [
+    Wish(Seen(f"{number}.png", str(number), prepared=torch.full((1, 1), number)), task)
+    for number, task in enumerate(TASKS)
+]
 
 
 @pytest.mark.timeout(60)
 def test_when_memory_runs_out_what_was_being_written_is_written_again() -> None:
     """Rows that were lost with the batch would be captions that vanish without a line."""
-    model: Any = FolderModel(spec())
+    model: Any = FakeModel(spec())
     model.exhausted = 2
-    writer = Writer(model, batch_size=4)
+    writer = Captioner(model, batch_size=4)
     written = [*writer.add(WISHES), *writer.finish()]
     assert {one.wish.seen.file: one.caption for one in written} == {
         f"{number}.png": f"Question: What is {number}? Short answer in English:" for number in range(6)
@@ -45,16 +38,34 @@ def test_when_memory_runs_out_what_was_being_written_is_written_again() -> None:
 def test_a_picture_that_the_model_cannot_read_ends_alone(quality: str) -> None:
     """All that were to be read with it had an error as well."""
 
-    class Picky(FolderModel):
-        def encode_pixels(self, parts: list[Any]) -> torch.Tensor:
-            if 3 in parts:
+    class Picky(FakeModel):
+        def encode_pixels(self, parts: Any) -> torch.Tensor:
+            if any(int(part) == 3 for part in parts):
                 raise RuntimeError("a bug")
             return super().encode_pixels(parts)
 
     model: Any = Picky(spec())
     tasks = [replace(task, options=check(quality=quality)) for task in TASKS]
-    writer = Writer(model, batch_size=20)
+    writer = Captioner(model, batch_size=20)
     wishes = [Wish(wish.seen, task) for wish, task in zip(WISHES, tasks, strict=True)]
     written = [*writer.add(wishes), *writer.finish()]
     assert sorted(one.wish.seen.file for one in written) == [f"{number}.png" for number in range(6)]
     assert [one.wish.seen.file for one in written if one.error] == ["3.png"]
+
+
+def test_what_was_aborted_does_not_come_with_what_is_asked_next() -> None:
+    """L11: a worker of a cluster that lived on answered its next call with the last one's captions."""
+    model: Any = FakeModel(spec())
+    captioner = Captioner(model, batch_size=2)
+    assert not list(captioner.add(WISHES[:1]))
+    captioner.abort()
+    assert [one.wish.seen.file for one in [*captioner.add(WISHES[1:2]), *captioner.finish()]] == ["1.png"]
+
+
+def test_a_task_that_cannot_be_asked_has_an_error_for_each_image_and_the_others_go_on() -> None:
+    long = replace(TASKS[0], prompt="word " * 600 + "?")
+    captioner = Captioner(FakeModel(spec()), batch_size=2)  # type: ignore[arg-type]
+    wishes = [Wish(WISHES[0].seen, long), *WISHES[1:3]]
+    written = {one.wish.seen.file: one for one in [*captioner.add(wishes), *captioner.finish()]}
+    assert "tokens long" in (written["0.png"].error or "")
+    assert [written[f"{number}.png"].error for number in (1, 2)] == [None, None]

@@ -1,0 +1,147 @@
+"""A folder's captions by the engine core, in the caller's thread: many at once, each as soon as it is whole.
+
+Depends on the core and on what is asked of an image; must not import files or the ledger.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from blip_space.engine.core import FAULT, EngineCore, Output
+from blip_space.engine.request import EngineConfig, PreparedRequest, compose_prompt, decoding_options
+from blip_space.errors import UserError
+from blip_space.inference.folder.reader import Seen
+from blip_space.inference.folder.record import Task
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from blip_space.model.blip2 import Blip2
+    from blip_space.prompts import Composition
+
+SMALL_PARAMETERS = 500_000_000
+SMALL_BATCH, LARGE_BATCH = 64, 16
+FILL_SHARE = 0.5
+FAILED = "The caption failed through a fault of this program, which is in its log. Try again with --retry-errors."
+
+
+@dataclass(frozen=True, eq=False)
+class Wish:
+    """An image that is here, and what is asked of it."""
+
+    seen: Seen
+    task: Task
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came of a wish: a caption with its length and the seconds of its share, or an error. `repeats` says that the
+    caption was cut off by its limit in the middle of a loop."""
+
+    wish: Wish
+    caption: str | None = None
+    tokens: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+    repeats: bool = False
+
+
+class Captioner:
+    """One model at work on a folder."""
+
+    def __init__(self, model: Blip2, *, batch_size: int | None) -> None:
+        """`batch_size` rows are decoded at once, beams counted; by default as many as pay, and fit into memory."""
+        small = model.spec.parameters < SMALL_PARAMETERS
+        self._model = model
+        self._batch_size = batch_size or min(model.max_batch_size(), SMALL_BATCH if small else LARGE_BATCH)
+        self._core: EngineCore | None = None
+        self._asked: dict[int, Wish] = {}
+        self._prompts: dict[Task, Composition] = {}
+        self._since = time.monotonic()
+        model.expect_many()
+
+    def prepare(self, image: Image.Image) -> Any:
+        """The pixel values of an image. From any thread."""
+        return self._model.pixels([image])
+
+    def add(self, wishes: Sequence[Wish]) -> Iterator[Written]:
+        """Take these, and give what is done by now; work goes on once enough wait to fill the batch."""
+        for wish in wishes:
+            try:
+                request = self._request(wish)
+            except UserError as error:
+                yield Written(wish, error=str(error))
+                continue
+            core = self._core = self._core or self._new_core(request)
+            self._asked[core.add(request)] = wish
+        while self._core and self._core.waiting >= self._core.config.max_waiting:
+            yield from self._step()
+
+    def finish(self) -> Iterator[Written]:
+        """Do all that was taken."""
+        while self._core and self._core.has_work:
+            yield from self._step()
+
+    def abort(self) -> None:
+        """Forget all that was taken and is not done."""
+        if self._core:
+            self._core.abort()
+        self._asked.clear()
+
+    def _new_core(self, request: PreparedRequest) -> EngineCore:
+        """A core that fills its batch anew when half of it is free, since nobody watches a caption grow."""
+        groups = max(1, self._batch_size // request.num_rows)
+        config = EngineConfig(
+            max_batch_size=self._batch_size,
+            max_beam_groups=groups,
+            max_waiting=groups,
+            max_prefill_tokens=self._batch_size * self._model.spec.context_tokens,
+            fill_share=FILL_SHARE,
+        )
+        return EngineCore(self._model, config)
+
+    def _step(self) -> Iterator[Written]:
+        assert self._core is not None
+        ended = [output for output in self._core.step(time.monotonic()) if output.finished]
+        if ended:
+            seconds = self._seconds(len(ended))
+            yield from (_written(self._asked.pop(output.id), output, seconds) for output in ended)
+
+    def _request(self, wish: Wish) -> PreparedRequest:
+        task, seen = wish.task, wish.seen
+        prompt = self._prompt(task)
+        return PreparedRequest(
+            self._model.spec,
+            tuple(prompt.ids),
+            prompt.text,
+            seen.digest or "",
+            seen.prepared,
+            decoding_options(task.options, task.prompt),
+        )
+
+    def _prompt(self, task: Task) -> Composition:
+        if task not in self._prompts:
+            self._prompts[task] = compose_prompt(
+                self._model,
+                prompt=task.prompt,
+                language=task.language,
+                turns=(),
+                max_new_tokens=task.options.max_new_tokens,
+            )
+        return self._prompts[task]
+
+    def _seconds(self, count: int) -> float:
+        """The seconds since the last caption, shared by those that ended together."""
+        now, before = time.monotonic(), self._since
+        self._since = now
+        return (now - before) / count
+
+
+def _written(wish: Wish, output: Output, seconds: float) -> Written:
+    if output.error is not None:
+        sentence = str(output.error)
+        return Written(wish, seconds=seconds, error=FAILED if sentence == FAULT else sentence)
+    return Written(wish, output.text, output.tokens, seconds, repeats=output.repeats)

@@ -1,0 +1,51 @@
+"""Token ids of what a core generates, which its outputs do not say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PIL import Image
+
+from blip_space.engine.core import EngineCore
+from blip_space.engine.request import EngineConfig, PreparedRequest
+from blip_space.engine.sequence import Sequence
+from blip_space.errors import EmptyAnswerError
+from blip_space.model.blip2 import Blip2
+from blip_space.options import GenerationOptions
+
+
+def core_on(model: Blip2, **limits: Any) -> EngineCore:
+    """A core whose answers no stop string ends, as `generate` knows none."""
+    core = EngineCore(model, EngineConfig(**limits))
+    core._stops = ()
+    return core
+
+
+def request(
+    model: Blip2, picture: Image.Image, text: str, options: GenerationOptions, *, digest: str = "", turns: bool = False
+) -> PreparedRequest:
+    """A prompt as it is, about a picture that is called by its digest."""
+    pixels, ids = model.pixels([picture]), tuple(model.encode(text))
+    return PreparedRequest(model.spec, ids, text, digest or str(id(picture)), pixels, options, turns)
+
+
+def add(core: EngineCore, asked: PreparedRequest) -> Sequence:
+    """The sequence of a request that is added."""
+    return core._sequences[core.add(asked)]
+
+
+def finish(core: EngineCore) -> None:
+    """Step until nothing is left."""
+    now = 0.0
+    while core.has_work:
+        now += 1.0
+        core.step(now)
+
+
+def ids_alone(model: Blip2, asked: PreparedRequest) -> list[int]:
+    """The new tokens of a request that nobody runs beside."""
+    core = core_on(model)
+    sequence = add(core, asked)
+    finish(core)
+    assert sequence.error is None or isinstance(sequence.error, EmptyAnswerError)
+    return sequence.ids

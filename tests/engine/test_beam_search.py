@@ -1,0 +1,203 @@
+"""Beam searches that run together are `generate`'s, each of them, token for token."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from transformers import GenerationConfig, GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutput
+
+from blip_space import catalogue
+from blip_space.engine.beam_search import BeamSearch, advance
+from blip_space.model.batch import batch
+from blip_space.model.blip2 import Blip2
+from blip_space.model.loader import load
+from blip_space.options import GenerationOptions
+from tests.model import checkpoints
+from tests.model.conftest import _one_thread, folders, loaded, pictures  # noqa: F401  # fixtures
+
+pytestmark = pytest.mark.filterwarnings("ignore:Passing .repetition_penalty.")  # by the `generate` compared with
+
+PROMPTS = ("Question: how many cats are there? Answer:", "a photo of", "Caption the image in German.")
+STOPS = ("its own", "likely", "several", "none")
+BEAMS, LENGTH_PENALTIES, REPETITION_PENALTIES, LONGEST = (2, 5), (-1.0, 0.0, 1.0, 2.0), (1.0, 1.3), (1, 2, 7, 20)
+
+Settings = tuple[int, float, float, int]
+
+
+@pytest.fixture(scope="module", params=(*checkpoints.FAMILIES, "embedded"))
+def model(request: pytest.FixtureRequest, loaded: Any) -> Blip2:  # noqa: F811
+    """One loaded model of each family in turn, and the one that comes with the project."""
+    return load(catalogue.find("tiny"), "fp32") if request.param == "embedded" else loaded(request.param)
+
+
+@pytest.fixture(scope="module")
+def prompts(model: Blip2, pictures: list[Image.Image]) -> list[torch.Tensor]:  # noqa: F811
+    prefixes = model.encode(pictures)
+    return [model._embed(model.prompt(prefixes[:1], text, GenerationOptions())) for text in PROMPTS]
+
+
+@pytest.fixture(params=STOPS)
+def stop(request: pytest.FixtureRequest, model: Blip2, prompts: list[torch.Tensor]) -> Iterator[frozenset[int]]:
+    """Stop tokens of every number; the likely ones end beams early."""
+    settings = model._network.language_model.generation_config
+    before = settings.eos_token_id
+    settings.eos_token_id = None
+    written = generate(model, prompts[0], (5, 1.0, 1.3, 20), frozenset())
+    found = {
+        "its own": [before],
+        "likely": written[2:3],
+        "several": [*written[1:4:2], before],
+        "none": [],
+    }[request.param]
+    settings.eos_token_id = sorted(set(found)) or None
+    yield frozenset(found)
+    settings.eos_token_id = before
+
+
+def generate(model: Blip2, prompt: torch.Tensor, settings: Settings, stop: frozenset[int]) -> list[int]:
+    """What `generate` finds: the new tokens up to the first stop."""
+    beams, length_penalty, repetition_penalty, longest = settings
+    language_model = model._network.language_model
+    with torch.inference_mode():
+        ids: list[int] = language_model.generate(
+            inputs_embeds=prompt[None],
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            do_sample=False,
+            num_beams=beams,
+            length_penalty=length_penalty,
+            repetition_penalty=repetition_penalty,
+            min_new_tokens=1,
+            max_new_tokens=longest,
+        )[0].tolist()
+    new = ids[len(batch(language_model).start) :]
+    return new[: next((place for place, token in enumerate(new) if token in stop), len(new))]
+
+
+def make(settings: Settings, stop: frozenset[int], *, start: Sequence[int]) -> BeamSearch:
+    beams, length_penalty, repetition_penalty, longest = settings
+    options = GenerationOptions(
+        max_new_tokens=longest,
+        repetition_penalty=repetition_penalty,
+        quality="best",
+        num_beams=beams,
+        length_penalty=length_penalty,
+    )
+    return BeamSearch(options, stop=stop, start=start)
+
+
+def search_together(model: Blip2, prompts: Sequence[torch.Tensor], searches: Sequence[BeamSearch]) -> None:
+    """Run all searches in one batch, each until it is done."""
+    rows = batch(model._network.language_model)
+    running, logits = list(searches), rows.join(prompts)
+    while running:
+        first, kept, tokens = 0, list[int](), list[int]()
+        advanced, running = running, []
+        sizes = [search.rows for search in advanced]
+        advance(advanced, logits)
+        for search, size in zip(advanced, sizes, strict=True):
+            if not search.done:
+                running.append(search)
+                kept += [first + parent for parent in search.parents]
+                tokens += search.tokens
+            first += size
+        if running:
+            rows.keep(kept)
+            logits = rows.step(tokens)
+
+
+def settings_for(number: int) -> list[Settings]:
+    """Every second combination, the others for the next number."""
+    every = product(BEAMS, LENGTH_PENALTIES, REPETITION_PENALTIES, LONGEST)
+    places = product(*(range(len(values)) for values in (BEAMS, LENGTH_PENALTIES, REPETITION_PENALTIES, LONGEST)))
+    return [settings for settings, place in zip(every, places, strict=True) if (sum(place) + number) % 2 == 0]
+
+
+def test_searches_together_are_each_generates(
+    model: Blip2, prompts: list[torch.Tensor], stop: frozenset[int], request: pytest.FixtureRequest
+) -> None:
+    settings = settings_for(STOPS.index(request.node.callspec.params["stop"]))
+    chosen = [prompts[place % len(prompts)] for place in range(len(settings))]
+    start = batch(model._network.language_model).start
+    searches = [make(one, stop, start=start) for one in settings]
+    search_together(model, chosen, searches)
+    expected = [generate(model, prompt, one, stop) for prompt, one in zip(chosen, settings, strict=True)]
+    assert [search.best for search in searches] == expected
+
+
+class Bigrams(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # transformers has no types here
+    """A language model for which the last token alone decides: its logits are a row of this table."""
+
+    def __init__(self, table: torch.Tensor) -> None:
+        super().__init__(PretrainedConfig(vocab_size=len(table), is_encoder_decoder=False, num_hidden_layers=1))
+        self.table = torch.nn.Parameter(table, requires_grad=False)
+        self.generation_config = GenerationConfig()
+
+    def forward(self, input_ids: torch.Tensor, **_: Any) -> CausalLMOutput:
+        return CausalLMOutput(logits=self.table[input_ids])
+
+    def prepare_inputs_for_generation(self, input_ids: torch.Tensor, **_: Any) -> dict[str, torch.Tensor]:
+        return {"input_ids": input_ids}
+
+
+@pytest.mark.parametrize("number", range(200))
+def test_ties_small_vocabularies_and_many_stop_tokens_are_decided_as_by_generate(number: int) -> None:
+    draw = random.Random(number)
+    size, step = draw.choice((6, 9, 20, 60, 150, 2000)), draw.choice((0, 0.25, 1))
+    table = torch.randn(size, size, generator=torch.Generator().manual_seed(number)) * draw.choice((0.5, 2, 4))
+    if step:  # many equal logits, as in bf16
+        table = (table / step).round() * step
+    stop = draw.sample(range(1, size), draw.choice((0, 1, 2, 4)))
+    table[:, stop] += draw.choice((0, 1, 3))
+    length_penalty, repetition_penalty = draw.choice((-1.0, 0.0, 0.7, 1.0, 2.0)), draw.choice((1.0, 1.3))
+    settings = draw.choice((2, 3, 5)), length_penalty, repetition_penalty, draw.choice((2, 7, 20))
+    expected = Bigrams(table).generate(
+        torch.tensor([[0]]),
+        do_sample=False,
+        num_beams=settings[0],
+        length_penalty=settings[1],
+        repetition_penalty=settings[2],
+        min_new_tokens=1,
+        max_new_tokens=settings[3],
+        eos_token_id=sorted(stop) or None,
+        pad_token_id=0,
+    )[0, 1:]
+    ends = [place for place, token in enumerate(expected.tolist()) if token in stop]
+    search = make(settings, frozenset(stop), start=[0])
+    logits = table[[0]]
+    while not search.done:
+        advance([search], logits)
+        logits = table[search.tokens]
+    assert search.best == expected.tolist()[: min(ends, default=len(expected))]
+
+
+def test_what_is_best_so_far_can_be_had_at_any_time() -> None:
+    table = torch.randn(50, 50, generator=torch.Generator().manual_seed(1))
+    search = make((3, 1.0, 1.0, 9), frozenset(), start=[])
+    assert search.best == []
+    logits = table[[0]]
+    for length in range(1, 10):
+        advance([search], logits)
+        assert len(search.best) == search.length == length
+        logits = table[search.tokens]
+    assert search.done
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+def test_numbers_that_are_not_finite_end_their_own_search(number: float) -> None:
+    table = torch.randn(50, 50, generator=torch.Generator().manual_seed(1))
+    searches = [make((3, 1.0, 1.0, 4), frozenset({7}), start=[]) for _ in range(3)]
+    advance(searches, table[[0, 0, 0]])
+    logits = torch.cat([table[search.tokens] for search in searches])
+    logits[4] = number  # a beam of the second
+    advance(searches, logits)
+    assert [search.failed for search in searches] == [False, True, False]
+    assert searches[1].done
+    assert searches[1].best == []
+    assert searches[0].best == searches[2].best != []
