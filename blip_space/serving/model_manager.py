@@ -137,7 +137,6 @@ class ModelManager:
             with self._remembering(spec):
                 if spec.fault:
                     raise ModelError(spec.fault)
-                import_model_libraries()
                 for model in self._leaving(spec):
                     left.append(model.core.model.spec)
                     self._close(model, release)
@@ -231,6 +230,7 @@ def _find_memory() -> tuple[Device, int | None]:
 
 
 def _load(spec: ModelSpec, precision: str, progress: LoadProgress) -> Any:
+    import_model_libraries()
     from blip_space.model import loader
 
     return loader.load(spec, precision, tell=progress)

@@ -1,0 +1,59 @@
+"""Engines on models of words, ended after each test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from blip_space.catalogue import ModelSpec
+from blip_space.engine.request import EngineConfig
+from blip_space.serving.threaded import ThreadedEngine
+from tests.engine.fake_model import spec
+from tests.serving.fakes import Loading
+
+Build = Callable[..., ThreadedEngine]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Such small models are slower on two threads than on one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def loading() -> Loading:
+    return Loading()
+
+
+@pytest.fixture
+def build(loading: Loading) -> Iterator[Build]:
+    """An engine of models by name, or by spec, that has been started unless `start` is false."""
+    made: list[ThreadedEngine] = []
+
+    def _build(*models: str | ModelSpec, start: bool = True, **config: Any) -> ThreadedEngine:
+        specs = [model if isinstance(model, ModelSpec) else spec(model) for model in models or ("fake",)]
+        engine = ThreadedEngine(
+            specs,
+            config=EngineConfig(**config),
+            load=loading,
+            load_preparation=loading.prepare,
+            find_memory=loading.find_memory,
+            clock=loading.clock,
+        )
+        made.append(engine)
+        if start:
+            engine.start()
+        return engine
+
+    yield _build
+    loading.held.set()
+    if loading.gate is not None:
+        loading.gate.release(10_000)
+    for engine in made:
+        engine.stop()

@@ -1,0 +1,87 @@
+"""Models of words for an engine to load, and a machine whose memory a test decides."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from blip_space.catalogue import ModelSpec
+from blip_space.errors import ModelError
+from blip_space.model.device import Device
+from blip_space.model.steps import Step
+from tests.engine.fake_model import FakeModel, FakePreparation
+
+GIGABYTE = 10**9
+
+
+class Loading:
+    """Loads fakes into a memory of so many bytes, remembers them, and fails for the names that it is given.
+
+    `memory` None is a machine that does not say how much is free. `held` keeps loads from ending until it is set;
+    `takes` is how many seconds of `now` a load takes.
+    """
+
+    def __init__(self) -> None:
+        self.models: list[FakeModel] = []
+        self.events: list[str] = []
+        """What was loaded, failed and closed, in order."""
+
+        self.failing: set[str] = set()
+        self.gate: threading.Semaphore | None = None
+        self.memory: int | None = None
+        self.held = threading.Event()
+        self.held.set()
+        self.takes = 0.0
+        self.now = 0.0
+        self._preparations: dict[str, FakePreparation] = {}
+
+    def __call__(self, spec: ModelSpec, precision: str, progress: Any) -> FakeModel:
+        assert precision == "auto"
+        progress(Step("load", 1, 4))
+        self.held.wait()
+        self.now += self.takes
+        self.events.append(f"load {spec.name}")
+        if spec.name in self.failing:
+            raise ModelError(f"{spec.name} has no weights. Download it again.")
+        self.models.append(Model(spec, self))
+        return self.models[-1]
+
+    def prepare(self, spec: ModelSpec) -> FakePreparation:
+        """The tokenizer of a model, whose words it and the model share."""
+        return self._preparations.setdefault(spec.name, FakePreparation(spec))
+
+    def find_memory(self) -> tuple[Device, int | None]:
+        """The processor, and what is free of its memory."""
+        used = sum(model.nbytes for model in self.models if not model.closed)
+        return Device("cpu", "", has_bf16=False), None if self.memory is None else self.memory - used
+
+    def clock(self) -> float:
+        """Seconds, of which a test decides when they pass."""
+        return self.now
+
+    def last(self, name: str) -> FakeModel:
+        """The newest model of that name."""
+        return next(model for model in reversed(self.models) if model.spec.name == name)
+
+
+class Model(FakeModel):
+    """A fake that takes as much memory as its spec says, and says when it is closed."""
+
+    def __init__(self, spec: ModelSpec, loading: Loading) -> None:
+        super().__init__(spec)
+        self.words = loading.prepare(spec).words
+        self.gate = loading.gate
+        self.nbytes = int(spec.memory_gb["fp32"] * GIGABYTE)
+        self._loading = loading
+
+    def close(self) -> None:
+        self._loading.events.append(f"close {self.spec.name}")
+        super().close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a state of another thread; a test that waits in vain fails by its time limit."""
+    pause = threading.Event()
+    while not condition():
+        pause.wait(0.002)
