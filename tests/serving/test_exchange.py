@@ -1,0 +1,267 @@
+"""Laws of loaded models: all that fit stay, the least recently used leaves, and nothing is exchanged under an answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from blip_space.catalogue import ModelSpec
+from blip_space.engine.request import Request
+from blip_space.errors import BusyError, ModelError
+from blip_space.serving.response import ResponseStream
+from blip_space.serving.threaded import ThreadedEngine
+from tests.engine.fake_model import spec
+from tests.serving.conftest import Build
+from tests.serving.fakes import GIGABYTE, Loading, until
+from tests.serving.test_threaded import BEST, IMAGE
+
+ONE, TWO, THREE = (spec(name, parameters=100_000_000) for name in ("one", "two", "three"))
+"""Each takes 0.4 GB."""
+
+HUGE = spec("huge", parameters=400_000_000)
+FOR_ONE, FOR_TWO = int(0.5 * GIGABYTE), int(0.95 * GIGABYTE)
+
+
+def ask(model: str, words: str = "What is it?", **changes: Any) -> Request:
+    return Request(IMAGE, words, model=model, **changes)
+
+
+def answer(engine: ThreadedEngine, *models: str) -> None:
+    """Ask one after another."""
+    for model in models:
+        assert list(engine.submit(ask(model)))[-1].endswith("English:")
+
+
+def test_models_that_fit_beside_each_other_are_never_exchanged(build: Build, loading: Loading) -> None:
+    loading.memory = FOR_TWO
+    engine = build(ONE, TWO)
+    answer(engine, "one", "two", "one", "two", "one")
+    assert loading.events == ["load one", "load two"]
+    assert engine.status().model == "one"
+    assert engine.status().loaded == ("two", "one")
+
+
+def test_where_nobody_knows_what_is_free_every_model_stays(build: Build, loading: Loading) -> None:
+    answer(build(ONE, TWO, THREE), "one", "two", "three", "one")
+    assert loading.events == ["load one", "load two", "load three"]
+
+
+def test_the_least_recently_used_model_leaves(build: Build, loading: Loading) -> None:
+    loading.memory = FOR_TWO
+    engine = build(ONE, TWO, THREE)
+    answer(engine, "one", "two", "one", "three", "one")
+    assert loading.events == ["load one", "load two", "close two", "load three"]
+    assert engine.status().loaded == ("three", "one")
+
+
+def test_as_many_models_leave_as_have_to_and_their_numbers_stay(build: Build, loading: Loading) -> None:
+    loading.memory = int(1.7 * GIGABYTE)
+    engine = build(ONE, TWO, HUGE)
+    answer(engine, "one", "one", "two", "huge")
+    assert loading.events == ["load one", "load two", "close one", "close two", "load huge"]
+    assert engine.status().metrics.prefix_hits == 1
+
+
+def test_a_model_that_does_not_fit_even_alone_is_refused_and_nothing_is_closed(build: Build, loading: Loading) -> None:
+    loading.memory = FOR_TWO
+    engine = build(ONE, HUGE)
+    answer(engine, "one")
+    with pytest.raises(ModelError, match="huge does not fit into this machine's memory"):
+        list(engine.submit(ask("huge")))
+    with pytest.raises(ModelError, match="huge does not fit"):
+        engine.submit(ask("huge"))
+    assert loading.events == ["load one"]
+    assert engine.status().status == "ready"
+
+
+def test_an_impossible_model_is_refused_while_others_are_answered(build: Build, loading: Loading) -> None:
+    loading.memory, loading.gate = FOR_ONE, threading.Semaphore(1)
+    engine = build(ONE, HUGE)
+    running = engine.submit(ask("one"))
+    until(lambda: engine.status().running == 1)
+    refused = engine.submit(ask("huge"))
+    loading.gate.release()
+    with pytest.raises(ModelError, match="does not fit"):
+        list(refused)
+    assert not running.done
+
+
+def test_a_model_that_does_not_load_fails_everyone_who_waits_for_it_at_once(build: Build, loading: Loading) -> None:
+    """For five who waited the first model was loaded five times, minutes each."""
+    loading.memory, loading.failing = FOR_ONE, {"two"}
+    loading.held.clear()
+    engine = build(ONE, TWO)
+    waiting = [engine.submit(ask("two")) for _ in range(5)]
+    loading.held.set()
+    for response in waiting:
+        with pytest.raises(ModelError, match="two has no weights"):
+            list(response)
+    answer(engine, "one")
+    assert loading.events == ["load one", "close one", "load two", "load one"]
+    assert engine.status().status == "ready"
+
+
+def test_the_model_that_left_in_vain_is_loaded_back_before_anybody_asks(build: Build, loading: Loading) -> None:
+    loading.memory, loading.failing = FOR_ONE, {"two"}
+    engine = build(ONE, TWO)
+    with pytest.raises(ModelError):
+        list(engine.submit(ask("two")))
+    assert loading.events == ["load one", "close one", "load two", "load one"]
+    assert engine.status().loaded == ("one",)
+
+
+def test_a_failure_is_remembered_for_a_while_and_then_tried_again(build: Build, loading: Loading) -> None:
+    """It was remembered until a restart, though the network was away for a minute only."""
+    loading.failing = {"two"}
+    engine = build("one", "two", failure_seconds=180.0)
+    with pytest.raises(ModelError, match="no weights"):
+        list(engine.submit(ask("two")))
+    loading.failing = set()
+    loading.now = 179.0
+    with pytest.raises(ModelError, match="no weights"):
+        engine.submit(ask("two"))
+    loading.now = 181.0
+    answer(engine, "two")
+
+
+def test_the_default_model_too_is_tried_again(build: Build, loading: Loading) -> None:
+    loading.failing = {"fake"}
+    engine = build()
+    until(lambda: engine.status().status == "failed")
+    loading.failing, loading.now = set(), 1_000.0
+    answer(engine, "")
+    assert (engine.status().status, engine.status().error) == ("ready", "")
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_no_model_is_exchanged_under_a_beam_search_that_is_cancelled(
+    build: Build, loading: Loading, leaves: bool
+) -> None:
+    """Two models were in memory at once, and the search went on with the closed one."""
+    loading.memory, loading.gate = FOR_ONE, threading.Semaphore(2)
+    engine = build(ONE, TWO)
+    search = engine.submit(ask("one", "one two three four five six seven eight", options=BEST))
+    until(lambda: engine.status().running == 1)
+    other = engine.submit(ask("two"))
+    if leaves:
+        search.cancel()
+    loading.gate.release(10_000)
+    assert list(other)[-1].endswith("English:")
+    if not leaves:
+        assert list(search)[-1].startswith("one two three")
+    assert loading.events == ["load one", "close one", "load two"]
+
+
+def test_requests_that_come_after_one_for_another_model_wait_for_it(build: Build, loading: Loading) -> None:
+    loading.memory, loading.gate = FOR_TWO, threading.Semaphore(1)
+    engine = build(ONE, TWO, max_batch_size=1)
+    running, before = engine.submit(ask("one", "Who runs?")), engine.submit(ask("one", "Who was before?"))
+    until(lambda: engine.status().running == 1)
+    other, after = engine.submit(ask("two", "Who waits?")), engine.submit(ask("one", "Who came after?"))
+    assert [response.queue_position() for response in (before, other, after)] == [0, 1, 2]
+    loading.gate.release(8 + 9 - 1)  # the words and the stop of the first two; one was there
+    for response in (running, before):
+        assert list(response)
+    until(lambda: loading.events == ["load one", "load two"])
+    assert (after.queue_position(), after.tokens) in [(0, 0), (None, 0)]
+    loading.gate.release(1_000)
+    for response in (other, after):
+        assert list(response)[-1].startswith("Question: Who")
+
+
+def waiting_batch(engine: ThreadedEngine, model: str, count: int) -> Iterator[ResponseStream]:
+    for _ in range(count):
+        yield engine.submit(ask(model, background=True))
+
+
+def test_the_background_waits_again_when_its_model_leaves_for_a_user(build: Build, loading: Loading) -> None:
+    loading.memory, loading.gate = FOR_ONE, threading.Semaphore(1)
+    engine = build(ONE, TWO, max_batch_size=1)
+    batch = list(waiting_batch(engine, "one", 3))
+    until(lambda: engine.status().running == 1)
+    user = engine.submit(ask("two"))
+    loading.gate.release(10_000)
+    assert list(user)[-1].endswith("English:")
+    for response in batch:
+        assert list(response)[-1].endswith("English:")
+    assert loading.events == ["load one", "close one", "load two", "close two", "load one"]
+
+
+def test_the_background_loads_no_model_while_users_are_answered(build: Build, loading: Loading) -> None:
+    loading.memory, loading.gate = FOR_ONE, threading.Semaphore(1)
+    engine = build(ONE, TWO, max_batch_size=1)
+    users = [engine.submit(ask("one")), engine.submit(ask("one"))]
+    until(lambda: engine.status().running == 1)
+    batch = list(waiting_batch(engine, "two", 2))
+    users.append(engine.submit(ask("one")))
+    loading.gate.release(3 * 9 - 2)
+    for response in users[:2]:
+        assert list(response)
+    assert loading.events == ["load one"]
+    loading.gate.release(1_000)
+    for response in (users[2], *batch):
+        assert list(response)
+    assert loading.events == ["load one", "close one", "load two"]
+
+
+def test_a_model_that_made_another_leave_stays_as_long_as_its_load_took(build: Build, loading: Loading) -> None:
+    """A user who asks for two models in turn could keep the server loading, and nobody was answered."""
+    loading.memory, loading.takes = FOR_ONE, 60.0
+    engine = build(ONE, TWO)
+    answer(engine, "one", "two")
+    assert loading.now == 120.0
+    waits = engine.submit(ask("one"))
+    answer(engine, "two", "two", "two")  # all others go on
+    assert loading.events[-1] == "load two"
+    assert waits.queue_position() == 0
+    loading.now += 61.0
+    assert list(waits)
+    assert loading.events[-2:] == ["close two", "load one"]
+
+
+def test_a_user_who_gives_up_while_a_model_may_not_leave_is_forgotten(build: Build, loading: Loading) -> None:
+    loading.memory, loading.takes = FOR_ONE, 60.0
+    engine = build(ONE, TWO, timeout_seconds=0.3)
+    answer(engine, "one", "two")
+    with pytest.raises(BusyError, match="took too long"):
+        list(engine.submit(ask("one")))
+    loading.now += 1_000.0
+    until(lambda: not len(engine._driver.queue))
+    answer(engine, "two")
+    assert loading.events == ["load one", "close one", "load two"]
+
+
+def test_what_a_machine_cannot_be_asked_ends_nobody_elses_answer(build: Build, loading: Loading) -> None:
+    def broken() -> Any:
+        if loading.models:
+            raise RuntimeError("the driver of the GPU is gone")
+        return find_memory()
+
+    find_memory = loading.find_memory
+    loading.find_memory = broken  # type: ignore[method-assign]
+    engine = build(ONE, TWO)
+    answer(engine, "one")
+    with pytest.raises(ModelError, match="two did not load, for a reason that is in the server's log"):
+        list(engine.submit(ask("two")))
+    answer(engine, "one")
+
+
+def test_which_precisions_fit_is_asked_with_all_models_gone(
+    build: Build, loading: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def fitting(_: ModelSpec, *, freed: int) -> tuple[str, ...]:
+        seen.append(freed)
+        return ("fp32",)
+
+    monkeypatch.setattr("blip_space.model.memory.fitting", fitting)
+    engine = build(ONE, TWO, start=False)
+    assert engine.fitting(ONE) is None
+    engine.start()
+    answer(engine, "one", "two")
+    assert engine.fitting(ONE) == ("fp32",)
+    assert seen == [int(0.8 * GIGABYTE)]
