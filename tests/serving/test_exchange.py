@@ -166,7 +166,7 @@ def test_requests_that_come_after_one_for_another_model_wait_for_it(build: Build
     for response in (running, before):
         assert list(response)
     until(lambda: loading.events == ["load one", "load two"])
-    assert (after.queue_position(), after.tokens) in [(0, 0), (None, 0)]
+    assert after.tokens == 0
     loading.gate.release(1_000)
     for response in (other, after):
         assert list(response)[-1].startswith("Question: Who")
