@@ -4,7 +4,11 @@ takes what is logged and warned."""
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event, Thread
 
+from transformers.utils import logging
+
+from blip_space.model.quiet import quiet
 from tests.model import stored
 
 PROGRAM = """
@@ -38,3 +42,22 @@ def test_nothing_but_the_answer_is_shown_in_fewer_bits_and_with_adapters(
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=200)
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == "small is stored in 8 bits, so it answers in int8\n", "a line of our own"
+
+
+def test_two_threads_that_overlap_leave_everything_as_it_was() -> None:
+    """The second one took the first one's silence for what had been there, and set it back to that for good."""
+    before, inside, leave = logging.get_verbosity(), Event(), Event()
+
+    def overlap() -> None:
+        with quiet():
+            inside.set()
+            leave.wait(10)
+
+    thread = Thread(target=overlap)
+    with quiet():
+        thread.start()
+        assert inside.wait(10)
+    assert logging.get_verbosity() == logging.ERROR
+    leave.set()
+    thread.join()
+    assert logging.get_verbosity() == before != logging.ERROR
