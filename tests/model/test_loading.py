@@ -166,7 +166,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "of llama.cpp": (replace_weights("mt.gguf"), "weights as GGUF.* the original checkpoint"),
     "odd tokenizer": (
-        change_file("tokenizer_config.json", model_max_length="x"),
+        change_file("tokenizer_config.json", added_tokens_decoder={"x": "y"}),
         "tokenizer of mt cannot be read",
     ),
     "odd colours": (

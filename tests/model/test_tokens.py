@@ -83,7 +83,7 @@ def test_ids_and_texts_are_those_of_transformers_own_call(folders: dict[str, Pat
 
 @pytest.mark.parametrize("kind", [*checkpoints.FAMILIES, "pieces"])
 def test_threads_may_encode_and_decode_at_once(folders: dict[str, Path], tmp_path: Path, kind: str) -> None:
-    """A call of transformers' own sets the tokenizer anew, and another thread may then read it as it was set for that."""
+    """A call of transformers' own sets the tokenizer anew, and another thread may then read what that set."""
     if kind == "pieces":
         train_pieces(tmp_path, vocab_size=150)
     tokens = read_tokens(folders.get(kind, tmp_path), name="x")
