@@ -89,7 +89,7 @@ def make_endless(network: Any, model: Blip2) -> None:
 
 def processed(network: Any, tokenizer: Any, model: Blip2, shown: images.SafeImage, text: str) -> dict[str, Any]:
     """What a processor gives `generate`: pixels, and ids with the picture's places in front."""
-    frame = model._frame
+    frame = model.preparation.frame
     pixels = frame.pixels([shown.pixels]).to(next(network.parameters()).dtype)
     ids = [network.config.image_token_index] * model.query_tokens + tokenizer(text)["input_ids"]
     prompt = torch.tensor([ids])

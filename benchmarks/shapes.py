@@ -30,6 +30,7 @@ from blip_space.catalogue import TINY_FOLDER, Family, ModelSpec
 from blip_space.model.blip2 import Blip2
 from blip_space.model.frame import Frame
 from blip_space.model.precision import Precision
+from blip_space.model.preparation import Preparation
 from blip_space.model.tokens import FastTokenizer, Tokens
 
 SPREAD = 0.02
@@ -84,8 +85,8 @@ def build(shape: str, *, dtype: torch.dtype) -> tuple[Any, Any, Blip2]:
     spec = ModelSpec(shape, shape, family, "mblip" if family in ("mt5", "bloom") else "blip2", parameters, ("en",))
     name = "fp32" if dtype == torch.float32 else "bf16"
     precision = Precision(name, "cpu", "as the benchmark was asked", dtype)
-    tokens = Tokens(FastTokenizer(ours))
-    return network, tokenizer, Blip2(network, tokens, frame=Frame(224), spec=spec, precision=precision)
+    preparation = Preparation(spec, Tokens(FastTokenizer(ours)), Frame(224), QUERY_TOKENS)
+    return network, tokenizer, Blip2(network, preparation, precision=precision)
 
 
 def write(shape: str, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 Every family takes the same road: ViT, Q-Former and projection once a picture, the result in front of the prompt's
 embeddings, and the language model on from there. Knows nothing of conversations, of queues or of where weights lie.
-Apart from `count_tokens` and `decode`, only one thread at a time may call it.
+Apart from what its preparation does, only one thread at a time may call it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from blip_space.catalogue import ModelSpec
 from blip_space.model.batch import batch
 from blip_space.model.device import ALL_THREADS, free_bytes
-from blip_space.model.frame import Frame
 from blip_space.model.memory import ran_out, row_bytes
 from blip_space.model.padding import padded
 from blip_space.model.precision import Precision
+from blip_space.model.preparation import Preparation
 from blip_space.model.quantisation import scale_bytes
 from blip_space.model.quiet import quiet
-from blip_space.model.tokens import Tokens, stop_tokens
+from blip_space.model.tokens import stop_tokens
 from blip_space.model.turns import TurnCache
 from blip_space.model.writing import Prompt, Writing
 from blip_space.options import GenerationOptions
@@ -33,23 +33,42 @@ TURN_CACHE_BYTES, TURN_CACHE_SHARE = 2_000_000_000, 0.125
 """How much of finished turns is kept, and of free memory at most: on BLIP-2 OPT-2.7B in bf16 the former holds about
 thirty conversations of 200 positions."""
 
+LEAST_PARAMETERS = 50_000_000
+"""Below that, and for few rows, threads wait for each other longer than they compute."""
+
 MEMORY_SHARE, MOST_ROWS = 0.5, 16
 """The share of free memory that rows may take; and how many rows there are where nobody knows what is free."""
 
 
 class Blip2:
-    """A `Blip2ForConditionalGeneration` with its tokenizer and its frame; `loader.load` makes one."""
+    """A `Blip2ForConditionalGeneration` with its preparation; `loader.load` makes one.
 
-    def __init__(self, network: Any, tokens: Tokens, *, frame: Frame, spec: ModelSpec, precision: Precision) -> None:
-        self.spec = spec
+    `threads` is how many threads its decoding wants on a CPU.
+    """
+
+    def __init__(self, network: Any, preparation: Preparation, *, precision: Precision) -> None:
+        self.preparation = preparation
         self.precision = precision
-        self.query_tokens = int(network.config.num_query_tokens)
+        self.threads = 1 if preparation.spec.parameters < LEAST_PARAMETERS else ALL_THREADS
         free = free_bytes(precision.device)
         share = TURN_CACHE_BYTES if free is None else int(free * TURN_CACHE_SHARE)
         self.turns = TurnCache(min(TURN_CACHE_BYTES, share))
         self._network = network
-        self._tokens = tokens
-        self._frame = frame
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What is known of the model without its weights."""
+        return self.preparation.spec
+
+    @property
+    def query_tokens(self) -> int:
+        """How many positions an image takes."""
+        return self.preparation.query_tokens
+
+    @property
+    def stop(self) -> frozenset[int]:
+        """The tokens that end an answer."""
+        return stop_tokens(self._network)
 
     @property
     def nbytes(self) -> int:
@@ -62,7 +81,7 @@ class Blip2:
 
     def pixels(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
         """The pictures as the eyes take them: float32 of shape (n, 3, size, size), on the CPU. From any thread."""
-        return self._frame.pixels(pictures)
+        return self.preparation.pixels(pictures)
 
     def encode(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
         """Prefixes of shape (n, query_tokens, hidden), in the language model's type and on its device."""
@@ -92,11 +111,11 @@ class Blip2:
 
     def token_ids(self, text: str) -> list[int]:
         """The tokens that the model reads for this text. From any thread."""
-        return self._tokens.encode(text)
+        return self.preparation.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of new tokens, without special tokens. From any thread."""
-        return self._tokens.decode(ids)
+        return self.preparation.decode(ids)
 
     def first_logits(self, prefix: torch.Tensor, text: str) -> torch.Tensor:
         """Float32 of shape (1, vocabulary): what the first new token may be."""
@@ -104,7 +123,7 @@ class Blip2:
 
     def writing(self) -> Writing:
         """Room for answers that are written together."""
-        return Writing(self._network.language_model, self._embed, self.turns, stop=self._stop)
+        return Writing(self._network.language_model, self._embed, self.turns, stop=self.stop)
 
     def prompt(
         self, prefix: torch.Tensor, text: str, options: GenerationOptions, *, picture: str = "", goes_on: bool = False
@@ -113,11 +132,11 @@ class Blip2:
 
         Where `picture` names it, what is read is kept for a later turn; `goes_on` says that this is one.
         """
-        return Prompt(prefix, tuple(self._tokens.encode(text)), options, picture, goes_on)
+        return Prompt(prefix, tuple(self.preparation.encode(text)), options, picture, goes_on)
 
     def unread(self, text: str, *, picture: str) -> int:
         """How many positions have to be read of a prompt that goes on from what was said of that picture."""
-        ids = self._tokens.encode(text)
+        ids = self.preparation.encode(text)
         known = self.turns.known(picture, ids)
         return len(ids) - known if known else self.query_tokens + len(ids)
 
@@ -167,7 +186,7 @@ class Blip2:
                 repetition_penalty=float(options.repetition_penalty),
                 min_new_tokens=1,
                 max_new_tokens=options.max_new_tokens,
-                eos_token_id=sorted(self._stop) or None,
+                eos_token_id=sorted(self.stop) or None,
                 stopping_criteria=StoppingCriteriaList([_Asked(should_stop)]),
             )
         return [self._answer(ids) for ids in found.tolist()]
@@ -196,12 +215,8 @@ class Blip2:
         """What lies between the decoder's start token and the first stop token."""
         language_model = self._network.language_model
         new = ids[len(batch(language_model).start) :]
-        stop = self._stop
+        stop = self.stop
         return new[: next((place for place, token in enumerate(new) if token in stop), len(new))]
-
-    @property
-    def _stop(self) -> frozenset[int]:
-        return stop_tokens(self._network)
 
     def _dtype_of(self, layer: Any) -> torch.dtype:
         """What a layer computes in; a quantised one, whose weight is of whole numbers, in what the others do."""

@@ -22,6 +22,9 @@ NAMES = re.compile(
 )
 """What special tokens are called in the vocabularies of these families, whether or not a file marks them as special."""
 
+KINDS = (("tokenizer.json",), ("spiece.model",), ("vocab.json", "merges.txt"))
+"""The files of a tokenizer, by kind."""
+
 WORD_STARTS = "▁Ġ "
 """What SentencePiece and byte-level vocabularies write where a word begins."""
 
@@ -125,14 +128,18 @@ def read_tokens(folder: Path, *, name: str) -> Tokens:
     )
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether the files of one of the three kinds are there."""
+    return any(all((folder / name).is_file() for name in names) for names in KINDS)
+
+
 def _read(folder: Path) -> Tokens | None:
-    if (folder / "tokenizer.json").is_file():
+    rust, pieces, vocabulary = (all((folder / name).is_file() for name in names) for names in KINDS)
+    if rust:
         return Tokens(FastTokenizer(PreTrainedTokenizerFast.from_pretrained(folder)))
-    if (folder / "spiece.model").is_file():
+    if pieces:
         return Tokens(SentencePiece(folder / "spiece.model"))
-    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        return Tokens(FastTokenizer(GPT2Tokenizer.from_pretrained(folder)))
-    return None
+    return Tokens(FastTokenizer(GPT2Tokenizer.from_pretrained(folder))) if vocabulary else None
 
 
 def start_token(settings: Any) -> int:

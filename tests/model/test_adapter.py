@@ -48,7 +48,7 @@ def test_an_adapter_answers_as_peft_has_it(
 ) -> None:
     spec, network = adapted(folders[family], family, tmp_path / "lora", whole=whole)
     ours = load(spec)
-    reference = Blip2(network, model._tokens, frame=model._frame, spec=spec, precision=model.precision)
+    reference = Blip2(network, replace(model.preparation, spec=spec), precision=model.precision)
     assert torch.allclose(logits(ours, pictures[0]), logits(reference, pictures[0]), atol=1e-4)
     assert not torch.allclose(logits(ours, pictures[0]), logits(model, pictures[0]), atol=1e-2)
     prompt = ours.prompt(ours.encode(pictures[:1]), "a photo of", OPTIONS)
@@ -106,10 +106,8 @@ def test_an_adapter_of_any_part_answers_as_peft_has_it(
     """adapter-of-the-eyes: "Name the model that it was trained on", which it was."""
     place = stored.train_adapter(folders["opt"], tmp_path / "lora", **PARTS[part])
     spec, plain = replace(read_folder(folders["opt"]), adapter=str(place)), loaded("opt")
-    reference = Blip2(
-        stored.with_adapter(folders["opt"], place), plain._tokens, frame=plain._frame, spec=spec,
-        precision=plain.precision,
-    )  # fmt: skip
+    network, preparation = stored.with_adapter(folders["opt"], place), replace(plain.preparation, spec=spec)
+    reference = Blip2(network, preparation, precision=plain.precision)
     ours = logits(load(spec), pictures[0])
     assert torch.allclose(ours, logits(reference, pictures[0]), atol=1e-3)
     assert not torch.allclose(ours, logits(plain, pictures[0]), atol=1e-2)

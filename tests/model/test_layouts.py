@@ -45,7 +45,7 @@ def reference(folder: Path, model: Blip2, picture: Image.Image) -> list[int]:
     """What transformers generates from the weights in fp32, told where the picture is."""
     network = Blip2ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     network.config.image_token_index = network.config.text_config.vocab_size - 1
-    pixels = model._frame.pixels([picture])
+    pixels = model.pixels([picture])
     read = [network.config.image_token_index] * model.query_tokens + model.token_ids(PROMPT)
     ids = torch.tensor([read])
     said: list[int] = network.generate(
@@ -81,7 +81,7 @@ def test_a_coco_fine_tune_takes_its_size_and_its_prompt(written: Written) -> Non
     folder = written("opt", "larger pictures")
     (folder / "blip_space.json").write_text(json.dumps({"style": "blip2-coco"}))
     model = load(read_folder(folder))
-    assert model._frame.size == 42
+    assert model.preparation.frame.size == 42
     asked = compose(
         [], "", style=STYLES[model.spec.style], language=LANGUAGES["en"], budget_tokens=100, count_tokens=len
     )

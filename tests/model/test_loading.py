@@ -60,7 +60,7 @@ def test_opt_stops_at_the_newline(loaded: Callable[[str], Blip2]) -> None:
     """OPT's tokenizer calls `</s>` its end, but the captions it learned end with a newline."""
     model = loaded("opt")
     stop = model._network.language_model.generation_config.eos_token_id
-    assert model._tokens.decode([stop]) == "\n"
+    assert model.preparation.decode([stop]) == "\n"
 
 
 def test_untied_head_stays_untied_whatever_the_config_says(

@@ -47,7 +47,7 @@ def test_a_quantised_checkpoint_answers_as_transformers_has_it(
     assert (model.precision.name, "stored in" in model.precision.reason) == (precision, True)
     network = stored.as_stored(folder)
     settle(network)  # without which layers as narrow as these raise on AVX512-BF16
-    reference = Blip2(network, model._tokens, frame=model._frame, spec=spec, precision=model.precision)
+    reference = Blip2(network, replace(model.preparation, spec=spec), precision=model.precision)
     ours, theirs = logits(model, pictures), logits(reference, pictures)
     assert torch.corrcoef(torch.stack([ours.flatten(), theirs.flatten()]))[0, 1] > 0.95  # theirs multiplies in fp32
     assert list(model.stream(model.prompt(model.encode(pictures[:1]), "a photo of", GenerationOptions())))

@@ -29,17 +29,17 @@ def test_ids_equal_the_processors(folders: dict[str, Path], family: str, text: s
 
 
 def test_decoding_leaves_special_tokens_out_and_spaces_alone(model: Blip2) -> None:
-    ids = model._tokens.encode("two cats . on a mat .")
+    ids = model.preparation.encode("two cats . on a mat .")
     assert model.decode(ids).strip() == "two cats . on a mat ."
 
 
 def test_typed_image_slot_is_plain_text(model: Blip2, folders: dict[str, Path], family: str) -> None:
     slot = json.loads((folders[family] / "config.json").read_text())["image_token_index"]
-    assert slot not in model._tokens.encode("what is <image> here")
+    assert slot not in model.preparation.encode("what is <image> here")
 
 
 def test_counting_counts_what_the_model_reads(model: Blip2) -> None:
-    assert model.count_tokens(TEXTS[0]) == len(model._tokens.encode(TEXTS[0]))
+    assert model.count_tokens(TEXTS[0]) == len(model.preparation.encode(TEXTS[0]))
     assert model.count_tokens("a " * 3000) >= 3000
 
 
