@@ -87,7 +87,7 @@ def composed(model: Counting, *, prompt: str, language: str, turns: Sequence[Tur
         style=STYLES[model.spec.style],
         language=languages.find(language),
         budget_tokens=model.spec.context_tokens - model.query_tokens - _reply_tokens(model, max_new_tokens),
-        count_tokens=model.count_tokens,
+        tokenize=lambda text: range(model.count_tokens(text)),
     )
 
 

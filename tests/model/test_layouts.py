@@ -83,6 +83,6 @@ def test_a_coco_fine_tune_takes_its_size_and_its_prompt(written: Written) -> Non
     model = load(read_folder(folder))
     assert model.preparation.frame.size == 42
     asked = compose(
-        [], "", style=STYLES[model.spec.style], language=LANGUAGES["en"], budget_tokens=100, count_tokens=len
+        [], "", style=STYLES[model.spec.style], language=LANGUAGES["en"], budget_tokens=100, tokenize=str.encode
     )
     assert asked.text == "a photo of"
