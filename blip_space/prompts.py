@@ -21,6 +21,15 @@ Turn = tuple[str, str]
 MAX_PROMPT_CHARACTERS = 200_000
 """Longer prompts are refused before they are tokenised."""
 
+MAX_TOKEN_CHARACTERS = 20
+"""A text with more characters for each token that there is room for is taken not to fit, and is not tokenised. The
+words of every language here have fewer; only long runs of one sign are written in larger tokens."""
+
+SPACES = re.compile(
+    r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{2,}|[^\S ]|[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+)
+"""White space and control characters (of the categories Cc, Cs, Zl and Zp), but for a plain space alone."""
+
 MAX_MESSAGES = 1_000
 MAX_HISTORY_BYTES = 1_000_000
 NO_TEXT_PARTS = ("file", "image", "image_url", "input_image", "audio", "video", "component")
@@ -36,6 +45,8 @@ QUESTION_MARKS = "?？؟⁇⁈፧՞;;꘏⸮"
 
 SENTENCE_ENDS = QUESTION_MARKS.replace(";", "") + ".!。！．｡।॥۔።։…‼၊။។៕᙮"
 """An answer that ends with one of these needs no further stop."""
+
+SHORTEN = "Shorten it, or ask for fewer new tokens."
 
 CLOSERS = "\"'”’»」』)]） "
 
@@ -67,12 +78,17 @@ STYLES: dict[str, Style] = {
 
 @dataclass(frozen=True)
 class Composition:
-    """The prompt as it is sent, its length in tokens, and what of the conversation is in it."""
+    """The prompt as it is sent, its token ids, and what of the conversation is in it."""
 
     text: str
-    tokens: int
+    ids: tuple[int, ...]
     kept: tuple[Turn, ...]
     dropped: tuple[Turn, ...]
+
+    @property
+    def tokens(self) -> int:
+        """The length of the prompt in tokens."""
+        return len(self.ids)
 
 
 def clean(text: str) -> str:
@@ -80,8 +96,7 @@ def clean(text: str) -> str:
 
     Joiners that Indic, Persian and emoji spelling needs are not control characters and stay.
     """
-    spaced = "".join(" " if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") else char for char in text)
-    return re.sub(r"\s+", " ", spaced).strip()
+    return SPACES.sub(" ", text).strip()
 
 
 def is_wordless(text: str) -> bool:
@@ -161,33 +176,80 @@ def compose(
     style: Style,
     language: Language,
     budget_tokens: int,
-    count_tokens: Callable[[str], int],
+    tokenize: Callable[[str], Sequence[int]],
 ) -> Composition:
     """The longest run of newest turns that fits the budget, and the newest question after it, as one prompt.
 
     Whole turns fall, oldest first; the question never falls and is never cut. A question without words asks for a
     caption. Raises `PromptError` with both numbers when the question alone is longer than `budget_tokens`.
+
+    `tokenize` gives the token ids of a text, of which there are taken to be more the more turns are in it. What has
+    more than `MAX_TOKEN_CHARACTERS` characters for each token of the budget is taken not to fit, and is not tokenised;
+    so a long conversation costs no more than the part of it that could fit, some `2 log2(turns)` times.
     """
     if len(question) > MAX_PROMPT_CHARACTERS:
         raise PromptError(
             f"The question has {len(question):,} characters and at most {MAX_PROMPT_CHARACTERS:,} are read. Shorten it."
         )
-    text = newest = _newest(_asked(question), style, language)
-    tokens = count_tokens(newest)
-    if tokens > budget_tokens:
+    max_characters = MAX_TOKEN_CHARACTERS * max(budget_tokens, 0)
+    asked = clean(question)
+    _check_length(asked, max_characters, budget_tokens)
+    newest = _newest("" if is_wordless(asked) else asked, style, language)
+    _check_length(newest, max_characters, budget_tokens)
+    ids = tokenize(newest)
+    if len(ids) > budget_tokens:
         raise PromptError(
-            f"The question is {tokens:,} tokens long and there is room for {max(budget_tokens, 0):,}. "
-            "Shorten it, or ask for fewer new tokens."
+            f"The question is {len(ids):,} tokens long and there is room for {max(budget_tokens, 0):,}. {SHORTEN}"
         )
-    kept = 0
-    for count in range(1, len(turns) + 1):
-        candidate = " ".join(filter(None, [*map(_earlier, turns[-count:]), newest]))
-        length = count_tokens(candidate)
-        if length > budget_tokens:
-            break
-        text, tokens, kept = candidate, length, count
+    earlier = _earlier_within(turns, max_characters - len(newest))
+    best = newest, ids
+
+    def fits(count: int) -> bool:
+        nonlocal best
+        text = " ".join(filter(None, [*reversed(earlier[:count]), newest]))
+        if len(ids := tokenize(text)) > budget_tokens:
+            return False
+        best = text, ids
+        return True
+
+    kept = _largest(len(earlier), fits)
     split = len(turns) - kept
-    return Composition(text, tokens, kept=tuple(turns[split:]), dropped=tuple(turns[:split]))
+    return Composition(best[0], tuple(best[1]), kept=tuple(turns[split:]), dropped=tuple(turns[:split]))
+
+
+def _check_length(text: str, max_characters: int, budget_tokens: int) -> None:
+    if len(text) > max_characters:
+        raise PromptError(
+            f"The question has {len(text):,} characters and there is room for {max(budget_tokens, 0):,} tokens, which "
+            f"are at most {max_characters:,} characters. {SHORTEN}"
+        )
+
+
+def _earlier_within(turns: Sequence[Turn], max_characters: int) -> list[str]:
+    """The texts of turns, newest first, as many as have that many characters in all, each with a space."""
+    texts: list[str] = []
+    for turn in reversed(turns):
+        texts.append(_earlier(turn))
+        max_characters -= len(texts[-1]) + 1
+        if max_characters < 0:
+            texts.pop()
+            break
+    return texts
+
+
+def _largest(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest number up to `most` that fits, 0 where 1 does not; asked last, of those that fit, is that number.
+
+    Whatever is smaller than a number that fits is taken to fit.
+    """
+    low, step = 0, 1
+    while low < most and fits(min(low + step, most)):  # in growing steps, since few may fit of many
+        low, step = min(low + step, most), step * 2
+    high = min(low + step, most + 1)  # the first that does not fit, or is not there
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 def _asked(question: str) -> str:
