@@ -96,9 +96,7 @@ def apart(work: Callable[[], Made]) -> Made:
 def compare(model: Blip2, cards: Sequence[list[Turn]], new_tokens: int) -> Row:
     """The same conversations through the engine, each user asking anew as soon as he is answered."""
     config = EngineConfig(timeout_seconds=PATIENCE_SECONDS)
-    engine = ThreadedEngine(
-        [model.spec], load=lambda *_: model, load_preparation=lambda _: model, config=config
-    )
+    engine = ThreadedEngine([model.spec], load=lambda *_: model, load_preparation=lambda _: model, config=config)
     heard: list[list[tuple[str, float, float]]] = [[] for _ in cards]
     engine.start()
     while engine.status().status != "ready":

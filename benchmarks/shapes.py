@@ -30,7 +30,8 @@ from blip_space.catalogue import TINY_FOLDER, Family, ModelSpec
 from blip_space.model.blip2 import Blip2
 from blip_space.model.frame import Frame
 from blip_space.model.precision import Precision
-from blip_space.model.tokens import Tokens
+from blip_space.model.preparation import Preparation
+from blip_space.model.tokens import FastTokenizer, Tokens
 
 SPREAD = 0.02
 BLOCK = 1 << 20
@@ -79,12 +80,13 @@ TEXTS: dict[str, tuple[Family, Any]] = {
 def build(shape: str, *, dtype: torch.dtype) -> tuple[Any, Any, Blip2]:
     """The network, its tokenizer, and the two as `blip_space` has them."""
     network = _network(shape, dtype)
-    tokenizer = _words(network.config.text_config.vocab_size)
+    tokenizer, ours = (_words(network.config.text_config.vocab_size) for _ in range(2))
     family, parameters = TEXTS[shape][0], sum(one.numel() for one in network.parameters())
     spec = ModelSpec(shape, shape, family, "mblip" if family in ("mt5", "bloom") else "blip2", parameters, ("en",))
     name = "fp32" if dtype == torch.float32 else "bf16"
     precision = Precision(name, "cpu", "as the benchmark was asked", dtype)
-    return network, tokenizer, Blip2(network, Tokens(tokenizer), frame=Frame(224), spec=spec, precision=precision)
+    preparation = Preparation(spec, Tokens(FastTokenizer(ours)), Frame(224), QUERY_TOKENS)
+    return network, tokenizer, Blip2(network, preparation, precision=precision)
 
 
 def write(shape: str, folder: Path) -> None:

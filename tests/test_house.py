@@ -15,11 +15,13 @@ FLOORS = {
     "model": 2,
     "prompts": 2,
     "settings": 2,
-    "inference": 3,
-    "apps": 4,
-    "training": 5,
-    "benchmarks": 5,
-    "app": 5,
+    "engine": 3,
+    "serving": 4,
+    "inference": 5,
+    "apps": 6,
+    "training": 7,
+    "benchmarks": 7,
+    "app": 7,
 }
 SOURCES = sorted(
     [*ROOT.glob("blip_space/**/*.py"), *ROOT.glob("training/*.py"), *ROOT.glob("benchmarks/*.py"), ROOT / "app.py"]

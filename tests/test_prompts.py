@@ -1,5 +1,11 @@
 """Laws of composing: what is sent, what falls, what is refused."""
 
+import random
+import sys
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 
 from blip_space.errors import PromptError
@@ -7,15 +13,13 @@ from blip_space.languages import LANGUAGES, find
 from blip_space.prompts import STYLES, Composition, Turn, clean, compose, is_question, read_history
 
 
-def words(text: str) -> int:
+def words(text: str) -> list[int]:
     """A tokenizer that a reader can follow."""
-    return len(text.split())
+    return [len(word) for word in text.split()]
 
 
 def sent(question: str, *turns: Turn, style: str = "mblip", language: str = "de", budget: int = 512) -> Composition:
-    return compose(
-        turns, question, style=STYLES[style], language=find(language), budget_tokens=budget, count_tokens=words
-    )
+    return compose(turns, question, style=STYLES[style], language=find(language), budget_tokens=budget, tokenize=words)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +65,7 @@ def test_an_exact_fit_keeps_every_turn_and_one_token_over_drops_the_oldest() -> 
     shorter = sent("Four?", *turns, budget=whole.tokens - 1)
     assert shorter.dropped == (("One?", "1"),)
     assert shorter.kept == tuple(turns[1:])
-    assert shorter.tokens == words(shorter.text)
+    assert (shorter.tokens, list(shorter.ids)) == (len(words(shorter.text)), words(shorter.text))
 
 
 def test_turns_fall_whole_and_oldest_first_at_every_budget() -> None:
@@ -81,11 +85,91 @@ def test_a_question_too_long_by_itself_is_refused_with_both_numbers() -> None:
         sent("What?", budget=-80)
 
 
-def test_a_hundred_thousand_characters_are_counted_and_a_million_are_not() -> None:
-    with pytest.raises(PromptError, match="tokens long"):
-        sent("a " * 50_000)
-    with pytest.raises(PromptError, match="1,000,000 characters"):
-        sent("a" * 1_000_000)
+LONG = {"a long question": "word " * 2_500, "a longer one": "word " * 30_000, "one that is not read": "a" * 1_000_000}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("a long question", r"2,500 tokens long and there is room for 700"),
+        (
+            "a longer one",
+            r"149,999 characters and there is room for 700 tokens, which are at most 14,000",
+        ),
+        ("one that is not read", r"1,000,000 characters and at most 200,000 are read"),
+    ],
+)
+def test_of_a_long_question_the_characters_are_counted_before_the_tokens(kind: str, sentence: str) -> None:
+    texts: list[str] = []
+    with pytest.raises(PromptError, match=sentence):
+        composed([], LONG[kind], 700, texts)
+    assert len(texts) == (kind == "a long question")
+
+
+def composed(turns: Sequence[Turn], question: str, budget: int, texts: list[str]) -> Composition:
+    """As the models of one language do it; `texts` is filled with what is tokenised."""
+
+    def tokenize(text: str) -> list[int]:
+        texts.append(text)
+        return words(text)
+
+    english = find("en")
+    return compose(turns, question, style=STYLES["blip2"], language=english, budget_tokens=budget, tokenize=tokenize)
+
+
+HISTORIES: dict[str, list[Turn]] = {
+    "two long turns": [("word " * 48_000, "word " * 48_000)] * 2,
+    "long turns and a short one": [("word " * 96_000, "yes"), ("What is it?", "a cat")],
+    "long turns": [("word " * 192, "word " * 192)] * 500,
+    "short turns": [("What is it?", "a cat")] * 500,
+    "one word": [("x" * 480_000, "y" * 480_000)],
+    "white space": [(" " * 480_000, "\n" * 480_000)],
+}
+
+
+KEPT = {"short turns": 68, "long turns and a short one": 1, "long turns": 1, "white space": 1}
+
+
+@pytest.mark.parametrize("kind", HISTORIES)
+def test_a_long_conversation_costs_a_few_texts_of_the_budgets_size(kind: str) -> None:
+    """A history of 0.96 MB, which is allowed, was tokenised for 2.5 s, and every stream stood still."""
+    texts: list[str] = []
+    made = composed(HISTORIES[kind], "And?", 480, texts)
+    assert made.tokens <= 480
+    assert len(made.kept) == KEPT.get(kind, 0)
+    assert len(texts) <= 18
+    assert max(map(len, texts)) <= 20 * 480
+    assert sum(map(len, texts)) <= 5 * 20 * 480
+
+
+def test_nothing_is_tokenised_again_once_it_is_composed() -> None:
+    turns = [(f"What about {count}?", "yes " * count) for count in range(40)]
+    for budget in range(3, 900, 7):
+        texts: list[str] = []
+        made = composed(turns, "And?", budget, texts)
+        assert texts.count(made.text) == 1
+        assert list(made.ids) == words(made.text)
+
+
+def test_the_longest_run_of_turns_that_fits_is_kept() -> None:
+    """The same as when each run is tried, shortest first."""
+    draw = random.Random(0)
+    for _ in range(300):
+        turns = [("What? " * draw.randrange(4), "word " * draw.choice([0, 1, 5, 60])) for _ in range(draw.randrange(9))]
+        budget, kept = draw.randrange(3, 120), 0
+        while kept < len(turns) and composed(turns[len(turns) - kept - 1 :], "And?", 10_000, []).tokens <= budget:
+            kept += 1
+        assert composed(turns, "And?", budget, []) == replace(
+            composed(turns[len(turns) - kept :], "And?", 10_000, []), dropped=tuple(turns[: len(turns) - kept])
+        )
+
+
+def test_every_control_character_and_white_space_is_a_space() -> None:
+    characters = list(map(chr, range(sys.maxunicode + 1)))
+    for character in characters:
+        is_space = character.isspace() or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+        assert clean(f"a{character}b") == ("a b" if is_space else f"a{character}b")
+    assert clean(" a \x7f\u2028\n\x00b\t") == "a b"
 
 
 def test_the_words_of_a_template_inside_a_turn_are_only_words() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch  # noqa: TID251  # log probabilities are computed where the logits are
+import torch
 
 from blip_space.engine.sampling import penalize
 from blip_space.options import GenerationOptions

@@ -71,9 +71,9 @@ class EngineCore:
         self._arrived.append(sequence)
         return sequence.id
 
-    def cancel(self, id: int) -> None:
+    def cancel(self, request_id: int) -> None:
         """Nobody wants the rest; it frees its rows in the next step, and no output comes. From any thread."""
-        if sequence := self._sequences.pop(id, None):
+        if sequence := self._sequences.pop(request_id, None):
             sequence.is_cancelled = True
 
     def step(self, now: float, *, admit: bool = True) -> list[Output]:
@@ -123,10 +123,10 @@ class EngineCore:
         """How many later turns were continued from cached keys and values."""
         return self._runner.prefixes.hits
 
-    def queue_position(self, id: int) -> int | None:
+    def queue_position(self, request_id: int) -> int | None:
         """How many wait before this one; None where it does not wait, or is of the background. From any thread."""
         queue = [*self._scheduler.waiting, *(one for one in tuple(self._arrived) if not one.is_background)]
-        return next((index for index, sequence in enumerate(queue) if sequence.id == id), None)
+        return next((index for index, sequence in enumerate(queue) if sequence.id == request_id), None)
 
     def abort(self) -> list[tuple[int, PreparedRequest]]:
         """Drop everything; the ids and requests that were not finished, those that ran first. From `step`'s thread."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import regex
 
-from blip_space.errors import EmptyAnswerError
 from blip_space.engine.detokenizer import VisibleText
+from blip_space.errors import EmptyAnswerError
 
 MAX_PERIOD = 8
 """The longest run of tokens that counts as one repetition."""

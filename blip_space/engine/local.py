@@ -52,13 +52,13 @@ class LocalEngine:
         """The reply to a request, generated as it is iterated. `UserError` where it cannot be asked."""
         return Reply(self._follow(self._core.add(prepare(request, self.model))))
 
-    def _follow(self, id: int) -> Generator[Output, None, None]:
+    def _follow(self, request_id: int) -> Generator[Output, None, None]:
         try:
             while self._core.has_work:
                 for output in self._core.step(time.monotonic()):
-                    if output.id == id:
+                    if output.id == request_id:
                         yield output
                         if output.finished:
                             return
         finally:
-            self._core.cancel(id)
+            self._core.cancel(request_id)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from blip_space.engine.batch import Batch, new_batch
 from blip_space.engine.beam_search import BeamSearch, advance
 from blip_space.engine.caches import ImageFeatureCache, PrefixCache, prefix_cache_bytes
-from blip_space.engine.request import EngineConfig
+from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.sampling import Sampler
 from blip_space.engine.scheduler import Plan
 from blip_space.engine.sequence import FinishReason, Sequence
@@ -157,7 +157,7 @@ class ModelRunner:
             cached = self.prefixes.get(request.digest, request.ids, query_tokens=self._model.query_tokens)
         return embedded[cached[0][0].shape[1] if cached else 0 :], cached
 
-    def _continues(self, request: Any) -> bool:
+    def _continues(self, request: PreparedRequest) -> bool:
         """Whether keys and values of an earlier turn may be there."""
         return request.continues_conversation and request.options.quality == "stream"
 

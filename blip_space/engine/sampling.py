@@ -12,7 +12,7 @@ from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
-import torch  # noqa: TID251  # a sampler computes where the logits are
+import torch
 
 from blip_space.options import GenerationOptions
 

@@ -128,8 +128,8 @@ class Scheduler:
         background = [sequence for sequence in own if sequence.is_background]
         if searches:
             return background
-        full = self._config.time_slice_tokens
-        served = [sequence for sequence in own if not sequence.is_background and sequence.tokens_since_admission >= full]
+        slice_ended = self._config.time_slice_tokens
+        served = [one for one in own if not one.is_background and one.tokens_since_admission >= slice_ended]
         return [*background, *sorted(served, key=lambda sequence: -sequence.tokens_since_admission)]
 
     def _leave(self, sequence: Sequence) -> None:

@@ -13,5 +13,6 @@ The only room that knows torch and transformers. Knows nothing of conversations,
     writing     many answers written together, on a batch of rows
     features    pictures already encoded
     turns       what was read for earlier turns
+    preparation  what a request needs of a model before the model is needed: token ids and pixel values
     frame, tokens, batch, cache, choice, quiet: what loader, blip2 and writing are made of
 """

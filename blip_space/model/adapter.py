@@ -12,7 +12,7 @@ from typing import Any
 from blip_space.catalogue.wrappers import PARTS, Names
 from blip_space.errors import ModelError
 from blip_space.model.adapter_files import AdapterFiles
-from blip_space.model.memory import ran_out
+from blip_space.model.memory import is_out_of_memory
 from blip_space.model.precision import Precision
 
 NAME = "default"
@@ -34,7 +34,7 @@ def put_on(network: Any, adapter: AdapterFiles, *, name: str, precision: Precisi
     try:
         adapted, found = _apply(peft, target, adapter, names)
     except Exception as error:  # peft's own checks raise what they like
-        if ran_out(error):
+        if is_out_of_memory(error):
             raise
         is_mismatch = isinstance(error, ValueError | RuntimeError | KeyError)
         raise ModelError(_mismatch(adapter, name) if is_mismatch else _unusable(adapter)) from error

@@ -16,27 +16,33 @@ from PIL import Image
 
 from blip_space.catalogue import ModelSpec
 from blip_space.model.device import ALL_THREADS, free_bytes
-from blip_space.model.frame import Frame
 from blip_space.model.memory import kv_bytes_per_sequence
 from blip_space.model.precision import Precision
+from blip_space.model.preparation import Preparation
 from blip_space.model.quantisation import scale_bytes
-from blip_space.model.tokens import Tokens, start_token, stop_tokens
+from blip_space.model.tokens import start_token, stop_tokens
+
+MIN_PARAMETERS = 50_000_000
+"""Below that, and for few rows, threads wait for each other longer than they compute."""
 
 MEMORY_SHARE, DEFAULT_BATCH_SIZE = 0.5, 16
 """The share of free memory that keys and values may take; and how many rows there are where nobody knows it."""
 
 
 class Blip2:
-    """A `Blip2ForConditionalGeneration` with its tokenizer and its frame; `loader.load` makes one."""
+    """A `Blip2ForConditionalGeneration` with its preparation; `loader.load` makes one.
 
-    def __init__(self, network: Any, tokens: Tokens, *, frame: Frame, spec: ModelSpec, precision: Precision) -> None:
-        self.spec = spec
+    `stop` are the tokens that end an answer, `threads` how many threads its decoding wants on a CPU.
+    """
+
+    def __init__(self, network: Any, preparation: Preparation, *, precision: Precision) -> None:
+        self.preparation = preparation
+        self.spec = preparation.spec
+        self.query_tokens = preparation.query_tokens
         self.precision = precision
-        self.query_tokens = int(network.config.num_query_tokens)
         self.stop = stop_tokens(network)
+        self.threads = 1 if self.spec.parameters < MIN_PARAMETERS else ALL_THREADS
         self._network = network
-        self._tokens = tokens
-        self._frame = frame
 
     @property
     def nbytes(self) -> int:
@@ -48,8 +54,12 @@ class Blip2:
         torch.set_num_threads(ALL_THREADS)
 
     def pixels(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        """The pictures as the eyes take them: float32 of shape (n, 3, size, size), on the CPU. From any thread."""
-        return self._frame.pixels(pictures)
+        """The pixel values of images: float32 of shape (n, 3, size, size), on the CPU. From any thread."""
+        return self.preparation.pixels(pictures)
+
+    def encode_images(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
+        """Image features of shape (n, query_tokens, hidden)."""
+        return self.encode_pixels([self.pixels(pictures)])
 
     @torch.inference_mode()
     def encode_pixels(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -76,11 +86,11 @@ class Blip2:
 
     def encode(self, text: str) -> list[int]:
         """The token ids that the model reads for this text. From any thread."""
-        return self._tokens.encode(text)
+        return self.preparation.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of new tokens, without special tokens. From any thread."""
-        return self._tokens.decode(ids)
+        return self.preparation.decode(ids)
 
     @property
     def language_model(self) -> Any:

@@ -20,6 +20,7 @@ from blip_space.catalogue.kinds import explain_pickle
 from blip_space.errors import ModelError
 from blip_space.model.quiet import quiet
 from blip_space.model.steps import Tell, download_bar, silent
+from blip_space.model.tokens import has_tokenizer
 
 SMALL_FILES = ["*.json", "*.txt", "*.model"]
 SAFETENSORS = ["model.safetensors", "model-*-of-*.safetensors"]
@@ -48,6 +49,28 @@ def locate(spec: ModelSpec, *, tell: Tell = silent) -> Path:
     except ModelError:
         raise
     except Exception as error:  # the client lets those of its transport through, and their package differs by version
+        raise ModelError(explain_failure(error, spec.source, name=spec.name)) from error
+
+
+def locate_small_files(spec: ModelSpec) -> Path:
+    """The folder that holds the model's configuration and tokenizer, downloaded first where that is needed.
+
+    Raises `ModelError` as `locate` does.
+    """
+    if spec.is_folder:
+        return Path(spec.source)
+    wanted: dict[str, Any] = {"revision": spec.revision, "allow_patterns": SMALL_FILES}
+    try:
+        with quiet():
+            _, total = _check_disk(spec, wanted)
+            bar = download_bar(silent, here=0, total=total)
+            folder = Path(snapshot_download(spec.source, **wanted, tqdm_class=bar))
+        if not total and not has_tokenizer(folder):  # a configuration alone, and the hub said nothing
+            raise LocalEntryNotFoundError("no tokenizer in the cache")
+        return folder
+    except ModelError:
+        raise
+    except Exception as error:  # as above
         raise ModelError(explain_failure(error, spec.source, name=spec.name)) from error
 
 

@@ -1,6 +1,6 @@
 """From a name's row to a model that is known to see.
 
-One path for every checkpoint: find its files, choose the precision, read configuration, weights and tokenizer, refuse
+One path for every checkpoint: find its files, choose the precision, read configuration, tokenizer and weights, refuse
 what does not fit together, and test the sight. Whatever goes wrong is a `ModelError`. Knows nothing of who wants the
 model.
 """
@@ -10,16 +10,13 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import Blip2Config
 
 from blip_space.catalogue import ModelSpec
 from blip_space.catalogue.folder import inspect_checkpoint
 from blip_space.catalogue.headers import read_headers
 from blip_space.catalogue.kinds import ADAPTER_CONFIG
-from blip_space.catalogue.parsing import read_json
 from blip_space.catalogue.stored import BITS, Stored
 from blip_space.errors import ModelError
 from blip_space.model.adapter import changes_head, put_on
@@ -27,22 +24,16 @@ from blip_space.model.adapter_files import find_adapter
 from blip_space.model.blip2 import Blip2
 from blip_space.model.checkpoint import find_weights, locate
 from blip_space.model.cpu import hasten
-from blip_space.model.device import ALL_THREADS, Device, find_device, free_bytes
-from blip_space.model.frame import Frame, read_frame
-from blip_space.model.memory import check_room, enough_memory, ran_out
+from blip_space.model.device import Device, find_device, free_bytes
+from blip_space.model.memory import check_room, enough_memory
 from blip_space.model.precision import Precision, choose
+from blip_space.model.preparation import explain_unexpected, read_config, read_preparation
 from blip_space.model.quiet import drop_repeated_lines, quiet
 from blip_space.model.selftest import check_head, check_image_token, check_sight, check_words
 from blip_space.model.steps import Tell, silent, told_of_weights
-from blip_space.model.tokens import read_tokens
 from blip_space.model.weights import read_network
 
 log = logging.getLogger(__name__)
-
-LEAST_PARAMETERS = 50_000_000
-"""Below that, and for few rows, threads wait for each other longer than they compute."""
-
-COPY_AGAIN = "Copy it again from where the checkpoint came from"
 
 
 def load(spec: ModelSpec, precision: str = "auto", *, tell: Tell = silent) -> Blip2:
@@ -60,7 +51,7 @@ def load(spec: ModelSpec, precision: str = "auto", *, tell: Tell = silent) -> Bl
         raise
     except Exception as error:
         log.debug("loading %s failed", spec.name, exc_info=True)
-        raise ModelError(_unexpected(spec, error)) from error
+        raise ModelError(explain_unexpected(spec, error)) from error
 
 
 def _load(spec: ModelSpec, precision: str, tell: Tell) -> Blip2:
@@ -74,12 +65,12 @@ def _load(spec: ModelSpec, precision: str, tell: Tell) -> Blip2:
         decided = _decide(spec, precision, device)
     _log_what_was_found(spec, folder, stored)
     adapter = find_adapter(spec.adapter) if spec.adapter.strip() else None
-    tokens = read_tokens(folder, name=spec.name)
     drop_repeated_lines()
     with quiet(), told_of_weights(tell), enough_memory(spec, decided):
-        config = _read_config(folder, name=spec.name)
+        config = read_config(folder, name=spec.name)
+        preparation = read_preparation(spec, folder, config)
         check_image_token(config, name=spec.name)
-        frame = _read_frame(folder, config, name=spec.name)
+        check_words(preparation)
         network = read_network(folder, config, stored, name=spec.name, precision=decided)
         check_head(network, weights, name=spec.name, names=stored.names)
         if adapter:
@@ -88,9 +79,8 @@ def _load(spec: ModelSpec, precision: str, tell: Tell) -> Blip2:
                 check_head(network, weights, name=spec.name, names=stored.names)
         if device.has_bf16 and decided.device == "cpu" and decided.dtype == torch.bfloat16:
             hasten(network)
-        model = Blip2(network, tokens, frame=frame, spec=spec, precision=decided)
-        torch.set_num_threads(1 if spec.parameters < LEAST_PARAMETERS else ALL_THREADS)
-        check_words(model)
+        model = Blip2(network, preparation, precision=decided)
+        torch.set_num_threads(model.threads)
         check_sight(model)
     return model
 
@@ -118,36 +108,3 @@ def _log_what_was_found(spec: ModelSpec, folder: Path, stored: Stored) -> None:
             "an adapter lies beside the weights of %s and is not put on; name its folder with --adapter to put it on",
             spec.name,
         )
-
-
-def _read_config(folder: Path, *, name: str) -> Any:
-    """The configuration without what it says of a quantisation, of which transformers would act by itself."""
-    content = read_json(folder / "config.json", name=name)
-    for part in (content, *content.values()):
-        if isinstance(part, dict):
-            part.pop("quantization_config", None)
-    try:
-        return Blip2Config.from_dict(content)
-    except Exception as error:  # the file is not ours, and its checks raise what they like
-        raise ModelError(f"config.json of {name} cannot be read as a BLIP-2's. {COPY_AGAIN}.") from error
-
-
-def _read_frame(folder: Path, config: Any, *, name: str) -> Frame:
-    try:
-        return read_frame(folder, size=int(config.vision_config.image_size))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(
-            f"How {name} wants its pictures (preprocessor_config.json) cannot be read. {COPY_AGAIN}."
-        ) from error
-
-
-def _unexpected(spec: ModelSpec, error: Exception) -> str:
-    if ran_out(error):
-        way_out = "Choose a smaller model or precision, or free some memory."
-        return f"The memory ran out while {spec.name} was loaded. {way_out}"
-    adapter = " with its adapter" if spec.adapter else ""
-    return (
-        f"{spec.name} could not be loaded{adapter}: {type(error).__name__} where a BLIP-2 with {spec.family} as its "
-        "language model was read. Save it again with transformers' save_pretrained() where it works, or choose another "
-        "model."
-    )

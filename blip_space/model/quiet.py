@@ -6,9 +6,10 @@ single lines that come back with every step.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from logging import LogRecord, getLogger
 
 from huggingface_hub.utils import logging as hub_logging
@@ -21,12 +22,42 @@ REPEATED = {
 """What a logger says in every step, of which nothing can be done: how it starts."""
 
 
+class _Silence:
+    """What `quiet` sets is the whole process's: the first thread that comes in sets it, the last sets it back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._set = ExitStack()
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._set.enter_context(_silenced())
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._set.close()
+
+
+_SILENCE = _Silence()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, transformers and the hub's client log errors only and draw no bars.
+    """Inside, transformers and the hub's client log errors only and draw no bars. From any number of threads."""
+    _SILENCE.enter()
+    try:
+        yield
+    finally:
+        _SILENCE.leave()
 
-    What it sets is the whole process's, so one thread at a time.
-    """
+
+@contextmanager
+def _silenced() -> Iterator[None]:
     levels = logging.get_verbosity(), hub_logging.get_verbosity()
     quantiser = getLogger("bitsandbytes")  # it laments faster kernels that nobody installed
     had = quantiser.level

@@ -19,6 +19,7 @@ from blip_space.catalogue.wrappers import Names
 from blip_space.errors import ModelError
 from blip_space.languages import LANGUAGES
 from blip_space.model.blip2 import Blip2
+from blip_space.model.preparation import Preparation
 
 LEAST_DIFFERENCE = 1e-5
 """Between the prefixes of two pictures, relative to their size; a blind model has 0."""
@@ -29,7 +30,7 @@ HEAD, HEAD_ROWS = "language_model.lm_head.weight", 64
 
 def check_sight(model: Blip2) -> None:
     """Raise `ModelError` unless two made pictures give finite and different prefixes and first-token logits."""
-    prefixes = model.encode_pixels([model.pixels(made_pictures())])
+    prefixes = model.encode_images(made_pictures())
     logits = torch.cat([model.first_logits(prefix, PROMPT) for prefix in prefixes])
     if not (prefixes.isfinite().all() and logits.isfinite().all()):
         raise ModelError(
@@ -43,13 +44,14 @@ def check_sight(model: Blip2) -> None:
         )
 
 
-def check_words(model: Blip2) -> None:
+def check_words(preparation: Preparation) -> None:
     """Raise `ModelError` unless the tokenizer gives back what prompts are made of: their words and language names."""
-    names = [LANGUAGES[code].prompt_name for code in model.spec.languages] if model.spec.style == "mblip" else []
+    spec = preparation.spec
+    names = [LANGUAGES[code].prompt_name for code in spec.languages] if spec.style == "mblip" else []
     for text in (PROMPT, "Question: how many? Short answer:", *names):
-        if model.decode(model.encode(text)).split() != text.split():
+        if preparation.decode(preparation.encode(text)).split() != text.split():
             raise ModelError(
-                f"The tokenizer of {model.spec.name} cannot write {text!r}, so its prompts would arrive garbled. "
+                f"The tokenizer of {spec.name} cannot write {text!r}, so its prompts would arrive garbled. "
                 "Its files belong to another model; copy them again from where the checkpoint came from."
             )
 

@@ -1,16 +1,15 @@
 """Text becomes token ids and back.
 
-Knows one checkpoint's tokenizer, whichever of the three kinds of files it came in; knows nothing of torch or of the
-model. Safe from any thread: a Rust tokenizer refuses to be changed while it is read, so a lock lets one in at a time.
+Depends on one checkpoint's tokenizer, whichever of the three kinds of files it came in; must not import torch or the
+model. Nothing is changed after construction, so any number of threads may encode and decode at once.
 """
 
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sentencepiece import SentencePieceProcessor
 from transformers import GPT2Tokenizer, PreTrainedTokenizerFast
@@ -23,31 +22,65 @@ NAMES = re.compile(
 )
 """What special tokens are called in the vocabularies of these families, whether or not a file marks them as special."""
 
+KINDS = (("tokenizer.json",), ("spiece.model",), ("vocab.json", "merges.txt"))
+"""The files of a tokenizer, by kind."""
+
 WORD_STARTS = "▁Ġ "
 """What SentencePiece and byte-level vocabularies write where a word begins."""
 
 
-class Tokens:
-    """One tokenizer behind a lock."""
+class Backend(Protocol):
+    """A library's tokenizer, of which these calls change nothing and let other threads go on meanwhile."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self._hidden = _special_ids(tokenizer)
-        self._lock = threading.Lock()
+    def encode(self, text: str) -> list[int]: ...
+    def decode(self, ids: Sequence[int]) -> str: ...
+    def special_ids(self) -> frozenset[int]: ...
+
+
+class Tokens:
+    """One tokenizer. From any thread."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._hidden = backend.special_ids()
 
     def encode(self, text: str) -> list[int]:
         """The ids that the model reads, BOS or `</s>` included as this tokenizer adds them.
 
         The names of special tokens are not looked for in the text: nobody puts a picture in by typing `<image>`.
         """
-        with self._lock:
-            return list(self._tokenizer(text, split_special_tokens=True, verbose=False)["input_ids"])
+        return self._backend.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of these ids without special tokens, its spaces as they were written."""
-        shown = [token for token in ids if token not in self._hidden]
-        with self._lock:
-            return str(self._tokenizer.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return self._backend.decode([token for token in ids if token not in self._hidden])
+
+
+class FastTokenizer:
+    """The Rust tokenizer inside one of transformers', set once; that one must not be called afterwards.
+
+    Each call of transformers' own sets truncation, padding and special tokens again, which other threads then read
+    (tokenizers 0.23.3), or which fails while one reads ("Already borrowed", earlier versions). `encode` and `decode`
+    keep the interpreter's lock as long as they take, 0.06 s for 200 kB; the calls for batches release it.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._special_ids = _special_ids(tokenizer)
+        self._rust = tokenizer.backend_tokenizer
+        self._rust.no_truncation()
+        self._rust.no_padding()
+        self._rust.encode_special_tokens = True
+
+    def encode(self, text: str) -> list[int]:
+        (encoding,) = self._rust.encode_batch_fast([text])
+        return list(encoding.ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        (text,) = self._rust.decode_batch([ids], skip_special_tokens=True)
+        return str(text)
+
+    def special_ids(self) -> frozenset[int]:
+        return self._special_ids
 
 
 class SentencePiece:
@@ -56,24 +89,21 @@ class SentencePiece:
     def __init__(self, path: Path) -> None:
         self._pieces = SentencePieceProcessor(model_file=str(path))
 
-    def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
-        return {"input_ids": [*self._pieces.encode(text), self._pieces.eos_id()]}
+    def encode(self, text: str) -> list[int]:
+        return [*self._pieces.encode(text), self._pieces.eos_id()]
 
-    def decode(self, ids: Sequence[int], **_: Any) -> str:
+    def decode(self, ids: Sequence[int]) -> str:
         # the model's vocabulary is padded beyond the tokenizer's
         known = [token for token in ids if token < self._pieces.get_piece_size()]
         return str(self._pieces.decode(known))
 
-    def get_vocab(self) -> dict[str, int]:
-        """The ids of all pieces."""
-        return {self._pieces.id_to_piece(token): token for token in range(self._pieces.get_piece_size())}
-
-    @property
-    def all_special_ids(self) -> list[int]:
-        """The pieces that are no text: those that steer, stand for the unknown, or are not used."""
+    def special_ids(self) -> frozenset[int]:
+        """The pieces that are no text: those that steer, stand for the unknown, are not used, or are called so."""
         pieces = self._pieces
         tests = (pieces.is_control, pieces.is_unknown, pieces.is_unused)
-        return [token for token in range(pieces.get_piece_size()) if any(test(token) for test in tests)]
+        size = pieces.get_piece_size()
+        marked = {token for token in range(size) if any(test(token) for test in tests)}
+        return frozenset(marked | _named({pieces.id_to_piece(token): token for token in range(size)}))
 
 
 def read_tokens(folder: Path, *, name: str) -> Tokens:
@@ -98,14 +128,18 @@ def read_tokens(folder: Path, *, name: str) -> Tokens:
     )
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether the files of one of the three kinds are there."""
+    return any(all((folder / name).is_file() for name in names) for names in KINDS)
+
+
 def _read(folder: Path) -> Tokens | None:
-    if (folder / "tokenizer.json").is_file():
-        return Tokens(PreTrainedTokenizerFast.from_pretrained(folder))
-    if (folder / "spiece.model").is_file():
+    rust, pieces, vocabulary = (all((folder / name).is_file() for name in names) for names in KINDS)
+    if rust:
+        return Tokens(FastTokenizer(PreTrainedTokenizerFast.from_pretrained(folder)))
+    if pieces:
         return Tokens(SentencePiece(folder / "spiece.model"))
-    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        return Tokens(GPT2Tokenizer.from_pretrained(folder))
-    return None
+    return Tokens(FastTokenizer(GPT2Tokenizer.from_pretrained(folder))) if vocabulary else None
 
 
 def start_token(settings: Any) -> int:
@@ -135,6 +169,9 @@ def _vocabulary_size(network: Any) -> int:
 
 def _special_ids(tokenizer: Any) -> frozenset[int]:
     """The ids of everything that is no text, whatever the tokenizer's files say of it."""
-    marked = {token for token, row in getattr(tokenizer, "added_tokens_decoder", {}).items() if row.special}
-    named = {token for piece, token in tokenizer.get_vocab().items() if NAMES.fullmatch(piece.strip(WORD_STARTS))}
-    return frozenset(marked | named | set(tokenizer.all_special_ids))
+    marked = {token for token, row in tokenizer.added_tokens_decoder.items() if row.special}
+    return frozenset(marked | _named(tokenizer.get_vocab()) | set(tokenizer.all_special_ids))
+
+
+def _named(vocabulary: Mapping[str, int]) -> set[int]:
+    return {token for piece, token in vocabulary.items() if NAMES.fullmatch(piece.strip(WORD_STARTS))}

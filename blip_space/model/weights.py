@@ -15,7 +15,7 @@ from transformers import Blip2ForConditionalGeneration, GenerationConfig
 from blip_space.catalogue.parsing import read_json
 from blip_space.catalogue.stored import Stored
 from blip_space.errors import ModelError
-from blip_space.model.memory import ran_out
+from blip_space.model.memory import is_out_of_memory
 from blip_space.model.precision import Precision
 from blip_space.model.quantisation import StoredBlip2, quantisation, settle, stored_quantisation
 
@@ -56,7 +56,7 @@ def read_network(folder: Path, config: Any, stored: Stored, *, name: str, precis
             "pip install bitsandbytes accelerate."
         ) from error
     except Exception as error:  # the configuration is not ours, and building and reading raise what they like
-        if ran_out(error):
+        if is_out_of_memory(error):
             raise
         raise ModelError(
             f"The weights of {name} cannot be read into the model that its config.json describes. {OF_ONE_PLACE}."

@@ -40,13 +40,13 @@ class Running:
         self.ended: dict[int, Output] = {}
         self.now = 0.0
 
-    def ask(self, text: str, *, digest: str = "a", turns: bool = False, background: bool = False, **options: Any) -> int:
+    def ask(
+        self, text: str, *, digest: str = "a", turns: bool = False, background: bool = False, **options: Any
+    ) -> int:
         """Add a request; its id."""
         chosen = GenerationOptions(**options)
         ids, pixels = tuple(self.model.encode(text)), self.model.pixels([None])
-        return self.core.add(
-            PreparedRequest(self.model.spec, ids, text, digest, pixels, chosen, turns, background)
-        )
+        return self.core.add(PreparedRequest(self.model.spec, ids, text, digest, pixels, chosen, turns, background))
 
     def step(self, count: int = 1, *, admit: bool = True) -> None:
         """So many steps, one second apart."""
@@ -66,11 +66,11 @@ class Running:
             self.step()
         raise AssertionError("the core does not come to an end")
 
-    def text(self, id: int) -> str:
+    def text(self, number: int) -> str:
         """The whole answer; raises what there is in its place."""
-        if error := self.ended[id].error:
+        if error := self.ended[number].error:
             raise error
-        return self.ended[id].text
+        return self.ended[number].text
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Laws of the two caches: their bounds, their order and their counts."""
 
+from collections.abc import Sequence
+
 import torch
 
 from blip_space.engine.caches import ImageFeatureCache, PrefixCache
@@ -13,7 +15,7 @@ class Encoder:
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def __call__(self, pixels: list[int]) -> torch.Tensor:
+    def __call__(self, pixels: Sequence[int]) -> torch.Tensor:
         self.batches.append(len(pixels))
         return torch.zeros(len(pixels), 4, 8)
 

@@ -12,6 +12,7 @@ import pytest
 from blip_space.engine.batch import DecoderOnlyBatch
 from blip_space.engine.request import PreparedRequest
 from blip_space.errors import BusyError, EmptyAnswerError, UserError
+from blip_space.options import GenerationOptions
 from tests.engine.conftest import Running
 from tests.engine.fake_model import FakeModel, spec
 
@@ -21,10 +22,11 @@ MEMORY = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to 
 
 def test_an_answer_grows_and_ends_whole(run: Run) -> None:
     running = run()
-    id = running.ask("two cats and a dog")
+    number = running.ask("two cats and a dog")
     running.finish()
-    assert running.texts[id] == ["tw", "two cat", "two cats an", "two cats and", "two cats and a do", "two cats and a dog"]
-    assert (running.ended[id].tokens, running.ended[id].repeats) == (5, False)
+    shown = ["tw", "two cat", "two cats an", "two cats and", "two cats and a do", "two cats and a dog"]
+    assert running.texts[number] == shown
+    assert (running.ended[number].tokens, running.ended[number].repeats) == (5, False)
     assert (running.core.running, running.core.waiting, running.core.has_work) == (0, 0, False)
 
 
@@ -37,7 +39,7 @@ def test_many_requests_each_get_their_own_words_whatever_runs_beside_them(run: R
         asked[running.ask(text, digest=str(number % 3), background=number % 5 == 0, **options)] = text
         running.step()
     running.finish()
-    assert {id: running.text(id) for id in asked} == asked
+    assert {number: running.text(number) for number in asked} == asked
     assert running.model.encoded == 3
 
 
@@ -69,7 +71,7 @@ def test_an_answer_that_ended_holds_no_request(run: Run) -> None:
     running, freed = run(), list[bool]()
     gc.disable()
     try:
-        request = PreparedRequest(running.model.spec, (1,), "", "a", running.model.pixels([None]), _options())
+        request = PreparedRequest(running.model.spec, (1,), "", "a", running.model.pixels([None]), GenerationOptions())
         running.model.encode("word")
         weakref.finalize(request, freed.append, True)
         running.core.add(request)
@@ -78,12 +80,6 @@ def test_an_answer_that_ended_holds_no_request(run: Run) -> None:
         assert freed == [True]
     finally:
         gc.enable()
-
-
-def _options() -> Any:
-    from blip_space.options import GenerationOptions
-
-    return GenerationOptions()
 
 
 def test_a_stop_string_ends_the_answer_and_frees_its_row() -> None:
@@ -167,7 +163,7 @@ def test_a_fault_of_a_whole_step_ends_only_the_one_that_causes_it(run: Run, monk
     good = [running.ask(f"is it good {number}") for number in range(3)]
     bad = running.ask("is it poison now")
     running.finish()
-    assert [running.text(id) for id in good] == [f"is it good {number}" for number in range(3)]
+    assert [running.text(number) for number in good] == [f"is it good {number}" for number in range(3)]
     with pytest.raises(UserError, match="fault of the server"):
         running.text(bad)
 
@@ -177,10 +173,10 @@ def test_memory_that_runs_out_makes_the_batch_smaller_and_nobody_notices(run: Ru
     running.model.exhausted = 2
     ids = [running.ask(f"what is {number}") for number in range(8)]
     running.finish()
-    assert [running.text(id) for id in ids] == [f"what is {number}" for number in range(8)]
+    assert [running.text(number) for number in ids] == [f"what is {number}" for number in range(8)]
     assert running.core.row_limit == 2
-    for id in ids:  # nobody saw it become shorter
-        assert running.texts[id] == sorted(running.texts[id], key=len)
+    for number in ids:  # nobody saw it become shorter
+        assert running.texts[number] == sorted(running.texts[number], key=len)
 
 
 def test_after_quiet_minutes_the_batch_grows_again(run: Run) -> None:
@@ -202,11 +198,11 @@ def test_an_answer_that_no_memory_is_left_for_says_so(run: Run, quality: str) ->
     """M11: a search was told to have failed through a fault, and was not tried again."""
     running = run()
     running.model.exhausted = -1
-    id = running.ask("two words", quality=quality)
+    number = running.ask("two words", quality=quality)
     running.finish()
     assert running.core.restarts == 2
     with pytest.raises(BusyError, match="ran out of memory"):
-        running.text(id)
+        running.text(number)
 
 
 @pytest.mark.parametrize("place", ["copy", "merge", "key_values", "select"])
@@ -226,7 +222,7 @@ def test_memory_that_runs_out_at_the_edges_of_a_step_ends_nobodys_answer(
     monkeypatch.setattr(DecoderOnlyBatch, place, failing)
     running.finish()
     assert not failures
-    assert [running.text(id) for id in ids] == ["a b c d e f g h", "i j k l m n o p"]
+    assert [running.text(number) for number in ids] == ["a b c d e f g h", "i j k l m n o p"]
     assert running.core.restarts == (place != "key_values")
 
 
@@ -242,14 +238,14 @@ def test_when_memory_runs_out_the_caches_are_freed_first(run: Run) -> None:
 
 
 def test_a_later_turn_reads_only_what_is_new_and_the_same_again_as_well(run: Run) -> None:
-    """`_longest` must leave the last id to be read, also where the same question is asked twice."""
+    """`_longest` must leave the last token to be read, also where the same question is asked twice."""
     running = run()
     running.ask("first question")
     running.finish()
     for _ in range(3):
-        id = running.ask("first question first question and another", turns=True)
+        number = running.ask("first question first question and another", turns=True)
         running.finish()
-        assert running.text(id) == "first question first question and another"
+        assert running.text(number) == "first question first question and another"
     assert running.core.prefix_hits == 3
 
 
@@ -267,7 +263,7 @@ def test_positions_in_the_queue_are_told(run: Run) -> None:
     ids = [running.ask("one two"), running.ask("three"), running.ask("four"), running.ask("five", background=True)]
     running.step()
     late = running.ask("six")
-    assert [running.core.queue_position(id) for id in (*ids, late)] == [None, 0, 1, None, 2]
+    assert [running.core.queue_position(number) for number in (*ids, late)] == [None, 0, 1, None, 2]
     assert (running.core.running, running.core.waiting, running.core.background) == (1, 3, 1)
 
 
@@ -279,7 +275,7 @@ def test_an_aborted_core_hands_back_what_was_not_finished(run: Run) -> None:
     ids = [running.ask("three four"), running.ask("five", background=True)]
     running.core.cancel(cancelled)
     running.step()
-    assert [id for id, _ in running.core.abort()] == ids
+    assert [number for number, _ in running.core.abort()] == ids
     assert not running.core.has_work
 
 

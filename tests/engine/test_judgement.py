@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from blip_space.errors import EmptyAnswerError, UserError
-from blip_space.engine.judgement import MAX_PERIOD, MIN_REPETITIONS, is_blank, judge, repeats
 from blip_space.engine.detokenizer import VisibleText, visible_text
+from blip_space.engine.judgement import MAX_PERIOD, MIN_REPETITIONS, is_blank, judge, repeats
+from blip_space.errors import EmptyAnswerError, UserError
 
 BLANKS = {
     "nothing": "",

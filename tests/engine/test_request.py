@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from blip_space import catalogue
+from blip_space.engine.request import Request, decoding_options, measure_budget, prepare, refuse_foreign
 from blip_space.errors import PromptError, UserError
 from blip_space.images import SafeImage
-from blip_space.engine.request import Request, decoding_options, measure_budget, prepare, refuse_foreign
 from blip_space.options import GenerationOptions
 from tests.engine.fake_model import FakeModel, spec
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -67,6 +68,7 @@ def test_without_rules_it_is_the_first_of_the_highest() -> None:
 @pytest.mark.parametrize("written", [[], [7], [11, 7, 11, 30]])
 def test_greedy_tokens_follow_generates_rules(penalty: float, written: list[int]) -> None:
     logits = make_logits(40, 60)
+    logits[:20, [0, 7]] += 6.0  # the start token and one that may have been written
     processors = LogitsProcessorList([MinNewTokensLengthLogitsProcessor(len(START), 1, sorted(STOP))])
     if penalty != 1.0:
         processors.insert(0, RepetitionPenaltyLogitsProcessor(penalty))
@@ -108,6 +110,15 @@ def test_nucleus_of_equal_tokens_is_the_first_of_them(vocabulary: int) -> None:
     assert max(drawn) <= vocabulary // 2
     assert max(drawn) > vocabulary * 0.45
     assert min(drawn) < vocabulary * 0.05
+
+
+def test_nucleus_reaches_from_one_likely_token_into_many_unlikely_ones() -> None:
+    row = torch.zeros(40_001)
+    row[7] = math.log(40_000)  # half of the probability
+    drawn = draw(row, 600, top_p=0.75)
+    assert 360 < drawn.count(7) < 440
+    assert len(set(drawn)) > 150
+    assert max(token or 0 for token in drawn) <= 20_001
 
 
 @pytest.mark.parametrize(("position", "top_p"), [(1, 1.0), (2, 1.0), (70, 1.0), (1, 0.8)])

@@ -20,6 +20,7 @@ from blip_space.model.blip2 import Blip2
 from blip_space.model.loader import load
 from blip_space.options import GenerationOptions
 from tests.model import stored
+from tests.model.generation import new_tokens
 
 OPTIONS = GenerationOptions(max_new_tokens=8)
 TARGETS = {"opt": ["q_proj", "v_proj"], "t5": ["q", "v"], "mt5": ["q", "v"], "bloom": ["query_key_value"]}
@@ -39,7 +40,7 @@ def adapted(folder: Path, family: str, place: Path, *, whole: bool) -> tuple[Mod
 
 
 def logits(model: Blip2, picture: Image.Image) -> torch.Tensor:
-    return model.first_logits(model.encode([picture]), "a photo of")
+    return model.first_logits(model.encode_images([picture])[0], "a photo of")
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -48,11 +49,11 @@ def test_an_adapter_answers_as_peft_has_it(
 ) -> None:
     spec, network = adapted(folders[family], family, tmp_path / "lora", whole=whole)
     ours = load(spec)
-    reference = Blip2(network, model._tokens, frame=model._frame, spec=spec, precision=model.precision)
+    reference = Blip2(network, replace(model.preparation, spec=spec), precision=model.precision)
     assert torch.allclose(logits(ours, pictures[0]), logits(reference, pictures[0]), atol=1e-4)
     assert not torch.allclose(logits(ours, pictures[0]), logits(model, pictures[0]), atol=1e-2)
-    prompt = ours.prompt(ours.encode(pictures[:1]), "a photo of", OPTIONS)
-    assert list(ours.stream(prompt)) == list(reference.stream(prompt))
+    answers = [new_tokens(one, pictures[0], "a photo of", OPTIONS) for one in (ours, reference)]
+    assert answers[0] == answers[1]
 
 
 def test_beside_quantised_layers_an_adapter_still_counts(
@@ -106,10 +107,8 @@ def test_an_adapter_of_any_part_answers_as_peft_has_it(
     """adapter-of-the-eyes: "Name the model that it was trained on", which it was."""
     place = stored.train_adapter(folders["opt"], tmp_path / "lora", **PARTS[part])
     spec, plain = replace(read_folder(folders["opt"]), adapter=str(place)), loaded("opt")
-    reference = Blip2(
-        stored.with_adapter(folders["opt"], place), plain._tokens, frame=plain._frame, spec=spec,
-        precision=plain.precision,
-    )  # fmt: skip
+    network, preparation = stored.with_adapter(folders["opt"], place), replace(plain.preparation, spec=spec)
+    reference = Blip2(network, preparation, precision=plain.precision)
     ours = logits(load(spec), pictures[0])
     assert torch.allclose(ours, logits(reference, pictures[0]), atol=1e-3)
     assert not torch.allclose(ours, logits(plain, pictures[0]), atol=1e-2)

@@ -10,7 +10,7 @@ import torch
 from transformers import Blip2ForConditionalGeneration
 
 from blip_space.catalogue import read_folder
-from blip_space.model.batch import Batch, batch
+from blip_space.engine.batch import Batch, new_batch
 from blip_space.model.cpu import PackedLinear, attend, hasten
 from blip_space.model.device import cpu_has_bf16
 from blip_space.model.loader import load
@@ -42,10 +42,10 @@ def test_a_hastened_network_says_what_it_said(folders: dict[str, Path], family: 
     network = Blip2ForConditionalGeneration.from_pretrained(folders[family]).eval()
     hidden = network.language_projection.out_features
     prompts = [torch.randn(length, hidden) for length in (9, 4, 6)]
-    plain = batch(network.language_model)
+    plain = new_batch(network.language_model)
     before = written(plain, prompts)
     hasten(network)
-    hastened = batch(network.language_model)
+    hastened = new_batch(network.language_model)
     torch.use_deterministic_algorithms(True)  # memory that nobody wrote is full of NaN, and must weigh nothing
     try:
         after = written(hastened, prompts)
@@ -58,9 +58,9 @@ def test_a_hastened_network_says_what_it_said(folders: dict[str, Path], family: 
 
 def written(rows: Batch, prompts: list[torch.Tensor]) -> list[torch.Tensor]:
     """Logits while rows join, step, leave, and another takes their place."""
-    said = [rows.join(prompts), rows.step([5, 6, 7])]
-    rows.keep([0, 2])
-    return [*said, rows.join(prompts[1:2]), rows.step([8, 9, 10]), rows.step([3, 2, 1])]
+    said = [rows.prefill(prompts), rows.decode([5, 6, 7])]
+    rows.select([0, 2])
+    return [*said, rows.prefill(prompts[1:2]), rows.decode([8, 9, 10]), rows.decode([3, 2, 1])]
 
 
 def test_weights_in_bf16_are_packed_where_the_processor_computes_in_it(folders: dict[str, Path], family: str) -> None:

@@ -14,6 +14,7 @@ from blip_space.catalogue import ModelSpec, find, offered
 from blip_space.errors import ModelError
 from blip_space.model.checkpoint import locate
 from blip_space.model.loader import load
+from blip_space.model.preparation import load_preparation
 from blip_space.model.steps import Step
 from tests.model import checkpoints, stored
 from tests.model.hub import Hub, serve
@@ -50,6 +51,38 @@ def test_row_is_downloaded_and_answers(hub: Hub, capfd: pytest.CaptureFixture[st
     assert "model.safetensors" in hub.asked
     assert not {"pytorch_model.bin", "README.md"} & set(hub.asked)
     assert capfd.readouterr() == ("", "")
+
+
+def test_of_a_row_that_is_prepared_only_small_files_are_downloaded_and_once(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert load_preparation(row("some/mt")).count_tokens("two cats") > 0
+    assert {"config.json", "tokenizer.json", "processor_config.json"} <= set(hub.asked)
+    assert not {"model.safetensors", "pytorch_model.bin", "README.md"} & set(hub.asked)
+    hub.asked.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert load_preparation(row("some/mt")).count_tokens("two cats") > 0
+    assert hub.asked == []
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("source", ["some/gated", "some/private", "some/none"])
+def test_a_row_that_cannot_be_had_is_told_as_loading_tells_it(hub: Hub, source: str) -> None:  # noqa: ARG001
+    with pytest.raises(ModelError) as expected:
+        load(row(source))
+    with pytest.raises(ModelError) as caught:
+        load_preparation(row(source))
+    assert str(caught.value) == str(expected.value)
+
+
+def test_a_configuration_alone_in_the_cache_is_not_taken_for_the_model(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert find("some/mt", folders=True).family == "mt5"  # which downloads config.json
+    hub.asked.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="the hub cannot be reached"):
+        load_preparation(row("some/mt"))
 
 
 def test_a_pickle_is_not_even_downloaded(hub: Hub, tmp_path: Path) -> None:

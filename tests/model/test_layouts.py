@@ -20,6 +20,7 @@ from blip_space.model.loader import load
 from blip_space.options import GenerationOptions
 from blip_space.prompts import STYLES, compose
 from tests.model import layouts
+from tests.model.generation import new_tokens
 
 OPTIONS = GenerationOptions(max_new_tokens=10)
 PROMPT = "a photo of"
@@ -38,15 +39,15 @@ def written(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def tokens(model: Blip2, picture: Image.Image) -> list[int]:
-    return list(model.stream(model.prompt(model.encode([picture]), PROMPT, OPTIONS)))
+    return new_tokens(model, picture, PROMPT, OPTIONS)
 
 
 def reference(folder: Path, model: Blip2, picture: Image.Image) -> list[int]:
     """What transformers generates from the weights in fp32, told where the picture is."""
     network = Blip2ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     network.config.image_token_index = network.config.text_config.vocab_size - 1
-    pixels = model._frame.pixels([picture])
-    read = [network.config.image_token_index] * model.query_tokens + model.token_ids(PROMPT)
+    pixels = model.pixels([picture])
+    read = [network.config.image_token_index] * model.query_tokens + model.encode(PROMPT)
     ids = torch.tensor([read])
     said: list[int] = network.generate(
         pixel_values=pixels, input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=10, min_new_tokens=1
@@ -81,8 +82,8 @@ def test_a_coco_fine_tune_takes_its_size_and_its_prompt(written: Written) -> Non
     folder = written("opt", "larger pictures")
     (folder / "blip_space.json").write_text(json.dumps({"style": "blip2-coco"}))
     model = load(read_folder(folder))
-    assert model._frame.size == 42
+    assert model.preparation.frame.size == 42
     asked = compose(
-        [], "", style=STYLES[model.spec.style], language=LANGUAGES["en"], budget_tokens=100, count_tokens=len
+        [], "", style=STYLES[model.spec.style], language=LANGUAGES["en"], budget_tokens=100, tokenize=str.encode
     )
     assert asked.text == "a photo of"

@@ -18,12 +18,13 @@ from blip_space.model.blip2 import Blip2
 from blip_space.model.loader import load
 from blip_space.options import GenerationOptions
 from tests.model import checkpoints
+from tests.model.generation import new_tokens
 
 OPTIONS = GenerationOptions(max_new_tokens=10)
 
 
 def answer(model: Blip2, picture: Image.Image) -> list[int]:
-    return list(model.stream(model.prompt(model.encode([picture]), "a photo of", OPTIONS)))
+    return new_tokens(model, picture, "a photo of", OPTIONS)
 
 
 def test_old_layout_sees_and_answers_the_same(
@@ -44,7 +45,7 @@ def test_shards_load(tmp_path: Path, pictures: list[Image.Image], model: Blip2, 
 
 def test_bf16_loads_and_answers(folders: dict[str, Path], family: str, pictures: list[Image.Image]) -> None:
     model = load(read_folder(folders[family]), "bf16")
-    prefix = model.encode(pictures)
+    prefix = model.encode_images(pictures)
     assert prefix.dtype == torch.bfloat16
     assert prefix.isfinite().all()
     assert answer(model, pictures[0])
@@ -60,7 +61,7 @@ def test_opt_stops_at_the_newline(loaded: Callable[[str], Blip2]) -> None:
     """OPT's tokenizer calls `</s>` its end, but the captions it learned end with a newline."""
     model = loaded("opt")
     stop = model._network.language_model.generation_config.eos_token_id
-    assert model._tokens._tokenizer.decode([stop]) == "\n"
+    assert model.preparation.decode([stop]) == "\n"
 
 
 def test_untied_head_stays_untied_whatever_the_config_says(
@@ -166,7 +167,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "of llama.cpp": (replace_weights("mt.gguf"), "weights as GGUF.* the original checkpoint"),
     "odd tokenizer": (
-        change_file("tokenizer_config.json", model_max_length="x"),
+        change_file("tokenizer_config.json", added_tokens_decoder={"x": "y"}),
         "tokenizer of mt cannot be read",
     ),
     "odd colours": (

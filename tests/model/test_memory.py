@@ -3,17 +3,13 @@
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError
 from blip_space.model import device
-from blip_space.model.blip2 import Blip2
-from blip_space.model.cache import ROOM
 from blip_space.model.device import free_bytes
-from blip_space.model.memory import check_room, enough_memory, row_bytes
+from blip_space.model.memory import check_room, enough_memory
 from blip_space.model.precision import Precision
-from blip_space.options import GenerationOptions
 
 SPEC = ModelSpec("large", "x/large", "opt", "blip2", 3_740_000_000, ("en",))
 BF16, FP32 = Precision("bf16", "cpu", "as asked"), Precision("fp32", "cpu", "as asked")
@@ -53,14 +49,3 @@ def test_tighter_of_machine_and_container_counts(tmp_path: Path, monkeypatch: py
     assert free_bytes("cpu") == 4096
     (tmp_path / "max").write_text("max\n")
     assert free_bytes("cpu") == 10 * 1024
-
-
-def test_a_rows_memory_is_what_its_cache_takes(model: Blip2, pictures: list[Image.Image]) -> None:
-    options = GenerationOptions(max_new_tokens=1)
-    prompt = model.prompt(model.encode(pictures[:1]), "a photo of", options)
-    writing = model.writing()
-    writing.join([prompt] * 3)
-    config = model._network.language_model.config
-    # a cache's rooms are whole blocks of positions, for the decoder's own and for what the encoder read
-    assert writing.nbytes == 3 * row_bytes(config, positions=ROOM, size=4)
-    assert model.rows_that_fit() > 16

@@ -21,6 +21,7 @@ from blip_space.model.precision import choose, offered
 from blip_space.model.quantisation import settle
 from blip_space.options import GenerationOptions
 from tests.model import stored
+from tests.model.generation import new_tokens
 
 FORMS: dict[str, tuple[dict[str, Any], str]] = {
     "int8": (stored.EIGHT, "int8"),
@@ -31,7 +32,7 @@ FORMS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def logits(model: Blip2, pictures: list[Image.Image]) -> torch.Tensor:
-    return torch.cat([model.first_logits(model.encode([picture]), "a photo of") for picture in pictures])
+    return torch.cat([model.first_logits(model.encode_images([picture])[0], "a photo of") for picture in pictures])
 
 
 @pytest.mark.parametrize("family", ["opt", "mt5"])
@@ -47,10 +48,10 @@ def test_a_quantised_checkpoint_answers_as_transformers_has_it(
     assert (model.precision.name, "stored in" in model.precision.reason) == (precision, True)
     network = stored.as_stored(folder)
     settle(network)  # without which layers as narrow as these raise on AVX512-BF16
-    reference = Blip2(network, model._tokens, frame=model._frame, spec=spec, precision=model.precision)
+    reference = Blip2(network, replace(model.preparation, spec=spec), precision=model.precision)
     ours, theirs = logits(model, pictures), logits(reference, pictures)
     assert torch.corrcoef(torch.stack([ours.flatten(), theirs.flatten()]))[0, 1] > 0.95  # theirs multiplies in fp32
-    assert list(model.stream(model.prompt(model.encode(pictures[:1]), "a photo of", GenerationOptions())))
+    assert new_tokens(model, pictures[0], "a photo of", GenerationOptions())
 
 
 @pytest.mark.parametrize("form", FORMS)

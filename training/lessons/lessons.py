@@ -90,7 +90,7 @@ def lesson(
 
 def prompt(turns: Sequence[Turn], question: str, language: Language) -> str:
     """What serving would send."""
-    whole = compose(turns, question, style=STYLE, language=language, budget_tokens=10_000, count_tokens=len)
+    whole = compose(turns, question, style=STYLE, language=language, budget_tokens=10_000, tokenize=str.encode)
     return whole.text
 
 

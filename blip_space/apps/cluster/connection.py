@@ -71,7 +71,7 @@ class Share:
 def share(spec: ModelSpec) -> Share:
     """A GPU for each where there are any; else a processor for each of a small model, a machine for each of a large
     one. Ray tells torch how many threads that makes."""
-    from blip_space.model.loader import LEAST_PARAMETERS
+    from blip_space.model.blip2 import MIN_PARAMETERS
 
     machines = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
     if gpus := sum(int(machine.get("GPU", 0)) for machine in machines):
@@ -79,7 +79,7 @@ def share(spec: ModelSpec) -> Share:
     processors = [int(count) for machine in machines if (count := machine.get("CPU", 0)) >= 1]
     if not processors:
         raise UserError("The cluster has no processor to offer. Add a machine to it with `ray start --address`.")
-    each = 1 if spec.parameters < LEAST_PARAMETERS else min(processors)
+    each = 1 if spec.parameters < MIN_PARAMETERS else min(processors)
     return Share(sum(count // each for count in processors), num_cpus=each, num_gpus=0)
 
 

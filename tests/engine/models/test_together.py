@@ -154,9 +154,7 @@ def test_a_later_turn_reads_only_what_is_new(model: Blip2, pictures: list[Image.
         (0, "one", f"{first} something else entirely. Question: and two? Answer:"),
         (0, "one", "Caption the image in German. Ein roter"),
     ]
-    follow = [
-        request(model, pictures[place], text, options, digest=name, turns=True) for place, name, text in later
-    ]
+    follow = [request(model, pictures[place], text, options, digest=name, turns=True) for place, name, text in later]
     whole = model.query_tokens + len(follow[0].ids)
     sequences = [add(core, one) for one in follow]
     assert core._runner.uncached_tokens(sequences[1]) == whole

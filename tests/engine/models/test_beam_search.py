@@ -14,13 +14,12 @@ from transformers import GenerationConfig, GenerationMixin, PretrainedConfig, Pr
 from transformers.modeling_outputs import CausalLMOutput
 
 from blip_space import catalogue
+from blip_space.engine.batch import new_batch
 from blip_space.engine.beam_search import BeamSearch, advance
-from blip_space.model.batch import batch
 from blip_space.model.blip2 import Blip2
 from blip_space.model.loader import load
 from blip_space.options import GenerationOptions
 from tests.model import checkpoints
-from tests.model.conftest import _one_thread, folders, loaded, pictures  # noqa: F401  # fixtures
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing .repetition_penalty.")  # by the `generate` compared with
 
@@ -32,21 +31,21 @@ Settings = tuple[int, float, float, int]
 
 
 @pytest.fixture(scope="module", params=(*checkpoints.FAMILIES, "embedded"))
-def model(request: pytest.FixtureRequest, loaded: Any) -> Blip2:  # noqa: F811
+def model(request: pytest.FixtureRequest, loaded: Any) -> Blip2:
     """One loaded model of each family in turn, and the one that comes with the project."""
     return load(catalogue.find("tiny"), "fp32") if request.param == "embedded" else loaded(request.param)
 
 
 @pytest.fixture(scope="module")
-def prompts(model: Blip2, pictures: list[Image.Image]) -> list[torch.Tensor]:  # noqa: F811
-    prefixes = model.encode(pictures)
-    return [model._embed(model.prompt(prefixes[:1], text, GenerationOptions())) for text in PROMPTS]
+def prompts(model: Blip2, pictures: list[Image.Image]) -> list[torch.Tensor]:
+    features = model.encode_pixels([model.pixels(pictures[:1])])[0]
+    return [model.embed(features, model.encode(text)) for text in PROMPTS]
 
 
 @pytest.fixture(params=STOPS)
 def stop(request: pytest.FixtureRequest, model: Blip2, prompts: list[torch.Tensor]) -> Iterator[frozenset[int]]:
     """Stop tokens of every number; the likely ones end beams early."""
-    settings = model._network.language_model.generation_config
+    settings = model.language_model.generation_config
     before = settings.eos_token_id
     settings.eos_token_id = None
     written = generate(model, prompts[0], (5, 1.0, 1.3, 20), frozenset())
@@ -64,7 +63,7 @@ def stop(request: pytest.FixtureRequest, model: Blip2, prompts: list[torch.Tenso
 def generate(model: Blip2, prompt: torch.Tensor, settings: Settings, stop: frozenset[int]) -> list[int]:
     """What `generate` finds: the new tokens up to the first stop."""
     beams, length_penalty, repetition_penalty, longest = settings
-    language_model = model._network.language_model
+    language_model = model.language_model
     with torch.inference_mode():
         ids: list[int] = language_model.generate(
             inputs_embeds=prompt[None],
@@ -76,7 +75,7 @@ def generate(model: Blip2, prompt: torch.Tensor, settings: Settings, stop: froze
             min_new_tokens=1,
             max_new_tokens=longest,
         )[0].tolist()
-    new = ids[len(batch(language_model).start) :]
+    new = ids[len(new_batch(language_model).start) :]
     return new[: next((place for place, token in enumerate(new) if token in stop), len(new))]
 
 
@@ -94,8 +93,8 @@ def make(settings: Settings, stop: frozenset[int], *, start: Sequence[int]) -> B
 
 def search_together(model: Blip2, prompts: Sequence[torch.Tensor], searches: Sequence[BeamSearch]) -> None:
     """Run all searches in one batch, each until it is done."""
-    rows = batch(model._network.language_model)
-    running, logits = list(searches), rows.join(prompts)
+    rows = new_batch(model.language_model)
+    running, logits = list(searches), rows.prefill(prompts)
     while running:
         first, kept, tokens = 0, list[int](), list[int]()
         advanced, running = running, []
@@ -108,8 +107,8 @@ def search_together(model: Blip2, prompts: Sequence[torch.Tensor], searches: Seq
                 tokens += search.tokens
             first += size
         if running:
-            rows.keep(kept)
-            logits = rows.step(tokens)
+            rows.select(kept)
+            logits = rows.decode(tokens)
 
 
 def settings_for(number: int) -> list[Settings]:
@@ -124,7 +123,7 @@ def test_searches_together_are_each_generates(
 ) -> None:
     settings = settings_for(STOPS.index(request.node.callspec.params["stop"]))
     chosen = [prompts[place % len(prompts)] for place in range(len(settings))]
-    start = batch(model._network.language_model).start
+    start = new_batch(model.language_model).start
     searches = [make(one, stop, start=start) for one in settings]
     search_together(model, chosen, searches)
     expected = [generate(model, prompt, one, stop) for prompt, one in zip(chosen, settings, strict=True)]

@@ -1,0 +1,122 @@
+"""What a request needs of a model before the model is needed: token ids, pixel values and how many positions an image
+takes.
+
+Depends on the small files of a checkpoint (tokenizer, image processor, `config.json`); reads no weights and builds no
+network, and must not import what does. Nothing is changed after construction, so any thread may use it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import Blip2Config
+
+from blip_space.catalogue import ModelSpec
+from blip_space.catalogue.folder import inspect_checkpoint
+from blip_space.catalogue.headers import read_headers
+from blip_space.catalogue.parsing import read_json
+from blip_space.errors import ModelError
+from blip_space.model.checkpoint import locate_small_files
+from blip_space.model.frame import Frame, read_frame
+from blip_space.model.memory import is_out_of_memory
+from blip_space.model.quiet import quiet
+from blip_space.model.tokens import Tokens, read_tokens
+
+log = logging.getLogger(__name__)
+
+COPY_AGAIN = "Copy it again from where the checkpoint came from"
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """The tokenizer and the image processor of one model; an image takes `query_tokens` positions. From any thread."""
+
+    spec: ModelSpec
+    tokens: Tokens
+    frame: Frame
+    query_tokens: int
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids that the model reads for this text, those included that its tokenizer adds."""
+        return self.tokens.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, without special tokens."""
+        return self.tokens.decode(ids)
+
+    def count_tokens(self, text: str) -> int:
+        """How many token ids `encode` gives."""
+        return len(self.encode(text))
+
+    def pixels(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
+        """The pixel values of images: float32 of shape (n, 3, size, size), on the CPU."""
+        return self.frame.pixels(pictures)
+
+
+def load_preparation(spec: ModelSpec) -> Preparation:
+    """The preparation of a catalogue's row or folder; of a repository of the hub the small files are downloaded first,
+    and found again offline.
+
+    Raises `ModelError`, with the sentences of `loader.load`, when they cannot be had, or are missing or unreadable.
+    """
+    if spec.fault:
+        raise ModelError(spec.fault)
+    try:
+        folder = locate_small_files(spec)
+        inspect_checkpoint(folder, read_headers(folder), name=spec.name)  # which refuses what is no BLIP-2
+        with quiet():
+            return read_preparation(spec, folder, read_config(folder, name=spec.name))
+    except ModelError:
+        raise
+    except Exception as error:
+        log.debug("preparing %s failed", spec.name, exc_info=True)
+        raise ModelError(explain_unexpected(spec, error)) from error
+
+
+def read_preparation(spec: ModelSpec, folder: Path, config: Any) -> Preparation:
+    """The preparation of the model whose files are in `folder`, with the configuration that `read_config` gave."""
+    tokens = read_tokens(folder, name=spec.name)
+    return Preparation(spec, tokens, _read_frame(folder, config, name=spec.name), int(config.num_query_tokens))
+
+
+def read_config(folder: Path, *, name: str) -> Any:
+    """The configuration without what it says of a quantisation, of which transformers would act by itself.
+
+    Raises `ModelError` where it cannot be read as a BLIP-2's.
+    """
+    content = read_json(folder / "config.json", name=name)
+    for part in (content, *content.values()):
+        if isinstance(part, dict):
+            part.pop("quantization_config", None)
+    try:
+        return Blip2Config.from_dict(content)
+    except Exception as error:  # the file is not ours, and its checks raise what they like
+        raise ModelError(f"config.json of {name} cannot be read as a BLIP-2's. {COPY_AGAIN}.") from error
+
+
+def explain_unexpected(spec: ModelSpec, error: Exception) -> str:
+    """What is said of an error that no check foresaw."""
+    if is_out_of_memory(error):
+        way_out = "Choose a smaller model or precision, or free some memory."
+        return f"The memory ran out while {spec.name} was loaded. {way_out}"
+    adapter = " with its adapter" if spec.adapter else ""
+    return (
+        f"{spec.name} could not be loaded{adapter}: {type(error).__name__} where a BLIP-2 with {spec.family} as its "
+        "language model was read. Save it again with transformers' save_pretrained() where it works, or choose another "
+        "model."
+    )
+
+
+def _read_frame(folder: Path, config: Any, *, name: str) -> Frame:
+    try:
+        return read_frame(folder, size=int(config.vision_config.image_size))
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(
+            f"How {name} wants its pictures (preprocessor_config.json) cannot be read. {COPY_AGAIN}."
+        ) from error
