@@ -158,8 +158,8 @@ class ModelManager:
                 log.exception("%s did not load", spec.name)
             sentence = str(error) if isinstance(error, UserError) else UNEXPECTED.format(spec.name)
             log.error("%s", sentence)
-            self.last_error = sentence
             self._failures[spec.name] = Failure(sentence, self._clock() + self._config.failure_seconds)
+            self.last_error = sentence
             raise ModelError(sentence) from error
 
     def _leaving(self, spec: ModelSpec, *, at_least: int | None = None) -> list[LoadedModel]:

@@ -129,8 +129,13 @@ def test_a_failure_is_remembered_for_a_while_and_then_tried_again(build: Build, 
 
 def test_the_default_model_too_is_tried_again(build: Build, loading: Loading) -> None:
     loading.failing = {"fake"}
+    loading.held.clear()
     engine = build()
-    until(lambda: engine.status().status == "failed")
+    response = engine.submit(ask(""))
+    loading.held.set()
+    with pytest.raises(ModelError, match="no weights"):
+        list(response)
+    assert engine.status().status == "failed"
     loading.failing, loading.now = set(), 1_000.0
     answer(engine, "")
     assert (engine.status().status, engine.status().error) == ("ready", "")

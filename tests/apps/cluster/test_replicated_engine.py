@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import ray
+from ray import serve
 
 from blip_space.apps.cluster import replicas
 from blip_space.apps.cluster.replica import PartialResponse
@@ -16,8 +18,8 @@ from blip_space.errors import BusyError, ModelError, UserError
 from blip_space.images import ImageFile, decode
 from blip_space.serving.protocol import Status
 from tests.apps.fake_engine import PARROT, READY
-from tests.inference.conftest import until
 from tests.pictures import blue_circles
+from tests.serving.fakes import until
 
 REQUEST = Request(ImageFile(blue_circles()), "one two")
 
@@ -68,9 +70,9 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReplicatedEngine]:
     """One that is in no cluster; its replicas are not started yet."""
     monkeypatch.setattr(replicas, "connect", lambda _: None)
     monkeypatch.setattr(replicas, "share", lambda _: Share())
-    monkeypatch.setattr(replicas.ray, "shutdown", lambda: None)
-    monkeypatch.setattr(replicas.serve, "delete", lambda _: None)
-    monkeypatch.setattr(replicas.serve, "start", lambda **_: None)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(serve, "delete", lambda _: None)
+    monkeypatch.setattr(serve, "start", lambda **_: None)
     monkeypatch.setattr(replicas, "WATCH_SECONDS", 0.01)
     monkeypatch.setattr(replicas, "RETRY_SECONDS", 0.01)
     made = ReplicatedEngine("local", [PARROT], precision="auto", config=EngineConfig(), replicas=2)
@@ -88,7 +90,7 @@ class Share:
 
 
 def ready(engine: ReplicatedEngine, handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replicas.serve, "run_many", lambda *_, **__: (handle,))
+    monkeypatch.setattr(serve, "run_many", lambda *_, **__: (handle,))
     engine.start()
     until(lambda: engine.status().status == "ready")
 
@@ -177,7 +179,7 @@ def test_replicas_that_do_not_start_are_told_and_tried_again(
             raise ValueError("the address of the cluster changed")
         return (Handle(whole),)
 
-    monkeypatch.setattr(replicas.serve, "run_many", run)
+    monkeypatch.setattr(serve, "run_many", run)
     engine.start()
     until(lambda: engine.status().status == "failed")
     assert engine.status().error == NOT_STARTED

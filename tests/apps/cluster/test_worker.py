@@ -15,9 +15,9 @@ from blip_space.apps.cluster.worker import CHANGED, Row, Worker, read
 from blip_space.catalogue import TINY_FOLDER, read_folder
 from blip_space.errors import UserError
 from blip_space.images import digest
+from blip_space.inference.folder.captions import Wish
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
-from blip_space.inference.folder.captions import Wish
 from blip_space.options import GenerationOptions
 from tests.inference.folder.conftest import draw
 

@@ -1,0 +1,153 @@
+"""What every engine owes the apps in front of it. Each implementation is tested with this by a subclass of `Contract`.
+
+An engine under test offers the models `one` and `two`, answers one request at a time while one other may wait, and
+repeats the question in its answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+import pytest
+from PIL import Image
+
+from blip_space.engine.request import EngineConfig, Request, measure_budget
+from blip_space.errors import BusyError, ImageError, ModelError, UserError
+from blip_space.images import ImageFile, SafeImage
+from blip_space.serving.protocol import EngineProtocol
+from tests.engine.fake_model import FakePreparation, spec
+from tests.pictures import blue_circles
+from tests.serving.fakes import until
+
+SPECS = [spec("one"), spec("two")]
+CONFIG = EngineConfig(max_batch_size=1, max_waiting=1)
+QUESTION = "How many circles are there?"
+
+
+class Subject(Protocol):
+    """An engine that has been started, and a way to hold its answers."""
+
+    engine: EngineProtocol
+
+    def hold(self) -> None:
+        """From here on answers do not end."""
+
+    def release(self) -> None:
+        """They do again."""
+
+    def is_running(self) -> bool:
+        """Whether an answer is on its way."""
+
+
+def ask(prompt: str = QUESTION, model: str = "", language: str = "en", image: ImageFile | SafeImage | None = None) -> Request:
+    return Request(image or ImageFile(blue_circles()), prompt, language, model=model)
+
+
+def message(call: Callable[[], object]) -> str:
+    """What a `UserError` says."""
+    with pytest.raises(UserError) as caught:
+        call()
+    return str(caught.value)
+
+
+class Contract:
+    """The tests; a subclass has a fixture `subject`."""
+
+    def test_an_answer_grows_and_ends_whole(self, subject: Subject) -> None:
+        response = subject.engine.submit(ask())
+        updates = list(response)
+        assert all(later.startswith(earlier) for earlier, later in zip(updates, updates[1:], strict=False))
+        assert QUESTION in updates[-1]
+        assert response.tokens >= len(QUESTION.split())
+        assert response.done
+
+    def test_a_decoded_image_is_as_good_as_a_file(self, subject: Subject) -> None:
+        image = SafeImage(Image.new("RGB", (4, 4)), digest="a")
+        assert QUESTION in list(subject.engine.submit(ask(image=image)))[-1]
+
+    def test_every_offered_model_answers(self, subject: Subject) -> None:
+        for model in ("two", "ONE", ""):
+            assert QUESTION in list(subject.engine.submit(ask(model=model)))[-1]
+
+    def test_what_is_no_image_is_said(self, subject: Subject) -> None:
+        with pytest.raises(ImageError, match="not a picture"):
+            list(subject.engine.submit(ask(image=ImageFile(b"no image"))))
+
+    def test_an_unknown_model_is_refused_wherever_it_is_named(self, subject: Subject) -> None:
+        engine, said = subject.engine, "There is no model 'other' here. Choose among one, two."
+        assert message(lambda: engine.resolve_model("other", "en")) == said
+        assert message(lambda: engine.submit(ask(model="other"))) == said
+        with pytest.raises(ModelError, match="no model 'other'"):
+            engine.budget(prompt="", language="en", turns=(), model="other", max_new_tokens=8)
+
+    def test_a_language_that_the_model_does_not_support_is_refused_at_once(self, subject: Subject) -> None:
+        engine = subject.engine
+        said = message(lambda: engine.resolve_model("two", "fr"))
+        assert said.startswith("two does not speak French; it speaks English, German and Japanese.")
+        assert message(lambda: engine.submit(ask(model="two", language="fr"))) == said
+
+    def test_a_question_that_is_too_long_is_refused(self, subject: Subject) -> None:
+        with pytest.raises(UserError, match="tokens long"):
+            list(subject.engine.submit(ask("word " * 600 + "?")))
+
+    def test_the_budget_is_what_is_sent(self, subject: Subject) -> None:
+        turns = ((QUESTION, "three"),)
+        expected = measure_budget(
+            FakePreparation(SPECS[0]), prompt="And squares?", language="de", turns=turns, max_new_tokens=8
+        )
+        budget = subject.engine.budget(prompt="And squares?", language="de", turns=turns, model="", max_new_tokens=8)
+        assert budget == expected
+
+    def test_the_status_says_which_model_is_ready(self, subject: Subject) -> None:
+        assert list(subject.engine.submit(ask()))
+        until(lambda: subject.engine.status().running == 0)
+        status = subject.engine.status()
+        assert (status.status, status.model, status.error) == ("ready", "one", "")
+        assert "one" in status.loaded
+        assert (status.precision, status.device, status.waiting) == ("fp32", "cpu", 0)
+        assert (list(subject.engine.specs), subject.engine.default.name) == (["one", "two"], "one")
+
+    def test_a_full_queue_is_busy_and_a_reader_who_leaves_frees_it(self, subject: Subject) -> None:
+        subject.hold()
+        running = subject.engine.submit(ask())
+        until(subject.is_running)
+        waiting = subject.engine.submit(ask())
+        until(lambda: self._is_busy(subject))
+        for response in (waiting, running):
+            updates = response.updates(heartbeat_seconds=0.01)
+            next(updates)
+            updates.close()  # type: ignore[attr-defined]
+            assert response.done
+        subject.release()
+        until(lambda: not self._is_busy(subject))
+        assert QUESTION in list(subject.engine.submit(ask()))[-1]
+
+    def test_stopping_tells_those_who_wait_and_those_who_come(self, subject: Subject) -> None:
+        subject.hold()
+        response = subject.engine.submit(ask())
+        until(subject.is_running)
+        stopping = threading.Thread(target=subject.engine.stop)
+        stopping.start()
+        with pytest.raises(BusyError, match="stopped"):
+            list(response)
+        subject.release()
+        stopping.join()
+        with pytest.raises(BusyError, match="is stopping"):
+            subject.engine.submit(ask())
+
+    def _is_busy(self, subject: Subject) -> bool:
+        response = None
+        try:
+            response = subject.engine.submit(ask())
+            if not response.wait(0.2):
+                return False
+            list(response)
+        except BusyError as error:
+            assert str(error) == "The server is busy: 1 questions are waiting. Try again in a minute."
+            return True
+        finally:
+            if response is not None:
+                response.cancel()
+        return False
