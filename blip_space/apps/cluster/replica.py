@@ -39,7 +39,7 @@ class EngineReplica:
     """What a cluster calls."""
 
     def __init__(self, specs: Sequence[ModelSpec], precision: str, config: EngineConfig) -> None:
-        self._engine: EngineProtocol = ThreadedEngine(specs, precision=precision, config=config)
+        self._engine = self._build(specs, precision, config)
         threads = config.max_batch_size + config.max_beam_groups + config.max_waiting + config.max_background
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="answers")
         self._engine.start()
@@ -79,6 +79,9 @@ class EngineReplica:
     def fitting(self, spec: ModelSpec) -> tuple[str, ...] | None:
         """See `EngineProtocol`."""
         return self._engine.fitting(spec)
+
+    def _build(self, specs: Sequence[ModelSpec], precision: str, config: EngineConfig) -> EngineProtocol:
+        return ThreadedEngine(specs, precision=precision, config=config)
 
     async def _submit(self, request: Request) -> ResponseStream:
         """On a thread, since the image is decoded for it; a caller who leaves meanwhile cancels what comes of it."""

@@ -1,0 +1,48 @@
+"""A replicated engine owes what every engine owes; one replica, on a cluster of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blip_space.apps.cluster import replicas
+from blip_space.apps.cluster.replicas import ReplicatedEngine
+from tests.apps.cluster.words_replica import HOLD_FILE, WhileMissing, WordsReplica
+from tests.serving.contract import CONFIG, SPECS, Contract
+from tests.serving.fakes import until
+
+
+class Replicated:
+    """The engine of a cluster."""
+
+    def __init__(self, flag: WhileMissing) -> None:
+        self.engine = ReplicatedEngine("local", SPECS, precision="auto", config=CONFIG, replicas=1)
+        self.hold, self.release = flag.clear, flag.set
+        self.engine.start()
+        until(lambda: self.engine.status().status == "ready")
+
+    def is_running(self) -> bool:
+        return self.engine.status().running == 1
+
+
+@pytest.fixture(scope="class")
+def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicated]:
+    """One for all tests, since a cluster takes seconds to start; the last of them stops it."""
+    file = tmp_path_factory.mktemp("replicas") / "hold"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(HOLD_FILE, str(file))
+        patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3]))
+        patch.setattr(replicas, "EngineReplica", WordsReplica)
+        patch.setattr(replicas, "WATCH_SECONDS", 0.05)
+        subject = Replicated(WhileMissing(file))
+        yield subject
+        subject.release()
+        subject.engine.stop()
+
+
+class TestReplicatedEngine(Contract):
+    @pytest.fixture
+    def subject(self, replicated: Replicated) -> Replicated:
+        return replicated
