@@ -3,7 +3,8 @@
 request         what is asked, checked and prepared; every limit (EngineConfig)
 sequence        one answer while it is generated
 scheduler       which sequences run in the next step
-batch           keys and values of sequences that are decoded together, and one forward pass for all of them
+batch           keys and values of rows that are decoded together, and one forward pass for all of them
+batch_interface what the two kinds of batch share, over prompts of different lengths (padding)
 kv_cache        the buffers of those keys and values
 caches          image features and finished prefixes, each within a bound of bytes
 sampling        the next token of every sequence

@@ -10,7 +10,8 @@ import logging
 from collections.abc import Sequence as List
 from typing import TYPE_CHECKING, Any
 
-from blip_space.engine.batch import Batch, new_batch
+from blip_space.engine.batch import new_batch
+from blip_space.engine.batch_interface import Batch
 from blip_space.engine.beam_search import BeamSearch, advance
 from blip_space.engine.caches import ImageFeatureCache, PrefixCache, prefix_cache_bytes
 from blip_space.engine.request import EngineConfig, PreparedRequest

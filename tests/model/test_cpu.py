@@ -10,7 +10,8 @@ import torch
 from transformers import Blip2ForConditionalGeneration
 
 from blip_space.catalogue import read_folder
-from blip_space.engine.batch import Batch, new_batch
+from blip_space.engine.batch import new_batch
+from blip_space.engine.batch_interface import Batch
 from blip_space.model.cpu import PackedLinear, attend, hasten
 from blip_space.model.device import cpu_has_bf16
 from blip_space.model.loader import load
