@@ -12,7 +12,7 @@ from pathlib import Path
 from playwright.sync_api import Page, expect, sync_playwright
 
 from blip_space import catalogue, settings
-from blip_space.inference.engine import Engine
+from blip_space.serving.threaded import ThreadedEngine
 
 PICTURE = Path(__file__).resolve().parent.parent / "assets" / "screenshots" / "page.png"
 TURNS = (("English", "What is on the left?"), ("German", "And on the right?"))
@@ -30,7 +30,7 @@ def main() -> None:
     settings.prepare_libraries()
     from blip_space.apps import server  # Gradio is imported once its environment is prepared
 
-    up = server.launch(Engine([catalogue.find("tiny")]), host="127.0.0.1", port=given.port)
+    up = server.launch(ThreadedEngine([catalogue.find("tiny")]), host="127.0.0.1", port=given.port)
     try:
         take(up.url, given.output, dark=given.dark, phone=given.phone)
     finally:

@@ -22,9 +22,9 @@ from blip_space.apps import folder, listing
 from blip_space.apps.folder_arguments import add_arguments, add_decoding, read_decoding
 from blip_space.apps.listing import print_json
 from blip_space.apps.terminal import progress
+from blip_space.engine.request import Request, refuse_foreign
 from blip_space.errors import UserError
 from blip_space.inference.folder.files import shown
-from blip_space.engine.request import Request, refuse_foreign
 
 if TYPE_CHECKING:
     from blip_space.engine.local import LocalEngine

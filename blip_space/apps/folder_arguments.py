@@ -9,9 +9,9 @@ import argparse
 from pathlib import Path
 
 from blip_space import catalogue, images, languages, options
+from blip_space.engine.request import refuse_foreign
 from blip_space.errors import UserError
 from blip_space.inference.folder.outputs import FORMATS, ONE_CAPTION
-from blip_space.engine.request import refuse_foreign
 
 EXISTING = ("skip", "overwrite", "append")
 

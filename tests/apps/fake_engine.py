@@ -75,7 +75,9 @@ class FakeEngine:
         """Of the images that were asked about."""
 
         self.answers: list[ResponseStream] = []
-        self.now = READY if self.default is PARROT else replace(READY, model=self.default.name, loaded=(self.default.name,))
+        self.now = (
+            READY if self.default is PARROT else replace(READY, model=self.default.name, loaded=(self.default.name,))
+        )
         self._config = config or EngineConfig()
         self._stopping = False
         self._free = 0

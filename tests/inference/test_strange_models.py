@@ -15,23 +15,23 @@ from typing import Any
 
 import pyarrow
 import pytest
+from blip_space.inference.engine import Engine
+from blip_space.inference.request import Request
+from blip_space.model.features import PrefixCache
 
 from blip_space import catalogue, images
 from blip_space.apps import cli
 from blip_space.apps.cluster import crew, worker
 from blip_space.apps.cluster.replica import EngineReplica, PartialResponse
+from blip_space.engine.judgement import NOTHING_WRITTEN
+from blip_space.engine.request import EngineConfig
 from blip_space.errors import EmptyAnswerError
 from blip_space.inference import loop
-from blip_space.engine.request import EngineConfig
-from blip_space.inference.engine import Engine
+from blip_space.inference.folder.captions import Captioner, Wish, Written
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
-from blip_space.inference.folder.captions import Wish, Captioner, Written
 from blip_space.inference.guests import Guests, Picture
-from blip_space.engine.judgement import NOTHING_WRITTEN
-from blip_space.inference.request import Request
 from blip_space.model import loader
-from blip_space.model.features import PrefixCache
 from blip_space.options import GenerationOptions, check
 from tests.model.constant import SPACE, write_constant
 from tests.pictures import blue_circles

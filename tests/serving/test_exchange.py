@@ -1,4 +1,4 @@
-"""Laws of loaded models: all that fit stay, the least recently used leaves, and nothing is exchanged under an answer."""
+"""Laws of loaded models: all that fit stay, the least recently used leaves, nothing is exchanged under an answer."""
 
 from __future__ import annotations
 
@@ -254,9 +254,7 @@ def test_what_a_machine_cannot_be_asked_ends_nobody_elses_answer(build: Build, l
     answer(engine, "one")
 
 
-def test_which_precisions_fit_is_asked_with_all_models_gone(
-    build: Build, loading: Loading, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_which_precisions_fit_is_asked_with_all_models_gone(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
     def fitting(_: ModelSpec, *, freed: int) -> tuple[str, ...]:

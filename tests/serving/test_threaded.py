@@ -1,4 +1,4 @@
-"""Laws of the engine's thread, with models of words: the queue, cancelling, timeouts, faults, and what is told of it."""
+"""Laws of the engine's thread, with models of words: the queue, cancelling, timeouts, faults, and its status."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from blip_space.engine.request import Request
 from blip_space.errors import BusyError, ImageError, ModelError, UserError
 from blip_space.images import ImageFile, SafeImage
 from blip_space.options import GenerationOptions
-from blip_space.engine.request import Request
 from tests.engine.fake_model import spec
 from tests.serving.conftest import Build
 from tests.serving.fakes import Loading, until

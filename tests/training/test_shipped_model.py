@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from blip_space import catalogue, images
-from blip_space.inference.engine import Engine
-from blip_space.inference.request import Request
+from blip_space.engine.request import Request
+from blip_space.serving.threaded import ThreadedEngine
 from training import evaluate
 from training.exam import exam
 from training.exam.figures import Candidate
@@ -34,7 +34,7 @@ Ask = Callable[..., str]
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """Asks the shipped model about a picture, through the engine."""
-    engine = Engine([catalogue.find("tiny")])
+    engine = ThreadedEngine([catalogue.find("tiny")])
     engine.start()
     file = tmp_path_factory.mktemp("asked") / "picture.png"
 

@@ -23,8 +23,8 @@ from blip_space.apps.cluster.attempts import SharedAttempts
 from blip_space.apps.cluster.connection import Share, connect, share, told
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import UserError
-from blip_space.inference.folder.record import Task
 from blip_space.inference.folder.captions import Wish, Written
+from blip_space.inference.folder.record import Task
 
 PICTURES_AT_ONCE = 64
 """So many go to a worker together, come back together, and are done again together when it dies."""

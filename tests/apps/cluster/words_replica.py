@@ -41,6 +41,4 @@ class WordsReplica(EngineReplica):
     def _build(self, specs: Sequence[ModelSpec], precision: str, config: EngineConfig) -> EngineProtocol:
         loading = Loading()
         loading.gate = Gate(WhileMissing(Path(os.environ[HOLD_FILE])))
-        return ThreadedEngine(
-            specs, precision=precision, config=config, load=loading, load_preparation=loading.prepare
-        )
+        return ThreadedEngine(specs, precision=precision, config=config, load=loading, load_preparation=loading.prepare)

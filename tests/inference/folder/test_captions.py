@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from blip_space.inference.folder.captions import Captioner, Wish
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
-from blip_space.inference.folder.captions import Wish, Captioner
 from blip_space.options import GenerationOptions, check
 from tests.engine.fake_model import FakeModel, spec
 

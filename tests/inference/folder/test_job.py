@@ -13,10 +13,10 @@ import pytest
 from blip_space import images
 from blip_space.errors import ImageError
 from blip_space.inference.folder import files
+from blip_space.inference.folder.captions import Wish, Written
 from blip_space.inference.folder.job import Job, Run, Tally
 from blip_space.inference.folder.ledger import Ledger
 from blip_space.inference.folder.record import Record, Task
-from blip_space.inference.folder.captions import Wish, Written
 from blip_space.options import GenerationOptions
 from tests.inference.folder.conftest import draw
 

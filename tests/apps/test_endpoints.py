@@ -1,0 +1,80 @@
+"""What an endpoint keeps while its answer is on the way, and whose batch a batch is; without a server."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from gradio.utils import get_upload_folder
+
+from blip_space.apps.page.conversation import Conversation
+from blip_space.apps.page.endpoints import Endpoints, session_of
+from blip_space.apps.page.history import user
+from blip_space.engine.request import Request
+from blip_space.options import GenerationOptions
+from blip_space.serving.response import ResponseStream
+from tests.apps.fake_engine import FakeEngine
+from tests.pictures import blue_circles
+
+
+class Forgetful(FakeEngine):
+    """Keeps no request, and knows whether anybody else does."""
+
+    alive: list[Callable[[], object]]
+
+    def submit(self, request: Request) -> ResponseStream:
+        response = super().submit(request)
+        self.alive = [weakref.ref(request), weakref.ref(request.image)]
+        self.requests.clear()
+        return response
+
+
+@pytest.fixture
+def upload(_own_uploads: None) -> dict[str, Any]:
+    """An image that was uploaded, as a call names it."""
+    folder = Path(get_upload_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "circles.png").write_bytes(blue_circles())
+    return {"path": str(folder / "circles.png"), "meta": {"_type": "gradio.FileData"}}
+
+
+def chat(calls: Endpoints, _: FakeEngine, image: Any) -> Iterator[Any]:
+    return calls.chat(image, "one two three")
+
+
+def caption(calls: Endpoints, _: FakeEngine, image: Any) -> Iterator[Any]:
+    return calls.caption(image, quality="stream")
+
+
+def page(calls: Endpoints, engine: FakeEngine, image: Any) -> Iterator[Any]:
+    options = GenerationOptions()
+    decoding = (options.max_new_tokens, options.temperature, options.top_p, options.repetition_penalty, options.seed)
+    return Conversation(engine, calls).answer([user("one two three")], image, "en", "", *decoding, "stream", True)
+
+
+@pytest.mark.parametrize("call", [chat, caption, page])
+def test_no_request_and_no_image_is_kept_while_the_answer_is_on_the_way(
+    upload: dict[str, Any], call: Callable[[Endpoints, FakeEngine, Any], Iterator[Any]]
+) -> None:
+    """Forty answers on their way kept forty images, each of a quarter of a gigabyte."""
+    engine = Forgetful()
+    engine.hold()
+    updates = call(Endpoints(engine), engine, upload)
+    next(updates)
+    gc.collect()
+    assert [reference() for reference in engine.alive] == [None, None]
+    engine.release()
+    assert list(updates)
+
+
+def test_callers_without_a_session_do_not_share_one() -> None:
+    """By plain HTTP all of them were the user "", who has one batch at a time."""
+    anonymous: Any = SimpleNamespace(session_hash=None)
+    assert len({session_of(None), session_of(None), session_of(anonymous), session_of(anonymous)}) == 4
+    known: Any = SimpleNamespace(session_hash="abc")
+    assert session_of(known) == "abc"
