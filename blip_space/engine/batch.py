@@ -15,7 +15,7 @@ import torch
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from blip_space.engine.batch_interface import Batch, as_column, last_logits, trimmable
+from blip_space.engine.batch_interface import Batch, trimmable
 from blip_space.engine.caches import KeyValues
 from blip_space.engine.kv_cache import Cache
 from blip_space.engine.padding import leading_padding, pad, stack_masks
@@ -55,7 +55,7 @@ class DecoderOnlyBatch(Batch):
             use_cache=True,
             logits_to_keep=1,
         )
-        return last_logits(output.logits), other
+        return output.logits[:, -1].float(), other
 
     @torch.inference_mode()
     def key_values(self, row: int) -> KeyValues | None:
@@ -70,13 +70,13 @@ class DecoderOnlyBatch(Batch):
         # OPT takes its positions, and BLOOM its ALiBi, from a mask over everything read so far
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(self), 1)], dim=1)
         output = self._model(
-            input_ids=as_column(tokens, self._mask.device),
+            input_ids=torch.tensor(tokens, device=self._mask.device)[:, None],
             attention_mask=self._mask,
             past_key_values=self._cache.own,
             use_cache=True,
             logits_to_keep=1,
         )
-        return last_logits(output.logits)
+        return output.logits[:, -1].float()
 
     @torch.inference_mode()
     def copy(self, row: int) -> DecoderOnlyBatch:
@@ -167,9 +167,9 @@ class EncoderDecoderBatch(Batch):
         output = self._model(
             encoder_outputs=encoded,
             attention_mask=self._prompt_mask,
-            decoder_input_ids=as_column(tokens, self._mask.device),
+            decoder_input_ids=torch.tensor(tokens, device=self._mask.device)[:, None],
             decoder_attention_mask=self._mask,
             past_key_values=EncoderDecoderCache(self._self_attention.own, self._cross_attention.own),
             use_cache=True,
         )
-        return last_logits(output.logits)
+        return output.logits[:, -1].float()

@@ -99,13 +99,3 @@ def trimmable(mask: torch.Tensor) -> int:
     """How many positions of common padding are worth a copy of the rest: whole blocks, and all where no row is left."""
     padding = leading_padding(mask)
     return padding // BLOCK_TOKENS * BLOCK_TOKENS if len(mask) else padding
-
-
-def as_column(tokens: Sequence[int], device: torch.device) -> torch.Tensor:
-    """Token ids as (rows, 1)."""
-    return torch.tensor(list(tokens), device=device)[:, None]
-
-
-def last_logits(logits: torch.Tensor) -> torch.Tensor:
-    """Those of the last position, as float32."""
-    return logits[:, -1, :].to(torch.float32)

@@ -82,7 +82,8 @@ class EngineCore:
         `now` is a time in seconds that only grows. With `admit` false nobody comes in.
         """
         try:
-            plan = self._schedule(now, admit)
+            self._arrive()
+            plan = self._scheduler.schedule(self._runner.uncached_tokens, now=now, admit=admit)
             self._runner.run(plan)
         except Exception as error:
             return self._recover(error, now)
@@ -142,10 +143,6 @@ class EngineCore:
             if not sequence.is_cancelled and sequence.status is not Status.FINISHED
         ]
 
-    def _schedule(self, now: float, admit: bool) -> Any:
-        self._arrive()
-        return self._scheduler.schedule(self._runner.uncached_tokens, now=now, admit=admit)
-
     def _arrive(self) -> None:
         while self._arrived:
             self._scheduler.add(self._arrived.popleft())
@@ -162,7 +159,7 @@ class EngineCore:
                 raise sequence.error
             if sequence.status is Status.FINISHED:
                 return self._finished(sequence, sequence.detokenizer.finish(sequence.ids))
-            if sequence.uses_beam_search:
+            if sequence.search is not None:
                 return None
             visible = sequence.detokenizer.extend(sequence.ids)
             if visible.stopped:

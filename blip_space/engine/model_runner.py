@@ -44,12 +44,13 @@ class ModelRunner:
 
     def run(self, plan: Plan) -> None:
         """Do what the plan says; the sequences get their tokens."""
-        self._remove(plan.removed)
-        self._preempt(plan)
+        if plan.removed:
+            self._remove(plan.removed)
+        if plan.preempted or plan.discarded:
+            self._preempt(plan)
         if self._rows:
-            logits = self._batch.decode([_last_token(row) for row in self._rows])
-            self._choose(self._rows, logits)
-            self._reorder()
+            tokens = [one.ids[-1] if one.search is None else one.search.tokens[beam] for one, beam in self._rows]
+            self._choose(self._rows, self._batch.decode(tokens))
         if plan.admitted:
             self._resume([sequence for sequence in plan.admitted if sequence.key_values is not None])
             self._prefill([sequence for sequence in plan.admitted if not sequence.ids])
@@ -102,8 +103,7 @@ class ModelRunner:
         for sequence in plan.preempted:
             sequence.key_values = self._batch.copy(self._rows.index((sequence, 0)))
         gone = {*plan.preempted, *plan.discarded}
-        if gone:
-            self._select([index for index, (sequence, _) in enumerate(self._rows) if sequence not in gone])
+        self._select([index for index, (sequence, _) in enumerate(self._rows) if sequence not in gone])
 
     def _select(self, kept: list[int]) -> None:
         """Keep these rows; the last of them take the places of removed ones, so that few are copied."""
@@ -187,6 +187,8 @@ class ModelRunner:
             elif sequence.search.done:
                 sequence.ids = sequence.search.best
                 sequence.finish(FinishReason.STOP)
+        if rows is self._rows:
+            self._reorder()
 
     def _reorder(self) -> None:
         """Give every beam the keys and values of the beam that it goes on from."""
@@ -198,9 +200,3 @@ class ModelRunner:
         ]
         if moves:
             self._batch.reorder(moves)
-
-
-def _last_token(row: Row) -> int:
-    sequence, beam = row
-    token: int = sequence.ids[-1] if sequence.search is None else sequence.search.tokens[beam]
-    return token

@@ -95,11 +95,6 @@ class PreparedRequest:
     continues_conversation: bool = False
     background: bool = False
 
-    @property
-    def num_rows(self) -> int:
-        """How many rows of the batch it takes: one, or one for each beam."""
-        return self.options.num_beams if self.options.quality == "best" else 1
-
 
 @dataclass(frozen=True)
 class Budget:

@@ -59,6 +59,8 @@ class Scheduler:
         `uncached_tokens` is how many positions of a sequence's prompt are to be prefilled. With `admit` false nobody
         comes in. `now` is in seconds.
         """
+        if not (self.waiting or self.background) and not any(map(_is_over, self.running)):
+            return Plan()  # as most steps are
         self._grow(now)
         removed = self._remove_finished()
         if not admit:
@@ -88,10 +90,11 @@ class Scheduler:
         return begun
 
     def _grow(self, now: float) -> None:
-        """One row more after each quiet time, until there are as many as before."""
-        if self.row_limit < self._max_rows and now - self._limited_at >= self._config.recovery_seconds:
-            self.row_limit += 1
-            self._limited_at = now
+        """One row more for each quiet time, until there are as many as before."""
+        quiet = int((now - self._limited_at) // self._config.recovery_seconds)
+        if quiet and self.row_limit < self._max_rows:
+            self.row_limit = min(self._max_rows, self.row_limit + quiet)
+            self._limited_at += quiet * self._config.recovery_seconds
 
     def _remove_finished(self) -> list[Sequence]:
         """Take finished and cancelled sequences out of every list; those among them that have rows."""
@@ -202,6 +205,10 @@ class Scheduler:
 
     def _queue(self, sequence: Sequence) -> list[Sequence]:
         return self.background if sequence.is_background else self.waiting
+
+
+def _is_over(sequence: Sequence) -> bool:
+    return sequence.is_cancelled or sequence.status is Status.FINISHED
 
 
 def _unfinished(sequences: list[Sequence]) -> list[Sequence]:

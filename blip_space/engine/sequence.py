@@ -68,21 +68,16 @@ class Sequence:
     """How many tokens it had when it was last admitted."""
 
     published_characters: int = 0
+    is_background: bool = field(init=False)
+    uses_beam_search: bool = field(init=False)
+    num_rows: int = field(init=False)
+    """How many rows of the batch it takes: one, or one for each beam."""
 
-    @property
-    def is_background(self) -> bool:
-        """Whether all others come first."""
-        return self.request.background
-
-    @property
-    def uses_beam_search(self) -> bool:
-        """Whether its rows are beams."""
-        return self.request.options.quality == "best"
-
-    @property
-    def num_rows(self) -> int:
-        """How many rows of the batch it takes."""
-        return self.request.num_rows
+    def __post_init__(self) -> None:
+        options = self.request.options
+        self.is_background = self.request.background
+        self.uses_beam_search = options.quality == "best"
+        self.num_rows = options.num_beams if self.uses_beam_search else 1
 
     @property
     def tokens_since_admission(self) -> int:

@@ -15,24 +15,22 @@ from typing import Any
 
 import pyarrow
 import pytest
-from blip_space.inference.engine import Engine
-from blip_space.inference.request import Request
-from blip_space.model.features import PrefixCache
 
 from blip_space import catalogue, images
 from blip_space.apps import cli
 from blip_space.apps.cluster import crew, worker
 from blip_space.apps.cluster.replica import EngineReplica, PartialResponse
 from blip_space.engine.judgement import NOTHING_WRITTEN
-from blip_space.engine.request import EngineConfig
+from blip_space.engine.local import LocalEngine
+from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import EmptyAnswerError
-from blip_space.inference import loop
 from blip_space.inference.folder.captions import Captioner, Wish, Written
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
 from blip_space.inference.guests import Guests, Picture
 from blip_space.model import loader
 from blip_space.options import GenerationOptions, check
+from blip_space.serving.threaded import ThreadedEngine
 from tests.model.constant import SPACE, write_constant
 from tests.pictures import blue_circles
 
@@ -58,20 +56,22 @@ def loaded(folders: dict[str, Path]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def engine(loaded: dict[str, Any]) -> Iterator[Engine]:
-    """Offers both; exchanging them is not what is tried here, so neither is freed."""
-    for model in loaded.values():
-        model.close = lambda: None
-    made = Engine([model.spec for model in loaded.values()], load=lambda spec, *_: loaded[spec.name])
+def engine(loaded: dict[str, Any]) -> Iterator[ThreadedEngine]:
+    """Offers both."""
+    made = ThreadedEngine(
+        [model.spec for model in loaded.values()],
+        load=lambda spec, *_: loaded[spec.name],
+        load_preparation=lambda spec: loaded[spec.name].preparation,
+    )
     made.start()
     yield made
     made.stop()
 
 
 def written(model: Any, chosen: GenerationOptions) -> Written:
-    writer = Captioner(model, batch_size=4)
-    seen = Seen("a.png", PICTURE.digest, prepared=writer.prepare(PICTURE.pixels))
-    (one,) = [*writer.add([Wish(seen, Task("m", "fp32", "en", "", chosen))]), *writer.finish()]
+    captioner = Captioner(model, batch_size=4)
+    seen = Seen("a.png", PICTURE.digest, prepared=captioner.prepare(PICTURE.pixels))
+    (one,) = [*captioner.add([Wish(seen, Task("m", "fp32", "en", "", chosen))]), *captioner.finish()]
     return one
 
 
@@ -103,25 +103,25 @@ def test_ask_tells_a_blank_answer_in_one_line_and_exits_1(
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
-def test_the_engine_and_the_loop_end_a_blank_answer_with_the_error(
-    engine: Engine, loaded: dict[str, Any], quality: str
+def test_every_driver_of_the_engine_ends_a_blank_answer_with_the_error(
+    engine: ThreadedEngine, loaded: dict[str, Any], quality: str
 ) -> None:
     request = Request(PICTURE, "What is it?", options=options(quality), model="blank")
     with pytest.raises(EmptyAnswerError, match="wrote nothing for this image"):
         list(engine.submit(request).updates(0.01))
     with pytest.raises(EmptyAnswerError, match="wrote nothing for this image"):
-        list(loop.answer(loaded["blank"], request, prefixes=PrefixCache(max_bytes=1)))
+        list(LocalEngine(loaded["blank"]).answer(request))
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_a_caption_cut_off_in_a_loop_is_marked_wherever_it_is_written(
-    engine: Engine, loaded: dict[str, Any], quality: str
+    engine: ThreadedEngine, loaded: dict[str, Any], quality: str
 ) -> None:
     """A penalty is the way out of it, in a search as well."""
     for changes, looping in (({}, True), ({"repetition_penalty": 2.0}, False)):
         chosen = options(quality, **changes)
         request = Request(PICTURE, options=chosen, model="loop")
-        answer, reply = engine.submit(request), loop.answer(loaded["loop"], request, prefixes=PrefixCache(max_bytes=1))
+        answer, reply = engine.submit(request), LocalEngine(loaded["loop"]).answer(request)
         *_, text = answer.updates()
         assert [text] * 2 == [list(reply)[-1], written(loaded["loop"], chosen).caption]
         assert (text == "at" * LIMIT) == looping
@@ -132,7 +132,7 @@ def test_a_caption_cut_off_in_a_loop_is_marked_wherever_it_is_written(
         assert answer.tokens == reply.tokens == LIMIT
 
 
-def test_a_batch_has_an_error_for_a_blank_caption_and_counts_it(engine: Engine) -> None:
+def test_a_batch_has_an_error_for_a_blank_caption_and_counts_it(engine: ThreadedEngine) -> None:
     batch = Guests(engine, [Picture("a.png", blue_circles)], Task("blank", "", "en", "", options("best")))
     assert list(batch.run())
     assert [(record.caption, record.error) for record in batch.records] == [(None, NOTHING_WRITTEN)]

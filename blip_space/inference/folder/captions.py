@@ -15,6 +15,7 @@ from blip_space.engine.request import EngineConfig, PreparedRequest, compose_pro
 from blip_space.errors import UserError
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
+from blip_space.options import GenerationOptions
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -75,7 +76,7 @@ class Captioner:
             except UserError as error:
                 yield Written(wish, error=str(error))
                 continue
-            core = self._core = self._core or self._new_core(request)
+            core = self._core = self._core or self._new_core(request.options)
             self._asked[core.add(request)] = wish
         while self._core and self._core.waiting >= self._core.config.max_waiting:
             yield from self._step()
@@ -91,9 +92,9 @@ class Captioner:
             self._core.abort()
         self._asked.clear()
 
-    def _new_core(self, request: PreparedRequest) -> EngineCore:
+    def _new_core(self, options: GenerationOptions) -> EngineCore:
         """A core that fills its batch anew when half of it is free, since nobody watches a caption grow."""
-        groups = max(1, self._batch_size // request.num_rows)
+        groups = max(1, self._batch_size // (options.num_beams if options.quality == "best" else 1))
         config = EngineConfig(
             max_batch_size=self._batch_size,
             max_beam_groups=groups,

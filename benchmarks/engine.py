@@ -1,0 +1,195 @@
+"""`python -m benchmarks.engine`: one engine core in this thread, and where the time of its decode steps goes.
+
+All sequences run at once, and none ends before it has --tokens, since stop tokens are made unlikely beyond choosing.
+Greedy decoding and sampling take turns, three times each after one that is not counted; figures are medians. A step
+that only decodes, with all sequences running, consists of the language model's forward pass and of the engine's own
+time, which is the rest: choosing tokens, turning them into text, scheduling. With --json the figures are printed as
+JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from benchmarks import report
+from benchmarks.cards import picture
+from blip_space import catalogue
+from blip_space.engine.core import EngineCore
+from blip_space.engine.request import EngineConfig, PreparedRequest, Request, prepare
+from blip_space.model import loader
+from blip_space.options import GenerationOptions
+
+ROUNDS = 3
+UNLIKELY = -1e4
+"""A logit that is never chosen, and finite: infinite ones are an error elsewhere."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One kind of decoding. Milliseconds are of a decode step; `tokens_per_second` counts decode steps only, and
+    `with_prefill` the whole run."""
+
+    tokens_per_second: float
+    with_prefill: float
+    step_ms: float
+    forward_ms: float
+    own_ms: float
+    ended_early: int
+
+
+class ForwardTimer:
+    """Seconds that a language model's forward passes take."""
+
+    def __init__(self, language_model: Any) -> None:
+        self.seconds = 0.0
+        self._forward: Callable[..., Any] = language_model.forward
+        language_model.forward = self._timed
+
+    def _timed(self, *arguments: Any, **named: Any) -> Any:
+        started = time.perf_counter()
+        output = self._forward(*arguments, **named)
+        if output.logits.is_cuda:
+            torch.cuda.synchronize()
+        self.seconds += time.perf_counter() - started
+        return output
+
+
+def suppress_stop_tokens(model: Any) -> None:
+    """From here on the model finds its stop tokens too unlikely to be chosen, so answers end at their limit only."""
+    stop, forward = sorted(model.stop), model.language_model.forward
+
+    def endless(*arguments: Any, **named: Any) -> Any:
+        output = forward(*arguments, **named)
+        output.logits[..., stop] = UNLIKELY
+        return output
+
+    model.language_model.forward = endless
+
+
+def main() -> None:
+    """Measure, and print."""
+    args = _arguments()
+    model = loader.load(catalogue.find(args.model, folders=True), args.precision)
+    suppress_stop_tokens(model)
+    timer = ForwardTimer(model.language_model)
+    greedy = GenerationOptions(max_new_tokens=args.tokens)
+    sampled = replace(
+        greedy, temperature=args.temperature, top_p=args.top_p, repetition_penalty=args.repetition_penalty
+    )
+    kinds = {"greedy": greedy, "sampled": sampled}
+    runs: dict[str, list[Timing]] = {name: [] for name in kinds}
+    for round_ in range(ROUNDS + 1):
+        for name, options in kinds.items():
+            timing = measure(model, timer, options, args.sequences)
+            if round_:
+                runs[name].append(timing)
+    figures = {name: median(timings) for name, timings in runs.items()}
+    ratio = figures["sampled"].tokens_per_second / figures["greedy"].tokens_per_second
+    if args.json:
+        print(
+            json.dumps(_figures(args, model) | {name: asdict(row) for name, row in figures.items()} | {"ratio": ratio})
+        )
+    else:
+        print(table(f"{_title(args, model)}, {report.machine()}", figures, sampled, ratio))
+
+
+def measure(model: Any, timer: ForwardTimer, options: GenerationOptions, sequences: int) -> Timing:
+    """All sequences from their first step to their last, on a core that has cached nothing."""
+    core = EngineCore(model, EngineConfig(max_batch_size=sequences, max_waiting=sequences))
+    ids = [core.add(request) for request in requests(model, options, sequences)]
+    tokens = dict.fromkeys(ids, 0)
+    steps, forwards, decoded = list[float](), list[float](), 0
+    begun = time.perf_counter()
+    while core.has_work:
+        before, timer.seconds, started = sum(tokens.values()), 0.0, time.perf_counter()
+        decodes = min(tokens.values()) > 0 and max(tokens.values()) < options.max_new_tokens
+        outputs = core.step(time.monotonic())
+        spent = time.perf_counter() - started
+        for output in outputs:
+            if output.error is not None:
+                raise output.error
+            tokens[output.id] = output.tokens
+        if decodes and (new := sum(tokens.values()) - before):
+            steps.append(spent)
+            forwards.append(timer.seconds)
+            decoded += new
+    seconds = time.perf_counter() - begun
+    own = [step - forward for step, forward in zip(steps, forwards, strict=True)]
+    return Timing(
+        tokens_per_second=decoded / sum(steps),
+        with_prefill=sum(tokens.values()) / seconds,
+        step_ms=1000 * statistics.median(steps),
+        forward_ms=1000 * statistics.median(forwards),
+        own_ms=1000 * statistics.median(own),
+        ended_early=sum(count < options.max_new_tokens for count in tokens.values()),
+    )
+
+
+def requests(model: Any, options: GenerationOptions, sequences: int) -> list[PreparedRequest]:
+    """One question about each of as many images, every one with a seed of its own."""
+    return [
+        prepare(Request(picture(index), "What is in the picture?", options=replace(options, seed=index)), model)
+        for index in range(sequences)
+    ]
+
+
+def median(timings: Sequence[Timing]) -> Timing:
+    """Each figure's median; of those that ended early the most."""
+    rows = [asdict(timing) for timing in timings]
+    figures = {name: statistics.median(row[name] for row in rows) for name in rows[0] if name != "ended_early"}
+    return Timing(**figures, ended_early=max(timing.ended_early for timing in timings))
+
+
+def table(title: str, figures: dict[str, Timing], sampled: GenerationOptions, ratio: float) -> str:
+    """The figures for people."""
+    lines = [
+        f"| {name} | {row.tokens_per_second:,.0f} | {row.with_prefill:,.0f} | {row.step_ms:.2f} | {row.forward_ms:.2f} "
+        f"| {row.own_ms:.2f} | {row.ended_early or ''} |"
+        for name, row in figures.items()
+    ]
+    drawn = f"temperature {sampled.temperature:g}, top_p {sampled.top_p:g}, penalty {sampled.repetition_penalty:g}"
+    return "\n".join(
+        [
+            title,
+            "",
+            "| decoding | tokens/s | with prefill | step, ms | forward, ms | engine, ms | ended early |",
+            "|---|--:|--:|--:|--:|--:|--:|",
+            *lines,
+            "",
+            f"sampled ({drawn}) to greedy: {ratio:.2f}",
+        ]
+    )
+
+
+def _title(args: argparse.Namespace, model: Any) -> str:
+    return f"`{args.model}` in {model.precision.name}, {args.sequences} sequences of {args.tokens} tokens"
+
+
+def _figures(args: argparse.Namespace, model: Any) -> dict[str, Any]:
+    return {"machine": report.machine(), "load": os.getloadavg()[0], "dtype": model.precision.name} | vars(args)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
+    parser.add_argument("--model", default="tiny", help="a name of the catalogue, or a folder")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--sequences", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=150)
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--top-p", type=float, default=0.9)
+    parser.add_argument("--repetition-penalty", type=float, default=1.0)
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""`python -m benchmarks.trace chat|ask|folder|step`: which functions and modules of blip_space one request enters.
+
+Prints each thread's calls in their order, module by module, and counts calls, distinct functions, modules, moves from
+one module to another, and returns to a module that was left before; then the same of all threads together. Loading a
+model, transformers' cache layers, the building of argument parsers and comprehensions are left out.
+
+chat is the first request to a loaded model, from `/chat`'s handler to the first text that it yields; since the engine
+goes on meanwhile, it is also counted up to the first text that is published. step is the third step of a request that
+runs alone: `EngineCore.step` itself, and up to the next one, which shows what its thread does between two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import blip_space
+from blip_space import catalogue, images, settings
+
+ROOT = str(Path(blip_space.__file__).parent) + os.sep
+PICTURE = catalogue.TINY_FOLDER.parent / "examples" / "octopus.png"
+NOISE = ("<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>", "<lambda>", "<module>", "_Layer", ":_parser", ":_add_")
+LOADING = {
+    ("model/loader.py", "load"),
+    ("model/preparation.py", "load_preparation"),
+    ("apps/cli.py", "_load"),
+    ("apps/folder.py", "_load"),
+}
+"""What these call, and they themselves, is not part of a request."""
+
+TRACED_STEP = 3
+
+
+class Call(NamedTuple):
+    """One function that was entered."""
+
+    thread: str
+    module: str
+    function: str
+
+
+class Recorder:
+    """Notes the functions of blip_space that any thread enters while it is on."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.is_on = False
+        self._loading: dict[int, FrameType] = {}
+        """The frame that loads a model, by its thread."""
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Threads that start in the block, and this one, are watched."""
+        threading.setprofile(self._profile)
+        sys.setprofile(self._profile)
+        try:
+            yield
+        finally:
+            sys.setprofile(None)
+            threading.setprofile(None)
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Calls are noted in the block."""
+        self.is_on = True
+        try:
+            yield
+        finally:
+            self.is_on = False
+
+    def _profile(self, frame: FrameType, event: str, _: Any) -> None:
+        if not self.is_on or not frame.f_code.co_filename.startswith(ROOT):
+            return
+        thread = threading.get_ident()
+        if event == "return" and self._loading.get(thread) is frame:
+            del self._loading[thread]
+        elif event == "call" and thread not in self._loading:
+            self._note(frame, thread)
+
+    def _note(self, frame: FrameType, thread: int) -> None:
+        module = frame.f_code.co_filename[len(ROOT) :].replace(os.sep, "/")
+        name: str = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)  # Python 3.10 has the last part only
+        if (module, name) in LOADING:
+            self._loading[thread] = frame
+        elif not any(noise in f":{name}" for noise in NOISE):
+            self.calls.append(Call(threading.current_thread().name, module, name))
+
+
+def main() -> None:
+    """Trace one request, and print it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.trace", description=__doc__)
+    parser.add_argument("kind", choices=("chat", "ask", "folder", "step"))
+    kind = parser.parse_args().kind
+    settings.prepare_libraries()
+    recorder = Recorder()
+    with recorder.installed():
+        if kind == "chat":
+            trace_chat(recorder)
+        elif kind == "step":
+            trace_step(recorder)
+        else:
+            trace_command(recorder, kind)
+
+
+def trace_chat(recorder: Recorder) -> None:
+    """From `/chat`'s handler to its first text."""
+    from gradio.utils import get_upload_folder
+
+    from blip_space.apps.page.endpoints import Endpoints
+
+    Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
+    with _engine() as engine, tempfile.TemporaryDirectory(dir=get_upload_folder()) as folder:
+        uploaded = shutil.copy(PICTURE, folder)
+        reply = Endpoints(engine).chat({"path": uploaded, "meta": {"_type": "gradio.FileData"}}, "What is this?")
+        with recorder.on():
+            next(text for text in reply if text)
+    show("/chat: from the handler to the first text", recorder.calls)
+    print(f"until it is published: {summary(until_published(recorder.calls))}")
+
+
+def trace_step(recorder: Recorder) -> None:
+    """One decode step with one running request."""
+    from blip_space.engine.core import EngineCore
+    from blip_space.engine.request import Request
+
+    step, steps, alone = EngineCore.step, iter(range(1, sys.maxsize)), list[Call]()
+
+    def traced(core: EngineCore, *arguments: Any, **named: Any) -> Any:
+        number = next(steps)
+        recorder.is_on = number == TRACED_STEP
+        outputs = step(core, *arguments, **named)
+        if recorder.is_on:
+            alone.extend(recorder.calls)
+        return outputs
+
+    with _engine() as engine, _replaced(EngineCore, "step", traced):
+        picture = images.decode(PICTURE.with_name("dog-and-two-cats.png"))
+        list(engine.submit(Request(picture, "What is in the picture?")))
+    show("EngineCore.step with one running request", alone)
+    show("the same, until the next step begins", recorder.calls)
+
+
+def trace_command(recorder: Recorder, kind: str) -> None:
+    """A whole command, without the loading of its model."""
+    from blip_space.apps import cli
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "images"
+        folder.mkdir()
+        shutil.copy(PICTURE, folder)
+        ask = ["ask", str(PICTURE), "What is this?"]
+        job = ["folder", str(folder), "--output", f"{place}/captions.jsonl", "--quality", "stream"]
+        with recorder.on():
+            cli.main(ask if kind == "ask" else job)
+    show(f"blip_space {kind}", recorder.calls)
+
+
+def show(title: str, calls: Sequence[Call]) -> None:
+    """Every thread's way through the modules, and the counts."""
+    print(f"== {title}")
+    for thread in _threads(calls):
+        own = [call for call in calls if call.thread == thread]
+        print(f"{thread}: {summary(own)}")
+        for module, visit in groupby(own, key=lambda call: call.module):
+            print(f"    {module} {' > '.join(dict.fromkeys(call.function for call in visit))}")
+    print(f"together: {summary(calls)}")
+    print(f"moves of all threads: {moves(calls)}")
+
+
+def summary(calls: Sequence[Call]) -> str:
+    """The counts of some threads' calls."""
+    functions = {call[1:] for call in calls}
+    modules = {call.module for call in calls}
+    return (
+        f"{len(calls)} calls, {len(functions)} functions, {len(modules)} modules, {moves(calls)} moves, "
+        f"{sum(_returns(visits) for visits in _visits(calls))} returns"
+    )
+
+
+def moves(calls: Sequence[Call]) -> int:
+    """How often a thread goes from one module to another; the sum of all threads."""
+    return sum(len(visits) - 1 for visits in _visits(calls))
+
+
+def until_published(calls: Sequence[Call]) -> list[Call]:
+    """The same without what a thread does after it has published the first text."""
+    kept, published = list[Call](), set[str]()
+    for call in calls:
+        if call.thread not in published:
+            kept.append(call)
+        if call.function.endswith("publish"):
+            published.add(call.thread)
+    return kept
+
+
+def _visits(calls: Sequence[Call]) -> list[list[str]]:
+    """For each thread the modules that it is in, one after another."""
+    return [
+        [module for module, _ in groupby(call.module for call in calls if call.thread == thread)]
+        for thread in _threads(calls)
+    ]
+
+
+def _returns(visits: Sequence[str]) -> int:
+    return len(visits) - len(set(visits))
+
+
+def _threads(calls: Sequence[Call]) -> list[str]:
+    return list(dict.fromkeys(call.thread for call in calls))
+
+
+@contextmanager
+def _engine() -> Iterator[Any]:
+    """An engine that has loaded its model and was asked nothing."""
+    from blip_space.serving.threaded import ThreadedEngine
+
+    engine = ThreadedEngine([catalogue.find("tiny")])
+    engine.start()
+    try:
+        while engine.status().status == "loading":
+            time.sleep(0.1)
+        yield engine
+    finally:
+        engine.stop()
+
+
+@contextmanager
+def _replaced(owner: type, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """The owner has another function of that name in the block."""
+    plain = getattr(owner, name)
+    setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        setattr(owner, name, plain)
+
+
+if __name__ == "__main__":
+    main()
