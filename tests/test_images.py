@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, ImageOps, features
 
 from blip_space import images
 from blip_space.errors import ImageError
-from blip_space.images import MAX_BYTES, decode, decoder, heif
+from blip_space.images import MAX_BYTES, decode, flattening, heif
 from tests.image_bytes import SIGNATURE, chunk, disc, encoded, exif, noise, with_chunk
 
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
@@ -281,7 +281,7 @@ def test_memory_that_runs_out_is_told_as_such(monkeypatch: pytest.MonkeyPatch, e
     def load(_: Image.Image) -> None:
         raise error
 
-    monkeypatch.setattr(decoder, "_flat", load)
+    monkeypatch.setattr(flattening, "flat", load)
     with pytest.raises(ImageError, match="not enough memory"):
         decode(encoded(SQUARE, "PNG"))
 

@@ -15,6 +15,9 @@ UNFINISHED = "\ufffd"
 
 MAX_CLUSTER_CHARACTERS = 64
 
+WINDOW_TOKENS, CONTEXT_TOKENS = 16, 4
+"""So many tokens are decoded again with each new one at most, and so many at least."""
+
 Decode = Callable[[Sequence[int]], str]
 
 
@@ -27,10 +30,10 @@ class VisibleText:
 
 
 class Detokenizer:
-    """The text of a list of tokens that only grows: each new token is decoded with the few before it, not with all.
+    """The text of a list of tokens that only grows: new tokens are decoded with the few before them, not with all.
 
     A decoder writes a token differently at the beginning of a text than after another one, so every token is decoded
-    behind the one before; what that adds is its text.
+    behind some that are known; what that adds is its text.
     """
 
     def __init__(self, decode: Decode, stops: Sequence[str] = ()) -> None:
@@ -41,33 +44,32 @@ class Detokenizer:
     def clear(self) -> None:
         """Begin again without a token."""
         self._text = ""
-        self._start, self._end = 0, 0
+        self._start = 0
         self._context = ""
-        """The text of the tokens from `_start` to `_end`, which is the end of `_text`."""
+        """The text of the tokens from `_start` on, as far as they make whole characters: the end of `_text`."""
 
     def extend(self, ids: Sequence[int]) -> VisibleText:
         """What may be shown while more is to come; `ids` are all tokens so far."""
-        if len(ids) > self._end:
-            decoded = self._decode(ids[self._start :])
-            if not decoded.startswith(self._context):  # never seen; the whole is right in any case
+        decoded = self._decode(ids[self._start :])
+        if not decoded.endswith(UNFINISHED):
+            if not decoded.startswith(self._context):  # bytes that make no characters spoil whole ones before them
                 self._text, self._start, self._context = "", 0, ""
                 decoded = self._decode(ids)
-            if not decoded.endswith(UNFINISHED):
-                self._advance(ids, decoded)
+            self._text += decoded[len(self._context) :]
+            self._context = decoded
+            if len(ids) - self._start >= WINDOW_TOKENS:
+                self._move_window(ids)
         return visible_text(self._text, self._stops)
 
     def finish(self, ids: Sequence[int]) -> VisibleText:
         """What may be shown of all tokens, once there are no more."""
         return visible_text(self._decode(ids), self._stops, finished=True)
 
-    def _advance(self, ids: Sequence[int], decoded: str) -> None:
-        self._text += decoded[len(self._context) :]
-        latest = self._decode(ids[self._end :])
-        if latest:
-            self._start, self._context = self._end, latest
-        else:  # special tokens alone are no context
-            self._context = decoded
-        self._end = len(ids)
+    def _move_window(self, ids: Sequence[int]) -> None:
+        start = len(ids) - CONTEXT_TOKENS
+        context = self._decode(ids[start:])
+        if context.strip() and UNFINISHED not in context:  # not special tokens alone, and not within a character
+            self._start, self._context = start, context
 
 
 def visible_text(text: str, stops: Sequence[str] = (), *, finished: bool = False) -> VisibleText:

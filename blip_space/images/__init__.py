@@ -3,6 +3,9 @@
 The one package that opens images, and where every limit on them is. Knows nothing of models: what size a model
 takes is its own affair.
 
+    flattening     any mode to 8-bit RGB
+    estimates      how much memory decoding takes, by the header of a file
+    budget         how much of it there may be at once
     decoder        bytes to pixels, with the limits on pixels
     formats        which formats are read, and what is said of all others
     jpeg           the segments of a JPEG and its reduction
@@ -17,20 +20,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from PIL import Image
 
 from blip_space.errors import ImageError
+from blip_space.images.budget import DecodingBudget
 from blip_space.images.decoder import MAX_JPEG_PIXELS, MAX_PIXELS, decode_pixels
+from blip_space.images.estimates import decoding_bytes
 from blip_space.images.formats import FORMATS, READABLE, WAY_OUT, endings, is_picture
 
 __all__ = [
     "ENDINGS",
     "FORMATS",
     "MAX_BYTES",
+    "MAX_DECODING_BYTES",
     "MAX_FILE_BYTES",
     "MAX_JPEG_PIXELS",
     "MAX_PIXELS",
@@ -50,6 +56,11 @@ MAX_BYTES = 20_000_000
 MAX_FILE_BYTES = 64_000_000
 """Of a file of the machine's own user."""
 
+MAX_DECODING_BYTES = 600_000_000
+"""Of memory that decoding and resizing may take in this process at once. One image of 64 megapixels takes 512 MB."""
+
+DECODING = DecodingBudget(MAX_DECODING_BYTES)
+
 ENDINGS = endings()
 """All endings, lower-case and with their dot, under which the formats that are read or told of are saved."""
 
@@ -63,26 +74,36 @@ class SafeImage:
 
     @contextmanager
     def opened(self) -> Iterator[SafeImage]:
-        """The same shape as `ImageFile.opened`, over itself."""
+        """The same as of a file; nothing is reserved."""
         yield self
 
 
+@dataclass(frozen=True, eq=False)
 class ImageFile:
-    """An image as its bytes, decoded only while it is open."""
+    """The bytes of an image that is not decoded yet, so that a request holds no more than these."""
 
-    def __init__(self, data: bytes, max_bytes: int = MAX_BYTES) -> None:
-        self.data = data
-        self._max_bytes = max_bytes
+    data: bytes = field(repr=False)
+    max_bytes: int = MAX_BYTES
 
     @cached_property
     def digest(self) -> str:
-        """See `digest`."""
+        """The SHA-256 of the bytes in hexadecimal, computed once."""
         return digest(self.data)
 
     @contextmanager
     def opened(self) -> Iterator[SafeImage]:
-        """The decoded image; `ImageError` where there is none."""
-        yield decode(self.data, max_bytes=self._max_bytes)
+        """The decoded image, for as long as the context lasts; afterwards its pixels are gone.
+
+        Waits until there is room for it within `MAX_DECODING_BYTES`. Must not be opened inside another's context.
+        Raises `ImageError` with a sentence for what is empty, too large, damaged or of another format.
+        """
+        _check_size(self.data, self.max_bytes)
+        with DECODING.reserve(decoding_bytes(self.data)):
+            image = SafeImage(decode_pixels(self.data), self.digest)
+            try:
+                yield image
+            finally:
+                image.pixels.close()  # whoever still holds it holds no memory
 
 
 def decode(source: str | Path | bytes, *, max_bytes: int = MAX_BYTES) -> SafeImage:
@@ -91,14 +112,9 @@ def decode(source: str | Path | bytes, *, max_bytes: int = MAX_BYTES) -> SafeIma
     Raises `ImageError` with a sentence for whatever is missing, too large, damaged or of another format.
     """
     data = source if isinstance(source, bytes) else read(Path(source), max_bytes=max_bytes)
-    if not data:
-        raise ImageError(f"The file is empty (0 bytes). {WAY_OUT}")
-    if len(data) > max_bytes:
-        raise ImageError(
-            f"The file is larger than {max_bytes / 1e6:g} MB, and at most {max_bytes / 1e6:g} MB are read. "
-            "Send a smaller or more strongly compressed copy."
-        )
-    return SafeImage(decode_pixels(data), digest(data))
+    _check_size(data, max_bytes)
+    with DECODING.reserve(decoding_bytes(data)):
+        return SafeImage(decode_pixels(data), digest(data))
 
 
 def digest(data: bytes) -> str:
@@ -117,3 +133,13 @@ def read(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
         raise ImageError(f"{path.name!r} is a folder, not a picture. {WAY_OUT}") from None
     except (OSError, ValueError):
         raise ImageError(f"The file {path.name!r} cannot be read. Check its permissions, or send another.") from None
+
+
+def _check_size(data: bytes, max_bytes: int) -> None:
+    if not data:
+        raise ImageError(f"The file is empty (0 bytes). {WAY_OUT}")
+    if len(data) > max_bytes:
+        raise ImageError(
+            f"The file is larger than {max_bytes / 1e6:g} MB, and at most {max_bytes / 1e6:g} MB are read. "
+            "Send a smaller or more strongly compressed copy."
+        )

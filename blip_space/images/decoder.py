@@ -11,12 +11,11 @@ import io
 import logging
 import re
 import warnings
-from typing import cast
 
 from PIL import Image, _imaging
 
 from blip_space.errors import ImageError
-from blip_space.images import containers, formats, heif, jpeg, jpeg_repair, orientations, png, tiff
+from blip_space.images import containers, flattening, formats, heif, jpeg, jpeg_repair, orientations, png, tiff
 
 MAX_PIXELS = 64_000_000
 """Of every format at full size. A 64-megapixel RGB image takes 256 MB in Pillow, which stores 4 bytes a pixel."""
@@ -32,9 +31,6 @@ MAX_COMPONENTS = 400_000_000
 """Of a progressive JPEG above `MAX_PIXELS`, width × height × components: libjpeg holds 2 bytes of each that is stored,
 whatever the reduction. Measured with the usual halved colours: 316 MB for 108 megapixels, so 400 MB at most, and 800 MB
 where they are not halved."""
-
-WHITES = (1, 255, 65_535)
-"""What white is in images of 32-bit numbers: the first of these that no pixel exceeds."""
 
 NO_MEMORY = "There is not enough memory to decode the picture. Send a smaller copy, or try again later."
 PIXELS_IN_ERROR = re.compile(r"\((\d+) pixels\)")
@@ -95,7 +91,9 @@ def _attempt(data: bytes, reduction: int, orientation: int | None = None) -> Ima
         image.load()
         if (level := png.transparent_grey(data)) is not None:
             image.info["transparency"] = level
-        return _flat(orientations.upright(image, orientations.of_image(image) if orientation is None else orientation))
+        turn = orientations.of_image(image) if orientation is None else orientation
+        image = flattening.flat(image)
+        return orientations.upright(image, turn)
     except ImageError:
         raise
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, …, all for one reason
@@ -169,35 +167,6 @@ def _reduction(data: bytes) -> int:
             "send a smaller copy."
         )
     return header.reduction(MAX_PIXELS)
-
-
-def _flat(image: Image.Image) -> Image.Image:
-    """8-bit RGB: deep grey scaled to 8 bits, transparency laid on white, every other mode as Pillow converts it."""
-    if image.mode.startswith("I;16"):
-        image = _flat_deep_grey(image)
-    elif image.mode in ("I", "F"):
-        _, brightest = cast(tuple[float, float], image.getextrema())
-        image = _scaled(image, next((white for white in WHITES if brightest <= white), brightest))
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return image.convert("RGB")
-
-
-def _flat_deep_grey(image: Image.Image) -> Image.Image:
-    """8-bit grey of 16-bit grey. Its transparent grey is compared in 16 bits, since 257 of them become one."""
-    transparent = image.info.get("transparency")
-    grey = _scaled(image.convert("I"), 65_535)
-    grey.info.pop("transparency", None)
-    if isinstance(transparent, int):
-        is_transparent = [255 if level == transparent else 0 for level in range(65_536)]
-        grey.paste(255, mask=image.convert("I").point(is_transparent, "L"))
-    return grey
-
-
-def _scaled(image: Image.Image, white: float) -> Image.Image:
-    """8-bit grey of an image whose numbers go from 0 to `white`."""
-    return image.convert("F").point(lambda value: value * (255 / white) + 0.0).convert("L")
 
 
 def _too_large(pixels: int | None) -> str:

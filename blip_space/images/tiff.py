@@ -17,6 +17,7 @@ DECIDES_PIXELS = frozenset(
     }
 )
 TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+WIDTH, HEIGHT = 256, 257
 MAX_TAGS = 4_096
 """Of a directory; more are no photograph's."""
 
@@ -48,6 +49,20 @@ def rebuild(data: bytes) -> bytes | None:
     if not entries or start + len(directory) > len(data):
         return None
     return data[:start] + directory + data[start + len(directory) :]
+
+
+def pixels(data: bytes) -> int:
+    """Width times height of the first image; 0 where its directory does not say them."""
+    layout = _layout(data)
+    if layout is None:
+        return 0
+    (start,) = struct.unpack_from(layout.offset, data, layout.offset_at)
+    sides = {WIDTH: 0, HEIGHT: 0}
+    for entry in _entries(data, start, layout) if start + struct.calcsize(layout.count) <= len(data) else []:
+        tag, kind, _, value = struct.unpack(layout.entry, entry)
+        if tag in sides:
+            sides[tag] = int.from_bytes(value[: TYPE_BYTES.get(kind, 0)], "big" if data[:2] == b"MM" else "little")
+    return sides[WIDTH] * sides[HEIGHT]
 
 
 def _layout(data: bytes) -> Layout | None:

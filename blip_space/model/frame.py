@@ -30,7 +30,8 @@ class Frame:
 
     def pixels(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
         """Float32 of shape (n, 3, size, size), on the CPU."""
-        squashed = [picture.convert("RGB").resize((self.size, self.size), self.resample) for picture in pictures]
+        rgb = (picture if picture.mode == "RGB" else picture.convert("RGB") for picture in pictures)
+        squashed = [picture.resize((self.size, self.size), self.resample) for picture in rgb]
         stacked = np.stack([np.asarray(picture, dtype=np.float32) for picture in squashed])
         normal = (stacked / 255 - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return torch.from_numpy(normal.transpose(0, 3, 1, 2).copy())
