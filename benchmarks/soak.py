@@ -14,8 +14,8 @@ import psutil
 
 from benchmarks.cards import QUESTIONS, picture
 from blip_space import catalogue
-from blip_space.errors import UserError
 from blip_space.engine.request import Request
+from blip_space.errors import UserError
 from blip_space.options import GenerationOptions
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.threaded import ThreadedEngine

@@ -12,6 +12,7 @@ beam_search     beams as sequences of one request
 detokenizer     text that grows with its tokens
 judgement       whether a finished answer can stand
 model_runner    a plan becomes tensors, and those become tokens
+output          what comes of a request, step by step
 core            EngineCore: add, cancel, step
 local           the core in the caller's own thread
 

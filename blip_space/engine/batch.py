@@ -55,7 +55,7 @@ class DecoderOnlyBatch(Batch):
             use_cache=True,
             logits_to_keep=1,
         )
-        return output.logits[:, -1].float(), other
+        return _last(output), other
 
     @torch.inference_mode()
     def key_values(self, row: int) -> KeyValues | None:
@@ -76,7 +76,7 @@ class DecoderOnlyBatch(Batch):
             use_cache=True,
             logits_to_keep=1,
         )
-        return output.logits[:, -1].float()
+        return _last(output)
 
     @torch.inference_mode()
     def copy(self, row: int) -> DecoderOnlyBatch:
@@ -172,4 +172,10 @@ class EncoderDecoderBatch(Batch):
             past_key_values=EncoderDecoderCache(self._self_attention.own, self._cross_attention.own),
             use_cache=True,
         )
-        return output.logits[:, -1].float()
+        return _last(output)
+
+
+def _last(output: Any) -> torch.Tensor:
+    """The logits of the last position, as float32."""
+    logits: torch.Tensor = output.logits
+    return logits[:, -1].float()

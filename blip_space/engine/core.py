@@ -9,12 +9,12 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 from blip_space.engine.detokenizer import Detokenizer
 from blip_space.engine.judgement import judge
 from blip_space.engine.model_runner import ModelRunner
+from blip_space.engine.output import EXHAUSTED, FAULT, Output
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.scheduler import Scheduler
 from blip_space.engine.sequence import FinishReason, Sequence, Status
@@ -24,28 +24,10 @@ from blip_space.prompts import STYLES
 
 log = logging.getLogger(__name__)
 
-FAULT = "The answer failed through a fault of the server, which is in its log. Try again."
-EXHAUSTED = "The server ran out of memory for this answer. Ask again in a while, or for fewer new tokens."
 MAX_ATTEMPTS = 2
 """An answer that a fault of the whole batch ended is generated again so often, the first time included."""
 
 _ids = itertools.count(1)
-
-
-@dataclass(frozen=True)
-class Output:
-    """How far a request is: its whole text so far, and how many tokens that took.
-
-    Of a finished one either `error` says why there is no answer, or `text` is whole and `repeats` says whether it was
-    cut off by its limit in the middle of a loop.
-    """
-
-    id: int
-    text: str
-    tokens: int
-    finished: bool = False
-    error: UserError | None = None
-    repeats: bool = False
 
 
 class EngineCore:

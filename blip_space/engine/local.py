@@ -9,7 +9,8 @@ import time
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
-from blip_space.engine.core import EngineCore, Output
+from blip_space.engine.core import EngineCore
+from blip_space.engine.output import Output
 from blip_space.engine.request import EngineConfig, Request, prepare
 
 if TYPE_CHECKING:

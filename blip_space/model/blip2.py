@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from PIL import Image
 
-from blip_space.catalogue import ModelSpec
 from blip_space.model.device import ALL_THREADS, free_bytes
 from blip_space.model.memory import kv_bytes_per_sequence
 from blip_space.model.precision import Precision

@@ -14,17 +14,16 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from blip_space.catalogue import ModelSpec
+from blip_space.engine.output import FAULT, Output
 from blip_space.errors import UserError
 from blip_space.serving.metrics import Metrics, MetricsSnapshot
 from blip_space.serving.model_manager import ModelManager
 from blip_space.serving.task_queue import GenerationTask, TaskQueue
 
 if TYPE_CHECKING:
-    from blip_space.engine.core import EngineCore, Output
+    from blip_space.engine.core import EngineCore
 
 log = logging.getLogger(__name__)
-
-FAULT = "The answer failed through a fault of the server, which is in its log. Try again."
 
 
 class Driver:

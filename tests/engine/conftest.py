@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from blip_space.engine.core import EngineCore, Output
+from blip_space.engine.core import EngineCore
+from blip_space.engine.output import Output
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.options import GenerationOptions
 from tests.engine.fake_model import FakeModel

@@ -69,8 +69,10 @@ SENTENCES = (
 
 
 @pytest.fixture(scope="module", params=(*FAMILIES, "embedded"))
-def tokens(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Callable[..., str], int]:
-    """How each kind of tokenizer decodes, and how many tokens there are; and the ids of the sentences."""
+def tokens(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Callable[[Sequence[int]], str], Callable[[str], list[int]]]:
+    """How each kind of tokenizer decodes and encodes."""
     if request.param == "embedded":
         preparation = load_preparation(read_folder(TINY_FOLDER))
         return preparation.decode, preparation.encode

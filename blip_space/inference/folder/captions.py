@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from blip_space.engine.core import FAULT, EngineCore, Output
+from blip_space.engine.output import FAULT, Output
 from blip_space.engine.request import EngineConfig, PreparedRequest, compose_prompt, decoding_options
 from blip_space.errors import UserError
 from blip_space.inference.folder.reader import Seen
@@ -20,6 +20,7 @@ from blip_space.options import GenerationOptions
 if TYPE_CHECKING:
     from PIL import Image
 
+    from blip_space.engine.core import EngineCore
     from blip_space.model.blip2 import Blip2
     from blip_space.prompts import Composition
 
@@ -102,6 +103,8 @@ class Captioner:
             max_prefill_tokens=self._batch_size * self._model.spec.context_tokens,
             fill_share=FILL_SHARE,
         )
+        from blip_space.engine.core import EngineCore  # with torch, which a server's page does without
+
         return EngineCore(self._model, config)
 
     def _step(self) -> Iterator[Written]:

@@ -13,10 +13,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blip_space.inference.folder.captions import Captioner, Wish, Written
 from blip_space.inference.folder.ledger import Ledger
 from blip_space.inference.folder.reader import Reader, Seen
 from blip_space.inference.folder.record import Key, Task
-from blip_space.inference.folder.captions import Wish, Captioner, Written
 
 if TYPE_CHECKING:
     from blip_space.model.blip2 import Blip2

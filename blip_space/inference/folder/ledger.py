@@ -14,11 +14,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
 
+from blip_space.engine.judgement import is_blank
 from blip_space.errors import UserError
 from blip_space.inference.folder.disk import Disk
 from blip_space.inference.folder.log_file import BOM, LogFile
 from blip_space.inference.folder.record import Key, Record, json_line, parse
-from blip_space.engine.judgement import is_blank
 
 Place: TypeAlias = tuple[str, Key]
 """A file's name and what its line answers."""
