@@ -6,6 +6,7 @@ Knows names and sizes; knows no file.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 Family = Literal["opt", "t5", "mt5", "bloom"]
@@ -64,7 +65,7 @@ class ModelSpec:
     stored: str = ""
     stored_bytes: int = 0
 
-    @property
+    @cached_property
     def decoder_only(self) -> bool:
         """Whether the new tokens stand in the same window as the prompt."""
         return self.family in DECODER_ONLY

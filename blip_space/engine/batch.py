@@ -15,26 +15,26 @@ import torch
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from blip_space.engine.batch_interface import Batch, trimmable
+from blip_space.engine.batch_interface import Batch, leading_padding, stack_masks, trimmable
 from blip_space.engine.caches import KeyValues
 from blip_space.engine.kv_cache import Cache
-from blip_space.engine.padding import leading_padding, pad, stack_masks
 from blip_space.model.tokens import start_token
 
 
 def new_batch(language_model: Any) -> Batch:
     """A batch without rows on this language model."""
     if language_model.config.is_encoder_decoder:
-        return EncoderDecoderBatch(language_model)
-    return DecoderOnlyBatch(language_model)
+        return EncoderDecoderBatch(language_model, [start_token(language_model.generation_config)])
+    return DecoderOnlyBatch(language_model, [])
 
 
 class DecoderOnlyBatch(Batch):
     """OPT and BLOOM: prompt and answer share one window."""
 
-    def __init__(self, language_model: Any) -> None:
-        super().__init__(language_model)
-        self.start = []
+    pads_left = True
+
+    def __init__(self, language_model: Any, start: list[int]) -> None:
+        super().__init__(language_model, start)
         self._cache = Cache()
 
     @property
@@ -42,12 +42,10 @@ class DecoderOnlyBatch(Batch):
         return self._cache.nbytes
 
     def _compute(
-        self, prompts: Sequence[torch.Tensor], cached: Sequence[KeyValues | None]
+        self, embeds: torch.Tensor, mask: torch.Tensor, cached: Sequence[KeyValues | None]
     ) -> tuple[torch.Tensor, DecoderOnlyBatch]:
-        other = DecoderOnlyBatch(self._model)
-        embeds, other._mask = pad(prompts, left=True)
-        if any(cached):
-            other._mask = torch.cat([other._cache.load(cached, like=embeds), other._mask], dim=1)
+        other = DecoderOnlyBatch(self._model, self.start)
+        other._mask = torch.cat([other._cache.load(cached, like=embeds), mask], dim=1) if any(cached) else mask
         output = self._model(
             inputs_embeds=embeds,
             attention_mask=other._mask,
@@ -68,7 +66,7 @@ class DecoderOnlyBatch(Batch):
     @torch.inference_mode()
     def decode(self, tokens: Sequence[int]) -> torch.Tensor:
         # OPT takes its positions, and BLOOM its ALiBi, from a mask over everything read so far
-        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self), 1)], dim=1)
+        self._mask = torch.cat([self._mask, self._mask.new_ones(self._mask.shape[0], 1)], dim=1)
         output = self._model(
             input_ids=torch.tensor(tokens, device=self._mask.device)[:, None],
             attention_mask=self._mask,
@@ -80,7 +78,7 @@ class DecoderOnlyBatch(Batch):
 
     @torch.inference_mode()
     def copy(self, row: int) -> DecoderOnlyBatch:
-        alone, mask = DecoderOnlyBatch(self._model), self._mask[row : row + 1]
+        alone, mask = DecoderOnlyBatch(self._model, self.start), self._mask[row : row + 1]
         padding = leading_padding(mask)
         alone._mask, alone._cache = mask[:, padding:], self._cache.copy(row, padding)
         return alone
@@ -101,9 +99,10 @@ class DecoderOnlyBatch(Batch):
 class EncoderDecoderBatch(Batch):
     """T5 and mT5: the encoder reads the prompt, the decoder generates."""
 
-    def __init__(self, language_model: Any) -> None:
-        super().__init__(language_model)
-        self.start = [start_token(language_model.generation_config)]
+    pads_left = False
+
+    def __init__(self, language_model: Any, start: list[int]) -> None:
+        super().__init__(language_model, start)
         self._self_attention = Cache()
         self._cross_attention = Cache()
         self._prompt_mask = self._mask
@@ -116,14 +115,13 @@ class EncoderDecoderBatch(Batch):
         return None
 
     def _compute(
-        self, prompts: Sequence[torch.Tensor], cached: Sequence[KeyValues | None]
+        self, embeds: torch.Tensor, mask: torch.Tensor, cached: Sequence[KeyValues | None]
     ) -> tuple[torch.Tensor, EncoderDecoderBatch]:
         assert not any(cached)
-        other = EncoderDecoderBatch(self._model)
-        embeds, other._prompt_mask = pad(prompts, left=False)
-        encoded = self._model.get_encoder()(inputs_embeds=embeds, attention_mask=other._prompt_mask, return_dict=True)
-        other._mask = other._prompt_mask.new_ones(len(prompts), 1)
-        return other._forward(self.start * len(prompts), encoded), other
+        other = EncoderDecoderBatch(self._model, self.start)
+        encoded = self._model.get_encoder()(inputs_embeds=embeds, attention_mask=mask, return_dict=True)
+        other._prompt_mask, other._mask = mask, mask.new_ones(len(mask), 1)
+        return other._forward(self.start * len(mask), encoded), other
 
     @torch.inference_mode()
     def reorder(self, moves: Sequence[tuple[int, int]]) -> None:
@@ -131,7 +129,7 @@ class EncoderDecoderBatch(Batch):
 
     @torch.inference_mode()
     def decode(self, tokens: Sequence[int]) -> torch.Tensor:
-        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self), 1)], dim=1)
+        self._mask = torch.cat([self._mask, self._mask.new_ones(self._mask.shape[0], 1)], dim=1)
         # The encoder's output is in the cross-attention's keys and values; only its shape is asked for again.
         shape = (*self._prompt_mask.shape, 1)
         encoded = BaseModelOutput(torch.empty(shape, device=self._mask.device, dtype=self._model.dtype))
@@ -139,7 +137,7 @@ class EncoderDecoderBatch(Batch):
 
     @torch.inference_mode()
     def copy(self, row: int) -> EncoderDecoderBatch:
-        alone = EncoderDecoderBatch(self._model)
+        alone = EncoderDecoderBatch(self._model, self.start)
         mask, prompt = self._mask[row : row + 1], self._prompt_mask[row : row + 1]
         padding, prompt_padding = leading_padding(mask), leading_padding(prompt.flip(1))
         alone._mask, alone._prompt_mask = mask[:, padding:], prompt[:, : prompt.shape[1] - prompt_padding]

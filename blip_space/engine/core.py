@@ -64,8 +64,9 @@ class EngineCore:
         `now` is a time in seconds that only grows. With `admit` false nobody comes in.
         """
         try:
-            self._arrive()
-            plan = self._scheduler.schedule(self._runner.uncached_tokens, now=now, admit=admit)
+            if self._arrived:
+                self._arrive()
+            plan = self._scheduler.schedule(now=now, admit=admit)
             self._runner.run(plan)
         except Exception as error:
             return self._recover(error, now)
@@ -127,7 +128,10 @@ class EngineCore:
 
     def _arrive(self) -> None:
         while self._arrived:
-            self._scheduler.add(self._arrived.popleft())
+            sequence = self._arrived[0]
+            sequence.uncached_tokens = self._runner.uncached_tokens(sequence.request)
+            self._scheduler.add(sequence)
+            self._arrived.popleft()
 
     def _settle(self) -> list[Output]:
         """What is new of every sequence that ran."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from blip_space.engine.core import EngineCore
 from blip_space.engine.output import Output
-from blip_space.engine.request import EngineConfig, Request, prepare
+from blip_space.engine.request import EngineConfig, Request, prepare, refuse_foreign
 
 if TYPE_CHECKING:
     from blip_space.model.blip2 import Blip2
@@ -51,6 +51,7 @@ class LocalEngine:
 
     def answer(self, request: Request) -> Reply:
         """The reply to a request, generated as it is iterated. `UserError` where it cannot be asked."""
+        refuse_foreign(self.model.spec, request.language)
         return Reply(self._follow(self._core.add(prepare(request, self.model))))
 
     def _follow(self, request_id: int) -> Generator[Output, None, None]:

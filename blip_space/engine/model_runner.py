@@ -52,14 +52,10 @@ class ModelRunner:
             tokens = [one.ids[-1] if one.search is None else one.search.tokens[beam] for one, beam in self._rows]
             self._choose(self._rows, self._batch.decode(tokens))
         if plan.admitted:
-            self._resume([sequence for sequence in plan.admitted if sequence.key_values is not None])
-            self._prefill([sequence for sequence in plan.admitted if not sequence.ids])
+            self._prefill([sequence for sequence in plan.admitted if not self._resume(sequence)])
 
-    def uncached_tokens(self, sequence: Sequence) -> int:
-        """How many positions are to be read before its next token."""
-        request = sequence.request
-        if sequence.key_values is not None:
-            return 0
+    def uncached_tokens(self, request: PreparedRequest) -> int:
+        """How many positions of its prompt are to be prefilled now."""
         if self._continues(request):
             cached = self.prefixes.cached_tokens(request.digest, request.ids)
             if cached:
@@ -115,11 +111,14 @@ class ModelRunner:
         self._batch.select(rows)
         self._rows = [self._rows[index] for index in rows]
 
-    def _resume(self, sequences: List[Sequence]) -> None:
-        for sequence in sequences:
-            self._batch.merge(sequence.key_values)
-            self._rows.append((sequence, 0))
-            sequence.key_values = None
+    def _resume(self, sequence: Sequence) -> bool:
+        """Give a preempted sequence its row again; False for one that has not begun."""
+        if sequence.key_values is None:
+            return False
+        self._batch.merge(sequence.key_values)
+        self._rows.append((sequence, 0))
+        sequence.key_values = None
+        return True
 
     def _prefill(self, sequences: List[Sequence]) -> None:
         """Read the prompts together; where that fails, each alone, so that a fault ends its own sequence only."""

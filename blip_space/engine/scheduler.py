@@ -9,7 +9,6 @@ Pure: depends on sequences only; must not import torch, and has no clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from blip_space.engine.request import EngineConfig
@@ -53,20 +52,20 @@ class Scheduler:
         """Whether any sequence is unfinished, or finished and not yet removed."""
         return bool(self.running or self.waiting or self.background)
 
-    def schedule(self, uncached_tokens: Callable[[Sequence], int], *, now: float, admit: bool = True) -> Plan:
+    def schedule(self, *, now: float, admit: bool = True) -> Plan:
         """What the next step does; the admitted are running from here on.
 
-        `uncached_tokens` is how many positions of a sequence's prompt are to be prefilled. With `admit` false nobody
-        comes in. `now` is in seconds.
+        With `admit` false nobody comes in. `now` is in seconds.
         """
-        if not (self.waiting or self.background) and not any(map(_is_over, self.running)):
+        over = any(sequence.is_cancelled or sequence.status is Status.FINISHED for sequence in self.running)
+        if not (over or self.waiting or self.background):
             return Plan()  # as most steps are
         self._grow(now)
         removed = self._remove_finished()
         if not admit:
             return Plan(removed)
         preempted, discarded = self._preempt()
-        return Plan(removed, preempted, discarded, self._admit(uncached_tokens))
+        return Plan(removed, preempted, discarded, self._admit())
 
     def reduce_row_limit(self, now: float) -> bool:
         """After memory ran out: half of the rows that there were. False where there was one answer alone already."""
@@ -143,7 +142,7 @@ class Scheduler:
         else:
             self.waiting.append(sequence)
 
-    def _admit(self, uncached_tokens: Callable[[Sequence], int]) -> list[Sequence]:
+    def _admit(self) -> list[Sequence]:
         """The first in the queues whose prompts are prefilled in this step.
 
         Nobody overtakes a sequence of the same kind. Beside others one background sequence is admitted at a time, since
@@ -161,7 +160,7 @@ class Scheduler:
             if searches in full or self._free_slots(searches, background=sequence.is_background) < 1:
                 full.add(searches)
                 continue
-            length = uncached_tokens(sequence)
+            length = 0 if sequence.status is Status.PREEMPTED else sequence.uncached_tokens
             if admitted and (length > left or (sequence.is_background and self._serves_others())):
                 break
             left -= length
@@ -205,10 +204,6 @@ class Scheduler:
 
     def _queue(self, sequence: Sequence) -> list[Sequence]:
         return self.background if sequence.is_background else self.waiting
-
-
-def _is_over(sequence: Sequence) -> bool:
-    return sequence.is_cancelled or sequence.status is Status.FINISHED
 
 
 def _unfinished(sequences: list[Sequence]) -> list[Sequence]:

@@ -68,6 +68,9 @@ class Sequence:
     """How many tokens it had when it was last admitted."""
 
     published_characters: int = 0
+    uncached_tokens: int = 0
+    """How many positions of its prompt are to be prefilled; an estimate, since caches change while it waits."""
+
     is_background: bool = field(init=False)
     uses_beam_search: bool = field(init=False)
     num_rows: int = field(init=False)

@@ -24,19 +24,18 @@ class Queue:
     def __init__(self, *, max_rows: int = 99, **changes: Any) -> None:
         self.scheduler = Scheduler(replace(CONFIG, **changes), max_rows=max_rows)
         self.names: dict[Sequence, str] = {}
-        self.lengths: dict[Sequence, int] = {}
 
     def add(self, names: str, *, length: int = 10, background: bool = False, best: bool = False) -> list[Sequence]:
         options = GenerationOptions(quality="best" if best else "stream")
         request = PreparedRequest(spec(), (), "", "", None, options, background=background)
         added = [Sequence(ord(name), request, Detokenizer(lambda _: "")) for name in names]
         for name, sequence in zip(names, added, strict=True):
-            self.names[sequence], self.lengths[sequence] = name, length
+            self.names[sequence], sequence.uncached_tokens = name, length
             self.scheduler.add(sequence)
         return added
 
     def schedule(self, *, now: float = 0.0, admit: bool = True) -> Plan:
-        return self.scheduler.schedule(self.lengths.__getitem__, now=now, admit=admit)
+        return self.scheduler.schedule(now=now, admit=admit)
 
     def admitted(self) -> str:
         return self.named(self.schedule().admitted)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from blip_space.engine.output import FAULT, Output
-from blip_space.engine.request import EngineConfig, PreparedRequest, compose_prompt, decoding_options
+from blip_space.engine.request import EngineConfig, PreparedRequest, compose_prompt, decoding_options, refuse_foreign
 from blip_space.errors import UserError
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
@@ -128,6 +128,7 @@ class Captioner:
 
     def _prompt(self, task: Task) -> Composition:
         if task not in self._prompts:
+            refuse_foreign(self._model.spec, task.language)
             self._prompts[task] = compose_prompt(
                 self._model,
                 prompt=task.prompt,
