@@ -75,7 +75,8 @@ class EngineCore:
     @property
     def has_work(self) -> bool:
         """Whether another step would do anything."""
-        return bool(self._arrived) or self._scheduler.has_work
+        scheduler = self._scheduler
+        return bool(self._arrived or scheduler.running or scheduler.waiting or scheduler.background)
 
     @property
     def waiting(self) -> int:

@@ -47,11 +47,6 @@ class Scheduler:
         """Put it at the end of its queue."""
         self._queue(sequence).append(sequence)
 
-    @property
-    def has_work(self) -> bool:
-        """Whether any sequence is unfinished, or finished and not yet removed."""
-        return bool(self.running or self.waiting or self.background)
-
     def schedule(self, *, now: float, admit: bool = True) -> Plan:
         """What the next step does; the admitted are running from here on.
 

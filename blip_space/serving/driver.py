@@ -18,6 +18,7 @@ from blip_space.engine.output import FAULT, Output
 from blip_space.errors import UserError
 from blip_space.serving.metrics import Metrics, MetricsSnapshot
 from blip_space.serving.model_manager import ModelManager
+from blip_space.serving.response import ResponseStream
 from blip_space.serving.task_queue import GenerationTask, TaskQueue
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Driver:
         clock: Callable[[], float],
     ) -> None:
         self.queue = TaskQueue()
-        """What is in no core yet; under the lock."""
+        """What no core takes: its model is not loaded, or it came after one for which that is so. Under the lock."""
 
         self._models = models
         self._metrics = metrics
@@ -51,9 +52,8 @@ class Driver:
     def iterate(self) -> bool:
         """One step of every core that has something to do, or one load; False where there was nothing."""
         self._cancel_done()
-        wanted = self._wanted()
+        wanted = self._distribute() if self.has_queue else None
         for_user = wanted is not None and not wanted.request.background
-        self._distribute(wanted)
         cores = [model.core for model in self._models.loaded]
         if wanted is not None and self._is_quiet(cores, for_user=for_user):
             self.load(wanted.request.spec)
@@ -62,6 +62,14 @@ class Driver:
         for core in busy:
             self._step(core, admit=not for_user or core.waiting > 0)
         return bool(busy)
+
+    def add(self, task: GenerationTask) -> None:
+        """Put a task into the core of its model, or where that cannot be yet, into the queue. Under the lock."""
+        core = None if self.has_queue else self._models.core(task.model)
+        if core is None:
+            self.queue.add(task)
+        else:
+            self._add(task, core)
 
     def load(self, spec: ModelSpec) -> None:
         """Load a model; where that fails, everybody who waits for it is told."""
@@ -87,6 +95,11 @@ class Driver:
                 self._forget(core)
                 for task in waiting:
                     self._add(task, core)
+
+    @property
+    def has_queue(self) -> bool:
+        """Whether anything waits for a model. Under the lock."""
+        return bool(self.queue.waiting or self.queue.background)
 
     def tasks(self) -> list[GenerationTask]:
         """All that are not finished. Under the lock."""
@@ -142,9 +155,11 @@ class Driver:
             passed_over.add(task.model)
         return None
 
-    def _distribute(self, wanted: GenerationTask | None) -> None:
-        """Give tasks to the cores of their models. Those that come after the wanted one wait for its model as well; the
-        users come before the background, so one of the background holds up the background only."""
+    def _distribute(self) -> GenerationTask | None:
+        """Give tasks to the cores of their models; the task whose model is to be loaded next. Those that come after it
+        wait for its model as well; users come before the background, so one of the background holds up the background
+        only."""
+        wanted = self._wanted()
         loaded = {model.name for model in self._models.loaded}
         is_held = False
 
@@ -159,6 +174,7 @@ class Driver:
                     core = self._models.core(task.model)
                     assert core is not None
                     self._add(task, core)
+        return wanted
 
     def _is_quiet(self, cores: list[EngineCore], *, for_user: bool) -> bool:
         """Whether a model may be loaded: nothing runs, and nobody waits in a core who comes before."""
@@ -187,35 +203,30 @@ class Driver:
 
             use_threads(core.model.threads)
             self._stepped = core
-        fresh = sum(self._publish(output) for output in core.step(self._clock(), admit=admit))
-        if fresh:
-            self._metrics.add_tokens(fresh)
+        tokens, first_tokens = 0, list[float]()
+        for output in core.step(self._clock(), admit=admit):
+            task = self._tasks.get(output.id)
+            if task is None:
+                continue
+            fresh = max(0, output.tokens - task.counted_tokens)
+            if fresh and _shows_first_token(task, output):
+                first_tokens.append(time.monotonic() - task.arrived_at)
+            tokens += fresh
+            task.counted_tokens += fresh
+            self._publish(task.response, output)
+        if tokens:
+            self._metrics.add(tokens, first_tokens)
 
-    def _publish(self, output: Output) -> int:
-        """Hand on what is new of an answer; how many tokens that is."""
-        task = self._tasks.get(output.id)
-        if task is None:
-            return 0
-        response, fresh = task.response, max(0, output.tokens - task.counted_tokens)
-        if fresh and not task.counted_tokens and not task.request.background and output.error is None:
-            self._count_first_token(task)
-        task.counted_tokens += fresh
+    def _publish(self, response: ResponseStream, output: Output) -> None:
+        """Hand on what is new of an answer."""
         if output.finished:
             with self._lock:
                 self._tasks.pop(output.id, None)
         if output.error is not None:
             response.fail(output.error)
-            return fresh
+            return
         response.tokens, response.repeats = output.tokens, output.repeats
-        response.publish(output.text)
-        if output.finished:
-            response.finish()
-        return fresh
-
-    def _count_first_token(self, task: GenerationTask) -> None:
-        """Of a stream: a beam search shows nothing before its end."""
-        if task.request.options.quality == "stream":
-            self._metrics.add_first_token(time.monotonic() - task.arrived_at)
+        response.publish(output.text, finished=output.finished)
 
     def _add(self, task: GenerationTask, core: EngineCore) -> None:
         task.id, task.core = core.add(task.request), core
@@ -224,3 +235,9 @@ class Driver:
     def _forget(self, core: EngineCore) -> None:
         """What is left of a core's tasks was cancelled."""
         self._tasks = {number: task for number, task in self._tasks.items() if task.core is not core}
+
+
+def _shows_first_token(task: GenerationTask, output: Output) -> bool:
+    """Whether a user sees the first token of an answer now; a beam search shows nothing before its end."""
+    is_watched = not task.request.background and task.request.options.quality == "stream"
+    return is_watched and not task.counted_tokens and output.error is None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 WINDOW_SECONDS = 10.0
@@ -37,14 +37,12 @@ class Metrics:
         self._tokens: deque[tuple[float, int]] = deque()
         self._first_tokens: deque[float] = deque(maxlen=FIRST_TOKENS)
 
-    def add_tokens(self, count: int) -> None:
-        """So many tokens were generated just now."""
-        self._tokens.append((self._clock(), count))
+    def add(self, tokens: int, first_token_seconds: Iterable[float] = ()) -> None:
+        """So many tokens were generated just now; the first of some answers after so many seconds, their time in the
+        queue included."""
+        self._tokens.append((self._clock(), tokens))
+        self._first_tokens.extend(first_token_seconds)
         self._forget()
-
-    def add_first_token(self, seconds: float) -> None:
-        """An answer's first token came after so many seconds, its time in the queue included."""
-        self._first_tokens.append(seconds)
 
     def snapshot(self, *, image_feature_hits: int, kv_prefix_hits: int, restarts: int) -> MetricsSnapshot:
         """The metrics with what was counted elsewhere."""

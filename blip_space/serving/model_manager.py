@@ -41,14 +41,10 @@ too, and on a processor a lack of it ends the process."""
 class LoadedModel:
     """A core, the size of its weights, and until when it stays."""
 
+    name: str
     core: EngineCore
     nbytes: int
     stays_until: float
-
-    @property
-    def name(self) -> str:
-        """The model's."""
-        return self.core.model.spec.name  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -188,8 +184,8 @@ class ModelManager:
 
     def _close(self, model: LoadedModel, release: Release) -> None:
         core = model.core
-        release(core)
         self.loaded = tuple(other for other in self.loaded if other is not model)
+        release(core)  # with what was added to it until a moment ago
         self._left.add(model.name)
         self.image_feature_hits += core.image_feature_hits
         self.kv_prefix_hits += core.prefix_hits
@@ -208,7 +204,7 @@ class ModelManager:
         core = EngineCore(model, self._config)
         now = self._clock()
         stays_until = 2 * now - began if self._left else now
-        self.loaded = (*self.loaded, LoadedModel(core, model.nbytes, stays_until))
+        self.loaded = (*self.loaded, LoadedModel(spec.name, core, model.nbytes, stays_until))
         self._failures.pop(spec.name, None)
         self.last_error = ""
         chosen = model.precision

@@ -42,10 +42,12 @@ class ResponseStream:
         """Whether nobody waits for more of it: finished, failed, cancelled or past its deadline."""
         return self._finished or time.monotonic() >= self._deadline
 
-    def publish(self, text: str) -> None:
-        """Engine: the whole text so far."""
+    def publish(self, text: str, *, finished: bool = False) -> None:
+        """Engine: the whole text so far, or all of it."""
         with self._changed:
             self._text = text
+            if finished:
+                self._end()
             self._changed.notify_all()
 
     def finish(self) -> None:

@@ -1,4 +1,4 @@
-"""Requests that are not in a core yet: in the order of their arrival, those of the background apart.
+"""Requests that no core takes yet: in the order of their arrival, those of the background apart.
 
 Depends on prepared requests and their responses; must not import a model, and has no lock of its own.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from blip_space.engine.request import PreparedRequest
@@ -30,25 +30,23 @@ class GenerationTask:
     counted_tokens: int = 0
     """How many of its tokens are in the metrics."""
 
-    @property
-    def model(self) -> str:
-        """The name of the model that is to answer."""
-        return self.request.spec.name
+    model: str = field(init=False)
+    """The name of the model that is to answer."""
+
+    def __post_init__(self) -> None:
+        self.model = self.request.spec.name
 
 
 class TaskQueue:
     """Two queues: that of the users who wait, and that of the background."""
 
     def __init__(self) -> None:
-        self._waiting: deque[GenerationTask] = deque()
-        self._background: deque[GenerationTask] = deque()
+        self.waiting: deque[GenerationTask] = deque()
+        self.background: deque[GenerationTask] = deque()
 
     def __iter__(self) -> Iterator[GenerationTask]:
         """All tasks, those of the background last."""
-        return iter([*self._waiting, *self._background])
-
-    def __len__(self) -> int:
-        return len(self._waiting) + len(self._background)
+        return iter([*self.waiting, *self.background])
 
     def add(self, task: GenerationTask) -> None:
         """At the end of its queue."""
@@ -66,7 +64,7 @@ class TaskQueue:
     def position(self, task: GenerationTask) -> int | None:
         """How many wait before it; None where it is not in the queue of the users."""
         before = 0
-        for other in self._waiting:
+        for other in self.waiting:
             if other is task:
                 return before
             before += not other.response.done
@@ -92,4 +90,4 @@ class TaskQueue:
                 task.response.fail(error)
 
     def _of(self, background: bool) -> deque[GenerationTask]:
-        return self._background if background else self._waiting
+        return self.background if background else self.waiting

@@ -111,10 +111,10 @@ class ThreadedEngine:
 
     def resolve_model(self, model: str, language: str) -> ModelSpec:
         """See `EngineProtocol`. A model that did not load is refused for a while."""
-        spec = self._offered.find(model)
+        spec = self._offered.resolve(model, language)
         if failure := self._models.failure(spec.name):
             raise ModelError(failure)
-        return self._offered.resolve(model, language)
+        return spec
 
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
         """See `EngineProtocol`: no weights are needed for it."""
@@ -135,7 +135,7 @@ class ThreadedEngine:
         response.queue_position = lambda: self._queue_position(task)
         with self._changed:
             self._check_queue(background=request.background)
-            self._driver.queue.add(task)
+            self._driver.add(task)
             self._has_news = True
             self._restart_thread()
             self._changed.notify_all()
@@ -185,6 +185,6 @@ class ThreadedEngine:
         """For news, where there is nothing to do; False when the engine stops."""
         with self._changed:
             if is_idle and not self._has_news:
-                self._changed.wait(POLL_SECONDS if self._driver.queue else None)
+                self._changed.wait(POLL_SECONDS if self._driver.has_queue else None)
             self._has_news = False
             return not self._is_stopping

@@ -240,7 +240,7 @@ def test_everyone_is_served_whatever_comes() -> None:
         (sequence,) = queue.add(chr(number), length=rng.randint(1, 40), **kind)
         left[sequence] = rng.randint(1, 60)
     for _ in range(50_000):
-        if not queue.scheduler.has_work:
+        if all(sequence.status is Status.FINISHED for sequence in left):
             break
         queue.schedule()
         streams = [one for one in queue.scheduler.running if not one.uses_beam_search]
