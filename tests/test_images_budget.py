@@ -265,7 +265,7 @@ def _modes() -> dict[str, Image.Image]:
 MODES = _modes()
 
 
-@pytest.mark.parametrize("pieces", [1, 7, 61, 200])
+@pytest.mark.parametrize("pieces", [40, 200])
 @pytest.mark.parametrize("mode", MODES)
 def test_pixels_do_not_depend_on_the_pieces_they_are_converted_in(
     monkeypatch: pytest.MonkeyPatch, mode: str, pieces: int
