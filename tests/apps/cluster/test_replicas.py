@@ -135,7 +135,7 @@ def test_they_answer_and_refuse_as_one_engine_does(caller: Client, file: Any) ->
     assert caller.predict(api_name="/models")[0]["loaded"]
     with pytest.raises(Exception, match=r"tiny does not speak Esperanto; it speaks"):
         caller.predict(file, COUNT, language="eo", api_name="/chat")
-    with pytest.raises(Exception, match=r"The question has [\d,]+ characters and there is room for 500"):
+    with pytest.raises(Exception, match=r"The question is 6,004 tokens long and there is room for 500"):
         caller.predict(file, "why " * 2_000, api_name="/chat")
 
 
