@@ -3,6 +3,7 @@
 import json
 import shutil
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -272,3 +273,14 @@ def test_a_folder_of_the_hubs_cache_is_its_snapshot(tmp_path: Path) -> None:
     assert catalogue.find(str(cached), folders=True).family in ("t5", "bloom")
     shutil.rmtree(cached / "snapshots")
     assert "no config.json" in catalogue.offered(str(cached)).fault
+
+
+def test_two_models_of_one_name_are_refused_with_both(tmp_path: Path) -> None:
+    """The second stood for the first without a word: b was offered, a was loaded."""
+    spec = replace(catalogue.MODELS["blip2-opt-2.7b"], name="m", is_folder=True)
+    first, second = (replace(spec, source=str(tmp_path / part / "m")) for part in "ab")
+    with pytest.raises(ModelError) as caught:
+        catalogue.check_names([first, catalogue.MODELS["mblip-mt0-xl"], second])
+    assert all(part in str(caught.value) for part in ("'m'", first.source, second.source, "Rename"))
+    same = replace(first, source=str(tmp_path / "b" / ".." / "a" / "m"))
+    catalogue.check_names([first, same, *catalogue.MODELS.values()])

@@ -123,7 +123,8 @@ def test_an_unreadable_picture_among_many_is_named_and_the_others_go_on(
         (["ask", "PICTURE", "What?", "--temperature", "-1"], "temperature must be a number from 0 to 2"),
         (["ask", "PICTURE", "What?", "--max-new-tokens", "99999"], "from 1 to 512"),
         (["ask", "PICTURE", "What?", "--history", "nowhere.json"], "cannot be read"),
-        (["ask", "PICTURE", "word " * 9_999 + "?"], "tokens long and there is room for"),
+        (["ask", "PICTURE", "word " * 1_500 + "?"], "tokens long and there is room for"),
+        (["ask", "PICTURE", "word " * 9_999 + "?"], "49,996 characters and there is room for"),
         (["serve", "--port", "http"], "--port is 'http'"),
         (["serve", "--model", "gpt"], "There is no model"),
     ],
@@ -168,3 +169,25 @@ def test_what_goes_wrong_in_the_program_is_a_line_and_no_traceback(capsys: pytes
     run(capsys, "languages")
     logging.getLogger("blip_space.somewhere").error("a caption failed", exc_info=ValueError("no number"))
     assert capsys.readouterr().err == "blip-space: a caption failed (ValueError: no number)\n"
+
+
+def test_neither_an_empty_variable_nor_a_bad_port_breaks_a_question(
+    capsys: pytest.CaptureFixture[str], picture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BLIP_SPACE_MODEL", "")
+    monkeypatch.setenv("BLIP_SPACE_PORT", "abc")
+    assert run(capsys, "ask", picture, COUNT) == (0, "three\n", "")
+    code, out, err = run(capsys, "ask", picture, COUNT, "--model", "")
+    assert (code, out) == (1, "")
+    assert "--model is empty. Name one, or leave the option out." in err
+
+
+def test_two_folders_of_one_name_are_refused_before_anything_listens(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folders = [tmp_path / part / "same" for part in "ab"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    code, out, err = run(capsys, "serve", "--models", ",".join(map(str, folders)))
+    assert (code, out) == (1, "")
+    assert all(str(folder) in err for folder in folders)

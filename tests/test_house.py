@@ -12,6 +12,7 @@ FLOORS = {
     "options": 1,
     "images": 1,
     "catalogue": 1,
+    "history": 1,
     "model": 2,
     "prompts": 2,
     "settings": 2,

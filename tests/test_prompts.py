@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from blip_space.errors import PromptError
+from blip_space.history import Turn, read_history
 from blip_space.languages import LANGUAGES, find
-from blip_space.prompts import STYLES, Composition, Turn, clean, compose, is_question, read_history
+from blip_space.prompts import STYLES, Composition, clean, compose, is_question
 
 
 def words(text: str) -> list[int]:

@@ -165,3 +165,20 @@ def test_an_error_about_a_text_names_the_variable_that_it_came_from(
     assert settings.with_origin(sentence, {}) == told
     assert settings.with_origin(sentence, {name.lower(): value}) == sentence
     assert settings.with_origin("Another thing.", {}) == "Another thing."
+
+
+def test_an_empty_variable_means_the_default_and_an_empty_list_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--model ""` meant the current folder."""
+    monkeypatch.setenv("BLIP_SPACE_MODEL", "")
+    monkeypatch.setenv("BLIP_SPACE_MODELS", " ")
+    assert (settings.read().model, settings.read().models) == ("tiny", ("tiny",))
+    for name in ("model", "models", "precision", "host"):
+        with pytest.raises(UserError, match=rf"^--{name} is empty\."):
+            settings.read({name: "  "})
+
+
+def test_a_bad_port_ends_no_command_but_the_one_that_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLIP_SPACE_PORT", "abc")
+    assert settings.read({"model": None, "precision": None, "adapter": None}).model == "tiny"
+    with pytest.raises(UserError, match=r"^BLIP_SPACE_PORT is 'abc'; it must be a whole number"):
+        settings.read()

@@ -17,13 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blip_space import __version__, catalogue, images, languages, options, prompts, settings
+from blip_space import __version__, catalogue, images, languages, options, settings
 from blip_space.apps import folder, listing
 from blip_space.apps.folder_arguments import add_arguments, add_decoding, read_decoding
 from blip_space.apps.listing import print_json
 from blip_space.apps.terminal import progress
 from blip_space.engine.request import Request, refuse_foreign
 from blip_space.errors import UserError
+from blip_space.history import HISTORY_FORM, Turn, read_history
 from blip_space.inference.folder.files import shown
 
 if TYPE_CHECKING:
@@ -152,15 +153,15 @@ def _chosen(given: argparse.Namespace) -> tuple[catalogue.ModelSpec, str]:
     return replace(catalogue.find(chosen.model, folders=True), adapter=chosen.adapter), chosen.precision
 
 
-def _history(file: str | None) -> tuple[prompts.Turn, ...]:
+def _history(file: str | None) -> tuple[Turn, ...]:
     if file is None:
         return ()
     try:
-        return prompts.read_history(json.loads(Path(file).read_bytes()))  # which knows a BOM, and UTF-16 by it
+        return read_history(json.loads(Path(file).read_bytes()))  # which knows a BOM, and UTF-16 by it
     except OSError:
         raise UserError(f"The history file {file!r} cannot be read. Check its name.") from None
     except (ValueError, RecursionError):
-        raise UserError(f"The history file {file!r} is not JSON. {prompts.HISTORY_FORM}") from None
+        raise UserError(f"The history file {file!r} is not JSON. {HISTORY_FORM}") from None
 
 
 def _pictures(files: Sequence[str]) -> Iterator[tuple[str, images.SafeImage | None, str | None]]:

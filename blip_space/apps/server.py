@@ -66,6 +66,7 @@ def serve(settings: Settings) -> None:
     logging.getLogger("blip_space").setLevel(logging.INFO)
     first, *others = [catalogue.offered(name) for name in settings.models]
     specs = [replace(first, adapter=settings.adapter), *others]
+    catalogue.check_names(specs)
     engine = _engine(specs, settings)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # after Ray, which has a handler of its own
     server = launch(engine, host=settings.host, port=settings.port)

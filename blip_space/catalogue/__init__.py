@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from blip_space.catalogue.folder import read_folder
@@ -29,6 +30,7 @@ __all__ = [
     "Family",
     "ModelSpec",
     "Style",
+    "check_names",
     "find",
     "offered",
     "read_folder",
@@ -82,6 +84,18 @@ def offered(name: str) -> ModelSpec:
         if folder is None:
             raise ModelError(message) from error
     return ModelSpec(folder.resolve().name, str(folder), "mt5", "mblip", 0, (), is_folder=True, fault=message)
+
+
+def check_names(specs: Sequence[ModelSpec]) -> None:
+    """Raise `ModelError`, which names both, where two of these are called the same: only one could be chosen."""
+    known: dict[str, str] = {}
+    for spec in specs:
+        source = str(Path(spec.source).resolve()) if spec.is_folder else spec.source
+        if known.setdefault(spec.name, source) != source:
+            raise ModelError(
+                f"Two models are called {spec.name!r}: {known[spec.name]} and {source}. Rename the folder of one, or "
+                'give it another "name" in its blip_space.json.'
+            )
 
 
 def speakers(language: str) -> list[str]:

@@ -81,12 +81,12 @@ class EngineCore:
     @property
     def waiting(self) -> int:
         """How many requests wait, those of the background apart."""
-        return len(self._scheduler.waiting) + sum(not sequence.is_background for sequence in tuple(self._arrived))
+        return sum(not one.is_background and not one.is_cancelled for one in self._queued())
 
     @property
     def background(self) -> int:
         """How many background requests wait."""
-        return len(self._scheduler.background) + sum(sequence.is_background for sequence in tuple(self._arrived))
+        return sum(one.is_background and not one.is_cancelled for one in self._queued())
 
     @property
     def running(self) -> int:
@@ -110,7 +110,7 @@ class EngineCore:
 
     def queue_position(self, request_id: int) -> int | None:
         """How many wait before this one; None where it does not wait, or is of the background. From any thread."""
-        queue = [*self._scheduler.waiting, *(one for one in tuple(self._arrived) if not one.is_background)]
+        queue = (one for one in self._queued() if not one.is_background and not one.is_cancelled)
         return next((index for index, sequence in enumerate(queue) if sequence.id == request_id), None)
 
     def abort(self) -> list[tuple[int, PreparedRequest]]:
@@ -126,6 +126,10 @@ class EngineCore:
             for sequence in unfinished
             if not sequence.is_cancelled and sequence.status is not Status.FINISHED
         ]
+
+    def _queued(self) -> list[Sequence]:
+        """All that wait, in their order. From any thread."""
+        return [*self._scheduler.waiting, *self._scheduler.background, *tuple(self._arrived)]
 
     def _arrive(self) -> None:
         while self._arrived:

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 from blip_space import catalogue, languages
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import UserError
+from blip_space.history import Turn
 from blip_space.images import ImageFile, SafeImage
 from blip_space.options import ANSWER_LENGTH_PENALTY, GenerationOptions
-from blip_space.prompts import STYLES, Composition, Turn, clean, compose, is_question
+from blip_space.prompts import STYLES, Composition, clean, compose, is_question
 
 
 @dataclass(frozen=True)

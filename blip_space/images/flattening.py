@@ -6,11 +6,12 @@ Depends on Pillow's modes only; decodes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import cast
 
 from PIL import Image
 
-PIECE_PIXELS = 1_000_000
+PIECE_PIXELS = 250_000
 """So many are converted at a time: each of Pillow's steps makes a copy in 4 bytes a pixel, and some of them keep the
 interpreter's lock, 0.3 s for 64 megapixels."""
 
@@ -68,9 +69,14 @@ def _flat_deep_grey(image: Image.Image) -> Image.Image:
     grey = _scaled(image.convert("I"), 65_535)
     grey.info.pop("transparency", None)
     if isinstance(transparent, int):
-        is_transparent = [255 if level == transparent else 0 for level in range(65_536)]
-        grey.paste(255, mask=image.convert("I").point(is_transparent, "L"))
+        grey.paste(255, mask=image.convert("I").point(_mask_of(transparent), "L"))
     return grey
+
+
+@lru_cache(maxsize=1)
+def _mask_of(transparent: int) -> list[int]:
+    """By level of 16-bit grey, 255 where it is the transparent one."""
+    return [255 if level == transparent else 0 for level in range(65_536)]
 
 
 def _scaled(image: Image.Image, white: float) -> Image.Image:

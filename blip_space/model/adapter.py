@@ -57,6 +57,8 @@ def _apply(peft: Any, target: Any, adapter: AdapterFiles, names: Names) -> tuple
     try:
         config = peft.PeftConfig.from_pretrained(str(adapter.folder))
     except Exception as error:
+        if ran_out(error):
+            raise
         raise TypeError(f"{type(error).__name__} in the configuration") from error
     config.inference_mode = True
     adapted = peft.PeftModel(target, config, adapter_name=NAME)

@@ -88,7 +88,7 @@ def _load(spec: ModelSpec, precision: str, tell: Tell) -> Blip2:
 def _decide(spec: ModelSpec, precision: str, device: Device) -> Precision:
     free = free_bytes(device.name)
     decided = choose(precision, spec, device, free=free)
-    check_room(spec, decided, free=free)
+    check_room(spec, decided, free=free, device=device)
     return decided
 
 

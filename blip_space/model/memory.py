@@ -6,7 +6,7 @@ included, once it is used. Knows bytes and devices; knows nothing of what a chec
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,22 +14,24 @@ import torch
 
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError
-from blip_space.model.device import find_device, free_bytes
-from blip_space.model.precision import Precision, fits, offered
+from blip_space.model.device import Device, find_device, free_bytes
+from blip_space.model.precision import Precision, fits, needed_gb, offered
 
 
-def check_room(spec: ModelSpec, precision: Precision, *, free: int | None) -> None:
-    """Raise `ModelError` when the weights alone need more than is free; it says what would fit."""
-    if free is not None and not fits(spec, precision.name, free):
-        fitting = [name for name in spec.precisions if fits(spec, name, free)]
-        raise ModelError(_told(spec, precision, f", and {free / 1e9:.1f} GB are free", fitting))
+def check_room(spec: ModelSpec, precision: Precision, *, free: int | None, device: Device | None = None) -> None:
+    """Raise `ModelError` when the weights alone need more than is free on the device; it says what would fit."""
+    if free is not None and not fits(spec, precision.name, free, device):
+        sizes = {name: needed_gb(spec, name, device) for name in spec.precisions if fits(spec, name, free, device)}
+        needed = needed_gb(spec, precision.name, device)
+        raise ModelError(_told(spec, precision, needed, f", and {free / 1e9:.1f} GB are free", sizes))
 
 
 def fitting(spec: ModelSpec, *, freed: int = 0) -> tuple[str, ...]:
     """The precisions in which the weights fit this machine now; `freed` bytes are given back first."""
     device = find_device()
     free = free_bytes(device.name)
-    return tuple(name for name in offered(spec, device) if fits(spec, name, None if free is None else free + freed))
+    room = None if free is None else free + freed
+    return tuple(name for name in offered(spec, device) if fits(spec, name, room, device))
 
 
 @contextmanager
@@ -40,7 +42,7 @@ def enough_memory(spec: ModelSpec, precision: Precision) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise ModelError(_told(spec, precision, "")) from error
+        raise ModelError(_told(spec, precision, spec.memory_gb[precision.name])) from error
 
 
 def kv_bytes_per_sequence(config: Any, *, positions: int, size: int) -> int:
@@ -61,10 +63,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
-def _told(spec: ModelSpec, precision: Precision, free: str, fitting: Sequence[str] = ()) -> str:
-    sizes = [f"{name} ({spec.memory_gb[name]:g} GB)" for name in fitting]
+def _told(
+    spec: ModelSpec, precision: Precision, needed: float, free: str = "", fitting: Mapping[str, float] | None = None
+) -> str:
+    sizes = [f"{name} ({size:g} GB)" for name, size in (fitting or {}).items()]
     way_out = f"{' or '.join(sizes)} would fit" if sizes else "Choose a smaller model or precision, or free some memory"
     return (
         f"{spec.name} does not fit into this machine's memory: in {precision.name} its weights alone take "
-        f"{spec.memory_gb[precision.name]:g} GB{free}. {way_out}."
+        f"{needed:g} GB{free}. {way_out}."
     )

@@ -1,7 +1,7 @@
 """Which numbers a model computes with, and why.
 
 Pure decisions, each with its reason for the log and the page. Only the language model is quantised, as in the papers;
-everything else keeps 16 bits. Facts: fp16 overflows in T5 (https://github.com/huggingface/transformers/issues/20287),
+everything else keeps 16 bits, or 32 where a GPU has none that do not overflow. Facts: fp16 overflows in T5 (https://github.com/huggingface/transformers/issues/20287),
 and the checkpoints of BLOOM, T5 and mT5 were trained in bf16.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from blip_space.catalogue import PRECISIONS, ModelSpec
+from blip_space.catalogue.spec import KEPT_BYTES
 from blip_space.catalogue.stored import BITS
 from blip_space.errors import ModelError
 from blip_space.model.device import Device
@@ -56,15 +57,22 @@ def choose(wanted: str, spec: ModelSpec, device: Device, *, free: int | None) ->
         return _decided("fp32", spec, device, reason)
     first, reason = _best(spec, device)
     for name in (first, *_smaller(first, device)):
-        if fits(spec, name, free):
+        if fits(spec, name, free, device):
             told = reason if name == first else f"{first} needs {spec.memory_gb[first]:g} GB and {_told(free)} are free"
             return _decided(name, spec, device, told)
     return _decided(first, spec, device, reason)
 
 
-def fits(spec: ModelSpec, precision: str, free: int | None) -> bool:
-    """Whether the weights alone fit into so many bytes; yes, where nobody knows."""
-    return free is None or spec.memory_gb[precision] * 1e9 <= free
+def fits(spec: ModelSpec, precision: str, free: int | None, device: Device | None = None) -> bool:
+    """Whether the weights alone fit into so many bytes of the device; yes, where nobody knows."""
+    return free is None or needed_gb(spec, precision, device) * 1e9 <= free
+
+
+def needed_gb(spec: ModelSpec, precision: str, device: Device | None = None) -> float:
+    """The weights' size in 10^9 bytes: `spec.memory_gb`, and more where what is not quantised is kept in fp32."""
+    is_wide = device is not None and precision in QUANTISED and _dtype(precision, spec, device) == torch.float32
+    more = (spec.parameters - spec.quantised) * (4.0 - KEPT_BYTES[precision]) / 1e9 if is_wide else 0.0
+    return float(f"{spec.memory_gb[precision] + more:.3g}")
 
 
 def offered(spec: ModelSpec, device: Device) -> tuple[str, ...]:
@@ -129,8 +137,17 @@ def _as_asked(wanted: str, spec: ModelSpec, device: Device) -> str:
 
 
 def _decided(name: str, spec: ModelSpec, device: Device, reason: str) -> Precision:
-    half = torch.bfloat16 if device.has_bf16 or device.kind == "cpu" or not spec.decoder_only else torch.float16
-    return Precision(name, device.name, reason, _DTYPES.get(name, half))
+    return Precision(name, device.name, reason, _dtype(name, spec, device))
+
+
+def _dtype(name: str, spec: ModelSpec, device: Device) -> torch.dtype:
+    """What is computed in. Beside quantised layers that is bf16 where the device has it, and on a processor; an older
+    GPU would only imitate it, so there it is fp16, or fp32 where fp16 overflows."""
+    if name in _DTYPES:
+        return _DTYPES[name]
+    if device.has_bf16 or device.kind == "cpu":
+        return torch.bfloat16
+    return torch.float16 if spec.decoder_only else torch.float32
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -51,7 +51,7 @@ class Driver:
 
     def iterate(self) -> bool:
         """One step of every core that has something to do, or one load; False where there was nothing."""
-        self._cancel_done()
+        self.cancel_done()
         wanted = self._distribute() if self.has_queue else None
         for_user = wanted is not None and not wanted.request.background
         cores = [model.core for model in self._models.loaded]
@@ -129,8 +129,8 @@ class Driver:
             restarts=restarts + models.restarts + sum(core.restarts for core in cores),
         )
 
-    def _cancel_done(self) -> None:
-        """What nobody waits for any more leaves its core at its next step."""
+    def cancel_done(self) -> None:
+        """What nobody waits for any more leaves its core at its next step. From any thread."""
         with self._lock:
             for task in [task for task in self._tasks.values() if task.response.done]:
                 if task.core is not None:

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.request import Budget, Request
-from blip_space.prompts import Turn
+from blip_space.history import Turn
 from blip_space.serving.load_progress import LoadEstimate
 from blip_space.serving.metrics import MetricsSnapshot
 from blip_space.serving.response import ResponseStream

@@ -15,7 +15,7 @@ from typing import Literal
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.request import Budget, EngineConfig, PreparedRequest, Request, measure_budget, prepare
 from blip_space.errors import BusyError, ModelError
-from blip_space.prompts import Turn
+from blip_space.history import Turn
 from blip_space.serving.driver import Driver
 from blip_space.serving.metrics import Metrics
 from blip_space.serving.model_manager import FindMemory, Load, ModelManager
@@ -144,9 +144,11 @@ class ThreadedEngine:
     def _check_queue(self, *, background: bool) -> None:
         if self._is_stopping:
             raise BusyError(STOPPING)
-        waiting = self._driver.waiting(background=background)
-        if waiting >= (self._config.max_background if background else self._config.max_waiting):
-            raise BusyError(queue_full(waiting))
+        limit = self._config.max_background if background else self._config.max_waiting
+        if self._driver.waiting(background=background) >= limit:
+            self._driver.cancel_done()  # which the engine's thread does before its next step
+            if (waiting := self._driver.waiting(background=background)) >= limit:
+                raise BusyError(queue_full(waiting))
 
     def _queue_position(self, task: GenerationTask) -> int | None:
         with self._changed:

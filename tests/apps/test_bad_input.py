@@ -137,7 +137,7 @@ def test_only_uploaded_files_are_pictures(web: httpx.Client, engine: FakeEngine,
 VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "prompt is a number": ({"prompt": 5}, "prompt must be a text"),
     "prompt is a list": ({"prompt": ["hi"]}, "prompt must be a text"),
-    "prompt of 100 000 characters": ({"prompt": "word " * 20_000}, "99,999 characters"),
+    "prompt of 100 000 characters": ({"prompt": "word " * 20_000}, "99,999 characters and there is room for"),
     "prompt of 300 000 characters": ({"prompt": "x" * 300_000}, "300,000 characters"),
     "unknown language": ({"language": "tlh"}, "no language 'tlh'"),
     "language is a list": ({"language": ["en"]}, "no language"),

@@ -9,8 +9,8 @@ import pytest
 from blip_space.apps.page import files, history, lines, wording
 from blip_space.apps.page.choices import language_choices
 from blip_space.errors import PromptError, UserError
+from blip_space.history import MAX_HISTORY_BYTES, MAX_MESSAGES, read_history
 from blip_space.languages import LANGUAGES
-from blip_space.prompts import MAX_HISTORY_BYTES, MAX_MESSAGES, read_history
 from blip_space.serving.protocol import Status
 from tests.apps.fake_engine import PARROT, POLYGLOT
 

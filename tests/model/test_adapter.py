@@ -206,16 +206,26 @@ def test_an_adapter_keeps_the_language_models_own_head(
         load(replace(read_folder(folders["t5"]), adapter=str(place)))
 
 
+@pytest.mark.parametrize(
+    ("owner", "step"),
+    [
+        (peft, "PeftModel"),
+        (peft, "load_peft_weights"),
+        (peft, "set_peft_model_state_dict"),
+        (peft.PeftConfig, "from_pretrained"),
+        (peft.LoraModel, "merge_and_unload"),
+    ],
+)
 def test_memory_that_runs_out_is_told_as_memory(
-    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, step: str
 ) -> None:
     place = stored.train_adapter(folders["opt"], tmp_path / "lora", target_modules=["q_proj"])
 
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
-    monkeypatch.setattr(peft, "PeftModel", fail)
-    with pytest.raises(ModelError, match="memory"):
+    monkeypatch.setattr(owner, step, fail)
+    with pytest.raises(ModelError, match="does not fit into this machine's memory"):
         load(replace(read_folder(folders["opt"]), adapter=str(place)))
 
 

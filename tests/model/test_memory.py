@@ -41,11 +41,32 @@ def test_other_errors_stay_what_they_are() -> None:
 
 def test_tighter_of_machine_and_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(device, "CONTAINER_LIMIT", tmp_path / "max")
+    monkeypatch.setattr(device, "CONTAINER", tmp_path)
     assert free_bytes("cpu") is None
     (tmp_path / "meminfo").write_text("MemTotal: 99 kB\nMemAvailable:   8 kB\nSwapFree:  2 kB\n")
-    assert free_bytes("cpu") == 10 * 1024
-    (tmp_path / "max").write_text("4096\n")
+    assert free_bytes("cpu") == 8 * 1024, "swap is no memory"
+    (tmp_path / "memory.max").write_text("4096\n")
     assert free_bytes("cpu") == 4096
-    (tmp_path / "max").write_text("max\n")
-    assert free_bytes("cpu") == 10 * 1024
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_bytes("cpu") == 8 * 1024
+
+
+@pytest.mark.parametrize(
+    ("used", "stat", "free"),
+    [
+        ("3000", "", 1096),
+        ("3000", "anon 2000\ninactive_anon 500\nactive_file 300\ninactive_file 700\n", 1796),
+        ("5000", "", 0),
+        ("500", "inactive_file 700\n", 4096),
+        ("", "inactive_file 700\n", 4096),
+    ],
+)
+def test_what_a_container_uses_is_not_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, used: str, stat: str, free: int
+) -> None:
+    """`auto` chose what was killed: the limit counted as free though half of it was taken."""
+    monkeypatch.setattr(device, "MEMINFO", tmp_path / "none")
+    monkeypatch.setattr(device, "CONTAINER", tmp_path)
+    for name, text in {"memory.max": "4096\n", "memory.current": f"{used}\n", "memory.stat": stat}.items():
+        (tmp_path / name).write_text(text)
+    assert free_bytes("cpu") == free

@@ -1,12 +1,15 @@
 """Which numbers a model computes with: the whole table of decisions."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from blip_space.catalogue import MODELS, PRECISIONS, ModelSpec
 from blip_space.errors import ModelError
 from blip_space.model.device import Device, find_device
-from blip_space.model.precision import Precision, choose, offered
+from blip_space.model.memory import check_room
+from blip_space.model.precision import Precision, choose, needed_gb, offered
 
 SMALL = ModelSpec("small", "x/small", "mt5", "mblip", 7_000_000, ("en",))
 OPT, T5, MT5, BLOOM = (
@@ -88,7 +91,18 @@ def test_a_t5_never_computes_in_fp16_not_even_beside_its_quantised_layers() -> N
     for spec in (T5, MT5):
         with pytest.raises(ModelError, match=r"overflow.*Choose fp32, bf16, int8 or int4\."):
             choose("fp16", spec, NEW_GPU, free=PLENTY)
-        assert choose("int8", spec, OLD_GPU, free=PLENTY).dtype == torch.bfloat16
+        for wanted in ("int8", "int4"):
+            assert choose(wanted, spec, OLD_GPU, free=PLENTY).dtype == torch.float32, "bf16 is imitated there"
+            assert choose(wanted, spec, NEW_GPU, free=PLENTY).dtype == torch.bfloat16
+
+
+def test_what_is_kept_in_fp32_beside_quantised_layers_is_counted() -> None:
+    spec = replace(T5, parameters=4_000_000_000, quantised=3_000_000_000)
+    assert (needed_gb(spec, "int8", NEW_GPU), needed_gb(spec, "int8", OLD_GPU)) == (5.0, 7.0)
+    assert choose("auto", spec, NEW_GPU, free=6 * 10**9).name == "int8"
+    assert choose("auto", spec, OLD_GPU, free=6 * 10**9).name == "int4"
+    with pytest.raises(ModelError, match=r"int8 its weights alone take 7 GB, and 6\.0 GB are free\. int4 \(5\.69 GB"):
+        check_room(spec, choose("int8", spec, OLD_GPU, free=None), free=6 * 10**9, device=OLD_GPU)
 
 
 def test_what_is_risky_or_slow_is_given_and_told() -> None:

@@ -234,7 +234,7 @@ def test_a_user_who_gives_up_while_a_model_may_not_leave_is_forgotten(build: Bui
     with pytest.raises(BusyError, match="took too long"):
         list(engine.submit(ask("one")))
     loading.now += 1_000.0
-    until(lambda: not len(engine._driver.queue))
+    until(lambda: not list(engine._driver.queue))
     answer(engine, "two")
     assert loading.events == ["load one", "close one", "load two"]
 

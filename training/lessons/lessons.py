@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from blip_space.history import Turn
 from blip_space.languages import LANGUAGES, Language
-from blip_space.prompts import STYLES, Turn, compose, is_question
+from blip_space.prompts import STYLES, compose, is_question
 from training.lessons import plainly
 from training.lessons.questions import Ask
 from training.lessons.speech import Grammar, PlainWords, Speech

@@ -27,8 +27,8 @@ from blip_space.apps.cluster.replica import EngineReplica, PartialResponse
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.request import Budget, EngineConfig, Request
 from blip_space.errors import BusyError, ModelError, UserError
+from blip_space.history import Turn
 from blip_space.images import ImageFile
-from blip_space.prompts import Turn
 from blip_space.serving.metrics import MetricsSnapshot
 from blip_space.serving.offered import OfferedModels
 from blip_space.serving.protocol import STOPPED_RUNNING, STOPPING, Status

@@ -11,8 +11,9 @@ from blip_space import options
 from blip_space.apps.page.guard import read_picture
 from blip_space.engine.request import Request
 from blip_space.errors import ModelError, PromptError, UserError
+from blip_space.history import read_history
 from blip_space.inference.folder.record import Task
-from blip_space.prompts import clean, read_history
+from blip_space.prompts import clean
 
 
 def read_request(

@@ -18,7 +18,7 @@ from blip_space.apps.page.batches import Batches, figures
 from blip_space.apps.page.calls import read_caption, read_model, read_prompt, read_request, read_task
 from blip_space.apps.page.guard import added, read_files
 from blip_space.apps.page.parameters import Parameters
-from blip_space.prompts import read_history
+from blip_space.history import read_history
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.response import ResponseStream
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from blip_space.apps.page import wording
 from blip_space.errors import PromptError
-from blip_space.prompts import MAX_HISTORY_BYTES, MAX_MESSAGES
+from blip_space.history import MAX_HISTORY_BYTES, MAX_MESSAGES
 
 Message = dict[str, Any]
 
