@@ -57,7 +57,7 @@ def _apply(peft: Any, target: Any, adapter: AdapterFiles, names: Names) -> tuple
     try:
         config = peft.PeftConfig.from_pretrained(str(adapter.folder))
     except Exception as error:
-        if ran_out(error):
+        if is_out_of_memory(error):
             raise
         raise TypeError(f"{type(error).__name__} in the configuration") from error
     config.inference_mode = True
