@@ -87,7 +87,7 @@ def make_endless(network: Any, model: Blip2) -> None:
     model.stop = frozenset()
     for settings in (network.generation_config, network.language_model.generation_config):
         settings.eos_token_id = None
-    model.decode = lambda ids: " ".join(map(str, ids))  # type: ignore[method-assign]
+    model.decode = lambda ids: " ".join(map(str, ids))
 
 
 def processed(network: Any, tokenizer: Any, model: Blip2, shown: images.SafeImage, text: str) -> dict[str, Any]:

@@ -93,6 +93,10 @@ class EngineCore:
         """How many requests are being answered."""
         return len(self._scheduler.running)
 
+    def fit_memory(self, share: float) -> None:
+        """Take a share of the memory that is free now for keys and values. From `step`'s thread, while nothing runs."""
+        self._scheduler.fit(max(1, int(self.model.max_batch_size() * share)))
+
     @property
     def row_limit(self) -> int:
         """How many rows of keys and values there may be now."""

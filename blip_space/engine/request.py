@@ -160,12 +160,12 @@ def refuse_foreign(spec: ModelSpec, code: str) -> None:
 def compose_prompt(
     model: Counting, *, prompt: str, language: str, turns: Sequence[Turn], max_new_tokens: int
 ) -> Composition:
-    """The prompt that the model is sent, within its window, in a language that it supports."""
+    """The prompt that the model is sent, within its window, in a language that it supports (`refuse_foreign`)."""
     return compose(
         turns,
         prompt,
         style=STYLES[model.spec.style],
-        language=languages.find(language),
+        language=languages.LANGUAGES[language],
         budget_tokens=model.spec.context_tokens - model.query_tokens - _reply_tokens(model, max_new_tokens),
         tokenize=model.encode,
     )

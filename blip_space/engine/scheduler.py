@@ -43,6 +43,10 @@ class Scheduler:
 
         self.running: list[Sequence] = []
 
+    def fit(self, max_rows: int) -> None:
+        """From here on so many rows fit into memory."""
+        self._max_rows = self.row_limit = max_rows
+
     def add(self, sequence: Sequence) -> None:
         """Put it at the end of its queue."""
         self._queue(sequence).append(sequence)

@@ -103,7 +103,7 @@ def _attempt(data: bytes, reduction: int, orientation: int | None = None) -> Ima
     try:
         image = _open(data, reduction)
         image.load()
-        if (level := png.transparent_grey(data)) is not None:
+        if image.mode == "L" and (level := png.transparent_grey(data)) is not None:
             image.info["transparency"] = level
         turn = orientations.of_image(image) if orientation is None else orientation
         image = flattening.flat(image)

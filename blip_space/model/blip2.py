@@ -38,6 +38,7 @@ class Blip2:
         self.preparation = preparation
         self.spec = preparation.spec
         self.query_tokens = preparation.query_tokens
+        self.encode, self.decode, self.pixels = preparation.encode, preparation.decode, preparation.pixels
         self.precision = precision
         self.stop = stop_tokens(network)
         self.threads = 1 if self.spec.parameters < MIN_PARAMETERS else ALL_THREADS
@@ -51,10 +52,6 @@ class Blip2:
     def expect_many(self) -> None:
         """Take all processors, which pays for many rows at once; a small model is loaded for few, and takes one."""
         torch.set_num_threads(ALL_THREADS)
-
-    def pixels(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        """The pixel values of images: float32 of shape (n, 3, size, size), on the CPU. From any thread."""
-        return self.preparation.pixels(pictures)
 
     def encode_images(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
         """Image features of shape (n, query_tokens, hidden)."""
@@ -82,14 +79,6 @@ class Blip2:
     def count_tokens(self, text: str) -> int:
         """How many tokens the model reads for this text, those that its tokenizer adds included. From any thread."""
         return len(self.encode(text))
-
-    def encode(self, text: str) -> list[int]:
-        """The token ids that the model reads for this text. From any thread."""
-        return self.preparation.encode(text)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of new tokens, without special tokens. From any thread."""
-        return self.preparation.decode(ids)
 
     @property
     def language_model(self) -> Any:

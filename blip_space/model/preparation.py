@@ -8,8 +8,8 @@ network, and must not import what does. Nothing is changed after construction, s
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +42,23 @@ class Preparation:
     frame: Frame
     query_tokens: int
 
-    def encode(self, text: str) -> list[int]:
-        """The token ids that the model reads for this text, those included that its tokenizer adds."""
-        return self.tokens.encode(text)
+    encode: Callable[[str], list[int]] = field(init=False)
+    """The token ids that the model reads for a text, those included that its tokenizer adds."""
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, without special tokens."""
-        return self.tokens.decode(ids)
+    decode: Callable[[Sequence[int]], str] = field(init=False)
+    """The text of token ids, without special tokens."""
+
+    pixels: Callable[[Sequence[Image.Image]], torch.Tensor] = field(init=False)
+    """The pixel values of images: float32 of shape (n, 3, size, size), on the CPU."""
+
+    def __post_init__(self) -> None:
+        own = {"encode": self.tokens.encode, "decode": self.tokens.decode, "pixels": self.frame.pixels}
+        for name, method in own.items():
+            object.__setattr__(self, name, method)  # as a frozen dataclass sets its fields
 
     def count_tokens(self, text: str) -> int:
         """How many token ids `encode` gives."""
         return len(self.encode(text))
-
-    def pixels(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        """The pixel values of images: float32 of shape (n, 3, size, size), on the CPU."""
-        return self.frame.pixels(pictures)
 
 
 def load_preparation(spec: ModelSpec) -> Preparation:

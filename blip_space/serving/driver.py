@@ -73,9 +73,9 @@ class Driver:
 
     def load(self, spec: ModelSpec) -> None:
         """Load a model; where that fails, everybody who waits for it is told."""
-        self._stepped = None  # loading changes how many threads torch uses
+        self._stepped = None
         try:
-            self._models.load(spec, self._release)
+            self._stepped = self._models.load(spec, self._release)  # which has set how many threads torch uses
         except UserError as error:
             self._fail_waiting(spec, error)
 
@@ -100,6 +100,11 @@ class Driver:
     def has_queue(self) -> bool:
         """Whether anything waits for a model. Under the lock."""
         return bool(self.queue.waiting or self.queue.background)
+
+    @property
+    def unfinished(self) -> int:
+        """How many tasks there are, running or not. Under the lock."""
+        return len(self._tasks) + len(self.queue.waiting) + len(self.queue.background)
 
     def tasks(self) -> list[GenerationTask]:
         """All that are not finished. Under the lock."""

@@ -121,8 +121,9 @@ class ModelManager:
         now = self._clock()
         return max([0.0, *(model.stays_until - now for model in leaving)])
 
-    def load(self, spec: ModelSpec, release: Release) -> None:
-        """Load a model; what has to leave is given to `release` first and then closed. Nothing may run meanwhile.
+    def load(self, spec: ModelSpec, release: Release) -> EngineCore:
+        """Load a model, and give it a core. What has to leave is given to `release` first and then closed; nothing may
+        run meanwhile.
 
         `UserError` where it cannot be had. Nothing is closed for a model that does not fit; where others left for one
         that then fails, and none is loaded, the last of them is loaded again.
@@ -136,7 +137,7 @@ class ModelManager:
                 for model in self._leaving(spec):
                     left.append(model.core.model.spec)
                     self._close(model, release)
-                self._add(spec, began)
+                return self._add(spec, began)
         except UserError:
             if left and not self.loaded:
                 self._load_back(left[-1], began)
@@ -193,7 +194,7 @@ class ModelManager:
         log.info("%s leaves the memory for another model", model.name)
         core.model.close()
 
-    def _add(self, spec: ModelSpec, began: float) -> None:
+    def _add(self, spec: ModelSpec, began: float) -> EngineCore:
         """Load, and give it a core. What once left, or made others leave, stays as long as that took, so that at most
         half of the time goes into exchanges, whatever is asked for."""
         from blip_space.engine.core import EngineCore
@@ -205,6 +206,8 @@ class ModelManager:
         now = self._clock()
         stays_until = 2 * now - began if self._left else now
         self.loaded = (*self.loaded, LoadedModel(spec.name, core, model.nbytes, stays_until))
+        for other in self.loaded:
+            other.core.fit_memory(1 / len(self.loaded))
         self._failures.pop(spec.name, None)
         self.last_error = ""
         chosen = model.precision
@@ -212,6 +215,7 @@ class ModelManager:
             "%s is ready after %.1f s, in %s on %s: %s",
             *(spec.name, now - began, chosen.name, chosen.device, chosen.reason),
         )
+        return core
 
     def _load_back(self, spec: ModelSpec, began: float) -> None:
         with suppress(UserError), self._remembering(spec):

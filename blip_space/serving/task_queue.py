@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blip_space.engine.request import PreparedRequest
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class GenerationTask:
-    """A prepared request, where its answer goes, and which core has it, by what id."""
+    """A prepared request for a model, where its answer goes, and which core has it, by what id."""
 
+    model: str
     request: PreparedRequest
     response: ResponseStream
     arrived_at: float
@@ -29,12 +30,6 @@ class GenerationTask:
     id: int = 0
     counted_tokens: int = 0
     """How many of its tokens are in the metrics."""
-
-    model: str = field(init=False)
-    """The name of the model that is to answer."""
-
-    def __post_init__(self) -> None:
-        self.model = self.request.spec.name
 
 
 class TaskQueue:

@@ -131,7 +131,7 @@ class ThreadedEngine:
         return fitting(spec, freed=sum(model.nbytes for model in loaded))
 
     def _enqueue(self, request: PreparedRequest, response: ResponseStream) -> ResponseStream:
-        task = GenerationTask(request, response, time.monotonic())
+        task = GenerationTask(request.spec.name, request, response, time.monotonic())
         response.queue_position = lambda: self._queue_position(task)
         with self._changed:
             self._check_queue(background=request.background)
@@ -145,7 +145,7 @@ class ThreadedEngine:
         if self._is_stopping:
             raise BusyError(STOPPING)
         limit = self._config.max_background if background else self._config.max_waiting
-        if self._driver.waiting(background=background) >= limit:
+        if self._driver.unfinished >= limit and self._driver.waiting(background=background) >= limit:
             self._driver.cancel_done()  # which the engine's thread does before its next step
             if (waiting := self._driver.waiting(background=background)) >= limit:
                 raise BusyError(queue_full(waiting))

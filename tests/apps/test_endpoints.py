@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from gradio.utils import get_upload_folder
 
+from blip_space import images
 from blip_space.apps.page.conversation import Conversation
 from blip_space.apps.page.endpoints import Endpoints, session_of
 from blip_space.apps.page.history import user
 from blip_space.engine.request import Request
+from blip_space.errors import ImageError
 from blip_space.options import GenerationOptions
 from blip_space.serving.response import ResponseStream
 from tests.apps.fake_engine import FakeEngine
@@ -78,3 +80,21 @@ def test_callers_without_a_session_do_not_share_one() -> None:
     assert len({session_of(None), session_of(None), session_of(anonymous), session_of(anonymous)}) == 4
     known: Any = SimpleNamespace(session_hash="abc")
     assert session_of(known) == "abc"
+
+
+def test_the_page_decodes_an_image_once_to_check_it(upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was decoded when it was chosen, when the question was sent, and for the answer."""
+    decoded = list[int]()
+    plain = images.decode_pixels
+    monkeypatch.setattr(images, "decode_pixels", lambda data: decoded.append(len(data)) or plain(data))
+    Path(upload["path"]).write_bytes(blue_circles(7))
+    engine = FakeEngine()
+    conversation = Conversation(engine, Endpoints(engine))
+    conversation.look(upload)
+    for question in ("one", "two"):
+        conversation.begin(question, [], upload, False)
+    assert len(decoded) == 1
+    Path(upload["path"]).write_bytes(b"no image")
+    for _ in range(2):
+        with pytest.raises(ImageError):
+            conversation.begin("three", [], upload, False)

@@ -44,6 +44,15 @@ def test_models_that_fit_beside_each_other_are_never_exchanged(build: Build, loa
     assert engine.status().loaded == ("two", "one")
 
 
+def test_loaded_models_share_the_memory_for_keys_and_values(build: Build) -> None:
+    """Each took half of what was free when it was loaded, and kept that when others came."""
+    engine = build(ONE, TWO, THREE)
+    answer(engine, "one")
+    assert [model.core.row_limit for model in engine._models.loaded] == [99]
+    answer(engine, "two", "three")
+    assert [model.core.row_limit for model in engine._models.loaded] == [33, 33, 33]
+
+
 def test_where_nobody_knows_what_is_free_every_model_stays(build: Build, loading: Loading) -> None:
     answer(build(ONE, TWO, THREE), "one", "two", "three", "one")
     assert loading.events == ["load one", "load two", "load three"]

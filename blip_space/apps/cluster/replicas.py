@@ -93,7 +93,8 @@ class ReplicatedEngine:
         if self._thread:
             self._thread.join(timeout=TIMEOUT_SECONDS)
         with suppress(RayServeException):  # none has been started yet
-            serve.delete(NAME)
+            if ray.is_initialized():  # else it looks for the cluster that is gone, for a minute
+                serve.delete(NAME)
         ray.shutdown()
 
     def status(self) -> Status:

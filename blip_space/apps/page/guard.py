@@ -40,6 +40,12 @@ EXAMPLE = "assets/examples/octopus.png"
 WRONG_SHAPE = "A value of this call has the wrong type or shape. The API page lists what each parameter takes."
 OUR_FAULT = "Something went wrong on the server; its log says what. Try again."
 SECONDS_SHOWN = 15
+MAX_SOUND = 1_000
+"""Of so many images it is known that they can be decoded, so that choosing one and asking about it decodes it once."""
+
+_sound: dict[str, None] = {}
+"""Their digests, the oldest first."""
+
 MAX_DEPTH = 50
 """Nested deeper than any value of ours, whose deepest are a conversation's messages."""
 
@@ -110,9 +116,13 @@ def read_picture(value: Any) -> ImageFile:
 
 
 def check_picture(value: Any) -> None:
-    """`ImageError` where the raw value names no image that can be decoded."""
-    with read_picture(value).opened():
-        pass
+    """`ImageError` where the raw value names no image that can be decoded; each is decoded for that once."""
+    image = read_picture(value)
+    if image.digest not in _sound:
+        with image.opened():
+            _sound[image.digest] = None
+        while len(_sound) > MAX_SOUND:
+            _sound.pop(next(iter(_sound)), None)
 
 
 def files_input(**looks: Any) -> Any:
