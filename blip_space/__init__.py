@@ -1,11 +1,13 @@
 """Chat about an image in 96 languages: the BLIP-2 family behind a page, an API and a command line.
 
-Three wings on one ground floor, and imports only go down:
+Imports only go down:
 
-    apps/        lets people in: page, server, command line, cluster
-    inference/   turns requests into text: one worker, one line of requests
-    model/       turns weights into a model that looks at the picture
-    prompts, settings, languages, options, images, catalogue, errors
+    apps/        the ways in: page, server, command line, cluster
+    inference/   many images: a folder, an upload of a batch
+    serving/     many users: a thread that drives a core for each loaded model
+    engine/      requests become tokens and text, without a thread or a clock
+    model/       weights become a model that is known to see
+    prompts, history, settings, languages, options, images, catalogue, errors
                  facts and rules; nothing here needs torch
 """
 

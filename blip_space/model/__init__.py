@@ -1,6 +1,6 @@
-"""Weights become a model that looks at the picture and writes tokens.
+"""Weights become a model that looks at the picture.
 
-The only room that knows torch and transformers. Knows nothing of conversations, prompts, queues or pages.
+Depends on torch and transformers; must not import requests, prompts, the engine or pages.
 
     precision   which numbers to compute with, and why
     memory      is there room?
@@ -9,10 +9,7 @@ The only room that knows torch and transformers. Knows nothing of conversations,
     weights     a network of a configuration and weights, whatever wrote them
     adapter     a LoRA on top of it; adapter_files says where one is
     selftest    does it see?
-    blip2       one loaded model: encode, stream, search
-    writing     many answers written together, on a batch of rows
-    features    pictures already encoded
-    turns       what was read for earlier turns
-    preparation  what a request needs of a model before the model is needed: token ids and pixel values
-    frame, tokens, batch, cache, choice, quiet: what loader, blip2 and writing are made of
+    blip2       one loaded model: image features and embeddings
+    preparation what a request needs of a model before the model is needed: token ids and pixel values
+    frame, tokens, cpu, quiet: what loader and blip2 are made of
 """

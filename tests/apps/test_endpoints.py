@@ -84,9 +84,14 @@ def test_callers_without_a_session_do_not_share_one() -> None:
 
 def test_the_page_decodes_an_image_once_to_check_it(upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """It was decoded when it was chosen, when the question was sent, and for the answer."""
-    decoded = list[int]()
-    plain = images.decode_pixels
-    monkeypatch.setattr(images, "decode_pixels", lambda data: decoded.append(len(data)) or plain(data))
+    decoded = list[bytes]()
+    plain: Callable[[bytes], Any] = vars(images)["decode_pixels"]
+
+    def count(data: bytes) -> Any:
+        decoded.append(data)
+        return plain(data)
+
+    monkeypatch.setattr(images, "decode_pixels", count)
     Path(upload["path"]).write_bytes(blue_circles(7))
     engine = FakeEngine()
     conversation = Conversation(engine, Endpoints(engine))
