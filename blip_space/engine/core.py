@@ -117,8 +117,9 @@ class EngineCore:
         queue = (one for one in self._queued() if not one.is_background and not one.is_cancelled)
         return next((index for index, sequence in enumerate(queue) if sequence.id == request_id), None)
 
-    def abort(self) -> list[tuple[int, PreparedRequest]]:
-        """Drop everything; the ids and requests that were not finished, those that ran first. From `step`'s thread."""
+    def abort(self) -> list[tuple[int, bool]]:
+        """Drop everything; the ids of the requests that were not finished, those that ran first, and whether each ran.
+        From `step`'s thread."""
         self._arrive()
         scheduler = self._scheduler
         unfinished = [*scheduler.running, *scheduler.waiting, *scheduler.background]
@@ -126,7 +127,7 @@ class EngineCore:
         self._runner.reset()
         self._sequences.clear()
         return [
-            (sequence.id, sequence.request)
+            (sequence.id, sequence.status is Status.RUNNING)
             for sequence in unfinished
             if not sequence.is_cancelled and sequence.status is not Status.FINISHED
         ]
@@ -147,7 +148,7 @@ class EngineCore:
         return [output for sequence in self._scheduler.running if (output := self._output(sequence))]
 
     def _output(self, sequence: Sequence) -> Output | None:
-        if sequence.is_cancelled:
+        if sequence.id not in self._sequences:  # cancelled, or finished in an earlier step
             return None
         try:
             if sequence.error is not None:

@@ -124,10 +124,11 @@ class ModelRunner:
         """Read the prompts together; where that fails, each alone, so that a fault ends its own sequence only."""
         if not sequences:
             return
+        rows = len(self._batch)
         try:
             self._read(sequences)
         except Exception as error:
-            if is_out_of_memory(error):
+            if is_out_of_memory(error) or len(self._batch) != rows:  # some of them have rows already
                 raise
             if len(sequences) == 1:
                 sequences[0].fail(error)

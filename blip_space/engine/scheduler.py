@@ -2,7 +2,7 @@
 
 Streams and beam searches have separate bounds, so neither waits for a slot that only the other could use. Background
 sequences have a queue of their own: they are admitted where no other waits, leave half of the slots free, and give
-theirs up as soon as another finds none.
+theirs, and their memory, up as soon as another finds none.
 
 Pure: depends on sequences only; must not import torch, and has no clock.
 """
@@ -121,7 +121,24 @@ class Scheduler:
                 (preempted if keeps else discarded).append(sequence)
                 if not keeps:
                     sequence.restart()
-        return preempted, discarded
+        return preempted, discarded + self._free_rows(preempted)
+
+    def _free_rows(self, preempted: list[Sequence]) -> list[Sequence]:
+        """Where somebody has a slot and no memory, background sequences start again, those that wait with keys and
+        values first; those of them that ran."""
+        first = next((one for one in self.waiting if self._free_slots(one.uses_beam_search) > 0), None)
+        if first is None:
+            return []
+        idle = [one for one in self.background if one.status is Status.PREEMPTED and one not in preempted]
+        discarded = list[Sequence]()
+        for sequence in (*idle, *(one for one in reversed(self.running) if one.is_background)):
+            if self._has_rows(first):
+                break
+            if sequence.status is Status.RUNNING:
+                self._leave(sequence)
+                discarded.append(sequence)
+            sequence.restart()
+        return discarded
 
     def _preemptible(self, searches: bool) -> list[Sequence]:
         """Who gives way to a stream, or to a beam search; of those only background ones do."""

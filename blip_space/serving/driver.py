@@ -83,15 +83,12 @@ class Driver:
         """After a fault of the thread itself: what ran ends with a sentence, what waited is put into its core again."""
         for model in self._models.loaded:
             core = model.core
-            running = core.running
             with self._lock:
                 waiting = []
-                for index, (number, _) in enumerate(core.abort()):
-                    task = self._tasks.pop(number, None)
-                    if task and index < running:
-                        task.response.fail(UserError(FAULT))
-                    elif task:
-                        waiting.append(task)
+                for number, ran in core.abort():
+                    # what was shown of a text is not taken back: that it began is enough for it to end
+                    if not ran and number in self._tasks and not self._tasks[number].counted_tokens:
+                        waiting.append(self._tasks.pop(number))
                 self._forget(core)
                 for task in waiting:
                     self._add(task, core)
@@ -209,8 +206,10 @@ class Driver:
             use_threads(core.model.threads)
             self._stepped = core
         tokens, first_tokens = 0, list[float]()
-        for output in core.step(self._clock(), admit=admit):
-            task = self._tasks.get(output.id)
+        outputs = core.step(self._clock(), admit=admit)
+        with self._lock:  # which whoever adds a request holds until its task can be found
+            tasks = [self._tasks.get(output.id) for output in outputs]
+        for output, task in zip(outputs, tasks, strict=True):
             if task is None:
                 continue
             fresh = max(0, output.tokens - task.counted_tokens)
@@ -238,8 +237,11 @@ class Driver:
         self._tasks[task.id] = task
 
     def _forget(self, core: EngineCore) -> None:
-        """What is left of a core's tasks was cancelled."""
-        self._tasks = {number: task for number, task in self._tasks.items() if task.core is not core}
+        """End what is left of a core's tasks, which is what nobody waits for, and what was lost through a fault."""
+        for number, task in list(self._tasks.items()):
+            if task.core is core:
+                task.response.fail(UserError(FAULT))
+                del self._tasks[number]
 
 
 def _shows_first_token(task: GenerationTask, output: Output) -> bool:

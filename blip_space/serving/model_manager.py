@@ -6,6 +6,7 @@ at `loaded`. Must not import requests or queues.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -37,14 +38,15 @@ HEADROOM = 1.25
 too, and on a processor a lack of it ends the process."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class LoadedModel:
-    """A core, the size of its weights, and until when it stays."""
+    """A core, the size of its weights, until when it stays, and when it was used last, as a number that grows."""
 
     name: str
     core: EngineCore
     nbytes: int
     stays_until: float
+    last_used: int
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,6 @@ class ModelManager:
     ) -> None:
         """`load` is the loader's by default, and `find_memory` asks the machine; `clock` gives seconds."""
         self.precision = precision
-        self.loaded: tuple[LoadedModel, ...] = ()
-        """The least recently used first. Replaced as a whole, so that a look at it is of one moment."""
-
         self.loading = ""
         """The name of the model that is being loaded, if there is one."""
 
@@ -85,6 +84,10 @@ class ModelManager:
         """What the cores of closed models counted."""
 
         self._config = config
+        self._loaded: tuple[LoadedModel, ...] = ()
+        """Replaced by the engine's thread alone, and as a whole."""
+
+        self._uses = itertools.count()
         self._load = load or _load
         self._find_memory = find_memory or _find_memory
         self._clock = clock
@@ -95,13 +98,17 @@ class ModelManager:
         self._capacity: int | None = None
         """How much was free, all models gone, when one was loaded last."""
 
+    @property
+    def loaded(self) -> tuple[LoadedModel, ...]:
+        """The least recently used first; of one moment. From any thread."""
+        return tuple(sorted(self._loaded, key=lambda model: model.last_used))
+
     def core(self, name: str) -> EngineCore | None:
-        """The core of a loaded model, which is then the most recently used one."""
-        found = next((model for model in self.loaded if model.name == name), None)
+        """The core of a loaded model, which is then the most recently used one. From any thread."""
+        found = next((model for model in self._loaded if model.name == name), None)
         if found is None:
             return None
-        if found is not self.loaded[-1]:
-            self.loaded = (*(model for model in self.loaded if model is not found), found)
+        found.last_used = next(self._uses)
         return found.core
 
     def failure(self, name: str) -> str:
@@ -185,7 +192,7 @@ class ModelManager:
 
     def _close(self, model: LoadedModel, release: Release) -> None:
         core = model.core
-        self.loaded = tuple(other for other in self.loaded if other is not model)
+        self._loaded = tuple(other for other in self._loaded if other is not model)
         release(core)  # with what was added to it until a moment ago
         self._left.add(model.name)
         self.image_feature_hits += core.image_feature_hits
@@ -205,7 +212,7 @@ class ModelManager:
         core = EngineCore(model, self._config)
         now = self._clock()
         stays_until = 2 * now - began if self._left else now
-        self.loaded = (*self.loaded, LoadedModel(spec.name, core, model.nbytes, stays_until))
+        self._loaded = (*self._loaded, LoadedModel(spec.name, core, model.nbytes, stays_until, next(self._uses)))
         for other in self.loaded:
             other.core.fit_memory(1 / len(self.loaded))
         self._failures.pop(spec.name, None)

@@ -43,9 +43,10 @@ class ResponseStream:
         return self._finished or time.monotonic() >= self._deadline
 
     def publish(self, text: str, *, finished: bool = False) -> None:
-        """Engine: the whole text so far, or all of it."""
+        """Engine: the whole text so far, or all of it. What is begun again is shown once it is as long as before."""
         with self._changed:
-            self._text = text
+            if finished or len(text) >= len(self._text):
+                self._text = text
             if finished:
                 self._end()
             self._changed.notify_all()

@@ -222,6 +222,35 @@ def test_a_background_stream_gives_way_though_there_is_no_memory_to_keep_it() ->
     assert (queue.named(plan.discarded), queue.named(plan.admitted), first.ids) == ("a", "1", [])
 
 
+@pytest.mark.parametrize(
+    ("searches", "best", "discarded"), [(False, False, "c"), (False, True, "cba"), (True, False, "a")]
+)
+def test_where_a_user_has_a_slot_and_no_memory_the_background_gives_its_own_away(
+    searches: bool, best: bool, discarded: str
+) -> None:
+    """M2, on a small machine and after memory ran out: he waited for the end of a caption that nobody watched."""
+    queue = Queue(max_rows=5 if best or searches else 3, max_batch_size=8)
+    queue.add("a" if searches else "abc", background=True, best=searches)
+    queue.schedule()
+    queue.add("1", best=best)
+    plan = queue.schedule()
+    assert (queue.named(plan.discarded), queue.named(plan.admitted)) == (discarded, "1")
+
+
+def test_the_background_gives_away_the_memory_of_what_waits_first() -> None:
+    queue = Queue(max_rows=4, max_batch_size=3)
+    queue.add("a", background=True)
+    queue.schedule()
+    queue.add("xyz")
+    assert queue.named(queue.schedule().preempted) == "a"
+    kept = queue.scheduler.background[0]
+    queue.scheduler.running[0].finish(FinishReason.STOP)
+    queue.add("s", best=True)
+    queue.schedule()
+    assert kept.status is Status.WAITING
+    assert queue.named(queue.scheduler.running) == "yz"
+
+
 def test_with_a_fill_share_sequences_come_once_half_of_the_batch_is_free() -> None:
     queue = Queue(max_batch_size=4, max_prefill_tokens=99, fill_share=0.5)
     queue.add("abcdef")

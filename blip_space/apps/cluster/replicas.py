@@ -188,7 +188,7 @@ class ReplicatedEngine:
                     return
                 response.tokens, response.repeats = part.tokens, part.repeats
                 response.publish(part.text)
-            response.finish()
+            response.publish(part.text, finished=True)
         finally:
             _cancel(parts)
 
