@@ -86,8 +86,7 @@ class Driver:
             with self._lock:
                 waiting = []
                 for number, ran in core.abort():
-                    # what was shown of a text is not taken back: that it began is enough for it to end
-                    if not ran and number in self._tasks and not self._tasks[number].counted_tokens:
+                    if not ran and number in self._tasks:
                         waiting.append(self._tasks.pop(number))
                 self._forget(core)
                 for task in waiting:

@@ -11,6 +11,7 @@ import pytest
 
 from blip_space.engine.batch import DecoderOnlyBatch
 from blip_space.engine.request import PreparedRequest
+from blip_space.engine.sampling import Sampler
 from blip_space.errors import BusyError, EmptyAnswerError, UserError
 from blip_space.options import GenerationOptions
 from tests.engine.conftest import Running
@@ -224,6 +225,24 @@ def test_memory_that_runs_out_at_the_edges_of_a_step_ends_nobodys_answer(
     assert not failures
     assert [running.text(number) for number in ids] == ["a b c d e f g h", "i j k l m n o p"]
     assert running.core.restarts == (place != "key_values")
+
+
+def test_a_fault_once_rows_are_in_the_batch_leaves_none_of_nobody(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were read again, each alone, beside the rows that they had already."""
+    running, plain, failures = run(), Sampler.sample, [RuntimeError("a bug")]
+
+    def failing(self: Any, *arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return plain(self, *arguments)
+
+    monkeypatch.setattr(Sampler, "sample", failing)
+    ids = [running.ask("a b c d"), running.ask("e f g")]
+    running.finish()
+    assert [running.text(number) for number in ids] == ["a b c d", "e f g"]
+    running.ask("h i")
+    running.step(2)
+    assert len(running.core._runner._batch) == 1
 
 
 def test_when_memory_runs_out_the_caches_are_freed_first(run: Run) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import pytest
 
 from blip_space.catalogue import ModelSpec
-from blip_space.engine.request import Request
+from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import BusyError, ModelError
+from blip_space.serving.model_manager import ModelManager
 from blip_space.serving.response import ResponseStream
 from blip_space.serving.threaded import ThreadedEngine
 from tests.engine.fake_model import spec
@@ -64,6 +68,41 @@ def test_the_least_recently_used_model_leaves(build: Build, loading: Loading) ->
     answer(engine, "one", "two", "one", "three", "one")
     assert loading.events == ["load one", "load two", "close two", "load three"]
     assert engine.status().loaded == ("three", "one")
+
+
+def interrupted(function: Any, moment: int, act: Callable[[], None], *arguments: Any) -> bool:
+    """Call a method, and act before its instruction of that number, as another thread may; False where it has fewer."""
+    left, before = moment, sys.gettrace()
+
+    def follow(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == -1:
+                act()
+        return follow
+
+    code = function.__code__
+    sys.settrace(lambda frame, event, given: follow(frame, event, given) if frame.f_code is code else None)
+    try:
+        function(*arguments)
+    finally:
+        sys.settrace(before)
+    return left < 0
+
+
+def test_a_model_that_leaves_while_another_thread_asks_for_it_has_left(loading: Loading) -> None:
+    """It was among the loaded ones again, closed, and every request for it failed."""
+    for moment in range(1_000):
+        models = ModelManager("auto", EngineConfig(), load=loading, find_memory=loading.find_memory)
+        for each in (ONE, TWO):
+            models.load(each, lambda _: None)
+        leave = partial(models._close, models.loaded[0], lambda _: None)
+        if not interrupted(ModelManager.core, moment, leave, models, "one"):
+            break
+        assert [model.name for model in models.loaded] == ["two"]
+    assert moment > 10
 
 
 def test_as_many_models_leave_as_have_to_and_their_numbers_stay(build: Build, loading: Loading) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,8 @@ from blip_space.engine.request import Request
 from blip_space.errors import BusyError, ImageError, ModelError, UserError
 from blip_space.images import ImageFile, SafeImage
 from blip_space.options import GenerationOptions
+from blip_space.serving.response import ResponseStream
+from blip_space.serving.threaded import ThreadedEngine
 from tests.engine.fake_model import spec
 from tests.serving.conftest import Build
 from tests.serving.fakes import Loading, until
@@ -27,6 +30,17 @@ BUDGET: dict[str, Any] = {"prompt": "What?", "language": "en", "turns": (), "max
 
 def ask(words: str = "What is it?", **changes: Any) -> Request:
     return Request(IMAGE, words, **changes)
+
+
+def break_once(engine: ThreadedEngine, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the engine's thread fail where it calls this method of its driver next."""
+    plain = getattr(engine._driver, name)
+
+    def fail(*_: Any, **__: Any) -> None:
+        monkeypatch.setattr(engine._driver, name, plain)
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(engine._driver, name, fail)
 
 
 def test_an_engine_that_was_not_started_is_loading_and_already_takes_requests(build: Build) -> None:
@@ -204,17 +218,79 @@ def test_a_fault_of_the_thread_ends_what_ran_and_nothing_else(
     engine = build(max_batch_size=1)
     running, waiting = engine.submit(ask("Who runs?")), engine.submit(ask("Who waits?"))
     until(lambda: engine.status().running == 1)
-    step = engine._driver._step
-
-    def fail(*_: Any, **__: Any) -> None:
-        monkeypatch.setattr(engine._driver, "_step", step)
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(engine._driver, "_step", fail)
+    break_once(engine, "_step", monkeypatch)
     loading.gate.release(10_000)
     with pytest.raises(UserError, match="fault of the server"):
         list(running)
     assert list(waiting)[-1] == "Question: Who waits? Short answer in English:"
+
+
+def test_a_fault_of_the_thread_does_not_end_who_waits_behind_one_who_left(
+    build: Build, loading: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading.gate = threading.Semaphore(1)
+    engine = build(max_batch_size=1)
+    leaves, waiting = engine.submit(ask("Who leaves?")), engine.submit(ask("Who waits?"))
+    until(lambda: engine.status().running == 1)
+    leaves.cancel()
+    break_once(engine, "_step", monkeypatch)
+    loading.gate.release(10_000)
+    assert list(waiting)[-1] == "Question: Who waits? Short answer in English:"
+
+
+def test_an_answer_that_is_whole_when_the_thread_fails_is_not_waited_for_in_vain(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was in no core any more, and its reader waited until the deadline."""
+    engine = build(start=False, timeout_seconds=20.0)
+    response = engine.submit(ask(options=GenerationOptions(max_new_tokens=1)))
+    break_once(engine, "_publish", monkeypatch)
+    engine.start()
+    with pytest.raises(UserError, match="fault of the server"):
+        list(response)
+    assert not engine._driver.tasks()
+
+
+def test_an_answer_that_is_whole_before_its_request_has_been_noted_is_published(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its output was dropped, as that of one who left, and its reader waited until the deadline."""
+    engine = build(timeout_seconds=20.0)
+    assert list(engine.submit(ask()))
+    core = engine._driver._models.loaded[0].core
+    entered, added, stepped = (threading.Event() for _ in range(3))
+    step, add = core.step, core.add
+
+    def step_with_it(now: float, **given: Any) -> Any:
+        entered.set()
+        added.wait()
+        try:
+            return step(now, **given)
+        finally:
+            stepped.set()
+
+    def add_before_a_step(request: Any) -> int:
+        number = add(request)
+        added.set()
+        stepped.wait()
+        return number
+
+    monkeypatch.setattr(core, "step", step_with_it)
+    running = engine.submit(ask())
+    entered.wait()
+    monkeypatch.setattr(core, "add", add_before_a_step)
+    assert list(engine.submit(ask(options=GenerationOptions(max_new_tokens=1)))) == ["Question:"]
+    assert list(running)[-1] == ANSWER
+
+
+def test_a_text_that_is_begun_again_is_shown_once_it_is_as_long_as_before() -> None:
+    response = ResponseStream(deadline=time.monotonic() + 60)
+    updates = response.updates(heartbeat_seconds=0.0)
+    shown = []
+    for text in ("one two", "", "one", "one two three"):
+        response.publish(text)
+        shown.append(next(updates))
+    assert shown == ["one two", "one two", "one two", "one two three"]
 
 
 def test_the_metrics_say_what_was_not_done_twice(build: Build) -> None:
