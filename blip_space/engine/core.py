@@ -40,7 +40,7 @@ class EngineCore:
         self.restarts = 0
         """How often the batch had to be begun again."""
 
-        self._scheduler = Scheduler(self.config, max_rows=model.max_batch_size())
+        self._scheduler = Scheduler(self.config, max_rows=self._max_rows())
         self._runner = ModelRunner(model, self.config)
         self._stops = STYLES[model.spec.style].stops
         self._arrived: deque[Sequence] = deque()
@@ -95,7 +95,7 @@ class EngineCore:
 
     def fit_memory(self, share: float) -> None:
         """Take a share of the memory that is free now for keys and values. From `step`'s thread, while nothing runs."""
-        self._scheduler.fit(max(1, int(self.model.max_batch_size() * share)))
+        self._scheduler.fit(self._max_rows(share))
 
     @property
     def row_limit(self) -> int:
@@ -131,6 +131,10 @@ class EngineCore:
             for sequence in unfinished
             if not sequence.is_cancelled and sequence.status is not Status.FINISHED
         ]
+
+    def _max_rows(self, share: float = 1.0) -> int:
+        fitting = max(1, int(self.model.max_batch_size() * share))
+        return min(fitting, self.config.max_rows or fitting)
 
     def _queued(self) -> list[Sequence]:
         """All that wait, in their order. From any thread."""

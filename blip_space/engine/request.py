@@ -23,16 +23,18 @@ from blip_space.prompts import STYLES, Composition, clean, compose, is_question
 class EngineConfig:
     """How much an engine takes on.
 
-    `max_batch_size` streams and `max_beam_groups` beam searches run at once; `max_waiting` requests wait for that, and
-    `max_background` of a batch or a folder. A step prefills `max_prefill_tokens` positions, which bounds how long the
-    running streams pause for it. A stream that has generated `time_slice_tokens` since it was admitted is preempted
-    where others wait. With `fill_share` above 0 requests are admitted only once so much of the batch is free, which
-    saves passes where nobody watches. Timeouts are in seconds; a model that failed to load is tried again after
-    `failure_seconds`, and a batch that memory made smaller grows again by one each `recovery_seconds`.
+    `max_batch_size` streams and `max_beam_groups` beam searches run at once, and `max_rows` rows where that is not 0;
+    `max_waiting` requests wait for that, and `max_background` of a batch or a folder. A step prefills
+    `max_prefill_tokens` positions, which bounds how long the running streams pause for it. A stream that has generated
+    `time_slice_tokens` since it was admitted is preempted where others wait. With `fill_share` above 0 requests are
+    admitted only once so much of the batch is free, which saves passes where nobody watches. Timeouts are in seconds; a
+    model that failed to load is tried again after `failure_seconds`, and a batch that memory made smaller grows again
+    by one each `recovery_seconds`.
     """
 
     max_batch_size: int = 16
     max_beam_groups: int = 4
+    max_rows: int = 0
     max_waiting: int = 32
     max_background: int = 64
     max_prefill_tokens: int = 512

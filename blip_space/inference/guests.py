@@ -6,11 +6,13 @@ way to their bytes, and what is asked of each; knows no page, and nothing of whe
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 
+from blip_space.engine.output import FAULT
 from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import BusyError, PromptError, UserError
 from blip_space.images import ImageFile
@@ -18,6 +20,8 @@ from blip_space.inference.folder.job import Tally
 from blip_space.inference.folder.record import Record, Task
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.response import ResponseStream
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 12
 """More than the engine writes of guests at once by default, so that no place of theirs waits for a picture."""
@@ -115,6 +119,9 @@ class Guests:
             return _Guest(picture.file, digest, self._engine.submit(asked))
         except UserError as error:
             return _Guest(picture.file, digest, error=error)
+        except Exception:
+            log.exception("an image was not prepared for the model")
+            return _Guest(picture.file, digest, error=UserError(FAULT))
 
     def _note(self, guest: _Guest) -> None:
         if guest.answer is None and guest.error is None:

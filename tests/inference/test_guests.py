@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
+import torch
 
 from blip_space import images
 from blip_space.engine.request import Request
@@ -84,6 +86,24 @@ def test_a_picture_that_cannot_be_read_or_answered_has_a_record_with_a_sentence(
     assert [name for name, _ in batch.tally.errors] == ["gone.png", "0.png", "2.png"]
     faulty = done(engine, *pictures(DRAWN[0]), prompt="Will this explode?")
     assert "fault of the server" in str(faulty.records[0].error)
+
+
+def test_a_picture_that_nobody_foresaw_ends_alone(
+    build: Build, loading: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L11: the whole batch ended, with the captions that were there."""
+    engine, shown = build(), list[images.SafeImage]()
+
+    def pixels(pictures: Sequence[Any]) -> torch.Tensor:
+        shown.extend(pictures)
+        if len(shown) == 2:
+            raise RuntimeError("a bug")
+        return torch.zeros(len(pictures), 1)
+
+    monkeypatch.setattr(loading.prepare(engine.default), "pixels", pixels)
+    batch = done(engine, *pictures(*DRAWN[:3]))
+    assert [record.caption for record in batch.records] == [ANSWER, None, ANSWER]
+    assert "fault of the server" in str(batch.records[1].error)
 
 
 def test_words_that_cannot_be_sent_end_the_batch_and_not_each_picture(build: Build) -> None:

@@ -98,7 +98,8 @@ class Captioner:
         groups = max(1, self._batch_size // (options.num_beams if options.quality == "best" else 1))
         config = EngineConfig(
             max_batch_size=self._batch_size,
-            max_beam_groups=groups,
+            max_beam_groups=self._batch_size,
+            max_rows=self._batch_size,
             max_waiting=groups,
             max_prefill_tokens=self._batch_size * self._model.spec.context_tokens,
             fill_share=FILL_SHARE,

@@ -69,3 +69,17 @@ def test_a_task_that_cannot_be_asked_has_an_error_for_each_image_and_the_others_
     written = {one.wish.seen.file: one for one in [*captioner.add(wishes), *captioner.finish()]}
     assert "tokens long" in (written["0.png"].error or "")
     assert [written[f"{number}.png"].error for number in (1, 2)] == [None, None]
+
+
+@pytest.mark.parametrize("first", ["stream", "best"])
+def test_no_more_rows_are_decoded_at_once_than_asked_for_however_tasks_are_mixed(first: str) -> None:
+    """A folder's first task decided, and searches after a stream had five times as many."""
+    model: Any = FakeModel(spec())
+    qualities = (first, "best", "stream", "best", "best", "best")
+    tasks = [replace(task, options=check(quality=quality)) for task, quality in zip(TASKS, qualities, strict=True)]
+    captioner = Captioner(model, batch_size=8)
+    wishes = [Wish(wish.seen, task) for wish in WISHES for task in tasks]
+    written = [*captioner.add(wishes), *captioner.finish()]
+    assert {one.error for one in written} == {None}
+    assert len(written) == len(wishes)
+    assert 5 < model.most_rows <= 8
