@@ -109,8 +109,9 @@ class Scheduler:
         """Background sequences, then those that used up their time slice, longest first, while others of their kind
         wait and no slot is free: no more than wait. They stand in a queue again, background ones at its head."""
         preempted, discarded = list[Sequence](), list[Sequence]()
+        coming = self._coming()
         for searches in (False, True):
-            waiting = sum(sequence.uses_beam_search == searches for sequence in self.waiting)
+            waiting = sum(sequence.uses_beam_search == searches for sequence in coming)
             free = self._free_slots(searches)
             rows = self._rows() + min(waiting, free)
             for sequence in self._preemptible(searches)[: max(0, waiting - free)]:
@@ -122,6 +123,13 @@ class Scheduler:
                 if not keeps:
                     sequence.restart()
         return preempted, discarded + self._free_rows(preempted)
+
+    def _coming(self) -> list[Sequence]:
+        """Those that wait before the first that has a slot and no memory: until it has, no other comes."""
+        free = {searches: self._free_slots(searches) > 0 for searches in (False, True)}
+        short = (one for one in self.waiting if free[one.uses_beam_search] and not self._has_rows(one))
+        first = next(short, None)
+        return self.waiting if first is None else self.waiting[: self.waiting.index(first)]
 
     def _free_rows(self, preempted: list[Sequence]) -> list[Sequence]:
         """Where somebody has a slot and no memory, background sequences start again, those that wait with keys and
@@ -161,20 +169,24 @@ class Scheduler:
     def _admit(self) -> list[Sequence]:
         """The first in the queues whose prompts are prefilled in this step.
 
-        Nobody overtakes a sequence of the same kind. Beside others one background sequence is admitted at a time, since
-        they wait while its image is encoded.
+        Nobody overtakes a sequence of the same kind, and where memory is short, only who has his already is admitted
+        before the one that it is short for. Beside others one background sequence is admitted at a time, since they
+        wait while its image is encoded.
         """
         admitted = list[Sequence]()
         if not self._is_worth_a_prefill():
             return admitted
         left = self._config.max_prefill_tokens
-        full = set[bool]()
+        full, is_short = set[bool](), False
         for sequence in self.waiting or self.background:
-            if full == {False, True} or not self._has_rows(sequence):
+            if full == {False, True}:
                 break
             searches = sequence.uses_beam_search
             if searches in full or self._free_slots(searches, background=sequence.is_background) < 1:
                 full.add(searches)
+                continue
+            if (is_short and sequence.status is not Status.PREEMPTED) or not self._has_rows(sequence):
+                is_short = True
                 continue
             length = 0 if sequence.status is Status.PREEMPTED else sequence.uncached_tokens
             if admitted and (length > left or (sequence.is_background and self._serves_others())):
@@ -195,12 +207,12 @@ class Scheduler:
 
     def _has_rows(self, sequence: Sequence) -> bool:
         """Whether there is memory for it; one alone is always tried."""
-        if not self.running:
-            return True
-        if sequence.runs_alone or self.running[0].runs_alone:
+        if self.running and (sequence.runs_alone or self.running[0].runs_alone):
             return False
-        own = 0 if sequence.status is Status.PREEMPTED else sequence.num_rows  # its rows are counted already
-        return self._rows() + own <= self.row_limit
+        if sequence.status is Status.PREEMPTED:
+            return True  # its rows are there
+        rows = self._rows()
+        return not rows or rows + sequence.num_rows <= self.row_limit
 
     def _rows(self) -> int:
         """How many rows of keys and values there are."""

@@ -125,6 +125,36 @@ def test_the_beams_of_a_search_count_against_the_memory() -> None:
     assert queue.admitted() == "sab"
 
 
+def test_nobody_is_preempted_for_one_who_waits_behind_a_search_without_memory() -> None:
+    """Streams were set aside until the whole memory was theirs, and none took their slots."""
+    queue = Queue(max_rows=7)
+    running = queue.add("abc")
+    queue.schedule()
+    for sequence in running:
+        sequence.ids = [0] * 8
+    queue.add("s", best=True)
+    queue.add("xyz")
+    assert queue.schedule() == Plan()
+    running[0].finish(FinishReason.STOP)
+    assert queue.admitted()[0] == "s"
+
+
+def test_a_search_takes_no_memory_beside_that_of_preempted_sequences() -> None:
+    """It was alone in the batch, and their rows were not counted."""
+    queue = Queue(max_rows=5, max_batch_size=1)
+    (first,) = queue.add("a")
+    queue.schedule()
+    first.ids = [0] * 8
+    (other,) = queue.add("b")
+    queue.add("s", best=True)
+    plan = queue.schedule()
+    assert (queue.named(plan.preempted), queue.named(plan.admitted)) == ("a", "b")
+    other.finish(FinishReason.STOP)
+    assert queue.admitted() == "a"
+    first.finish(FinishReason.STOP)
+    assert queue.admitted() == "s"
+
+
 def test_what_is_larger_than_the_memory_is_tried_alone() -> None:
     queue = Queue(max_rows=3)
     queue.add("s", best=True)
