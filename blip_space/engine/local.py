@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from blip_space.engine.core import EngineCore
 from blip_space.engine.output import Output
-from blip_space.engine.request import EngineConfig, Request, prepare, refuse_foreign
+from blip_space.engine.request import EngineConfig, PreparedRequest, Request, prepare, refuse_foreign
 
 if TYPE_CHECKING:
     from blip_space.model.blip2 import Blip2
@@ -48,19 +48,25 @@ class LocalEngine:
     def __init__(self, model: Blip2, config: EngineConfig | None = None) -> None:
         self.model = model
         self._core = EngineCore(model, config)
+        self._unread: dict[int, Output] = {}
+        """The last output of each reply that was not iterated since: all of them are generated together."""
 
     def answer(self, request: Request) -> Reply:
         """The reply to a request, generated as it is iterated. `UserError` where it cannot be asked."""
         refuse_foreign(self.model.spec, request.language)
-        return Reply(self._follow(self._core.add(prepare(request, self.model))))
+        return Reply(self._follow(prepare(request, self.model)))
 
-    def _follow(self, request_id: int) -> Generator[Output, None, None]:
+    def _follow(self, request: PreparedRequest) -> Generator[Output, None, None]:
+        request_id = self._core.add(request)
         try:
-            while self._core.has_work:
-                for output in self._core.step(time.monotonic()):
-                    if output.id == request_id:
-                        yield output
-                        if output.finished:
-                            return
+            while self._core.has_work or request_id in self._unread:
+                output = self._unread.pop(request_id, None)
+                if output is None:
+                    self._unread.update((output.id, output) for output in self._core.step(time.monotonic()))
+                    continue
+                yield output
+                if output.finished:
+                    return
         finally:
             self._core.cancel(request_id)
+            self._unread.pop(request_id, None)
