@@ -103,6 +103,11 @@ class EngineCore:
         return self._scheduler.row_limit
 
     @property
+    def cached_bytes(self) -> int:
+        """How much memory is given back when the core is dropped, that of its model and of what runs apart."""
+        return self._runner.image_features.bytes + self._runner.prefixes.bytes
+
+    @property
     def image_feature_hits(self) -> int:
         """How many images were not encoded twice."""
         return self._runner.image_features.hits

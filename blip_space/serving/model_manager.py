@@ -48,6 +48,11 @@ class LoadedModel:
     stays_until: float
     last_used: int
 
+    @property
+    def held_bytes(self) -> int:
+        """How much memory is free again once it has left."""
+        return self.nbytes + self.core.cached_bytes
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -176,7 +181,7 @@ class ModelManager:
         if free is None:
             return []
         there = [model for model in self.loaded if model.core.model.precision.device == device.name]
-        alone = free + sum(model.nbytes for model in there)
+        alone = free + sum(model.held_bytes for model in there)
         if at_least is None:
             self._capacity = alone
         alone = max(alone, at_least or 0)
@@ -187,7 +192,7 @@ class ModelManager:
             if fits(spec, precision.name, int(free / HEADROOM)):
                 break
             leaving.append(model)
-            free += model.nbytes
+            free += model.held_bytes
         return leaving
 
     def _close(self, model: LoadedModel, release: Release) -> None:

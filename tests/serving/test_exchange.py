@@ -125,6 +125,25 @@ def test_a_model_that_does_not_fit_even_alone_is_refused_and_nothing_is_closed(b
     assert engine.status().status == "ready"
 
 
+def test_what_a_model_keeps_of_answers_is_free_once_it_has_left(
+    build: Build, loading: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that fits alone was refused for minutes, for the caches of the one that would have left for it."""
+    loading.memory = int(HUGE.memory_gb["fp32"] * GIGABYTE)
+    find_memory = loading.find_memory
+
+    def find_what_is_left() -> tuple[Any, int | None]:
+        device, free = find_memory()
+        assert free is not None
+        return device, free - sum(model.core.cached_bytes for model in engine._models.loaded)
+
+    monkeypatch.setattr(loading, "find_memory", find_what_is_left)
+    engine = build(ONE, HUGE, start=False)
+    engine.start()
+    answer(engine, "one", "huge")
+    assert loading.events == ["load one", "close one", "load huge"]
+
+
 def test_an_impossible_model_is_refused_while_others_are_answered(build: Build, loading: Loading) -> None:
     loading.memory, loading.gate = FOR_ONE, threading.Semaphore(1)
     engine = build(ONE, HUGE)
