@@ -53,11 +53,14 @@ def find_device() -> Device:
 
 
 def free_bytes(device: str) -> int | None:
-    """What may still be used on the device, or None where the system does not say."""
+    """What may still be used on the device, or None where the system does not say. What torch has of a GPU's memory and
+    holds nothing in is free to this process."""
     if device.startswith("cuda"):
-        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+        gpu = torch.device(device)
+        kept = torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
+        return int(torch.cuda.mem_get_info(gpu)[0] + kept)
     if device == "mps":
-        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+        return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     known = [amount for amount in (_available(), _container_free()) if amount is not None]
     return min(known, default=None)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError
@@ -37,6 +38,18 @@ def test_other_errors_stay_what_they_are() -> None:
     """A bug keeps its traceback."""
     with pytest.raises(RuntimeError, match="a bug"), enough_memory(SPEC, BF16):
         raise RuntimeError("a bug")
+
+
+def test_what_torch_keeps_of_a_gpu_for_later_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once many had been answered, a model that fits was refused for the memory of answers that had ended."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2_000, 10_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 7_000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 4_000)
+    assert free_bytes("cuda:0") == 5_000
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 10_000)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 8_000)
+    monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 5_000)
+    assert free_bytes("mps") == 5_000
 
 
 def test_tighter_of_machine_and_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
