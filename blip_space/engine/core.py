@@ -176,7 +176,7 @@ class EngineCore:
         if not isinstance(error, UserError):
             log.error("a request failed", exc_info=error)
             error = UserError(FAULT)
-        sequence.fail(error)
+        sequence.fail(error.with_traceback(None))  # its frames would keep the request until some later collection
         self._sequences.pop(sequence.id, None)
         return Output(sequence.id, "", len(sequence.ids), finished=True, error=error)
 
