@@ -362,6 +362,22 @@ def test_a_later_turn_reads_only_what_is_new_and_the_same_again_as_well(run: Run
     assert running.core.prefix_hits == 3
 
 
+def test_conversations_of_different_lengths_go_on_in_one_step(run: Run) -> None:
+    running, said = run(), {"a": "one", "b": "two three four five", "c": "six seven"}
+    for digest, words in said.items():
+        running.ask(words, digest=digest)
+        running.finish()
+    asked = {}
+    for digest, words in said.items():
+        text = f"{words} {words} and another {digest}"
+        asked[running.ask(text, digest=digest, turns=True)] = text
+    running.step()
+    assert running.core.running == 3
+    running.finish()
+    assert {number: running.text(number) for number in asked} == asked
+    assert running.core.prefix_hits == 3
+
+
 @pytest.mark.parametrize("words", ["first question explode", "first question"])
 def test_what_a_search_or_a_failed_answer_has_read_is_not_continued(run: Run, words: str) -> None:
     """A search's rows are of beams that lost as well, and an answer that failed would fail again."""
