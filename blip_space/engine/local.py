@@ -48,6 +48,8 @@ class LocalEngine:
     def __init__(self, model: Blip2, config: EngineConfig | None = None) -> None:
         self.model = model
         self._core = EngineCore(model, config)
+        self._outputs: dict[int, Output] = {}
+        """The newest of each reply that was not iterated so far, since one step is for all of them."""
 
     def answer(self, request: Request) -> Reply:
         """The reply to a request, generated as it is iterated. `UserError` where it cannot be asked."""
@@ -56,11 +58,13 @@ class LocalEngine:
 
     def _follow(self, request_id: int) -> Generator[Output, None, None]:
         try:
-            while self._core.has_work:
-                for output in self._core.step(time.monotonic()):
-                    if output.id == request_id:
-                        yield output
-                        if output.finished:
-                            return
+            while request_id in self._outputs or self._core.has_work:
+                if output := self._outputs.pop(request_id, None):
+                    yield output
+                    if output.finished:
+                        return
+                else:
+                    self._outputs.update({output.id: output for output in self._core.step(time.monotonic())})
         finally:
             self._core.cancel(request_id)
+            self._outputs.pop(request_id, None)
