@@ -194,7 +194,7 @@ def test_each_model_computes_with_its_own_number_of_threads(
     engine = build("one", "two", "three")
     answer(engine, "one", "two")  # whoever loads a model sets its number
     for number, name in enumerate(("one", "two"), start=1):
-        loading.last(name).threads = number  # type: ignore[misc]
+        loading.last(name).threads = number
     answer(engine, "one", "two", "two")
     assert used == [1, 2]
     with pytest.raises(ModelError):
@@ -301,8 +301,8 @@ def test_the_background_goes_on_in_its_order_after_its_model_left(build: Build, 
 def test_the_background_loads_nothing_while_a_user_waits_for_a_model_that_may_not_come_yet(
     build: Build, loading: Loading
 ) -> None:
-    loading.memory, loading.takes = FOR_ONE, 60.0
-    engine = build(ONE, TWO, spec("small", parameters=1))
+    loading.memory, loading.takes = int(0.8 * GIGABYTE), 60.0
+    engine = build(ONE, TWO, spec("small", parameters=1))  # for which there is room beside any of them
     answer(engine, "one", "two")
     user, batch = engine.submit(ask("one")), engine.submit(ask("small", background=True))
     answer(engine, "two", "two")

@@ -22,7 +22,12 @@ def is_read(response: ResponseStream) -> bool:
 
 def test_every_change_is_shown_as_it_comes() -> None:
     response, shown = ResponseStream(deadline=time.monotonic() + LATER), Queue[str]()
-    reading = threading.Thread(target=lambda: [shown.put(text) for text in response], daemon=True)
+
+    def read() -> None:
+        for text in response:
+            shown.put(text)
+
+    reading = threading.Thread(target=read, daemon=True)
     reading.start()
     for text in ("a", "a b"):
         until(lambda: is_read(response))

@@ -285,6 +285,43 @@ def test_a_fault_of_the_thread_ends_what_ran_and_nothing_else(
     assert engine.status().metrics.restarts == 1
 
 
+def test_a_fault_ends_nobody_who_waited_behind_an_answer_that_was_whole(build: Build) -> None:
+    """Its row was still counted, so one who waited was taken for one who ran."""
+    engine = build(start=False, max_batch_size=2)
+    driver = engine._driver
+    driver.load(engine.default)
+    whole, running, waiting = (engine.submit(ask(f"Who {words}?")) for words in ("is it", "runs so long", "waits"))
+    while not whole.done:
+        driver.iterate()
+    driver.recover()
+    while driver.iterate():
+        pass
+    assert (list(whole)[-1], list(waiting)[-1]) == (
+        "Question: Who is it? Short answer in English:",
+        "Question: Who waits? Short answer in English:",
+    )
+    with pytest.raises(UserError, match="fault of the server"):
+        list(running)
+
+
+def test_an_answer_that_was_whole_when_its_publishing_failed_does_not_hang(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = build()
+    publish = engine._driver._publish
+
+    def fail(response: Any, output: Any) -> None:
+        if output.finished:
+            monkeypatch.setattr(engine._driver, "_publish", publish)
+            raise RuntimeError("a bug")
+        publish(response, output)
+
+    monkeypatch.setattr(engine._driver, "_publish", fail)
+    with pytest.raises(UserError, match="fault of the server"):
+        list(engine.submit(ask()))
+    assert list(engine.submit(ask()))[-1] == ANSWER
+
+
 @pytest.mark.parametrize(
     ("changes", "firsts"), [({}, 1), ({"background": True}, 0), ({"options": BEST}, 0)], ids=["stream", "batch", "best"]
 )
