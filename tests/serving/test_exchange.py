@@ -90,7 +90,7 @@ def test_what_keys_and_values_of_others_take_counts_as_free_without_them(build: 
     loading.memory = FOR_ONE
     engine = build(ONE, TWO)
     answer(engine, "one")
-    loading.memory = int(0.41 * GIGABYTE)
+    loading.memory = int(0.39 * GIGABYTE)
     assert engine._models.seconds_until(TWO) == 0
 
 
@@ -302,15 +302,23 @@ def test_the_background_loads_nothing_while_a_user_waits_for_a_model_that_may_no
     build: Build, loading: Loading
 ) -> None:
     loading.memory, loading.takes = int(0.8 * GIGABYTE), 60.0
-    engine = build(ONE, TWO, spec("small", parameters=1))  # for which there is room beside any of them
-    answer(engine, "one", "two")
+    engine = build(ONE, TWO, spec("small", parameters=1), start=False)  # for which there is room beside any of them
+
+    def go_on() -> None:
+        while engine._driver.iterate():
+            pass
+
+    engine._driver.load(ONE)
+    engine.submit(ask("two"))
+    go_on()
     user, batch = engine.submit(ask("one")), engine.submit(ask("small", background=True))
-    answer(engine, "two", "two")
-    assert loading.events[-1] == "load two"
+    go_on()
+    assert loading.events == ["load one", "close one", "load two"]
     loading.now += 61.0
+    go_on()
+    assert loading.events[3:] == ["close two", "load one", "load small"]
     for response in (user, batch):
-        assert list(response)
-    assert loading.events[-3:] == ["close two", "load one", "load small"]
+        assert list(response)[-1].endswith("English:")
 
 
 def test_the_background_loads_no_model_while_users_are_answered(build: Build, loading: Loading) -> None:
