@@ -45,7 +45,7 @@ def test_a_stop_string_ends_the_text_and_nothing_of_it_flashes() -> None:
     text = " two cats. Question: What?"
     assert visible_text(text, STOPS) == visible_text(" two cats.\nmore", STOPS)
     assert visible_text(text, STOPS).stopped
-    assert visible_text(" two cats.\nQuestion: What?", STOPS).text == "two cats."
+    assert visible_text(" two cats.\nAnother Question: What?", STOPS).text == "two cats."
     assert not any("Q" in part for part in shown(text, *STOPS))
 
 
