@@ -155,6 +155,7 @@ def test_a_long_answer_does_not_keep_short_ones_waiting_and_goes_on_where_it_was
     running.step(6)
     assert running.text(short) == "who"
     assert long not in running.ended
+    assert running.core._sequences[long].key_values is None  # they are in the batch again, and no second time
     running.finish()
     assert running.text(long) == " ".join(map(str, range(20)))
     assert [running.model.said.count(str(number)) for number in range(20)] == [1] * 20
