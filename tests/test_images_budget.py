@@ -123,6 +123,23 @@ def test_whatever_ends_it_the_reservation_is_given_back(shared: DecodingBudget, 
     assert shared.reserved == 0
 
 
+def test_a_wait_that_was_interrupted_is_forgotten(
+    shared: DecodingBudget, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be given room that nobody gives back."""
+
+    def interrupt(_: Callable[[], bool]) -> None:
+        raise KeyboardInterrupt
+
+    end_first = held.take(80)
+    monkeypatch.setattr(shared._changed, "wait_for", interrupt)
+    with pytest.raises(KeyboardInterrupt), shared.reserve(90):
+        pytest.fail("it was given")
+    assert shared.waiting == 0
+    end_first()
+    assert shared.reserved == 0
+
+
 def test_a_file_is_decoded_as_ever_and_only_while_it_is_open() -> None:
     data = encoded(disc(), "PNG")
     file = ImageFile(data)

@@ -122,20 +122,16 @@ class EngineCore:
         queue = (one for one in self._queued() if not one.is_background and not one.is_cancelled)
         return next((index for index, sequence in enumerate(queue) if sequence.id == request_id), None)
 
-    def abort(self) -> list[tuple[int, bool]]:
-        """Drop everything; the ids of the requests that were not finished, those that ran first, and whether each ran.
-        From `step`'s thread."""
+    def abort(self) -> tuple[list[int], list[int]]:
+        """Drop everything; the ids of those that ran, and of those that waited, each in their order. From `step`'s
+        thread."""
         self._arrive()
         scheduler = self._scheduler
-        unfinished = [*scheduler.running, *scheduler.waiting, *scheduler.background]
+        ran, waited = _unfinished(scheduler.running), _unfinished([*scheduler.waiting, *scheduler.background])
         scheduler.running, scheduler.waiting, scheduler.background = [], [], []
         self._runner.reset()
         self._sequences.clear()
-        return [
-            (sequence.id, sequence.status is Status.RUNNING)
-            for sequence in unfinished
-            if not sequence.is_cancelled and sequence.status is not Status.FINISHED
-        ]
+        return ran, waited
 
     def _max_rows(self, share: float = 1.0) -> int:
         fitting = max(1, int(self.model.max_batch_size() * share))
@@ -186,7 +182,7 @@ class EngineCore:
         if not isinstance(error, UserError):
             log.error("a request failed", exc_info=error)
             error = UserError(FAULT)
-        sequence.fail(error)
+        sequence.fail(error.with_traceback(None))  # its frames would keep the request until some later collection
         self._sequences.pop(sequence.id, None)
         return Output(sequence.id, "", len(sequence.ids), finished=True, error=error)
 
@@ -211,3 +207,8 @@ class EngineCore:
             if sequence.attempts >= MAX_ATTEMPTS:
                 outputs.append(self._failed(sequence, BusyError(EXHAUSTED) if exhausted else UserError(FAULT)))
         return outputs
+
+
+def _unfinished(sequences: list[Sequence]) -> list[int]:
+    """The ids of those that somebody still waits for."""
+    return [one.id for one in sequences if not one.is_cancelled and one.status is not Status.FINISHED]

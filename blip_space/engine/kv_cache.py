@@ -55,7 +55,7 @@ class Cache:
 
     def key_values(self, row: int, read: torch.Tensor) -> KeyValues:
         """Those of a row, without its padding."""
-        return [(layer.keys[row, :, read].clone(), layer.values[row, :, read].clone()) for layer in self.own.layers]
+        return [(layer.keys[row, :, read], layer.values[row, :, read]) for layer in self.own.layers]  # a mask copies
 
     def reorder(self, moves: Sequence[tuple[int, int]]) -> None:
         """Overwrite rows with others: each move is (row, the row that it becomes), all read before any is written."""

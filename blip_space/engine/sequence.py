@@ -115,5 +115,4 @@ class Sequence:
     def restart(self) -> None:
         """Forget every token; the same ones come again, and are published once they are more than before."""
         self.status, self.ids, self.search, self.key_values = Status.WAITING, [], None, None
-        self.admitted_length = 0
         self.detokenizer.clear()

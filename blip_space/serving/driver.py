@@ -81,14 +81,13 @@ class Driver:
 
     def recover(self) -> None:
         """After a fault of the thread itself: what ran ends with a sentence, what waited is put into its core again."""
-        for model in self._models.loaded:
-            core = model.core
+        for core in [model.core for model in self._models.loaded]:
             with self._lock:
-                waiting = []
-                for number, ran in core.abort():
-                    if not ran and number in self._tasks:
-                        waiting.append(self._tasks.pop(number))
-                self._forget(core)
+                _, waited = core.abort()
+                waiting = [task for number in waited if (task := self._tasks.pop(number, None))]
+                for task in [task for task in self._tasks.values() if task.core is core]:
+                    del self._tasks[task.id]
+                    task.response.fail(UserError(FAULT))  # also where it was whole, and that was not published
                 for task in waiting:
                     self._add(task, core)
 
@@ -131,7 +130,8 @@ class Driver:
         )
 
     def cancel_done(self) -> None:
-        """What nobody waits for any more leaves its core at its next step. From any thread."""
+        """What has ended is forgotten; what nobody waits for any more leaves its core at its next step. From any
+        thread."""
         with self._lock:
             for task in [task for task in self._tasks.values() if task.response.done]:
                 if task.core is not None:
@@ -187,10 +187,10 @@ class Driver:
     def _release(self, core: EngineCore) -> None:
         """Before a model leaves: what waits in its core waits in the queue again."""
         with self._lock:
-            returned = [task for number, _ in core.abort() if (task := self._tasks.pop(number, None))]
+            ran, waited = core.abort()
+            returned = [task for number in (*ran, *waited) if (task := self._tasks.pop(number, None))]
             for task in returned:
                 task.core = None
-            self._forget(core)
             self.queue.add_first(returned)
 
     def _fail_waiting(self, spec: ModelSpec, error: UserError) -> None:
@@ -222,9 +222,6 @@ class Driver:
 
     def _publish(self, response: ResponseStream, output: Output) -> None:
         """Hand on what is new of an answer."""
-        if output.finished:
-            with self._lock:
-                self._tasks.pop(output.id, None)
         if output.error is not None:
             response.fail(output.error)
             return
@@ -234,13 +231,6 @@ class Driver:
     def _add(self, task: GenerationTask, core: EngineCore) -> None:
         task.id, task.core = core.add(task.request), core
         self._tasks[task.id] = task
-
-    def _forget(self, core: EngineCore) -> None:
-        """End what is left of a core's tasks, which is what nobody waits for, and what was lost through a fault."""
-        for number, task in list(self._tasks.items()):
-            if task.core is core:
-                task.response.fail(UserError(FAULT))
-                del self._tasks[number]
 
 
 def _shows_first_token(task: GenerationTask, output: Output) -> bool:

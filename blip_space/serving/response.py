@@ -92,7 +92,7 @@ class ResponseStream:
                 if text != shown or (heartbeat_seconds is not None and not finished):
                     shown = text
                     yield text
-                if finished and text == shown:
+                if finished:
                     return
         finally:
             self.cancel()

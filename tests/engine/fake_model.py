@@ -90,6 +90,7 @@ class FakeLanguageModel:
             own = torch.stack([input_ids.float(), torch.zeros(input_ids.shape)], dim=-1)
         else:
             own = inputs_embeds
+        assert own.shape[1], "the scores of what comes next are those of the last position that is read"
         keys, values = past_key_values.update(own[:, None, :, :1], own[:, None, :, 1:], 0)
         read = attention_mask.bool()
         logits = [

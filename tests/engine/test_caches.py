@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from blip_space.engine.caches import ImageFeatureCache, PrefixCache
+from blip_space.engine.caches import MAX_PREFIX_BYTES, ImageFeatureCache, KeyValues, PrefixCache, prefix_cache_bytes
 
 ONE = torch.zeros(4, 8)  # 128 bytes
 
@@ -49,6 +49,17 @@ def test_features_larger_than_the_cache_are_used_and_not_kept() -> None:
     assert (len(cache), cache.bytes) == (0, 0)
 
 
+def test_what_is_larger_than_the_cache_pushes_nothing_out() -> None:
+    cache, prefixes = ImageFeatureCache(max_bytes=ONE.nbytes), PrefixCache(max_bytes=2 * ONE.nbytes)
+    ask(cache, "a")
+    cache.get_or_encode([("large", 0)], lambda _: torch.zeros(1, 5, 8))
+    assert ask(cache, "a") == []
+    prefixes.put("a", [1, 2], key_values(4))
+    prefixes.put("large", [1, 2, 3], key_values(5))
+    assert prefixes.cached_tokens("a", [1, 2, 3]) == 2
+    assert prefixes.bytes == 2 * ONE.nbytes
+
+
 def test_features_of_a_batch_do_not_keep_the_batch_alive() -> None:
     cache = ImageFeatureCache(max_bytes=10_000)
     kept = cache.get_or_encode([(name, 0) for name in "abcd"], Encoder())
@@ -60,6 +71,39 @@ def test_cleared_features_are_forgotten() -> None:
     ask(cache, "a")
     cache.clear()
     assert (len(cache), cache.bytes, ask(cache, "a")) == (0, 0, [1])
+
+
+def key_values(positions: int) -> KeyValues:
+    """Of one layer, 64 bytes a position."""
+    return [(torch.zeros(2, positions, 4), torch.zeros(2, positions, 4))]
+
+
+def test_the_prefix_that_was_continued_last_is_forgotten_last() -> None:
+    prefixes = PrefixCache(max_bytes=2 * 4 * 64)
+    for name in "ab":
+        prefixes.put(name, [1, 2], key_values(4))
+    assert prefixes.get("a", [1, 2, 3], query_tokens=2)
+    prefixes.put("c", [1, 2], key_values(4))
+    assert [prefixes.cached_tokens(name, [1, 2, 3]) for name in "abc"] == [2, 0, 2]
+
+
+def test_cleared_prefixes_are_forgotten() -> None:
+    prefixes = PrefixCache(max_bytes=4 * 64)
+    prefixes.put("a", [1, 2], key_values(4))
+    prefixes.clear()
+    assert (len(prefixes), prefixes.bytes) == (0, 0)
+    prefixes.put("b", [1, 2], key_values(4))
+    assert prefixes.cached_tokens("b", [1, 2, 3]) == 2
+
+
+def test_the_last_id_of_a_prompt_is_left_to_be_read() -> None:
+    prefixes = PrefixCache(max_bytes=1_000)
+    prefixes.put("a", [1, 2, 3], key_values(5))
+    assert prefixes.cached_tokens("a", [1, 2, 3]) == 2
+
+
+def test_prefixes_take_a_share_of_free_memory_within_a_bound() -> None:
+    assert [prefix_cache_bytes(free) for free in (None, 10**12, 8_000)] == [MAX_PREFIX_BYTES, MAX_PREFIX_BYTES, 1_000]
 
 
 def test_the_memory_of_prefixes_is_bounded() -> None:
@@ -76,10 +120,11 @@ def test_the_memory_of_prefixes_is_bounded() -> None:
 
 def test_a_conversation_is_kept_once_however_many_turns_it_has() -> None:
     prefixes = PrefixCache(max_bytes=1_000_000)
+    prefixes.put("third", [7], key_values(3))
     for ids in ([7, 8], [7, 8, 9, 10], [7, 8, 9, 10, 11], [7, 1]):
         prefixes.put("one", ids, [(torch.zeros(2, 2 + len(ids), 4), torch.zeros(2, 2 + len(ids), 4))])
     prefixes.put("other", [7, 8], [(torch.zeros(2, 4, 4), torch.zeros(2, 4, 4))])
-    assert len(prefixes) == 3  # the longest, another ending, and another picture
+    assert len(prefixes) == 4  # the longest, another ending, and two other pictures
     kept = prefixes.get("one", [7, 8, 9, 10, 11, 12], query_tokens=2)
     assert kept is not None
     assert kept[0][0].shape == (2, 7, 4)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from blip_space.engine import core
 from blip_space.engine.batch import DecoderOnlyBatch
 from blip_space.engine.request import PreparedRequest
 from blip_space.engine.sampling import Sampler
@@ -31,6 +32,30 @@ def test_an_answer_grows_and_ends_whole(run: Run) -> None:
     assert (running.core.running, running.core.waiting, running.core.has_work) == (0, 0, False)
 
 
+def test_an_answer_ends_at_its_longest(run: Run) -> None:
+    running = run()
+    number = running.ask("one two three", max_new_tokens=2)
+    running.finish()
+    assert (running.text(number), running.ended[number].tokens) == ("one two", 2)
+
+
+def test_who_runs_goes_on_in_the_step_that_admits_others(run: Run) -> None:
+    running = run()
+    running.ask("one two three")
+    running.step()
+    running.ask("four five")
+    running.step()
+    assert running.model.said == ["one", "two", "four"]
+
+
+def test_long_prompts_are_read_in_a_step_each(run: Run) -> None:
+    running = run(max_prefill_tokens=8)
+    for _ in range(2):
+        running.ask("one two three four")  # the image takes four positions as well
+    running.step()
+    assert (running.core.running, running.core.waiting) == (1, 1)
+
+
 def test_many_requests_each_get_their_own_words_whatever_runs_beside_them(run: Run) -> None:
     running = run(max_batch_size=5, time_slice_tokens=2)
     asked = {}
@@ -42,6 +67,15 @@ def test_many_requests_each_get_their_own_words_whatever_runs_beside_them(run: R
     running.finish()
     assert {number: running.text(number) for number in asked} == asked
     assert running.model.encoded == 3
+
+
+def test_prompts_of_very_different_lengths_are_read_in_one_step_and_each_gets_its_own_words(run: Run) -> None:
+    running = run()
+    asked = {running.ask(text): text for text in ("who is it", "word " * 40 + "end", "what", "other " * 30 + "end")}
+    running.step()
+    assert running.core.running == 4
+    running.finish()
+    assert {number: running.text(number) for number in asked} == asked
 
 
 def test_images_that_arrive_together_are_encoded_as_one_batch(run: Run) -> None:
@@ -67,17 +101,38 @@ def test_a_cancelled_request_is_generated_no_further_and_has_no_output(run: Run)
     assert "two" not in running.model.said
 
 
-def test_an_answer_that_ended_holds_no_request(run: Run) -> None:
+def test_a_request_cancelled_during_a_step_has_no_output(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = run()
+    first, second = running.ask("one two three"), running.ask("four five six")
+    running.step()
+    shown = list(running.texts[first])
+    monkeypatch.setattr(running.model, "note_decode", lambda _: running.core.cancel(first))
+    running.finish()
+    assert (running.texts[first], list(running.ended)) == (shown, [second])
+
+
+@pytest.mark.parametrize("ends", ["whole", "blank", "failed", "cancelled", "aborted"])
+def test_an_answer_that_ended_holds_no_request(run: Run, monkeypatch: pytest.MonkeyPatch, ends: str) -> None:
     """A circle kept every picture until a rare collection; a soak grew by 30 kB an answer."""
     running, freed = run(), list[bool]()
+    monkeypatch.setattr(core.log, "error", lambda *_, **__: None)  # pytest keeps what is logged
+    if ends == "blank":
+        monkeypatch.setattr(running.model, "decode", lambda _: "")
     gc.disable()
     try:
         request = PreparedRequest(running.model.spec, (1,), "", "a", running.model.pixels([None]), GenerationOptions())
-        running.model.encode("word")
+        running.model.encode("explode" if ends == "failed" else "word")
         weakref.finalize(request, freed.append, True)
-        running.core.add(request)
+        number = running.core.add(request)
         del request
+        if ends in ("cancelled", "aborted"):
+            running.step()
+        if ends == "cancelled":
+            running.core.cancel(number)
+        if ends == "aborted":
+            running.core.abort()
         running.finish()
+        assert (number in running.ended) == (ends not in ("cancelled", "aborted"))
         assert freed == [True]
     finally:
         gc.enable()
@@ -101,6 +156,7 @@ def test_a_long_answer_does_not_keep_short_ones_waiting_and_goes_on_where_it_was
     running.step(6)
     assert running.text(short) == "who"
     assert long not in running.ended
+    assert running.core._sequences[long].key_values is None  # they are in the batch again, and no second time
     running.finish()
     assert running.text(long) == " ".join(map(str, range(20)))
     assert [running.model.said.count(str(number)) for number in range(20)] == [1] * 20
@@ -167,6 +223,59 @@ def test_a_fault_of_a_whole_step_ends_only_the_one_that_causes_it(run: Run, monk
     assert [running.text(number) for number in good] == [f"is it good {number}" for number in range(3)]
     with pytest.raises(UserError, match="fault of the server"):
         running.text(bad)
+
+
+def test_a_fault_is_not_counted_against_those_who_did_not_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that waits preempted while others fail twice would have no answer either."""
+    running, decode = run(max_batch_size=1, time_slice_tokens=2), DecoderOnlyBatch.decode
+
+    def failing(self: Any, tokens: list[int]) -> Any:
+        if running.model.encode("poison")[0] in tokens:
+            raise RuntimeError("a bug in decoding")
+        return decode(self, tokens)
+
+    monkeypatch.setattr(DecoderOnlyBatch, "decode", failing)
+    good = running.ask(" ".join(map(str, range(30))))
+    for _ in range(2):
+        running.step(3)
+        bad = running.ask("poison now")
+        running.step(8)
+        with pytest.raises(UserError, match="fault of the server"):
+            running.text(bad)
+    running.finish()
+    assert running.text(good) == " ".join(map(str, range(30)))
+
+
+def test_what_ended_in_the_step_that_fails_has_ended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, prefill, failures = run(), DecoderOnlyBatch.prefill, [MEMORY]
+
+    def failing(self: Any, *arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return prefill(self, *arguments)
+
+    first = running.ask("one two")
+    running.step(2)
+    monkeypatch.setattr(DecoderOnlyBatch, "prefill", failing)
+    second = running.ask("three")
+    running.step()
+    assert running.text(first) == "one two"
+    running.finish()
+    assert running.text(second) == "three"
+    assert (running.model.said.count("one"), running.core.restarts) == (1, 1)
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_nobody_sees_an_answer_that_begins_again_become_shorter(run: Run, background: bool) -> None:
+    running = run(max_batch_size=4)
+    ids = [running.ask(f"{number} one two three four", background=background) for number in range(2)]
+    running.step(4)
+    running.model.exhausted = 1
+    running.finish()
+    assert running.core.restarts == 1
+    for number, asked in enumerate(ids):
+        assert running.text(asked) == f"{number} one two three four"
+        assert running.texts[asked] == sorted(running.texts[asked], key=len)
 
 
 def test_memory_that_runs_out_makes_the_batch_smaller_and_nobody_notices(run: Run) -> None:
@@ -251,9 +360,14 @@ def test_when_memory_runs_out_the_caches_are_freed_first(run: Run) -> None:
     running.finish()
     running.model.exhausted = 1
     for number in range(2):
-        running.ask(f"is it {number}", digest="a")
+        running.ask(f"is it {number}", digest="b")
     running.finish()
-    assert running.model.encoded == 2  # the features of the image were freed, and made again
+    running.model.exhausted = 0
+    number = running.ask("what what now", digest="a", turns=True)
+    running.finish()
+    assert running.text(number) == "what what now"
+    assert running.model.encoded == 4  # both images again after they were freed
+    assert running.core.prefix_hits == 0
 
 
 def test_a_later_turn_reads_only_what_is_new_and_the_same_again_as_well(run: Run) -> None:
@@ -266,6 +380,34 @@ def test_a_later_turn_reads_only_what_is_new_and_the_same_again_as_well(run: Run
         running.finish()
         assert running.text(number) == "first question first question and another"
     assert running.core.prefix_hits == 3
+
+
+def test_conversations_of_different_lengths_go_on_in_one_step(run: Run) -> None:
+    running, said = run(), {"a": "one", "b": "two three four five", "c": "six seven"}
+    for digest, words in said.items():
+        running.ask(words, digest=digest)
+        running.finish()
+    asked = {}
+    for digest, words in said.items():
+        text = f"{words} {words} and another {digest}"
+        asked[running.ask(text, digest=digest, turns=True)] = text
+    running.step()
+    assert running.core.running == 3
+    running.finish()
+    assert {number: running.text(number) for number in asked} == asked
+    assert running.core.prefix_hits == 3
+
+
+@pytest.mark.parametrize("words", ["first question explode", "first question"])
+def test_what_a_search_or_a_failed_answer_has_read_is_not_continued(run: Run, words: str) -> None:
+    """A search's rows are of beams that lost as well, and an answer that failed would fail again."""
+    running = run()
+    running.ask(words, quality="stream" if "explode" in words else "best")
+    running.finish()
+    number = running.ask("first question and another", turns=True)
+    running.finish()
+    assert running.text(number) == "first question and another"
+    assert running.core.prefix_hits == 0
 
 
 def test_a_conversation_about_another_image_is_not_continued(run: Run) -> None:
@@ -284,18 +426,25 @@ def test_positions_in_the_queue_are_told(run: Run) -> None:
     late = running.ask("six")
     assert [running.core.queue_position(number) for number in (*ids, late)] == [None, 0, 1, None, 2]
     assert (running.core.running, running.core.waiting, running.core.background) == (1, 3, 1)
+    running.core.cancel(ids[1])
+    running.core.cancel(ids[3])
+    assert [running.core.queue_position(number) for number in (ids[2], late)] == [0, 1]
+    assert (running.core.running, running.core.waiting, running.core.background) == (1, 2, 0)
 
 
 def test_an_aborted_core_hands_back_what_was_not_finished(run: Run) -> None:
-    running = run(max_batch_size=1)
-    done, cancelled = running.ask("one"), running.ask("two")
+    running = run(max_batch_size=2)
+    done, runs, cancelled, waits = (running.ask(words) for words in ("one", "two three four", "five", "six"))
     running.step(2)
     assert done in running.ended
-    ids = [running.ask("three four"), running.ask("five", background=True)]
+    background, late = running.ask("seven", background=True), running.ask("eight")
     running.core.cancel(cancelled)
-    running.step()
-    assert [number for number, _ in running.core.abort()] == ids
+    assert running.core.abort() == ([runs], [waits, late, background])
     assert not running.core.has_work
+    last = running.ask("nine")
+    running.finish()
+    assert running.text(last) == "nine"
+    assert "four" not in running.model.said
 
 
 def test_while_nobody_is_admitted_who_runs_comes_to_an_end(run: Run) -> None:

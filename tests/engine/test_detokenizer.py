@@ -2,13 +2,13 @@
 
 import random
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import pytest
 
 from blip_space.catalogue import TINY_FOLDER, read_folder
-from blip_space.engine.detokenizer import Detokenizer, visible_text
+from blip_space.engine.detokenizer import UNFINISHED, Detokenizer, visible_text
 from blip_space.model.preparation import load_preparation
 from blip_space.model.tokens import read_tokens
 from tests.model.checkpoints import FAMILIES, write
@@ -45,6 +45,7 @@ def test_a_stop_string_ends_the_text_and_nothing_of_it_flashes() -> None:
     text = " two cats. Question: What?"
     assert visible_text(text, STOPS) == visible_text(" two cats.\nmore", STOPS)
     assert visible_text(text, STOPS).stopped
+    assert visible_text(" two cats.\nAnother Question: What?", STOPS).text == "two cats."
     assert not any("Q" in part for part in shown(text, *STOPS))
 
 
@@ -100,6 +101,30 @@ def test_a_text_that_is_decoded_token_by_token_is_the_text_decoded_at_once(
         assert detokenizer.finish(ids) == visible_text(decode(ids), finished=True)
         rest = detokenizer.finish(ids).text[len(shown) :]
         assert len(rest) <= 64 or "\ufffd" in decode(ids)
+
+
+def decode_bytes(ids: Sequence[int]) -> str:
+    """As SentencePiece's byte fallback, which decodes a run of bytes as a whole; from 256 on ids are ASCII."""
+    text = ""
+    for is_byte, run in groupby(ids, lambda token: token < 256):
+        tokens = list(run)
+        try:
+            text += bytes(tokens).decode() if is_byte else "".join(chr(token - 256) for token in tokens)
+        except UnicodeDecodeError:
+            text += UNFINISHED * len(tokens)
+    return text
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [[*"中".encode(), 0xFF, *(256 + ord(letter) for letter in "and more")], [*("三個藍色的圓形和一隻貓" * 2).encode()]],
+)
+def test_bytes_are_shown_once_they_make_characters(ids: list[int]) -> None:
+    """Bytes that make none spoil those before them, and a window that began within a character showed none of them."""
+    detokenizer = Detokenizer(decode_bytes)
+    for count in range(1, len(ids) + 1):
+        shown, whole = detokenizer.extend(ids[:count]), decode_bytes(ids[:count])
+        assert shown == visible_text(whole) or whole.endswith(UNFINISHED)
 
 
 def test_a_token_is_decoded_with_few_before_it() -> None:

@@ -1,4 +1,4 @@
-"""Laws of the core in the caller's own thread, with a model of words."""
+"""Laws of the core in the caller's own thread: every reply is whole, in whatever order replies are iterated."""
 
 from __future__ import annotations
 
@@ -13,43 +13,58 @@ from blip_space.errors import UserError
 from blip_space.images import SafeImage
 from tests.engine.fake_model import FakeModel
 
-IMAGE = SafeImage(Image.new("RGB", (2, 2)), digest="a" * 64)
+IMAGE = SafeImage(Image.new("RGB", (2, 2)), digest="a")
+
+
+def ask(words: str, **changes: Any) -> Request:
+    return Request(IMAGE, f"What is {words}?", **changes)
+
+
+def answer(words: str) -> str:
+    return f"Question: What is {words}? Short answer in English:"
 
 
 @pytest.fixture
 def engine(model: FakeModel) -> LocalEngine:
-    given: Any = model
-    return LocalEngine(given)
+    return LocalEngine(model)  # type: ignore[arg-type]
 
 
-def asked(number: int) -> Request:
-    return Request(IMAGE, f"What is {number}?")
+def test_a_reply_grows_and_ends_whole(engine: LocalEngine) -> None:
+    reply = engine.answer(ask("it"))
+    texts = list(reply)
+    assert (texts[0], texts[-1]) == ("Question", answer("it"))
+    assert (reply.tokens, reply.repeats) == (8, False)
+    assert list(engine.answer(ask("it")))[-1] == answer("it")
 
 
-def answer(number: int) -> str:
-    return f"Question: What is {number}? Short answer in English:"
+def test_replies_are_whole_in_whatever_order_they_are_iterated(engine: LocalEngine) -> None:
+    """The steps of one gave the tokens of all others away, and a reply that was iterated later was empty."""
+    first, second, third = (engine.answer(ask(words)) for words in ("one", "two and more", "three"))
+    assert list(third)[-1] == answer("three")
+    pairs = list(zip(first, second, strict=False))
+    assert pairs[-1][0] == answer("one")
+    assert list(second)[-1] == answer("two and more")
 
 
-def test_replies_that_are_iterated_in_turn_each_come_whole(engine: LocalEngine) -> None:
-    """What came of one while another was iterated was dropped, and it ended without a word."""
-    replies = {number: iter(engine.answer(asked(number))) for number in range(3)}
-    assert [next(reply) for reply in replies.values()]
-    for number, reply in replies.items():
-        assert list(reply)[-1] == answer(number)
+def test_a_closed_reply_is_generated_no_further(engine: LocalEngine, model: FakeModel) -> None:
+    reply = engine.answer(ask("it"))
+    assert next(iter(reply)) == "Question"
+    reply.close()
+    assert list(engine.answer(ask("that")))[-1] == answer("that")
+    assert "it?" not in model.said
 
 
-def test_a_reply_that_is_closed_is_generated_no_further(engine: LocalEngine, model: FakeModel) -> None:
-    begun, unread = engine.answer(asked(1)), engine.answer(asked(2))
-    assert next(iter(begun))
-    for reply in (begun, unread):
-        reply.close()
-    assert list(engine.answer(asked(3)))[-1] == answer(3)
-    assert "1?" not in model.said
-    assert "2?" not in model.said
+def test_a_language_that_the_model_does_not_support_is_refused(engine: LocalEngine) -> None:
+    with pytest.raises(UserError, match="fake does not speak French"):
+        engine.answer(ask("it", language="fr"))
+
+
+def test_an_unread_reply_that_is_closed_is_never_generated(engine: LocalEngine, model: FakeModel) -> None:
+    engine.answer(ask("it")).close()
+    assert list(engine.answer(ask("that")))[-1] == answer("that")
+    assert "it?" not in model.said
 
 
 def test_what_there_is_in_place_of_an_answer_is_raised(engine: LocalEngine) -> None:
     with pytest.raises(UserError, match="fault of the server"):
-        list(engine.answer(Request(IMAGE, "Will this explode?")))
-    with pytest.raises(UserError, match="does not speak French"):
-        engine.answer(Request(IMAGE, "What?", "fr"))
+        list(engine.answer(ask("about to explode")))

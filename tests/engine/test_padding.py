@@ -14,6 +14,7 @@ from blip_space.engine.batch_interface import group_by_length
         ([12, 12, 12, 12], [[12, 12, 12, 12]]),
         ([3, 4, 7, 8, 40], [[3, 4, 7], [8], [40]]),
         ([40, 3], [[40], [3]]),
+        ([4, 12, 13], [[4, 12], [13]]),
     ],
 )
 def test_a_group_has_no_more_padding_than_is_allowed(lengths: Sequence[int], parts: list[list[int]]) -> None:

@@ -72,6 +72,16 @@ def test_a_prepared_request_holds_pixels_of_the_models_size_and_no_picture() -> 
     assert prepared.pixels.shape == (1, 1)
 
 
+def test_preparing_keeps_what_decides_how_a_request_is_answered() -> None:
+    model, image = FakeModel(spec()), SafeImage(Image.new("RGB", (1, 1)), "d")
+    plain = prepare(Request(image, "What is it?"), model)
+    assert (plain.continues_conversation, plain.background) == (False, False)
+    best = GenerationOptions(quality="best")
+    later = prepare(Request(image, "And?", turns=(("What is it?", "a cat"),), options=best, background=True), model)
+    assert (later.continues_conversation, later.background) == (True, True)
+    assert later.options == decoding_options(best, "And?") != best
+
+
 def test_a_prompt_is_tokenised_once() -> None:
     model, texts = FakeModel(spec()), list[str]()
     encode = model.encode

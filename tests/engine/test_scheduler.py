@@ -71,9 +71,10 @@ def test_nobody_comes_in_while_admission_is_closed_and_who_runs_goes_on() -> Non
     assert queue.admitted() == "b"
 
 
-def test_cancelled_sequences_are_forgotten_wherever_they_are() -> None:
+@pytest.mark.parametrize("background", [False, True])
+def test_cancelled_sequences_are_forgotten_wherever_they_are(background: bool) -> None:
     queue = Queue(max_batch_size=1)
-    running, waiting, last = queue.add("abc")
+    running, waiting, last = queue.add("abc", background=background)
     assert queue.admitted() == "a"
     running.is_cancelled = waiting.is_cancelled = True
     plan = queue.schedule()
@@ -116,6 +117,42 @@ def test_the_rows_of_preempted_sequences_count_against_the_memory() -> None:
     queue.scheduler.running[1].finish(FinishReason.STOP)
     plan = queue.schedule()
     assert (queue.named(plan.preempted), queue.named(plan.admitted)) == ("", "ef")
+
+
+def test_the_rows_of_preempted_background_sequences_count_against_the_memory() -> None:
+    queue = Queue(max_rows=7, max_batch_size=2)
+    queue.add("a", background=True)
+    assert queue.admitted() == "a"
+    queue.add("12")
+    queue.add("s", best=True)
+    plan = queue.schedule()
+    assert (queue.named(plan.preempted), queue.named(plan.admitted)) == ("a", "12")
+
+
+def test_a_preempted_sequence_goes_on_in_the_rows_that_it_has() -> None:
+    """They are in the memory already, whether or not it runs."""
+    queue = Queue(max_rows=6, max_batch_size=1)
+    (long,) = queue.add("a")
+    assert queue.admitted() == "a"
+    long.ids = [1] * 8
+    (short,) = queue.add("b")
+    queue.add("s", best=True)
+    assert queue.admitted() == "b"
+    short.finish(FinishReason.STOP)
+    assert queue.admitted() == "sa"
+
+
+def test_preempted_sequences_are_admitted_without_a_prefill() -> None:
+    queue = Queue(max_batch_size=2)
+    queue.add("ab", length=30)
+    assert [queue.admitted(), queue.admitted()] == ["a", "b"]
+    for sequence in queue.scheduler.running:
+        sequence.ids = [1] * 8
+    queue.add("cd")
+    assert queue.admitted() == "cd"
+    for sequence in queue.scheduler.running:
+        sequence.finish(FinishReason.STOP)
+    assert queue.admitted() == "ab"
 
 
 def test_the_beams_of_a_search_count_against_the_memory() -> None:
@@ -186,6 +223,20 @@ def test_after_memory_ran_out_there_are_half_as_many_and_later_as_many_as_before
     assert [queue.named(queue.schedule(now=now).admitted) for now in (69.0, 70.0, 100.0, 130.0)] == ["", "c", "", "d"]
 
 
+def test_however_long_it_was_quiet_there_are_no_more_rows_than_fit() -> None:
+    queue = Queue(max_rows=4, recovery_seconds=60.0)
+    queue.add("a")
+    queue.schedule()
+    queue.scheduler.reduce_row_limit(now=10.0)
+    queue.add("b")
+    queue.schedule(now=10_000.0)
+    assert queue.scheduler.row_limit == 4
+    queue.scheduler.fit(2)  # another model takes the rest
+    queue.add("c")
+    queue.schedule(now=20_000.0)
+    assert queue.scheduler.row_limit == 2
+
+
 def test_what_begins_again_is_first_in_its_queue() -> None:
     queue = Queue(max_batch_size=2, time_slice_tokens=1)
     first, _ = queue.add("ab")
@@ -197,6 +248,31 @@ def test_what_begins_again_is_first_in_its_queue() -> None:
     assert queue.named(queue.scheduler.requeue_all()) == "bca"
     assert queue.named(queue.scheduler.waiting) == "bcad"
     assert (first.status, first.ids) == (Status.WAITING, [])
+
+
+def test_a_preempted_background_sequence_begins_again_as_well() -> None:
+    """Its keys and values would stay in the memory that ran out."""
+    queue = Queue(max_batch_size=1)
+    (first,) = queue.add("a", background=True)
+    queue.admitted()
+    first.ids = [1]
+    queue.add("1")
+    assert queue.named(queue.schedule().preempted) == "a"
+    assert queue.named(queue.scheduler.requeue_all()) == "1a"
+    assert (first.status, first.ids) == (Status.WAITING, [])
+    assert (queue.named(queue.scheduler.waiting), queue.named(queue.scheduler.background)) == ("1", "a")
+
+
+def test_what_failed_in_a_batch_waits_until_the_others_are_done() -> None:
+    """Beside others it could end theirs as well."""
+    queue = Queue()
+    (other,) = queue.add("a")
+    assert queue.admitted() == "a"
+    (suspect,) = queue.add("b")
+    suspect.attempts = 1
+    assert queue.admitted() == ""
+    other.finish(FinishReason.STOP)
+    assert queue.admitted() == "b"
 
 
 def test_what_failed_in_a_batch_runs_alone_next_time() -> None:

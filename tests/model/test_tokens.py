@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from transformers import GPT2Tokenizer, PreTrainedTokenizerFast
 from blip_space.catalogue import TINY_FOLDER
 from blip_space.errors import ModelError
 from blip_space.model.blip2 import Blip2
-from blip_space.model.tokens import FastTokenizer, Tokens, read_tokens
+from blip_space.model.tokens import FastTokenizer, Tokens, read_tokens, start_token, stop_tokens
 from tests.model import checkpoints
 
 TEXTS = ["a photo of two cats", "Question: how many? Answer:", "Ein roter Kreis", " leading and  double "]
@@ -152,7 +153,8 @@ def test_sentencepiece_alone_is_enough(tmp_path: Path) -> None:
     tokens = read_tokens(tmp_path, name="x")
     ids = tokens.encode(TEXTS[0])
     assert ids == [*SentencePieceProcessor(model_file=str(tmp_path / "spiece.model")).encode(TEXTS[0]), 1]
-    assert tokens.decode([0, *ids, 9999]) == TEXTS[0]
+    size = SentencePieceProcessor(model_file=str(tmp_path / "spiece.model")).get_piece_size()
+    assert tokens.decode([0, *ids, size, 9999]) == TEXTS[0]
 
 
 def test_vocabulary_and_merges_are_enough(tmp_path: Path) -> None:
@@ -209,3 +211,19 @@ def test_special_pieces_of_sentencepiece_are_never_shown(tmp_path: Path) -> None
     ids = [token for word in pieces.encode(TEXTS[0]) for token in (word, *special)]
     assert tokens.decode(ids) == TEXTS[0]
     assert tokens.decode([pieces.piece_to_id("<b>")]) == "<b>"
+
+
+@pytest.mark.parametrize(
+    ("named", "token"), [((7, 5, 3), 7), ((None, 5, 3), 5), ((None, None, 3), 3), ((None,) * 3, 0)]
+)
+def test_an_answer_begins_with_the_first_token_that_the_settings_name(
+    named: tuple[int | None, ...], token: int
+) -> None:
+    names = ("decoder_start_token_id", "bos_token_id", "pad_token_id")
+    assert start_token(SimpleNamespace(**dict(zip(names, named, strict=True)))) == token
+
+
+@pytest.mark.parametrize("given", [3, [3], (3, True, None, "1", -1, 9)])
+def test_only_tokens_of_the_vocabulary_end_an_answer(given: Any) -> None:
+    settings = SimpleNamespace(eos_token_id=given)
+    assert stop_tokens(SimpleNamespace(config=SimpleNamespace(vocab_size=9), generation_config=settings)) == {3}

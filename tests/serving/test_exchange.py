@@ -108,9 +108,29 @@ def test_a_model_that_leaves_while_another_thread_asks_for_it_has_left(loading: 
 def test_as_many_models_leave_as_have_to_and_their_numbers_stay(build: Build, loading: Loading) -> None:
     loading.memory = int(1.7 * GIGABYTE)
     engine = build(ONE, TWO, HUGE)
-    answer(engine, "one", "one", "two", "huge")
+    answer(engine, "one", "one")
+    core = engine._models.loaded[0].core
+    core.restarts, core._runner.prefixes.hits = 2, 3
+    for others in (["two"], ["huge"]):
+        answer(engine, *others)
+        metrics = engine.status().metrics
+        assert (metrics.prefix_hits, metrics.turn_hits, metrics.restarts) == (1, 3, 2)
     assert loading.events == ["load one", "load two", "close one", "close two", "load huge"]
-    assert engine.status().metrics.prefix_hits == 1
+
+
+def test_beside_others_a_model_finds_more_than_its_weights_take(build: Build, loading: Loading) -> None:
+    loading.memory = int(0.85 * GIGABYTE)
+    answer(build(ONE, TWO), "one", "two")
+    assert loading.events == ["load one", "close one", "load two"]
+
+
+def test_what_keys_and_values_of_others_take_counts_as_free_without_them(build: Build, loading: Loading) -> None:
+    """A model that fits well was refused because others were being answered."""
+    loading.memory = FOR_ONE
+    engine = build(ONE, TWO)
+    answer(engine, "one")
+    loading.memory = int(0.39 * GIGABYTE)
+    assert engine._models.seconds_until(TWO) == 0
 
 
 def test_a_model_that_does_not_fit_even_alone_is_refused_and_nothing_is_closed(build: Build, loading: Loading) -> None:
@@ -178,6 +198,67 @@ def test_the_model_that_left_in_vain_is_loaded_back_before_anybody_asks(build: B
         list(engine.submit(ask("two")))
     assert loading.events == ["load one", "close one", "load two", "load one"]
     assert engine.status().loaded == ("one",)
+
+
+def test_of_those_that_left_in_vain_the_last_used_is_loaded_back(build: Build, loading: Loading) -> None:
+    loading.memory, loading.failing = int(1.7 * GIGABYTE), {"huge"}
+    engine = build(ONE, TWO, HUGE)
+    answer(engine, "two", "one")
+    with pytest.raises(ModelError):
+        list(engine.submit(ask("huge")))
+    until(lambda: engine.status().status == "ready")
+    assert loading.events == ["load one", "load two", "close two", "close one", "load huge", "load one"]
+
+
+def test_nothing_is_loaded_back_while_another_model_is_there(build: Build, loading: Loading) -> None:
+    loading.memory, loading.failing = FOR_TWO, {"three"}
+    engine = build(ONE, TWO, THREE)
+    answer(engine, "one", "two")
+    with pytest.raises(ModelError):
+        list(engine.submit(ask("three")))
+    answer(engine, "two")
+    assert loading.events == ["load one", "load two", "close one", "load three"]
+
+
+def test_a_model_that_does_not_load_fails_nobody_who_waits_for_another(build: Build, loading: Loading) -> None:
+    loading.failing = {"two"}
+    engine = build(ONE, TWO, THREE, start=False)
+    fails, waits = engine.submit(ask("two")), engine.submit(ask("three"))
+    engine.start()
+    with pytest.raises(ModelError, match="two has no weights"):
+        list(fails)
+    assert list(waits)[-1].endswith("English:")
+
+
+def test_while_another_model_loads_the_status_says_which(build: Build, loading: Loading) -> None:
+    engine = build(ONE, TWO)
+    answer(engine, "one")
+    loading.held.clear()
+    response = engine.submit(ask("two"))
+    until(lambda: engine._models.loading == "two")
+    status = engine.status()
+    assert (status.status, status.model, status.loaded) == ("loading", "two", ("one",))
+    loading.held.set()
+    assert list(response)
+    assert engine.status().status == "ready"
+
+
+def test_each_model_computes_with_its_own_number_of_threads(
+    build: Build, loading: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = list[int]()
+    monkeypatch.setattr("blip_space.model.device.use_threads", used.append)
+    loading.failing = {"three"}
+    engine = build("one", "two", "three")
+    answer(engine, "one", "two")  # whoever loads a model sets its number
+    for number, name in enumerate(("one", "two"), start=1):
+        loading.last(name).threads = number
+    answer(engine, "one", "two", "two")
+    assert used == [1, 2]
+    with pytest.raises(ModelError):
+        list(engine.submit(ask("three")))
+    answer(engine, "two")
+    assert used == [1, 2, 2]
 
 
 def test_a_failure_is_remembered_for_a_while_and_then_tried_again(build: Build, loading: Loading) -> None:
@@ -260,6 +341,42 @@ def test_the_background_waits_again_when_its_model_leaves_for_a_user(build: Buil
     for response in batch:
         assert list(response)[-1].endswith("English:")
     assert loading.events == ["load one", "close one", "load two", "close two", "load one"]
+
+
+def test_the_background_goes_on_in_its_order_after_its_model_left(build: Build, loading: Loading) -> None:
+    loading.memory, loading.gate = FOR_ONE, threading.Semaphore(1)
+    engine = build(ONE, TWO, max_batch_size=1)
+    batch = [engine.submit(ask("one", f"Who is {number}?", background=True)) for number in "123"]
+    until(lambda: engine.status().running == 1)
+    user = engine.submit(ask("two"))
+    batch.append(engine.submit(ask("one", "Who is 4?", background=True)))
+    loading.gate.release(10_000)
+    for response in (user, *batch):
+        assert list(response)[-1].endswith("English:")
+    assert [word for word in loading.last("one").said if word in ("2?", "3?", "4?")] == ["2?", "3?", "4?"]
+
+
+def test_the_background_loads_nothing_while_a_user_waits_for_a_model_that_may_not_come_yet(
+    build: Build, loading: Loading
+) -> None:
+    loading.memory, loading.takes = int(0.8 * GIGABYTE), 60.0
+    engine = build(ONE, TWO, spec("small", parameters=1), start=False)  # for which there is room beside any of them
+
+    def go_on() -> None:
+        while engine._driver.iterate():
+            pass
+
+    engine._driver.load(ONE)
+    engine.submit(ask("two"))
+    go_on()
+    user, batch = engine.submit(ask("one")), engine.submit(ask("small", background=True))
+    go_on()
+    assert loading.events == ["load one", "close one", "load two"]
+    loading.now += 61.0
+    go_on()
+    assert loading.events[3:] == ["close two", "load one", "load small"]
+    for response in (user, batch):
+        assert list(response)[-1].endswith("English:")
 
 
 def test_the_background_loads_no_model_while_users_are_answered(build: Build, loading: Loading) -> None:

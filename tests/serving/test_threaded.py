@@ -17,7 +17,7 @@ from blip_space.errors import BusyError, ImageError, ModelError, UserError
 from blip_space.images import ImageFile, SafeImage
 from blip_space.options import GenerationOptions
 from blip_space.serving.response import ResponseStream
-from blip_space.serving.threaded import ThreadedEngine
+from blip_space.serving.threaded import POLL_SECONDS, ThreadedEngine
 from tests.engine.fake_model import spec
 from tests.serving.conftest import Build
 from tests.serving.fakes import Loading, until
@@ -109,13 +109,51 @@ def test_a_full_queue_is_busy_and_says_so_before_an_image_is_decoded(build: Buil
     assert engine.submit(ask()).queue_position() == 1
 
 
+def test_a_queue_before_the_first_model_is_bounded_as_well_and_does_not_count_those_who_left(build: Build) -> None:
+    engine = build(start=False, max_waiting=2)
+    first, second = engine.submit(ask()), engine.submit(ask())
+    with pytest.raises(BusyError, match="2 questions are waiting"):
+        engine.submit(ask())
+    first.cancel()
+    assert (engine.status().waiting, second.queue_position()) == (1, 0)
+    assert engine.submit(ask()).queue_position() == 1
+
+
+def test_two_who_prepare_at_once_do_not_both_take_the_last_place(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = build(start=False, max_waiting=1)
+    plain = engine._preparations.get
+
+    def overtaken(its_spec: Any) -> Any:
+        monkeypatch.setattr(engine._preparations, "get", plain)
+        engine.submit(ask())
+        return plain(its_spec)
+
+    monkeypatch.setattr(engine._preparations, "get", overtaken)
+    with pytest.raises(BusyError, match="1 questions are waiting"):
+        engine.submit(ask())
+
+
+def test_a_thread_with_nothing_to_do_waits_unless_there_is_news(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would go round without an end, or sleep on the request that has just come."""
+    engine, waits = build(start=False), list[float | None]()
+    monkeypatch.setattr(engine._changed, "wait", waits.append)
+    assert engine._wait(is_idle=True)
+    assert waits == [None]
+    engine.submit(ask())
+    assert engine._wait(is_idle=True)
+    assert waits == [None]
+    assert engine._wait(is_idle=True)
+    assert waits == [None, POLL_SECONDS]
+
+
 def test_the_background_has_a_queue_of_its_own(build: Build, loading: Loading) -> None:
     loading.gate = threading.Semaphore(0)
-    engine = build(max_waiting=1, max_background=1, max_batch_size=1)
+    engine = build(max_waiting=1, max_background=2, max_batch_size=1)
     engine.submit(ask())
     until(lambda: engine.status().running == 1)
-    assert engine.submit(ask(background=True)).queue_position() is None
-    with pytest.raises(BusyError, match="1 questions are waiting"):
+    for _ in range(2):
+        assert engine.submit(ask(background=True)).queue_position() is None
+    with pytest.raises(BusyError, match="2 questions are waiting"):
         engine.submit(ask(background=True))
     assert engine.status().waiting == 0
     assert engine.submit(ask()).queue_position() == 0
@@ -140,7 +178,8 @@ def test_a_user_who_waits_sees_how_many_are_before_him(build: Build, loading: Lo
     assert responses[-1].queue_position() is None
 
 
-def test_an_answer_that_ended_holds_no_image_until_some_later_collection(build: Build) -> None:
+@pytest.mark.parametrize("ends", ["whole", "cancelled"])
+def test_an_answer_that_ended_holds_no_image_until_some_later_collection(build: Build, ends: str) -> None:
     """A cycle of response and task kept every image; a soak grew by 30 kB an answer."""
     engine, freed = build(), [threading.Event(), threading.Event()]
     gc.disable()
@@ -150,7 +189,9 @@ def test_an_answer_that_ended_holds_no_image_until_some_later_collection(build: 
         weakref.finalize(request, freed[0].set)
         weakref.finalize(response, freed[1].set)
         del request
-        assert list(response)
+        if ends == "whole":
+            assert list(response)
+        response.cancel()
         del response
         until(lambda: all(event.is_set() for event in freed))
     finally:
@@ -209,6 +250,31 @@ def test_a_thread_that_died_is_replaced_exactly_once_and_those_who_wait_are_answ
         list(running)
     assert list(waiting)[-1] == "Question: Who waits? Short answer in English:"
     assert engine.status().metrics.restarts == 1
+    assert loading.events == ["load fake"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("how", ["asks", "looks"])
+def test_whoever_comes_first_notices_that_the_thread_died(
+    build: Build, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    engine = build()
+    assert list(engine.submit(ask()))
+    first, iterate = engine._thread, engine._driver.iterate
+
+    def die() -> None:
+        monkeypatch.setattr(engine._driver, "iterate", iterate)
+        raise SystemExit
+
+    monkeypatch.setattr(engine._driver, "iterate", die)
+    lost = engine.submit(ask())
+    assert first is not None
+    until(lambda: not first.is_alive())
+    if how == "asks":
+        assert list(engine.submit(ask()))[-1] == ANSWER
+    else:
+        engine.status()
+    assert list(lost)[-1] == ANSWER
 
 
 def test_a_fault_of_the_thread_ends_what_ran_and_nothing_else(
@@ -223,6 +289,59 @@ def test_a_fault_of_the_thread_ends_what_ran_and_nothing_else(
     with pytest.raises(UserError, match="fault of the server"):
         list(running)
     assert list(waiting)[-1] == "Question: Who waits? Short answer in English:"
+    assert engine.status().metrics.restarts == 1
+
+
+def test_a_fault_ends_nobody_who_waited_behind_an_answer_that_was_whole(build: Build) -> None:
+    """Its row was still counted, so one who waited was taken for one who ran."""
+    engine = build(start=False, max_batch_size=2)
+    driver = engine._driver
+    driver.load(engine.default)
+    whole, running, waiting = (engine.submit(ask(f"Who {words}?")) for words in ("is it", "runs so long", "waits"))
+    while not whole.done:
+        driver.iterate()
+    driver.recover()
+    while driver.iterate():
+        pass
+    assert (list(whole)[-1], list(waiting)[-1]) == (
+        "Question: Who is it? Short answer in English:",
+        "Question: Who waits? Short answer in English:",
+    )
+    with pytest.raises(UserError, match="fault of the server"):
+        list(running)
+
+
+def test_an_answer_that_was_whole_when_its_publishing_failed_does_not_hang(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = build()
+    publish = engine._driver._publish
+
+    def fail(response: Any, output: Any) -> None:
+        if output.finished:
+            monkeypatch.setattr(engine._driver, "_publish", publish)
+            raise RuntimeError("a bug")
+        publish(response, output)
+
+    monkeypatch.setattr(engine._driver, "_publish", fail)
+    with pytest.raises(UserError, match="fault of the server"):
+        list(engine.submit(ask()))
+    assert list(engine.submit(ask()))[-1] == ANSWER
+
+
+@pytest.mark.parametrize(
+    ("changes", "firsts"), [({}, 1), ({"background": True}, 0), ({"options": BEST}, 0)], ids=["stream", "batch", "best"]
+)
+def test_each_token_is_counted_once_and_the_wait_only_where_somebody_sees_it_end(
+    build: Build, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], firsts: int
+) -> None:
+    engine, counted = build(start=False), list[tuple[int, int]]()
+    monkeypatch.setattr(engine._metrics, "add", lambda tokens, waits: counted.append((tokens, len(waits))))
+    engine.start()
+    response = engine.submit(ask(**changes))
+    assert list(response)[-1] == ANSWER
+    until(lambda: engine.status().running == 0)
+    assert [sum(column) for column in zip(*counted, strict=True)] == [response.tokens, firsts]
 
 
 def test_a_fault_of_the_thread_does_not_end_who_waits_behind_one_who_left(
@@ -371,6 +490,27 @@ def test_stopping_tells_those_who_wait_at_once(build: Build, loading: Loading, o
     stopping.join()
     with pytest.raises(BusyError, match="is stopping"):
         engine.submit(ask())
+
+
+def test_stopping_says_whether_an_answer_had_begun_and_nothing_begins_afterwards(
+    build: Build, loading: Loading
+) -> None:
+    loading.gate = threading.Semaphore(1)
+    engine = build(max_batch_size=1)
+    running, waiting = engine.submit(ask()), engine.submit(ask())
+    until(lambda: running.tokens == 1)
+    stopping = threading.Thread(target=engine.stop)
+    stopping.start()
+    with pytest.raises(BusyError, match="stopped during this answer"):
+        list(running)
+    with pytest.raises(BusyError, match="stopped before this was answered"):
+        list(waiting)
+    loading.gate.release(100)
+    stopping.join()
+    thread = engine._thread
+    assert engine.status().metrics.restarts == 0
+    assert engine._thread is thread
+    assert not (thread and thread.is_alive())
 
 
 def test_stopping_while_a_model_loads_tells_those_who_wait(build: Build, loading: Loading) -> None:

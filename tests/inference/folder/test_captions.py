@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from blip_space.inference.folder.captions import Captioner, Wish
+from blip_space.inference.folder import captions
+from blip_space.inference.folder.captions import FAILED, Captioner, Wish
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
 from blip_space.options import GenerationOptions, check
@@ -50,7 +54,7 @@ def test_a_picture_that_the_model_cannot_read_ends_alone(quality: str) -> None:
     wishes = [Wish(wish.seen, task) for wish, task in zip(WISHES, tasks, strict=True)]
     written = [*writer.add(wishes), *writer.finish()]
     assert sorted(one.wish.seen.file for one in written) == [f"{number}.png" for number in range(6)]
-    assert [one.wish.seen.file for one in written if one.error] == ["3.png"]
+    assert [(one.wish.seen.file, one.error) for one in written if one.error] == [("3.png", FAILED)]
 
 
 def test_what_was_aborted_does_not_come_with_what_is_asked_next() -> None:
@@ -83,3 +87,49 @@ def test_no_more_rows_are_decoded_at_once_than_asked_for_however_tasks_are_mixed
     assert {one.error for one in written} == {None}
     assert len(written) == len(wishes)
     assert 5 < model.most_rows <= 8
+
+
+def test_an_image_is_forgotten_once_it_is_captioned_or_given_up() -> None:
+    """Its pixel values would stay until the end of the folder."""
+    captioner, freed = Captioner(FakeModel(spec()), batch_size=2), list[bool]()  # type: ignore[arg-type]
+    for number, end in enumerate((lambda: list(captioner.finish()), captioner.abort), start=1):
+        wish = Wish(Seen("x.png", "x", prepared=torch.zeros(1, 1)), TASKS[0])
+        weakref.finalize(wish, freed.append, True)
+        assert not list(captioner.add([wish]))
+        del wish
+        end()
+        assert len(freed) == number
+
+
+def test_beams_are_counted_as_rows() -> None:
+    model: Any = FakeModel(spec())
+    captioner = Captioner(model, batch_size=10)
+    task = replace(TASKS[0], options=check(quality="best"))
+    wishes = [Wish(wish.seen, task) for wish in WISHES]
+    assert len([*captioner.add(wishes), *captioner.finish()]) == 6
+    assert model.most_rows == 10
+
+
+def test_a_prompt_is_composed_once_and_the_model_prepares_for_many() -> None:
+    class Counting(FakeModel):
+        expected = texts = 0
+
+        def expect_many(self) -> None:
+            self.expected += 1
+
+        def encode(self, text: str) -> list[int]:
+            self.texts += 1
+            return super().encode(text)
+
+    model: Any = Counting(spec())
+    captioner = Captioner(model, batch_size=2)
+    assert len([*captioner.add([Wish(wish.seen, TASKS[0]) for wish in WISHES]), *captioner.finish()]) == 6
+    assert (model.expected, model.texts) == (1, 1)
+
+
+def test_the_seconds_of_all_captions_are_those_that_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count(100)
+    monkeypatch.setattr(captions, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
+    captioner = Captioner(FakeModel(spec()), batch_size=4)  # type: ignore[arg-type]
+    written = [*captioner.add(WISHES), *captioner.finish()]
+    assert sum(one.seconds for one in written) == pytest.approx(next(ticks) - 102)  # a last step removes rows
