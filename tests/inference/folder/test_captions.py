@@ -15,7 +15,7 @@ from blip_space.inference.folder import captions
 from blip_space.inference.folder.captions import FAILED, Captioner, Wish
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
-from blip_space.options import GenerationOptions, check
+from blip_space.options import ANSWER_LENGTH_PENALTY, GenerationOptions, check
 from tests.engine.fake_model import FakeModel, spec
 
 TASKS = [Task("fake", "fp32", "en", f"What is {number}?", GenerationOptions()) for number in range(6)]
@@ -133,3 +133,24 @@ def test_the_seconds_of_all_captions_are_those_that_passed(monkeypatch: pytest.M
     captioner = Captioner(FakeModel(spec()), batch_size=4)  # type: ignore[arg-type]
     written = [*captioner.add(WISHES), *captioner.finish()]
     assert sum(one.seconds for one in written) == pytest.approx(next(ticks) - 102)  # a last step removes rows
+
+
+def test_the_batch_is_filled_anew_when_half_of_it_is_free_and_read_at_once() -> None:
+    """Nobody watches, so fewer and larger passes are better."""
+    for count, batch_size, passes in ((8, 4, 3), (60, 60, 1)):
+        model: Any = FakeModel(spec())
+        wishes = [
+            Wish(Seen(f"{number}.png", str(number), prepared=torch.zeros(1, 1)), replace(TASKS[0], prompt=words))
+            for number, words in enumerate(f"What is {'very ' * number}long?" for number in range(count))
+        ]
+        captioner = Captioner(model, batch_size=batch_size)
+        assert len([*captioner.add(wishes), *captioner.finish()]) == count
+        assert model.batches == passes
+
+
+def test_a_question_is_asked_as_everywhere_else() -> None:
+    captioner = Captioner(FakeModel(spec()), batch_size=2)  # type: ignore[arg-type]
+    best = replace(TASKS[0], options=check(quality="best"))
+    assert captioner._request(Wish(WISHES[0].seen, best)).options.length_penalty == ANSWER_LENGTH_PENALTY
+    (written,) = captioner.add([Wish(WISHES[0].seen, replace(TASKS[0], language="fr"))])
+    assert "fake does not speak French" in (written.error or "")
