@@ -160,8 +160,9 @@ class EngineCore:
                 raise sequence.error
             if sequence.status is Status.FINISHED:
                 return self._finished(sequence, sequence.detokenizer.finish(sequence.ids))
-            if sequence.search is not None:
+            if sequence.search is not None or len(sequence.ids) == sequence.published_tokens:
                 return None
+            sequence.published_tokens = len(sequence.ids)
             visible = sequence.detokenizer.extend(sequence.ids)
             if visible.stopped:
                 sequence.finish(FinishReason.STOP)

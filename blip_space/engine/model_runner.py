@@ -41,6 +41,9 @@ class ModelRunner:
         self._batch: Batch = new_batch(model.language_model)
         self._sampler = Sampler(model.stop, self._batch.start)
         self._rows: list[Row] = []
+        self._decodes = True
+        """Whether the last step decoded: a prefill may take the place of every second decode, so that those who are
+        admitted see their first token without waiting for a decode, and those who run wait for one prefill at most."""
 
     def run(self, plan: Plan) -> None:
         """Do what the plan says; the sequences get their tokens."""
@@ -48,11 +51,13 @@ class ModelRunner:
             self._remove(plan.removed)
         if plan.preempted or plan.discarded:
             self._preempt(plan)
-        if self._rows:
+        new = [sequence for sequence in plan.admitted if not self._resume(sequence)]
+        self._decodes = not (new and self._decodes)
+        if self._rows and self._decodes:
             tokens = [one.ids[-1] if one.search is None else one.search.tokens[beam] for one, beam in self._rows]
             self._choose(self._rows, self._batch.decode(tokens))
-        if plan.admitted:
-            self._prefill([sequence for sequence in plan.admitted if not self._resume(sequence)])
+        if new:
+            self._prefill(new)
 
     def uncached_tokens(self, request: PreparedRequest) -> int:
         """How many positions of its prompt are to be prefilled now."""

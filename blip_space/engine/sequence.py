@@ -68,6 +68,7 @@ class Sequence:
     """How many tokens it had when it was last admitted."""
 
     published_characters: int = 0
+    published_tokens: int = 0
     uncached_tokens: int = 0
     """How many positions of its prompt are to be prefilled; an estimate, since caches change while it waits."""
 
@@ -115,4 +116,5 @@ class Sequence:
     def restart(self) -> None:
         """Forget every token; the same ones come again, and are published once they are more than before."""
         self.status, self.ids, self.search, self.key_values = Status.WAITING, [], None, None
+        self.published_tokens = 0
         self.detokenizer.clear()

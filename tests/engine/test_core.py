@@ -254,8 +254,8 @@ def test_what_ended_in_the_step_that_fails_has_ended(run: Run, monkeypatch: pyte
             raise failures.pop()
         return prefill(self, *arguments)
 
-    first = running.ask("one two")
-    running.step(2)
+    first = running.ask("one two", max_new_tokens=2)
+    running.step()
     monkeypatch.setattr(DecoderOnlyBatch, "prefill", failing)
     second = running.ask("three")
     running.step()
@@ -445,6 +445,21 @@ def test_an_aborted_core_hands_back_what_was_not_finished(run: Run) -> None:
     running.finish()
     assert running.text(last) == "nine"
     assert "four" not in running.model.said
+
+
+def test_who_is_admitted_waits_for_no_decode_and_who_runs_for_one_prefill_at_most(run: Run) -> None:
+    """The first token of a later turn came after a step of everybody else's."""
+    running = run()
+    first = running.ask("a b c d e f g h")
+    running.step(2)
+    steps = []
+    for word in "tuvw":
+        number, before = running.ask(word), len(running.texts[first])
+        running.step()
+        steps.append((number in running.texts, len(running.texts[first]) - before))
+    assert steps == [(True, 0), (True, 1), (True, 0), (True, 1)]
+    running.finish()
+    assert running.text(first) == "a b c d e f g h"
 
 
 def test_while_nobody_is_admitted_who_runs_comes_to_an_end(run: Run) -> None:
