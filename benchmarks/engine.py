@@ -24,6 +24,7 @@ from benchmarks import report
 from benchmarks.cards import picture
 from blip_space import catalogue
 from blip_space.engine.core import EngineCore
+from blip_space.engine.pixel_cache import PixelCache
 from blip_space.engine.request import EngineConfig, PreparedRequest, Request, prepare
 from blip_space.model import loader
 from blip_space.options import GenerationOptions
@@ -136,10 +137,11 @@ def measure(model: Any, timer: ForwardTimer, options: GenerationOptions, sequenc
 
 def requests(model: Any, options: GenerationOptions, sequences: int) -> list[PreparedRequest]:
     """One question about each of as many images, every one with a seed of its own."""
-    return [
-        prepare(Request(picture(index), "What is in the picture?", options=replace(options, seed=index)), model)
+    asked = [
+        Request(picture(index), "What is in the picture?", options=replace(options, seed=index))
         for index in range(sequences)
     ]
+    return [prepare(one, model, PixelCache(0)) for one in asked]
 
 
 def median(timings: Sequence[Timing]) -> Timing:

@@ -6,6 +6,7 @@ scheduler       which sequences run in the next step
 batch           keys and values of rows that are decoded together, and one forward pass for all of them
 batch_interface what the two kinds of batch share, over prompts of different lengths (padding)
 kv_cache        the buffers of those keys and values
+pixel_cache     pixel values of images that were asked about lately
 caches          image features and finished prefixes, each within a bound of bytes
 sampling        the next token of every sequence
 beam_search     beams as sequences of one request

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from blip_space.engine.core import EngineCore
 from blip_space.engine.output import Output
+from blip_space.engine.pixel_cache import PixelCache
 from blip_space.engine.request import EngineConfig, PreparedRequest, Request, prepare, refuse_foreign
 
 if TYPE_CHECKING:
@@ -48,13 +49,14 @@ class LocalEngine:
     def __init__(self, model: Blip2, config: EngineConfig | None = None) -> None:
         self.model = model
         self._core = EngineCore(model, config)
+        self._pixels = PixelCache(self._core.config.pixel_cache_bytes)
         self._unread: dict[int, Output] = {}
         """The last output of each reply that was not iterated since: all of them are generated together."""
 
     def answer(self, request: Request) -> Reply:
         """The reply to a request, generated as it is iterated. `UserError` where it cannot be asked."""
         refuse_foreign(self.model.spec, request.language)
-        return Reply(self._follow(prepare(request, self.model)))
+        return Reply(self._follow(prepare(request, self.model, self._pixels)))
 
     def _follow(self, request: PreparedRequest) -> Generator[Output, None, None]:
         request_id = self._core.add(request)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from blip_space import catalogue, languages
 from blip_space.catalogue import ModelSpec
+from blip_space.engine.pixel_cache import PixelCache
 from blip_space.errors import UserError
 from blip_space.history import Turn
 from blip_space.images import ImageFile, SafeImage
@@ -45,6 +46,7 @@ class EngineConfig:
     failure_seconds: float = 180.0
     recovery_seconds: float = 60.0
     image_feature_cache_bytes: int = 64_000_000
+    pixel_cache_bytes: int = 64_000_000
 
 
 class Counting(Protocol):
@@ -114,8 +116,9 @@ class Budget:
     prompt: str
 
 
-def prepare(request: Request, preparation: Preparing) -> PreparedRequest:
-    """Compose, tokenise and resize, each once. `UserError` where the request cannot be answered."""
+def prepare(request: Request, preparation: Preparing, pixels: PixelCache) -> PreparedRequest:
+    """Compose, tokenise and resize, each once; an image that is kept in `pixels` is not decoded again. `UserError`
+    where the request cannot be answered."""
     options = request.options
     prompt = compose_prompt(
         preparation,
@@ -124,14 +127,18 @@ def prepare(request: Request, preparation: Preparing) -> PreparedRequest:
         turns=request.turns,
         max_new_tokens=options.max_new_tokens,
     )
-    with request.image.opened() as image:
-        pixels, digest = preparation.pixels([image.pixels]), image.digest
+    image, spec = request.image, preparation.spec
+
+    def make() -> Any:
+        with image.opened() as opened:
+            return preparation.pixels([opened.pixels])
+
     return PreparedRequest(
-        preparation.spec,
+        spec,
         tuple(prompt.ids),
         prompt.text,
-        digest,
-        pixels,
+        image.digest,
+        pixels.get_or_make((spec.name, image.digest), make),
         decoding_options(options, request.prompt),
         continues_conversation=bool(request.turns),
         background=request.background,

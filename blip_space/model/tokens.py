@@ -37,6 +37,11 @@ class Backend(Protocol):
     def special_ids(self) -> frozenset[int]: ...
 
 
+SHORT_TEXT, SHORT_IDS = 4_096, 512
+"""What is no longer takes a millisecond at most; to release the interpreter's lock for that costs more, since who has
+released it waits up to five milliseconds (`sys.getswitchinterval`) until it has it again."""
+
+
 class Tokens:
     """One tokenizer. From any thread."""
 
@@ -72,10 +77,14 @@ class FastTokenizer:
         self._rust.encode_special_tokens = True
 
     def encode(self, text: str) -> list[int]:
+        if len(text) <= SHORT_TEXT:
+            return list(self._rust.encode(text).ids)
         (encoding,) = self._rust.encode_batch_fast([text])
         return list(encoding.ids)
 
     def decode(self, ids: Sequence[int]) -> str:
+        if len(ids) <= SHORT_IDS:
+            return str(self._rust.decode(ids, skip_special_tokens=True))
         (text,) = self._rust.decode_batch([ids], skip_special_tokens=True)
         return str(text)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from blip_space.catalogue import ModelSpec
+from blip_space.engine.pixel_cache import PixelCache
 from blip_space.engine.request import Budget, EngineConfig, PreparedRequest, Request, measure_budget, prepare
 from blip_space.errors import BusyError, ModelError
 from blip_space.history import Turn
@@ -52,6 +53,7 @@ class ThreadedEngine:
         self._offered = OfferedModels(specs)
         self.specs, self.default = self._offered.specs, self._offered.default
         self._config = config or EngineConfig()
+        self._pixels = PixelCache(self._config.pixel_cache_bytes)
         self._preparations = Preparations(specs, load_preparation)
         self._models = ModelManager(precision, self._config, load=load, find_memory=find_memory, clock=clock)
         self._metrics = Metrics()
@@ -107,7 +109,7 @@ class ThreadedEngine:
             self._check_queue(background=request.background)  # before anything is decoded
         seconds = self._config.background_timeout_seconds if request.background else self._config.timeout_seconds
         response = ResponseStream(deadline=time.monotonic() + seconds)
-        return self._enqueue(prepare(request, self._preparations.get(spec)), response)
+        return self._enqueue(prepare(request, self._preparations.get(spec), self._pixels), response)
 
     def resolve_model(self, model: str, language: str) -> ModelSpec:
         """See `EngineProtocol`. A model that did not load is refused for a while."""

@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 from blip_space import catalogue
+from blip_space.engine.pixel_cache import PixelCache
 from blip_space.engine.request import Request, decoding_options, measure_budget, prepare, refuse_foreign
-from blip_space.errors import PromptError, UserError
-from blip_space.images import SafeImage
+from blip_space.errors import ImageError, PromptError, UserError
+from blip_space.images import ImageFile, SafeImage
 from blip_space.options import GenerationOptions
 from tests.engine.fake_model import FakeModel, spec
 
@@ -64,7 +65,7 @@ def test_a_prepared_request_holds_pixels_of_the_models_size_and_no_picture() -> 
     picture = Image.new("RGB", (20, 20))
     weakref.finalize(picture, freed.append, True)
     request = Request(SafeImage(picture, "d"), "What is it?", "de")
-    prepared = prepare(request, model)
+    prepared = prepare(request, model, PixelCache(1_000))
     del request, picture
     assert freed == [True]
     assert (prepared.text, prepared.digest) == ("Question: What is it? Short answer in German:", "d")
@@ -74,10 +75,14 @@ def test_a_prepared_request_holds_pixels_of_the_models_size_and_no_picture() -> 
 
 def test_preparing_keeps_what_decides_how_a_request_is_answered() -> None:
     model, image = FakeModel(spec()), SafeImage(Image.new("RGB", (1, 1)), "d")
-    plain = prepare(Request(image, "What is it?"), model)
+    plain = prepare(Request(image, "What is it?"), model, PixelCache(1_000))
     assert (plain.continues_conversation, plain.background) == (False, False)
     best = GenerationOptions(quality="best")
-    later = prepare(Request(image, "And?", turns=(("What is it?", "a cat"),), options=best, background=True), model)
+    later = prepare(
+        Request(image, "And?", turns=(("What is it?", "a cat"),), options=best, background=True),
+        model,
+        PixelCache(1_000),
+    )
     assert (later.continues_conversation, later.background) == (True, True)
     assert later.options == decoding_options(best, "And?") != best
 
@@ -86,5 +91,44 @@ def test_a_prompt_is_tokenised_once() -> None:
     model, texts = FakeModel(spec()), list[str]()
     encode = model.encode
     model.encode = lambda text: texts.append(text) or encode(text)  # type: ignore[func-returns-value,method-assign]
-    prepare(Request(SafeImage(Image.new("RGB", (1, 1)), "d"), "What is it?"), model)
+    prepare(Request(SafeImage(Image.new("RGB", (1, 1)), "d"), "What is it?"), model, PixelCache(1_000))
     assert texts == ["Question: What is it? Short answer in English:"]
+
+
+def test_an_image_is_decoded_once_for_all_questions_about_it() -> None:
+    """Every turn of a conversation decoded and resized it again."""
+    model, cache, made = FakeModel(spec()), PixelCache(1_000), list[int]()
+    pixels = model.pixels
+    model.pixels = lambda pictures: made.append(1) or pixels(pictures)  # type: ignore[func-returns-value,method-assign]
+    for digest in ("a", "a", "b", "a"):
+        image = SafeImage(Image.new("RGB", (1, 1)), digest)
+        assert prepare(Request(image, "What is it?"), model, cache).digest == digest
+    assert len(made) == 2
+
+
+class Pixels:
+    """Values of ten bytes."""
+
+    nbytes = 10
+
+
+def test_pixel_values_are_kept_within_a_bound_of_bytes_and_by_model() -> None:
+    cache, made = PixelCache(25), list[str]()
+
+    def ask(model: str, digest: str) -> bool:
+        """Whether they had to be made."""
+        before = len(made)
+        cache.get_or_make((model, digest), lambda: made.append(digest) or Pixels())  # type: ignore[func-returns-value]
+        return len(made) > before
+
+    assert [ask("one", "a"), ask("one", "b"), ask("one", "a"), ask("two", "a")] == [True, True, False, True]
+    assert cache.bytes == 20
+    assert [ask("one", "a"), ask("one", "b"), ask("two", "a")] == [False, True, True]
+
+
+def test_what_cannot_be_decoded_is_not_kept() -> None:
+    cache = PixelCache(25)
+    for _ in range(2):
+        with pytest.raises(ImageError):
+            prepare(Request(ImageFile(b"no image"), "What?"), FakeModel(spec()), cache)
+    assert cache.bytes == 0
