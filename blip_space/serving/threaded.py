@@ -32,6 +32,10 @@ POLL_SECONDS = 0.25
 """How often the thread looks again where a request waits for time to pass: its timeout, or that a model may leave."""
 
 
+GATHER_SECONDS = 0.005
+"""How long an idle engine that is given a request waits for others that are being prepared at this moment."""
+
+
 class ThreadedEngine:
     """An `EngineProtocol` in this process."""
 
@@ -61,7 +65,7 @@ class ThreadedEngine:
         self._driver = Driver(self._models, self._metrics, self._changed, clock)
         self._thread: threading.Thread | None = None
         self._is_dead = self._is_stopping = self._has_news = False
-        self._restarts = 0
+        self._restarts = self._preparing = 0
 
     def start(self) -> None:
         """Start the thread, which loads the default model and then answers."""
@@ -107,9 +111,15 @@ class ThreadedEngine:
         spec = self.resolve_model(request.model, request.language)
         with self._changed:
             self._check_queue(background=request.background)  # before anything is decoded
+            self._preparing += 1
         seconds = self._config.background_timeout_seconds if request.background else self._config.timeout_seconds
         response = ResponseStream(deadline=time.monotonic() + seconds)
-        return self._enqueue(prepare(request, self._preparations.get(spec), self._pixels), response)
+        try:
+            prepared = prepare(request, self._preparations.get(spec), self._pixels)
+        finally:
+            with self._changed:
+                self._preparing -= 1
+        return self._enqueue(prepared, response)
 
     def resolve_model(self, model: str, language: str) -> ModelSpec:
         """See `EngineProtocol`. A model that did not load is refused for a while."""
@@ -190,5 +200,7 @@ class ThreadedEngine:
         with self._changed:
             if is_idle and not self._has_news:
                 self._changed.wait(POLL_SECONDS if self._driver.has_queue else None)
+            if is_idle and self._preparing and not self._is_stopping:  # so that they are prefilled together
+                self._changed.wait_for(lambda: not self._preparing, GATHER_SECONDS)
             self._has_news = False
             return not self._is_stopping
