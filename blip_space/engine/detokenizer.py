@@ -13,7 +13,7 @@ import regex
 UNFINISHED = "\ufffd"
 """What a tokenizer's decoder puts where the bytes of a character are not all there yet."""
 
-MAX_CLUSTER_CHARACTERS = 64
+CLUSTER, MAX_CLUSTER_CHARACTERS = regex.compile(r"\X"), 64
 
 WINDOW_TOKENS, CONTEXT_TOKENS = 16, 4
 """So many tokens are decoded again with each new one at most, and so many at least."""
@@ -89,7 +89,9 @@ def visible_text(text: str, stops: Sequence[str] = (), *, finished: bool = False
 
 
 def _complete_graphemes(text: str) -> str:
-    clusters = regex.findall(r"\X", text[-MAX_CLUSTER_CHARACTERS:])
+    if text[-2:].isascii() and not text.endswith("\r\n"):
+        return text[:-1]  # two of these are two clusters, and most texts end so
+    clusters = CLUSTER.findall(text[-MAX_CLUSTER_CHARACTERS:])
     return text[: len(text) - len(clusters[-1])] if clusters else ""
 
 

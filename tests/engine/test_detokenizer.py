@@ -6,6 +6,7 @@ from itertools import groupby, pairwise
 from pathlib import Path
 
 import pytest
+import regex
 
 from blip_space.catalogue import TINY_FOLDER, read_folder
 from blip_space.engine.detokenizer import UNFINISHED, Detokenizer, visible_text
@@ -34,6 +35,15 @@ def test_each_update_begins_with_the_one_before_and_the_last_is_all(text: str) -
 def test_a_cluster_is_shown_when_it_can_no_longer_change() -> None:
     assert set(shown("👩‍👧 x")) == {"", "👩‍👧", "👩‍👧 x"}
     assert "e" not in shown("e\u0301t")
+
+
+def test_the_last_cluster_is_held_back_whatever_comes_before_it() -> None:
+    rng = random.Random(5)
+    characters = "ab1 .\r\n\u0301\u0600\u200d\u0915\u094d\u0937é👩🏽🇩🇪"
+    for _ in range(3_000):
+        text = "x" + "".join(rng.choices(characters, k=rng.randint(1, 5)))
+        clusters = regex.findall(r"\X", text)
+        assert visible_text(text).text == "".join(clusters[:-1]).rstrip()
 
 
 def test_half_a_character_is_never_shown() -> None:
