@@ -93,7 +93,6 @@ class PreparedRequest:
 
     spec: ModelSpec
     ids: tuple[int, ...]
-    text: str
     digest: str
     pixels: Any
     options: GenerationOptions
@@ -136,7 +135,6 @@ def prepare(request: Request, preparation: Preparing, pixels: PixelCache) -> Pre
     return PreparedRequest(
         spec,
         tuple(prompt.ids),
-        prompt.text,
         image.digest,
         pixels.get_or_make((spec.name, image.digest), make),
         decoding_options(options, request.prompt),

@@ -76,10 +76,6 @@ class Blip2:
         prefix: torch.Tensor = projection(asked.to(self._dtype_of(projection)))
         return prefix.to(network.get_input_embeddings().weight.dtype)
 
-    def count_tokens(self, text: str) -> int:
-        """How many tokens the model reads for this text, those that its tokenizer adds included. From any thread."""
-        return len(self.encode(text))
-
     @property
     def language_model(self) -> Any:
         """The Hugging Face language model, whose forward pass a batch calls."""

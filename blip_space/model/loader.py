@@ -18,7 +18,6 @@ from blip_space.catalogue.folder import inspect_checkpoint
 from blip_space.catalogue.headers import read_headers
 from blip_space.catalogue.kinds import ADAPTER_CONFIG
 from blip_space.catalogue.stored import BITS, Stored
-from blip_space.errors import ModelError
 from blip_space.model.adapter import changes_head, put_on
 from blip_space.model.adapter_files import find_adapter
 from blip_space.model.blip2 import Blip2
@@ -27,7 +26,7 @@ from blip_space.model.cpu import hasten
 from blip_space.model.device import Device, find_device, free_bytes
 from blip_space.model.memory import check_room, enough_memory
 from blip_space.model.precision import Precision, choose
-from blip_space.model.preparation import explain_unexpected, read_config, read_preparation
+from blip_space.model.preparation import explained, read_config, read_preparation
 from blip_space.model.quiet import drop_repeated_lines, quiet
 from blip_space.model.selftest import check_head, check_image_token, check_sight, check_words
 from blip_space.model.steps import Tell, silent, told_of_weights
@@ -43,15 +42,8 @@ def load(spec: ModelSpec, precision: str = "auto", *, tell: Tell = silent) -> Bl
     had, when files are missing, incomplete, unreadable or do not fit together, when disk or memory do not suffice, when
     the model is blind, or when anything else goes wrong.
     """
-    if spec.fault:
-        raise ModelError(spec.fault)
-    try:
+    with explained(spec):
         return _load(spec, precision, tell)
-    except ModelError:
-        raise
-    except Exception as error:
-        log.debug("loading %s failed", spec.name, exc_info=True)
-        raise ModelError(explain_unexpected(spec, error)) from error
 
 
 def _load(spec: ModelSpec, precision: str, tell: Tell) -> Blip2:

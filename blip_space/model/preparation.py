@@ -8,7 +8,8 @@ network, and must not import what does. Nothing is changed after construction, s
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,6 @@ class Preparation:
         for name, method in own.items():
             object.__setattr__(self, name, method)  # as a frozen dataclass sets its fields
 
-    def count_tokens(self, text: str) -> int:
-        """How many token ids `encode` gives."""
-        return len(self.encode(text))
-
 
 def load_preparation(spec: ModelSpec) -> Preparation:
     """The preparation of a catalogue's row or folder; of a repository of the hub the small files are downloaded first,
@@ -67,18 +64,11 @@ def load_preparation(spec: ModelSpec) -> Preparation:
 
     Raises `ModelError`, with the sentences of `loader.load`, when they cannot be had, or are missing or unreadable.
     """
-    if spec.fault:
-        raise ModelError(spec.fault)
-    try:
+    with explained(spec):
         folder = locate_small_files(spec)
         inspect_checkpoint(folder, read_headers(folder), name=spec.name)  # which refuses what is no BLIP-2
         with quiet():
             return read_preparation(spec, folder, read_config(folder, name=spec.name))
-    except ModelError:
-        raise
-    except Exception as error:
-        log.debug("preparing %s failed", spec.name, exc_info=True)
-        raise ModelError(explain_unexpected(spec, error)) from error
 
 
 def read_preparation(spec: ModelSpec, folder: Path, config: Any) -> Preparation:
@@ -102,7 +92,21 @@ def read_config(folder: Path, *, name: str) -> Any:
         raise ModelError(f"config.json of {name} cannot be read as a BLIP-2's. {COPY_AGAIN}.") from error
 
 
-def explain_unexpected(spec: ModelSpec, error: Exception) -> str:
+@contextmanager
+def explained(spec: ModelSpec) -> Iterator[None]:
+    """Whatever goes wrong inside is a `ModelError`; a model that is known to have a fault is refused at once."""
+    if spec.fault:
+        raise ModelError(spec.fault)
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        log.debug("%s cannot be had", spec.name, exc_info=True)
+        raise ModelError(_unexpected(spec, error)) from error
+
+
+def _unexpected(spec: ModelSpec, error: Exception) -> str:
     """What is said of an error that no check foresaw."""
     if is_out_of_memory(error):
         way_out = "Choose a smaller model or precision, or free some memory."

@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.25
 """How often the thread looks again where a request waits for time to pass: its timeout, or that a model may leave."""
 
-
 GATHER_SECONDS = 0.005
 """How long an idle engine that is given a request waits for others that are being prepared at this moment."""
 

@@ -58,9 +58,6 @@ class WordCounter:
     def encode(self, text: str) -> list[int]:
         return list(range(len(text.split())))
 
-    def count_tokens(self, text: str) -> int:
-        return len(text.split())
-
 
 class FakeEngine:
     """Repeats prompts. One of `busy` is refused at once, `broken` fails after its first word, and `blank` after it has

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 
 from blip_space.engine.core import EngineCore
 from blip_space.engine.output import Output
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.options import GenerationOptions
 from tests.engine.fake_model import FakeModel
+from tests.one_thread import one_thread  # noqa: F401  # a fixture
 
 Ask = Callable[..., PreparedRequest]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Such small models are slower on two threads than on one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -47,7 +38,7 @@ class Running:
         """Add a request; its id."""
         chosen = GenerationOptions(**options)
         ids, pixels = tuple(self.model.encode(text)), self.model.pixels([None])
-        return self.core.add(PreparedRequest(self.model.spec, ids, text, digest, pixels, chosen, turns, background))
+        return self.core.add(PreparedRequest(self.model.spec, ids, digest, pixels, chosen, turns, background))
 
     def step(self, count: int = 1, *, admit: bool = True) -> None:
         """So many steps, one second apart."""

@@ -51,9 +51,6 @@ class FakePreparation:
     def encode(self, text: str) -> list[int]:
         return [self._number(word) for word in text.split()]
 
-    def count_tokens(self, text: str) -> int:
-        return len(text.split())
-
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(f" {self.words[number]}" for number in ids if number < len(self.words))
 

@@ -120,7 +120,7 @@ def test_an_answer_that_ended_holds_no_request(run: Run, monkeypatch: pytest.Mon
         monkeypatch.setattr(running.model, "decode", lambda _: "")
     gc.disable()
     try:
-        request = PreparedRequest(running.model.spec, (1,), "", "a", running.model.pixels([None]), GenerationOptions())
+        request = PreparedRequest(running.model.spec, (1,), "a", running.model.pixels([None]), GenerationOptions())
         running.model.encode("explode" if ends == "failed" else "word")
         weakref.finalize(request, freed.append, True)
         number = running.core.add(request)

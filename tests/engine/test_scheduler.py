@@ -27,7 +27,7 @@ class Queue:
 
     def add(self, names: str, *, length: int = 10, background: bool = False, best: bool = False) -> list[Sequence]:
         options = GenerationOptions(quality="best" if best else "stream")
-        request = PreparedRequest(spec(), (), "", "", None, options, background=background)
+        request = PreparedRequest(spec(), (), "", None, options, background=background)
         added = [Sequence(ord(name), request, Detokenizer(lambda _: "")) for name in names]
         for name, sequence in zip(names, added, strict=True):
             self.names[sequence], sequence.uncached_tokens = name, length

@@ -1,5 +1,6 @@
 """The engines on models of words are those of `tests.serving`."""
 
-from tests.serving.conftest import _one_thread, build, loading
+from tests.one_thread import one_thread
+from tests.serving.conftest import build, loading
 
-__all__ = ["_one_thread", "build", "loading"]
+__all__ = ["build", "loading", "one_thread"]

@@ -1,10 +1,9 @@
 """Checkpoints of all four families, written once, and the models that the loader makes of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from blip_space.catalogue import read_folder
@@ -12,17 +11,9 @@ from blip_space.model.blip2 import Blip2
 from blip_space.model.loader import load
 from blip_space.model.selftest import made_pictures
 from tests.model import checkpoints
+from tests.one_thread import one_thread  # noqa: F401  # a fixture
 
 Folders = dict[str, Path]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Such small models are slower on two threads than on one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -6,24 +6,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import torch
 
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.request import EngineConfig
 from blip_space.serving.threaded import ThreadedEngine
 from tests.engine.fake_model import spec
+from tests.one_thread import one_thread  # noqa: F401  # a fixture
 from tests.serving.fakes import Loading
 
 Build = Callable[..., ThreadedEngine]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Such small models are slower on two threads than on one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -121,7 +121,6 @@ class Captioner:
         return PreparedRequest(
             self._model.spec,
             tuple(prompt.ids),
-            prompt.text,
             seen.digest or "",
             seen.prepared,
             decoding_options(task.options, task.prompt),

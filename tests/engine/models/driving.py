@@ -26,7 +26,7 @@ def request(
 ) -> PreparedRequest:
     """A prompt as it is, about a picture that is called by its digest."""
     pixels, ids = model.pixels([picture]), tuple(model.encode(text))
-    return PreparedRequest(model.spec, ids, text, digest or str(id(picture)), pixels, options, turns)
+    return PreparedRequest(model.spec, ids, digest or str(id(picture)), pixels, options, turns)
 
 
 def add(core: EngineCore, asked: PreparedRequest) -> Sequence:
