@@ -147,11 +147,12 @@ def rows(page: Page) -> Locator:
     return page.locator("#batch-table tbody tr")
 
 
-def begin(page: Page, *files: Path) -> None:
-    """Open the tab, choose files and press the button."""
+def begin(page: Page, *files: Path, prompt: str = "") -> None:
+    """Open the tab, choose files, type the prompt (only now is the tab surely in place) and press the button."""
     page.get_by_role("tab", name=wording.BATCH_TAB).click()
     page.set_input_files("#batch-files input[type=file]", files)
     expect(page.locator("#batch-files .file")).to_have_count(len(files))
+    page.fill("#batch-prompt textarea", prompt)
     page.click("#batch-start")
 
 
@@ -248,9 +249,8 @@ def test_leaving_the_page_ends_the_batch(page: Page, engine: FakeEngine, zipped:
 
 
 def test_captions_read_literally_and_in_their_own_direction(page: Page, tmp_path: Path) -> None:
-    page.get_by_role("tab", name=wording.BATCH_TAB).click()
-    page.fill("#batch-prompt textarea", "ماذا ترى <b>هنا</b> ${1} {{2}}؟")
-    begin(page, packed(tmp_path / "x.zip", 1, **{"<i>.png": blue_circles(1)}))
+    files = packed(tmp_path / "x.zip", 1, **{"<i>.png": blue_circles(1)})
+    begin(page, files, prompt="ماذا ترى <b>هنا</b> ${1} {{2}}؟")
     caption = rows(page).nth(1).locator("td").nth(1)
     expect(caption).to_have_text("ماذا ترى <b>هنا</b> ${1} {{2}}؟")
     expect(rows(page).nth(1).locator("td").first).to_have_text("<i>.png")
