@@ -18,10 +18,10 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from benchmarks import shapes
 from blip_space import catalogue, images
 from blip_space.engine.request import Request, compose_prompt
-from blip_space.model import loader
-from blip_space.model.blip2 import Blip2
-from blip_space.model.cpu import hasten
-from blip_space.model.device import cpu_has_bf16
+from blip_space.loading import loader
+from blip_space.loading.device import cpu_has_bf16
+from blip_space.models.cpu import hasten
+from blip_space.models.families.blip2 import Blip2
 from blip_space.options import GenerationOptions
 
 QUESTIONS = ("What is in the picture?", "What colour is it?", "And what is beside it?", "How many are there?")

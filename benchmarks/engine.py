@@ -26,7 +26,7 @@ from blip_space import catalogue
 from blip_space.engine.core import EngineCore
 from blip_space.engine.pixel_cache import PixelCache
 from blip_space.engine.request import EngineConfig, PreparedRequest, Request, prepare
-from blip_space.model import loader
+from blip_space.loading import loader
 from blip_space.options import GenerationOptions
 
 ROUNDS = 3

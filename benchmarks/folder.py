@@ -23,7 +23,7 @@ from blip_space.engine.request import compose_prompt
 from blip_space.inference.folder.job import Job, Run
 from blip_space.inference.folder.ledger import Ledger
 from blip_space.inference.folder.record import Task
-from blip_space.model.blip2 import Blip2
+from blip_space.models.families.blip2 import Blip2
 from blip_space.options import GenerationOptions
 
 

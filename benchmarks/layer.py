@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from benchmarks import report
-from blip_space.model.cpu import PackedLinear
-from blip_space.model.quiet import quiet
+from blip_space.loading.quiet import quiet
+from blip_space.models.cpu import PackedLinear
 
 WIDE, HIGH = 2560, 10240
 REPEATS = 30

@@ -25,8 +25,8 @@ from blip_space.engine.local import LocalEngine
 from blip_space.engine.request import Request
 from blip_space.errors import UserError
 from blip_space.images import SafeImage
-from blip_space.model.loader import load
-from blip_space.model.selftest import made_pictures
+from blip_space.loading.loader import load
+from blip_space.loading.selftest import made_pictures
 from blip_space.options import GenerationOptions
 
 NEW_TOKENS = 8

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from blip_space.catalogue import PRECISIONS, read_folder
 from blip_space.errors import UserError
-from blip_space.model.loader import load
-from blip_space.model.selftest import made_pictures
-from tests.model import checkpoints, layouts
-from tests.model.test_layouts import reference, tokens
+from blip_space.loading.loader import load
+from blip_space.loading.selftest import made_pictures
+from tests.models import checkpoints, layouts
+from tests.models.test_layouts import reference, tokens
 
 SAME, OTHER, REFUSED = "equal", "DIFFERENT", "refused"
 OWN_WEIGHTS = ("stored in bf16", "larger pictures", "2023 with a slow tokenizer")

@@ -23,7 +23,7 @@ import torch
 from benchmarks import report, shapes
 from benchmarks.cards import Turn, as_loaded, converse, make_endless, opened
 from blip_space.engine.request import EngineConfig
-from blip_space.model.blip2 import Blip2
+from blip_space.models.families.blip2 import Blip2
 from blip_space.serving.threaded import ThreadedEngine
 
 PATIENCE_SECONDS = 36_000.0

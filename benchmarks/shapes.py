@@ -27,11 +27,11 @@ from transformers import (
 )
 
 from blip_space.catalogue import TINY_FOLDER, Family, ModelSpec
-from blip_space.model.blip2 import Blip2
-from blip_space.model.frame import Frame
-from blip_space.model.precision import Precision
-from blip_space.model.preparation import Preparation
-from blip_space.model.tokens import FastTokenizer, Tokens
+from blip_space.loading.precision import Precision
+from blip_space.loading.preparation import Preparation
+from blip_space.models.families.blip2 import Blip2
+from blip_space.models.frame import Frame
+from blip_space.models.tokens import FastTokenizer, Tokens
 
 SPREAD = 0.02
 BLOCK = 1 << 20

@@ -33,7 +33,7 @@ from benchmarks import report
 from benchmarks.engine import suppress_stop_tokens
 from blip_space import catalogue, images, settings
 from blip_space.engine.request import EngineConfig, Request
-from blip_space.model import loader
+from blip_space.loading import loader
 from blip_space.options import GenerationOptions
 from blip_space.serving.threaded import ThreadedEngine
 

@@ -14,7 +14,7 @@ import pytest
 
 from blip_space.catalogue import MODELS, fingerprint, read_folder
 from blip_space.catalogue.fingerprint import fingerprint as of
-from tests.model import checkpoints
+from tests.models import checkpoints
 
 
 @pytest.fixture(scope="module")

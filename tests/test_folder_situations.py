@@ -17,9 +17,9 @@ import pytest
 from blip_space import catalogue
 from blip_space.apps import cli
 from blip_space.inference.folder.written import NAME
-from blip_space.model import loader
+from blip_space.loading import loader
 from tests.inference.folder.conftest import draw, files_of_at_most
-from tests.model import checkpoints
+from tests.models import checkpoints
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVED = ("--quality", "stream", "--max-new-tokens", "12")
@@ -395,7 +395,7 @@ def stopped(self: Any) -> Any:
 
 def test_what_repeats_to_its_end_is_marked_and_a_penalty_is_taken(run: Run, tmp_path: Path) -> None:
     """Case caption-that-repeats: `folder` had no way out of loops."""
-    from tests.model.constant import write_constant
+    from tests.models.constant import write_constant
 
     model = write_constant(tmp_path / "loop", "at")
     run("--model", model)

@@ -13,16 +13,17 @@ FLOORS = {
     "images": 1,
     "catalogue": 1,
     "history": 1,
-    "model": 2,
     "prompts": 2,
     "settings": 2,
-    "engine": 3,
-    "serving": 4,
-    "inference": 5,
-    "apps": 6,
-    "training": 7,
-    "benchmarks": 7,
-    "app": 7,
+    "models": 3,
+    "loading": 4,
+    "engine": 5,
+    "serving": 6,
+    "inference": 7,
+    "apps": 8,
+    "training": 9,
+    "benchmarks": 9,
+    "app": 9,
 }
 SOURCES = sorted(
     [*ROOT.glob("blip_space/**/*.py"), *ROOT.glob("training/*.py"), *ROOT.glob("benchmarks/*.py"), ROOT / "app.py"]
@@ -31,7 +32,7 @@ MAY_MEET = {("inference", "prompts"), ("prompts", "languages")}
 
 
 def room(module: str) -> str:
-    """The room of `blip_space.model.loader` is `model`, of `training.scenes` it is `training`."""
+    """The room of `blip_space.loading.loader` is `loading`, of `training.scenes` it is `training`."""
     parts = module.split(".")
     return parts[1] if parts[0] == "blip_space" and len(parts) > 1 else parts[0]
 

@@ -142,7 +142,7 @@ def _load(given: argparse.Namespace) -> LocalEngine:
     spec, precision = _chosen(given)
     refuse_foreign(spec, given.language)
     from blip_space.engine.local import LocalEngine
-    from blip_space.model import loader
+    from blip_space.loading import loader
 
     return LocalEngine(loader.load(spec, precision, tell=progress(spec.name)))
 

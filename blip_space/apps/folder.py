@@ -169,14 +169,14 @@ def _precision(
         return before
     if choose:
         return choose(wanted)
-    from blip_space.model import precision
-    from blip_space.model.device import find_device, free_bytes
+    from blip_space.loading import precision
+    from blip_space.loading.device import find_device, free_bytes
 
     device = find_device()
     return precision.choose(wanted, spec, device, free=free_bytes(device.name)).name
 
 
 def _load(spec: catalogue.ModelSpec, precision: str) -> Any:
-    from blip_space.model import loader
+    from blip_space.loading import loader
 
     return loader.load(spec, precision, tell=progress(spec.name))

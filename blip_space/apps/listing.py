@@ -19,7 +19,7 @@ def models(given: argparse.Namespace) -> int:
     if given.markdown:
         print(_markdown(specs))
         return 0
-    from blip_space.model.memory import fitting
+    from blip_space.loading.memory import fitting
 
     for spec in specs:
         fits = fitting(spec)

@@ -1,40 +1,48 @@
-"""Keys and values of rows that are decoded together, and one forward pass of the language model a step.
+"""A batch whose rows end at the same position: shorter ones are padded on the left and masked, so each computes exactly
+what it would compute alone.
 
 Rows join after their prompt has been prefilled and are removed when they are done; between, every step appends one
-token to each. Rows of different lengths are padded on the left and masked, so each computes exactly what it would
-compute alone. Depends on masks and the two kinds of language model; must not import requests, and knows nothing of how
-a token is chosen.
+token to each. Depends on masks and the two kinds of decoder; must not import requests, and knows nothing of how a token
+is chosen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from transformers.cache_utils import EncoderDecoderCache
-from transformers.modeling_outputs import BaseModelOutput
 
-from blip_space.engine.batch_interface import Batch, leading_padding, stack_masks, trimmable
+from blip_space.engine.batch_interface import Batch
 from blip_space.engine.caches import KeyValues
 from blip_space.engine.kv_cache import Cache
-from blip_space.model.tokens import start_token
+from blip_space.engine.padding import leading_padding, mask_of, pad, stack_masks, trimmable
+from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
 
 
-def new_batch(language_model: Any) -> Batch:
-    """A batch without rows on this language model."""
-    if language_model.config.is_encoder_decoder:
-        return EncoderDecoderBatch(language_model, [start_token(language_model.generation_config)])
-    return DecoderOnlyBatch(language_model, [])
+class LeftAligned(Batch):
+    """What both kinds share: a mask, and the position that comes next in each row."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._mask = torch.ones(0, 0, dtype=torch.long, device=device)
+        self._next = torch.ones(0, dtype=torch.long, device=device)
+
+    def __len__(self) -> int:
+        return len(self._mask)
+
+    def _advance(self, tokens: Sequence[int], axes: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The tokens (rows, 1) and their positions (axes, rows, 1), which the mask then has."""
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self), 1)], dim=1)
+        positions = self._next.expand(axes, -1)[:, :, None]
+        self._next = self._next + 1
+        return torch.tensor(tokens, device=self._mask.device)[:, None], positions
 
 
-class DecoderOnlyBatch(Batch):
-    """OPT and BLOOM: prompt and answer share one window."""
+class DecoderOnlyBatch(LeftAligned):
+    """Prompt and answer share one window."""
 
-    pads_left = True
-
-    def __init__(self, language_model: Any, start: list[int]) -> None:
-        super().__init__(language_model, start)
+    def __init__(self, decoder: DecoderOnly) -> None:
+        super().__init__(decoder.device)
+        self._decoder = decoder
         self._cache = Cache()
 
     @property
@@ -42,18 +50,16 @@ class DecoderOnlyBatch(Batch):
         return self._cache.nbytes
 
     def _compute(
-        self, embeds: torch.Tensor, mask: torch.Tensor, cached: Sequence[KeyValues | None]
+        self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]
     ) -> tuple[torch.Tensor, DecoderOnlyBatch]:
-        other = DecoderOnlyBatch(self._model, self.start)
-        other._mask = torch.cat([other._cache.load(cached, like=embeds), mask], dim=1) if any(cached) else mask
-        output = self._model(
-            inputs_embeds=embeds,
-            attention_mask=other._mask,
-            past_key_values=other._cache.own,
-            use_cache=True,
-            logits_to_keep=1,
+        other = DecoderOnlyBatch(self._decoder)
+        embeddings, mask, positions = pad(prompts, left=True)
+        other._mask = torch.cat([other._cache.load(cached, like=embeddings), mask], dim=1) if any(cached) else mask
+        other._next = torch.tensor([prompt.next_position for prompt in prompts], device=mask.device)
+        logits = self._decoder.forward(
+            embeddings=embeddings, positions=positions, mask=other._mask, key_values=other._cache.own
         )
-        return _last(output), other
+        return logits, other
 
     @torch.inference_mode()
     def key_values(self, row: int) -> KeyValues | None:
@@ -65,44 +71,37 @@ class DecoderOnlyBatch(Batch):
 
     @torch.inference_mode()
     def decode(self, tokens: Sequence[int]) -> torch.Tensor:
-        # OPT takes its positions, and BLOOM its ALiBi, from a mask over everything read so far
-        self._mask = torch.cat([self._mask, self._mask.new_ones(self._mask.shape[0], 1)], dim=1)
-        output = self._model(
-            input_ids=torch.tensor(tokens, device=self._mask.device)[:, None],
-            attention_mask=self._mask,
-            past_key_values=self._cache.own,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return _last(output)
+        ids, positions = self._advance(tokens, self._decoder.axes)
+        return self._decoder.forward(ids=ids, positions=positions, mask=self._mask, key_values=self._cache.own)
 
     @torch.inference_mode()
     def copy(self, row: int) -> DecoderOnlyBatch:
-        alone, mask = DecoderOnlyBatch(self._model, self.start), self._mask[row : row + 1]
+        alone, mask = DecoderOnlyBatch(self._decoder), self._mask[row : row + 1]
         padding = leading_padding(mask)
-        alone._mask, alone._cache = mask[:, padding:], self._cache.copy(row, padding)
+        alone._mask, alone._next = mask[:, padding:], self._next[row : row + 1]
+        alone._cache = self._cache.copy(row, padding)
         return alone
 
     @torch.inference_mode()
     def merge(self, other: DecoderOnlyBatch) -> None:
         self._mask = stack_masks(self._mask, other._mask)
+        self._next = torch.cat([self._next, other._next])
         self._cache.append(other._cache)
 
     @torch.inference_mode()
     def select(self, rows: Sequence[int]) -> None:
         kept = self._mask[list(rows)]
         padding = trimmable(kept)
-        self._mask = kept[:, padding:]
+        self._mask, self._next = kept[:, padding:], self._next[list(rows)]
         self._cache.select(rows, padding)
 
 
-class EncoderDecoderBatch(Batch):
-    """T5 and mT5: the encoder reads the prompt, the decoder generates."""
+class EncoderDecoderBatch(LeftAligned):
+    """The encoder reads the prompt, the decoder generates; prompts are padded on the right."""
 
-    pads_left = False
-
-    def __init__(self, language_model: Any, start: list[int]) -> None:
-        super().__init__(language_model, start)
+    def __init__(self, decoder: EncoderDecoder) -> None:
+        super().__init__(decoder.device)
+        self._decoder = decoder
         self._self_attention = Cache()
         self._cross_attention = Cache()
         self._prompt_mask = self._mask
@@ -115,13 +114,20 @@ class EncoderDecoderBatch(Batch):
         return None
 
     def _compute(
-        self, embeds: torch.Tensor, mask: torch.Tensor, cached: Sequence[KeyValues | None]
+        self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]
     ) -> tuple[torch.Tensor, EncoderDecoderBatch]:
         assert not any(cached)
-        other = EncoderDecoderBatch(self._model, self.start)
-        encoded = self._model.get_encoder()(inputs_embeds=embeds, attention_mask=mask, return_dict=True)
-        other._prompt_mask, other._mask = mask, mask.new_ones(len(mask), 1)
-        return other._forward(self.start * len(mask), encoded), other
+        other, device = EncoderDecoderBatch(self._decoder), self._mask.device
+        embeddings, other._prompt_mask, _ = pad(prompts, left=False)
+        states = self._decoder.encode(embeddings, other._prompt_mask)
+        lengths = [len(prompt.start) for prompt in prompts]
+        longest = max(lengths)
+        padded = [[0] * (longest - len(prompt.start)) + list(prompt.start) for prompt in prompts]
+        other._mask = mask_of(lengths, left=True, device=device)
+        other._next = torch.tensor(lengths, device=device)
+        positions = (torch.arange(longest, device=device) - longest + other._next[:, None]).clamp(min=0)
+        logits = other._forward(torch.tensor(padded, device=device), positions, states)
+        return logits, other
 
     @torch.inference_mode()
     def reorder(self, moves: Sequence[tuple[int, int]]) -> None:
@@ -129,18 +135,16 @@ class EncoderDecoderBatch(Batch):
 
     @torch.inference_mode()
     def decode(self, tokens: Sequence[int]) -> torch.Tensor:
-        self._mask = torch.cat([self._mask, self._mask.new_ones(self._mask.shape[0], 1)], dim=1)
-        # The encoder's output is in the cross-attention's keys and values; only its shape is asked for again.
-        shape = (*self._prompt_mask.shape, 1)
-        encoded = BaseModelOutput(torch.empty(shape, device=self._mask.device, dtype=self._model.dtype))
-        return self._forward(tokens, encoded)
+        ids, positions = self._advance(tokens, 1)
+        return self._forward(ids, positions[0], None)
 
     @torch.inference_mode()
     def copy(self, row: int) -> EncoderDecoderBatch:
-        alone = EncoderDecoderBatch(self._model, self.start)
+        alone = EncoderDecoderBatch(self._decoder)
         mask, prompt = self._mask[row : row + 1], self._prompt_mask[row : row + 1]
         padding, prompt_padding = leading_padding(mask), leading_padding(prompt.flip(1))
         alone._mask, alone._prompt_mask = mask[:, padding:], prompt[:, : prompt.shape[1] - prompt_padding]
+        alone._next = self._next[row : row + 1]
         alone._self_attention = self._self_attention.copy(row, padding)
         alone._cross_attention = self._cross_attention.copy(row, 0, prompt_padding)
         return alone
@@ -148,6 +152,7 @@ class EncoderDecoderBatch(Batch):
     @torch.inference_mode()
     def merge(self, other: EncoderDecoderBatch) -> None:
         self._mask = stack_masks(self._mask, other._mask)
+        self._next = torch.cat([self._next, other._next])
         self._prompt_mask = stack_masks(self._prompt_mask, other._prompt_mask, left=False)
         self._self_attention.append(other._self_attention)
         self._cross_attention.append(other._cross_attention, left=False)
@@ -156,24 +161,23 @@ class EncoderDecoderBatch(Batch):
     def select(self, rows: Sequence[int]) -> None:
         kept, prompts = self._mask[list(rows)], self._prompt_mask[list(rows)]
         padding, prompt_padding = trimmable(kept), leading_padding(prompts.flip(1))
-        self._mask = kept[:, padding:]
+        self._mask, self._next = kept[:, padding:], self._next[list(rows)]
         self._prompt_mask = prompts[:, : prompts.shape[1] - prompt_padding]
         self._self_attention.select(rows, padding)
         self._cross_attention.select(rows, 0, prompt_padding)
 
-    def _forward(self, tokens: Sequence[int], encoded: Any) -> torch.Tensor:
-        output = self._model(
-            encoder_outputs=encoded,
-            attention_mask=self._prompt_mask,
-            decoder_input_ids=torch.tensor(tokens, device=self._mask.device)[:, None],
-            decoder_attention_mask=self._mask,
-            past_key_values=EncoderDecoderCache(self._self_attention.own, self._cross_attention.own),
-            use_cache=True,
+    def _forward(self, ids: torch.Tensor, positions: torch.Tensor, states: torch.Tensor | None) -> torch.Tensor:
+        return self._decoder.forward(
+            ids,
+            positions=positions[None],
+            mask=self._mask,
+            states=states,
+            prompt_mask=self._prompt_mask,
+            self_attention=self._self_attention.own,
+            cross_attention=self._cross_attention.own,
         )
-        return _last(output)
 
 
-def _last(output: Any) -> torch.Tensor:
-    """The logits of the last position, as float32."""
-    logits: torch.Tensor = output.logits
-    return logits[:, -1].float()
+def new_batch(decoder: DecoderOnly | EncoderDecoder) -> Batch:
+    """A batch without rows on this decoder."""
+    return DecoderOnlyBatch(decoder) if isinstance(decoder, DecoderOnly) else EncoderDecoderBatch(decoder)

@@ -19,8 +19,7 @@ from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.scheduler import Scheduler
 from blip_space.engine.sequence import FinishReason, Sequence, Status
 from blip_space.errors import BusyError, UserError
-from blip_space.model.memory import is_out_of_memory
-from blip_space.prompts import STYLES
+from blip_space.loading.memory import is_out_of_memory, max_batch_size
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ class EngineCore:
     """One model, and all requests for it."""
 
     def __init__(self, model: Any, config: EngineConfig | None = None) -> None:
-        """`model` is a `Blip2`."""
+        """`model` is a `VisionLanguageModel`."""
         self.model = model
         self.config = config or EngineConfig()
         self.restarts = 0
@@ -42,7 +41,7 @@ class EngineCore:
 
         self._scheduler = Scheduler(self.config, max_rows=self._max_rows())
         self._runner = ModelRunner(model, self.config)
-        self._stops = STYLES[model.spec.style].stops
+        self._stops = model.stop_strings
         self._arrived: deque[Sequence] = deque()
         self._sequences: dict[int, Sequence] = {}
 
@@ -134,7 +133,7 @@ class EngineCore:
         return ran, waited
 
     def _max_rows(self, share: float = 1.0) -> int:
-        fitting = max(1, int(self.model.max_batch_size() * share))
+        fitting = max(1, int(max_batch_size(self.model) * share))
         return min(fitting, self.config.max_rows or fitting)
 
     def _queued(self) -> list[Sequence]:

@@ -15,7 +15,7 @@ from blip_space.engine.pixel_cache import PixelCache
 from blip_space.engine.request import EngineConfig, PreparedRequest, Request, prepare, refuse_foreign
 
 if TYPE_CHECKING:
-    from blip_space.model.blip2 import Blip2
+    from blip_space.models.interface import VisionLanguageModel
 
 
 class Reply:
@@ -46,7 +46,7 @@ class Reply:
 class LocalEngine:
     """One model, asked by one thread. Images and conversations that were asked about before are not computed again."""
 
-    def __init__(self, model: Blip2, config: EngineConfig | None = None) -> None:
+    def __init__(self, model: VisionLanguageModel, config: EngineConfig | None = None) -> None:
         self.model = model
         self._core = EngineCore(model, config)
         self._pixels = PixelCache(self._core.config.pixel_cache_bytes)
@@ -56,7 +56,7 @@ class LocalEngine:
     def answer(self, request: Request) -> Reply:
         """The reply to a request, generated as it is iterated. `UserError` where it cannot be asked."""
         refuse_foreign(self.model.spec, request.language)
-        return Reply(self._follow(prepare(request, self.model, self._pixels)))
+        return Reply(self._follow(prepare(request, self.model.preparation, self._pixels)))
 
     def _follow(self, request: PreparedRequest) -> Generator[Output, None, None]:
         request_id = self._core.add(request)

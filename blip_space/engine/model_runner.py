@@ -18,11 +18,13 @@ from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.sampling import Sampler
 from blip_space.engine.scheduler import Plan
 from blip_space.engine.sequence import FinishReason, Sequence
-from blip_space.model.device import free_bytes
-from blip_space.model.memory import is_out_of_memory
+from blip_space.loading.device import free_bytes
+from blip_space.loading.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
+
+    from blip_space.models.interface import Embedded
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +36,12 @@ class ModelRunner:
     """One model with the batch that runs on it."""
 
     def __init__(self, model: Any, config: EngineConfig) -> None:
-        """`model` is a `Blip2`, or whatever has its language model, stop tokens, `encode_pixels` and `embed`."""
+        """`model` is a `VisionLanguageModel`."""
         self.image_features = ImageFeatureCache(config.image_feature_cache_bytes)
         self.prefixes = PrefixCache(prefix_cache_bytes(free_bytes(model.precision.device)))
         self._model = model
-        self._batch: Batch = new_batch(model.language_model)
-        self._sampler = Sampler(model.stop, self._batch.start)
+        self._batch: Batch = new_batch(model.decoder)
+        self._sampler = Sampler(model.stop)
         self._rows: list[Row] = []
         self._decodes = True
         """Whether the last step decoded: a prefill may take the place of every second decode, so that those who are
@@ -61,15 +63,14 @@ class ModelRunner:
 
     def uncached_tokens(self, request: PreparedRequest) -> int:
         """How many positions of its prompt are to be prefilled now."""
+        prompt, cached = request.prompt, 0
         if self._continues(request):
-            cached = self.prefixes.cached_tokens(request.digest, request.ids)
-            if cached:
-                return len(request.ids) - cached
-        return self._model.query_tokens + len(request.ids)  # type: ignore[no-any-return]
+            cached = self.prefixes.cached_positions(prompt.prefix_key, at_least=prompt.reusable_from)
+        return len(prompt) - cached
 
     def reset(self) -> None:
         """Drop all rows."""
-        self._batch, self._rows = new_batch(self._model.language_model), []
+        self._batch, self._rows = new_batch(self._model.decoder), []
 
     def clear_caches(self) -> None:
         """Free what was only kept because it might be asked again."""
@@ -91,9 +92,8 @@ class ModelRunner:
         try:
             key_values = self._batch.key_values(index)
             if key_values:
-                read = key_values[0][0].shape[1] - self._model.query_tokens
-                ids = [*sequence.request.ids, *sequence.ids][:read]
-                self.prefixes.put(sequence.request.digest, ids, key_values)
+                read = key_values[0][0].shape[1]
+                self.prefixes.put([*sequence.request.prompt.prefix_key, *sequence.ids][:read], key_values)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -142,26 +142,32 @@ class ModelRunner:
                 self._prefill([sequence])
 
     def _read(self, sequences: List[Sequence]) -> None:
-        images = ((sequence.request.digest, sequence.request.pixels) for sequence in sequences)
-        features = self.image_features.get_or_encode(images, self._model.encode_pixels)
-        unread = [(sequence, *self._unread(sequence, features[sequence.request.digest])) for sequence in sequences]
+        requests = (sequence.request for sequence in sequences)
+        images = (
+            (image.key, pixels)
+            for request in requests
+            for image, pixels in zip(request.prompt.images, request.pixels, strict=True)
+        )
+        features = self.image_features.get_or_encode(images, self._model.encode_images)
+        unread = [(sequence, *self._unread(sequence, features)) for sequence in sequences]
         unread.sort(key=lambda item: len(item[1]))
         ordered, prompts, cached = (list(column) for column in zip(*unread, strict=True))
         logits = self._batch.prefill(prompts, cached, [sequence.num_rows for sequence in ordered])
         for sequence in ordered:
             if sequence.uses_beam_search:
                 options = sequence.request.options
-                sequence.search = BeamSearch(options, stop=self._model.stop, start=self._batch.start)
+                sequence.search = BeamSearch(options, stop=self._model.stop, start=sequence.start)
         self._rows += [(sequence, beam) for sequence in ordered for beam in range(sequence.num_rows)]
         self._choose([(sequence, 0) for sequence in ordered], logits)
 
-    def _unread(self, sequence: Sequence, features: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    def _unread(self, sequence: Sequence, features: dict[str, torch.Tensor]) -> tuple[Embedded, Any]:
         """What is to be read of a prompt, embedded, and the keys and values of what was read of it before."""
-        request, cached = sequence.request, None
-        embedded = self._model.embed(features, request.ids)
-        if self._continues(request):
-            cached = self.prefixes.get(request.digest, request.ids, query_tokens=self._model.query_tokens)
-        return embedded[cached[0][0].shape[1] if cached else 0 :], cached
+        prompt, cached = sequence.request.prompt, None
+        embedded: Embedded = self._model.embed(prompt, [features[image.key] for image in prompt.images])
+        sequence.start = embedded.start
+        if self._continues(sequence.request):
+            cached = self.prefixes.get(prompt.prefix_key, at_least=prompt.reusable_from)
+        return embedded.after(cached[0][0].shape[1] if cached else 0), cached
 
     def _continues(self, request: PreparedRequest) -> bool:
         """Whether keys and values of an earlier turn may be there."""
@@ -173,7 +179,8 @@ class ModelRunner:
         if streams:
             own = logits if len(streams) == len(rows) else logits[streams]
             sequences = [rows[index][0] for index in streams]
-            tokens = self._sampler.sample(own, [(sequence.request.options, sequence.ids) for sequence in sequences])
+            requests = [(sequence.request.options, sequence.ids, sequence.start) for sequence in sequences]
+            tokens = self._sampler.sample(own, requests)
             for sequence, token in zip(sequences, tokens, strict=True):
                 sequence.append(token, self._model.stop)
         if len(streams) < len(rows):

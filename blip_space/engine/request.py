@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 from blip_space import catalogue, languages
 from blip_space.catalogue import ModelSpec
@@ -16,8 +16,9 @@ from blip_space.engine.pixel_cache import PixelCache
 from blip_space.errors import UserError
 from blip_space.history import Turn
 from blip_space.images import ImageFile, SafeImage
+from blip_space.models.preparation import ImageInfo, Preparation, Prompt
 from blip_space.options import ANSWER_LENGTH_PENALTY, GenerationOptions
-from blip_space.prompts import STYLES, Composition, clean, compose, is_question
+from blip_space.prompts import clean, is_question
 
 
 @dataclass(frozen=True)
@@ -49,23 +50,6 @@ class EngineConfig:
     pixel_cache_bytes: int = 64_000_000
 
 
-class Counting(Protocol):
-    """What composing needs of a model, with or without its weights; `query_tokens` is how many positions the image
-    takes."""
-
-    @property
-    def spec(self) -> ModelSpec: ...
-    @property
-    def query_tokens(self) -> int: ...
-    def encode(self, text: str) -> Sequence[int]: ...
-
-
-class Preparing(Counting, Protocol):
-    """What preparing needs of a model: see `model.preparation`."""
-
-    def pixels(self, pictures: Sequence[Any]) -> Any: ...
-
-
 @dataclass(frozen=True)
 class Request:
     """What one user asks: an image, a prompt (an empty one asks for a caption), earlier turns, and how to answer.
@@ -85,16 +69,15 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class PreparedRequest:
-    """A request in the model's own form: token ids and pixel values, of which it holds the one copy.
+    """A request in the model's own form: the prompt, and the pixel values of each of its images, of which it holds the
+    one copy.
 
-    `digest` is the image's. `continues_conversation` says that there were earlier turns, whose keys and values may be
-    cached.
+    `continues_conversation` says that there were earlier turns, whose keys and values may be cached.
     """
 
     spec: ModelSpec
-    ids: tuple[int, ...]
-    digest: str
-    pixels: Any
+    prompt: Prompt
+    pixels: tuple[Any, ...]
     options: GenerationOptions
     continues_conversation: bool = False
     background: bool = False
@@ -115,32 +98,53 @@ class Budget:
     prompt: str
 
 
-def prepare(request: Request, preparation: Preparing, pixels: PixelCache) -> PreparedRequest:
+def prepare(request: Request, preparation: Preparation, pixels: PixelCache) -> PreparedRequest:
     """Compose, tokenise and resize, each once; an image that is kept in `pixels` is not decoded again. `UserError`
     where the request cannot be answered."""
-    options = request.options
-    prompt = compose_prompt(
-        preparation,
-        prompt=request.prompt,
-        language=request.language,
-        turns=request.turns,
-        max_new_tokens=options.max_new_tokens,
+    image, options = request.image, request.options
+    pixels_key = preparation.spec.name, preparation.feature_key(image.digest, options)
+
+    def resized() -> Resized:
+        kept: Resized = pixels.get_or_make(pixels_key, lambda: _resize(image, preparation, options))
+        return kept
+
+    # a prompt that does not fit is refused before the image is decoded, where that can be known
+    size = (resized().width, resized().height) if preparation.size_decides else (0, 0)
+    prompt = preparation.prepare(
+        [ImageInfo(image.digest, *size)], request.turns, request.prompt, language=request.language, options=options
     )
-    image, spec = request.image, preparation.spec
-
-    def make() -> Any:
-        with image.opened() as opened:
-            return preparation.pixels([opened.pixels])
-
     return PreparedRequest(
-        spec,
-        tuple(prompt.ids),
-        image.digest,
-        pixels.get_or_make((spec.name, image.digest), make),
+        preparation.spec,
+        prompt,
+        (resized().pixels,),
         decoding_options(options, request.prompt),
         continues_conversation=bool(request.turns),
         background=request.background,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Resized:
+    """An image's pixel values, and the size that it had before in pixels."""
+
+    pixels: Any
+    width: int
+    height: int
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the pixel values, in bytes."""
+        return int(self.pixels.nbytes)
+
+
+def resize(image: Any, preparation: Preparation, options: GenerationOptions) -> Resized:
+    """A `PIL.Image` as the model takes it."""
+    return Resized(preparation.pixels(image, options), image.width, image.height)
+
+
+def _resize(image: SafeImage | ImageFile, preparation: Preparation, options: GenerationOptions) -> Resized:
+    with image.opened() as opened:
+        return resize(opened.pixels, preparation, options)
 
 
 def decoding_options(options: GenerationOptions, prompt: str) -> GenerationOptions:
@@ -164,37 +168,20 @@ def refuse_foreign(spec: ModelSpec, code: str) -> None:
     )
 
 
-def compose_prompt(
-    model: Counting, *, prompt: str, language: str, turns: Sequence[Turn], max_new_tokens: int
-) -> Composition:
-    """The prompt that the model is sent, within its window, in a language that it supports (`refuse_foreign`)."""
-    return compose(
-        turns,
-        prompt,
-        style=STYLES[model.spec.style],
-        language=languages.LANGUAGES[language],
-        budget_tokens=model.spec.context_tokens - model.query_tokens - _reply_tokens(model, max_new_tokens),
-        tokenize=model.encode,
-    )
-
-
 def measure_budget(
-    model: Counting, *, prompt: str, language: str, turns: Sequence[Turn], max_new_tokens: int
+    preparation: Preparation, *, prompt: str, language: str, turns: Sequence[Turn], max_new_tokens: int
 ) -> Budget:
-    """How the same prompt fills the window."""
-    composed = compose_prompt(model, prompt=prompt, language=language, turns=turns, max_new_tokens=max_new_tokens)
-    reply_tokens = _reply_tokens(model, max_new_tokens)
+    """How the same prompt fills the window, with an image of a size that is not known."""
+    options, spec = GenerationOptions(max_new_tokens=max_new_tokens), preparation.spec
+    composed = preparation.prepare([ImageInfo()], turns, prompt, language=language, options=options)
+    reply_tokens = max_new_tokens if spec.decoder_only else 0
     return Budget(
-        context_tokens=model.spec.context_tokens,
-        used_tokens=model.query_tokens + composed.tokens + reply_tokens,
-        image_tokens=model.query_tokens,
-        prompt_tokens=composed.tokens,
+        context_tokens=spec.context_tokens,
+        used_tokens=len(composed) + reply_tokens,
+        image_tokens=composed.image_positions,
+        prompt_tokens=len(composed) - composed.image_positions,
         reply_tokens=reply_tokens,
         kept_turns=len(composed.kept),
         dropped_turns=len(composed.dropped),
         prompt=composed.text,
     )
-
-
-def _reply_tokens(model: Counting, max_new_tokens: int) -> int:
-    return max_new_tokens if model.spec.decoder_only else 0

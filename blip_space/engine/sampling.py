@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import compress
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,30 +27,31 @@ LEAST_PROBABILITIES = (2.0**-10, 2.0**-15, 0.0)
 reach the first, and 32768 the second."""
 
 
+SampledRequest: TypeAlias = tuple[GenerationOptions, Sequence[int], Sequence[int]]
+"""A sequence's options, its new tokens so far, and what its decoder has read before the first of them."""
+
+
 class Sampler:
     """Chooses the next tokens of sequences on one language model.
 
-    The first token is never one of `stop`, so no reply is empty. The repetition penalty counts `start`, which is what a
-    decoder has read before the first new token, and a sequence's own new tokens, not its prompt.
+    The first token is never one of `stop`, so no reply is empty. The repetition penalty counts what a decoder has read
+    before the first new token, which is not the prompt, and a sequence's own new tokens.
     """
 
-    def __init__(self, stop: frozenset[int], start: Sequence[int]) -> None:
+    def __init__(self, stop: frozenset[int]) -> None:
         self._stop = sorted(stop)
-        self._start = list(start)
 
     @torch.inference_mode()
-    def sample(
-        self, logits: torch.Tensor, requests: Sequence[tuple[GenerationOptions, Sequence[int]]]
-    ) -> list[int | None]:
+    def sample(self, logits: torch.Tensor, requests: Sequence[SampledRequest]) -> list[int | None]:
         """One token for each row of `logits`, float32 of shape (sequences, vocabulary), which may be overwritten.
 
-        `requests` are the options and the new tokens so far of each row's sequence. None where a row's numbers are not
+        `requests` are those of each row's sequence. None where a row's numbers are not
         finite, so that nothing can be chosen. A token depends on its own row and request alone: not on other rows, and
         a draw on nothing but `options.seed` and the number of tokens before it.
         """
         self._penalize(logits, requests)
         self._forbid_stopping(logits, requests)
-        is_drawn = [options.temperature > 0 for options, _ in requests]
+        is_drawn = [options.temperature > 0 for options, _, _ in requests]
         if not any(is_drawn):
             return _argmax(logits)
         drawn = iter(_draw(logits, list(compress(enumerate(requests), is_drawn))))
@@ -57,21 +59,19 @@ class Sampler:
             return list(drawn)
         return [next(drawn) if draw else token for draw, token in zip(is_drawn, _argmax(logits), strict=True)]
 
-    def _penalize(self, logits: torch.Tensor, requests: Sequence[tuple[GenerationOptions, Sequence[int]]]) -> None:
+    def _penalize(self, logits: torch.Tensor, requests: Sequence[SampledRequest]) -> None:
         rows, tokens, penalties = list[int](), list[int](), list[float]()
-        for row, (options, ids) in enumerate(requests):
+        for row, (options, ids, start) in enumerate(requests):
             if options.repetition_penalty != 1.0:
-                counted = {*self._start, *ids}
+                counted = {*start, *ids}
                 tokens += counted
                 rows += [row] * len(counted)
                 penalties += [options.repetition_penalty] * len(counted)
         if tokens:
             penalize(logits, torch.tensor(rows), torch.tensor(tokens), torch.tensor(penalties))
 
-    def _forbid_stopping(
-        self, logits: torch.Tensor, requests: Sequence[tuple[GenerationOptions, Sequence[int]]]
-    ) -> None:
-        rows = [row for row, (_, ids) in enumerate(requests) if not ids] if self._stop else []
+    def _forbid_stopping(self, logits: torch.Tensor, requests: Sequence[SampledRequest]) -> None:
+        rows = [row for row, (_, ids, _) in enumerate(requests) if not ids] if self._stop else []
         if rows:
             logits[torch.tensor(rows)[:, None], torch.tensor(self._stop)] = -torch.inf
 
@@ -114,18 +114,16 @@ def _argmax(logits: torch.Tensor) -> list[int | None]:
     return [token if token >= 0 else None for token in marked[:, 0].tolist()]
 
 
-def _draw(
-    logits: torch.Tensor, requests: Sequence[tuple[int, tuple[GenerationOptions, Sequence[int]]]]
-) -> list[int | None]:
+def _draw(logits: torch.Tensor, requests: Sequence[tuple[int, SampledRequest]]) -> list[int | None]:
     """A token for each of these rows, given with their requests."""
     scores = logits
     if len(requests) < len(logits):
         scores = logits[torch.tensor([row for row, _ in requests], device=logits.device)]
-    temperatures = [options.temperature for _, (options, _) in requests]
+    temperatures = [options.temperature for _, (options, _, _) in requests]
     if any(temperature != 1.0 for temperature in temperatures):
         scores = scores / torch.tensor(temperatures, device=scores.device)[:, None]
     probabilities = scores.softmax(dim=-1)
-    draws = [(options.top_p, uniform(options.seed, len(ids))) for _, (options, ids) in requests]
+    draws = [(options.top_p, uniform(options.seed, len(ids))) for _, (options, ids, _) in requests]
     tokens: list[int | None] = [None] * len(draws)
     undecided = list(range(len(draws)))
     for least in LEAST_PROBABILITIES:

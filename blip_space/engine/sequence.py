@@ -51,6 +51,9 @@ class Sequence:
     ids: list[int] = field(default_factory=list)
     """Its tokens so far, without the stop token."""
 
+    start: tuple[int, ...] = ()
+    """What a decoder has read before the first of them, apart from the prompt."""
+
     search: Any = None
     """The `BeamSearch` of its beams, while it runs."""
 

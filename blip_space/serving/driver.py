@@ -200,7 +200,7 @@ class Driver:
 
     def _step(self, core: EngineCore, *, admit: bool) -> None:
         if core is not self._stepped:
-            from blip_space.model.device import use_threads
+            from blip_space.models.threads import use_threads
 
             use_threads(core.model.threads)
             self._stepped = core

@@ -22,7 +22,7 @@ from blip_space.serving.preparations import import_model_libraries
 
 if TYPE_CHECKING:  # the page is up before torch is imported
     from blip_space.engine.core import EngineCore
-    from blip_space.model.device import Device
+    from blip_space.loading.device import Device
 
 log = logging.getLogger(__name__)
 
@@ -174,8 +174,8 @@ class ModelManager:
     def _leaving(self, spec: ModelSpec, *, at_least: int | None = None) -> list[LoadedModel]:
         """The least recently used models, as many as have to leave for this one. `at_least` is how much memory there is
         at least without any; `ModelError` where that is too little."""
-        from blip_space.model.memory import check_room
-        from blip_space.model.precision import choose, fits
+        from blip_space.loading.memory import check_room
+        from blip_space.loading.precision import choose, fits
 
         device, free = self._find_memory()
         if free is None:
@@ -235,7 +235,7 @@ class ModelManager:
 
 
 def _find_memory() -> tuple[Device, int | None]:
-    from blip_space.model.device import find_device, free_bytes
+    from blip_space.loading.device import find_device, free_bytes
 
     device = find_device()
     return device, free_bytes(device.name)
@@ -243,6 +243,6 @@ def _find_memory() -> tuple[Device, int | None]:
 
 def _load(spec: ModelSpec, precision: str, progress: LoadProgress) -> Any:
     import_model_libraries()
-    from blip_space.model import loader
+    from blip_space.loading import loader
 
     return loader.load(spec, precision, tell=progress)

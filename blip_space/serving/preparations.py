@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from blip_space.catalogue import ModelSpec
-from blip_space.engine.request import Preparing
+from blip_space.models.preparation import Preparation
 
-LoadPreparation = Callable[[ModelSpec], Preparing]
+LoadPreparation = Callable[[ModelSpec], Preparation]
 
 IMPORTING = threading.Lock()
 """Held by the first thread that imports the model's libraries: two that do so at once may see half of a module."""
@@ -24,10 +24,10 @@ class Preparations:
     def __init__(self, specs: Iterable[ModelSpec], load: LoadPreparation | None = None) -> None:
         """`load` is `model.preparation.load_preparation` by default."""
         self._load = load or _load
-        self._loaded: dict[str, Preparing] = {}
+        self._loaded: dict[str, Preparation] = {}
         self._locks = {spec.name: threading.Lock() for spec in specs}
 
-    def get(self, spec: ModelSpec) -> Preparing:
+    def get(self, spec: ModelSpec) -> Preparation:
         """The model's preparation. `ModelError` where its files cannot be had or read."""
         loaded = self._loaded.get(spec.name)
         if loaded is not None:
@@ -41,11 +41,11 @@ class Preparations:
 def import_model_libraries() -> None:
     """Import what loads models, from one thread at a time."""
     with IMPORTING:
-        import blip_space.model.loader  # noqa: F401
+        import blip_space.loading.loader  # noqa: F401
 
 
 def _load(spec: ModelSpec) -> Any:
     import_model_libraries()
-    from blip_space.model.preparation import load_preparation
+    from blip_space.loading.preparation import load_preparation
 
     return load_preparation(spec)

@@ -137,7 +137,7 @@ class ThreadedEngine:
         loaded = self._models.loaded
         if not loaded and not self._models.last_error:
             return None
-        from blip_space.model.memory import fitting
+        from blip_space.loading.memory import fitting
 
         return fitting(spec, freed=sum(model.nbytes for model in loaded))
 

@@ -18,6 +18,7 @@ from blip_space.engine.judgement import NOTHING_WRITTEN
 from blip_space.engine.request import Budget, EngineConfig, Request, measure_budget
 from blip_space.errors import BusyError, EmptyAnswerError, UserError
 from blip_space.history import Turn
+from blip_space.models.preparation import ImageFirst
 from blip_space.serving.offered import OfferedModels
 from blip_space.serving.protocol import STOPPED_RUNNING, STOPPING, Status, queue_full
 from blip_space.serving.response import ResponseStream
@@ -47,7 +48,7 @@ BLANK = "blank"
 WORD_SECONDS = 0.005
 
 
-class WordCounter:
+class WordCounter(ImageFirst):
     """Counts words, as a tokenizer counts tokens; the image takes four."""
 
     query_tokens = 4
@@ -57,6 +58,12 @@ class WordCounter:
 
     def encode(self, text: str) -> list[int]:
         return list(range(len(text.split())))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        raise NotImplementedError
+
+    def pixels(self, image: Any, options: Any) -> Any:
+        raise NotImplementedError
 
 
 class FakeEngine:

@@ -23,7 +23,7 @@ from blip_space.serving.threaded import ThreadedEngine
 from tests.apps.conftest import free_port
 from tests.apps.test_api import wait_until
 from tests.apps.test_bad_input import heard
-from tests.model.constant import SPACE, write_constant
+from tests.models.constant import SPACE, write_constant
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")

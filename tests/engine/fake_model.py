@@ -10,12 +10,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from blip_space.catalogue import ModelSpec
+from blip_space.models.decoders import read_mask
+from blip_space.models.interface import DecoderOnly, Embedded
+from blip_space.models.preparation import ImageFirst, Prompt
 
 VOCABULARY = 2_000
 STOP = 0
@@ -39,7 +41,7 @@ def spec(name: str = "fake", **changes: Any) -> ModelSpec:
     return ModelSpec(name, name, **given)
 
 
-class FakePreparation:
+class FakePreparation(ImageFirst):
     """The tokenizer, of which every word is a token, and the image processor, which takes a picture as it is."""
 
     query_tokens = QUERY_TOKENS
@@ -54,8 +56,8 @@ class FakePreparation:
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(f" {self.words[number]}" for number in ids if number < len(self.words))
 
-    def pixels(self, pictures: Sequence[Any]) -> torch.Tensor:
-        return torch.zeros(len(pictures), 1)
+    def pixels(self, image: Any, options: Any) -> torch.Tensor:  # noqa: ARG002
+        return torch.zeros(1, 1)
 
     def _number(self, word: str) -> int:
         if word not in self.words:
@@ -63,37 +65,43 @@ class FakePreparation:
         return self.words.index(word)
 
 
-class FakeLanguageModel:
+class FakeDecoder(DecoderOnly):
     """A key of a position is its word, a value says whether it is of the prompt; both decide which word is next."""
 
-    config = SimpleNamespace(is_encoder_decoder=False)
-    device = torch.device("cpu")
+    device, dtype = torch.device("cpu"), torch.float32
 
     def __init__(self, model: FakeModel) -> None:
         self._model = model
 
-    def __call__(
+    def forward(
         self,
         *,
-        attention_mask: torch.Tensor,
-        past_key_values: Any,
-        inputs_embeds: torch.Tensor | None = None,
-        input_ids: torch.Tensor | None = None,
-        **_: Any,
-    ) -> Any:
-        if inputs_embeds is None:
-            assert input_ids is not None
-            self._model.note_decode(len(input_ids))
-            own = torch.stack([input_ids.float(), torch.zeros(input_ids.shape)], dim=-1)
+        positions: torch.Tensor,
+        mask: torch.Tensor,
+        key_values: Any,
+        ids: torch.Tensor | None = None,
+        embeddings: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        if embeddings is None:
+            assert ids is not None
+            self._model.note_decode(len(ids))
+            own = torch.stack([ids.float(), torch.zeros(ids.shape)], dim=-1)
         else:
-            own = inputs_embeds
+            own = embeddings
         assert own.shape[1], "the scores of what comes next are those of the last position that is read"
-        keys, values = past_key_values.update(own[:, None, :, :1], own[:, None, :, 1:], 0)
-        read = attention_mask.bool()
+        keys, values = key_values.update(own[:, None, :, :1], own[:, None, :, 1:], 0)
+        read = mask.bool()
+        assert positions[0, :, -1].tolist() == (read.sum(1) - 1).tolist()
         logits = [
             self._model.next(keys[row, 0, read[row], 0], values[row, 0, read[row], 0]) for row in range(len(read))
         ]
-        return SimpleNamespace(logits=torch.stack(logits)[:, None])
+        return torch.stack(logits)
+
+    def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
+        return read_mask(lengths, capacity)
+
+    def kv_bytes(self, positions: int) -> int:  # noqa: ARG002
+        return self._model.bytes_per_sequence
 
 
 class FakeModel(FakePreparation):
@@ -107,34 +115,31 @@ class FakeModel(FakePreparation):
 
     def __init__(self, its_spec: ModelSpec | None = None) -> None:
         super().__init__(its_spec or spec())
+        self.preparation = self
         self.precision = FakePrecision()
-        self.stop = frozenset({STOP})
-        self.language_model = FakeLanguageModel(self)
+        self.stop, self.stop_strings = frozenset({STOP}), self.style.stops
+        self.decoder = FakeDecoder(self)
         self.encoded = 0
         self.batches = 0
         self.said: list[str] = []
         self.most_rows = 0
         self.exhausted = 0
-        self.fitting = 99
+        self.bytes_per_sequence = 1
         self.closed = False
         self.gate: threading.Semaphore | None = None
 
-    def max_batch_size(self) -> int:
-        return self.fitting
-
-    def encode_pixels(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
-        self.encoded += len(parts)
+    def encode_images(self, pixels: Sequence[Any]) -> list[torch.Tensor]:
+        self.encoded += len(pixels)
         self.batches += 1
-        return torch.zeros(len(parts), QUERY_TOKENS, 2)
+        return list(torch.zeros(len(pixels), QUERY_TOKENS, 2))
 
-    def embed(self, features: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
+    def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:
         assert not self.closed
+        ids = prompt.ids[QUERY_TOKENS:]
         if any("unreadable" in self.words[number] for number in ids):
             raise RuntimeError("a bug in reading")
-        return torch.cat([features, torch.tensor([[float(number), 1.0] for number in ids])])
-
-    def expect_many(self) -> None:
-        """It has one processor."""
+        embeddings = torch.cat([*features, torch.tensor([[float(number), 1.0] for number in ids])])
+        return Embedded(embeddings, torch.arange(len(embeddings))[None], len(embeddings))
 
     def note_decode(self, rows: int) -> None:
         assert not self.closed

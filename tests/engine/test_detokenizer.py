@@ -10,9 +10,9 @@ import regex
 
 from blip_space.catalogue import TINY_FOLDER, read_folder
 from blip_space.engine.detokenizer import UNFINISHED, Detokenizer, visible_text
-from blip_space.model.preparation import load_preparation
-from blip_space.model.tokens import read_tokens
-from tests.model.checkpoints import FAMILIES, write
+from blip_space.loading.preparation import load_preparation
+from blip_space.models.tokens import read_tokens
+from tests.models.checkpoints import FAMILIES, write
 
 STOPS = ("\n", "Question:")
 

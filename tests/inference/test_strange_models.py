@@ -28,10 +28,10 @@ from blip_space.inference.folder.captions import Captioner, Wish, Written
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
 from blip_space.inference.guests import Guests, Picture
-from blip_space.model import loader
+from blip_space.loading import loader
 from blip_space.options import GenerationOptions, check
 from blip_space.serving.threaded import ThreadedEngine
-from tests.model.constant import SPACE, write_constant
+from tests.models.constant import SPACE, write_constant
 from tests.pictures import blue_circles
 
 PICTURE = images.decode(blue_circles())

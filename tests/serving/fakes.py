@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError
-from blip_space.model.device import Device
-from blip_space.model.steps import Step
+from blip_space.loading.device import Device
+from blip_space.loading.steps import Step
 from tests.engine.fake_model import FakeModel, FakePreparation
 
 GIGABYTE = 10**9

@@ -247,7 +247,7 @@ def test_each_model_computes_with_its_own_number_of_threads(
     build: Build, loading: Loading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = list[int]()
-    monkeypatch.setattr("blip_space.model.device.use_threads", used.append)
+    monkeypatch.setattr("blip_space.loading.device.use_threads", used.append)
     loading.failing = {"three"}
     engine = build("one", "two", "three")
     answer(engine, "one", "two")  # whoever loads a model sets its number
@@ -445,7 +445,7 @@ def test_which_precisions_fit_is_asked_with_all_models_gone(build: Build, monkey
         seen.append(freed)
         return ("fp32",)
 
-    monkeypatch.setattr("blip_space.model.memory.fitting", fitting)
+    monkeypatch.setattr("blip_space.loading.memory.fitting", fitting)
     engine = build(ONE, TWO, start=False)
     assert engine.fitting(ONE) is None
     engine.start()

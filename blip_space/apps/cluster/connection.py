@@ -71,7 +71,7 @@ class Share:
 def share(spec: ModelSpec) -> Share:
     """A GPU for each where there are any; else a processor for each of a small model, a machine for each of a large
     one. Ray tells torch how many threads that makes."""
-    from blip_space.model.blip2 import MIN_PARAMETERS
+    from blip_space.models.threads import MIN_PARAMETERS
 
     machines = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
     if gpus := sum(int(machine.get("GPU", 0)) for machine in machines):

@@ -27,8 +27,8 @@ Columns = dict[str, list[Any]]
 
 def choose(spec: ModelSpec, precision: str) -> tuple[str, str]:
     """The precision that this machine computes in where `precision` leaves it open, or a sentence why there is none."""
-    from blip_space.model import device
-    from blip_space.model import precision as precisions
+    from blip_space.loading import device
+    from blip_space.loading import precision as precisions
 
     found = device.find_device()
     try:
@@ -65,7 +65,7 @@ class Worker:
     ) -> None:
         """What keeps the model from loading is told in place of captions, since Ray would wrap it up. `attempts` know
         which images workers died of."""
-        from blip_space.model import loader
+        from blip_space.loading import loader
 
         self._tasks = tasks
         self._attempts = attempts

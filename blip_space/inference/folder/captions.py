@@ -8,21 +8,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from blip_space.engine.output import FAULT, Output
-from blip_space.engine.request import EngineConfig, PreparedRequest, compose_prompt, decoding_options, refuse_foreign
+from blip_space.engine.request import EngineConfig, PreparedRequest, Resized, decoding_options, refuse_foreign, resize
 from blip_space.errors import UserError
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
+from blip_space.models.preparation import ImageInfo, Prompt
 from blip_space.options import GenerationOptions
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from blip_space.engine.core import EngineCore
-    from blip_space.model.blip2 import Blip2
-    from blip_space.prompts import Composition
+    from blip_space.models.interface import VisionLanguageModel
 
 SMALL_PARAMETERS = 500_000_000
 SMALL_BATCH, LARGE_BATCH = 64, 16
@@ -54,20 +54,23 @@ class Written:
 class Captioner:
     """One model at work on a folder."""
 
-    def __init__(self, model: Blip2, *, batch_size: int | None) -> None:
+    def __init__(self, model: VisionLanguageModel, *, batch_size: int | None) -> None:
         """`batch_size` rows are decoded at once, beams counted; by default as many as pay, and fit into memory."""
+        from blip_space.loading.memory import max_batch_size  # with torch, which a server's page does without
+        from blip_space.models.threads import ALL_THREADS, use_threads
+
         small = model.spec.parameters < SMALL_PARAMETERS
         self._model = model
-        self._batch_size = batch_size or min(model.max_batch_size(), SMALL_BATCH if small else LARGE_BATCH)
+        self._batch_size = batch_size or min(max_batch_size(model), SMALL_BATCH if small else LARGE_BATCH)
         self._core: EngineCore | None = None
         self._asked: dict[int, Wish] = {}
-        self._prompts: dict[Task, Composition] = {}
+        self._prompts: dict[Task, Prompt] = {}
         self._since = time.monotonic()
-        model.expect_many()
+        use_threads(ALL_THREADS)  # which pays for many rows at once; a small model is loaded for few, and takes one
 
-    def prepare(self, image: Image.Image) -> Any:
+    def prepare(self, image: Image.Image) -> Resized:
         """The pixel values of an image. From any thread."""
-        return self._model.pixels([image])
+        return resize(image, self._model.preparation, GenerationOptions())
 
     def add(self, wishes: Sequence[Wish]) -> Iterator[Written]:
         """Take these, and give what is done by now; work goes on once enough wait to fill the batch."""
@@ -117,26 +120,21 @@ class Captioner:
 
     def _request(self, wish: Wish) -> PreparedRequest:
         task, seen = wish.task, wish.seen
-        prompt = self._prompt(task)
-        return PreparedRequest(
-            self._model.spec,
-            tuple(prompt.ids),
-            seen.digest or "",
-            seen.prepared,
-            decoding_options(task.options, task.prompt),
-        )
+        key = self._model.preparation.feature_key(seen.digest or "", task.options)
+        prompt = self._prompt(task, seen.prepared).about(key)
+        options = decoding_options(task.options, task.prompt)
+        return PreparedRequest(self._model.spec, prompt, (seen.prepared.pixels,), options)
 
-    def _prompt(self, task: Task) -> Composition:
-        if task not in self._prompts:
-            refuse_foreign(self._model.spec, task.language)
-            self._prompts[task] = compose_prompt(
-                self._model,
-                prompt=task.prompt,
-                language=task.language,
-                turns=(),
-                max_new_tokens=task.options.max_new_tokens,
-            )
-        return self._prompts[task]
+    def _prompt(self, task: Task, image: Resized) -> Prompt:
+        """The prompt of all images of that size."""
+        if prompt := self._prompts.get(task):
+            return prompt
+        refuse_foreign(self._model.spec, task.language)
+        preparation, info = self._model.preparation, ImageInfo("", image.width, image.height)
+        prompt = preparation.prepare([info], (), task.prompt, language=task.language, options=task.options)
+        if not preparation.size_decides:
+            self._prompts[task] = prompt
+        return prompt
 
     def _seconds(self, count: int) -> float:
         """The seconds since the last caption, shared by those that ended together."""

@@ -19,7 +19,7 @@ from blip_space.inference.folder.reader import Reader, Seen
 from blip_space.inference.folder.record import Key, Task
 
 if TYPE_CHECKING:
-    from blip_space.model.blip2 import Blip2
+    from blip_space.models.interface import VisionLanguageModel
 
 AHEAD_BATCHES = 2
 """So many batches of pictures are read ahead."""
@@ -73,7 +73,7 @@ class Job:
     folder: Path
     files: Sequence[str]
     tasks: Sequence[Task]
-    load: Callable[[], Blip2]
+    load: Callable[[], VisionLanguageModel]
     batch_size: int | None = None
     workers: int = 2
     again: bool = False

@@ -10,11 +10,12 @@ from blip_space.engine.core import EngineCore
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.sequence import Sequence
 from blip_space.errors import EmptyAnswerError
-from blip_space.model.blip2 import Blip2
+from blip_space.models.interface import VisionLanguageModel
 from blip_space.options import GenerationOptions
+from blip_space.prompts import Composition
 
 
-def core_on(model: Blip2, **limits: Any) -> EngineCore:
+def core_on(model: VisionLanguageModel, **limits: Any) -> EngineCore:
     """A core whose answers no stop string ends, as `generate` knows none."""
     core = EngineCore(model, EngineConfig(**limits))
     core._stops = ()
@@ -22,11 +23,20 @@ def core_on(model: Blip2, **limits: Any) -> EngineCore:
 
 
 def request(
-    model: Blip2, picture: Image.Image, text: str, options: GenerationOptions, *, digest: str = "", turns: bool = False
+    model: VisionLanguageModel,
+    picture: Image.Image,
+    text: str,
+    options: GenerationOptions,
+    *,
+    digest: str = "",
+    turns: bool = False,
 ) -> PreparedRequest:
     """A prompt as it is, about a picture that is called by its digest."""
-    pixels, ids = model.pixels([picture]), tuple(model.encode(text))
-    return PreparedRequest(model.spec, ids, digest or str(id(picture)), pixels, options, turns)
+    preparation: Any = model.preparation
+    pixels = preparation.pixels(picture, options)
+    composed = Composition(text, tuple(preparation.encode(text)), (), ())
+    prompt = preparation.image_first(composed, digest or str(id(picture)))
+    return PreparedRequest(model.spec, prompt, (pixels,), options, turns)
 
 
 def add(core: EngineCore, asked: PreparedRequest) -> Sequence:
@@ -42,7 +52,7 @@ def finish(core: EngineCore) -> None:
         core.step(now)
 
 
-def ids_alone(model: Blip2, asked: PreparedRequest) -> list[int]:
+def ids_alone(model: VisionLanguageModel, asked: PreparedRequest) -> list[int]:
     """The new tokens of a request that nobody runs beside."""
     core = core_on(model)
     sequence = add(core, asked)

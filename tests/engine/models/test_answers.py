@@ -12,12 +12,12 @@ from PIL import Image
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
 from blip_space.catalogue import read_folder
-from blip_space.model.blip2 import Blip2
-from blip_space.model.loader import load
-from blip_space.model.tokens import stop_tokens
+from blip_space.loading.loader import load
+from blip_space.models.families.blip2 import Blip2
+from blip_space.models.tokens import stop_tokens
 from blip_space.options import GenerationOptions, Quality
 from tests.engine.models.driving import add, core_on, ids_alone, request
-from tests.model import stored
+from tests.models import stored
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing .repetition_penalty.")  # by the `generate` compared with
 

@@ -16,10 +16,10 @@ from transformers.modeling_outputs import CausalLMOutput
 from blip_space import catalogue
 from blip_space.engine.batch import new_batch
 from blip_space.engine.beam_search import BeamSearch, advance
-from blip_space.model.blip2 import Blip2
-from blip_space.model.loader import load
+from blip_space.loading.loader import load
+from blip_space.models.families.blip2 import Blip2
 from blip_space.options import GenerationOptions
-from tests.model import checkpoints
+from tests.models import checkpoints
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing .repetition_penalty.")  # by the `generate` compared with
 

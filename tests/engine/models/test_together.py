@@ -12,8 +12,8 @@ from PIL import Image
 
 from blip_space.engine.kv_cache import BLOCK_TOKENS, Cache
 from blip_space.engine.request import PreparedRequest
-from blip_space.model.blip2 import Blip2
-from blip_space.model.memory import kv_bytes_per_sequence
+from blip_space.loading.memory import max_batch_size
+from blip_space.models.families.blip2 import Blip2
 from blip_space.options import GenerationOptions
 from tests.engine.models.driving import add, core_on, finish, ids_alone, request
 
@@ -116,7 +116,7 @@ def test_nothing_is_left_of_a_removed_sequence(
     """Not even numbers that are none, which an answer that overflowed leaves behind."""
     core = core_on(model)
     lasting = [number for number, one in enumerate(asked) if one.options.max_new_tokens > 3]
-    by_length = sorted(lasting, key=lambda number: len(asked[number].ids))
+    by_length = sorted(lasting, key=lambda number: len(asked[number].prompt))
     short, middle, long = by_length[0], by_length[len(by_length) // 2], by_length[-1]
     gone, stays = add(core, asked[long]), add(core, asked[middle])
     core.step(1.0)
@@ -131,15 +131,15 @@ def test_nothing_is_left_of_a_removed_sequence(
     assert (stays.ids, comes.ids) == (alone[middle], alone[short])
 
 
-def test_a_sequences_memory_is_what_its_keys_and_values_take(model: Blip2, asked: List[PreparedRequest]) -> None:
+def test_a_sequences_memory_is_what_its_keys_and_values_take(model: Blip2, pictures: list[Image.Image]) -> None:
     core = core_on(model)
     for _ in range(3):
-        add(core, replace(asked[1], ids=tuple(model.encode("a photo of")), options=GenerationOptions()))
+        add(core, request(model, pictures[0], "a photo of", GenerationOptions()))
     core.step(1.0)
     # buffers are whole blocks of positions, for the decoder's own and for those of the encoder's output
-    each = kv_bytes_per_sequence(model.language_model.config, positions=BLOCK_TOKENS, size=4)
+    each = model.decoder.kv_bytes(BLOCK_TOKENS)
     assert core._runner._batch.nbytes == 3 * each
-    assert model.max_batch_size() > 16
+    assert max_batch_size(model) > 16
 
 
 def test_a_later_turn_reads_only_what_is_new(model: Blip2, pictures: list[Image.Image]) -> None:
@@ -158,10 +158,10 @@ def test_a_later_turn_reads_only_what_is_new(model: Blip2, pictures: list[Image.
         (0, "one", "Caption the image in German. Ein roter"),
     ]
     follow = [request(model, pictures[place], text, options, digest=name, turns=True) for place, name, text in later]
-    whole = model.query_tokens + len(follow[0].ids)
+    whole = len(follow[0].prompt)
     sequences = [add(core, one) for one in follow]
     assert core._runner.uncached_tokens(follow[1]) == whole
-    assert (core._runner.uncached_tokens(follow[0]) < whole - model.query_tokens) == model.spec.decoder_only
+    assert (core._runner.uncached_tokens(follow[0]) < whole - follow[0].prompt.image_positions) == model.spec.decoder_only
     finish(core)
     assert [one.ids for one in sequences] == [ids_alone(model, one) for one in follow]
     # two of the four, or three where every text begins with the same token

@@ -53,6 +53,6 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny() -> Callable[[], Any]:
     """Loads the embedded model once."""
-    from blip_space.model.loader import load
+    from blip_space.loading.loader import load
 
     return cache(lambda: load(read_folder(TINY_FOLDER)))

@@ -1,0 +1,72 @@
+"""Is there room for the weights, and what is said when there is not?
+
+A model that does not fit must be refused before it is read: Linux grants the memory, and kills the whole process, page
+included, once it is used. Knows bytes and devices; knows nothing of what a checkpoint holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+
+from blip_space.catalogue import ModelSpec
+from blip_space.errors import ModelError
+from blip_space.loading.device import Device, find_device, free_bytes
+from blip_space.loading.precision import fits, needed_gb, offered
+from blip_space.models.interface import Precision, VisionLanguageModel
+
+MEMORY_SHARE, DEFAULT_BATCH_SIZE = 0.5, 16
+"""The share of free memory that keys and values may take; and how many rows there are where nobody knows it."""
+
+
+def check_room(spec: ModelSpec, precision: Precision, *, free: int | None, device: Device | None = None) -> None:
+    """Raise `ModelError` when the weights alone need more than is free on the device; it says what would fit."""
+    if free is not None and not fits(spec, precision.name, free, device):
+        sizes = {name: needed_gb(spec, name, device) for name in spec.precisions if fits(spec, name, free, device)}
+        needed = needed_gb(spec, precision.name, device)
+        raise ModelError(_told(spec, precision, needed, f", and {free / 1e9:.1f} GB are free", sizes))
+
+
+def fitting(spec: ModelSpec, *, freed: int = 0) -> tuple[str, ...]:
+    """The precisions in which the weights fit this machine now; `freed` bytes are given back first."""
+    device = find_device()
+    free = free_bytes(device.name)
+    room = None if free is None else free + freed
+    return tuple(name for name in offered(spec, device) if fits(spec, name, room, device))
+
+
+@contextmanager
+def enough_memory(spec: ModelSpec, precision: Precision) -> Iterator[None]:
+    """Tells in a sentence when memory runs out inside, which activations and a neighbour can still bring about."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(_told(spec, precision, spec.memory_gb[precision.name])) from error
+
+
+def max_batch_size(model: VisionLanguageModel) -> int:
+    """How many answers can be decoded at once, each as long as the window, in half of the memory that is free."""
+    free = free_bytes(model.precision.device)
+    each = model.decoder.kv_bytes(model.spec.context_tokens)
+    return max(1, int(free * MEMORY_SHARE) // each) if free is not None else DEFAULT_BATCH_SIZE
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is an allocation that failed; on a CPU torch raises a plain RuntimeError."""
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+def _told(
+    spec: ModelSpec, precision: Precision, needed: float, free: str = "", fitting: Mapping[str, float] | None = None
+) -> str:
+    sizes = [f"{name} ({size:g} GB)" for name, size in (fitting or {}).items()]
+    way_out = f"{' or '.join(sizes)} would fit" if sizes else "Choose a smaller model or precision, or free some memory"
+    return (
+        f"{spec.name} does not fit into this machine's memory: in {precision.name} its weights alone take "
+        f"{needed:g} GB{free}. {way_out}."
+    )

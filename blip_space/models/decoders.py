@@ -1,0 +1,144 @@
+"""transformers' language models as decoders of the two kinds.
+
+The one place that hands keys and values to transformers. Depends on transformers' forward passes; must not import a
+family or a batch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers.cache_utils import EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput
+
+from blip_space.models.interface import DecoderOnly, EncoderDecoder
+
+
+def key_values_argument(module: Any) -> str:
+    """What the installed transformers calls keys and values in this module's `forward`.
+
+    5.23 says `past_key_values`, 5.24 `cache`. Each accepts the other's name: 5.24 with a warning at every call, while
+    5.23 drops it without a word, reads nothing from the cache and answers wrongly.
+    """
+    return "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"
+
+
+class CausalDecoder(DecoderOnly):
+    """A decoder-only language model as its body, without a head, and its head."""
+
+    def __init__(self, body: Any, head: Any, *, builds_own_mask: bool = False) -> None:
+        """`builds_own_mask` says that the body takes a mask of two dimensions only, as BLOOM does, whose ALiBi comes
+        from it."""
+        self.device, self.dtype = body.device, body.dtype
+        self._body, self._head = body, head
+        self._builds_own_mask = builds_own_mask
+        self._argument = key_values_argument(body)
+        self._takes_positions = "position_ids" in inspect.signature(body.forward).parameters
+
+    def forward(
+        self,
+        *,
+        positions: torch.Tensor,
+        mask: torch.Tensor,
+        key_values: Any,
+        ids: torch.Tensor | None = None,
+        embeddings: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        given: dict[str, Any] = {"input_ids": ids} if embeddings is None else {"inputs_embeds": embeddings}
+        if self._takes_positions:
+            given["position_ids"] = positions[0] if self.axes == 1 else positions
+        if key_values is not None:
+            given[self._argument] = key_values
+        output = self._body(attention_mask=mask, use_cache=key_values is not None, **given)
+        return _float(self._head(output.last_hidden_state[:, -1]))
+
+    def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
+        mask = read_mask(lengths, capacity)
+        return mask.long() if self._builds_own_mask else mask[:, None, None]
+
+    def kv_bytes(self, positions: int) -> int:
+        config = self._body.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return int(2 * config.num_hidden_layers * heads * width * positions * self.dtype.itemsize)
+
+
+class T5Decoder(EncoderDecoder):
+    """T5 and mT5, whose positions are relative: the bias of a row depends on how far back a key is."""
+
+    def __init__(self, language_model: Any) -> None:
+        self.device, self.dtype = language_model.device, language_model.dtype
+        self._model = language_model
+        self._argument = key_values_argument(language_model)
+        self._attention = language_model.decoder.block[0].layer[0].SelfAttention
+
+    def encode(self, embeddings: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        encoder = self._model.get_encoder()
+        states: torch.Tensor = encoder(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
+        return states
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        *,
+        positions: torch.Tensor,
+        mask: torch.Tensor,
+        states: torch.Tensor | None,
+        prompt_mask: torch.Tensor,
+        self_attention: Any,
+        cross_attention: Any,
+    ) -> torch.Tensor:
+        if states is None:  # its keys and values are there, and only its shape is asked for
+            states = torch.empty(len(ids), prompt_mask.shape[-1], 1, device=self.device, dtype=self.dtype)
+        given: dict[str, Any] = {
+            "encoder_outputs": BaseModelOutput(states),
+            "attention_mask": prompt_mask,
+            "decoder_input_ids": ids,
+            "decoder_attention_mask": mask,
+        }
+        if self_attention is not None:
+            given[self._argument] = EncoderDecoderCache(self_attention, cross_attention)
+        with self._row_biases(positions, mask):
+            output = self._model(use_cache=self_attention is not None, **given)
+        return _float(output.logits[:, -1])
+
+    def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
+        return read_mask(lengths, capacity)[:, None, None]
+
+    def kv_bytes(self, positions: int) -> int:
+        config = self._model.config
+        # one set of what the decoder wrote, one of what the encoder read
+        return int(4 * config.num_decoder_layers * config.num_heads * config.d_kv * positions * self.dtype.itemsize)
+
+    @contextmanager
+    def _row_biases(self, positions: torch.Tensor, mask: torch.Tensor) -> Iterator[None]:
+        """transformers takes all rows to be of one length; with a mask of slots each row has a bias of its own."""
+        if mask.dim() == 2:
+            yield
+            return
+        layer, keys = self._attention, torch.arange(mask.shape[-1], device=self.device)
+        buckets = layer._relative_position_bucket(
+            keys - positions[0][..., None],
+            bidirectional=False,
+            num_buckets=layer.relative_attention_num_buckets,
+            max_distance=layer.relative_attention_max_distance,
+        )
+        bias = layer.relative_attention_bias(buckets).permute(0, 3, 1, 2)  # (rows, heads, new, positions)
+        layer.compute_bias = lambda *_, **__: bias
+        try:
+            yield
+        finally:
+            del layer.compute_bias
+
+
+def read_mask(lengths: torch.Tensor, capacity: int) -> torch.Tensor:
+    """Bool of shape (rows, capacity): the first `lengths` (rows,) positions, and the one after them."""
+    return torch.arange(capacity, device=lengths.device) <= lengths[:, None]
+
+
+def _float(logits: torch.Tensor) -> torch.Tensor:
+    return logits.float()

@@ -1,0 +1,117 @@
+"""BLIP-2: ViT, Q-Former and a projection make the same number of features of every image, and the language model reads
+them in front of the prompt.
+
+Its language model is OPT or BLOOM, which are decoder-only, or T5 or mT5. Depends on transformers' network; must not
+import what loads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import Blip2Config, Blip2ForConditionalGeneration
+
+from blip_space.catalogue import ModelSpec
+from blip_space.models.decoders import CausalDecoder, T5Decoder
+from blip_space.models.family import Family
+from blip_space.models.frame import Frame, read_frame
+from blip_space.models.interface import Embedded, Precision, VisionLanguageModel, place_features
+from blip_space.models.preparation import ImageFirst, Preparation, Prompt
+from blip_space.models.tokens import Tokens, read_tokens, start_token, stop_tokens
+from blip_space.options import GenerationOptions
+
+
+@dataclass(frozen=True, eq=False)
+class Blip2Preparation(ImageFirst):
+    """The tokenizer and the image processor of one BLIP-2; an image takes `query_tokens` positions."""
+
+    spec: ModelSpec
+    tokens: Tokens
+    frame: Frame
+    query_tokens: int
+
+    def encode(self, text: str) -> list[int]:
+        """See `ImageFirst`."""
+        return self.tokens.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See `Preparation`."""
+        return self.tokens.decode(ids)
+
+    def pixels(self, image: Image.Image, options: GenerationOptions) -> torch.Tensor:  # noqa: ARG002
+        """Float32 of shape (1, 3, size, size), on the CPU."""
+        return self.frame.pixels([image])
+
+
+class Blip2(VisionLanguageModel):
+    """A `Blip2ForConditionalGeneration` with its preparation."""
+
+    def __init__(self, hf_model: Any, preparation: Preparation, *, precision: Precision) -> None:
+        super().__init__(hf_model, preparation, precision=precision, stop=stop_tokens(hf_model))
+        language_model = hf_model.language_model
+        if language_model.config.is_encoder_decoder:
+            self.decoder = T5Decoder(language_model)
+            self._start: tuple[int, ...] = (start_token(language_model.generation_config),)
+        else:
+            builds_own_mask = language_model.config.model_type == "bloom"
+            self.decoder = CausalDecoder(
+                language_model.base_model, language_model.get_output_embeddings(), builds_own_mask=builds_own_mask
+            )
+            self._start = ()
+
+    @torch.inference_mode()
+    def encode_images(self, pixels: Sequence[Any]) -> list[torch.Tensor]:
+        """Features of shape (query_tokens, hidden), of pixel values of shape (1, 3, size, size)."""
+        network = self._hf_model
+        patches = network.vision_model.embeddings.patch_embedding.weight
+        images = torch.cat(list(pixels)).to(patches.device, patches.dtype)
+        states = network.vision_model(pixel_values=images, return_dict=True).last_hidden_state
+        states = states.to(network.query_tokens.dtype)  # under fp16 the Q-Former keeps fp32
+        queried = network.qformer(
+            query_embeds=network.query_tokens.expand(len(images), -1, -1),
+            encoder_hidden_states=states,
+            encoder_attention_mask=torch.ones(states.shape[:-1], dtype=torch.long, device=states.device),
+            return_dict=True,
+        ).last_hidden_state
+        projection = network.language_projection
+        features = projection(queried.to(self._dtype_of(projection)))
+        return list(features.to(network.get_input_embeddings().weight.dtype))
+
+    @torch.inference_mode()
+    def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:
+        """The features and then the text, at positions that count on."""
+        table, device = self._hf_model.get_input_embeddings(), self.decoder.device
+        embeddings = place_features(prompt, features, table, device=device).to(features[0].dtype)
+        positions = torch.arange(len(embeddings), device=device)[None]
+        return Embedded(embeddings, positions, len(embeddings), self._start)
+
+    def _dtype_of(self, layer: Any) -> torch.dtype:
+        """What a layer computes in; a quantised one, whose weight is of whole numbers, in what the others do."""
+        stored: torch.dtype = layer.weight.dtype
+        return stored if stored.is_floating_point else self.precision.dtype
+
+
+def _read_preparation(spec: ModelSpec, folder: Path, config: Any) -> Blip2Preparation:
+    tokens = read_tokens(folder, name=spec.name)
+    frame = read_frame(folder, size=int(config.vision_config.image_size), name=spec.name)
+    return Blip2Preparation(spec, tokens, frame, int(config.num_query_tokens))
+
+
+FAMILY = Family(
+    noun="a BLIP-2",
+    config_class=Blip2Config,
+    model_class=Blip2ForConditionalGeneration,
+    # T5's `wo` is kept by transformers as well: its products are too large for int8
+    unquantised=("vision_model", "qformer", "language_projection", "lm_head", "wo"),
+    packed=lambda network: [network.language_model, network.qformer, network.vision_model],
+    heads=("language_model.lm_head.weight",),
+    language_model=lambda network: network.language_model,
+    output_layer=lambda network: network.language_model.lm_head,
+    read_preparation=_read_preparation,
+    build=lambda network, preparation, precision: Blip2(network, preparation, precision=precision),
+)

@@ -1,0 +1,42 @@
+"""What loading needs of a family: transformers' classes, its parts, and how its small files are read.
+
+Depends on the interface; must not import a family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from blip_space.catalogue import ModelSpec
+from blip_space.models.interface import Precision, VisionLanguageModel
+from blip_space.models.preparation import Preparation
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family. `noun` is what a person calls a model of it, with its article.
+
+    `unquantised` are the layers that keep their 16 bits where the others are quantised, by their last name;
+    `packed` are the parts whose linear layers are packed for a processor; `heads` are the stored names of the language
+    model's output layer. `language_model` gives the part that an adapter may have been trained on alone, and
+    `output_layer` the layer of `heads`.
+    """
+
+    noun: str
+    config_class: type[Any]
+    model_class: type[Any]
+    unquantised: tuple[str, ...]
+    packed: Callable[[Any], list[torch.nn.Module]]
+    heads: tuple[str, ...]
+    language_model: Callable[[Any], Any]
+    output_layer: Callable[[Any], Any]
+    read_preparation: Callable[[ModelSpec, Path, Any], Preparation]
+    """From a row, the folder and its configuration."""
+
+    build: Callable[[Any, Preparation, Precision], VisionLanguageModel]
+    """From a network, its preparation and its precision."""

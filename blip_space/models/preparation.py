@@ -1,0 +1,178 @@
+"""What a request needs of a model before its weights: the prompt, how many positions an image takes, and pixel values.
+
+Must not import torch; a family's own preparation may. Nothing here is changed after construction, so any thread may
+use it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from blip_space import languages
+from blip_space.catalogue import ModelSpec
+from blip_space.history import Turn
+from blip_space.options import GenerationOptions
+from blip_space.prompts import STYLES, Composition, Style, compose
+
+PLACEHOLDER = -1
+"""The id of a position that an image's feature takes; no tokenizer has it."""
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """One image of a request: its digest, and its size in pixels where it decides something; 0 where it is not
+    known."""
+
+    digest: str = ""
+    width: int = 0
+    height: int = 0
+
+
+@dataclass(frozen=True)
+class ImageSpan:
+    """Where an image stands in a prompt: its features take `length` positions from `start` on, and are cached under
+    `key`."""
+
+    start: int
+    length: int
+    key: str
+
+    @property
+    def end(self) -> int:
+        """The first position behind it."""
+        return self.start + self.length
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A conversation as a model reads it: one id a position, the images' positions held by `PLACEHOLDER`.
+
+    `text` is what was tokenised, `kept` and `dropped` are the earlier turns that are in it and that did not fit.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    images: tuple[ImageSpan, ...]
+    kept: tuple[Turn, ...] = ()
+    dropped: tuple[Turn, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def image_positions(self) -> int:
+        """How many positions all images take."""
+        return sum(image.length for image in self.images)
+
+    @cached_property
+    def prefix_key(self) -> tuple[Hashable, ...]:
+        """One value a position, equal exactly where the model reads the same: an id, or an image's key with the number
+        of its feature, since the ids of all placeholders are the same."""
+        key: list[Hashable] = list(self.ids)
+        for image in self.images:
+            key[image.start : image.end] = [(image.key, number) for number in range(image.length)]
+        return tuple(key)
+
+    def about(self, *keys: str) -> Prompt:
+        """The same prompt about other images of the same sizes, whose features are cached under these keys."""
+        images = tuple(replace(image, key=key) for image, key in zip(self.images, keys, strict=True))
+        return replace(self, images=images)
+
+    @property
+    def reusable_from(self) -> int:
+        """From how many positions on the keys and values of another prompt's beginning are worth having, and right: no
+        image may be cut."""
+        return self.images[-1].end + 1 if self.images else 1
+
+
+class Preparation(ABC):
+    """The tokenizer, the image processor and the prompts of one model."""
+
+    spec: ModelSpec
+    size_decides = False
+    """Whether the number of an image's positions depends on its size."""
+
+    @abstractmethod
+    def image_positions(self, width: int, height: int, options: GenerationOptions) -> int:
+        """How many positions an image of that size takes under these options; the size is 0 where it is not known."""
+
+    @abstractmethod
+    def prepare(
+        self,
+        images: Sequence[ImageInfo],
+        turns: Sequence[Turn],
+        question: str,
+        *,
+        language: str,
+        options: GenerationOptions,
+    ) -> Prompt:
+        """The prompt within the model's window, the oldest turns dropped where it is too short for them.
+
+        No text of a user becomes a control token. `PromptError` where the question alone does not fit.
+        """
+
+    @abstractmethod
+    def pixels(self, image: Any, options: GenerationOptions) -> Any:
+        """The pixel values of a `PIL.Image` in the family's own form, which says its size as `nbytes`."""
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text, those included that the tokenizer adds by itself."""
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, without special tokens."""
+
+    def feature_key(self, digest: str, options: GenerationOptions) -> str:  # noqa: ARG002  # of tiles and sizes
+        """What the features of an image depend on: its digest, and whatever of the options changes them."""
+        return digest
+
+    @property
+    def style(self) -> Style:
+        """How the model was taught to be asked."""
+        return STYLES[self.spec.style]
+
+    def room(self, image_positions: int, options: GenerationOptions) -> int:
+        """How many tokens of the window are left for the prompt's text."""
+        reply = options.max_new_tokens if self.spec.decoder_only else 0
+        return self.spec.context_tokens - image_positions - reply
+
+
+class ImageFirst(Preparation):
+    """A preparation whose prompt is the image's positions and then one text, composed by the model's style."""
+
+    query_tokens: int
+
+    def image_positions(self, width: int, height: int, options: GenerationOptions) -> int:  # noqa: ARG002
+        """The same for every image."""
+        return self.query_tokens
+
+    def prepare(
+        self,
+        images: Sequence[ImageInfo],
+        turns: Sequence[Turn],
+        question: str,
+        *,
+        language: str,
+        options: GenerationOptions,
+    ) -> Prompt:
+        """See `Preparation`; there is one image."""
+        (image,) = images
+        composed = compose(
+            turns,
+            question,
+            style=self.style,
+            language=languages.LANGUAGES[language],
+            budget_tokens=self.room(self.query_tokens, options),
+            tokenize=self.encode,
+        )
+        return self.image_first(composed, self.feature_key(image.digest, options))
+
+    def image_first(self, composed: Composition, key: str) -> Prompt:
+        """The prompt of a composed text behind the image whose features are cached under `key`."""
+        ids = (PLACEHOLDER,) * self.query_tokens + composed.ids
+        return Prompt(composed.text, ids, (ImageSpan(0, self.query_tokens, key),), composed.kept, composed.dropped)

@@ -1,0 +1,71 @@
+"""On a processor, packed weights and the attention of one new token say what torch's own say."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Blip2ForConditionalGeneration
+
+from blip_space.catalogue import read_folder
+from blip_space.engine.batch import new_batch
+from blip_space.engine.batch_interface import Batch
+from blip_space.loading.device import cpu_has_bf16
+from blip_space.loading.loader import load
+from blip_space.models.cpu import PackedLinear, attend, hasten
+
+
+def test_a_packed_layer_is_the_layer() -> None:
+    layer, given = torch.nn.Linear(48, 20), torch.randn(3, 5, 48)
+    with torch.inference_mode():
+        torch.testing.assert_close(PackedLinear(copy.deepcopy(layer))(given), layer(given))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+def test_one_new_token_looks_back_as_torch_does(masked: bool, biased: bool) -> None:
+    query, room = torch.randn(3, 2, 1, 8), torch.randn(2, 3, 2, 64, 8)
+    key, value = room[:, :, :, :37]
+    mask = (torch.arange(37) >= torch.tensor([0, 5, 30])[:, None])[:, None, None] if masked else None
+    bias = torch.randn(1, 2, 1, 37) if biased else None
+    told = torch.zeros(3, 2, 1, 37) if bias is None else bias.expand(3, -1, -1, -1)
+    wanted = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=told if mask is None else told.masked_fill(~mask, -torch.inf)
+    )
+    made, _ = attend(torch.nn.Module(), query, key, value, mask, position_bias=bias)
+    torch.testing.assert_close(made, wanted.transpose(1, 2))
+
+
+def test_a_hastened_network_says_what_it_said(folders: dict[str, Path], family: str) -> None:
+    """In fp32, where the two differ by rounding only; rows of different lengths, so that masks matter."""
+    network = Blip2ForConditionalGeneration.from_pretrained(folders[family]).eval()
+    hidden = network.language_projection.out_features
+    prompts = [torch.randn(length, hidden) for length in (9, 4, 6)]
+    plain = new_batch(network.language_model)
+    before = written(plain, prompts)
+    hasten(network)
+    hastened = new_batch(network.language_model)
+    torch.use_deterministic_algorithms(True)  # memory that nobody wrote is full of NaN, and must weigh nothing
+    try:
+        after = written(hastened, prompts)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert any(isinstance(layer, PackedLinear) for layer in network.language_model.modules())
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-3)
+
+
+def written(rows: Batch, prompts: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Logits while rows join, step, leave, and another takes their place."""
+    said = [rows.prefill(prompts), rows.decode([5, 6, 7])]
+    rows.select([0, 2])
+    return [*said, rows.prefill(prompts[1:2]), rows.decode([8, 9, 10]), rows.decode([3, 2, 1])]
+
+
+def test_weights_in_bf16_are_packed_where_the_processor_computes_in_it(folders: dict[str, Path], family: str) -> None:
+    network = load(read_folder(folders[family]), "bf16")._network
+    packed = [layer for layer in network.language_model.modules() if isinstance(layer, PackedLinear)]
+    assert bool(packed) == cpu_has_bf16()
+    assert not any(isinstance(layer, PackedLinear) for layer in load(read_folder(folders[family]))._network.modules())

@@ -1,0 +1,85 @@
+"""A model that does not fit is refused before it takes the machine down."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from blip_space.catalogue import ModelSpec
+from blip_space.errors import ModelError
+from blip_space.loading import device
+from blip_space.loading.device import free_bytes
+from blip_space.loading.memory import check_room, enough_memory
+from blip_space.loading.precision import Precision
+
+SPEC = ModelSpec("large", "x/large", "opt", "blip2", 3_740_000_000, ("en",))
+BF16, FP32 = Precision("bf16", "cpu", "as asked"), Precision("fp32", "cpu", "as asked")
+
+
+def test_weights_larger_than_the_free_memory_are_refused() -> None:
+    with pytest.raises(
+        ModelError, match=r"large does not fit .* in fp32 .* take 15 GB, and 8.0 GB are free\. bf16 \(7.48 GB\) or"
+    ):
+        check_room(SPEC, FP32, free=8_000_000_000)
+    check_room(SPEC, BF16, free=8_000_000_000)
+
+
+def test_nothing_is_refused_where_the_system_does_not_say() -> None:
+    check_room(SPEC, FP32, free=None)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 GB")])
+def test_memory_that_runs_out_is_told(error: Exception) -> None:
+    with pytest.raises(ModelError, match=r"large does not fit .* 7.48 GB\. Choose"), enough_memory(SPEC, BF16):
+        raise error
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    """A bug keeps its traceback."""
+    with pytest.raises(RuntimeError, match="a bug"), enough_memory(SPEC, BF16):
+        raise RuntimeError("a bug")
+
+
+def test_what_torch_keeps_of_a_gpu_for_later_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once many had been answered, a model that fits was refused for the memory of answers that had ended."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2_000, 10_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 7_000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 4_000)
+    assert free_bytes("cuda:0") == 5_000
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 10_000)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 8_000)
+    monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 5_000)
+    assert free_bytes("mps") == 5_000
+
+
+def test_tighter_of_machine_and_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(device, "CONTAINER", tmp_path)
+    assert free_bytes("cpu") is None
+    (tmp_path / "meminfo").write_text("MemTotal: 99 kB\nMemAvailable:   8 kB\nSwapFree:  2 kB\n")
+    assert free_bytes("cpu") == 8 * 1024, "swap is no memory"
+    (tmp_path / "memory.max").write_text("4096\n")
+    assert free_bytes("cpu") == 4096
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_bytes("cpu") == 8 * 1024
+
+
+@pytest.mark.parametrize(
+    ("used", "stat", "free"),
+    [
+        ("3000", "", 1096),
+        ("3000", "anon 2000\ninactive_anon 500\nactive_file 300\ninactive_file 700\n", 1796),
+        ("5000", "", 0),
+        ("500", "inactive_file 700\n", 4096),
+        ("", "inactive_file 700\n", 4096),
+    ],
+)
+def test_what_a_container_uses_is_not_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, used: str, stat: str, free: int
+) -> None:
+    """`auto` chose what was killed: the limit counted as free though half of it was taken."""
+    monkeypatch.setattr(device, "MEMINFO", tmp_path / "none")
+    monkeypatch.setattr(device, "CONTAINER", tmp_path)
+    for name, text in {"memory.max": "4096\n", "memory.current": f"{used}\n", "memory.stat": stat}.items():
+        (tmp_path / name).write_text(text)
+    assert free_bytes("cpu") == free

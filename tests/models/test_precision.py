@@ -1,0 +1,135 @@
+"""Which numbers a model computes with: the whole table of decisions."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from blip_space.catalogue import MODELS, PRECISIONS, ModelSpec
+from blip_space.errors import ModelError
+from blip_space.loading.device import Device, find_device
+from blip_space.loading.memory import check_room
+from blip_space.loading.precision import Precision, choose, needed_gb, offered
+
+SMALL = ModelSpec("small", "x/small", "mt5", "mblip", 7_000_000, ("en",))
+OPT, T5, MT5, BLOOM = (
+    MODELS[name] for name in ("blip2-opt-2.7b", "blip2-flan-t5-xl", "mblip-mt0-xl", "mblip-bloomz-7b")
+)
+NEW_CPU, OLD_CPU = Device("cpu", "", has_bf16=True), Device("cpu", "", has_bf16=False)
+NEW_GPU, OLD_GPU = Device("cuda:0", "", has_bf16=True), Device("cuda:1", "", has_bf16=False)
+APPLE = Device("mps", "", has_bf16=True)
+PLENTY = 10**12
+
+
+@pytest.mark.parametrize(
+    ("spec", "device", "name"),
+    [
+        (SMALL, NEW_CPU, "fp32"),
+        (SMALL, OLD_CPU, "fp32"),
+        (SMALL, OLD_GPU, "fp32"),
+        (OPT, NEW_CPU, "bf16"),
+        (OPT, OLD_CPU, "fp32"),
+        (OPT, NEW_GPU, "bf16"),
+        (OPT, OLD_GPU, "fp16"),
+        (BLOOM, OLD_GPU, "fp16"),
+        (T5, OLD_GPU, "fp32"),
+        (MT5, OLD_GPU, "fp32"),
+        (MT5, APPLE, "bf16"),
+    ],
+)
+def test_auto_follows_size_and_machine(spec: ModelSpec, device: Device, name: str) -> None:
+    decided = choose("auto", spec, device, free=PLENTY)
+    assert (decided.name, decided.device) == (name, device.name)
+
+
+@pytest.mark.parametrize(
+    ("device", "free_gb", "name"),
+    [
+        (NEW_GPU, 10.0, "bf16"),
+        (NEW_GPU, 8.0, "int8"),
+        (NEW_GPU, 7.0, "int4"),
+        (NEW_CPU, 7.0, "int4"),
+        (OLD_CPU, 12.0, "bf16"),
+        (APPLE, 7.0, "bf16"),
+    ],
+)
+def test_auto_takes_what_fits_and_says_what_did_not(device: Device, free_gb: float, name: str) -> None:
+    decided = choose("auto", MT5, device, free=int(free_gb * 1e9))
+    assert decided.name == name
+    assert (f"{free_gb:.1f} GB are free" in decided.reason) == (name in ("int8", "int4") or device is OLD_CPU)
+
+
+def test_where_nothing_fits_the_best_is_named_so_that_loading_can_refuse_it() -> None:
+    assert choose("auto", MT5, NEW_GPU, free=10**9).name == "bf16"
+
+
+@pytest.mark.parametrize("wanted", ["auto", *PRECISIONS])
+@pytest.mark.parametrize("device", [NEW_CPU, OLD_CPU, NEW_GPU, OLD_GPU])
+def test_every_decision_carries_a_reason_that_fits_into_a_sentence(wanted: str, device: Device) -> None:
+    reason = choose(wanted, OPT, device, free=PLENTY).reason
+    assert reason
+    assert not reason.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "dtype"),
+    [
+        ("fp32", NEW_CPU, torch.float32),
+        ("bf16", OLD_CPU, torch.bfloat16),
+        ("fp16", OLD_GPU, torch.float16),
+        ("int8", NEW_GPU, torch.bfloat16),
+        ("int4", OLD_GPU, torch.float16),
+        ("int4", OLD_CPU, torch.bfloat16),
+    ],
+)
+def test_what_is_asked_for_is_given(wanted: str, device: Device, dtype: torch.dtype) -> None:
+    decided = choose(wanted, OPT, device, free=PLENTY)
+    assert (decided.name, decided.dtype) == (wanted, dtype)
+
+
+def test_a_t5_never_computes_in_fp16_not_even_beside_its_quantised_layers() -> None:
+    for spec in (T5, MT5):
+        with pytest.raises(ModelError, match=r"overflow.*Choose fp32, bf16, int8 or int4\."):
+            choose("fp16", spec, NEW_GPU, free=PLENTY)
+        for wanted in ("int8", "int4"):
+            assert choose(wanted, spec, OLD_GPU, free=PLENTY).dtype == torch.float32, "bf16 is imitated there"
+            assert choose(wanted, spec, NEW_GPU, free=PLENTY).dtype == torch.bfloat16
+
+
+def test_what_is_kept_in_fp32_beside_quantised_layers_is_counted() -> None:
+    spec = replace(T5, parameters=4_000_000_000, quantised=3_000_000_000)
+    assert (needed_gb(spec, "int8", NEW_GPU), needed_gb(spec, "int8", OLD_GPU)) == (5.0, 7.0)
+    assert choose("auto", spec, NEW_GPU, free=6 * 10**9).name == "int8"
+    assert choose("auto", spec, OLD_GPU, free=6 * 10**9).name == "int4"
+    with pytest.raises(ModelError, match=r"int8 its weights alone take 7 GB, and 6\.0 GB are free\. int4 \(5\.69 GB"):
+        check_room(spec, choose("int8", spec, OLD_GPU, free=None), free=6 * 10**9, device=OLD_GPU)
+
+
+def test_what_is_risky_or_slow_is_given_and_told() -> None:
+    assert "slowly" in choose("bf16", SMALL, OLD_CPU, free=None).reason
+    assert "may overflow" in choose("fp16", BLOOM, NEW_GPU, free=None).reason
+    assert "memory, not time" in choose("int8", MT5, OLD_CPU, free=None).reason
+    assert "a longer load" in choose("int4", MT5, NEW_CPU, free=None).reason
+
+
+def test_apples_gpu_has_no_quantised_models_and_says_what_it_has() -> None:
+    assert offered(MT5, APPLE) == ("fp32", "bf16")
+    with pytest.raises(ModelError, match=r"Apple's GPU\. Choose fp32 or bf16\."):
+        choose("int4", MT5, APPLE, free=None)
+
+
+@pytest.mark.parametrize("wanted", ["int3", "", "FP32"])
+def test_unknown_precision_is_told_what_there_is(wanted: str) -> None:
+    with pytest.raises(ModelError, match=r"Choose auto, fp32, bf16, fp16, int8 or int4\."):
+        choose(wanted, SMALL, NEW_CPU, free=None)
+
+
+def test_this_machine_answers() -> None:
+    device = find_device()
+    assert device.kind in ("cuda", "mps", "cpu")
+    assert device.reason
+    assert torch.zeros(1, device=device.name).device.type == device.kind
+
+
+def test_only_int8_and_int4_are_quantised() -> None:
+    assert [name for name in PRECISIONS if Precision(name, "cpu", "").quantised] == ["int8", "int4"]

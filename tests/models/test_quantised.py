@@ -1,0 +1,89 @@
+"""Every family in every precision: what is kept in which numbers, what it takes, and that it still sees and answers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from blip_space.catalogue import TINY_FOLDER, read_folder
+from blip_space.errors import ModelError
+from blip_space.loading.loader import load
+from blip_space.loading.quantisation import scale_bytes
+from blip_space.options import GenerationOptions
+from tests.models import checkpoints
+from tests.models.generation import new_tokens
+
+OPTIONS = GenerationOptions(max_new_tokens=6)
+
+
+SMALLER = [(family, precision) for family in checkpoints.FAMILIES for precision in ("int8", "int4")]
+HALVED = [(family, "fp16") for family in ("opt", "bloom")]
+
+
+@pytest.mark.parametrize(("kind", "precision"), [*HALVED, *SMALLER])
+def test_it_loads_silently_sees_and_answers(
+    kind: str,
+    precision: str,
+    folders: dict[str, Path],
+    pictures: list[Image.Image],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    model = load(read_folder(folders[kind]), precision)
+    prefixes = model.encode_images(pictures)
+    assert prefixes.isfinite().all()
+    assert not torch.equal(prefixes[0], prefixes[1])
+    assert any(new_tokens(model, picture, "a photo of", OPTIONS) for picture in pictures)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("kind", "precision"), SMALLER)
+def test_only_the_language_models_layers_are_quantised(kind: str, precision: str, folders: dict[str, Path]) -> None:
+    network = load(read_folder(folders[kind]), precision)._network
+    small = {name for name, one in network.named_parameters() if not one.dtype.is_floating_point}
+    assert small
+    assert all("language_model" in name for name in small)
+    assert not any(part in name for name in small for part in ("lm_head", "embed", "shared", ".wo."))
+    others = {one.dtype for name, one in network.named_parameters() if name not in small}
+    assert others == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int4"])
+def test_the_estimate_is_what_the_embedded_model_takes(precision: str) -> None:
+    spec = read_folder(TINY_FOLDER)
+    taken = load(spec, precision).nbytes / 1e9
+    assert spec.memory_gb[precision] == pytest.approx(taken, rel=0.1)
+
+
+@pytest.mark.parametrize(("precision", "share"), [("int8", 4 / 96), ("int4", 0.06)])
+def test_the_scales_are_counted_with_the_weights(precision: str, share: float, folders: dict[str, Path]) -> None:
+    """They are 12 % of what nf4's layers take, and no parameters of their own."""
+    network = load(read_folder(folders["opt"]), precision)._network
+    quantised = sum(one.numel() for one in network.parameters() if not one.dtype.is_floating_point)
+    assert scale_bytes(network) > quantised * share / 2
+
+
+def test_int8_answers_as_the_whole_numbers_do(pictures: list[Image.Image]) -> None:
+    """Of the embedded model, whose answers are sure, quantised layers change nothing that a visitor would see."""
+    spec = read_folder(TINY_FOLDER)
+    said = []
+    for precision in ("fp32", "int8", "int4"):
+        model = load(spec, precision)
+        asked = "Question: What is this? Short answer in English:"
+        said.append(model.decode(new_tokens(model, pictures[0], asked, OPTIONS)))
+    assert said[0] == said[1] == said[2]
+
+
+def test_an_overflow_is_noticed_at_load(folders: dict[str, Path], tmp_path: Path) -> None:
+    """fp16 ends at 65 504; weights beyond it are infinite, and a visitor must not be the one to find out."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "large"
+    shutil.copytree(folders["bloom"], folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["language_projection.weight"] *= 1e6
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match="not finite in fp16"):
+        load(read_folder(folder), "fp16")
