@@ -19,7 +19,7 @@ from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.scheduler import Scheduler
 from blip_space.engine.sequence import FinishReason, Sequence, Status
 from blip_space.errors import BusyError, UserError
-from blip_space.loading.memory import is_out_of_memory, max_batch_size
+from blip_space.loading.memory import is_out_of_memory, kv_positions
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class EngineCore:
         self.restarts = 0
         """How often the batch had to be begun again."""
 
-        self._scheduler = Scheduler(self.config, max_rows=self._max_rows())
+        self._scheduler = Scheduler(self.config, **self._limits())
         self._runner = ModelRunner(model, self.config)
         self._stops = model.stop_strings
         self._arrived: deque[Sequence] = deque()
@@ -94,7 +94,7 @@ class EngineCore:
 
     def fit_memory(self, share: float) -> None:
         """Take a share of the memory that is free now for keys and values. From `step`'s thread, while nothing runs."""
-        self._scheduler.fit(self._max_rows(share))
+        self._scheduler.fit(**self._limits(share))
 
     @property
     def row_limit(self) -> int:
@@ -132,9 +132,10 @@ class EngineCore:
         self._sequences.clear()
         return ran, waited
 
-    def _max_rows(self, share: float = 1.0) -> int:
-        fitting = max(1, int(max_batch_size(self.model) * share))
-        return min(fitting, self.config.max_rows or fitting)
+    def _limits(self, share: float = 1.0) -> dict[str, int]:
+        """How many rows there may be, and how many positions of keys and values."""
+        positions = max(1, int(kv_positions(self.model) * share))
+        return {"max_rows": self.config.max_rows or positions, "max_positions": positions}
 
     def _queued(self) -> list[Sequence]:
         """All that wait, in their order. From any thread."""

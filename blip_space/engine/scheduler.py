@@ -9,6 +9,7 @@ Pure: depends on sequences only; must not import torch, and has no clock.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 
 from blip_space.engine.request import EngineConfig
@@ -27,12 +28,13 @@ class Plan:
 
 
 class Scheduler:
-    """First come, first served, within `max_rows` rows of keys and values, those of preempted sequences included."""
+    """First come, first served, within `max_rows` rows of keys and values, those of preempted sequences included, and
+    within `max_positions`, each row as long as the longest can become."""
 
-    def __init__(self, config: EngineConfig, *, max_rows: int) -> None:
-        """`max_rows` is how many fit into memory, each as long as the window."""
+    def __init__(self, config: EngineConfig, *, max_rows: int, max_positions: int = sys.maxsize) -> None:
         self._config = config
         self._max_rows = max_rows
+        self._max_positions = max_positions
         self.row_limit = max_rows
         """Less than `max_rows` for a while after memory ran out."""
 
@@ -43,9 +45,10 @@ class Scheduler:
 
         self.running: list[Sequence] = []
 
-    def fit(self, max_rows: int) -> None:
-        """From here on so many rows fit into memory."""
+    def fit(self, max_rows: int, max_positions: int) -> None:
+        """From here on so much fits into memory."""
         self._max_rows = self.row_limit = max_rows
+        self._max_positions = max_positions
 
     def add(self, sequence: Sequence) -> None:
         """Put it at the end of its queue."""
@@ -110,12 +113,13 @@ class Scheduler:
         wait and no slot is free: no more than wait. They stand in a queue again, background ones at its head."""
         preempted, discarded = list[Sequence](), list[Sequence]()
         coming = self._coming()
+        longest = max((one.max_length for one in (*self._with_rows(), *coming)), default=0)
         for searches in (False, True):
             waiting = sum(sequence.uses_beam_search == searches for sequence in coming)
             free = self._free_slots(searches)
             rows = self._rows() + min(waiting, free)
             for sequence in self._preemptible(searches)[: max(0, waiting - free)]:
-                keeps = not searches and rows + len(preempted) < self.row_limit
+                keeps = not searches and self._fits(rows + len(preempted) + 1, longest)
                 if not keeps and not sequence.is_background:
                     break  # there is no memory for its keys and values beside another's, so it goes on
                 self._leave(sequence)
@@ -212,12 +216,23 @@ class Scheduler:
         if sequence.status is Status.PREEMPTED:
             return True  # its rows are there
         rows = self._rows()
-        return not rows or rows + sequence.num_rows <= self.row_limit
+        if not rows:
+            return True
+        rows += sequence.num_rows
+        return self._fits(rows, max(one.max_length for one in (*self._with_rows(), sequence)))
+
+    def _fits(self, rows: int, longest: int) -> bool:
+        """Whether there is memory for so many rows, each of that length."""
+        return rows <= self.row_limit and rows * longest <= self._max_positions
 
     def _rows(self) -> int:
         """How many rows of keys and values there are."""
-        waiting = sum(sequence.status is Status.PREEMPTED for sequence in (*self.waiting, *self.background))
-        return waiting + sum(sequence.num_rows for sequence in self.running)
+        return sum(sequence.num_rows for sequence in self._with_rows())
+
+    def _with_rows(self) -> list[Sequence]:
+        """Those that run, and those that are preempted, which have one row each."""
+        waiting = (one for one in (*self.waiting, *self.background) if one.status is Status.PREEMPTED)
+        return [*self.running, *waiting]
 
     def _free_slots(self, searches: bool, *, background: bool = False) -> int:
         most = self._config.max_beam_groups if searches else self._config.max_batch_size

@@ -80,11 +80,15 @@ class Sequence:
     num_rows: int = field(init=False)
     """How many rows of the batch it takes: one, or one for each beam."""
 
+    max_length: int = field(init=False)
+    """How many positions each of them takes at most."""
+
     def __post_init__(self) -> None:
         options = self.request.options
         self.is_background = self.request.background
         self.uses_beam_search = options.quality == "best"
         self.num_rows = options.num_beams if self.uses_beam_search else 1
+        self.max_length = len(self.request.prompt) + options.max_new_tokens
 
     @property
     def tokens_since_admission(self) -> int:

@@ -1,15 +1,14 @@
-"""Weights become a model that looks at the picture.
+"""A checkpoint becomes a loaded model that is known to use the image.
 
-Depends on torch and transformers; must not import requests, prompts, the engine or pages.
+Depends on torch, transformers and `models`; must not import requests, the engine or pages.
 
-    precision   which numbers to compute with, and why
-    memory      is there room?
+    loader      from a catalogue's row or a folder to a model that is known to use the image
     checkpoint  where a model's files are, and whether all of them are there
-    loader      from a catalogue's row or a folder to a model that is known to see
+    preparation what a request needs of a model before its weights, loaded by itself
     weights     a network of a configuration and weights, whatever wrote them
+    precision   which numbers to compute with, and why; quantisation carries it out
+    memory      is there room, and for how many keys and values?
     adapter     a LoRA on top of it; adapter_files says where one is
-    selftest    does it see?
-    blip2       one loaded model: image features and embeddings
-    preparation what a request needs of a model before the model is needed: token ids and pixel values
-    frame, tokens, cpu, quiet: what loader and blip2 are made of
+    selftest    does it use the image, its own tokenizer and its own head?
+    device, steps, quiet: where it computes, how far loading is, and what libraries would print
 """

@@ -18,7 +18,8 @@ from blip_space.loading.precision import fits, needed_gb, offered
 from blip_space.models.interface import Precision, VisionLanguageModel
 
 MEMORY_SHARE, DEFAULT_BATCH_SIZE = 0.5, 16
-"""The share of free memory that keys and values may take; and how many rows there are where nobody knows it."""
+"""The share of free memory that keys and values may take; and for how many sequences, each as long as the window, there
+is taken to be memory where nobody knows it."""
 
 
 def check_room(spec: ModelSpec, precision: Precision, *, free: int | None, device: Device | None = None) -> None:
@@ -48,11 +49,13 @@ def enough_memory(spec: ModelSpec, precision: Precision) -> Iterator[None]:
         raise ModelError(_told(spec, precision, spec.memory_gb[precision.name])) from error
 
 
-def max_batch_size(model: VisionLanguageModel) -> int:
-    """How many answers can be decoded at once, each as long as the window, in half of the memory that is free."""
+def kv_positions(model: VisionLanguageModel) -> int:
+    """How many positions of keys and values fit into half of the memory that is free, those of all sequences
+    together."""
     free = free_bytes(model.precision.device)
-    each = model.decoder.kv_bytes(model.spec.context_tokens)
-    return max(1, int(free * MEMORY_SHARE) // each) if free is not None else DEFAULT_BATCH_SIZE
+    if free is None:
+        return DEFAULT_BATCH_SIZE * model.spec.context_tokens
+    return int(free * MEMORY_SHARE) // model.decoder.kv_bytes(1)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -55,13 +55,13 @@ class Captioner:
     """One model at work on a folder."""
 
     def __init__(self, model: VisionLanguageModel, *, batch_size: int | None) -> None:
-        """`batch_size` rows are decoded at once, beams counted; by default as many as pay, and fit into memory."""
-        from blip_space.loading.memory import max_batch_size  # with torch, which a server's page does without
-        from blip_space.models.threads import ALL_THREADS, use_threads
+        """`batch_size` rows are decoded at once, beams counted; by default as many as pay. Fewer where memory is
+        short."""
+        from blip_space.models.threads import ALL_THREADS, use_threads  # with torch, which a server does without
 
         small = model.spec.parameters < SMALL_PARAMETERS
         self._model = model
-        self._batch_size = batch_size or min(max_batch_size(model), SMALL_BATCH if small else LARGE_BATCH)
+        self._batch_size = batch_size or (SMALL_BATCH if small else LARGE_BATCH)
         self._core: EngineCore | None = None
         self._asked: dict[int, Wish] = {}
         self._prompts: dict[Task, Prompt] = {}

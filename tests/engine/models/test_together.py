@@ -12,7 +12,7 @@ from PIL import Image
 
 from blip_space.engine.kv_cache import BLOCK_TOKENS, Cache
 from blip_space.engine.request import PreparedRequest
-from blip_space.loading.memory import max_batch_size
+from blip_space.loading.memory import kv_positions
 from blip_space.models.families.blip2 import Blip2
 from blip_space.options import GenerationOptions
 from tests.engine.models.driving import add, core_on, finish, ids_alone, request
@@ -139,7 +139,7 @@ def test_a_sequences_memory_is_what_its_keys_and_values_take(model: Blip2, pictu
     # buffers are whole blocks of positions, for the decoder's own and for those of the encoder's output
     each = model.decoder.kv_bytes(BLOCK_TOKENS)
     assert core._runner._batch.nbytes == 3 * each
-    assert max_batch_size(model) > 16
+    assert kv_positions(model) > 16 * model.spec.context_tokens
 
 
 def test_a_later_turn_reads_only_what_is_new(model: Blip2, pictures: list[Image.Image]) -> None:
