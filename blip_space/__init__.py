@@ -6,7 +6,8 @@ Imports only go down:
     inference/   many images: a folder, an upload of a batch
     serving/     many users: a thread that drives a core for each loaded model
     engine/      requests become tokens and text, without a thread or a clock
-    model/       weights become a model that is known to see
+    loading/     a checkpoint becomes a loaded model that is known to use the image
+    models/      what a loaded model does: the interface of a family, and the families
     prompts, history, settings, languages, options, images, catalogue, errors
                  facts and rules; nothing here needs torch
 """
