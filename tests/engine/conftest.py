@@ -12,6 +12,7 @@ from blip_space.engine.output import Output
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.options import GenerationOptions
 from tests.engine.fake_model import FakeModel
+from tests.engine.models.driving import prompt_of
 from tests.one_thread import one_thread  # noqa: F401  # a fixture
 
 Ask = Callable[..., PreparedRequest]
@@ -37,8 +38,8 @@ class Running:
     ) -> int:
         """Add a request; its id."""
         chosen = GenerationOptions(**options)
-        ids, pixels = tuple(self.model.encode(text)), self.model.pixels([None])
-        return self.core.add(PreparedRequest(self.model.spec, ids, digest, pixels, chosen, turns, background))
+        prompt, pixels = prompt_of(self.model, text, digest), (self.model.pixels(None, chosen),)
+        return self.core.add(PreparedRequest(self.model.spec, prompt, pixels, chosen, turns, background))
 
     def step(self, count: int = 1, *, admit: bool = True) -> None:
         """So many steps, one second apart."""

@@ -17,6 +17,7 @@ from blip_space.errors import BusyError, EmptyAnswerError, UserError
 from blip_space.options import GenerationOptions
 from tests.engine.conftest import Running
 from tests.engine.fake_model import FakeModel, spec
+from tests.engine.models.driving import prompt_of
 
 Run = Callable[..., Running]
 MEMORY = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
@@ -120,8 +121,9 @@ def test_an_answer_that_ended_holds_no_request(run: Run, monkeypatch: pytest.Mon
         monkeypatch.setattr(running.model, "decode", lambda _: "")
     gc.disable()
     try:
-        request = PreparedRequest(running.model.spec, (1,), "a", running.model.pixels([None]), GenerationOptions())
-        running.model.encode("explode" if ends == "failed" else "word")
+        options, prompt = GenerationOptions(), prompt_of(running.model, "explode" if ends == "failed" else "word", "a")
+        pixels = (running.model.pixels(None, options),)
+        request = PreparedRequest(running.model.spec, prompt, pixels, options)
         weakref.finalize(request, freed.append, True)
         number = running.core.add(request)
         del request

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from blip_space.engine.batch_interface import group_by_length
+from blip_space.engine.padding import group_by_length
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Laws of the budget, and of refusing a language that a model does not speak."""
 
 import weakref
+from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from blip_space import catalogue
@@ -11,7 +13,7 @@ from blip_space.engine.request import Request, decoding_options, measure_budget,
 from blip_space.errors import ImageError, PromptError, UserError
 from blip_space.images import ImageFile, SafeImage
 from blip_space.options import GenerationOptions
-from tests.engine.fake_model import FakeModel, spec
+from tests.engine.fake_model import QUERY_TOKENS, FakeModel, spec
 
 
 def test_an_encoder_decoder_model_spends_its_window_on_picture_and_prompt() -> None:
@@ -68,9 +70,10 @@ def test_a_prepared_request_holds_pixels_of_the_models_size_and_no_picture() -> 
     prepared = prepare(request, model, PixelCache(1_000))
     del request, picture
     assert freed == [True]
-    assert prepared.digest == "d"
-    assert prepared.ids == tuple(model.encode("Question: What is it? Short answer in German:"))
-    assert prepared.pixels.shape == (1, 1)
+    (image,) = prepared.prompt.images
+    assert (image.key, image.start, image.length) == ("d", 0, QUERY_TOKENS)
+    assert prepared.prompt.ids[QUERY_TOKENS:] == tuple(model.encode("Question: What is it? Short answer in German:"))
+    assert [pixels.shape for pixels in prepared.pixels] == [(1, 1)]
 
 
 def test_preparing_keeps_what_decides_how_a_request_is_answered() -> None:
@@ -99,10 +102,16 @@ def test_an_image_is_decoded_once_for_all_questions_about_it() -> None:
     """Every turn of a conversation decoded and resized it again."""
     model, cache, made = FakeModel(spec()), PixelCache(1_000), list[int]()
     pixels = model.pixels
-    model.pixels = lambda pictures: made.append(1) or pixels(pictures)  # type: ignore[func-returns-value,method-assign]
+
+    def counted(image: Any, options: GenerationOptions) -> torch.Tensor:
+        made.append(1)
+        return pixels(image, options)
+
+    model.pixels = counted  # type: ignore[method-assign]
     for digest in ("a", "a", "b", "a"):
         image = SafeImage(Image.new("RGB", (1, 1)), digest)
-        assert prepare(Request(image, "What is it?"), model, cache).digest == digest
+        (span,) = prepare(Request(image, "What is it?"), model, cache).prompt.images
+        assert span.key == digest
     assert len(made) == 2
 
 

@@ -30,7 +30,7 @@ def make_logits(rows: int, vocabulary: int, *, spread: float = 3.0, seed: int = 
 
 
 def sample(logits: torch.Tensor, requests: Sequence[Asked]) -> list[int | None]:
-    return Sampler(STOP, START).sample(logits.clone(), requests)
+    return Sampler(STOP).sample(logits.clone(), [(options, written, START) for options, written in requests])
 
 
 def draw(row: torch.Tensor, seeds: int, *, position: int = 1, top_p: float = 1.0) -> list[int | None]:

@@ -12,6 +12,7 @@ from blip_space.engine.detokenizer import Detokenizer
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.scheduler import Plan, Scheduler
 from blip_space.engine.sequence import FinishReason, Sequence, Status
+from blip_space.models.preparation import Prompt
 from blip_space.options import GenerationOptions
 from tests.engine.fake_model import spec
 
@@ -27,7 +28,7 @@ class Queue:
 
     def add(self, names: str, *, length: int = 10, background: bool = False, best: bool = False) -> list[Sequence]:
         options = GenerationOptions(quality="best" if best else "stream")
-        request = PreparedRequest(spec(), (), "", None, options, background=background)
+        request = PreparedRequest(spec(), Prompt("", (), ()), (), options, background=background)
         added = [Sequence(ord(name), request, Detokenizer(lambda _: "")) for name in names]
         for name, sequence in zip(names, added, strict=True):
             self.names[sequence], sequence.uncached_tokens = name, length

@@ -30,7 +30,9 @@ def loaded(folders: Folders) -> Callable[[str], Blip2]:
 
     def of(family: str) -> Blip2:
         if family not in models:
-            models[family] = load(read_folder(folders[family]))
+            found = load(read_folder(folders[family]))
+            assert isinstance(found, Blip2)
+            models[family] = found
         return models[family]
 
     return of

@@ -18,9 +18,10 @@ from blip_space.catalogue import ModelSpec, find, read_folder
 from blip_space.errors import ModelError
 from blip_space.loading.loader import load
 from blip_space.models.families.blip2 import Blip2
+from blip_space.models.interface import VisionLanguageModel
 from blip_space.options import GenerationOptions
 from tests.models import stored
-from tests.models.generation import new_tokens
+from tests.models.generation import beside, first_logits, image_features, new_tokens
 
 OPTIONS = GenerationOptions(max_new_tokens=8)
 TARGETS = {"opt": ["q_proj", "v_proj"], "t5": ["q", "v"], "mt5": ["q", "v"], "bloom": ["query_key_value"]}
@@ -39,8 +40,8 @@ def adapted(folder: Path, family: str, place: Path, *, whole: bool) -> tuple[Mod
     return replace(read_folder(folder), adapter=str(place)), network.eval()
 
 
-def logits(model: Blip2, picture: Image.Image) -> torch.Tensor:
-    return model.first_logits(model.encode_images([picture])[0], "a photo of")
+def logits(model: VisionLanguageModel, picture: Image.Image) -> torch.Tensor:
+    return first_logits(model, image_features(model, [picture])[0], "a photo of")
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -49,7 +50,7 @@ def test_an_adapter_answers_as_peft_has_it(
 ) -> None:
     spec, network = adapted(folders[family], family, tmp_path / "lora", whole=whole)
     ours = load(spec)
-    reference = Blip2(network, replace(model.preparation, spec=spec), precision=model.precision)
+    reference = beside(model, network, spec)
     assert torch.allclose(logits(ours, pictures[0]), logits(reference, pictures[0]), atol=1e-4)
     assert not torch.allclose(logits(ours, pictures[0]), logits(model, pictures[0]), atol=1e-2)
     answers = [new_tokens(one, pictures[0], "a photo of", OPTIONS) for one in (ours, reference)]
@@ -107,8 +108,7 @@ def test_an_adapter_of_any_part_answers_as_peft_has_it(
     """adapter-of-the-eyes: "Name the model that it was trained on", which it was."""
     place = stored.train_adapter(folders["opt"], tmp_path / "lora", **PARTS[part])
     spec, plain = replace(read_folder(folders["opt"]), adapter=str(place)), loaded("opt")
-    network, preparation = stored.with_adapter(folders["opt"], place), replace(plain.preparation, spec=spec)
-    reference = Blip2(network, preparation, precision=plain.precision)
+    reference = beside(plain, stored.with_adapter(folders["opt"], place), spec)
     ours = logits(load(spec), pictures[0])
     assert torch.allclose(ours, logits(reference, pictures[0]), atol=1e-3)
     assert not torch.allclose(ours, logits(plain, pictures[0]), atol=1e-2)

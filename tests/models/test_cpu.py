@@ -14,7 +14,12 @@ from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
 from blip_space.loading.device import cpu_has_bf16
 from blip_space.loading.loader import load
+from blip_space.loading.preparation import load_preparation
 from blip_space.models.cpu import PackedLinear, attend, hasten
+from blip_space.models.families.blip2 import FAMILY, Blip2
+from blip_space.models.interface import Embedded, Precision
+from tests.models.checkpoints import HIDDEN
+from tests.models.generation import embedded, image_positions
 
 
 def test_a_packed_layer_is_the_layer() -> None:
@@ -41,12 +46,12 @@ def test_one_new_token_looks_back_as_torch_does(masked: bool, biased: bool) -> N
 def test_a_hastened_network_says_what_it_said(folders: dict[str, Path], family: str) -> None:
     """In fp32, where the two differ by rounding only; rows of different lengths, so that masks matter."""
     network = Blip2ForConditionalGeneration.from_pretrained(folders[family]).eval()
-    hidden = network.language_projection.out_features
-    prompts = [torch.randn(length, hidden) for length in (9, 4, 6)]
-    plain = new_batch(network.language_model)
-    before = written(plain, prompts)
-    hasten(network)
-    hastened = new_batch(network.language_model)
+    preparation, precision = load_preparation(read_folder(folders[family])), Precision("fp32", "cpu", "as asked")
+    plain = Blip2(network, preparation, precision=precision)
+    prompts = [random_prompt(plain, length) for length in (9, 4, 6)]
+    before = written(new_batch(plain.decoder), prompts)
+    hasten(network, FAMILY)
+    hastened = new_batch(Blip2(network, preparation, precision=precision).decoder)
     torch.use_deterministic_algorithms(True)  # memory that nobody wrote is full of NaN, and must weigh nothing
     try:
         after = written(hastened, prompts)
@@ -57,7 +62,13 @@ def test_a_hastened_network_says_what_it_said(folders: dict[str, Path], family: 
         torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-3)
 
 
-def written(rows: Batch, prompts: list[torch.Tensor]) -> list[torch.Tensor]:
+def random_prompt(model: Blip2, length: int) -> Embedded:
+    """So many positions of random embeddings."""
+    start = embedded(model, torch.zeros(image_positions(model.preparation), HIDDEN), "a").start
+    return Embedded(torch.randn(length, HIDDEN), torch.arange(length)[None], length, start)
+
+
+def written(rows: Batch, prompts: list[Embedded]) -> list[torch.Tensor]:
     """Logits while rows join, step, leave, and another takes their place."""
     said = [rows.prefill(prompts), rows.decode([5, 6, 7])]
     rows.select([0, 2])
@@ -65,7 +76,7 @@ def written(rows: Batch, prompts: list[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def test_weights_in_bf16_are_packed_where_the_processor_computes_in_it(folders: dict[str, Path], family: str) -> None:
-    network = load(read_folder(folders[family]), "bf16")._network
+    network = load(read_folder(folders[family]), "bf16")._hf_model
     packed = [layer for layer in network.language_model.modules() if isinstance(layer, PackedLinear)]
     assert bool(packed) == cpu_has_bf16()
-    assert not any(isinstance(layer, PackedLinear) for layer in load(read_folder(folders[family]))._network.modules())
+    assert not any(isinstance(layer, PackedLinear) for layer in load(read_folder(folders[family]))._hf_model.modules())

@@ -27,7 +27,7 @@ def test_a_batch_is_its_pictures() -> None:
 
 
 def test_clip_where_the_folder_is_silent(tmp_path: Path) -> None:
-    assert read_frame(tmp_path, size=364) == Frame(364, CLIP_MEAN, CLIP_STD)
+    assert read_frame(tmp_path, size=364, name="x") == Frame(364, CLIP_MEAN, CLIP_STD)
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -35,6 +35,6 @@ def test_mean_and_deviation_come_from_the_folder(tmp_path: Path, nested: bool) -
     row = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.1], "resample": 2}
     name = "processor_config.json" if nested else "preprocessor_config.json"
     (tmp_path / name).write_text(json.dumps({"image_processor": row} if nested else row))
-    frame = read_frame(tmp_path, size=28)
+    frame = read_frame(tmp_path, size=28, name="x")
     assert (frame.mean, frame.std) == ((0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
     assert frame.resample == Image.Resampling.BILINEAR

@@ -16,11 +16,11 @@ from transformers import Blip2ForConditionalGeneration
 from blip_space.catalogue import read_folder
 from blip_space.languages import LANGUAGES
 from blip_space.loading.loader import load
-from blip_space.models.families.blip2 import Blip2
+from blip_space.models.interface import VisionLanguageModel
 from blip_space.options import GenerationOptions
 from blip_space.prompts import STYLES, compose
 from tests.models import layouts
-from tests.models.generation import new_tokens
+from tests.models.generation import blip2_preparation, image_positions, new_tokens
 
 OPTIONS = GenerationOptions(max_new_tokens=10)
 PROMPT = "a photo of"
@@ -38,16 +38,16 @@ def written(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
     return of
 
 
-def tokens(model: Blip2, picture: Image.Image) -> list[int]:
+def tokens(model: VisionLanguageModel, picture: Image.Image) -> list[int]:
     return new_tokens(model, picture, PROMPT, OPTIONS)
 
 
-def reference(folder: Path, model: Blip2, picture: Image.Image) -> list[int]:
+def reference(folder: Path, model: VisionLanguageModel, picture: Image.Image) -> list[int]:
     """What transformers generates from the weights in fp32, told where the picture is."""
     network = Blip2ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     network.config.image_token_index = network.config.text_config.vocab_size - 1
-    pixels = model.pixels([picture])
-    read = [network.config.image_token_index] * model.query_tokens + model.encode(PROMPT)
+    pixels, slots = model.preparation.pixels(picture, OPTIONS), image_positions(model.preparation)
+    read = [network.config.image_token_index] * slots + model.preparation.encode(PROMPT)
     ids = torch.tensor([read])
     said: list[int] = network.generate(
         pixel_values=pixels, input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=10, min_new_tokens=1
@@ -82,7 +82,7 @@ def test_a_coco_fine_tune_takes_its_size_and_its_prompt(written: Written) -> Non
     folder = written("opt", "larger pictures")
     (folder / "blip_space.json").write_text(json.dumps({"style": "blip2-coco"}))
     model = load(read_folder(folder))
-    assert model.preparation.frame.size == 42
+    assert blip2_preparation(model.preparation).frame.size == 42
     asked = compose(
         [], "", style=STYLES[model.spec.style], language=LANGUAGES["en"], budget_tokens=100, tokenize=str.encode
     )

@@ -16,14 +16,15 @@ from blip_space.catalogue import ModelSpec, offered, read_folder
 from blip_space.errors import ModelError
 from blip_space.loading.loader import load
 from blip_space.models.families.blip2 import Blip2
+from blip_space.models.interface import VisionLanguageModel
 from blip_space.options import GenerationOptions
 from tests.models import checkpoints
-from tests.models.generation import new_tokens
+from tests.models.generation import image_features, image_positions, new_tokens
 
 OPTIONS = GenerationOptions(max_new_tokens=10)
 
 
-def answer(model: Blip2, picture: Image.Image) -> list[int]:
+def answer(model: VisionLanguageModel, picture: Image.Image) -> list[int]:
     return new_tokens(model, picture, "a photo of", OPTIONS)
 
 
@@ -45,7 +46,7 @@ def test_shards_load(tmp_path: Path, pictures: list[Image.Image], model: Blip2, 
 
 def test_bf16_loads_and_answers(folders: dict[str, Path], family: str, pictures: list[Image.Image]) -> None:
     model = load(read_folder(folders[family]), "bf16")
-    prefix = model.encode_images(pictures)
+    prefix = image_features(model, pictures)
     assert prefix.dtype == torch.bfloat16
     assert prefix.isfinite().all()
     assert answer(model, pictures[0])
@@ -53,14 +54,14 @@ def test_bf16_loads_and_answers(folders: dict[str, Path], family: str, pictures:
 
 
 def test_loaded_model_says_what_it_is(model: Blip2, family: str) -> None:
-    assert (model.query_tokens, model.spec.context_tokens) == (checkpoints.QUERY_TOKENS[family], 512)
+    assert (image_positions(model.preparation), model.spec.context_tokens) == (checkpoints.QUERY_TOKENS[family], 512)
     assert (model.spec.name, model.precision.name, model.precision.device) == (family, "fp32", "cpu")
 
 
 def test_opt_stops_at_the_newline(loaded: Callable[[str], Blip2]) -> None:
     """OPT's tokenizer calls `</s>` its end, but the captions it learned end with a newline."""
     model = loaded("opt")
-    stop = model._network.language_model.generation_config.eos_token_id
+    stop = model._hf_model.language_model.generation_config.eos_token_id
     assert model.preparation.decode([stop]) == "\n"
 
 
@@ -83,7 +84,8 @@ def test_loading_is_silent(folders: dict[str, Path], capfd: pytest.CaptureFixtur
 def test_closed_model_holds_no_weights(folders: dict[str, Path]) -> None:
     model = load(read_folder(folders["bloom"]))
     model.close()
-    assert not hasattr(model, "_network")
+    assert not hasattr(model, "_hf_model")
+    assert not hasattr(model, "decoder")
 
 
 def cut(path: Path) -> None:
@@ -232,7 +234,7 @@ def test_harmless_extra_tensors_are_let_be(folders: dict[str, Path], tmp_path: P
     folder = tmp_path / "extra"
     shutil.copytree(folders["mt5"], folder)
     change_weights(folder, lambda weights: weights.update({"qformer.cls.predictions.bias": torch.zeros(3)}))
-    assert load(read_folder(folder)).query_tokens == 4
+    assert image_positions(load(read_folder(folder)).preparation) == 4
 
 
 def test_unknown_precision_is_told_before_anything_is_read() -> None:

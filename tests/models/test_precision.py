@@ -9,7 +9,8 @@ from blip_space.catalogue import MODELS, PRECISIONS, ModelSpec
 from blip_space.errors import ModelError
 from blip_space.loading.device import Device, find_device
 from blip_space.loading.memory import check_room
-from blip_space.loading.precision import Precision, choose, needed_gb, offered
+from blip_space.loading.precision import choose, needed_gb, offered
+from blip_space.models.interface import Precision
 
 SMALL = ModelSpec("small", "x/small", "mt5", "mblip", 7_000_000, ("en",))
 OPT, T5, MT5, BLOOM = (

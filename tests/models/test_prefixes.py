@@ -17,6 +17,7 @@ from blip_space.errors import ModelError
 from blip_space.loading.loader import load
 from blip_space.models.families.blip2 import Blip2
 from tests.models import checkpoints, stored
+from tests.models.generation import first_logits, image_features
 
 
 def inside(key: str) -> str:
@@ -53,9 +54,10 @@ def test_the_prefix_of_all_weights_is_taken_off(
     expected = read_folder(folders[family])
     assert (spec.parameters, spec.quantised) == (expected.parameters, expected.quantised)
     model = load(spec)
-    prefix = model.encode_images(pictures[:1])
-    assert torch.allclose(prefix, loaded(family).encode_images(pictures[:1]), atol=1e-4)
-    assert torch.allclose(model.first_logits(prefix[0], "a"), loaded(family).first_logits(prefix[0], "a"), atol=1e-4)
+    features, plain = image_features(model, pictures[:1]), loaded(family)
+    assert torch.allclose(features, image_features(plain, pictures[:1]), atol=1e-4)
+    ours, expected_logits = (first_logits(one, features[0], "a") for one in (model, plain))
+    assert torch.allclose(ours, expected_logits, atol=1e-4)
     assert (folder / "model.safetensors").read_bytes() == before
 
 
@@ -69,7 +71,7 @@ def test_a_prefix_goes_with_shards_and_with_fewer_bits(
     content = json.loads(index.read_text())
     content["weight_map"] = {f"module.{key}": file for key, file in content["weight_map"].items()}
     index.write_text(json.dumps(content))
-    assert load(read_folder(folder)).encode_images(pictures).isfinite().all()
+    assert image_features(load(read_folder(folder)), pictures).isfinite().all()
     assert load(read_folder(folder), "int8").precision.name == "int8"
     small = stored.rename(stored.quantise(folders["opt"], tmp_path / "small", **stored.EIGHT), NAMES["nested"])
     assert load(read_folder(small)).precision.name == "int8"
@@ -117,6 +119,7 @@ def test_an_adapter_beside_the_weights_is_not_put_on_unasked(
     spec = read_folder(folder)
     assert spec.parameters == read_folder(folders["opt"]).parameters
     model = load(spec)
-    prefix = model.encode_images(pictures[:1])
-    assert torch.allclose(model.first_logits(prefix[0], "a"), loaded("opt").first_logits(prefix[0], "a"), atol=1e-4)
+    (features,) = image_features(model, pictures[:1])
+    ours, plain = (first_logits(one, features, "a") for one in (model, loaded("opt")))
+    assert torch.allclose(ours, plain, atol=1e-4)
     assert "is not put on; name its folder with --adapter" in caplog.text

@@ -21,18 +21,21 @@ from blip_space.loading.loader import load
 from blip_space.loading.preparation import load_preparation
 from blip_space.models.families.blip2 import Blip2
 from tests.models import checkpoints
+from tests.models.generation import OPTIONS, blip2_preparation, image_features, image_positions
 
 TEXT = "Question: how many cats are there? Answer:"
 
 
 def test_it_prepares_as_the_loaded_model_does(model: Blip2, pictures: list[Image.Image]) -> None:
     preparation = load_preparation(model.spec)
-    assert preparation.query_tokens == model.query_tokens == checkpoints.QUERY_TOKENS[model.spec.name]
+    (features,) = image_features(model, pictures[:1])
+    assert image_positions(preparation) == len(features) == checkpoints.QUERY_TOKENS[model.spec.name]
     assert preparation.encode(TEXT) == model.preparation.encode(TEXT)
-    assert preparation.encode(TEXT) == model.encode(TEXT)
     assert preparation.decode(preparation.encode(TEXT)) == model.decode(model.preparation.encode(TEXT))
-    assert torch.equal(preparation.pixels(pictures), model.pixels(pictures))
-    assert preparation.pixels(pictures).shape == (2, 3, 28, 28)
+    for picture in pictures:
+        pixels = preparation.pixels(picture, OPTIONS)
+        assert torch.equal(pixels, model.preparation.pixels(picture, OPTIONS))
+        assert pixels.shape == (1, 3, 28, 28)
 
 
 def test_weights_are_neither_needed_nor_read(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -45,8 +48,8 @@ def test_weights_are_neither_needed_nor_read(folders: dict[str, Path], tmp_path:
 
 def test_no_network_is_built() -> None:
     program = (
-        "import sys; from blip_space.catalogue import find; from blip_space.loading.preparation import load_preparation\n"
-        "load_preparation(find('tiny')); print('transformers.models.blip_2.modeling_blip_2' in sys.modules)"
+        "import sys; from blip_space.catalogue import find; from blip_space.loading import preparation\n"
+        "preparation.load_preparation(find('tiny')); print('transformers.models.blip_2.modeling_blip_2' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == ("False", "")
@@ -57,7 +60,8 @@ def test_what_config_json_does_not_say_is_what_transformers_takes(tmp_path: Path
     config = json.loads((tmp_path / "silent" / "config.json").read_text())
     del config["num_query_tokens"], config["vision_config"]["image_size"]
     (tmp_path / "silent" / "config.json").write_text(json.dumps(config))
-    preparation = load_preparation(replace(read_folder(TINY_FOLDER), source=str(tmp_path / "silent")))
+    spec = replace(read_folder(TINY_FOLDER), source=str(tmp_path / "silent"))
+    preparation = blip2_preparation(load_preparation(spec))
     expected = Blip2Config.from_dict(config)
     assert (preparation.query_tokens, preparation.frame.size) == (32, 224)
     assert (expected.num_query_tokens, expected.vision_config.image_size) == (32, 224)
@@ -68,7 +72,7 @@ def test_many_threads_may_prepare_at_once(pictures: list[Image.Image]) -> None:
 
     def prepare(number: int) -> tuple[list[int], str, float]:
         ids = preparation.encode(f"{TEXT} {number}")
-        return ids, preparation.decode(ids), float(preparation.pixels(pictures[number % 2 :][:1]).sum())
+        return ids, preparation.decode(ids), float(preparation.pixels(pictures[number % 2], OPTIONS).sum())
 
     expected = [prepare(number) for number in range(40)]
     with ThreadPoolExecutor(8) as pool:

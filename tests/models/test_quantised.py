@@ -9,10 +9,9 @@ from PIL import Image
 from blip_space.catalogue import TINY_FOLDER, read_folder
 from blip_space.errors import ModelError
 from blip_space.loading.loader import load
-from blip_space.loading.quantisation import scale_bytes
 from blip_space.options import GenerationOptions
 from tests.models import checkpoints
-from tests.models.generation import new_tokens
+from tests.models.generation import image_features, new_tokens
 
 OPTIONS = GenerationOptions(max_new_tokens=6)
 
@@ -30,7 +29,7 @@ def test_it_loads_silently_sees_and_answers(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     model = load(read_folder(folders[kind]), precision)
-    prefixes = model.encode_images(pictures)
+    prefixes = image_features(model, pictures)
     assert prefixes.isfinite().all()
     assert not torch.equal(prefixes[0], prefixes[1])
     assert any(new_tokens(model, picture, "a photo of", OPTIONS) for picture in pictures)
@@ -39,7 +38,7 @@ def test_it_loads_silently_sees_and_answers(
 
 @pytest.mark.parametrize(("kind", "precision"), SMALLER)
 def test_only_the_language_models_layers_are_quantised(kind: str, precision: str, folders: dict[str, Path]) -> None:
-    network = load(read_folder(folders[kind]), precision)._network
+    network = load(read_folder(folders[kind]), precision)._hf_model
     small = {name for name, one in network.named_parameters() if not one.dtype.is_floating_point}
     assert small
     assert all("language_model" in name for name in small)
@@ -58,9 +57,10 @@ def test_the_estimate_is_what_the_embedded_model_takes(precision: str) -> None:
 @pytest.mark.parametrize(("precision", "share"), [("int8", 4 / 96), ("int4", 0.06)])
 def test_the_scales_are_counted_with_the_weights(precision: str, share: float, folders: dict[str, Path]) -> None:
     """They are 12 % of what nf4's layers take, and no parameters of their own."""
-    network = load(read_folder(folders["opt"]), precision)._network
+    model = load(read_folder(folders["opt"]), precision)
+    network = model._hf_model
     quantised = sum(one.numel() for one in network.parameters() if not one.dtype.is_floating_point)
-    assert scale_bytes(network) > quantised * share / 2
+    assert model.nbytes - network.get_memory_footprint() > quantised * share / 2
 
 
 def test_int8_answers_as_the_whole_numbers_do(pictures: list[Image.Image]) -> None:

@@ -73,7 +73,7 @@ def test_an_image_token_outside_the_embedding_is_refused(tmp_path: Path) -> None
 def test_a_head_that_was_tied_though_it_is_stored_is_refused(tmp_path: Path) -> None:
     folder = checkpoints.write(tmp_path / "tied", "t5")
     weights = [folder / "model.safetensors"]
-    network = load(read_folder(folder))._network
+    network = load(read_folder(folder))._hf_model
     check_head(network, weights, name="tied")
     network.language_model.lm_head.weight = network.language_model.shared.weight
     with pytest.raises(ModelError, match="tied was loaded with its embedding in the place of its own head"):

@@ -19,9 +19,10 @@ from blip_space.loading.loader import load
 from blip_space.loading.precision import choose, offered
 from blip_space.loading.quantisation import settle
 from blip_space.models.families.blip2 import Blip2
+from blip_space.models.interface import VisionLanguageModel
 from blip_space.options import GenerationOptions
 from tests.models import stored
-from tests.models.generation import new_tokens
+from tests.models.generation import beside, first_logits, image_features, new_tokens
 
 FORMS: dict[str, tuple[dict[str, Any], str]] = {
     "int8": (stored.EIGHT, "int8"),
@@ -31,8 +32,9 @@ FORMS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def logits(model: Blip2, pictures: list[Image.Image]) -> torch.Tensor:
-    return torch.cat([model.first_logits(model.encode_images([picture])[0], "a photo of") for picture in pictures])
+def logits(model: VisionLanguageModel, pictures: list[Image.Image]) -> torch.Tensor:
+    features = [image_features(model, [picture])[0] for picture in pictures]
+    return torch.cat([first_logits(model, own, "a photo of") for own in features])
 
 
 @pytest.mark.parametrize("family", ["opt", "mt5"])
@@ -48,7 +50,7 @@ def test_a_quantised_checkpoint_answers_as_transformers_has_it(
     assert (model.precision.name, "stored in" in model.precision.reason) == (precision, True)
     network = stored.as_stored(folder)
     settle(network)  # without which layers as narrow as these raise on AVX512-BF16
-    reference = Blip2(network, replace(model.preparation, spec=spec), precision=model.precision)
+    reference = beside(model, network, spec)
     ours, theirs = logits(model, pictures), logits(reference, pictures)
     assert torch.corrcoef(torch.stack([ours.flatten(), theirs.flatten()]))[0, 1] > 0.95  # theirs multiplies in fp32
     assert new_tokens(model, pictures[0], "a photo of", GenerationOptions())

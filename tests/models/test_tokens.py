@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Tokenizer, PreTrainedTokenizerFast
@@ -19,6 +20,7 @@ from blip_space.errors import ModelError
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.tokens import FastTokenizer, Tokens, read_tokens, start_token, stop_tokens
 from tests.models import checkpoints
+from tests.models.generation import embedded, image_features, image_positions
 
 TEXTS = ["a photo of two cats", "Question: how many? Answer:", "Ein roter Kreis", " leading and  double "]
 
@@ -39,9 +41,11 @@ def test_typed_image_slot_is_plain_text(model: Blip2, folders: dict[str, Path], 
     assert slot not in model.preparation.encode("what is <image> here")
 
 
-def test_counting_counts_what_the_model_reads(model: Blip2) -> None:
-    assert len(model.encode(TEXTS[0])) == len(model.preparation.encode(TEXTS[0]))
-    assert len(model.encode("a " * 3000)) >= 3000
+def test_counting_counts_what_the_model_reads(model: Blip2, pictures: list[Image.Image]) -> None:
+    (features,) = image_features(model, pictures[:1])
+    read = len(embedded(model, features, TEXTS[0]))
+    assert read == image_positions(model.preparation) + len(model.preparation.encode(TEXTS[0]))
+    assert len(model.preparation.encode("a " * 3000)) >= 3000
 
 
 STRANGE = [

@@ -11,6 +11,7 @@ from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.sequence import Sequence
 from blip_space.errors import EmptyAnswerError
 from blip_space.models.interface import VisionLanguageModel
+from blip_space.models.preparation import Prompt
 from blip_space.options import GenerationOptions
 from blip_space.prompts import Composition
 
@@ -32,11 +33,15 @@ def request(
     turns: bool = False,
 ) -> PreparedRequest:
     """A prompt as it is, about a picture that is called by its digest."""
-    preparation: Any = model.preparation
-    pixels = preparation.pixels(picture, options)
+    prompt = prompt_of(model.preparation, text, digest or str(id(picture)))
+    return PreparedRequest(model.spec, prompt, (model.preparation.pixels(picture, options),), options, turns)
+
+
+def prompt_of(preparation: Any, text: str, digest: str) -> Prompt:
+    """The text as it is, behind the image of that digest."""
     composed = Composition(text, tuple(preparation.encode(text)), (), ())
-    prompt = preparation.image_first(composed, digest or str(id(picture)))
-    return PreparedRequest(model.spec, prompt, (pixels,), options, turns)
+    prompt: Prompt = preparation.image_first(composed, digest)
+    return prompt
 
 
 def add(core: EngineCore, asked: PreparedRequest) -> Sequence:

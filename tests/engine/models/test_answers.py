@@ -14,10 +14,12 @@ from transformers import Blip2ForConditionalGeneration, Blip2Processor
 from blip_space.catalogue import read_folder
 from blip_space.loading.loader import load
 from blip_space.models.families.blip2 import Blip2
+from blip_space.models.interface import VisionLanguageModel
 from blip_space.models.tokens import stop_tokens
 from blip_space.options import GenerationOptions, Quality
 from tests.engine.models.driving import add, core_on, ids_alone, request
 from tests.models import stored
+from tests.models.generation import embedded, image_features, image_positions
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing .repetition_penalty.")  # by the `generate` compared with
 
@@ -39,14 +41,14 @@ def stops(model: Blip2, monkeypatch: pytest.MonkeyPatch) -> Stops:
     return lambda *tokens: monkeypatch.setattr(model, "stop", frozenset(tokens))
 
 
-def write(model: Blip2, picture: Image.Image, options: GenerationOptions = GREEDY) -> list[int]:
+def write(model: VisionLanguageModel, picture: Image.Image, options: GenerationOptions = GREEDY) -> list[int]:
     return ids_alone(model, request(model, picture, PROMPT, options))
 
 
 def generate(model: Blip2, picture: Image.Image, **settings: Any) -> list[int]:
     """`language_model.generate` over the same embeddings: the new tokens up to the first stop."""
-    language_model = model.language_model
-    embeds = model.embed(model.encode_pixels([model.pixels([picture])])[0], model.encode(PROMPT))[None]
+    language_model = model._hf_model.language_model
+    embeds = embedded(model, image_features(model, [picture])[0], PROMPT).embeddings[None]
     stop = sorted(model.stop) or None
     with torch.inference_mode():
         ids: list[int] = language_model.generate(
@@ -163,18 +165,18 @@ def test_inference_mode_stays_inside(model: Blip2, picture: Image.Image) -> None
 
 def test_counting_from_another_thread_leaves_the_answer_alone(model: Blip2, picture: Image.Image) -> None:
     counted: list[int] = []
-    thread = Thread(target=lambda: counted.extend(len(model.encode(PROMPT)) for _ in range(200)))
+    thread = Thread(target=lambda: counted.extend(len(model.preparation.encode(PROMPT)) for _ in range(200)))
     thread.start()
     written = write(model, picture)
     thread.join()
     assert written == write(model, picture)
-    assert set(counted) == {len(model.encode(PROMPT))}
+    assert set(counted) == {len(model.preparation.encode(PROMPT))}
 
 
 def test_batch_of_pictures_is_its_pictures(model: Blip2, pictures: list[Image.Image]) -> None:
-    together = model.encode_pixels([model.pixels(pictures)])
-    assert together.shape == (2, model.query_tokens, 32)
-    alone = torch.cat([model.encode_pixels([model.pixels([one])]) for one in pictures])
+    together = image_features(model, pictures)
+    assert together.shape == (2, image_positions(model.preparation), 32)
+    alone = torch.cat([image_features(model, [one]) for one in pictures])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
@@ -192,7 +194,7 @@ def test_the_folders_own_stop_tokens_end_an_answer_as_well(
     ours = load(read_folder(folder), "fp32")
     assert write(ours, picture, varied) == whole[: whole.index(stop)]
     assert stop not in write(ours, picture, GenerationOptions(max_new_tokens=12, quality="best", num_beams=3))
-    assert stop_tokens(ours._network) == {stop} | stop_tokens(model._network)
+    assert stop_tokens(ours._hf_model) == {stop} | stop_tokens(model._hf_model)
 
 
 @pytest.mark.parametrize("content", ["{}", '{"eos_token_id": null}', "[]", "null", "{", '{"eos_token_id": {}}'])
@@ -202,4 +204,4 @@ def test_a_folder_without_usable_stop_tokens_has_the_language_models(
     folder = stored.copy(folders["opt"], tmp_path / "stops")
     expected = json.loads((folder / "config.json").read_text())["text_config"]["eos_token_id"]
     (folder / "generation_config.json").write_text(content)
-    assert stop_tokens(load(read_folder(folder))._network) == {expected}
+    assert stop_tokens(load(read_folder(folder))._hf_model) == {expected}

@@ -17,9 +17,10 @@ from blip_space import catalogue
 from blip_space.engine.batch import new_batch
 from blip_space.engine.beam_search import BeamSearch, advance
 from blip_space.loading.loader import load
-from blip_space.models.families.blip2 import Blip2
+from blip_space.models.interface import Embedded, VisionLanguageModel
 from blip_space.options import GenerationOptions
 from tests.models import checkpoints
+from tests.models.generation import embedded, image_features
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing .repetition_penalty.")  # by the `generate` compared with
 
@@ -31,21 +32,23 @@ Settings = tuple[int, float, float, int]
 
 
 @pytest.fixture(scope="module", params=(*checkpoints.FAMILIES, "embedded"))
-def model(request: pytest.FixtureRequest, loaded: Any) -> Blip2:
+def model(request: pytest.FixtureRequest, loaded: Any) -> VisionLanguageModel:
     """One loaded model of each family in turn, and the one that comes with the project."""
     return load(catalogue.find("tiny"), "fp32") if request.param == "embedded" else loaded(request.param)
 
 
 @pytest.fixture(scope="module")
-def prompts(model: Blip2, pictures: list[Image.Image]) -> list[torch.Tensor]:
-    features = model.encode_pixels([model.pixels(pictures[:1])])[0]
-    return [model.embed(features, model.encode(text)) for text in PROMPTS]
+def prompts(model: VisionLanguageModel, pictures: list[Image.Image]) -> list[Embedded]:
+    (features,) = image_features(model, pictures[:1])
+    return [embedded(model, features, text) for text in PROMPTS]
 
 
 @pytest.fixture(params=STOPS)
-def stop(request: pytest.FixtureRequest, model: Blip2, prompts: list[torch.Tensor]) -> Iterator[frozenset[int]]:
+def stop(
+    request: pytest.FixtureRequest, model: VisionLanguageModel, prompts: list[Embedded]
+) -> Iterator[frozenset[int]]:
     """Stop tokens of every number; the likely ones end beams early."""
-    settings = model.language_model.generation_config
+    settings = model._hf_model.language_model.generation_config
     before = settings.eos_token_id
     settings.eos_token_id = None
     written = generate(model, prompts[0], (5, 1.0, 1.3, 20), frozenset())
@@ -60,13 +63,13 @@ def stop(request: pytest.FixtureRequest, model: Blip2, prompts: list[torch.Tenso
     settings.eos_token_id = before
 
 
-def generate(model: Blip2, prompt: torch.Tensor, settings: Settings, stop: frozenset[int]) -> list[int]:
+def generate(model: VisionLanguageModel, prompt: Embedded, settings: Settings, stop: frozenset[int]) -> list[int]:
     """What `generate` finds: the new tokens up to the first stop."""
     beams, length_penalty, repetition_penalty, longest = settings
-    language_model = model.language_model
+    language_model = model._hf_model.language_model
     with torch.inference_mode():
         ids: list[int] = language_model.generate(
-            inputs_embeds=prompt[None],
+            inputs_embeds=prompt.embeddings[None],
             attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
             do_sample=False,
             num_beams=beams,
@@ -75,7 +78,7 @@ def generate(model: Blip2, prompt: torch.Tensor, settings: Settings, stop: froze
             min_new_tokens=1,
             max_new_tokens=longest,
         )[0].tolist()
-    new = ids[len(new_batch(language_model).start) :]
+    new = ids[len(prompt.start) :]
     return new[: next((place for place, token in enumerate(new) if token in stop), len(new))]
 
 
@@ -91,9 +94,9 @@ def make(settings: Settings, stop: frozenset[int], *, start: Sequence[int]) -> B
     return BeamSearch(options, stop=stop, start=start)
 
 
-def search_together(model: Blip2, prompts: Sequence[torch.Tensor], searches: Sequence[BeamSearch]) -> None:
+def search_together(model: VisionLanguageModel, prompts: Sequence[Embedded], searches: Sequence[BeamSearch]) -> None:
     """Run all searches in one batch, each until it is done."""
-    rows = new_batch(model.language_model)
+    rows = new_batch(model.decoder)
     running, logits = list(searches), rows.prefill(prompts)
     while running:
         first, kept, tokens = 0, list[int](), list[int]()
@@ -119,12 +122,11 @@ def settings_for(number: int) -> list[Settings]:
 
 
 def test_searches_together_are_each_generates(
-    model: Blip2, prompts: list[torch.Tensor], stop: frozenset[int], request: pytest.FixtureRequest
+    model: VisionLanguageModel, prompts: list[Embedded], stop: frozenset[int], request: pytest.FixtureRequest
 ) -> None:
     settings = settings_for(STOPS.index(request.node.callspec.params["stop"]))
     chosen = [prompts[place % len(prompts)] for place in range(len(settings))]
-    start = new_batch(model.language_model).start
-    searches = [make(one, stop, start=start) for one in settings]
+    searches = [make(one, stop, start=prompt.start) for one, prompt in zip(settings, chosen, strict=True)]
     search_together(model, chosen, searches)
     expected = [generate(model, prompt, one, stop) for prompt, one in zip(chosen, settings, strict=True)]
     assert [search.best for search in searches] == expected

@@ -161,7 +161,9 @@ def test_a_later_turn_reads_only_what_is_new(model: Blip2, pictures: list[Image.
     whole = len(follow[0].prompt)
     sequences = [add(core, one) for one in follow]
     assert core._runner.uncached_tokens(follow[1]) == whole
-    assert (core._runner.uncached_tokens(follow[0]) < whole - follow[0].prompt.image_positions) == model.spec.decoder_only
+    assert (
+        core._runner.uncached_tokens(follow[0]) < whole - follow[0].prompt.image_positions
+    ) == model.spec.decoder_only
     finish(core)
     assert [one.ids for one in sequences] == [ids_alone(model, one) for one in follow]
     # two of the four, or three where every text begins with the same token
