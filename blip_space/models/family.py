@@ -29,7 +29,9 @@ class Family:
 
     noun: str
     config_class: type[Any]
-    model_class: type[Any]
+    model_class: Callable[[], type[Any]]
+    """Imports the network's class, which preparing a request does without."""
+
     unquantised: tuple[str, ...]
     packed: Callable[[Any], list[torch.nn.Module]]
     heads: tuple[str, ...]

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
-from transformers import Blip2Config, Blip2ForConditionalGeneration
+from transformers import Blip2Config
 
 from blip_space.catalogue import ModelSpec
 from blip_space.models.decoders import CausalDecoder, T5Decoder
@@ -102,10 +102,16 @@ def _read_preparation(spec: ModelSpec, folder: Path, config: Any) -> Blip2Prepar
     return Blip2Preparation(spec, tokens, frame, int(config.num_query_tokens))
 
 
+def _model_class() -> type[Any]:
+    from transformers import Blip2ForConditionalGeneration  # a network's code, which preparing does without
+
+    return cast("type[Any]", Blip2ForConditionalGeneration)
+
+
 FAMILY = Family(
     noun="a BLIP-2",
     config_class=Blip2Config,
-    model_class=Blip2ForConditionalGeneration,
+    model_class=_model_class,
     # T5's `wo` is kept by transformers as well: its products are too large for int8
     unquantised=("vision_model", "qformer", "language_projection", "lm_head", "wo"),
     packed=lambda network: [network.language_model, network.qformer, network.vision_model],
