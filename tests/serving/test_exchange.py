@@ -247,7 +247,7 @@ def test_each_model_computes_with_its_own_number_of_threads(
     build: Build, loading: Loading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = list[int]()
-    monkeypatch.setattr("blip_space.loading.device.use_threads", used.append)
+    monkeypatch.setattr("blip_space.models.threads.use_threads", used.append)
     loading.failing = {"three"}
     engine = build("one", "two", "three")
     answer(engine, "one", "two")  # whoever loads a model sets its number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -11,16 +12,19 @@ from typing import Any
 import pytest
 import torch
 
+from blip_space.engine.request import Resized
 from blip_space.inference.folder import captions
 from blip_space.inference.folder.captions import FAILED, Captioner, Wish
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
+from blip_space.models import threads
 from blip_space.options import ANSWER_LENGTH_PENALTY, GenerationOptions, check
 from tests.engine.fake_model import FakeModel, spec
 
+SMALL = Resized(torch.zeros(1, 1), 1, 1)
 TASKS = [Task("fake", "fp32", "en", f"What is {number}?", GenerationOptions()) for number in range(6)]
 WISHES = [
-    Wish(Seen(f"{number}.png", str(number), prepared=torch.full((1, 1), number)), task)
+    Wish(Seen(f"{number}.png", str(number), prepared=Resized(torch.full((1, 1), number), 1, 1)), task)
     for number, task in enumerate(TASKS)
 ]
 
@@ -43,10 +47,10 @@ def test_a_picture_that_the_model_cannot_read_ends_alone(quality: str) -> None:
     """All that were to be read with it had an error as well."""
 
     class Picky(FakeModel):
-        def encode_pixels(self, parts: Any) -> torch.Tensor:
-            if any(int(part) == 3 for part in parts):
+        def encode_images(self, pixels: Sequence[Any]) -> list[torch.Tensor]:
+            if any(int(part) == 3 for part in pixels):
                 raise RuntimeError("a bug")
-            return super().encode_pixels(parts)
+            return super().encode_images(pixels)
 
     model: Any = Picky(spec())
     tasks = [replace(task, options=check(quality=quality)) for task in TASKS]
@@ -93,7 +97,7 @@ def test_an_image_is_forgotten_once_it_is_captioned_or_given_up() -> None:
     """Its pixel values would stay until the end of the folder."""
     captioner, freed = Captioner(FakeModel(spec()), batch_size=2), list[bool]()  # type: ignore[arg-type]
     for number, end in enumerate((lambda: list(captioner.finish()), captioner.abort), start=1):
-        wish = Wish(Seen("x.png", "x", prepared=torch.zeros(1, 1)), TASKS[0])
+        wish = Wish(Seen("x.png", "x", prepared=Resized(torch.zeros(1, 1), 1, 1)), TASKS[0])
         weakref.finalize(wish, freed.append, True)
         assert not list(captioner.add([wish]))
         del wish
@@ -110,12 +114,12 @@ def test_beams_are_counted_as_rows() -> None:
     assert model.most_rows == 10
 
 
-def test_a_prompt_is_composed_once_and_the_model_prepares_for_many() -> None:
-    class Counting(FakeModel):
-        expected = texts = 0
+def test_a_prompt_is_composed_once_and_all_processors_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = list[int]()
+    monkeypatch.setattr(threads, "use_threads", used.append)
 
-        def expect_many(self) -> None:
-            self.expected += 1
+    class Counting(FakeModel):
+        texts = 0
 
         def encode(self, text: str) -> list[int]:
             self.texts += 1
@@ -124,7 +128,7 @@ def test_a_prompt_is_composed_once_and_the_model_prepares_for_many() -> None:
     model: Any = Counting(spec())
     captioner = Captioner(model, batch_size=2)
     assert len([*captioner.add([Wish(wish.seen, TASKS[0]) for wish in WISHES]), *captioner.finish()]) == 6
-    assert (model.expected, model.texts) == (1, 1)
+    assert (used, model.texts) == ([threads.ALL_THREADS], 1)
 
 
 def test_the_seconds_of_all_captions_are_those_that_passed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +144,7 @@ def test_the_batch_is_filled_anew_when_half_of_it_is_free_and_read_at_once() -> 
     for count, batch_size, passes in ((8, 4, 3), (60, 60, 1)):
         model: Any = FakeModel(spec())
         wishes = [
-            Wish(Seen(f"{number}.png", str(number), prepared=torch.zeros(1, 1)), replace(TASKS[0], prompt=words))
+            Wish(Seen(f"{number}.png", str(number), prepared=SMALL), replace(TASKS[0], prompt=words))
             for number, words in enumerate(f"What is {'very ' * number}long?" for number in range(count))
         ]
         captioner = Captioner(model, batch_size=batch_size)
