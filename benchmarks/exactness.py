@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ from tests.engine.models.driving import add, core_on, finish, request
 from tests.models import checkpoints, llava_checkpoint
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
-    **{name: lambda folder, name=name: checkpoints.write(folder, name) for name in checkpoints.FAMILIES},
-    "llava (CLIP)": lambda folder: llava_checkpoint.write(folder, "clip"),
-    "llava (SigLIP)": lambda folder: llava_checkpoint.write(folder, "siglip"),
+    **{name: partial(checkpoints.write, family=name) for name in checkpoints.FAMILIES},
+    "llava (CLIP)": partial(llava_checkpoint.write, vision="clip"),
+    "llava (SigLIP)": partial(llava_checkpoint.write, vision="siglip"),
 }
 KINDS = ("greedy", "beams", "sampled", "later turn")
 WORDS = ("how", "many", "cats", "are", "there?", "two", "blau", "a photo of", "on the", "red mat.")
