@@ -27,10 +27,9 @@ from transformers import (
 )
 
 from blip_space.catalogue import TINY_FOLDER, Family, ModelSpec
-from blip_space.loading.precision import Precision
-from blip_space.loading.preparation import Preparation
-from blip_space.models.families.blip2 import Blip2
+from blip_space.models.families.blip2 import Blip2, Blip2Preparation
 from blip_space.models.frame import Frame
+from blip_space.models.interface import Precision
 from blip_space.models.tokens import FastTokenizer, Tokens
 
 SPREAD = 0.02
@@ -85,7 +84,7 @@ def build(shape: str, *, dtype: torch.dtype) -> tuple[Any, Any, Blip2]:
     spec = ModelSpec(shape, shape, family, "mblip" if family in ("mt5", "bloom") else "blip2", parameters, ("en",))
     name = "fp32" if dtype == torch.float32 else "bf16"
     precision = Precision(name, "cpu", "as the benchmark was asked", dtype)
-    preparation = Preparation(spec, Tokens(FastTokenizer(ours)), Frame(224), QUERY_TOKENS)
+    preparation = Blip2Preparation(spec, Tokens(FastTokenizer(ours)), Frame(224), QUERY_TOKENS)
     return network, tokenizer, Blip2(network, preparation, precision=precision)
 
 
