@@ -49,7 +49,7 @@ class CheckpointRow:
 
 @dataclass(frozen=True, eq=False)
 class FamilyRow:
-    """One family; `name` is that of its modules here and in `models.families`, `noun` what a person calls a model of it.
+    """One family; `name` is that of its modules here and in `models.families`, `noun` what a person calls one of it.
 
     A folder is of the family whose `architecture` its `config.json` names, or else whose `model_type`. Names of weights
     and of their parts are those of the network in memory; `renamed` holds expressions, with their replacement, for

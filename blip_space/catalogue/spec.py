@@ -25,13 +25,13 @@ class ModelSpec:
     """One model: what it is called, where it comes from, what it speaks and how large it is.
 
     `source` is a hub repository, or a folder when `is_folder`. `family` names the row of its family, and
-    `language_model_type` is what `text_config.model_type` says of its language model. `parameters` counts all parts, `quantised` the numbers
-    of the language model's layers, which int8 and int4 make smaller. `context_tokens` holds an image's positions, the
-    prompt and, for decoder-only models, the new tokens. `download_gb` is the size of the weights on the hub, where it is known.
-    `knows` is a sentence for the page, `unknown` are the replies that say that the model does not know a picture,
-    `fault` says why there is nothing to load. `adapter` is the folder, or the repository, of a LoRA adapter that an
-    owner puts on it. `stored` is int8 or int4 where the checkpoint itself is stored so, and its weights then take
-    `stored_bytes`; everywhere else it is empty, and the precision is chosen at load time.
+    `language_model_type` is what `text_config.model_type` says of its language model. `parameters` counts all parts,
+    `quantised` the numbers of the language model's layers, which int8 and int4 make smaller. `context_tokens` holds an
+    image's positions, the prompt and, for decoder-only models, the new tokens. `download_gb` is the size of the weights
+    on the hub, where it is known. `knows` is a sentence for the page, `unknown` are the replies that say that the model
+    does not know a picture, `fault` says why there is nothing to load. `adapter` is the folder, or the repository, of a
+    LoRA adapter that an owner puts on it. `stored` is int8 or int4 where the checkpoint itself is stored so, and its
+    weights then take `stored_bytes`; everywhere else it is empty, and the precision is chosen at load time.
     """
 
     name: str
