@@ -55,7 +55,7 @@ def test_a_folder_is_taken_for_what_its_language_model_is(
     tmp_path: Path, text_type: str, style: str, languages: int
 ) -> None:
     spec = catalogue.read_folder(folder(tmp_path, model_type="blip-2", text_config={"model_type": text_type}))
-    assert (spec.family, spec.style, len(spec.languages)) == (text_type, style, languages)
+    assert (spec.language_model_type, spec.style, len(spec.languages)) == (text_type, style, languages)
 
 
 def test_blip_space_json_says_otherwise(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_what_is_no_blip2_that_chats_is_told_and_shown_on_the_page(
 
 def test_what_a_checkpoint_is_called_does_not_matter_where_its_weights_are_whole(tmp_path: Path) -> None:
     weights(folder(tmp_path, **OPT, architectures=["Blip2Model"]), "query_tokens", "language_model.model.x.weight")
-    assert catalogue.find(str(tmp_path), folders=True).family == "opt"
+    assert catalogue.find(str(tmp_path), folders=True).language_model_type == "opt"
 
 
 def test_weights_with_a_language_model_that_the_configuration_does_not_name_are_told(tmp_path: Path) -> None:
@@ -267,10 +267,10 @@ def test_a_folder_of_the_hubs_cache_is_its_snapshot(tmp_path: Path) -> None:
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("aaa", "utf-8")
     spec = catalogue.find(str(cached), folders=True)
-    assert (spec.name, spec.family, spec.parameters) == ("some/blip2--tuned", "t5", 1)
+    assert (spec.name, spec.language_model_type, spec.parameters) == ("some/blip2--tuned", "t5", 1)
     assert catalogue.find(str(cached / "snapshots" / "bbb"), folders=True).name == "some/blip2--tuned"
     (cached / "refs" / "main").write_text("gone", "utf-8")
-    assert catalogue.find(str(cached), folders=True).family in ("t5", "bloom")
+    assert catalogue.find(str(cached), folders=True).language_model_type in ("t5", "bloom")
     shutil.rmtree(cached / "snapshots")
     assert "no config.json" in catalogue.offered(str(cached)).fault
 
