@@ -139,7 +139,7 @@ def _without_language_model(name: str, has_weights: bool) -> str:
             f"The config.json of {name} does not say what its language model is (text_config), though its weights hold "
             f"one. {COPY_AGAIN}."
         )
-    return f"{name} has no language model, so it cannot chat: it scores or embeds images and texts. {CHAT}."
+    return f"{name} has no language model, so it cannot chat: its config.json names none (text_config). {CHAT}."
 
 
 def _listed(folder: Path) -> list[Path]:

@@ -13,7 +13,6 @@ from transformers import Blip2ForConditionalGeneration
 
 from blip_space.catalogue import read_folder
 from blip_space.catalogue.families.blip2 import FAMILY as BLIP2
-from blip_space.catalogue.families.blip2 import FAMILY as BLIP2
 from blip_space.catalogue.wrappers import Names
 from blip_space.errors import ModelError
 from blip_space.loading.loader import load

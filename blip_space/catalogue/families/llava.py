@@ -20,13 +20,18 @@ CHECKPOINTS = (
     CheckpointRow("llava-1.5-13b", "llava-hf/llava-1.5-13b-hf", "llama", "llava", 13_351_494_656, 12_687_769_600),
 )
 CONVERTED = f"choose the converted {' or '.join(row.name for row in CHECKPOINTS)}"
+RELATED = {
+    "llava_llama": ("a LLaVA in the form of its own program", CONVERTED),
+    "llava_next": ("a LLaVA-NeXT", "transformers' LlavaNextForConditionalGeneration takes it"),
+}
 PARTIAL = {"LlavaModel": "is a LLaVA whose output layer was not saved"}
+CLIP = "clip_vision_model"
 OWN_FORMAT = re.compile(r"Llava\w+ForCausalLM")
 """What LLaVA's own program, https://github.com/haotian-liu/LLaVA, calls its architectures."""
 
 
 def _refusal(config: Mapping[str, Any], weights: Collection[str], own: Mapping[str, Any]) -> str:
-    text, vision = (config.get(part) or {} for part in ("text_config", "vision_config"))
+    text, vision = ({} if config.get(part) is None else config[part] for part in ("text_config", "vision_config"))
     if any(key.startswith("model.mm_projector.") for key in weights) or _is_of_own_format(config):
         return f"is in the form of LLaVA's own program, which is not read here; {CONVERTED}."
     if text.get("sliding_window") is not None:
@@ -34,8 +39,8 @@ def _refusal(config: Mapping[str, Any], weights: Collection[str], own: Mapping[s
             "has a language model that looks back over a window only (sliding_window), which is not computed here; "
             f"choose one without, such as {CHECKPOINTS[0].name}."
         )
-    encoder = vision.get("model_type", "clip_vision_model") if isinstance(vision, Mapping) else None
-    if encoder != "clip_vision_model" and "style" not in own:
+    encoder = vision.get("model_type", CLIP) if isinstance(vision, Mapping) else CLIP
+    if encoder != CLIP and "style" not in own:
         return (
             f"is a LLaVA with the vision encoder {str(encoder)[:40]!r}, as JoyCaption is, whose prompts are not known "
             f"here; choose {CHECKPOINTS[0].name} or, where its prompts are LLaVA's, put a blip_space.json with "
@@ -72,5 +77,6 @@ FAMILY = FamilyRow(
         (re.compile(r"^multi_modal_projector\."), "model.multi_modal_projector."),
     ),
     partial=PARTIAL,
+    related=RELATED,
     refusal=_refusal,
 )
