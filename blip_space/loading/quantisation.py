@@ -29,14 +29,15 @@ def as_stored(model_class: type[Any]) -> type[Any]:
 
 def quantisation(precision: Precision, family: Family) -> Any:
     """What `from_pretrained` is told, or None where nothing is quantised."""
+    kept = [rf"(?:.*\.)?{re.escape(name)}" for name in family.unquantised]  # wherever in the network it stands
     if precision.name == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(family.unquantised))
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     if precision.name == "int4":
         return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_compute_dtype=precision.dtype,
-            llm_int8_skip_modules=list(family.unquantised),
+            llm_int8_skip_modules=kept,
         )
     return None
 
