@@ -6,6 +6,7 @@ What the benchmarks compare ours with, and the pictures and questions that both 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +18,13 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from benchmarks import shapes
 from blip_space import catalogue, images
-from blip_space.engine.request import Request, compose_prompt
+from blip_space.engine.request import Request
 from blip_space.loading import loader
 from blip_space.loading.device import cpu_has_bf16
 from blip_space.models.cpu import hasten
-from blip_space.models.families.blip2 import Blip2
+from blip_space.models.families.blip2 import FAMILY
+from blip_space.models.interface import VisionLanguageModel
+from blip_space.models.preparation import ImageInfo
 from blip_space.options import GenerationOptions
 
 QUESTIONS = ("What is in the picture?", "What colour is it?", "And what is beside it?", "How many are there?")
@@ -37,7 +40,9 @@ class Turn:
     first_seconds: float
 
 
-def converse(network: Any, tokenizer: Any, model: Blip2, user: int, turns: int, new_tokens: int) -> list[Turn]:
+def converse(
+    network: Any, tokenizer: Any, model: VisionLanguageModel, user: int, turns: int, new_tokens: int
+) -> list[Turn]:
     """One conversation as the model cards have it: everything anew at every turn."""
     shown = picture(user)
     history: list[tuple[str, str]] = []
@@ -45,9 +50,7 @@ def converse(network: Any, tokenizer: Any, model: Blip2, user: int, turns: int, 
     for turn in range(turns):
         options = GenerationOptions(max_new_tokens=new_tokens)
         asked = Request(shown, QUESTIONS[turn % len(QUESTIONS)], turns=tuple(history), options=options)
-        text = compose_prompt(
-            model, prompt=asked.prompt, language="en", turns=asked.turns, max_new_tokens=new_tokens
-        ).text
+        text = prompt_text(model, asked.prompt, asked.turns, options)
         clock = _FirstToken()
         started = time.monotonic()
         inputs = processed(network, tokenizer, model, shown, text)
@@ -64,25 +67,31 @@ def converse(network: Any, tokenizer: Any, model: Blip2, user: int, turns: int, 
     return held
 
 
-def opened(name: str, precision: str) -> tuple[Any, Any, Blip2]:
+def prompt_text(
+    model: VisionLanguageModel, question: str, turns: Sequence[tuple[str, str]], options: GenerationOptions
+) -> str:
+    """What our model would be sent, in English."""
+    return model.preparation.prepare([ImageInfo()], turns, question, language="en", options=options).text
+
+
+def opened(name: str, precision: str) -> tuple[Any, Any, VisionLanguageModel]:
     """The network, its tokenizer and ours, on the same weights."""
     if name in shapes.TEXTS:
         dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-        network, tokenizer, model = shapes.build(name, dtype=dtype)
-    else:
-        spec = catalogue.find(name, folders=True)
-        model = loader.load(spec, precision)
-        network, tokenizer = model._network, transformers.AutoTokenizer.from_pretrained(spec.source)
-    return network, tokenizer, model
+        return shapes.build(name, dtype=dtype)
+    spec = catalogue.find(name, folders=True)
+    model = loader.load(spec, precision)
+    return model._hf_model, transformers.AutoTokenizer.from_pretrained(spec.source), model
 
 
-def as_loaded(network: Any, model: Blip2) -> None:
+def as_loaded(network: Any, model: VisionLanguageModel) -> None:
     """Make of a shape what the loader would have made of it; for after the cards' loop, which has none of it."""
     if model.spec.name in shapes.TEXTS and model.precision.name == "bf16" and cpu_has_bf16():
-        hasten(network)
+        hasten(network, FAMILY)
+        model.decoder = FAMILY.build(network, model.preparation, model.precision).decoder  # with the packed layers
 
 
-def make_endless(network: Any, model: Blip2) -> None:
+def make_endless(network: Any, model: VisionLanguageModel) -> None:
     """Answers never end before they are as long as asked, and what the engine says is the tokens themselves."""
     model.stop = frozenset()
     for settings in (network.generation_config, network.language_model.generation_config):
@@ -90,10 +99,12 @@ def make_endless(network: Any, model: Blip2) -> None:
     model.decode = lambda ids: " ".join(map(str, ids))
 
 
-def processed(network: Any, tokenizer: Any, model: Blip2, shown: images.SafeImage, text: str) -> dict[str, Any]:
+def processed(
+    network: Any, tokenizer: Any, model: VisionLanguageModel, shown: images.SafeImage, text: str
+) -> dict[str, Any]:
     """What a processor gives `generate`: pixels, and ids with the picture's places in front."""
-    pixels = model.pixels([shown.pixels]).to(next(network.parameters()).dtype)
-    ids = [network.config.image_token_index] * model.query_tokens + tokenizer(text)["input_ids"]
+    pixels = model.preparation.pixels(shown.pixels, GenerationOptions()).to(next(network.parameters()).dtype)
+    ids = [network.config.image_token_index] * network.config.num_query_tokens + tokenizer(text)["input_ids"]
     prompt = torch.tensor([ids])
     return {"pixel_values": pixels, "input_ids": prompt, "attention_mask": torch.ones_like(prompt)}
 

@@ -48,32 +48,32 @@ class Timing:
 
 
 class ForwardTimer:
-    """Seconds that a language model's forward passes take."""
+    """Seconds that a decoder's forward passes take."""
 
-    def __init__(self, language_model: Any) -> None:
+    def __init__(self, decoder: Any) -> None:
         self.seconds = 0.0
-        self._forward: Callable[..., Any] = language_model.forward
-        language_model.forward = self._timed
+        self._forward: Callable[..., torch.Tensor] = decoder.forward
+        decoder.forward = self._timed
 
-    def _timed(self, *arguments: Any, **named: Any) -> Any:
+    def _timed(self, *arguments: Any, **named: Any) -> torch.Tensor:
         started = time.perf_counter()
-        output = self._forward(*arguments, **named)
-        if output.logits.is_cuda:
+        logits = self._forward(*arguments, **named)
+        if logits.is_cuda:
             torch.cuda.synchronize()
         self.seconds += time.perf_counter() - started
-        return output
+        return logits
 
 
 def suppress_stop_tokens(model: Any) -> None:
     """From here on the model finds its stop tokens too unlikely to be chosen, so answers end at their limit only."""
-    stop, forward = sorted(model.stop), model.language_model.forward
+    stop, forward = sorted(model.stop), model.decoder.forward
 
-    def endless(*arguments: Any, **named: Any) -> Any:
-        output = forward(*arguments, **named)
-        output.logits[..., stop] = UNLIKELY
-        return output
+    def endless(*arguments: Any, **named: Any) -> torch.Tensor:
+        logits: torch.Tensor = forward(*arguments, **named)
+        logits[..., stop] = UNLIKELY
+        return logits
 
-    model.language_model.forward = endless
+    model.decoder.forward = endless
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def main() -> None:
     args = _arguments()
     model = loader.load(catalogue.find(args.model, folders=True), args.precision)
     suppress_stop_tokens(model)
-    timer = ForwardTimer(model.language_model)
+    timer = ForwardTimer(model.decoder)
     greedy = GenerationOptions(max_new_tokens=args.tokens)
     sampled = replace(
         greedy, temperature=args.temperature, top_p=args.top_p, repetition_penalty=args.repetition_penalty
@@ -141,7 +141,7 @@ def requests(model: Any, options: GenerationOptions, sequences: int) -> list[Pre
         Request(picture(index), "What is in the picture?", options=replace(options, seed=index))
         for index in range(sequences)
     ]
-    return [prepare(one, model, PixelCache(0)) for one in asked]
+    return [prepare(one, model.preparation, PixelCache(0)) for one in asked]
 
 
 def median(timings: Sequence[Timing]) -> Timing:

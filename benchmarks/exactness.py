@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from blip_space.catalogue import read_folder
 from blip_space.engine.core import EngineCore

@@ -16,14 +16,13 @@ from typing import Any
 import torch
 
 from benchmarks import report, shapes
-from benchmarks.cards import as_loaded, opened, processed
+from benchmarks.cards import as_loaded, opened, processed, prompt_text
 from benchmarks.power import draw_folder
 from blip_space import images
-from blip_space.engine.request import compose_prompt
 from blip_space.inference.folder.job import Job, Run
 from blip_space.inference.folder.ledger import Ledger
 from blip_space.inference.folder.record import Task
-from blip_space.models.families.blip2 import Blip2
+from blip_space.models.interface import VisionLanguageModel
 from blip_space.options import GenerationOptions
 
 
@@ -61,9 +60,11 @@ def main() -> None:
         given.json.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
 
 
-def cards(network: Any, tokenizer: Any, model: Blip2, folder: Path, files: list[str], new_tokens: int) -> float:
+def cards(
+    network: Any, tokenizer: Any, model: VisionLanguageModel, folder: Path, files: list[str], new_tokens: int
+) -> float:
     """Pictures a second of the loop that the model cards show."""
-    text = compose_prompt(model, prompt="", language="en", turns=(), max_new_tokens=new_tokens).text
+    text = prompt_text(model, "", (), GenerationOptions(max_new_tokens=new_tokens))
     started = time.monotonic()
     for file in files:
         inputs = processed(network, tokenizer, model, images.decode(folder / file), text)
@@ -73,7 +74,7 @@ def cards(network: Any, tokenizer: Any, model: Blip2, folder: Path, files: list[
     return len(files) / (time.monotonic() - started)
 
 
-def job(model: Blip2, folder: Path, files: list[str], new_tokens: int, batch_size: int | None) -> float:
+def job(model: VisionLanguageModel, folder: Path, files: list[str], new_tokens: int, batch_size: int | None) -> float:
     """Pictures a second of ours, the model loaded before."""
     options = GenerationOptions(max_new_tokens=new_tokens)
     task = Task(model.spec.name, model.precision.name, "en", "", options)

@@ -74,7 +74,7 @@ def measure(folder: Path, precision: str) -> dict[str, Any]:
         return {"error": str(error)}
     seconds = time.monotonic() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
-    parts = {part: _bytes(getattr(model._network, part)) / 1e9 for part in PARTS}
+    parts = {part: _bytes(getattr(model._hf_model, part)) / 1e9 for part in PARTS}
     started = time.monotonic()
     options = GenerationOptions(max_new_tokens=NEW_TOKENS)
     model.stop = frozenset()

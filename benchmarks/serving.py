@@ -23,7 +23,7 @@ import torch
 from benchmarks import report, shapes
 from benchmarks.cards import Turn, as_loaded, converse, make_endless, opened
 from blip_space.engine.request import EngineConfig
-from blip_space.models.families.blip2 import Blip2
+from blip_space.models.interface import VisionLanguageModel
 from blip_space.serving.threaded import ThreadedEngine
 
 PATIENCE_SECONDS = 36_000.0
@@ -72,7 +72,7 @@ def main() -> int:
     return int(model.precision.name == "fp32" and any(row.tokens_equal < 1 for row in rows))
 
 
-def _cards(given: argparse.Namespace, users: int) -> tuple[Blip2, list[list[Turn]]]:
+def _cards(given: argparse.Namespace, users: int) -> tuple[VisionLanguageModel, list[list[Turn]]]:
     """The model as the loader would have made it, and what the cards' loop said on it before."""
     torch.set_num_threads(given.threads)
     network, tokenizer, model = opened(given.model, given.precision)
@@ -93,10 +93,12 @@ def apart(work: Callable[[], Made]) -> Made:
         return thread.submit(work).result()
 
 
-def compare(model: Blip2, cards: Sequence[list[Turn]], new_tokens: int) -> Row:
+def compare(model: VisionLanguageModel, cards: Sequence[list[Turn]], new_tokens: int) -> Row:
     """The same conversations through the engine, each user asking anew as soon as he is answered."""
     config = EngineConfig(timeout_seconds=PATIENCE_SECONDS)
-    engine = ThreadedEngine([model.spec], load=lambda *_: model, load_preparation=lambda _: model, config=config)
+    engine = ThreadedEngine(
+        [model.spec], load=lambda *_: model, load_preparation=lambda _: model.preparation, config=config
+    )
     heard: list[list[tuple[str, float, float]]] = [[] for _ in cards]
     engine.start()
     while engine.status().status != "ready":

@@ -26,11 +26,11 @@ from transformers import (
     T5Config,
 )
 
-from blip_space.catalogue import TINY_FOLDER, Family, ModelSpec
-from blip_space.loading.precision import Precision
-from blip_space.loading.preparation import Preparation
-from blip_space.models.families.blip2 import Blip2
+from blip_space.catalogue import TINY_FOLDER, ModelSpec
+from blip_space.catalogue.families.blip2 import FAMILY
+from blip_space.models.families.blip2 import Blip2, Blip2Preparation
 from blip_space.models.frame import Frame
+from blip_space.models.interface import Precision
 from blip_space.models.tokens import FastTokenizer, Tokens
 
 SPREAD = 0.02
@@ -69,7 +69,7 @@ def _opt() -> Any:
     )
 
 
-TEXTS: dict[str, tuple[Family, Any]] = {
+TEXTS: dict[str, tuple[str, Any]] = {
     "opt-2.7b-shape": ("opt", _opt),
     "flan-t5-xl-shape": ("t5", lambda: _t5(T5Config, 32128)),
     "mt0-xl-shape": ("mt5", lambda: _t5(MT5Config, 250112)),
@@ -81,11 +81,11 @@ def build(shape: str, *, dtype: torch.dtype) -> tuple[Any, Any, Blip2]:
     """The network, its tokenizer, and the two as `blip_space` has them."""
     network = _network(shape, dtype)
     tokenizer, ours = (_words(network.config.text_config.vocab_size) for _ in range(2))
-    family, parameters = TEXTS[shape][0], sum(one.numel() for one in network.parameters())
-    spec = ModelSpec(shape, shape, family, "mblip" if family in ("mt5", "bloom") else "blip2", parameters, ("en",))
+    kind, parameters = TEXTS[shape][0], sum(one.numel() for one in network.parameters())
+    spec = ModelSpec(shape, shape, "blip2", kind, FAMILY.language_models[kind].style, parameters, ("en",))
     name = "fp32" if dtype == torch.float32 else "bf16"
     precision = Precision(name, "cpu", "as the benchmark was asked", dtype)
-    preparation = Preparation(spec, Tokens(FastTokenizer(ours)), Frame(224), QUERY_TOKENS)
+    preparation = Blip2Preparation(spec, Tokens(FastTokenizer(ours)), Frame(224), QUERY_TOKENS)
     return network, tokenizer, Blip2(network, preparation, precision=precision)
 
 

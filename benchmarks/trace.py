@@ -32,8 +32,8 @@ ROOT = str(Path(blip_space.__file__).parent) + os.sep
 PICTURE = catalogue.TINY_FOLDER.parent / "examples" / "octopus.png"
 NOISE = ("<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>", "<lambda>", "<module>", "_Layer", ":_parser", ":_add_")
 LOADING = {
-    ("model/loader.py", "load"),
-    ("model/preparation.py", "load_preparation"),
+    ("loading/loader.py", "load"),
+    ("loading/preparation.py", "load_preparation"),
     ("apps/cli.py", "_load"),
     ("apps/folder.py", "_load"),
 }

@@ -56,6 +56,7 @@ OTHERS: dict[str, Callable[[Path], Any]] = {
     "a token": lambda folder: replace_in(folder / "tokenizer.json", "</s>", "</S>"),
     "the configuration": lambda folder: change_config(folder, image_token_index=7),
     "stop tokens": lambda folder: (folder / "generation_config.json").write_text('{"eos_token_id": 9}'),
+    "a chat template": lambda folder: (folder / "chat_template.jinja").write_text("{{ messages }}"),
 }
 SAME: dict[str, Callable[[Path], Any]] = {
     "a version": lambda folder: change_config(folder, transformers_version="9.9"),

@@ -30,7 +30,7 @@ from blip_space.inference.folder.files import shown
 if TYPE_CHECKING:
     from blip_space.engine.local import LocalEngine
 
-FOR_PHOTOGRAPHS = "For photographs choose another, such as --model mblip-mt0-xl."
+FOR_PHOTOGRAPHS = f"For photographs choose another, such as --model {catalogue.most_languages()}."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,7 +26,8 @@ def models(given: argparse.Namespace) -> int:
         if given.json:
             print_json(
                 name=spec.name,
-                family=spec.family,
+                family=spec.language_model_type,
+                architecture=spec.family,
                 parameters=spec.parameters,
                 languages=spec.languages,
                 memory_gb=spec.memory_gb,
@@ -62,7 +63,7 @@ def _markdown(specs: Sequence[catalogue.ModelSpec]) -> str:
 
     def row(spec: catalogue.ModelSpec) -> str:
         sizes = [f"{spec.memory_gb[name]:g} GB" if name in spec.memory_gb else "–" for name in catalogue.PRECISIONS]
-        first = [f"`{spec.name}`", spec.family, _rounded(spec.parameters), str(len(spec.languages))]
+        first = [f"`{spec.name}`", spec.language_model_type, _rounded(spec.parameters), str(len(spec.languages))]
         return f"| {' | '.join([*first, *sizes])} |"
 
     named = ["model", "language model", "parameters", "languages", *(f"in {name}" for name in catalogue.PRECISIONS)]

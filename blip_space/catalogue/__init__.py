@@ -1,5 +1,5 @@
-"""Which models there are: a row for every BLIP-2 checkpoint that people ask for by name, and one read from any folder
-or repository of the hub.
+"""Which models there are: a row for every checkpoint that people ask for by name, and one read from any folder or
+repository of the hub. Families are the modules of `families`.
 
 Knows files and their headers; knows nothing of torch, of devices or of prompts beyond a style's name.
 """
@@ -11,11 +11,13 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from blip_space.catalogue import families
+from blip_space.catalogue.codes import MBLIP_LANGUAGES
 from blip_space.catalogue.folder import read_folder
 from blip_space.catalogue.hub import REPOSITORY, find_snapshot, read_repository, read_snapshot
 from blip_space.catalogue.kinds import explain_file
 from blip_space.catalogue.rows import MODELS
-from blip_space.catalogue.spec import MBLIP_LANGUAGES, PRECISIONS, Family, ModelSpec, Style
+from blip_space.catalogue.spec import PRECISIONS, ModelSpec
 from blip_space.errors import ModelError
 
 log = logging.getLogger(__name__)
@@ -27,11 +29,10 @@ __all__ = [
     "NAMES",
     "PRECISIONS",
     "TINY_FOLDER",
-    "Family",
     "ModelSpec",
-    "Style",
     "check_names",
     "find",
+    "most_languages",
     "offered",
     "read_folder",
     "speakers",
@@ -83,7 +84,7 @@ def offered(name: str) -> ModelSpec:
         folder, message = _folder(str(name).strip()), _unreadable(name, error)
         if folder is None:
             raise ModelError(message) from error
-    return ModelSpec(folder.resolve().name, str(folder), "mt5", "mblip", 0, (), is_folder=True, fault=message)
+    return _faulty(folder, message)
 
 
 def check_names(specs: Sequence[ModelSpec]) -> None:
@@ -101,6 +102,19 @@ def check_names(specs: Sequence[ModelSpec]) -> None:
 def speakers(language: str) -> list[str]:
     """The models of the hub that speak a language."""
     return [spec.name for spec in MODELS.values() if language in spec.languages]
+
+
+def most_languages() -> str:
+    """The first model of the hub that speaks more languages than those before it, and no fewer than those after it."""
+    return max(MODELS.values(), key=lambda spec: len(spec.languages)).name
+
+
+def _faulty(folder: Path, message: str) -> ModelSpec:
+    """A folder of which nothing is known but why it cannot be loaded."""
+    family = next(iter(families.ALL.values()))
+    kind, row = next(iter(family.language_models.items()))
+    name = folder.resolve().name
+    return ModelSpec(name, str(folder), family.name, kind, row.style, 0, (), is_folder=True, fault=message)
 
 
 def _read_path(name: str) -> ModelSpec | None:
@@ -141,7 +155,11 @@ def _unknown(name: str, *, folders: bool) -> str:
     if not name:
         return f"No model is named. The models are {', '.join(NAMES)}."
     what = "There is no model, and no folder," if folders else "There is no model"
-    others = " The folder of a BLIP-2, or the hub's name of one (owner/name), may be named too." if folders else ""
+    others = (
+        f" The folder of {families.nouns()}, or the hub's name of one (owner/name), may be named too."
+        if folders
+        else ""
+    )
     return f"{what} {name[:80]!r}.{_guess(name)} The models are {', '.join(NAMES)}.{others}"
 
 

@@ -25,7 +25,8 @@ LETTERS = 32
 DECIDING = frozenset({
     "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "spiece.model", "vocab.json", "merges.txt",
-    "blip_space.json", "model.safetensors.index.json", "adapter_config.json",
+    "blip_space.json", "model.safetensors.index.json", "adapter_config.json", "chat_template.jinja",
+    "chat_template.json",
 })  # fmt: skip
 """The small files that decide what a model writes."""
 

@@ -5,21 +5,18 @@ Depends on `config.json`, `blip_space.json` and the headers of the weights; read
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from blip_space.catalogue.codes import MBLIP_LANGUAGES
+from blip_space.catalogue.family import FamilyRow
 from blip_space.catalogue.headers import Tensor, read_headers
-from blip_space.catalogue.kinds import check_kind, explain_no_config
+from blip_space.catalogue.kinds import check_kind, explain_no_config, find_family
 from blip_space.catalogue.parsing import kind_of, read_json
-from blip_space.catalogue.spec import ENGLISH, MBLIP_LANGUAGES, STYLE_OF_FAMILY, STYLES, ModelSpec, Style
+from blip_space.catalogue.spec import ModelSpec
 from blip_space.catalogue.stored import Stored, read_stored
 from blip_space.errors import ModelError
-
-LAYERS = re.compile(r"language_model\..*\.weight$")
-NOT_QUANTISED = re.compile(r"lm_head|embed|shared|norm|relative_attention_bias|\.wo\.")
-"""Heads, embeddings and T5's `wo` keep their 16 bits."""
 
 OWN = "blip_space.json"
 
@@ -27,7 +24,7 @@ OWN = "blip_space.json"
 def read_folder(folder: Path) -> ModelSpec:
     """What a checkpoint's folder says of itself: `config.json`, the weights' headers and, if there, `blip_space.json`.
 
-    Raises `ModelError` when the folder is no BLIP-2 checkpoint, or is stored in a form that is not read.
+    Raises `ModelError` when the folder is no checkpoint of a family, or is stored in a form that is not read.
     """
     return describe(folder, read_headers(folder), name=folder.name, source=str(folder), is_folder=True)
 
@@ -39,20 +36,22 @@ def describe(folder: Path, headers: Mapping[str, Tensor], *, name: str, source: 
     """
     stored = inspect_checkpoint(folder, headers, name=name)
     config = read_json(folder / "config.json", name=name)
-    family = check_kind(config, stored.tensors, name=name)
-    own = _read_own(folder, name=name)
-    style = cast(Style, own.get("style", STYLE_OF_FAMILY[family]))
+    family = find_family(config, name=name)
+    own = _read_own(folder, family, name=name)
+    kind = check_kind(family, config, stored.tensors, own, name=name)
+    style = own.get("style", family.language_models[kind].style)
     numbers = stored.parameters
     return ModelSpec(
         name=own.get("name", name),
         source=source,
-        family=family,
+        family=family.name,
+        language_model_type=kind,
         style=style,
         parameters=sum(numbers.values()),
-        languages=tuple(own.get("languages", MBLIP_LANGUAGES if style == "mblip" else ENGLISH)),
-        quantised=sum(number for key, number in numbers.items() if _is_quantised(key, stored)),
+        languages=tuple(own.get("languages", family.styles[style])),
+        quantised=sum(number for key, number in numbers.items() if _is_quantised(key, stored, family)),
         is_folder=is_folder,
-        context_tokens=own.get("context_tokens", 512),
+        context_tokens=own.get("context_tokens", _window(config, family)),
         knows=own.get("knows", ""),
         unknown=frozenset(own.get("unknown", ())),
         stored=stored.precision,
@@ -61,27 +60,34 @@ def describe(folder: Path, headers: Mapping[str, Tensor], *, name: str, source: 
 
 
 def inspect_checkpoint(folder: Path, headers: Mapping[str, Tensor], *, name: str) -> Stored:
-    """How the weights of the BLIP-2 in `folder` are stored; `ModelError` where it is none, or they are not read."""
+    """How the weights of the model in `folder` are stored; `ModelError` where it is of no family, or they are not
+    read."""
     config = read_json(folder / "config.json", name=name)
     if not (folder / "config.json").is_file():
         raise explain_no_config(folder)
-    if config.get("model_type") != "blip-2":
-        check_kind(config, (), name=name)
-    stored = read_stored(headers, config, name=name)
-    check_kind(config, stored.tensors, name=name)
+    family = find_family(config, name=name)
+    stored = read_stored(headers, config, family, name=name)
+    check_kind(family, config, stored.tensors, read_json(folder / OWN, name=name), name=name)
     return stored
 
 
-def _is_quantised(key: str, stored: Stored) -> bool:
+def _window(config: Mapping[str, Any], family: FamilyRow) -> int:
+    """How many positions the language model is good for."""
+    named = config["text_config"].get("max_position_embeddings") if family.is_bounded_by_positions else None
+    return min(family.context_tokens, named) if type(named) is int and named > 0 else family.context_tokens
+
+
+def _is_quantised(key: str, stored: Stored, family: FamilyRow) -> bool:
     if stored.precision:
         return key.removesuffix(".weight") in stored.layers
-    return bool(LAYERS.search(key)) and not NOT_QUANTISED.search(key)
+    return bool(family.layers.search(key)) and not family.whole.search(key)
 
 
-def _read_own(folder: Path, *, name: str) -> dict[str, Any]:
+def _read_own(folder: Path, family: FamilyRow, *, name: str) -> dict[str, Any]:
     """The fields of `blip_space.json`, each of its type; `ModelError` where one is not."""
     own = read_json(folder / OWN, name=name)
-    for field, (expected, is_right) in FIELDS.items():
+    styles = f"one of {', '.join(family.styles)}", lambda value: _is_text(value) and value in family.styles
+    for field, (expected, is_right) in {**FIELDS, "style": styles}.items():
         if field in own and not is_right(own[field]):
             raise ModelError(
                 f"{field} in the {OWN} of {name} is {kind_of(own[field])} that does not fit; it must be {expected}. "
@@ -100,7 +106,6 @@ def _are_texts(value: Any) -> bool:
 
 FIELDS: dict[str, tuple[str, Any]] = {
     "name": ("a text with letters in it", lambda value: _is_text(value) and value.strip()),
-    "style": (f"one of {', '.join(STYLES)}", lambda value: _is_text(value) and value in STYLES),
     "languages": (
         "a list of one or more codes of the 96 languages",
         lambda value: _are_texts(value) and value and set(value) <= set(MBLIP_LANGUAGES),

@@ -1,4 +1,4 @@
-"""A BLIP-2 of the hub that is no row of the catalogue, by its name `owner/name`, and folders of the hub's cache.
+"""A model of the hub that is no row of the catalogue, by its name `owner/name`, and folders of the hub's cache.
 
 Reads configurations and headers, never weights; what lies in the cache is taken from there. huggingface_hub is imported
 only when a repository is named, since the lists of models and languages are shown without it.
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from blip_space.catalogue.families import nouns
 from blip_space.catalogue.folder import describe
 from blip_space.catalogue.headers import INDEX, Tensor, indexed_files, read_headers, weight_files
 from blip_space.catalogue.kinds import ADAPTER_CONFIG
@@ -31,7 +32,8 @@ UNREACHABLE = ("ConnectError", "ConnectTimeout", "ConnectionRefusedError")
 def read_repository(repository: str) -> ModelSpec:
     """The spec of a repository of the hub; small files are downloaded where they are not in the cache.
 
-    Raises `ModelError` when the hub does not have it or cannot be reached, or it holds no BLIP-2.
+    Raises `ModelError` when the hub does not have it or cannot be reached, or it holds no model of
+    a family that is read here.
     """
     folder = _small_files(repository)
     headers = read_headers(folder) if _has_all_weights(folder) else _hub_headers(repository)
@@ -92,7 +94,7 @@ def _without_config(repository: str, names: list[str]) -> str:
             f"{repository} is an adapter, not a model. Name the model that it was trained on with --model, and "
             f"{repository} with --adapter."
         )
-    return f"{repository} has no config.json, so it is no checkpoint. Name a repository that holds a BLIP-2."
+    return f"{repository} has no config.json, so it is no checkpoint. Name a repository that holds {nouns()}."
 
 
 def _has_all_weights(folder: Path) -> bool:

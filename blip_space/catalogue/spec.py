@@ -1,18 +1,16 @@
 """What can be known of a model before a byte of it is loaded.
 
-Knows names and sizes; knows no file.
+Depends on names, sizes and the rows of families; reads no file.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
 
-Family = Literal["opt", "t5", "mt5", "bloom"]
-Style = Literal["blip2", "blip2-coco", "mblip"]
-STYLES: tuple[str, ...] = get_args(Style)
-DECODER_ONLY: frozenset[Family] = frozenset({"opt", "bloom"})
+from blip_space.catalogue import families
+from blip_space.catalogue.family import FamilyRow, LanguageModelRow
+
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int4")
 BYTES_PER_PARAMETER = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5 + 4 / 64}
 """What a number of a language model's layers takes. int4 is nf4, which keeps a float32 scale for every 64 numbers:
@@ -21,36 +19,26 @@ https://huggingface.co/docs/bitsandbytes."""
 KEPT_BYTES = {"int8": 2.0, "int4": 2.0}
 """What every other number takes where only the language model's layers are quantised."""
 
-STYLE_OF_FAMILY: dict[Family, Style] = {"opt": "blip2", "t5": "blip2", "mt5": "mblip", "bloom": "mblip"}
-"""What a folder without a `blip_space.json` is taken for."""
-
-ENGLISH = ("en",)
-MBLIP_CODES = """
-af am ar az be bg bn ca ceb cs cy da de el en eo es et eu fa fi fil fr ga gd gl gu ha hi ht hu hy id ig is it iw ja jv
-ka kk km kn ko ku ky lb lo lt lv mg mi mk ml mn mr ms mt my ne nl no ny pa pl ps pt ro ru sd si sk sl sm sn so sq sr st
-su sv sw ta te tg th tr uk ur uz vi xh yi yo zh zu
-"""
-MBLIP_LANGUAGES: tuple[str, ...] = tuple(MBLIP_CODES.split())
-"""What mBLIP speaks: every row of `languages`, as a test says, since rooms on this floor do not know each other."""
-
 
 @dataclass(frozen=True)
 class ModelSpec:
     """One model: what it is called, where it comes from, what it speaks and how large it is.
 
-    `source` is a hub repository, or a folder when `is_folder`. `parameters` counts all parts, `quantised` the numbers
-    of the language model's layers, which int8 and int4 make smaller. `context_tokens` holds query tokens, prompt and,
-    for decoder-only families, the new tokens. `download_gb` is the size of the weights on the hub, where it is known.
-    `knows` is a sentence for the page, `unknown` are the replies that say that the model does not know a picture,
-    `fault` says why there is nothing to load. `adapter` is the folder, or the repository, of a LoRA adapter that an
-    owner puts on it. `stored` is int8 or int4 where the checkpoint itself is stored so, and its weights then take
-    `stored_bytes`; everywhere else it is empty, and the precision is chosen at load time.
+    `source` is a hub repository, or a folder when `is_folder`. `family` names the row of its family, and
+    `language_model_type` is what `text_config.model_type` says of its language model. `parameters` counts all parts,
+    `quantised` the numbers of the language model's layers, which int8 and int4 make smaller. `context_tokens` holds an
+    image's positions, the prompt and, for decoder-only models, the new tokens. `download_gb` is the size of the weights
+    on the hub, where it is known. `knows` is a sentence for the page, `unknown` are the replies that say that the model
+    does not know a picture, `fault` says why there is nothing to load. `adapter` is the folder, or the repository, of a
+    LoRA adapter that an owner puts on it. `stored` is int8 or int4 where the checkpoint itself is stored so, and its
+    weights then take `stored_bytes`; everywhere else it is empty, and the precision is chosen at load time.
     """
 
     name: str
     source: str
-    family: Family
-    style: Style
+    family: str
+    language_model_type: str
+    style: str
     parameters: int
     languages: tuple[str, ...]
     quantised: int = 0
@@ -65,18 +53,28 @@ class ModelSpec:
     stored: str = ""
     stored_bytes: int = 0
 
+    @property
+    def row(self) -> FamilyRow:
+        """What is known of its family."""
+        return families.find(self.family)
+
+    @property
+    def language_model(self) -> LanguageModelRow:
+        """What is known of its type of language model."""
+        return self.row.language_models[self.language_model_type]
+
     @cached_property
     def decoder_only(self) -> bool:
         """Whether the new tokens stand in the same window as the prompt."""
-        return self.family in DECODER_ONLY
+        return self.language_model.decoder_only
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Those that the family can compute in; T5's layers overflow in fp16. A checkpoint that is stored in 8 or 4
-        bits has that one only."""
+        """Those that its language model can compute in. A checkpoint that is stored in 8 or 4 bits has that one
+        only."""
         if self.stored:
             return (self.stored,)
-        return tuple(name for name in PRECISIONS if name != "fp16" or self.decoder_only)
+        return tuple(name for name in PRECISIONS if name != "fp16" or not self.language_model.overflows_in_fp16)
 
     @property
     def memory_gb(self) -> dict[str, float]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from blip_space.catalogue.family import FamilyRow
 from blip_space.catalogue.headers import Tensor
 from blip_space.catalogue.wrappers import Names
 from blip_space.errors import ModelError
@@ -89,12 +90,12 @@ class Stored:
         return bool(self.layers) and bool(COMPANION.search(name))
 
 
-def read_stored(headers: Mapping[str, Tensor], config: Mapping[str, Any], *, name: str) -> Stored:
-    """How the weights of the model `name` are stored.
+def read_stored(headers: Mapping[str, Tensor], config: Mapping[str, Any], family: FamilyRow, *, name: str) -> Stored:
+    """How the weights of the model `name`, which is of that family, are stored.
 
     Raises `ModelError` where they are stored in a way that is not read here.
     """
-    names = Names(headers)
+    names = Names(headers, family)
     tensors = {names.plain(key): tensor for key, tensor in headers.items()}
     method = _method(config)
     _refuse_unmerged(tensors, name=name)

@@ -10,30 +10,30 @@ import re
 from collections.abc import Iterable
 from functools import cached_property
 
-PARTS = ("vision_model", "qformer", "language_projection", "language_model", "query_tokens")
-"""What a BLIP-2 is made of: https://github.com/huggingface/transformers, `Blip2ForConditionalGeneration`."""
+from blip_space.catalogue.family import FamilyRow
 
-# No layer of a BLIP-2 is called so, wherever in a name it stands. The longer ones end with the shorter ones.
+# No layer of a family is called so, wherever in a name it stands. The longer ones end with the shorter ones.
 WRAPPERS = ("_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_forward_module", "_orig_mod", "module")
 _BEFORE = r"(?:^|(?<=\.))"
 _WRAPPER = re.compile(rf"{_BEFORE}(?:{'|'.join(WRAPPERS)}|base_model\.model)\.")
-_PART = re.compile(rf"{_BEFORE}(?:{'|'.join(PARTS)})(?:\.|$)")
 
 
 class Names:
     """The names of one checkpoint's weights; `prefix` is what stands in front of all of them beside the wrappers'."""
 
-    def __init__(self, stored: Iterable[str]) -> None:
+    def __init__(self, stored: Iterable[str], family: FamilyRow) -> None:
         self.stored = tuple(stored)
-        self.prefix = _common_prefix([_WRAPPER.sub("", name) for name in self.stored])
+        self._family = family
+        self.prefix = _common_prefix([_WRAPPER.sub("", name) for name in self.stored], family)
 
     def plain(self, name: str) -> str:
         """The name that the model has for a stored tensor."""
-        return _WRAPPER.sub("", name).removeprefix(self.prefix)
+        return self._family.plain(_WRAPPER.sub("", name).removeprefix(self.prefix))
 
     @cached_property
     def mapping(self) -> dict[str, str]:
-        """The same as regular expressions, each replaced at most once in a name, as transformers' `key_mapping`."""
+        """How wrappers and prefix come off, as transformers' `key_mapping`: regular expressions, each replaced at most
+        once in a name. What a family's own names were before is known to transformers."""
         found: dict[str, str] = {}
         for wrapper in (*WRAPPERS, "base_model.model"):
             pattern = _BEFORE + re.escape(wrapper) + r"\."
@@ -45,9 +45,10 @@ class Names:
         return found
 
 
-def _common_prefix(names: list[str]) -> str:
-    """What stands before the parts of a BLIP-2 in every one of the names."""
-    first = next((name for name in names if name.endswith("query_tokens")), names[0] if names else "")
-    match = _PART.search(first)
-    prefix = first[: match.start()] if match else ""
+def _common_prefix(names: list[str], family: FamilyRow) -> str:
+    """What stands before the family's parts in every one of the names, whichever version wrote them."""
+    parts = {name for part in family.parts for name in (part, part.rpartition(".")[2])}
+    pattern = rf"{_BEFORE}(?:{'|'.join(sorted(map(re.escape, parts)))})(?:\.|$)"
+    match = re.search(pattern, min(names, key=len, default=""))
+    prefix = match.string[: match.start()] if match else ""
     return prefix if prefix and all(name.startswith(prefix) for name in names) else ""

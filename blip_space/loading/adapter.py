@@ -1,6 +1,6 @@
 """A LoRA adapter on top of a loaded checkpoint: of the language model, the vision encoder, the Q-Former or all of them.
 
-Knows peft. An adapter that was trained on the whole BLIP-2 names its parts; one that was trained on the language model
+Knows peft. An adapter that was trained on the whole model names its parts; one that was trained on the language model
 alone does not.
 """
 
@@ -9,26 +9,33 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from blip_space.catalogue.wrappers import PARTS, Names
+from blip_space.catalogue.family import FamilyRow
+from blip_space.catalogue.wrappers import Names
 from blip_space.errors import ModelError
 from blip_space.loading.adapter_files import AdapterFiles
 from blip_space.loading.memory import is_out_of_memory
+from blip_space.models.family import Family
 from blip_space.models.interface import Precision
 
 NAME = "default"
 PEFTS_PREFIX = "base_model.model."
+BODY = "model."
+"""What stands before the names of a language model that was trained with its output layer on it."""
 
 
-def put_on(network: Any, adapter: AdapterFiles, *, name: str, precision: Precision) -> None:
+def put_on(
+    network: Any, adapter: AdapterFiles, family: Family, row: FamilyRow, *, name: str, precision: Precision
+) -> None:
     """Put the adapter onto the network of the model `name`; `ModelError` where it does not fit in every weight.
 
-    Whole numbers take it up, so that it costs nothing afterwards; beside quantised layers it stays what it is.
+    `row` is the family's in the catalogue. Whole numbers take it up, so that it costs nothing afterwards; beside
+    quantised layers it stays what it is.
     """
     peft = _import_peft()
     _refuse_unsupported(adapter, precision)
-    names = Names(adapter.keys)
-    is_whole = any(names.plain(key).startswith(PARTS) for key in adapter.keys)
-    target = network if is_whole else network.language_model
+    names = Names(adapter.keys, row)
+    is_whole = any(names.plain(key).startswith(row.parts) for key in adapter.keys)
+    target = network if is_whole else family.language_model(network)
     for mark in ("is_loaded_in_8bit", "is_loaded_in_4bit"):  # which peft looks for on the part that it is given
         setattr(target, mark, getattr(network, mark, False))
     try:
@@ -63,7 +70,11 @@ def _apply(peft: Any, target: Any, adapter: AdapterFiles, names: Names) -> tuple
     config.inference_mode = True
     adapted = peft.PeftModel(target, config, adapter_name=NAME)
     stored = peft.load_peft_weights(str(adapter.folder), device="cpu")
-    weights = {PEFTS_PREFIX + names.plain(key): value for key, value in stored.items()}
+    has_body = hasattr(target, BODY.removesuffix("."))
+    weights = {
+        PEFTS_PREFIX + (plain if has_body else plain.removeprefix(BODY)): value
+        for plain, value in ((names.plain(key), value) for key, value in stored.items())
+    }
     return adapted, peft.set_peft_model_state_dict(adapted, weights, adapter_name=NAME)
 
 

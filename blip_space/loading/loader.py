@@ -60,17 +60,16 @@ def _load(spec: ModelSpec, precision: str, tell: Tell) -> VisionLanguageModel:
     adapter = find_adapter(spec.adapter) if spec.adapter.strip() else None
     drop_repeated_lines()
     with quiet(), told_of_weights(tell), enough_memory(spec, decided):
-        config = read_config(folder, name=spec.name)
-        family = families.find("blip2")
+        config, family = read_config(folder, spec), families.find(spec.family)
         preparation = family.read_preparation(spec, folder, config)
         check_image_token(config, name=spec.name)
         check_words(preparation)
-        network = read_network(folder, config, stored, name=spec.name, precision=decided)
-        check_head(network, weights, name=spec.name, names=stored.names)
+        network = read_network(folder, config, stored, family, name=spec.name, precision=decided)
+        check_head(network, weights, family, name=spec.name, names=stored.names)
         if adapter:
-            put_on(network, adapter, name=spec.name, precision=decided)
+            put_on(network, adapter, family, spec.row, name=spec.name, precision=decided)
             if not changes_head(adapter):
-                check_head(network, weights, name=spec.name, names=stored.names)
+                check_head(network, weights, family, name=spec.name, names=stored.names)
         if device.has_bf16 and decided.device == "cpu" and decided.dtype == torch.bfloat16:
             hasten(network, family)
         model = family.build(network, preparation, decided)

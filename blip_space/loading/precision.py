@@ -67,9 +67,9 @@ def _best(spec: ModelSpec, device: Device) -> tuple[str, str]:
         return "bf16", f"the model is large, and {where} computes in bf16"
     if device.kind == "cpu":
         return "fp32", "this processor does not compute in bf16 (no AVX512-BF16 or AMX)"
-    if spec.decoder_only:
-        return "fp16", "this GPU does not compute in bf16"
-    return "fp32", "this GPU does not compute in bf16, and in fp16 this model overflows"
+    if spec.language_model.overflows_in_fp16:
+        return "fp32", "this GPU does not compute in bf16, and in fp16 this model overflows"
+    return "fp16", "this GPU does not compute in bf16"
 
 
 def _smaller(first: str, device: Device) -> tuple[str, ...]:
@@ -101,8 +101,8 @@ def _as_asked(wanted: str, spec: ModelSpec, device: Device) -> str:
         )
     if wanted not in spec.precisions:
         raise ModelError(
-            f"{spec.name} cannot compute in fp16: the layers of a T5 overflow, and its answers would be noise. "
-            f"Choose {_listed(spec.precisions)}."
+            f"{spec.name} cannot compute in fp16: the layers of its language model overflow, and its answers would be "
+            f"noise. Choose {_listed(spec.precisions)}."
         )
     if wanted not in offered(spec, device):
         raise ModelError(f"{wanted} cannot be had on Apple's GPU. Choose {_listed(offered(spec, device))}.")
@@ -110,8 +110,8 @@ def _as_asked(wanted: str, spec: ModelSpec, device: Device) -> str:
         return "as asked; it saves memory and, on a processor that computes in bf16, time, after a longer load"
     if wanted in QUANTISED and device.kind == "cpu":
         return "as asked; on this processor it saves memory, not time"
-    if wanted == "fp16" and spec.family == "bloom":
-        return "as asked, though BLOOM was trained in bf16 and may overflow in fp16"
+    if wanted == "fp16" and spec.language_model.trained_in_bf16:
+        return "as asked, though its language model was trained in bf16 and may overflow in fp16"
     if wanted == "bf16" and not device.has_bf16:
         return "as asked, though this processor computes bf16 slowly"
     return "as asked"
@@ -128,7 +128,7 @@ def _dtype(name: str, spec: ModelSpec, device: Device) -> torch.dtype:
         return _DTYPES[name]
     if device.has_bf16 or device.kind == "cpu":
         return torch.bfloat16
-    return torch.float16 if spec.decoder_only else torch.float32
+    return torch.float32 if spec.language_model.overflows_in_fp16 else torch.float16
 
 
 def _listed(names: tuple[str, ...]) -> str:

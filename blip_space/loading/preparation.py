@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import Blip2Config
-
 from blip_space.catalogue import ModelSpec
 from blip_space.catalogue.folder import inspect_checkpoint
 from blip_space.catalogue.headers import read_headers
@@ -39,24 +37,26 @@ def load_preparation(spec: ModelSpec) -> Preparation:
     """
     with explained(spec):
         folder = locate_small_files(spec)
-        inspect_checkpoint(folder, read_headers(folder), name=spec.name)  # which refuses what is no BLIP-2
+        inspect_checkpoint(folder, read_headers(folder), name=spec.name)  # which refuses what is of no family
         with quiet():
-            return families.find("blip2").read_preparation(spec, folder, read_config(folder, name=spec.name))
+            return families.find(spec.family).read_preparation(spec, folder, read_config(folder, spec))
 
 
-def read_config(folder: Path, *, name: str) -> Any:
+def read_config(folder: Path, spec: ModelSpec) -> Any:
     """The configuration without what it says of a quantisation, of which transformers would act by itself.
 
-    Raises `ModelError` where it cannot be read as a BLIP-2's.
+    Raises `ModelError` where it cannot be read as one of the model's family.
     """
-    content = read_json(folder / "config.json", name=name)
+    content = read_json(folder / "config.json", name=spec.name)
     for part in (content, *content.values()):
         if isinstance(part, dict):
             part.pop("quantization_config", None)
     try:
-        return Blip2Config.from_dict(content)
+        return families.find(spec.family).config_class.from_dict(content)
     except Exception as error:  # the file is not ours, and its checks raise what they like
-        raise ModelError(f"config.json of {name} cannot be read as a BLIP-2's. {COPY_AGAIN}.") from error
+        raise ModelError(
+            f"config.json of {spec.name} cannot be read as that of {spec.row.noun}. {COPY_AGAIN}."
+        ) from error
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def _unexpected(spec: ModelSpec, error: Exception) -> str:
         return f"The memory ran out while {spec.name} was loaded. {way_out}"
     adapter = " with its adapter" if spec.adapter else ""
     return (
-        f"{spec.name} could not be loaded{adapter}: {type(error).__name__} where a BLIP-2 with {spec.family} as its "
-        "language model was read. Save it again with transformers' save_pretrained() where it works, or choose another "
-        "model."
+        f"{spec.name} could not be loaded{adapter}: {type(error).__name__} where {spec.row.noun} with "
+        f"{spec.language_model_type} as its language model was read. Save it again with transformers' "
+        "save_pretrained() where it works, or choose another model."
     )

@@ -10,44 +10,43 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from transformers import BitsAndBytesConfig, Blip2ForConditionalGeneration
+from transformers import BitsAndBytesConfig
 
 from blip_space.catalogue.stored import Stored
+from blip_space.models.family import Family
 from blip_space.models.interface import Precision
 
-KEPT = ("vision_model", "qformer", "language_projection", "lm_head", "wo")
-"""T5's `wo` is kept by transformers as well: its products are too large for int8."""
-
-HEAD = "language_model.lm_head"
 SHARING, BLOCK_OUTPUTS = 64, 32
 
 
-class StoredBlip2(Blip2ForConditionalGeneration):  # type: ignore[misc]  # transformers has no types here
-    """One whose layers are quantised exactly where they are in the file: the library's own list of parts that stay
-    whole, which differs between versions, does not count."""
+def as_stored(model_class: type[Any]) -> type[Any]:
+    """The class of a network whose layers are quantised exactly where they are in the file: the library's own list of
+    parts that stay whole, which differs between versions, does not count."""
+    # transformers knows by the class's name and module what the weights were called before
+    origin = {"__module__": model_class.__module__, "__doc__": model_class.__doc__}
+    return type(model_class.__name__, (model_class,), {**origin, "_keep_in_fp32_modules": None})
 
-    _keep_in_fp32_modules = None
 
-
-def quantisation(precision: Precision) -> Any:
+def quantisation(precision: Precision, family: Family) -> Any:
     """What `from_pretrained` is told, or None where nothing is quantised."""
+    kept = [rf"(?:.*\.)?{re.escape(name)}" for name in family.unquantised]  # wherever in the network it stands
     if precision.name == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(KEPT))
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     if precision.name == "int4":
         return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_compute_dtype=precision.dtype,
-            llm_int8_skip_modules=list(KEPT),
+            llm_int8_skip_modules=kept,
         )
     return None
 
 
-def stored_quantisation(stored: Stored, precision: Precision) -> dict[str, Any]:
+def stored_quantisation(stored: Stored, precision: Precision, family: Family) -> dict[str, Any]:
     """The `quantization_config` that reads quantised weights as they are stored."""
     settings = {
         "quant_method": "bitsandbytes",
-        "llm_int8_skip_modules": _whole_layers(stored),
+        "llm_int8_skip_modules": _whole_layers(stored, family),
     }
     if stored.precision == "int8":
         return settings | {"load_in_8bit": True, "llm_int8_threshold": stored.threshold}
@@ -70,14 +69,13 @@ def settle(network: Any) -> None:
             layer.support_avx512bf16_for_cpu = False
 
 
-def _whole_layers(stored: Stored) -> list[str]:
+def _whole_layers(stored: Stored, family: Family) -> list[str]:
     """One expression for the layers that are not quantised: those of the file, and a head that shares the embedding's.
 
     It is one, since transformers tries each on every layer, and Python remembers no more than 512.
     """
-    names = {key.removesuffix(".weight") for key in stored.tensors if key.endswith(".weight")} | {
-        "language_model.lm_head"
-    }
+    weights = {key for key in (*stored.tensors, *family.heads) if key.endswith(".weight")}
+    names = {key.removesuffix(".weight") for key in weights}
     return [f"(?:{'|'.join(re.escape(name) for name in sorted(names - stored.layers))})$"]
 
 

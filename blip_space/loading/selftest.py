@@ -18,6 +18,7 @@ from safetensors import safe_open
 from blip_space.catalogue.wrappers import Names
 from blip_space.errors import ModelError
 from blip_space.languages import LANGUAGES
+from blip_space.models.family import Family
 from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder, VisionLanguageModel
 from blip_space.models.preparation import ImageInfo, Preparation
 from blip_space.options import GenerationOptions
@@ -26,7 +27,7 @@ LEAST_DIFFERENCE = 1e-5
 """Between the prefixes of two pictures, relative to their size; a blind model has 0."""
 
 PROMPT = "a photo of"
-HEAD, HEAD_ROWS = "language_model.lm_head.weight", 64
+HEAD_ROWS = 64
 
 
 def check_sight(model: VisionLanguageModel) -> None:
@@ -52,7 +53,7 @@ def check_sight(model: VisionLanguageModel) -> None:
 def check_words(preparation: Preparation) -> None:
     """Raise `ModelError` unless the tokenizer gives back what prompts are made of: their words and language names."""
     spec = preparation.spec
-    names = [LANGUAGES[code].prompt_name for code in spec.languages] if spec.style == "mblip" else []
+    names = [LANGUAGES[code].prompt_name for code in spec.languages] if preparation.style.multilingual else []
     for text in (PROMPT, "Question: how many? Short answer:", *names):
         if preparation.decode(preparation.encode(text)).split() != text.split():
             raise ModelError(
@@ -61,7 +62,7 @@ def check_words(preparation: Preparation) -> None:
             )
 
 
-def check_head(network: Any, weights: Sequence[Path], *, name: str, names: Names | None = None) -> None:
+def check_head(network: Any, weights: Sequence[Path], family: Family, *, name: str, names: Names | None = None) -> None:
     """Raise `ModelError` where the checkpoint stores a head of its own and the network writes with another.
 
     transformers 5 ties the head of a T5 to its embedding unless it sees that the stored ones differ. `names` tells what
@@ -69,11 +70,12 @@ def check_head(network: Any, weights: Sequence[Path], *, name: str, names: Names
     """
     for file in weights:
         with safe_open(file, "pt") as opened:
-            stored_name = next((key for key in opened.keys() if (names.plain(key) if names else key) == HEAD), None)  # noqa: SIM118  # it is no dict
+            keys = opened.keys()  # it is no dict
+            stored_name = next((key for key in keys if (names.plain(key) if names else key) in family.heads), None)
             if stored_name is None:
                 continue
             stored = opened.get_slice(stored_name)[:HEAD_ROWS]
-        used = network.language_model.lm_head.weight[:HEAD_ROWS].detach().cpu()
+        used = family.output_layer(network).weight[:HEAD_ROWS].detach().cpu()
         if not used.dtype.is_floating_point:  # quantised, which no embedding is
             continue
         if not torch.equal(stored.to(used.dtype), used):

@@ -10,13 +10,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from transformers import Blip2ForConditionalGeneration, GenerationConfig
+from transformers import GenerationConfig
 
 from blip_space.catalogue.parsing import read_json
 from blip_space.catalogue.stored import Stored
 from blip_space.errors import ModelError
 from blip_space.loading.memory import is_out_of_memory
-from blip_space.loading.quantisation import StoredBlip2, quantisation, settle, stored_quantisation
+from blip_space.loading.quantisation import as_stored, quantisation, settle, stored_quantisation
+from blip_space.models.family import Family
 from blip_space.models.interface import Precision
 
 log = logging.getLogger(__name__)
@@ -27,24 +28,25 @@ NO_ADAPTER = {"subfolder": "no-adapter-is-asked-for"}
 OF_ONE_PLACE = "Its files belong to different checkpoints; copy config.json and the weights from the same place"
 
 
-def read_network(folder: Path, config: Any, stored: Stored, *, name: str, precision: Precision) -> Any:
+def read_network(folder: Path, config: Any, stored: Stored, family: Family, *, name: str, precision: Precision) -> Any:
     """The network on its one device, in evaluation mode, in the given precision.
 
     `config` is changed where the weights are quantised. Raises `ModelError`, which calls the model `name`.
     """
     if stored.precision:
-        config.quantization_config = stored_quantisation(stored, precision)
-    kind = StoredBlip2 if stored.precision else Blip2ForConditionalGeneration
+        config.quantization_config = stored_quantisation(stored, precision, family)
+    model_class = family.model_class()
+    kind = as_stored(model_class) if stored.precision else model_class
     try:
         network, found = kind.from_pretrained(
             folder,
             config=config,
             dtype=precision.dtype,
-            quantization_config=None if stored.precision else quantisation(precision),
-            device_map={"": precision.device},  # "auto" would part the query tokens from the rest on several GPUs
+            quantization_config=None if stored.precision else quantisation(precision, family),
+            device_map={"": precision.device},  # "auto" would part a model on several GPUs
             key_mapping=stored.names.mapping or None,
             adapter_kwargs=NO_ADAPTER,
-            generation_config=_read_generation(folder, name=name),
+            generation_config=_read_generation(folder, config, name=name),
             use_safetensors=True,
             local_files_only=True,
             ignore_mismatched_sizes=True,  # so that they are listed, and refused below
@@ -66,18 +68,24 @@ def read_network(folder: Path, config: Any, stored: Stored, *, name: str, precis
     return network
 
 
-def _read_generation(folder: Path, *, name: str) -> GenerationConfig:
-    """The folder's stop tokens; everything else of `generation_config.json` is the caller's to choose.
+def _read_generation(folder: Path, config: Any, *, name: str) -> GenerationConfig:
+    """The folder's stop tokens, or else those of the language model's configuration; everything else of
+    `generation_config.json` is the caller's to choose.
 
-    A file that cannot be read is passed over, since the language model has stop tokens of its own.
+    A file that cannot be read is passed over.
     """
     try:
         named = read_json(folder / "generation_config.json", name=name).get("eos_token_id")
     except ModelError as error:
         log.info("passed over: %s", error)
         named = None
-    stops = [token for token in (named if isinstance(named, list) else [named]) if type(token) is int]
+    stops = _tokens(named) or _tokens(getattr(config.text_config, "eos_token_id", None))
     return GenerationConfig(eos_token_id=stops or None)
+
+
+def _tokens(named: Any) -> list[int]:
+    """One token or several, whatever else may stand there left out."""
+    return [token for token in (named if isinstance(named, list) else [named]) if type(token) is int]
 
 
 def _check_loading_info(network: Any, found: dict[str, Any], stored: Stored, *, name: str) -> None:

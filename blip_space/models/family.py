@@ -19,15 +19,14 @@ from blip_space.models.preparation import Preparation
 
 @dataclass(frozen=True)
 class Family:
-    """One family. `noun` is what a person calls a model of it, with its article.
+    """One family; what is known of it without torch is its row in `catalogue.families`, of the same name.
 
-    `unquantised` are the layers that keep their 16 bits where the others are quantised, by their last name;
-    `packed` are the parts whose linear layers are packed for a processor; `heads` are the stored names of the language
-    model's output layer. `language_model` gives the part that an adapter may have been trained on alone, and
-    `output_layer` the layer of `heads`.
+    `unquantised` are the parts and layers that keep their 16 bits where others are quantised, by their last name;
+    `packed` are the parts whose linear layers are packed for a processor; `heads` are the network's names of the
+    weights of the language model's output layer. `language_model` gives the part that an adapter may have been
+    trained on alone, and `output_layer` the layer of `heads`.
     """
 
-    noun: str
     config_class: type[Any]
     model_class: Callable[[], type[Any]]
     """Imports the network's class, which preparing a request does without."""

@@ -160,7 +160,8 @@ def start_token(settings: Any) -> int:
 def stop_tokens(network: Any) -> frozenset[int]:
     """The tokens that end an answer: those of the checkpoint's `generation_config` and of its language model's.
 
-    `network` is a BLIP-2 or a language model alone. Each may name none, one or several; what is no token is left out.
+    `network` is a whole one, whose language model may have no settings of its own, or a language model alone. Each may
+    name none, one or several; what is no token is left out.
     """
     parts = (network, getattr(network, "language_model", None))
     return frozenset(token for part in parts for token in _stops(part) if 0 <= token < _vocabulary_size(network))

@@ -28,6 +28,7 @@ STRANGE = "never seen"
 PARROT = ModelSpec(
     "parrot",
     "parrot",
+    "blip2",
     "mt5",
     "mblip",
     1_000,
@@ -36,7 +37,7 @@ PARROT = ModelSpec(
     knows="Repeats what you say.",
     unknown=frozenset({STRANGE}),
 )
-POLYGLOT = ModelSpec("polyglot", "polyglot", "mt5", "mblip", 2_000, MBLIP_LANGUAGES)
+POLYGLOT = ModelSpec("polyglot", "polyglot", "blip2", "mt5", "mblip", 2_000, MBLIP_LANGUAGES)
 
 READY = Status(
     *("ready", PARROT.name, "fp32", "cpu", 0, 0, "fp32: the model is small and the answers stay exact"),

@@ -157,6 +157,7 @@ def test_models_are_listed_the_default_first(client: Client) -> None:
     assert first == {
         "name": PARROT.name,
         "family": "mt5",
+        "architecture": "blip2",
         "parameters": 1_000,
         "languages": list(PARROT.languages),
         "precisions": ["fp32", "bf16", "int8", "int4"],

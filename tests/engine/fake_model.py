@@ -37,7 +37,14 @@ class FakePrecision:
 
 def spec(name: str = "fake", **changes: Any) -> ModelSpec:
     """A row for a model of words that supports three languages."""
-    given = {"family": "mt5", "style": "mblip", "parameters": 1, "languages": ("en", "de", "ja"), **changes}
+    given = {
+        "family": "blip2",
+        "language_model_type": "mt5",
+        "style": "mblip",
+        "parameters": 1,
+        "languages": ("en", "de", "ja"),
+        **changes,
+    }
     return ModelSpec(name, name, **given)
 
 

@@ -24,7 +24,7 @@ def test_an_encoder_decoder_model_spends_its_window_on_picture_and_prompt() -> N
 
 
 def test_a_decoder_only_model_spends_it_on_the_reply_too() -> None:
-    model = FakeModel(spec(family="bloom"))
+    model = FakeModel(spec(language_model_type="bloom"))
     budget = measure_budget(model, prompt="What is it?", language="de", turns=(), max_new_tokens=64)
     assert (budget.reply_tokens, budget.used_tokens) == (64, 76)
     with pytest.raises(PromptError, match="fewer new tokens"):

@@ -232,7 +232,7 @@ def test_however_long_it_was_quiet_there_are_no_more_rows_than_fit() -> None:
     queue.add("b")
     queue.schedule(now=10_000.0)
     assert queue.scheduler.row_limit == 4
-    queue.scheduler.fit(2)  # another model takes the rest
+    queue.scheduler.fit(max_rows=2, max_positions=10_000)  # another model takes the rest
     queue.add("c")
     queue.schedule(now=20_000.0)
     assert queue.scheduler.row_limit == 2

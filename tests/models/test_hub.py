@@ -21,7 +21,7 @@ from tests.models.hub import Hub, serve
 
 
 def row(source: str) -> ModelSpec:
-    return ModelSpec(source.split("/")[1], source, "mt5", "mblip", 40_000, ("en",))
+    return ModelSpec(source.split("/")[1], source, "blip2", "mt5", "mblip", 40_000, ("en",))
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_row_that_cannot_be_had_is_told_as_loading_tells_it(hub: Hub, source: 
 def test_a_configuration_alone_in_the_cache_is_not_taken_for_the_model(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert find("some/mt", folders=True).family == "mt5"  # which downloads config.json
+    assert find("some/mt", folders=True).language_model_type == "mt5"  # which downloads config.json
     hub.asked.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="the hub cannot be reached"):
@@ -207,7 +207,7 @@ def test_another_repository_is_known_before_its_weights_are_there(
 ) -> None:
     spec, expected = find(" some/mt ", folders=True), find(str(folders["mt5"]), folders=True)
     assert (spec.name, spec.source, spec.is_folder) == ("some/mt", "some/mt", False)
-    assert (spec.family, spec.style, len(spec.languages)) == ("mt5", "mblip", 96)
+    assert (spec.language_model_type, spec.style, len(spec.languages)) == ("mt5", "mblip", 96)
     assert (spec.parameters, spec.quantised) == (expected.parameters, expected.quantised)
     assert "tokenizer.json" not in hub.asked
     assert load(spec).spec.name == "some/mt"

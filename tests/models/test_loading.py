@@ -238,7 +238,7 @@ def test_harmless_extra_tensors_are_let_be(folders: dict[str, Path], tmp_path: P
 
 
 def test_unknown_precision_is_told_before_anything_is_read() -> None:
-    spec = ModelSpec("x", "no/such", "opt", "blip2", 1, ("en",))
+    spec = ModelSpec("x", "no/such", "blip2", "opt", "blip2", 1, ("en",))
     with pytest.raises(ModelError, match="no precision 'int3'"):
         load(spec, "int3")
 

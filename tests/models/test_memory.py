@@ -12,7 +12,7 @@ from blip_space.loading.device import free_bytes
 from blip_space.loading.memory import check_room, enough_memory
 from blip_space.models.interface import Precision
 
-SPEC = ModelSpec("large", "x/large", "opt", "blip2", 3_740_000_000, ("en",))
+SPEC = ModelSpec("large", "x/large", "blip2", "opt", "blip2", 3_740_000_000, ("en",))
 BF16, FP32 = Precision("bf16", "cpu", "as asked"), Precision("fp32", "cpu", "as asked")
 
 

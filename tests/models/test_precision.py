@@ -12,7 +12,7 @@ from blip_space.loading.memory import check_room
 from blip_space.loading.precision import choose, needed_gb, offered
 from blip_space.models.interface import Precision
 
-SMALL = ModelSpec("small", "x/small", "mt5", "mblip", 7_000_000, ("en",))
+SMALL = ModelSpec("small", "x/small", "blip2", "mt5", "mblip", 7_000_000, ("en",))
 OPT, T5, MT5, BLOOM = (
     MODELS[name] for name in ("blip2-opt-2.7b", "blip2-flan-t5-xl", "mblip-mt0-xl", "mblip-bloomz-7b")
 )

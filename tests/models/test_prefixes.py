@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Blip2ForConditionalGeneration
 
 from blip_space.catalogue import read_folder
+from blip_space.catalogue.families.blip2 import FAMILY as BLIP2
 from blip_space.catalogue.wrappers import Names
 from blip_space.errors import ModelError
 from blip_space.loading.loader import load
@@ -103,10 +104,10 @@ def test_a_lora_that_was_not_merged_is_told_with_the_way_out(folders: dict[str, 
 
 
 def test_names_of_layers_that_resemble_wrappers_stay() -> None:
-    names = Names(["model.query_tokens", "model.language_model.model.decoder.embed_tokens.weight"])
+    names = Names(["model.query_tokens", "model.language_model.model.decoder.embed_tokens.weight"], BLIP2)
     assert names.plain("model.language_model.model.decoder.embed_tokens.weight").startswith("language_model.model.")
-    assert Names(["query_tokens", "model.x"]).plain("model.x") == "model.x"
-    assert Names([]).mapping == {}
+    assert Names(["query_tokens", "model.x"], BLIP2).plain("model.x") == "model.x"
+    assert Names([], BLIP2).mapping == {}
 
 
 def test_an_adapter_beside_the_weights_is_not_put_on_unasked(

@@ -119,4 +119,4 @@ def test_mistakes_are_told_as_loading_tells_them(folders: dict[str, Path], tmp_p
 
 def test_a_model_with_a_fault_is_refused_with_it() -> None:
     with pytest.raises(ModelError, match="it is damaged"):
-        load_preparation(ModelSpec("x", "x", "opt", "blip2", 0, (), is_folder=True, fault="it is damaged"))
+        load_preparation(ModelSpec("x", "x", "blip2", "opt", "blip2", 0, (), is_folder=True, fault="it is damaged"))

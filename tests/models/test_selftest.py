@@ -12,6 +12,7 @@ from blip_space.catalogue import read_folder
 from blip_space.errors import ModelError
 from blip_space.loading.loader import load
 from blip_space.loading.selftest import check_head, made_pictures, relative_difference
+from blip_space.models.families.blip2 import FAMILY
 from tests.models import checkpoints
 
 
@@ -74,10 +75,10 @@ def test_a_head_that_was_tied_though_it_is_stored_is_refused(tmp_path: Path) -> 
     folder = checkpoints.write(tmp_path / "tied", "t5")
     weights = [folder / "model.safetensors"]
     network = load(read_folder(folder))._hf_model
-    check_head(network, weights, name="tied")
+    check_head(network, weights, FAMILY, name="tied")
     network.language_model.lm_head.weight = network.language_model.shared.weight
     with pytest.raises(ModelError, match="tied was loaded with its embedding in the place of its own head"):
-        check_head(network, weights, name="tied")
+        check_head(network, weights, FAMILY, name="tied")
 
 
 def test_difference_is_relative() -> None:

@@ -197,7 +197,7 @@ def test_scales_that_were_reordered_before_saving_are_told(folders: dict[str, Pa
 
 
 def test_apples_gpu_has_no_stored_bits() -> None:
-    spec = ModelSpec("small", "x", "opt", "blip2", 1, ("en",), stored="int8", stored_bytes=1)
+    spec = ModelSpec("small", "x", "blip2", "opt", "blip2", 1, ("en",), stored="int8", stored_bytes=1)
     apple = Device("mps", "", has_bf16=True)
     assert offered(spec, apple) == ()
     with pytest.raises(ModelError, match=r"Apple's GPU\. Choose the original checkpoint"):

@@ -134,13 +134,15 @@ class Endpoints:
         return asdict(measured)
 
     def models(self) -> list[dict[str, Any]]:
-        """The models that this server offers, the default first; `fits` names the precisions that fit it now, and is
-        null while it starts."""
+        """The models that this server offers, the default first; `family` is the type of a model's language model and
+        `architecture` the family of the whole, `fits` names the precisions that fit this server now, and is null while
+        it starts."""
         loaded = self._engine.status().loaded
         return [
             {
                 "name": spec.name,
-                "family": spec.family,
+                "family": spec.language_model_type,
+                "architecture": spec.family,
                 "parameters": spec.parameters,
                 "languages": list(spec.languages),
                 "precisions": list(spec.precisions),

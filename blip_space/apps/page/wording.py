@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from blip_space.apps.archive import MOST_PICTURES
-from blip_space.catalogue import ModelSpec
+from blip_space.catalogue import ModelSpec, most_languages
 from blip_space.images import MAX_BYTES
 from blip_space.inference.folder.job import Tally
 from blip_space.inference.guests import MOST_SECONDS
@@ -99,7 +99,8 @@ def pace(tokens_per_second: float, running: int, line: int) -> str:
 
 def unknown_picture(model: str, others: Sequence[str]) -> str:
     """What helps when the model does not know a picture."""
-    way_out = f"choose {others[0]} above" if others else "start it with mBLIP: python app.py --model mblip-mt0-xl"
+    start = f"start it with another: python app.py --model {most_languages()}"
+    way_out = f"choose {others[0]} above" if others else start
     return f"{model} knows drawings only, as said below. For photographs {way_out}."
 
 

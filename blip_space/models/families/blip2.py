@@ -109,7 +109,6 @@ def _model_class() -> type[Any]:
 
 
 FAMILY = Family(
-    noun="a BLIP-2",
     config_class=Blip2Config,
     model_class=_model_class,
     # T5's `wo` is kept by transformers as well: its products are too large for int8

@@ -1,0 +1,105 @@
+"""BLIP-2 and mBLIP: how their checkpoints are known, and those of the hub that people ask for by name.
+
+Figures: the checkpoints' model cards and configurations. Must not import torch, nor what loads a model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from blip_space.catalogue.codes import ENGLISH, MBLIP_LANGUAGES
+from blip_space.catalogue.family import CheckpointRow, FamilyRow, LanguageModelRow
+
+SIZES = {
+    "opt-2.7b": (3_744_761_856, 2_516_582_400),
+    "opt-6.7b": (7_752_869_376, 6_442_450_944),
+    "flan-t5-xl": (3_942_446_592, 2_214_592_512),
+    "flan-t5-xxl": (12_229_596_672, 8_858_370_048),
+    "mt0-xl": (4_835_309_056, 2_214_592_512),
+    "bloomz-7b": (8_163_280_384, 6_039_797_760),
+}
+"""All parameters, and those of the language model's linear layers without heads and T5's `wo`.
+
+Counted on the published configurations; https://huggingface.co/Gregor/mblip-mt0-xl holds 19.34 GB of fp32.
+"""
+
+
+def _row(
+    owner: str, name: str, language_model_type: str, style: str, download_gb: float | None = None
+) -> CheckpointRow:
+    parameters, quantised = SIZES[name.split("-", 1)[1].removesuffix("-coco")]
+    return CheckpointRow(
+        name, f"{owner}/{name}", language_model_type, style, parameters, quantised, download_gb=download_gb
+    )
+
+
+CHECKPOINTS = (
+    _row("Salesforce", "blip2-opt-2.7b", "opt", "blip2"),
+    _row("Salesforce", "blip2-opt-6.7b", "opt", "blip2"),
+    _row("Salesforce", "blip2-flan-t5-xl", "t5", "blip2"),
+    _row("Salesforce", "blip2-flan-t5-xxl", "t5", "blip2"),
+    _row("Salesforce", "blip2-opt-2.7b-coco", "opt", "blip2-coco"),
+    _row("Salesforce", "blip2-opt-6.7b-coco", "opt", "blip2-coco"),
+    _row("Salesforce", "blip2-flan-t5-xl-coco", "t5", "blip2-coco"),
+    _row("Gregor", "mblip-mt0-xl", "mt5", "mblip", 19.34),
+    _row("Gregor", "mblip-bloomz-7b", "bloom", "mblip"),
+)
+LAVIS_PARTS = ("visual_encoder.", "Qformer.", "opt_model.", "t5_model.", "opt_proj.", "t5_proj.", "ln_vision.")
+CONVERTED = (
+    "Salesforce publishes LAVIS' BLIP-2 converted; choose one of "
+    f"{', '.join(row.name for row in CHECKPOINTS if row.source.startswith('Salesforce/'))}."
+)
+PARTIAL = {
+    "Blip2ForImageTextRetrieval": "scores how well images and texts match, and has no language model",
+    "Blip2TextModelWithProjection": "embeds texts, and has no language model",
+    "Blip2VisionModelWithProjection": "embeds images, and has no language model",
+    "Blip2VisionModel": "is the vision encoder alone, without a language model",
+    "Blip2QFormerModel": "is the Q-Former alone, without a language model",
+    "Blip2Model": "is a BLIP-2 whose language model was not saved",
+}
+RELATED = {
+    "instructblip": ("an InstructBLIP", "transformers' InstructBlipForConditionalGeneration takes it"),
+    "instructblipvideo": (
+        "an InstructBLIP for videos",
+        "transformers' InstructBlipVideoForConditionalGeneration takes it",
+    ),
+    "blip": ("a BLIP of the first generation", "transformers' BlipForConditionalGeneration takes it"),
+    "blip_text_model": ("a part of a BLIP of the first generation", "transformers' BlipTextModel takes it"),
+    "blip_2_vision_model": ("the vision encoder of a BLIP-2", "transformers' Blip2VisionModel takes it"),
+    "blip_2_qformer": ("the Q-Former of a BLIP-2", "transformers' Blip2QFormerModel takes it"),
+}
+
+
+def _refusal(config: Mapping[str, Any], weights: Collection[str], own: Mapping[str, Any]) -> str:  # noqa: ARG001
+    if any(key.startswith(LAVIS_PARTS) for key in weights):
+        return f"has weights that are named as LAVIS names them, which is not read here. {CONVERTED}"
+    return ""
+
+
+FAMILY = FamilyRow(
+    name="blip2",
+    noun="a BLIP-2",
+    architecture="Blip2ForConditionalGeneration",
+    model_type="blip-2",
+    language_models={
+        "opt": LanguageModelRow("blip2"),
+        "t5": LanguageModelRow("blip2", decoder_only=False, overflows_in_fp16=True),
+        "mt5": LanguageModelRow("mblip", decoder_only=False, overflows_in_fp16=True),
+        "bloom": LanguageModelRow("mblip", trained_in_bf16=True),
+    },
+    default_language_model="opt",
+    styles={"blip2": ENGLISH, "blip2-coco": ENGLISH, "mblip": MBLIP_LANGUAGES},
+    context_tokens=512,
+    # https://github.com/huggingface/transformers, `Blip2ForConditionalGeneration`
+    parts=("vision_model", "qformer", "language_projection", "language_model", "query_tokens"),
+    writer="language_model.",
+    layers=re.compile(r"language_model\..*\.weight$"),
+    whole=re.compile(r"lm_head|embed|shared|norm|relative_attention_bias|\.wo\."),
+    checkpoints=CHECKPOINTS,
+    partial=PARTIAL,
+    related=RELATED,
+    instead_of_pickles=CONVERTED,
+    refusal=_refusal,
+)
