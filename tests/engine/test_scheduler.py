@@ -22,12 +22,14 @@ CONFIG = EngineConfig(max_batch_size=3, max_beam_groups=2, max_prefill_tokens=30
 class Queue:
     """A scheduler whose sequences have names, and lengths of prompts that a test says."""
 
-    def __init__(self, *, max_rows: int = 99, **changes: Any) -> None:
-        self.scheduler = Scheduler(replace(CONFIG, **changes), max_rows=max_rows)
+    def __init__(self, *, max_rows: int = 99, max_positions: int = 99_999, **changes: Any) -> None:
+        self.scheduler = Scheduler(replace(CONFIG, **changes), max_rows=max_rows, max_positions=max_positions)
         self.names: dict[Sequence, str] = {}
 
-    def add(self, names: str, *, length: int = 10, background: bool = False, best: bool = False) -> list[Sequence]:
-        options = GenerationOptions(quality="best" if best else "stream")
+    def add(
+        self, names: str, *, length: int = 10, background: bool = False, best: bool = False, new_tokens: int = 64
+    ) -> list[Sequence]:
+        options = GenerationOptions(quality="best" if best else "stream", max_new_tokens=new_tokens)
         request = PreparedRequest(spec(), Prompt("", (), ()), (), options, background=background)
         added = [Sequence(ord(name), request, Detokenizer(lambda _: "")) for name in names]
         for name, sequence in zip(names, added, strict=True):
@@ -211,6 +213,36 @@ def test_a_beam_search_that_waits_holds_no_slot_of_a_stream() -> None:
     assert queue.admitted() == "b"
     queue.scheduler.running[0].finish(FinishReason.STOP)
     assert queue.admitted() == "u"
+
+
+def test_short_answers_run_together_where_long_ones_do_not_fit() -> None:
+    """Each row of the batch is as long as the longest, so one long answer makes room for fewer."""
+    queue = Queue(max_positions=40, max_batch_size=9, max_prefill_tokens=99)
+    queue.add("abcde", new_tokens=10)
+    queue.add("l", new_tokens=20)
+    assert queue.admitted() == "abcd"
+    for sequence in queue.scheduler.running:
+        sequence.finish(FinishReason.STOP)
+    assert queue.admitted() == "el"
+    queue.add("f", new_tokens=10)
+    assert queue.admitted() == ""
+
+
+def test_one_that_is_longer_than_memory_is_tried_alone() -> None:
+    queue = Queue(max_positions=40)
+    queue.add("la", new_tokens=400)
+    assert [queue.admitted(), queue.admitted()] == ["l", ""]
+
+
+def test_nobody_is_preempted_for_one_that_would_not_fit_beside_its_keys_and_values() -> None:
+    queue = Queue(max_positions=20, max_batch_size=1, time_slice_tokens=8)
+    (running,) = queue.add("a", new_tokens=20)
+    assert queue.admitted() == "a"
+    running.ids = [1] * 9
+    queue.add("b", new_tokens=10)
+    assert queue.schedule() == Plan()
+    queue.scheduler.fit(max_rows=99, max_positions=40)
+    assert queue.named(queue.schedule().preempted) == "a"
 
 
 def test_after_memory_ran_out_there_are_half_as_many_and_later_as_many_as_before() -> None:

@@ -7,9 +7,10 @@ import torch
 
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError
-from blip_space.loading import device
+from blip_space.loading import device, memory
 from blip_space.loading.device import free_bytes
 from blip_space.loading.memory import check_room, enough_memory
+from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Precision
 
 SPEC = ModelSpec("large", "x/large", "blip2", "opt", "blip2", 3_740_000_000, ("en",))
@@ -83,3 +84,12 @@ def test_what_a_container_uses_is_not_free(
     for name, text in {"memory.max": "4096\n", "memory.current": f"{used}\n", "memory.stat": stat}.items():
         (tmp_path / name).write_text(text)
     assert free_bytes("cpu") == free
+
+
+def test_keys_and_values_take_half_of_what_is_free(model: Blip2, monkeypatch: pytest.MonkeyPatch) -> None:
+    each = model.decoder.kv_bytes(1)
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 20 * each + 1)
+    assert memory.kv_positions(model) == 10
+    assert model.decoder.kv_bytes(300) == 300 * each
+    monkeypatch.setattr(memory, "free_bytes", lambda _: None)
+    assert memory.kv_positions(model) == 16 * model.spec.context_tokens
