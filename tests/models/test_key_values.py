@@ -1,0 +1,201 @@
+"""Keys and values reach the layers of every language model, under the name that the installed transformers has.
+
+5.23 calls the argument `past_key_values`, 5.24 `cache`. Under the other's name 5.24 warns at every call, while 5.23
+reads and writes nothing, which only the logits tell.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MT5Config,
+    MT5ForConditionalGeneration,
+    OPTConfig,
+    OPTForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+from transformers.cache_utils import DynamicCache
+
+from blip_space.models.decoders import CausalDecoder, T5Decoder, key_values_argument
+
+NAMES = ("past_key_values", "cache")
+WIDTH, VOCABULARY, LAYERS, LENGTH, PROMPT = 16, 32, 2, 7, 3
+SPREAD = 0.4
+"""Of the weights, so large that it matters what a position reads."""
+
+TEXT = torch.tensor([[5, 9, 3, 17, 30, 8, 21], [4, 11, 29, 6, 2, 19, 13]])
+
+
+def opt() -> Any:
+    return OPTForCausalLM(
+        OPTConfig(
+            vocab_size=VOCABULARY, hidden_size=WIDTH, word_embed_proj_dim=WIDTH, ffn_dim=32, init_std=SPREAD,
+            num_hidden_layers=LAYERS, num_attention_heads=2, max_position_embeddings=32,
+        )
+    )  # fmt: skip
+
+
+def bloom() -> Any:
+    return BloomForCausalLM(
+        BloomConfig(vocab_size=VOCABULARY, hidden_size=WIDTH, n_layer=LAYERS, n_head=2, initializer_range=SPREAD)
+    )
+
+
+def llama() -> Any:
+    """With fewer heads of keys and values than of queries, as the larger ones have."""
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCABULARY, hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=LAYERS,
+            num_attention_heads=4, num_key_value_heads=2, initializer_range=SPREAD,
+        )
+    )  # fmt: skip
+
+
+def _t5(model: Any, config: Any) -> Any:
+    return model(
+        config(
+            vocab_size=VOCABULARY, d_model=WIDTH, d_kv=8, d_ff=32, num_layers=LAYERS, num_heads=2,
+            initializer_factor=4.0, decoder_start_token_id=0,
+        )
+    )  # fmt: skip
+
+
+def t5() -> Any:
+    return _t5(T5ForConditionalGeneration, T5Config)
+
+
+def mt5() -> Any:
+    return _t5(MT5ForConditionalGeneration, MT5Config)
+
+
+DECODER_ONLY = {"opt": opt, "bloom": bloom, "llama": llama}
+ENCODER_DECODER = {"t5": t5, "mt5": mt5}
+
+
+@pytest.fixture(autouse=True)
+def warnings_raise() -> Iterator[None]:
+    """5.24 says `FutureWarning` at every call with the old name."""
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("error", FutureWarning)
+        torch.manual_seed(0)
+        yield
+
+
+def causal(name: str) -> tuple[CausalDecoder, Any]:
+    model = DECODER_ONLY[name]().eval()
+    return CausalDecoder(model.base_model, model.get_output_embeddings(), builds_own_mask=name == "bloom"), model
+
+
+def one_by_one(decoder: CausalDecoder, cache: DynamicCache) -> torch.Tensor:
+    """The logits of each position from the prompt's last on: the prompt at once, then a token at a time."""
+    ends = range(PROMPT, LENGTH + 1)
+    starts = [0, *ends[:-1]]
+    told = [
+        decoder.forward(
+            ids=TEXT[:, start:end],
+            positions=torch.arange(start, end).expand(1, len(TEXT), -1),
+            mask=torch.ones(len(TEXT), end, dtype=torch.long),
+            key_values=cache,
+        )
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    return torch.stack(told, dim=1)
+
+
+@pytest.mark.parametrize("name", DECODER_ONLY)
+def test_a_decoder_only_model_says_token_by_token_what_it_says_at_once(name: str) -> None:
+    decoder, model = causal(name)
+    cache = DynamicCache()
+    told = one_by_one(decoder, cache)
+    torch.testing.assert_close(told, model(TEXT, use_cache=False).logits[:, PROMPT - 1 :], rtol=1e-4, atol=1e-4)
+    assert [layer.get_seq_length() for layer in cache.layers] == [LENGTH] * LAYERS, "a layer has written nothing"
+
+
+@pytest.mark.parametrize("name", DECODER_ONLY)
+def test_what_a_decoder_only_model_reads_is_what_was_handed_over(name: str) -> None:
+    """Other values in the cache, other logits."""
+    decoder, _ = causal(name)
+    told = []
+    for factor in (1.0, -1.0):
+        cache = DynamicCache()
+        mask, positions = torch.ones(2, PROMPT, dtype=torch.long), torch.arange(PROMPT).expand(1, 2, -1)
+        decoder.forward(ids=TEXT[:, :PROMPT], positions=positions, mask=mask, key_values=cache)
+        for layer in cache.layers:
+            layer.values *= factor
+        told.append(
+            decoder.forward(
+                ids=TEXT[:, PROMPT : PROMPT + 1],
+                positions=torch.full((1, 2, 1), PROMPT),
+                mask=torch.ones(2, PROMPT + 1, dtype=torch.long),
+                key_values=cache,
+            )
+        )
+    assert (told[0] - told[1]).abs().max() > 0.1
+
+
+def answers(decoder: T5Decoder, states: torch.Tensor, caches: tuple[DynamicCache, DynamicCache]) -> torch.Tensor:
+    """The logits of each position of an answer, a token at a time; the encoder's states are there the first time."""
+    told = [
+        decoder.forward(
+            TEXT[:, end - 1 : end],
+            positions=torch.full((1, len(TEXT), 1), end - 1),
+            mask=torch.ones(len(TEXT), end, dtype=torch.long),
+            states=states if end == 1 else None,
+            prompt_mask=torch.ones(states.shape[:2], dtype=torch.long),
+            self_attention=caches[0],
+            cross_attention=caches[1],
+        )
+        for end in range(1, LENGTH + 1)
+    ]
+    return torch.stack(told, dim=1)
+
+
+@pytest.mark.parametrize("name", ENCODER_DECODER)
+def test_an_encoder_decoder_says_token_by_token_what_it_says_at_once(name: str) -> None:
+    model = ENCODER_DECODER[name]().eval()
+    decoder, prompt, caches = T5Decoder(model), torch.randn(2, 4, WIDTH), (DynamicCache(), DynamicCache())
+    states = decoder.encode(prompt, torch.ones(2, 4, dtype=torch.long))
+    told = answers(decoder, states, caches)
+    at_once = model(inputs_embeds=prompt, decoder_input_ids=TEXT, use_cache=False).logits
+    torch.testing.assert_close(told, at_once, rtol=1e-4, atol=1e-4)
+    assert [layer.get_seq_length() for layer in caches[0].layers] == [LENGTH] * LAYERS
+    assert [layer.get_seq_length() for layer in caches[1].layers] == [4] * LAYERS
+
+
+@pytest.mark.parametrize("make", [*DECODER_ONLY.values(), *ENCODER_DECODER.values()])
+def test_the_name_is_one_that_the_forward_pass_declares(make: Callable[[], Any]) -> None:
+    """Not one that it swallows with its other keyword arguments; decorators do not hide it."""
+    model = make()
+    body = model if model.config.is_encoder_decoder else model.base_model
+    declared = inspect.signature(body.forward).parameters
+    assert [name for name in NAMES if name in declared] == [key_values_argument(body)]
+
+
+@pytest.mark.parametrize("name", [*DECODER_ONLY, *ENCODER_DECODER])
+def test_under_the_other_name_the_logits_or_a_warning_would_tell(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the tests above can fail; and that there is still something to choose between."""
+    monkeypatch.setattr("blip_space.models.decoders.key_values_argument", other_name)
+    check = (
+        test_a_decoder_only_model_says_token_by_token_what_it_says_at_once
+        if name in DECODER_ONLY
+        else test_an_encoder_decoder_says_token_by_token_what_it_says_at_once
+    )
+    with pytest.raises((AssertionError, FutureWarning, RuntimeError, TypeError, ValueError)):
+        check(name)
+
+
+def other_name(module: Any) -> str:
+    return next(name for name in NAMES if name != key_values_argument(module))
