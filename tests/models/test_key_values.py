@@ -183,9 +183,7 @@ def test_the_name_is_one_that_the_forward_pass_declares(make: Callable[[], Any])
 
 
 @pytest.mark.parametrize("name", [*DECODER_ONLY, *ENCODER_DECODER])
-def test_under_the_other_name_the_logits_or_a_warning_would_tell(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_under_the_other_name_the_logits_or_a_warning_would_tell(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """That the tests above can fail; and that there is still something to choose between."""
     monkeypatch.setattr("blip_space.models.decoders.key_values_argument", other_name)
     check = (
