@@ -11,7 +11,7 @@ import pytest
 from blip_space.errors import PromptError
 from blip_space.history import Turn, read_history
 from blip_space.languages import LANGUAGES, find
-from blip_space.prompts import STYLES, Composition, clean, compose, is_question
+from blip_space.prompts import STYLES, Composition, Part, Rendered, clean, compose, compose_chat, is_question, printed
 
 
 def words(text: str) -> list[int]:
@@ -163,6 +163,64 @@ def test_the_longest_run_of_turns_that_fits_is_kept() -> None:
         assert composed(turns, "And?", budget, []) == replace(
             composed(turns[len(turns) - kept :], "And?", 10_000, []), dropped=tuple(turns[: len(turns) - kept])
         )
+
+
+def chatted(turns: Sequence[Turn], question: str, budget: int, texts: list[str]) -> Composition:
+    """As a model does it that was taught by turns, whose image stands before the second word; `texts` is filled with
+    what is tokenised."""
+
+    def render(parts: Sequence[Part], newest: str) -> Rendered:
+        texts.append(" | ".join([*(f"{asked} > {answered}" for asked, answered in parts), newest]))
+        return Rendered(texts[-1], words(texts[-1]), (1,))
+
+    style, english = STYLES["llava"], find("en")
+    return compose_chat(turns, question, style=style, language=english, budget_tokens=budget, render=render)
+
+
+def test_turns_of_a_chat_fall_as_those_of_a_text_do() -> None:
+    """The longest run that fits is kept, and rendered once."""
+    draw = random.Random(0)
+    for _ in range(300):
+        turns = [("What? " * draw.randrange(4), "word " * draw.choice([0, 1, 5, 60])) for _ in range(draw.randrange(9))]
+        budget, kept, texts = draw.randrange(3, 120), 0, list[str]()
+        while kept < len(turns) and chatted(turns[len(turns) - kept - 1 :], "And?", 10_000, []).tokens <= budget:
+            kept += 1
+        made = chatted(turns, "And?", budget, texts)
+        assert (made.kept, made.dropped) == (tuple(turns[len(turns) - kept :]), tuple(turns[: len(turns) - kept]))
+        assert made.images == (1,)
+        assert (list(made.ids), texts.count(made.text)) == (words(made.text), 1)
+        assert made.tokens <= budget
+
+
+@pytest.mark.parametrize("kind", HISTORIES)
+def test_a_long_chat_costs_a_few_texts_of_the_budgets_size(kind: str) -> None:
+    texts: list[str] = []
+    made = chatted(HISTORIES[kind], "And?", 480, texts)
+    assert made.tokens <= 480
+    assert len(texts) <= 18
+    assert sum(map(len, texts)) <= 6 * 20 * 480
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_of_a_long_question_in_a_chat_the_characters_are_counted_before_the_tokens(kind: str) -> None:
+    texts: list[str] = []
+    with pytest.raises(PromptError, match=r"characters|tokens long and there is room for 700"):
+        chatted([], LONG[kind], 700, texts)
+    assert len(texts) == (kind == "a long question")
+
+
+def test_a_chat_is_asked_for_a_caption_in_words() -> None:
+    made = chatted([("...", "a cat"), ("What?", "a dog")], "", 500, [])
+    caption = STYLES["llava"].caption
+    assert made.text == f"{caption} > a cat | What? > a dog | {caption}"
+
+
+def test_lines_of_a_chat_stay_as_they_are() -> None:
+    for character in map(chr, range(sys.maxunicode + 1)):
+        is_space = character.isspace() or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+        expected = "\n" if character in "\r\n" else "\t" if character == "\t" else " " if is_space else character
+        assert printed(f"a{character}b") == f"a{expected}b"
+    assert printed(" 1.\r\n\r\n  2.\n") == "1.\n\n  2."
 
 
 def test_every_control_character_and_white_space_is_a_space() -> None:

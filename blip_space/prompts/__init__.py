@@ -1,7 +1,7 @@
 """A conversation becomes a prompt that fits its budget.
 
-Pure: knows templates and how to count with a function it is given; knows no tokenizer, no image and no model. The
-templates are LAVIS's for BLIP-2 and those of mBLIP's evaluation, the prompts behind their published figures.
+Pure: knows the styles' templates and how to count with a function it is given; knows no tokenizer, no image and no
+model.
 """
 
 from __future__ import annotations
@@ -14,6 +14,25 @@ from dataclasses import dataclass
 from blip_space.errors import PromptError
 from blip_space.history import Turn
 from blip_space.languages import Language, mentioned
+from blip_space.prompts.styles import STYLES, Style
+
+__all__ = [
+    "STYLES",
+    "Composition",
+    "Part",
+    "Rendered",
+    "Style",
+    "clean",
+    "compose",
+    "compose_chat",
+    "fit",
+    "is_question",
+    "is_wordless",
+    "printed",
+]
+
+Part = tuple[str, ...]
+"""What is sent of an earlier turn: its texts."""
 
 MAX_PROMPT_CHARACTERS = 200_000
 """Longer prompts are refused before they are tokenised."""
@@ -27,6 +46,9 @@ SPACES = re.compile(
 )
 """White space and control characters (of the categories Cc, Cs, Zl and Zp), but for a plain space alone."""
 
+UNPRINTED = re.compile(r"[^\S \n\t]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""The same, but for line feeds and tabs, and each alone."""
+
 QUESTION_MARKS = "?？؟⁇⁈፧՞;;꘏⸮"
 """Question marks of every script here; Greek writes a semicolon (U+037E or the plain one)."""
 
@@ -39,38 +61,23 @@ CLOSERS = "\"'”’»」』)]） "
 
 
 @dataclass(frozen=True)
-class Style:
-    """How one family of models was taught to be asked. `{q}` is the words, `{L}` the language's prompt name."""
+class Rendered:
+    """A conversation as one text, and its token ids. Images have none: each stands before the id of that number."""
 
-    caption: str
-    question: str
-    instruction: str
-    stops: tuple[str, ...] = ()
-    multilingual: bool = False
-
-
-STYLES: dict[str, Style] = {
-    "blip2": Style(caption="", question="Question: {q} Answer:", instruction="{q}", stops=("\n", "Question:")),
-    "blip2-coco": Style(
-        caption="a photo of", question="Question: {q} Answer:", instruction="{q}", stops=("\n", "Question:")
-    ),
-    "mblip": Style(
-        caption="Caption in {L}: ",
-        question="Question: {q} Short answer in {L}:",
-        instruction="{q} in {L}.",
-        multilingual=True,
-    ),
-}
+    text: str
+    ids: Sequence[int]
+    images: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Composition:
-    """The prompt as it is sent, its token ids, and what of the conversation is in it."""
+    """The prompt as it is sent, its token ids, and what of the conversation is in it. `images` are as in `Rendered`."""
 
     text: str
     ids: tuple[int, ...]
     kept: tuple[Turn, ...]
     dropped: tuple[Turn, ...]
+    images: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -84,6 +91,11 @@ def clean(text: str) -> str:
     Joiners that Indic, Persian and emoji spelling needs are not control characters and stay.
     """
     return SPACES.sub(" ", text).strip()
+
+
+def printed(text: str) -> str:
+    """The text without control characters, its lines and the spaces inside them as they are."""
+    return UNPRINTED.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 def is_wordless(text: str) -> bool:
@@ -117,34 +129,80 @@ def compose(
     more than `MAX_TOKEN_CHARACTERS` characters for each token of the budget is taken not to fit, and is not tokenised;
     so a long conversation costs no more than the part of it that could fit, some `2 log2(turns)` times.
     """
+    newest = _newest(_read(question, clean, budget_tokens), style, language)
+
+    def render(parts: Sequence[Part], newest: str) -> Rendered:
+        text = " ".join(filter(None, [*(text for (text,) in parts), newest]))
+        return Rendered(text, tokenize(text))
+
+    return fit(turns, newest, part=lambda turn: (_earlier(turn),), render=render, budget_tokens=budget_tokens)
+
+
+def compose_chat(
+    turns: Sequence[Turn],
+    question: str,
+    *,
+    style: Style,
+    language: Language,
+    budget_tokens: int,
+    render: Callable[[Sequence[Part], str], Rendered],
+) -> Composition:
+    """The same for a model that was taught by turns: `render` writes questions with their answers, oldest first, and
+    the newest question in the form of its conversations.
+
+    Texts keep their lines. An earlier question without words was a request for a caption, and is sent as one.
+    """
+    newest = _newest(_read(question, printed, budget_tokens), style, language)
+
+    def part(turn: Turn) -> Part:
+        asked = printed(turn[0])
+        return _newest("" if is_wordless(asked) else asked, style, language), printed(turn[1])
+
+    return fit(turns, newest, part=part, render=render, budget_tokens=budget_tokens)
+
+
+def fit(
+    turns: Sequence[Turn],
+    newest: str,
+    *,
+    part: Callable[[Turn], Part],
+    render: Callable[[Sequence[Part], str], Rendered],
+    budget_tokens: int,
+) -> Composition:
+    """The longest run of newest turns whose parts `render` writes, with `newest` behind them, in that many tokens.
+
+    Raises `PromptError` as `compose` does, and tries as few runs.
+    """
+    max_characters = MAX_TOKEN_CHARACTERS * max(budget_tokens, 0)
+    _check_length(newest, max_characters, budget_tokens)
+    best = render((), newest)
+    if len(best.ids) > budget_tokens:
+        raise PromptError(
+            f"The question is {len(best.ids):,} tokens long and there is room for {max(budget_tokens, 0):,}. {SHORTEN}"
+        )
+    earlier = _within(turns, part, max_characters - len(newest))
+
+    def fits(count: int) -> bool:
+        nonlocal best
+        rendered = render(earlier[:count][::-1], newest)
+        if len(rendered.ids) > budget_tokens:
+            return False
+        best = rendered
+        return True
+
+    split = len(turns) - _largest(len(earlier), fits)
+    return Composition(best.text, tuple(best.ids), tuple(turns[split:]), tuple(turns[:split]), best.images)
+
+
+def _read(question: str, cleaned: Callable[[str], str], budget_tokens: int) -> str:
+    """What is asked, cleaned; empty where it has no words."""
     if len(question) > MAX_PROMPT_CHARACTERS:
         raise PromptError(
             f"The question has {len(question):,} characters and at most {MAX_PROMPT_CHARACTERS:,} are read. Shorten it."
         )
-    max_characters = MAX_TOKEN_CHARACTERS * max(budget_tokens, 0)
-    asked = clean(question)
-    _check_length(asked, max_characters, budget_tokens)
-    newest = _newest("" if is_wordless(asked) else asked, style, language)
-    _check_length(newest, max_characters, budget_tokens)
-    ids = tokenize(newest)
-    if len(ids) > budget_tokens:
-        raise PromptError(
-            f"The question is {len(ids):,} tokens long and there is room for {max(budget_tokens, 0):,}. {SHORTEN}"
-        )
-    earlier = _earlier_within(turns, max_characters - len(newest))
-    best = newest, ids
-
-    def fits(count: int) -> bool:
-        nonlocal best
-        text = " ".join(filter(None, [*reversed(earlier[:count]), newest]))
-        if len(ids := tokenize(text)) > budget_tokens:
-            return False
-        best = text, ids
-        return True
-
-    kept = _largest(len(earlier), fits)
-    split = len(turns) - kept
-    return Composition(best[0], tuple(best[1]), kept=tuple(turns[split:]), dropped=tuple(turns[:split]))
+    asked = cleaned(question)
+    _check_length(asked, MAX_TOKEN_CHARACTERS * max(budget_tokens, 0), budget_tokens)
+    return "" if is_wordless(asked) else asked
 
 
 def _check_length(text: str, max_characters: int, budget_tokens: int) -> None:
@@ -155,16 +213,16 @@ def _check_length(text: str, max_characters: int, budget_tokens: int) -> None:
         )
 
 
-def _earlier_within(turns: Sequence[Turn], max_characters: int) -> list[str]:
-    """The texts of turns, newest first, as many as have that many characters in all, each with a space."""
-    texts: list[str] = []
+def _within(turns: Sequence[Turn], part: Callable[[Turn], Part], max_characters: int) -> list[Part]:
+    """What is sent of turns, newest first, as many as have that many characters in all, a space after each text."""
+    parts: list[Part] = []
     for turn in reversed(turns):
-        texts.append(_earlier(turn))
-        max_characters -= len(texts[-1]) + 1
+        parts.append(part(turn))
+        max_characters -= sum(len(text) + 1 for text in parts[-1])
         if max_characters < 0:
-            texts.pop()
+            parts.pop()
             break
-    return texts
+    return parts
 
 
 def _largest(most: int, fits: Callable[[int], bool]) -> int:

@@ -1,0 +1,58 @@
+"""How families of models were taught to be asked.
+
+Templates only; must not import anything. They are LAVIS's for BLIP-2, those of mBLIP's evaluation, the prompts behind
+their published figures, and LLaVA's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one family of models was taught to be asked. `{q}` is the words, `{L}` the language's prompt name.
+
+    `chat_template` is the Jinja template of a family that reads turns, for checkpoints that come without one; it is
+    given `image_token`.
+    """
+
+    caption: str
+    question: str
+    instruction: str
+    stops: tuple[str, ...] = ()
+    multilingual: bool = False
+    chat_template: str = ""
+
+
+VICUNA = """\
+{%- for message in messages %}
+    {{- "USER: " if message.role == "user" else "ASSISTANT: " }}
+    {%- for part in message.content %}
+        {{- image_token + "\n" if part.type == "image" else part.text + " " }}
+    {%- endfor %}
+{%- endfor %}
+{{- "ASSISTANT:" }}"""
+"""The form of LLaVA-1.5's conversations: https://huggingface.co/llava-hf/llava-1.5-7b-hf."""
+
+STYLES: dict[str, Style] = {
+    "blip2": Style(caption="", question="Question: {q} Answer:", instruction="{q}", stops=("\n", "Question:")),
+    "blip2-coco": Style(
+        caption="a photo of", question="Question: {q} Answer:", instruction="{q}", stops=("\n", "Question:")
+    ),
+    "mblip": Style(
+        caption="Caption in {L}: ",
+        question="Question: {q} Short answer in {L}:",
+        instruction="{q} in {L}.",
+        multilingual=True,
+    ),
+    # the caption is one of the instructions for brief descriptions that LLaVA was trained on: Liu et al., Visual
+    # Instruction Tuning (https://arxiv.org/abs/2304.08485), appendix, list of instructions for brief image description
+    "llava": Style(
+        caption="Provide a brief description of the given image.",
+        question="{q}",
+        instruction="{q}",
+        stops=("USER:",),
+        chat_template=VICUNA,
+    ),
+}
