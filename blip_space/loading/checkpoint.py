@@ -22,7 +22,7 @@ from blip_space.loading.quiet import quiet
 from blip_space.loading.steps import Tell, download_bar, silent
 from blip_space.models.tokens import has_tokenizer
 
-SMALL_FILES = ["*.json", "*.txt", "*.model"]
+SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
 SAFETENSORS = ["model.safetensors", "model-*-of-*.safetensors"]
 PICKLES = ["pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json"]
 TRAINERS_PICKLES = ["*.pth", "*.pt", "*.ckpt", "*.bin"]

@@ -6,6 +6,6 @@ Depends on torch, transformers, prompts and the catalogue; must not import reque
     interface    what a family owes the engine: image features, embeddings and a decoder
     decoders     transformers' language models as decoders of the two kinds
     families     one module for each family
-    tokens, frame, chat_template   text, images and conversations in a checkpoint's own form
+    tokens, frame, image_processor, chat_template   text, images and conversations in a checkpoint's own form
     cpu, threads, footprint        faster layers on a processor, how many threads, and what weights take
 """

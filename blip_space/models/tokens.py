@@ -70,7 +70,7 @@ class FastTokenizer:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self._special_ids = _special_ids(tokenizer)
+        self._special_ids = special_ids(tokenizer)
         self._rust = tokenizer.backend_tokenizer
         self._rust.no_truncation()
         self._rust.no_padding()
@@ -177,7 +177,7 @@ def _vocabulary_size(network: Any) -> int:
     return int(config.vocab_size)
 
 
-def _special_ids(tokenizer: Any) -> frozenset[int]:
+def special_ids(tokenizer: Any) -> frozenset[int]:
     """The ids of everything that is no text, whatever the tokenizer's files say of it."""
     marked = {token for token, row in tokenizer.added_tokens_decoder.items() if row.special}
     return frozenset(marked | _named(tokenizer.get_vocab()) | set(tokenizer.all_special_ids))
