@@ -11,7 +11,7 @@ from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.sequence import Sequence
 from blip_space.errors import EmptyAnswerError
 from blip_space.models.interface import VisionLanguageModel
-from blip_space.models.preparation import Prompt
+from blip_space.models.preparation import ImageFirst, ImageInfo, Prompt
 from blip_space.options import GenerationOptions
 from blip_space.prompts import Composition
 
@@ -38,10 +38,14 @@ def request(
 
 
 def prompt_of(preparation: Any, text: str, digest: str) -> Prompt:
-    """The text as it is, behind the image of that digest."""
+    """The text as it is, behind the image of that digest; of a model that was taught by turns, as the first question
+    about it."""
+    if not isinstance(preparation, ImageFirst):
+        given = GenerationOptions(max_new_tokens=1)
+        chat: Prompt = preparation.prepare([ImageInfo(digest)], (), text, language="en", options=given)
+        return chat
     composed = Composition(text, tuple(preparation.encode(text)), (), ())
-    prompt: Prompt = preparation.image_first(composed, digest)
-    return prompt
+    return preparation.image_first(composed, digest)
 
 
 def add(core: EngineCore, asked: PreparedRequest) -> Sequence:

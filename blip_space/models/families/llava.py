@@ -1,0 +1,185 @@
+"""LLaVA: a vision encoder and a projector make features of an image, and the language model reads them where the
+checkpoint's chat template puts the image, in the middle of a conversation.
+
+Depends on transformers' network; must not import what loads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from PIL import Image
+from transformers import AutoTokenizer, LlavaConfig
+
+from blip_space import languages
+from blip_space.catalogue import ModelSpec
+from blip_space.errors import ModelError
+from blip_space.history import Turn
+from blip_space.models.chat_template import ChatTemplate, read_template
+from blip_space.models.decoders import CausalDecoder
+from blip_space.models.family import Family
+from blip_space.models.image_processor import ImageProcessor, read_image_processor
+from blip_space.models.interface import Embedded, Precision, VisionLanguageModel, place_features
+from blip_space.models.preparation import PLACEHOLDER, ImageInfo, ImageSpan, Preparation, Prompt
+from blip_space.models.tokens import FastTokenizer, Tokens, stop_tokens
+from blip_space.options import GenerationOptions
+from blip_space.prompts import STYLES, compose_chat
+
+EXTRA_POSITIONS = {"clip_vision_model": 1, "siglip_vision_model": 0}
+"""The positions that a vision encoder has beside one for each patch: CLIP's class token comes first."""
+
+
+@dataclass(frozen=True, eq=False)
+class LlavaPreparation(Preparation):
+    """The tokenizer, the chat template and the image processor of one LLaVA; an image takes `positions` positions.
+
+    `ends` are the tokens that end an answer by the tokenizer's files.
+    """
+
+    spec: ModelSpec
+    tokens: Tokens
+    chat: ChatTemplate
+    images: ImageProcessor
+    positions: int
+    ends: frozenset[int]
+
+    def image_positions(self, width: int, height: int, options: GenerationOptions) -> int:  # noqa: ARG002
+        """The same for every image."""
+        return self.positions
+
+    def prepare(
+        self,
+        images: Sequence[ImageInfo],
+        turns: Sequence[Turn],
+        question: str,
+        *,
+        language: str,
+        options: GenerationOptions,
+    ) -> Prompt:
+        """See `Preparation`; there is one image, which the template's one placeholder stands for."""
+        (image,) = images
+        composed = compose_chat(
+            turns,
+            question,
+            style=self.style,
+            language=languages.LANGUAGES[language],
+            budget_tokens=self.room(self.positions, options),
+            render=self.chat.render,
+        )
+        (start,) = composed.images
+        ids = (*composed.ids[:start], *(PLACEHOLDER,) * self.positions, *composed.ids[start:])
+        span = ImageSpan(start, self.positions, self.feature_key(image.digest, options))
+        return Prompt(composed.text, ids, (span,), composed.kept, composed.dropped)
+
+    def pixels(self, image: Image.Image, options: GenerationOptions) -> torch.Tensor:  # noqa: ARG002
+        """Float32 of shape (1, 3, size, size), on the CPU."""
+        return self.images.pixels(image)
+
+    def encode(self, text: str) -> list[int]:
+        """See `Preparation`."""
+        return self.tokens.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See `Preparation`."""
+        return self.tokens.decode(ids)
+
+
+class Llava(VisionLanguageModel):
+    """A `LlavaForConditionalGeneration` with its preparation."""
+
+    decoder: CausalDecoder
+
+    def __init__(self, hf_model: Any, preparation: LlavaPreparation, *, precision: Precision) -> None:
+        super().__init__(hf_model, preparation, precision=precision, stop=stop_tokens(hf_model) | preparation.ends)
+        self.decoder = CausalDecoder(hf_model.model.language_model, hf_model.lm_head)
+
+    @torch.inference_mode()
+    def encode_images(self, pixels: Sequence[Any]) -> list[torch.Tensor]:
+        """Features of shape (positions, hidden), of pixel values of shape (1, 3, size, size)."""
+        network = self._hf_model
+        encoder = network.model.vision_tower
+        images = torch.cat(list(pixels)).to(encoder.device, encoder.dtype)
+        features = network.get_image_features(pixel_values=images, return_dict=True).pooler_output
+        table = network.get_input_embeddings().weight
+        return [own.to(table.device, table.dtype) for own in features]
+
+    @torch.inference_mode()
+    def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:
+        """The conversation with the features where the image stands, at positions that count on."""
+        table, device = self._hf_model.get_input_embeddings(), self.decoder.device
+        embeddings = place_features(prompt, features, table, device=device)
+        positions = torch.arange(len(embeddings), device=device)[None]
+        return Embedded(embeddings, positions, len(embeddings))
+
+
+def _read_preparation(spec: ModelSpec, folder: Path, config: Any) -> LlavaPreparation:
+    positions = _image_positions(config, name=spec.name)
+    tokenizer, template = _read_tokenizer(folder, name=spec.name)
+    image_token, rows = int(config.image_token_id), int(config.text_config.vocab_size)
+    if tokenizer.convert_ids_to_tokens(image_token) is None:
+        raise ModelError(
+            f"config.json of {spec.name} says that token {image_token} stands for the image, and its tokenizer has no "
+            "such token. Its files belong to two models; copy config.json and the tokenizer from the same place."
+        )
+    return LlavaPreparation(
+        spec,
+        tokens=Tokens(FastTokenizer(tokenizer)),
+        chat=ChatTemplate(
+            tokenizer, template or STYLES[spec.style].chat_template, image_token=image_token, name=spec.name
+        ),
+        images=read_image_processor(folder, size=int(config.vision_config.image_size), name=spec.name),
+        positions=positions,
+        ends=frozenset(token for token in [tokenizer.eos_token_id] if token is not None and token < rows),
+    )
+
+
+def _image_positions(config: Any, *, name: str) -> int:
+    """How many features there are of an image; counted on the vision encoder, since many a processor's file says
+    otherwise."""
+    vision = config.vision_config
+    extra = EXTRA_POSITIONS.get(vision.model_type)
+    if extra is None:
+        raise ModelError(
+            f"{name} is a LLaVA with the vision encoder {vision.model_type!r}, and only "
+            f"{' and '.join(EXTRA_POSITIONS)} are read. Choose another model."
+        )
+    patches = (int(vision.image_size) // int(vision.patch_size)) ** 2
+    # "default" leaves the first position out, whatever it is
+    return patches + extra - int(config.vision_feature_select_strategy == "default")
+
+
+def _read_tokenizer(folder: Path, *, name: str) -> tuple[Any, str]:
+    """The tokenizer, in the class that transformers takes, and the chat template; empty where there is none."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return tokenizer, read_template(folder, tokenizer)
+    except Exception as error:  # the Rust reader raises plain Exception for a broken file
+        raise ModelError(
+            f"The tokenizer of {name} cannot be read. Copy its files (tokenizer.json, tokenizer_config.json, "
+            "chat_template.jinja) again from where the checkpoint came from."
+        ) from error
+
+
+def _model_class() -> type[Any]:
+    from transformers import LlavaForConditionalGeneration  # a network's code, which preparing does without
+
+    return cast("type[Any]", LlavaForConditionalGeneration)
+
+
+FAMILY = Family(
+    config_class=LlavaConfig,
+    model_class=_model_class,
+    unquantised=("vision_tower", "multi_modal_projector", "lm_head"),
+    packed=lambda network: [network],
+    heads=("lm_head.weight",),
+    language_model=lambda network: network.model.language_model,
+    output_layer=lambda network: network.lm_head,
+    read_preparation=_read_preparation,
+    build=lambda network, preparation, precision: Llava(
+        network, cast(LlavaPreparation, preparation), precision=precision
+    ),
+)
