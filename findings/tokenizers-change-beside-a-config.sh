@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# transformers 5.23.0 reads the same tokenizer files in two ways: whether a model's config.json lies beside them decides
+# which ids a text has.
+#
+# Checkpoints such as LLaVA's hold a tokenizer.json and a tokenizer_config.json that says "tokenizer_class":
+# "LlamaTokenizer". Beside a config.json of a llava (or of a mistral), AutoTokenizer takes tokenizer.json as it is. In a
+# folder of their own, where only the tokenizer's files were downloaded or copied, or beside a config.json of a llama, it
+# makes a LlamaTokenizer of the vocabulary and the merges alone, and what tokenizer.json says of how a text is cut and
+# where spaces are put is dropped without a word. With "legacy": false a word after any special token, and the line after
+# <image>, then has other ids, so a prompt that was prepared apart from the model is not the one that the model's own
+# folder makes.
+#
+# Needs Python 3.10 to 3.12 with venv, and a package index. Exits with 0 while this is so, with 1 once it has changed.
+set -euo pipefail
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+python3 -m venv "$folder/venv"
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check transformers==5.23.0 tokenizers==0.23.3
+cd "$folder"
+export HF_HUB_OFFLINE=1
+"$folder/venv/bin/python" - 2>/dev/null <<'PYTHON'
+import json
+import sys
+from pathlib import Path
+
+import tokenizers
+import transformers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+from transformers import AutoTokenizer
+
+SPECIAL = ["<unk>", "<s>", "</s>", "<image>"]
+PIECES = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *"▁catdogUSER:", "▁c", "▁ca", "▁cat"]
+TEXT = "USER:<image>\ncat</s>cat"
+
+# as Llama's tokenizer.json has it: a space is put before every piece of text between special tokens
+vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(PIECES))}
+merges = [("▁", "c"), ("▁c", "a"), ("▁ca", "t")]
+made = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+made.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in SPECIAL])
+made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+settings = {"tokenizer_class": "LlamaTokenizer", "legacy": False, "bos_token": "<s>", "eos_token": "</s>"}
+
+
+def tokens(name, model_type):
+    """The class that reads the files in a folder with that config.json, and its tokens of the text."""
+    folder = Path(name)
+    folder.mkdir()
+    made.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "unk_token": "<unk>"}))
+    if model_type:
+        (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return type(tokenizer).__name__, tokenizer.tokenize(TEXT)
+
+
+print(f"transformers {transformers.__version__}, tokenizers {tokenizers.__version__}")
+print(f"tokenizer.json itself: {made.encode(TEXT, add_special_tokens=False).tokens}")
+seen = {
+    "beside config.json of a llava": tokens("llava", "llava"),
+    "beside config.json of a llama": tokens("llama", "llama"),
+    "without a config.json": tokens("alone", None),
+}
+for what, (name, found) in seen.items():
+    print(f"{what}: {name} {found}")
+(_, beside), (_, llama), (_, alone) = seen.values()
+itself = made.encode(TEXT, add_special_tokens=False).tokens
+expected = beside == itself and alone == llama and alone != itself and "▁cat" in beside and "▁cat" not in alone
+print("as described" if expected else "this has changed")
+sys.exit(not expected)
+PYTHON
