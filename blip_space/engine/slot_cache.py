@@ -80,7 +80,7 @@ class SlotCache:
 
     def copy(self, moves: Sequence[tuple[int, int]]) -> None:
         """Overwrite slots by others: each move is (slot, the slot that it becomes), all read before any is written."""
-        if not self._buffers:
+        if not moves or not self._buffers:
             return
         targets, sources = to_device(list(zip(*moves, strict=True)), self._buffers[0][0].device)
         for layer in self._buffers:

@@ -48,6 +48,11 @@ class Running:
         prompt, pixels = prompt_of(self.model, text, digest), (self.model.pixels(None, chosen),)
         return self.core.add(PreparedRequest(self.model.spec, prompt, pixels, chosen, turns, background))
 
+    @property
+    def batch_class(self) -> Any:
+        """How the rows are laid out."""
+        return type(self.core._runner._batch)
+
     def step(self, count: int = 1, *, admit: bool = True) -> None:
         """So many steps, one second apart."""
         for _ in range(count):
