@@ -14,7 +14,7 @@ import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from blip_space.engine.caches import KeyValues
-from blip_space.engine.transfer import rows_of, to_device
+from blip_space.models.transfer import rows_of, to_device
 
 BLOCK_TOKENS = 64
 """Buffers grow by so many positions at a time, so that most steps copy nothing."""

@@ -16,8 +16,8 @@ from blip_space.engine.batch_interface import Batch
 from blip_space.engine.caches import KeyValues
 from blip_space.engine.kv_cache import Cache
 from blip_space.engine.padding import mask_of, pad, stack_masks, trimmable
-from blip_space.engine.transfer import rows_of, to_device
 from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
+from blip_space.models.transfer import rows_of, to_device
 
 
 class LeftAligned(Batch):

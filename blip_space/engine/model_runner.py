@@ -18,9 +18,9 @@ from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.sampling import Sampler
 from blip_space.engine.scheduler import Plan
 from blip_space.engine.sequence import FinishReason, Sequence
-from blip_space.engine.transfer import rows_of
 from blip_space.loading.device import free_bytes
 from blip_space.loading.memory import is_out_of_memory
+from blip_space.models.transfer import rows_of
 
 if TYPE_CHECKING:
     import torch

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from blip_space.engine.kv_cache import BLOCK_TOKENS
-from blip_space.engine.transfer import to_device
 from blip_space.models.interface import Embedded
+from blip_space.models.transfer import to_device
 
 
 def group_by_length(lengths: Sequence[int], *, most_padding: int) -> list[slice]:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from blip_space.engine.transfer import rows_of, to_device, to_host
+from blip_space.models.transfer import rows_of, to_device, to_host
 from blip_space.options import GenerationOptions
 
 BLOCK_DRAWS, WORDS_PER_COUNT, CACHED_BLOCKS = 64, 4, 1024
@@ -77,7 +77,7 @@ class Sampler:
         rows = [row for row, (_, ids, _) in enumerate(requests) if not ids] if self._stop else []
         if rows:
             index = to_device(rows, logits.device)[:, None], to_device(self._stop, logits.device)
-            logits.index_put_(index, logits.new_full((), -torch.inf))
+            logits[index] = -torch.inf
 
 
 def penalize(scores: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor, penalties: torch.Tensor) -> None:

@@ -17,7 +17,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from blip_space.engine.caches import KeyValues
 from blip_space.engine.kv_cache import BLOCK_TOKENS, Cache
-from blip_space.engine.transfer import to_device
+from blip_space.models.transfer import to_device
 
 Part = tuple[torch.Tensor, torch.Tensor]
 """Keys and values of one layer."""

@@ -18,8 +18,8 @@ from blip_space.engine.batch_interface import Batch
 from blip_space.engine.caches import KeyValues
 from blip_space.engine.left_aligned import DecoderOnlyBatch, EncoderDecoderBatch, LeftAligned
 from blip_space.engine.slot_cache import SlotCache, capacity_for, power_of_two
-from blip_space.engine.transfer import to_device
 from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
+from blip_space.models.transfer import to_device
 
 WASTE = 4
 """Buffers are made smaller where a power of two that is so many times smaller would do: half of it would have them

@@ -18,6 +18,7 @@ import torch
 from blip_space.models.footprint import weight_bytes
 from blip_space.models.preparation import Preparation, Prompt
 from blip_space.models.threads import ALL_THREADS, MIN_PARAMETERS
+from blip_space.models.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -189,14 +190,12 @@ def place_features(
     prompt: Prompt, features: Sequence[torch.Tensor], table: torch.nn.Module, *, device: torch.device
 ) -> torch.Tensor:
     """The embeddings (length, hidden) of a prompt whose ids are looked up in `table`, images' features in between."""
-    parts, start = [], 0
+    parts, start = list[torch.Tensor](), 0
     for image, own in zip(prompt.images, features, strict=True):
-        parts += [_look_up(prompt.ids[start : image.start], table, device), own]
+        parts += [*_look_up(prompt.ids[start : image.start], table, device), own]
         start = image.end
-    parts.append(_look_up(prompt.ids[start:], table, device))
-    return torch.cat([part for part in parts if len(part)])
+    return torch.cat([*parts, *_look_up(prompt.ids[start:], table, device)])
 
 
-def _look_up(ids: Sequence[int], table: torch.nn.Module, device: torch.device) -> torch.Tensor:
-    looked_up: torch.Tensor = table(torch.tensor(ids, dtype=torch.long, device=device))
-    return looked_up
+def _look_up(ids: Sequence[int], table: torch.nn.Module, device: torch.device) -> list[torch.Tensor]:
+    return [table(to_device(ids, device))] if ids else []
