@@ -182,6 +182,9 @@ def live(runner: ModelRunner, model: Blip2) -> None:
     assert isinstance(runner._batch, Slots)
     assert len(runner._batch) == 1
     assert second.ids == [CHOSEN] * 5
+    runner._batch.select([0, 0, 0])  # as beams do, whose scores are read on the host
+    runner._batch.reorder([(0, 1), (1, 0)])
+    assert runner._batch.decode([CHOSEN] * 3).shape[0] == 3
 
 
 def follow_up(model: Blip2, earlier: Sequence) -> Sequence:

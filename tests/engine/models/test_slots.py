@@ -11,6 +11,7 @@ from PIL import Image
 
 from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
+from blip_space.engine.kv_cache import Cache
 from blip_space.engine.slot_cache import SlotCache, capacity_for, power_of_two
 from blip_space.engine.slots import Slots
 from blip_space.models.families.blip2 import Blip2
@@ -114,28 +115,43 @@ def test_beams_take_over_each_others_keys_and_values(model: Blip2, prompts: list
         both.decode(rng)
 
 
-def test_a_prompt_goes_on_from_what_was_read_in_a_slot(model: Blip2, prompts: list[Embedded]) -> None:
-    """Beside others that have read more, less, and nothing."""
+def test_a_prompt_goes_on_from_what_was_read_in_a_slot(model: Blip2, prompts: list[Embedded], slots: bool) -> None:
+    """Beside another that has read more: each as if it was read at once, and so are the steps after it."""
     if not model.spec.decoder_only:
         return
-    both, rng = Both(model), random.Random(6)
-    both.prefill(prompts[:2], [1, 1])
-    for _ in range(5):
-        both.decode(rng)
-    cached = [[batch.key_values(row) for batch in both.pair] for row in (0, 1)]
-    for aligned, slots in cached:
-        assert aligned is not None
-        assert slots is not None
-        for one, other in zip(aligned, slots, strict=True):
-            assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(one, other, strict=True))
-    longer = [prompts[2], prompts[4], prompts[5]]
-    read = [[None, *(own[place] for own in cached)] for place in (0, 1)]
-    rest = [longer[0], *(one.after(5) for one in longer[1:])]
-    # an answer that follows is the same from either's keys and values
-    logits = both._same([batch.prefill(rest, own) for batch, own in zip(both.pair, read, strict=True)])
-    both.tokens += logits.argmax(-1).tolist()
-    for _ in range(3):
-        both.decode(rng)
+    whole, cuts = prompts[-1], (5, 9)
+    earlier = new_batch(model.decoder, slots=slots)
+    for cut in cuts:
+        earlier.prefill([Embedded(whole.embeddings[:cut], whole.positions[:, :cut], cut)])
+    cached = [earlier.key_values(row) for row in range(len(cuts))]
+    batch, alone = new_batch(model.decoder, slots=slots), new_batch(model.decoder, slots=False)
+    logits, expected = batch.prefill([whole.after(cut) for cut in cuts], cached), alone.prefill([whole])
+    for token in (5, 6, 7):
+        assert (logits - expected).abs().max() <= TOLERANCE
+        logits, expected = batch.decode([token] * len(cuts)), alone.decode([token])
+    for row in range(len(cuts)):
+        for parts in zip(batch.key_values(row) or (), alone.key_values(0) or (), strict=True):
+            assert all(torch.allclose(one, other, atol=TOLERANCE) for one, other in zip(*parts, strict=True))
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_nothing_but_its_rows_comes_from_a_batch_into_slots(left: bool) -> None:
+    """No number of its padding, and none of what was in the slots before."""
+    lengths, width, cache = (3, 5), 6, SlotCache()
+    rows = torch.arange(2 * 2 * width * 4, dtype=torch.float32).view(2, 2, width, 4) + 1
+    for row, length in enumerate(lengths):
+        rows[row, :, : width - length if left else 0] = torch.nan
+        rows[row, :, width if left else length :] = torch.nan
+    cache.rebuild(4, 64, [])
+    for _ in range(2):
+        cache.write([3, 1], Cache.of_row([(rows, rows)], width), lengths, left=left)
+        keys, values = cache._buffers[0]
+        for slot, row, length in zip((3, 1), rows, lengths, strict=True):
+            own = row[:, width - length :] if left else row[:, :length]
+            for part in (keys[slot], values[slot]):
+                assert torch.equal(part[:, :length], own)
+                assert not part[:, length:].any()
+        keys.fill_(torch.nan)  # of whatever was there
 
 
 def test_rows_keep_their_slots_and_new_ones_take_the_lowest(model: Blip2, prompts: list[Embedded]) -> None:
