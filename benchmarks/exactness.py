@@ -81,7 +81,7 @@ def compare(model: VisionLanguageModel, *, slots: bool, requests: int, seed: int
     """Run the requests together and compare each."""
     rng = random.Random(seed)
     asked = [make(model, KINDS[number % len(KINDS)], rng) for number in range(requests)]
-    core = core_on(model, max_batch_size=6, time_slice_tokens=3)
+    core = core_on(model, slots=slots, max_batch_size=6, time_slice_tokens=3)
     logits = record_logits(core)
     waiting, running, now = list(range(requests)), dict[int, Any](), 0.0
     while waiting or core.has_work:
@@ -135,7 +135,7 @@ def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
 
 def alone(model: VisionLanguageModel, one: PreparedRequest) -> tuple[list[int], torch.Tensor]:
     """What a request is answered without any other and without what was kept, and the logits of its tokens."""
-    core = core_on(model)
+    core = core_on(model, slots=False)
     logits = record_logits(core)
     sequence = add(core, replace(one, continues_conversation=False))
     finish(core)

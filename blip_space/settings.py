@@ -100,6 +100,15 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
     )
 
 
+def fixed_slots() -> bool | None:
+    """Whether answers are decoded in fixed slots; None where the device decides. It has no option: it is for those who
+    compare the two ways. `UserError` where it is neither 0 nor 1."""
+    found = _from_environment("BLIP_SPACE_SLOTS")
+    if found and found.text not in ("0", "1"):
+        raise UserError(f"{found.origin} is {quoted(found.text)}; it must be 0 or 1.")
+    return found.text == "1" if found else None
+
+
 def with_origin(sentence: str, arguments: Mapping[str, Any]) -> str:
     """The sentence with the variable that set what it is about, where that was no option."""
     for name in ("model", "models", "precision", "adapter", "host"):

@@ -7,13 +7,14 @@ width); must not import a language model, and has no mask.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from blip_space.engine.caches import KeyValues
+from blip_space.models.transfer import rows_of, to_device
 
 BLOCK_TOKENS = 64
 """Buffers grow by so many positions at a time, so that most steps copy nothing."""
@@ -30,8 +31,20 @@ class Cache:
     def nbytes(self) -> int:
         return sum(layer.nbytes for layer in self.own.layers)
 
-    def load(self, cached: Sequence[KeyValues | None], *, like: torch.Tensor) -> torch.Tensor:
-        """Start with the keys and values of earlier positions, padded on the left; the mask of them."""
+    @classmethod
+    def of_row(cls, layers: Iterable[tuple[torch.Tensor, torch.Tensor]], length: int) -> Cache:
+        """One row of so many positions, whose keys and values, each (1, heads, positions, width), are these."""
+        cache = cls()
+        cache.own.layers = [_Layer.filled(keys, values, length) for keys, values in layers]
+        return cache
+
+    @property
+    def parts(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """The keys and values of every layer, each (rows, heads, positions, width)."""
+        return [(layer.keys, layer.values) for layer in self.own.layers]
+
+    def load(self, cached: Sequence[KeyValues | None]) -> list[int]:
+        """Start with the keys and values of earlier positions, padded on the left; how many each row has."""
         first = next(past for past in cached if past)
         lengths = [past[0][0].shape[1] if past else 0 for past in cached]
         longest = max(lengths)
@@ -44,8 +57,18 @@ class Cache:
                         buffer[row, :, longest - lengths[row] : longest] = past[number][side]
                 parts.append(buffer)
             self.own.layers.append(_Layer.filled(parts[0], parts[1], longest))
-        ends = torch.tensor(lengths, device=like.device)
-        return (torch.arange(longest, device=like.device) >= longest - ends[:, None]).long()
+        return lengths
+
+    def close_gaps(self, gaps: Sequence[int], lengths: Sequence[int]) -> None:
+        """Move all but the last `lengths` positions of each row, one for each row, so many positions to the right."""
+        width = self.own.get_seq_length()
+        device = self.own.layers[0].keys.device
+        offsets, ends = to_device([gaps, lengths], device)[:, :, None]
+        columns = torch.arange(width, device=device)
+        source = torch.where(columns < width - ends, columns - offsets, columns).clamp(min=0)[:, None, :, None]
+        for keys, values in self.parts:
+            for part in (keys, values):
+                part.copy_(part.gather(2, source.expand(part.shape)))
 
     def copy(self, row: int, padding_left: int, padding_right: int = 0) -> Cache:
         """That row alone, in buffers of its own, without so many positions at its ends."""
@@ -53,9 +76,9 @@ class Cache:
         other.own.layers = [layer.copy(row, padding_left, padding_right) for layer in self.own.layers]
         return other
 
-    def key_values(self, row: int, read: torch.Tensor) -> KeyValues:
-        """Those of a row, without its padding."""
-        return [(layer.keys[row, :, read], layer.values[row, :, read]) for layer in self.own.layers]  # a mask copies
+    def key_values(self, row: int, length: int) -> KeyValues:
+        """Copies of the last positions of a row."""
+        return [(keys[row, :, -length:].clone(), values[row, :, -length:].clone()) for keys, values in self.parts]
 
     def reorder(self, moves: Sequence[tuple[int, int]]) -> None:
         """Overwrite rows with others: each move is (row, the row that it becomes), all read before any is written."""
@@ -137,7 +160,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types h
         length = end - padding_left
         moved = [(place, row) for place, row in enumerate(rows) if place != row]
         if padding_left or self._is_wasteful(len(rows), length) or any(row < len(rows) for _, row in moved):
-            parts = [part[list(rows), :, padding_left:end] for part in (self.keys, self.values)]
+            parts = [rows_of(part[:, :, padding_left:end], rows) for part in (self.keys, self.values)]
             self._buffers = tuple(_allocate(part, len(rows), length) for part in parts)
         else:
             for buffer in self._buffers:

@@ -20,6 +20,7 @@ from blip_space.engine.scheduler import Plan
 from blip_space.engine.sequence import FinishReason, Sequence
 from blip_space.loading.device import free_bytes
 from blip_space.loading.memory import is_out_of_memory
+from blip_space.models.transfer import rows_of
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,8 @@ class ModelRunner:
         self.image_features = ImageFeatureCache(config.image_feature_cache_bytes)
         self.prefixes = PrefixCache(prefix_cache_bytes(free_bytes(model.precision.device)))
         self._model = model
-        self._batch: Batch = new_batch(model.decoder)
+        self._slots = config.slots
+        self._batch: Batch = self._new_batch()
         self._sampler = Sampler(model.stop)
         self._rows: list[Row] = []
         self._decodes = True
@@ -70,12 +72,15 @@ class ModelRunner:
 
     def reset(self) -> None:
         """Drop all rows."""
-        self._batch, self._rows = new_batch(self._model.decoder), []
+        self._batch, self._rows = self._new_batch(), []
 
     def clear_caches(self) -> None:
         """Free what was only kept because it might be asked again."""
         self.image_features.clear()
         self.prefixes.clear()
+
+    def _new_batch(self) -> Batch:
+        return new_batch(self._model.decoder, slots=self._slots)
 
     def _remove(self, sequences: List[Sequence]) -> None:
         gone = set(sequences)
@@ -177,7 +182,7 @@ class ModelRunner:
         """The next token of every row, whose logits are (rows, vocabulary)."""
         streams = [index for index, (sequence, _) in enumerate(rows) if sequence.search is None]
         if streams:
-            own = logits if len(streams) == len(rows) else logits[streams]
+            own = logits if len(streams) == len(rows) else rows_of(logits, streams)
             sequences = [rows[index][0] for index in streams]
             requests = [(sequence.request.options, sequence.ids, sequence.start) for sequence in sequences]
             tokens = self._sampler.sample(own, requests)
@@ -192,7 +197,10 @@ class ModelRunner:
             if sequence.search is not None:
                 groups.setdefault(sequence, {})[beam] = index
         order = [group[beam] for group in groups.values() for beam in sorted(group)]
-        advance([sequence.search for sequence in groups], logits if order == list(range(len(rows))) else logits[order])
+        advance(
+            [sequence.search for sequence in groups],
+            logits if order == list(range(len(rows))) else rows_of(logits, order),
+        )
         for sequence in groups:
             if sequence.search.failed:
                 sequence.append(None, self._model.stop)

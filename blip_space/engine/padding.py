@@ -8,6 +8,7 @@ import torch
 
 from blip_space.engine.kv_cache import BLOCK_TOKENS
 from blip_space.models.interface import Embedded
+from blip_space.models.transfer import to_device
 
 
 def group_by_length(lengths: Sequence[int], *, most_padding: int) -> list[slice]:
@@ -35,11 +36,11 @@ def pad(prompts: Sequence[Embedded], *, left: bool) -> tuple[torch.Tensor, torch
     return torch.stack(rows), mask, torch.stack(positions, dim=1)
 
 
-def mask_of(lengths: Sequence[int], *, left: bool, device: torch.device) -> torch.Tensor:
-    """Ones of so many positions a row, and zeros on that side: (rows, longest)."""
-    longest, ends = max(lengths), torch.tensor(lengths, device=device)[:, None]
-    places = torch.arange(longest, device=device)
-    return (places >= longest - ends if left else places < ends).long()
+def mask_of(lengths: Sequence[int], *, left: bool, device: torch.device, width: int = 0) -> torch.Tensor:
+    """Ones of so many positions a row, and zeros on that side: (rows, width), the longest where no width is given."""
+    width, ends = width or max(lengths), to_device(lengths, device)[:, None]
+    places = torch.arange(width, device=device)
+    return (places >= width - ends if left else places < ends).long()
 
 
 def stack_masks(above: torch.Tensor, below: torch.Tensor, *, left: bool = True) -> torch.Tensor:
@@ -52,13 +53,6 @@ def stack_masks(above: torch.Tensor, below: torch.Tensor, *, left: bool = True) 
     return torch.cat(parts)
 
 
-def leading_padding(mask: torch.Tensor) -> int:
-    """How many of the leftmost columns are padding in every row."""
-    used = mask.any(dim=0)
-    return int(used.int().argmax()) if bool(used.any()) else mask.shape[1]
-
-
-def trimmable(mask: torch.Tensor) -> int:
+def trimmable(padding: int, rows: int) -> int:
     """How many positions of common padding are worth a copy of the rest: whole blocks, and all where no row is left."""
-    padding = leading_padding(mask)
-    return padding // BLOCK_TOKENS * BLOCK_TOKENS if len(mask) else padding
+    return padding // BLOCK_TOKENS * BLOCK_TOKENS if rows else padding

@@ -19,6 +19,7 @@ from blip_space.images import ImageFile, SafeImage
 from blip_space.models.preparation import ImageInfo, Preparation, Prompt
 from blip_space.options import ANSWER_LENGTH_PENALTY, GenerationOptions
 from blip_space.prompts import clean, is_question
+from blip_space.settings import fixed_slots
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class EngineConfig:
     `time_slice_tokens` since it was admitted is preempted where others wait. With `fill_share` above 0 requests are
     admitted only once so much of the batch is free, which saves passes where nobody watches. Timeouts are in seconds; a
     model that failed to load is tried again after `failure_seconds`, and a batch that memory made smaller grows again
-    by one each `recovery_seconds`.
+    by one each `recovery_seconds`. `slots` says whether rows have fixed slots; where it is None, as it is
+    unless the environment says otherwise, the device decides.
     """
 
     max_batch_size: int = 16
@@ -46,6 +48,7 @@ class EngineConfig:
     background_timeout_seconds: float = 1_800.0
     failure_seconds: float = 180.0
     recovery_seconds: float = 60.0
+    slots: bool | None = field(default_factory=fixed_slots)
     image_feature_cache_bytes: int = 64_000_000
     pixel_cache_bytes: int = 64_000_000
 

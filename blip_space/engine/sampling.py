@@ -1,6 +1,7 @@
 """The next token of many sequences at once: the argmax token, or one drawn from the nucleus.
 
-Depends on options, torch and numpy only; must not import models, serving or apps. The rules are those of transformers'
+Depends on options, torch and numpy only; must not import models, serving or apps. On a GPU the argmax tokens come to
+the host in one copy; sampled rows cost a few more. The rules are those of transformers'
 logits processors, in the order in which `generate` applies them.
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from blip_space.models.transfer import rows_of, to_device, to_host
 from blip_space.options import GenerationOptions
 
 BLOCK_DRAWS, WORDS_PER_COUNT, CACHED_BLOCKS = 64, 4, 1024
@@ -68,12 +70,14 @@ class Sampler:
                 rows += [row] * len(counted)
                 penalties += [options.repetition_penalty] * len(counted)
         if tokens:
-            penalize(logits, torch.tensor(rows), torch.tensor(tokens), torch.tensor(penalties))
+            row_index, columns = to_device([rows, tokens], logits.device)
+            penalize(logits, row_index, columns, torch.tensor(penalties))
 
     def _forbid_stopping(self, logits: torch.Tensor, requests: Sequence[SampledRequest]) -> None:
         rows = [row for row, (_, ids, _) in enumerate(requests) if not ids] if self._stop else []
         if rows:
-            logits[torch.tensor(rows)[:, None], torch.tensor(self._stop)] = -torch.inf
+            index = to_device(rows, logits.device)[:, None], to_device(self._stop, logits.device)
+            logits[index] = -torch.inf
 
 
 def penalize(scores: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor, penalties: torch.Tensor) -> None:
@@ -111,14 +115,14 @@ def _argmax(logits: torch.Tensor) -> list[int | None]:
         return [token if is_finite else None for token, is_finite in zip(tokens.tolist(), finite.tolist(), strict=True)]
     found = logits.argmax(dim=-1, keepdim=True)
     marked = torch.where(logits.gather(1, found).isfinite(), found, -1)  # one transfer, not two
-    return [token if token >= 0 else None for token in marked[:, 0].tolist()]
+    return [token if token >= 0 else None for token in to_host(marked[:, 0])]
 
 
 def _draw(logits: torch.Tensor, requests: Sequence[tuple[int, SampledRequest]]) -> list[int | None]:
     """A token for each of these rows, given with their requests."""
     scores = logits
     if len(requests) < len(logits):
-        scores = logits[torch.tensor([row for row, _ in requests], device=logits.device)]
+        scores = rows_of(logits, [row for row, _ in requests])
     temperatures = [options.temperature for _, (options, _, _) in requests]
     if any(temperature != 1.0 for temperature in temperatures):
         scores = scores / torch.tensor(temperatures, device=scores.device)[:, None]

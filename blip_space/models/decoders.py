@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -35,7 +35,8 @@ class CausalDecoder(DecoderOnly):
         from it."""
         self.device, self.dtype = body.device, body.dtype
         self._body, self._head = body, head
-        self._builds_own_mask = builds_own_mask
+        # eager attention adds a mask, and so takes none of bool
+        self._builds_own_mask = builds_own_mask or body.config._attn_implementation == "eager"
         self._argument = key_values_argument(body)
         self._takes_positions = "position_ids" in inspect.signature(body.forward).parameters
 
@@ -43,7 +44,7 @@ class CausalDecoder(DecoderOnly):
         self,
         *,
         positions: torch.Tensor,
-        mask: torch.Tensor,
+        mask: torch.Tensor | None,
         key_values: Any,
         ids: torch.Tensor | None = None,
         embeddings: torch.Tensor | None = None,
@@ -55,6 +56,11 @@ class CausalDecoder(DecoderOnly):
             given[self._argument] = key_values
         output = self._body(attention_mask=mask, use_cache=key_values is not None, **given)
         return _float(self._head(output.last_hidden_state[:, -1]))
+
+    def prompt_mask(self, mask: torch.Tensor, new: int, *, is_padded: bool) -> torch.Tensor | None:
+        if not is_padded:
+            return None
+        return mask if self._builds_own_mask else causal_mask(mask, new)
 
     def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
         mask = read_mask(lengths, capacity)
@@ -76,7 +82,7 @@ class T5Decoder(EncoderDecoder):
         self._argument = key_values_argument(language_model)
         self._attention = language_model.decoder.block[0].layer[0].SelfAttention
 
-    def encode(self, embeddings: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def encode(self, embeddings: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         encoder = self._model.get_encoder()
         states: torch.Tensor = encoder(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
         return states
@@ -86,13 +92,17 @@ class T5Decoder(EncoderDecoder):
         ids: torch.Tensor,
         *,
         positions: torch.Tensor,
-        mask: torch.Tensor,
+        mask: torch.Tensor | None,
         states: torch.Tensor | None,
-        prompt_mask: torch.Tensor,
+        prompt_mask: torch.Tensor | None,
         self_attention: Any,
         cross_attention: Any,
     ) -> torch.Tensor:
+        own_biases: AbstractContextManager[None] = nullcontext()
         if states is None:  # its keys and values are there, and only its shape is asked for
+            assert prompt_mask is not None
+            assert mask is not None
+            own_biases = self._row_biases(positions, mask)
             states = torch.empty(len(ids), prompt_mask.shape[-1], 1, device=self.device, dtype=self.dtype)
         given: dict[str, Any] = {
             "encoder_outputs": BaseModelOutput(states),
@@ -102,9 +112,15 @@ class T5Decoder(EncoderDecoder):
         }
         if self_attention is not None:
             given[self._argument] = EncoderDecoderCache(self_attention, cross_attention)
-        with self._row_biases(positions, mask):
+        with own_biases:
             output = self._model(use_cache=self_attention is not None, **given)
         return _float(output.logits[:, -1])
+
+    def prompt_mask(self, mask: torch.Tensor, *, is_padded: bool) -> torch.Tensor | None:
+        return mask.bool()[:, None, None] if is_padded else None
+
+    def start_mask(self, mask: torch.Tensor, *, is_padded: bool) -> torch.Tensor | None:
+        return causal_mask(mask, mask.shape[1]) if is_padded else None
 
     def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
         return read_mask(lengths, capacity)[:, None, None]
@@ -138,6 +154,13 @@ class T5Decoder(EncoderDecoder):
 def read_mask(lengths: torch.Tensor, capacity: int) -> torch.Tensor:
     """Bool of shape (rows, capacity): the first `lengths` (rows,) positions, and the one after them."""
     return torch.arange(capacity, device=lengths.device) <= lengths[:, None]
+
+
+def causal_mask(mask: torch.Tensor, new: int) -> torch.Tensor:
+    """Bool of shape (rows, 1, new, read and new): of a mask (rows, read and new), what each new position reads, which
+    is nothing behind itself."""
+    keys = torch.arange(mask.shape[1], device=mask.device)
+    return mask.bool()[:, None, None] & (keys <= keys[-new:, None])
 
 
 def _float(logits: torch.Tensor) -> torch.Tensor:

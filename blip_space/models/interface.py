@@ -18,6 +18,7 @@ import torch
 from blip_space.models.footprint import weight_bytes
 from blip_space.models.preparation import Preparation, Prompt
 from blip_space.models.threads import ALL_THREADS, MIN_PARAMETERS
+from blip_space.models.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class DecoderOnly(Decoder):
         self,
         *,
         positions: torch.Tensor,
-        mask: torch.Tensor,
+        mask: torch.Tensor | None,
         key_values: Any,
         ids: torch.Tensor | None = None,
         embeddings: torch.Tensor | None = None,
@@ -89,8 +90,14 @@ class DecoderOnly(Decoder):
         """The logits (rows, vocabulary) of what follows the last position.
 
         Either `ids` (rows, new) or `embeddings` (rows, new, hidden); `positions` (axes, rows, new). `mask` is what
-        `slot_mask` gives or (rows, read and new), with 0 for padding. `key_values` is a transformers cache, or None.
+        `slot_mask` or `prompt_mask` gives or (rows, read and new), with 0 for padding. `key_values` is a transformers
+        cache, or None.
         """
+
+    def prompt_mask(self, mask: torch.Tensor, new: int, *, is_padded: bool) -> torch.Tensor | None:  # noqa: ARG002
+        """What `forward` takes for a mask (rows, read and new) of so many new positions. transformers looks whether a
+        mask hides anything, for which the host waits for a GPU; `is_padded` says whether it does."""
+        return mask
 
     @abstractmethod
     def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
@@ -101,8 +108,9 @@ class EncoderDecoder(Decoder):
     """An encoder reads the prompt, and the decoder attends to it and to its own answer."""
 
     @abstractmethod
-    def encode(self, embeddings: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """The states (rows, length, hidden) of prompts that are padded on the right, with their mask (rows, length)."""
+    def encode(self, embeddings: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """The states (rows, length, hidden) of prompts that are padded on the right, with their mask: (rows, length),
+        or what `prompt_mask` gives."""
 
     @abstractmethod
     def forward(
@@ -110,18 +118,28 @@ class EncoderDecoder(Decoder):
         ids: torch.Tensor,
         *,
         positions: torch.Tensor,
-        mask: torch.Tensor,
+        mask: torch.Tensor | None,
         states: torch.Tensor | None,
-        prompt_mask: torch.Tensor,
+        prompt_mask: torch.Tensor | None,
         self_attention: Any,
         cross_attention: Any,
     ) -> torch.Tensor:
         """The logits (rows, vocabulary) of what follows the last of `ids` (rows, new), which are at `positions` (axes,
         rows, new).
 
-        `mask` is (rows, read and new) with 0 for padding, which is on the left, or what `slot_mask` gives. `states` are
-        the encoder's; None where `cross_attention` holds their keys and values. `prompt_mask` is (rows, length).
+        `mask` is (rows, read and new) with 0 for padding, which is on the left, or what `slot_mask` or `start_mask`
+        gives. `states` are the encoder's; None where `cross_attention` holds their keys and values. `prompt_mask` is
+        (rows, length), or what the method gives, or what `slot_mask` does: then each row has that many positions.
         """
+
+    def prompt_mask(self, mask: torch.Tensor, *, is_padded: bool) -> torch.Tensor | None:  # noqa: ARG002
+        """What `encode` and `forward` take for a mask (rows, length) of prompts. transformers looks whether a mask
+        hides anything, for which the host waits for a GPU; `is_padded` says whether it does."""
+        return mask
+
+    def start_mask(self, mask: torch.Tensor, *, is_padded: bool) -> torch.Tensor | None:  # noqa: ARG002
+        """The same of a mask (rows, new) of what the decoder reads first."""
+        return mask
 
     @abstractmethod
     def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
@@ -172,14 +190,12 @@ def place_features(
     prompt: Prompt, features: Sequence[torch.Tensor], table: torch.nn.Module, *, device: torch.device
 ) -> torch.Tensor:
     """The embeddings (length, hidden) of a prompt whose ids are looked up in `table`, images' features in between."""
-    parts, start = [], 0
+    parts, start = list[torch.Tensor](), 0
     for image, own in zip(prompt.images, features, strict=True):
-        parts += [_look_up(prompt.ids[start : image.start], table, device), own]
+        parts += [*_look_up(prompt.ids[start : image.start], table, device), own]
         start = image.end
-    parts.append(_look_up(prompt.ids[start:], table, device))
-    return torch.cat([part for part in parts if len(part)])
+    return torch.cat([*parts, *_look_up(prompt.ids[start:], table, device)])
 
 
-def _look_up(ids: Sequence[int], table: torch.nn.Module, device: torch.device) -> torch.Tensor:
-    looked_up: torch.Tensor = table(torch.tensor(ids, dtype=torch.long, device=device))
-    return looked_up
+def _look_up(ids: Sequence[int], table: torch.nn.Module, device: torch.device) -> list[torch.Tensor]:
+    return [table(to_device(ids, device))] if ids else []

@@ -18,6 +18,13 @@ from tests.one_thread import one_thread  # noqa: F401  # a fixture
 Ask = Callable[..., PreparedRequest]
 
 
+@pytest.fixture(params=(False, True), ids=("left-aligned", "slots"))
+def slots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Both ways to execute in turn: every core that the test makes takes this one."""
+    monkeypatch.setenv("BLIP_SPACE_SLOTS", str(int(request.param)))
+    return bool(request.param)
+
+
 @pytest.fixture
 def model() -> FakeModel:
     return FakeModel()
@@ -40,6 +47,11 @@ class Running:
         chosen = GenerationOptions(**options)
         prompt, pixels = prompt_of(self.model, text, digest), (self.model.pixels(None, chosen),)
         return self.core.add(PreparedRequest(self.model.spec, prompt, pixels, chosen, turns, background))
+
+    @property
+    def batch_class(self) -> Any:
+        """How the rows are laid out."""
+        return type(self.core._runner._batch)
 
     def step(self, count: int = 1, *, admit: bool = True) -> None:
         """So many steps, one second apart."""
@@ -67,6 +79,6 @@ class Running:
 
 
 @pytest.fixture
-def run(model: FakeModel) -> Callable[..., Running]:
+def run(model: FakeModel, slots: bool) -> Callable[..., Running]:
     """A core on the fake model, with such limits."""
-    return lambda **limits: Running(model, **limits)
+    return lambda **limits: Running(model, **{"slots": slots, **limits})

@@ -84,25 +84,27 @@ class FakeDecoder(DecoderOnly):
         self,
         *,
         positions: torch.Tensor,
-        mask: torch.Tensor,
+        mask: torch.Tensor | None,
         key_values: Any,
         ids: torch.Tensor | None = None,
         embeddings: torch.Tensor | None = None,
     ) -> torch.Tensor:
         if embeddings is None:
             assert ids is not None
-            self._model.note_decode(len(ids))
             own = torch.stack([ids.float(), torch.zeros(ids.shape)], dim=-1)
         else:
             own = embeddings
         assert own.shape[1], "the scores of what comes next are those of the last position that is read"
         keys, values = key_values.update(own[:, None, :, :1], own[:, None, :, 1:], 0)
+        assert mask is not None
         read = mask.bool()
+        rows = [(keys[row, 0, seen, 0], values[row, 0, seen, 0]) for row, seen in enumerate(read)]
+        if embeddings is None:
+            self._model.note_decode(sum(bool(is_prompt.any()) for _, is_prompt in rows))
         assert positions[0, :, -1].tolist() == (read.sum(1) - 1).tolist()
-        logits = [
-            self._model.next(keys[row, 0, read[row], 0], values[row, 0, read[row], 0]) for row in range(len(read))
-        ]
-        return torch.stack(logits)
+        # a slot that no row has computes over no prompt
+        empty = torch.zeros(VOCABULARY)
+        return torch.stack([self._model.next(*row) if row[1].any() else empty for row in rows])
 
     def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
         return read_mask(lengths, capacity)

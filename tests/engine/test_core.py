@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from blip_space.engine import core
-from blip_space.engine.batch import DecoderOnlyBatch
 from blip_space.engine.request import PreparedRequest
 from blip_space.engine.sampling import Sampler
 from blip_space.errors import BusyError, EmptyAnswerError, UserError
@@ -211,14 +210,14 @@ def test_a_prompt_that_cannot_be_read_ends_alone(run: Run, quality: str) -> None
 def test_a_fault_of_a_whole_step_ends_only_the_one_that_causes_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """M12 of the engine: all that ran beside it failed with it."""
     running = run()
-    decode = DecoderOnlyBatch.decode
+    decode = running.batch_class.decode
 
     def failing(self: Any, tokens: list[int]) -> Any:
         if running.model.encode("poison")[0] in tokens:
             raise RuntimeError("a bug in decoding")
         return decode(self, tokens)
 
-    monkeypatch.setattr(DecoderOnlyBatch, "decode", failing)
+    monkeypatch.setattr(running.batch_class, "decode", failing)
     good = [running.ask(f"is it good {number}") for number in range(3)]
     bad = running.ask("is it poison now")
     running.finish()
@@ -229,14 +228,15 @@ def test_a_fault_of_a_whole_step_ends_only_the_one_that_causes_it(run: Run, monk
 
 def test_a_fault_is_not_counted_against_those_who_did_not_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that waits preempted while others fail twice would have no answer either."""
-    running, decode = run(max_batch_size=1, time_slice_tokens=2), DecoderOnlyBatch.decode
+    running = run(max_batch_size=1, time_slice_tokens=2)
+    decode = running.batch_class.decode
 
     def failing(self: Any, tokens: list[int]) -> Any:
         if running.model.encode("poison")[0] in tokens:
             raise RuntimeError("a bug in decoding")
         return decode(self, tokens)
 
-    monkeypatch.setattr(DecoderOnlyBatch, "decode", failing)
+    monkeypatch.setattr(running.batch_class, "decode", failing)
     good = running.ask(" ".join(map(str, range(30))))
     for _ in range(2):
         running.step(3)
@@ -249,7 +249,8 @@ def test_a_fault_is_not_counted_against_those_who_did_not_run(run: Run, monkeypa
 
 
 def test_what_ended_in_the_step_that_fails_has_ended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    running, prefill, failures = run(), DecoderOnlyBatch.prefill, [MEMORY]
+    running, failures = run(), [MEMORY]
+    prefill = running.batch_class.prefill
 
     def failing(self: Any, *arguments: Any) -> Any:
         if failures:
@@ -258,7 +259,7 @@ def test_what_ended_in_the_step_that_fails_has_ended(run: Run, monkeypatch: pyte
 
     first = running.ask("one two", max_new_tokens=2)
     running.step()
-    monkeypatch.setattr(DecoderOnlyBatch, "prefill", failing)
+    monkeypatch.setattr(running.batch_class, "prefill", failing)
     second = running.ask("three")
     running.step()
     assert running.text(first) == "one two"
@@ -322,7 +323,8 @@ def test_memory_that_runs_out_at_the_edges_of_a_step_ends_nobodys_answer(
     run: Run, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     """H5: outside of the guarded lines it ended every answer, and one hung until its deadline."""
-    running, plain, failures = run(max_batch_size=1, time_slice_tokens=2), getattr(DecoderOnlyBatch, place), [MEMORY]
+    running, failures = run(max_batch_size=1, time_slice_tokens=2), [MEMORY]
+    plain = getattr(running.batch_class, place)
 
     def failing(self: Any, *arguments: Any) -> Any:
         if failures and (place != "merge" or running.model.said):
@@ -331,7 +333,7 @@ def test_memory_that_runs_out_at_the_edges_of_a_step_ends_nobodys_answer(
 
     ids = [running.ask("a b c d e f g h"), running.ask("i j k l m n o p")]
     running.step()
-    monkeypatch.setattr(DecoderOnlyBatch, place, failing)
+    monkeypatch.setattr(running.batch_class, place, failing)
     running.finish()
     assert not failures
     assert [running.text(number) for number in ids] == ["a b c d e f g h", "i j k l m n o p"]

@@ -75,7 +75,6 @@ class Blip2(VisionLanguageModel):
         queried = network.qformer(
             query_embeds=network.query_tokens.expand(len(images), -1, -1),
             encoder_hidden_states=states,
-            encoder_attention_mask=torch.ones(states.shape[:-1], dtype=torch.long, device=states.device),
             return_dict=True,
         ).last_hidden_state
         projection = network.language_projection

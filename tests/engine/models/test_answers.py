@@ -21,7 +21,10 @@ from tests.engine.models.driving import add, core_on, ids_alone, request
 from tests.models import stored
 from tests.models.generation import embedded, image_features, image_positions
 
-pytestmark = pytest.mark.filterwarnings("ignore:Passing .repetition_penalty.")  # by the `generate` compared with
+pytestmark = [
+    pytest.mark.usefixtures("slots"),
+    pytest.mark.filterwarnings("ignore:Passing .repetition_penalty."),  # by the `generate` compared with
+]
 
 PROMPT = "Question: how many cats are there? Answer:"
 GREEDY = GenerationOptions(max_new_tokens=12)

@@ -94,9 +94,11 @@ def make(settings: Settings, stop: frozenset[int], *, start: Sequence[int]) -> B
     return BeamSearch(options, stop=stop, start=start)
 
 
-def search_together(model: VisionLanguageModel, prompts: Sequence[Embedded], searches: Sequence[BeamSearch]) -> None:
+def search_together(
+    model: VisionLanguageModel, prompts: Sequence[Embedded], searches: Sequence[BeamSearch], *, slots: bool
+) -> None:
     """Run all searches in one batch, each until it is done."""
-    rows = new_batch(model.decoder)
+    rows = new_batch(model.decoder, slots=slots)
     running, logits = list(searches), rows.prefill(prompts)
     while running:
         first, kept, tokens = 0, list[int](), list[int]()
@@ -122,12 +124,16 @@ def settings_for(number: int) -> list[Settings]:
 
 
 def test_searches_together_are_each_generates(
-    model: VisionLanguageModel, prompts: list[Embedded], stop: frozenset[int], request: pytest.FixtureRequest
+    model: VisionLanguageModel,
+    prompts: list[Embedded],
+    stop: frozenset[int],
+    slots: bool,
+    request: pytest.FixtureRequest,
 ) -> None:
     settings = settings_for(STOPS.index(request.node.callspec.params["stop"]))
     chosen = [prompts[place % len(prompts)] for place in range(len(settings))]
     searches = [make(one, stop, start=prompt.start) for one, prompt in zip(settings, chosen, strict=True)]
-    search_together(model, chosen, searches)
+    search_together(model, chosen, searches, slots=slots)
     expected = [generate(model, prompt, one, stop) for prompt, one in zip(chosen, settings, strict=True)]
     assert [search.best for search in searches] == expected
 

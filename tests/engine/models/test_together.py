@@ -10,14 +10,19 @@ import pytest
 import torch
 from PIL import Image
 
+from blip_space.engine.batch_interface import Batch
 from blip_space.engine.kv_cache import BLOCK_TOKENS, Cache
 from blip_space.engine.request import PreparedRequest
+from blip_space.engine.slot_cache import SlotCache
+from blip_space.engine.slots import Slots
 from blip_space.loading.memory import kv_positions
 from blip_space.models.families.blip2 import Blip2
 from blip_space.options import GenerationOptions
 from tests.engine.models.driving import add, core_on, finish, ids_alone, request
 
-REQUESTS = 200
+pytestmark = pytest.mark.usefixtures("slots")
+
+REQUESTS, REQUESTS_OVER_SLOTS = 200, 60
 WORDS = ("Question:", "how", "many", "cats", "are", "there?", "Answer:", "two", "blau", "赤い丸", "a photo of", "دائرة")
 
 
@@ -52,11 +57,12 @@ def alone(model: Blip2, asked: List[PreparedRequest]) -> list[list[int]]:
 
 
 def test_sequences_that_come_and_go_are_the_sequences_alone(
-    model: Blip2, asked: List[PreparedRequest], alone: List[list[int]]
+    model: Blip2, asked: List[PreparedRequest], alone: List[list[int]], slots: bool
 ) -> None:
     """With beam searches, samples, preemptions, cancels, and a batch that is begun again."""
     core, rng = core_on(model, max_batch_size=5, time_slice_tokens=2), random.Random(8)
-    waiting, left, now = list(enumerate(asked)), set[int](), 0.0
+    count = REQUESTS_OVER_SLOTS if slots else REQUESTS
+    waiting, left, now = list(enumerate(asked[:count])), set[int](), 0.0
     together = {}
     while waiting or core.has_work:
         while waiting and rng.random() < 0.5:
@@ -71,7 +77,7 @@ def test_sequences_that_come_and_go_are_the_sequences_alone(
             core._scheduler.row_limit = 99
         now += 1.0
         core.step(now)
-    assert len(together) == REQUESTS
+    assert len(together) == count
     for number, sequence in together.items():
         if number not in left:
             assert sequence.ids == alone[number]
@@ -110,6 +116,16 @@ def test_a_new_sequence_takes_the_place_of_a_removed_one(model: Blip2, asked: Li
         assert core._runner._batch.nbytes == full
 
 
+@torch.inference_mode()
+def overflow(batch: Batch, rows: list[int]) -> None:
+    """Make no numbers of all keys and values that are kept for these rows."""
+    places = [batch._rows[row].slot for row in rows] if isinstance(batch, Slots) else rows
+    for cache in vars(batch).values():
+        parts = cache.parts if isinstance(cache, Cache) else cache._buffers if isinstance(cache, SlotCache) else ()
+        for keys, values in parts:
+            keys[places] = values[places] = torch.nan
+
+
 def test_nothing_is_left_of_a_removed_sequence(
     model: Blip2, asked: List[PreparedRequest], alone: List[list[int]]
 ) -> None:
@@ -121,24 +137,23 @@ def test_nothing_is_left_of_a_removed_sequence(
     gone, stays = add(core, asked[long]), add(core, asked[middle])
     core.step(1.0)
     rows = [row for row, (sequence, _) in enumerate(core._runner._rows) if sequence is gone]
-    with torch.inference_mode():
-        for cache in vars(core._runner._batch).values():
-            for layer in cache.own.layers if isinstance(cache, Cache) else ():
-                layer.keys[rows] = layer.values[rows] = torch.nan
+    overflow(core._runner._batch, rows)
     core.cancel(gone.id)
     comes = add(core, asked[short])  # so that there is padding in the place of the removed one
     finish(core)
     assert (stays.ids, comes.ids) == (alone[middle], alone[short])
 
 
-def test_a_sequences_memory_is_what_its_keys_and_values_take(model: Blip2, pictures: list[Image.Image]) -> None:
+def test_a_sequences_memory_is_what_its_keys_and_values_take(
+    model: Blip2, pictures: list[Image.Image], slots: bool
+) -> None:
     core = core_on(model)
     for _ in range(3):
         add(core, request(model, pictures[0], "a photo of", GenerationOptions()))
     core.step(1.0)
     # buffers are whole blocks of positions, for the decoder's own and for those of the encoder's output
     each = model.decoder.kv_bytes(BLOCK_TOKENS)
-    assert core._runner._batch.nbytes == 3 * each
+    assert core._runner._batch.nbytes == (4 if slots else 3) * each  # slots are a power of two
     assert kv_positions(model) > 16 * model.spec.context_tokens
 
 

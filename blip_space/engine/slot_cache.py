@@ -1,0 +1,144 @@
+"""Keys and values in fixed slots: a row keeps its slot, from its first position on, and nothing moves while others come
+and go.
+
+Buffers are (slots, heads, capacity, width) for every layer, of powers of two slots and positions, so that there are few
+shapes; only growing copies them. A step writes one position a slot by index and reads whole buffers, so every position
+is finite: those behind a row's are zeros. Depends on transformers' cache layers; must not import a language model, and
+has no mask. Nothing here reads a tensor's numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from blip_space.engine.caches import KeyValues
+from blip_space.engine.kv_cache import BLOCK_TOKENS, Cache
+from blip_space.models.transfer import to_device
+
+Part = tuple[torch.Tensor, torch.Tensor]
+"""Keys and values of one layer."""
+
+
+class SlotCache:
+    """The keys and values of every layer, for all slots."""
+
+    def __init__(self) -> None:
+        self.slots = self.capacity = 0
+        self._buffers: list[Part] = []
+        self._view: DynamicCache | None = None
+        self._viewed = 0
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for layer in self._buffers for part in layer)
+
+    def first(self, count: int, position: torch.Tensor | None = None) -> DynamicCache:
+        """The first `count` slots as transformers reads them, and writes one new position each, at `position`
+        (count,)."""
+        if self._view is None or self._viewed != count:
+            self._viewed, self._view = count, DynamicCache()
+            self._view.layers = [_SlotLayer(*(part[:count] for part in layer)) for layer in self._buffers]
+        if position is not None:
+            where = torch.arange(count, device=position.device), position
+            for layer in self._view.layers:
+                layer.where = where
+        return self._view
+
+    def rebuild(self, slots: int, capacity: int, kept: Sequence[int]) -> None:
+        """Make buffers of that size, in whose first slots are those kept, in this order."""
+        length = min(capacity, self.capacity)
+        for number, layer in enumerate(self._buffers):
+            index = to_device(kept, layer[0].device)
+            self._buffers[number] = _pair(_resized(part, slots, capacity, index, length) for part in layer)
+        self.slots, self.capacity, self._view = slots, capacity, None
+
+    def clear(self) -> None:
+        """Give all memory back."""
+        self._buffers, self._view, self.slots, self.capacity = [], None, 0, 0
+
+    def write(self, slots: Sequence[int], other: Cache, lengths: Sequence[int], *, left: bool = True) -> None:
+        """Put the other's rows into these slots, of which nothing else is left; they are padded on that side."""
+        parts = other.parts
+        if not self._buffers:
+            self._buffers = [_pair(_allocate(part, self.slots, self.capacity) for part in layer) for layer in parts]
+        device, width = parts[0][0].device, parts[0][0].shape[2]
+        index, padding, ends = to_device(
+            [slots, [width - length if left else 0 for length in lengths], lengths], device
+        )
+        places = torch.arange(min(self.capacity, width), device=device)
+        source = (places + padding[:, None]).clamp(max=width - 1)[:, None, :, None]
+        unused = (places >= ends[:, None])[:, None, :, None]
+        for layer, new in zip(self._buffers, parts, strict=True):
+            for buffer, part in zip(layer, new, strict=True):
+                moved = part.gather(2, source.expand(-1, part.shape[1], -1, part.shape[3])).masked_fill(unused, 0)
+                buffer[:, :, : len(places)].index_copy_(0, index, moved)
+                buffer[:, :, len(places) :].index_fill_(0, index, 0)
+
+    def copy(self, moves: Sequence[tuple[int, int]]) -> None:
+        """Overwrite slots by others: each move is (slot, the slot that it becomes), all read before any is written."""
+        if not moves or not self._buffers:
+            return
+        targets, sources = to_device(list(zip(*moves, strict=True)), self._buffers[0][0].device)
+        for layer in self._buffers:
+            for buffer in layer:
+                buffer.index_copy_(0, targets, buffer.index_select(0, sources))
+
+    def row(self, slot: int, length: int) -> Cache:
+        """Copies of a slot's first positions, as rows that are aligned at their ends have them."""
+        layers = ([part[slot : slot + 1, :, :length].clone() for part in layer] for layer in self._buffers)
+        return Cache.of_row(map(_pair, layers), length)
+
+    def key_values(self, slot: int, length: int) -> KeyValues:
+        """Copies of a slot's first positions."""
+        return [_pair(part[slot, :, :length].clone() for part in layer) for layer in self._buffers]
+
+
+class _SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types here
+    """A layer whose every step reads all positions: which of them count is the mask's to say."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = keys, values
+        self.where: Part | None = None
+        """The slots and the position in each that the next step writes."""
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
+        assert self.where is not None
+        slots, position = self.where
+        self.keys[slots, :, position] = key_states[:, :, 0]
+        self.values[slots, :, position] = value_states[:, :, 0]
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        """All but one: with the new position that makes the capacity, which a mask of two dimensions has."""
+        return int(self.keys.shape[2]) - 1
+
+
+def power_of_two(number: int) -> int:
+    """The least power of two that is no less; 1 for 0."""
+    return 1 << max(0, number - 1).bit_length()
+
+
+def capacity_for(length: int) -> int:
+    """How many positions a slot of that many has."""
+    return BLOCK_TOKENS * power_of_two(-(-length // BLOCK_TOKENS))
+
+
+def _resized(part: torch.Tensor, slots: int, capacity: int, kept: torch.Tensor, length: int) -> torch.Tensor:
+    buffer = _allocate(part, slots, capacity)
+    buffer[: len(kept), :, :length] = part[:, :, :length].index_select(0, kept)
+    return buffer
+
+
+def _allocate(part: torch.Tensor, slots: int, capacity: int) -> torch.Tensor:
+    return part.new_zeros(slots, part.shape[1], capacity, part.shape[3])
+
+
+def _pair(parts: Any) -> Part:
+    keys, values = parts
+    return keys, values
