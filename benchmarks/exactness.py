@@ -1,7 +1,7 @@
 """`python -m benchmarks.exactness`: every family, both ways to execute, against transformers on the same weights.
 
-72 requests arrive at random at one engine core: greedy, beam searches, samples and later turns that go on from kept keys
-and values, about two images, with preemptions. Greedy tokens and logits and beam searches are compared with
+72 requests arrive at random at one engine core: greedy, beam searches, samples and later turns that go on from kept
+keys and values, about two images, with preemptions. Greedy tokens and logits and beam searches are compared with
 transformers' `generate` of the whole network for that request alone; samples and later turns with the answer alone.
 Small checkpoints with random weights in fp32. Prints a table; the exit code is 1 where anything differs.
 """
