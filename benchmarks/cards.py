@@ -21,10 +21,10 @@ from blip_space import catalogue, images
 from blip_space.engine.request import Request
 from blip_space.loading import loader
 from blip_space.loading.device import cpu_has_bf16
+from blip_space.models import families
 from blip_space.models.cpu import hasten
-from blip_space.models.families.blip2 import FAMILY
 from blip_space.models.interface import VisionLanguageModel
-from blip_space.models.preparation import ImageInfo
+from blip_space.models.preparation import PLACEHOLDER, ImageInfo, Prompt
 from blip_space.options import GenerationOptions
 
 QUESTIONS = ("What is in the picture?", "What colour is it?", "And what is beside it?", "How many are there?")
@@ -50,10 +50,10 @@ def converse(
     for turn in range(turns):
         options = GenerationOptions(max_new_tokens=new_tokens)
         asked = Request(shown, QUESTIONS[turn % len(QUESTIONS)], turns=tuple(history), options=options)
-        text = prompt_text(model, asked.prompt, asked.turns, options)
+        prompt = composed(model, asked.prompt, asked.turns, options)
         clock = _FirstToken()
         started = time.monotonic()
-        inputs = processed(network, tokenizer, model, shown, text)
+        inputs = processed(network, model, shown, prompt)
         ids = network.generate(
             **inputs,
             do_sample=False,
@@ -67,16 +67,16 @@ def converse(
     return held
 
 
-def prompt_text(
+def composed(
     model: VisionLanguageModel, question: str, turns: Sequence[tuple[str, str]], options: GenerationOptions
-) -> str:
+) -> Prompt:
     """What our model would be sent, in English."""
-    return model.preparation.prepare([ImageInfo()], turns, question, language="en", options=options).text
+    return model.preparation.prepare([ImageInfo()], turns, question, language="en", options=options)
 
 
 def opened(name: str, precision: str) -> tuple[Any, Any, VisionLanguageModel]:
     """The network, its tokenizer and ours, on the same weights."""
-    if name in shapes.TEXTS:
+    if name in shapes.SHAPES:
         dtype = torch.float32 if precision == "fp32" else torch.bfloat16
         return shapes.build(name, dtype=dtype)
     spec = catalogue.find(name, folders=True)
@@ -86,27 +86,27 @@ def opened(name: str, precision: str) -> tuple[Any, Any, VisionLanguageModel]:
 
 def as_loaded(network: Any, model: VisionLanguageModel) -> None:
     """Make of a shape what the loader would have made of it; for after the cards' loop, which has none of it."""
-    if model.spec.name in shapes.TEXTS and model.precision.name == "bf16" and cpu_has_bf16():
-        hasten(network, FAMILY)
-        model.decoder = FAMILY.build(network, model.preparation, model.precision).decoder  # with the packed layers
+    if model.spec.name in shapes.SHAPES and model.precision.name == "bf16" and cpu_has_bf16():
+        family = families.find(model.spec.family)
+        hasten(network, family)
+        model.decoder = family.build(network, model.preparation, model.precision).decoder  # with the packed layers
 
 
 def make_endless(network: Any, model: VisionLanguageModel) -> None:
     """Answers never end before they are as long as asked, and what the engine says is the tokens themselves."""
     model.stop = frozenset()
-    for settings in (network.generation_config, network.language_model.generation_config):
-        settings.eos_token_id = None
+    for part in (network, getattr(network, "language_model", None)):
+        if settings := getattr(part, "generation_config", None):
+            settings.eos_token_id = None
     model.decode = lambda ids: " ".join(map(str, ids))
 
 
-def processed(
-    network: Any, tokenizer: Any, model: VisionLanguageModel, shown: images.SafeImage, text: str
-) -> dict[str, Any]:
-    """What a processor gives `generate`: pixels, and ids with the picture's places in front."""
+def processed(network: Any, model: VisionLanguageModel, shown: images.SafeImage, prompt: Prompt) -> dict[str, Any]:
+    """What a processor gives `generate`: pixels, and ids with the image's positions among them."""
     pixels = model.preparation.pixels(shown.pixels, GenerationOptions()).to(next(network.parameters()).dtype)
-    ids = [network.config.image_token_index] * network.config.num_query_tokens + tokenizer(text)["input_ids"]
-    prompt = torch.tensor([ids])
-    return {"pixel_values": pixels, "input_ids": prompt, "attention_mask": torch.ones_like(prompt)}
+    token = network.config.image_token_id
+    ids = torch.tensor([[token if one == PLACEHOLDER else one for one in prompt.ids]])
+    return {"pixel_values": pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 def picture(user: int) -> images.SafeImage:

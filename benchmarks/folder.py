@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks import report, shapes
-from benchmarks.cards import as_loaded, opened, processed, prompt_text
+from benchmarks.cards import as_loaded, composed, opened, processed
 from benchmarks.power import draw_folder
 from blip_space import images
 from blip_space.inference.folder.job import Job, Run
@@ -29,7 +29,7 @@ from blip_space.options import GenerationOptions
 def main() -> None:
     """Draw the folder, run both, and tell."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.folder", description=__doc__)
-    parser.add_argument("--model", default="tiny", help=f"{', '.join(shapes.TEXTS)}, tiny, or a folder")
+    parser.add_argument("--model", default="tiny", help=f"{', '.join(shapes.SHAPES)}, tiny, or a folder")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--pictures", type=int, default=5_000)
     parser.add_argument("--cards", type=int, default=200)
@@ -64,10 +64,10 @@ def cards(
     network: Any, tokenizer: Any, model: VisionLanguageModel, folder: Path, files: list[str], new_tokens: int
 ) -> float:
     """Pictures a second of the loop that the model cards show."""
-    text = prompt_text(model, "", (), GenerationOptions(max_new_tokens=new_tokens))
+    prompt = composed(model, "", (), GenerationOptions(max_new_tokens=new_tokens))
     started = time.monotonic()
     for file in files:
-        inputs = processed(network, tokenizer, model, images.decode(folder / file), text)
+        inputs = processed(network, model, images.decode(folder / file), prompt)
         with torch.inference_mode():
             ids = network.generate(**inputs, do_sample=False, max_new_tokens=new_tokens)
         tokenizer.decode(ids[0].tolist(), skip_special_tokens=True)

@@ -174,7 +174,7 @@ class _Memory:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
-    parser.add_argument("--model", default="tiny", help=f"{', '.join(shapes.TEXTS)}, tiny, or a folder")
+    parser.add_argument("--model", default="tiny", help=f"{', '.join(shapes.SHAPES)}, tiny, or a folder")
     parser.add_argument("--precision", default="auto", help="bf16 for the shapes, unless fp32 is asked for")
     parser.add_argument("--users", default="1,4,16")
     parser.add_argument("--turns", type=int, default=4)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoTokenizer,
     Blip2Config,
@@ -20,18 +20,26 @@ from transformers import (
     Blip2QFormerConfig,
     BloomConfig,
     GenerationConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
     MT5Config,
     OPTConfig,
     PreTrainedTokenizerFast,
     T5Config,
 )
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from blip_space.catalogue import TINY_FOLDER, ModelSpec
 from blip_space.catalogue.families.blip2 import FAMILY
+from blip_space.models.chat_template import ChatTemplate
 from blip_space.models.families.blip2 import Blip2, Blip2Preparation
+from blip_space.models.families.llava import Llava, LlavaPreparation
 from blip_space.models.frame import Frame
-from blip_space.models.interface import Precision
+from blip_space.models.image_processor import ImageProcessor
+from blip_space.models.interface import Precision, VisionLanguageModel
 from blip_space.models.tokens import FastTokenizer, Tokens
+from blip_space.prompts import STYLES
 
 SPREAD = 0.02
 BLOCK = 1 << 20
@@ -77,16 +85,40 @@ TEXTS: dict[str, tuple[str, Any]] = {
 }
 
 
-def build(shape: str, *, dtype: torch.dtype) -> tuple[Any, Any, Blip2]:
+LLAVA = "llava-1.5-7b-shape"
+SHAPES = (*TEXTS, LLAVA)
+
+
+def build(shape: str, *, dtype: torch.dtype) -> tuple[Any, Any, VisionLanguageModel]:
     """The network, its tokenizer, and the two as `blip_space` has them."""
     network = _network(shape, dtype)
     tokenizer, ours = (_words(network.config.text_config.vocab_size) for _ in range(2))
-    kind, parameters = TEXTS[shape][0], sum(one.numel() for one in network.parameters())
-    spec = ModelSpec(shape, shape, "blip2", kind, FAMILY.language_models[kind].style, parameters, ("en",))
+    parameters = sum(one.numel() for one in network.parameters())
     name = "fp32" if dtype == torch.float32 else "bf16"
     precision = Precision(name, "cpu", "as the benchmark was asked", dtype)
+    if shape == LLAVA:
+        spec = ModelSpec(shape, shape, "llava", "llama", "llava", parameters, ("en",), context_tokens=4096)
+        return network, tokenizer, Llava(network, _llava_preparation(spec, network, ours), precision=precision)
+    kind = TEXTS[shape][0]
+    spec = ModelSpec(shape, shape, "blip2", kind, FAMILY.language_models[kind].style, parameters, ("en",))
     preparation = Blip2Preparation(spec, Tokens(FastTokenizer(ours)), Frame(224), QUERY_TOKENS)
     return network, tokenizer, Blip2(network, preparation, precision=precision)
+
+
+def _llava_preparation(spec: ModelSpec, network: Any, tokenizer: Any) -> LlavaPreparation:
+    side = network.config.vision_config.image_size
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": side}, crop_size={"height": side, "width": side}, do_convert_rgb=True
+    )
+    token = network.config.image_token_id
+    return LlavaPreparation(
+        spec,
+        Tokens(FastTokenizer(tokenizer)),
+        ChatTemplate(tokenizer, STYLES[spec.style].chat_template, image_token=token, name=spec.name),
+        ImageProcessor(processor),
+        positions=576,
+        ends=frozenset(),
+    )
 
 
 def write(shape: str, folder: Path) -> None:
@@ -98,12 +130,35 @@ def write(shape: str, folder: Path) -> None:
 
 def _words(size: int) -> PreTrainedTokenizerFast:
     """As many words as the vocabulary has places; whatever else is written is the unknown word."""
-    words = Tokenizer(models.WordLevel({f"w{number}": number for number in range(size)}, unk_token="w0"))
+    words = Tokenizer(models.WordLevel({f"w{number}": number for number in range(size - 1)}, unk_token="w0"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.add_special_tokens([AddedToken("<image>", special=True)])
     return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0")
 
 
 def _network(shape: str, dtype: torch.dtype) -> Any:
+    network = _llava(dtype) if shape == LLAVA else _blip2(shape, dtype)
+    _fill(network)
+    settings = GenerationConfig(pad_token_id=0, decoder_start_token_id=0, bos_token_id=0)
+    network.generation_config = settings
+    if shape != LLAVA:
+        network.language_model.generation_config = settings
+    return network
+
+
+def _llava(dtype: torch.dtype) -> Any:
+    """Vicuna-7B behind CLIP's ViT-L/14 at 336 pixels, which are the defaults."""
+    with torch.device("meta"):
+        network = LlavaForConditionalGeneration(
+            LlavaConfig(text_config=LlamaConfig(vocab_size=32064).to_dict(), image_token_index=32063)
+        )
+    network = network.to(dtype).to_empty(device="cpu").eval()
+    body = network.model.language_model
+    body.rotary_emb = type(body.rotary_emb)(body.config)  # whose frequencies are no weights
+    return network
+
+
+def _blip2(shape: str, dtype: torch.dtype) -> Any:
     text_config = TEXTS[shape][1]()
     config = Blip2Config(
         vision_config={"image_size": 224, "patch_size": 14},  # the rest is ViT-g's by default
@@ -119,9 +174,6 @@ def _network(shape: str, dtype: torch.dtype) -> Any:
     if text_config.is_encoder_decoder:  # T5 1.1 and mT5 have a head of their own
         head = network.language_model.lm_head
         head.weight = torch.nn.Parameter(torch.empty_like(head.weight))
-    _fill(network)
-    settings = GenerationConfig(pad_token_id=0, decoder_start_token_id=0, bos_token_id=0)
-    network.generation_config = network.language_model.generation_config = settings
     return network
 
 
@@ -132,6 +184,8 @@ def _fill(network: Any) -> None:
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         if not tensor.is_floating_point():
             tensor.copy_(torch.arange(tensor.numel()).reshape(tensor.shape))  # positions
+            continue
+        if name.endswith("inv_freq"):
             continue
         if "norm" in name.lower() and name.endswith("weight"):
             tensor.fill_(1.0)
