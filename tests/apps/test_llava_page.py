@@ -1,0 +1,74 @@
+"""A conversation with a LLaVA beside the embedded model, on the page and by API: what its user gets is its own answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gradio_client import Client, handle_file
+from playwright.sync_api import Browser, expect
+
+from blip_space import images
+from blip_space.catalogue import read_folder
+from blip_space.engine.local import LocalEngine
+from blip_space.engine.request import Request
+from blip_space.loading.loader import load
+from blip_space.options import GenerationOptions
+from tests.apps.test_switch import visitor
+from tests.models import llava_checkpoint
+from tests.test_first_light import App, until
+
+QUESTION, NEXT = "How many circles are there?", "And what colour are they?"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return llava_checkpoint.write(tmp_path_factory.mktemp("models") / "small-llava", seed=1)
+
+
+@pytest.fixture(scope="module")
+def app(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """A server with the embedded model and a small LLaVA to choose."""
+    app = App(tmp_path_factory.mktemp("app"), "--models", f"tiny,{folder}")
+    until(app.health, "ready")
+    yield app
+    app.close()
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path, picture: Path) -> list[str]:
+    """What the model answers to both questions by itself."""
+    engine, image = LocalEngine(load(read_folder(folder))), images.decode(picture)
+    (*_, first) = engine.answer(Request(image, QUESTION, options=GenerationOptions(max_new_tokens=12)))
+    later = Request(image, NEXT, turns=((QUESTION, first),), options=GenerationOptions(max_new_tokens=12))
+    (*_, second) = engine.answer(later)
+    assert first != second
+    return [first, second]
+
+
+def test_by_api_a_conversation_with_it_is_its_own(app: App, picture: Path, expected: list[str]) -> None:
+    client = Client(app.url, verbose=False)
+    values = {"model": "small-llava", "max_new_tokens": 12, "api_name": "/chat"}
+    first = client.predict(handle_file(picture), QUESTION, **values)
+    history = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": first}]
+    assert [first, client.predict(handle_file(picture), NEXT, history=history, **values)] == expected
+    history[1]["content"] = "three"
+    budget = client.predict(NEXT, history=history, model="small-llava", api_name="/budget")
+    assert budget["image_tokens"] == llava_checkpoint.POSITIONS["clip"]
+    assert budget["prompt"] == f"USER: <image>\n{QUESTION} ASSISTANT: three USER: {NEXT} ASSISTANT:"
+    row = next(row for row in client.predict(api_name="/models") if row["name"] == "small-llava")
+    assert (row["architecture"], row["family"], row["languages"]) == ("llava", "llama", ["en"])
+
+
+def test_on_the_page_it_is_chosen_and_answers_twice(app: App, browser: Browser, picture: Path) -> None:
+    page = visitor(browser, app, picture, "small-llava")
+    replies = page.locator("#chat [data-testid=bot]")
+    for number, words in enumerate((QUESTION, NEXT), start=1):
+        page.fill("#question textarea", words)
+        page.press("#question textarea", "Enter")
+        expect(replies).to_have_count(number, timeout=30_000)
+        expect(page.locator("#ask")).to_be_visible(timeout=30_000)
+        expect(replies.last).not_to_be_empty()
+    assert replies.all_inner_texts()[0] != replies.all_inner_texts()[1]
+    assert until(app.health, "ready")["model"] == "small-llava"
