@@ -1,4 +1,4 @@
-"""A conversation with a LLaVA beside the embedded model, on the page and by API: what its user gets is its own answer."""
+"""A conversation with a LLaVA beside the embedded model, on the page and by API: its user gets its own answer."""
 
 from __future__ import annotations
 
