@@ -1,9 +1,4 @@
-"""A whole step over fixed slots reads nothing back from a GPU but the ids that were chosen, in every family.
-
-Tensors here have shapes and no numbers, on a GPU that is not there, so whatever would make the host wait for one
-raises: numbers that are read (`item`, `tolist`, `bool`), shapes that depend on numbers (`nonzero`, a mask as an index),
-and copies to the processor.
-"""
+"""A whole step over fixed slots reads nothing back from a GPU but the ids that were chosen, in every family."""
 
 from __future__ import annotations
 
@@ -12,203 +7,39 @@ from typing import Any
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from blip_space.catalogue import ModelSpec
-from blip_space.engine import model_runner, sampling
 from blip_space.engine.model_runner import ModelRunner
-from blip_space.engine.request import EngineConfig, PreparedRequest
-from blip_space.engine.scheduler import Plan
-from blip_space.engine.sequence import FinishReason, Sequence, Status
-from blip_space.engine.slots import Slots
+from blip_space.engine.request import EngineConfig
 from blip_space.models.families.blip2 import Blip2
-from blip_space.models.families.llava import Llava
-from blip_space.models.interface import Precision
-from blip_space.models.preparation import PLACEHOLDER, ImageSpan, Prompt
-from blip_space.options import GenerationOptions
+from blip_space.models.interface import Precision, VisionLanguageModel
+from tests.engine.fake_gpu import GPU, live, on_the_gpu
 from tests.engine.fake_model import FakePreparation
-from tests.models import checkpoints, llava_checkpoint
+from tests.engine.gpu_fixtures import copied, gpu  # noqa: F401
+from tests.models import checkpoints
 
-GPU = torch.device("cuda")
-CHOSEN = 7
-"""What every row is told that it chose."""
-
-
-class HostWaitsError(RuntimeError):
-    """Numbers went from the GPU to the host."""
+COPIES = [3, 3, 2, 2, 4, 3, 4, 1]
+"""How many ids each forward pass of `live` brings to the host."""
 
 
-class FakeGpu(FakeTensorMode):  # type: ignore[no-untyped-call]  # of a metaclass of torch's
-    """Raises where an operation takes tensors of the GPU and gives one of the processor. No tensor has numbers, not
-    even one that was made of a single one."""
+@pytest.fixture(params=checkpoints.FAMILIES)
+def model(request: pytest.FixtureRequest, gpu: None) -> Iterator[VisionLanguageModel]:  # noqa: ARG001, F811
+    """A BLIP-2 with each language model in turn."""
+    preparation = FakePreparation(ModelSpec("fake", "fake", "blip2", request.param, "mblip", 1, ("en",)))
+    preparation.query_tokens = checkpoints.QUERY_TOKENS[request.param]
+    network = checkpoints.make_network(request.param, checkpoints.make_tokenizer(request.param), seed=0)
 
-    def may_turn_const(self, _: torch.Tensor) -> bool:
-        return False
+    def build(network: Any, precision: Precision) -> Blip2:
+        return Blip2(network, preparation, precision=precision)
 
-    def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = super().dispatch(func, types, args, kwargs or {})
-        given = [part.device.type for part in tree_leaves((args, kwargs)) if isinstance(part, torch.Tensor)]
-        made = [part.device.type for part in tree_leaves(output) if isinstance(part, torch.Tensor)]
-        if "cuda" in given and "cpu" in made:
-            raise HostWaitsError(str(func))
-        return output
+    with on_the_gpu(network, build) as made:
+        yield made
 
 
-class Indexing(TorchFunctionMode):
-    """`tensor[index]` by operations: a torch that is built for processors refuses it to tensors of a GPU, fake ones
-    included. An index that is a list or a tensor of the processor would travel, and the host wait."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.Tensor.__getitem__ and args[0].device.type == "cuda":
-            return indexed(*args)
-        if func is torch.Tensor.__setitem__ and args[0].device.type == "cuda":
-            place, indices = basic(args[0], args[1])
-            if indices:
-                values = args[2] if isinstance(args[2], torch.Tensor) else torch.full((), args[2], device=GPU)
-                return torch.ops.aten.index_put_.default(place, indices, values.to(place.dtype))
-            if isinstance(args[2], torch.Tensor):
-                return torch.ops.aten.copy_.default(place, args[2])
-            return place.fill_(args[2])
-        if func is torch.Tensor.contiguous and args[0].device.type == "cuda":
-            return args[0].clone(memory_format=torch.contiguous_format)
-        if func is torch.Tensor.copy_ and args[0].device.type == "cuda":
-            return torch.ops.aten.copy_.default(*args)
-        return func(*args, **(kwargs or {}))
-
-
-def indexed(tensor: torch.Tensor, index: Any) -> torch.Tensor:
-    place, indices = basic(tensor, index)
-    return torch.ops.aten.index.Tensor(place, indices) if indices else place
-
-
-def basic(tensor: torch.Tensor, index: Any) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
-    """The part that integers, slices and None choose, and the tensors that then choose in it, by dimension."""
-    parts = index if isinstance(index, tuple) else (index,)
-    if Ellipsis in [part for part in parts if not isinstance(part, torch.Tensor)]:
-        at = next(number for number, part in enumerate(parts) if part is Ellipsis)
-        taken = sum(part is not None and part is not Ellipsis for part in parts)
-        parts = (*parts[:at], *[slice(None)] * (tensor.dim() - taken), *parts[at + 1 :])
-    dim, indices = 0, list[Any]()
-    for part in parts:
-        if part is None:
-            tensor = tensor.unsqueeze(dim)
-        elif isinstance(part, int):
-            tensor = tensor.select(dim, part)
-            continue
-        elif isinstance(part, slice):
-            start, stop, step = part.indices(tensor.shape[dim])
-            tensor = torch.ops.aten.slice.Tensor(tensor, dim, start, max(start, stop), step)
-        elif not isinstance(part, torch.Tensor) or part.device.type != "cuda":
-            raise HostWaitsError(f"an index of {type(part)} travels")
-        indices.append(part if isinstance(part, torch.Tensor) else None)
-        dim += 1
-    return tensor, indices if any(part is not None for part in indices) else []
-
-
-@pytest.fixture(params=(*checkpoints.FAMILIES, *llava_checkpoint.VISIONS))
-def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Blip2]:
-    """A model whose weights have no numbers, on a GPU that is not there."""
-    # transformers looks less closely at tensors that it knows to be fake, where it would wait for real ones
-    monkeypatch.setattr("transformers.utils.import_utils.is_fake_tensor", lambda _: False)
-    monkeypatch.setattr(model_runner, "free_bytes", lambda _: None)
-    llava = request.param in llava_checkpoint.VISIONS
-    family, kind = ("llava", "llama") if llava else ("blip2", request.param)
-    spec = ModelSpec("fake", "fake", family, kind, "mblip", parameters=1, languages=("en",))
-    if llava:
-        network = llava_checkpoint.make_network(request.param, 400).requires_grad_(False)
-    else:
-        network = checkpoints.make_network(
-            request.param, checkpoints.make_tokenizer(request.param), seed=0
-        ).requires_grad_(False)
-    with FakeGpu(), Indexing():
-        for module in network.modules():
-            for own in (module._parameters, module._buffers):
-                own.update({name: on_gpu(part) for name, part in own.items() if part is not None})
-        precision = Precision("fp32", "cuda", "it is not there")
-        preparation = FakePreparation(spec)
-        if llava:
-            preparation.ends = frozenset()
-        yield (Llava if llava else Blip2)(network, preparation, precision=precision)
-
-
-def on_gpu(part: torch.Tensor) -> torch.Tensor:
-    fake = torch.empty(part.shape, dtype=part.dtype, device=GPU)
-    return torch.nn.Parameter(fake, requires_grad=False) if isinstance(part, torch.nn.Parameter) else fake
-
-
-@pytest.fixture
-def copied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many ids each copy to the host brought."""
-    counts = list[int]()
-
-    def to_host(tokens: torch.Tensor) -> list[int]:
-        assert tokens.device.type == "cuda"
-        counts.append(len(tokens))
-        return [CHOSEN] * len(tokens)
-
-    monkeypatch.setattr(sampling, "to_host", to_host)
-    return counts
-
-
-def sequence(model: Blip2, number: int, words: int, options: GenerationOptions) -> Sequence:
-    """One that waits, with a prompt of so many words."""
-    queries = {**checkpoints.QUERY_TOKENS, "llama": 16}[model.spec.language_model_type]
-    ids = (PLACEHOLDER,) * queries + tuple(range(3, 3 + words))
-    prompt = Prompt("", ids, (ImageSpan(0, queries, str(number)),))
-    pixels = torch.zeros(1, 3, 28, 28, device="cpu")
-    asked = PreparedRequest(model.spec, prompt, (pixels,), options, continues_conversation=True)
-    return Sequence(number, asked, None)  # type: ignore[arg-type]  # nobody reads its text
-
-
-def admit(runner: ModelRunner, *sequences: Sequence) -> None:
-    """Read their prompts; a fault in that would be a sequence's own."""
-    runner.run(Plan(admitted=list(sequences)))
-    for one in sequences:
-        if one.error is not None:
-            raise one.error
-
-
-def end(one: Sequence) -> Sequence:
-    one.finish(FinishReason.STOP)
-    return one
-
-
-def live(runner: ModelRunner, model: Blip2) -> None:
-    """Three prompts of different lengths, a decode of all, one goes, two come, one of which goes on from what that one
-    read, one is preempted and comes back, and all but one go."""
-    options = GenerationOptions(max_new_tokens=9, repetition_penalty=1.3)
-    first, second, third, fourth = (sequence(model, number, number + 2, options) for number in range(4))
-    admit(runner, first, second, third)
-    runner.run(Plan())
-    runner.run(Plan(removed=[end(first)]))
-    admit(runner, fourth, follow_up(model, first))
-    runner.run(Plan())
-    second.status = Status.PREEMPTED
-    runner.run(Plan(preempted=[second]))
-    admit(runner, second)
-    runner.run(Plan(removed=[end(second), end(third), end(fourth)]))
-    assert isinstance(runner._batch, Slots)
-    assert len(runner._batch) == 1
-    assert second.ids == [CHOSEN] * 5
-    runner._batch.select([0, 0, 0])  # as beams do, whose scores are read on the host
-    runner._batch.reorder([(0, 1), (1, 0)])
-    assert runner._batch.decode([CHOSEN] * 3).shape[0] == 3
-
-
-def follow_up(model: Blip2, earlier: Sequence) -> Sequence:
-    """The next question of a conversation, behind what was asked and answered."""
-    before = earlier.request.prompt
-    prompt = Prompt("", (*before.ids, *earlier.ids, 4, 5, 6), before.images)
-    request = earlier.request
-    return Sequence(9, PreparedRequest(model.spec, prompt, request.pixels, request.options, True), None)  # type: ignore[arg-type]
-
-
-def test_a_step_brings_nothing_to_the_host_but_the_chosen_ids(model: Blip2, copied: list[int]) -> None:
+def test_a_step_brings_nothing_to_the_host_but_the_chosen_ids(model: VisionLanguageModel, copied: list[int]) -> None:  # noqa: F811
     runner = ModelRunner(model, EngineConfig())
     live(runner, model)
-    assert copied == [3, 3, 2, 2, 4, 3, 4, 1]  # one copy for each forward pass
+    assert copied == COPIES
     assert runner.prefixes.hits == (1 if model.spec.decoder_only else 0)
 
 
@@ -230,7 +61,9 @@ READS: dict[str, Callable[[torch.Tensor], Any]] = {
     [*(("decode", read) for read in READS), *((place, "item") for place in ("_compute", "merge", "select", "copy"))],
 )
 @pytest.mark.usefixtures("copied")
-def test_every_read_in_a_step_is_noticed(model: Blip2, place: str, read: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_read_in_a_step_is_noticed(
+    model: VisionLanguageModel, place: str, read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runner = ModelRunner(model, EngineConfig())
     batch = type(runner._batch)
     own = getattr(batch, place)

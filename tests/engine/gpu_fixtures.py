@@ -1,0 +1,31 @@
+"""Fixtures for a GPU that is not there: see `fake_gpu`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from blip_space.engine import model_runner, sampling
+from tests.engine.fake_gpu import CHOSEN
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU that is not there cannot be asked."""
+    # transformers looks less closely at tensors that it knows to be fake, where it would wait for real ones
+    monkeypatch.setattr("transformers.utils.import_utils.is_fake_tensor", lambda _: False)
+    monkeypatch.setattr(model_runner, "free_bytes", lambda _: None)
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many ids each copy to the host brought."""
+    counts = list[int]()
+
+    def to_host(tokens: torch.Tensor) -> list[int]:
+        assert tokens.device.type == "cuda"
+        counts.append(len(tokens))
+        return [CHOSEN] * len(tokens)
+
+    monkeypatch.setattr(sampling, "to_host", to_host)
+    return counts
