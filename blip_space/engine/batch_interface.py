@@ -47,6 +47,11 @@ class Batch(ABC):
             self.merge(part)
         return torch.cat([logits for logits, _ in parts])
 
+    @staticmethod
+    @abstractmethod
+    def reserved_positions(rows: int, longest: int) -> int:
+        """How many positions the buffers of so many rows have, the longest of which has that many."""
+
     @abstractmethod
     def __len__(self) -> int:
         """How many rows there are."""

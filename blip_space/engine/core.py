@@ -39,8 +39,8 @@ class EngineCore:
         self.restarts = 0
         """How often the batch had to be begun again."""
 
-        self._scheduler = Scheduler(self.config, **self._limits())
         self._runner = ModelRunner(model, self.config)
+        self._scheduler = Scheduler(self.config, **self._limits(), reserved_positions=self._runner.reserved_positions)
         self._stops = model.stop_strings
         self._arrived: deque[Sequence] = deque()
         self._sequences: dict[int, Sequence] = {}

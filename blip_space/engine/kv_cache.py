@@ -51,7 +51,7 @@ class Cache:
         for number, (keys, values) in enumerate(first):
             parts = []
             for side, pattern in enumerate((keys, values)):
-                buffer = pattern.new_zeros(len(cached), pattern.shape[0], _round_up(longest), pattern.shape[2])
+                buffer = pattern.new_zeros(len(cached), pattern.shape[0], round_up(longest), pattern.shape[2])
                 for row, past in enumerate(cached):
                     if past:
                         buffer[row, :, longest - lengths[row] : longest] = past[number][side]
@@ -177,7 +177,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types h
 
     def _is_wasteful(self, rows: int, length: int) -> bool:
         places, _, capacity, _ = self._buffers[0].shape
-        return 2 * rows < places or _round_up(length) + BLOCK_TOKENS < capacity
+        return 2 * rows < places or round_up(length) + BLOCK_TOKENS < capacity
 
     def _show(self, rows: int, length: int) -> None:
         self.keys, self.values = (buffer[:rows, :, :length] for buffer in self._buffers)
@@ -186,7 +186,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types h
 def _allocate(part: torch.Tensor, places: int, length: int, padding: int = 0) -> torch.Tensor:
     """A buffer for so many rows and positions that begins with these, and zeros elsewhere."""
     rows, heads, held, width = part.shape
-    buffer = part.new_empty(places, heads, _round_up(length), width)
+    buffer = part.new_empty(places, heads, round_up(length), width)
     buffer[:rows, :, :padding] = 0
     buffer[:rows, :, padding : padding + held] = part
     buffer[:rows, :, padding + held :] = 0
@@ -194,5 +194,6 @@ def _allocate(part: torch.Tensor, places: int, length: int, padding: int = 0) ->
     return buffer
 
 
-def _round_up(length: int) -> int:
+def round_up(length: int) -> int:
+    """The capacity for so many positions, which is whole blocks."""
     return -(-length // BLOCK_TOKENS) * BLOCK_TOKENS

@@ -14,7 +14,7 @@ import torch
 
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.caches import KeyValues
-from blip_space.engine.kv_cache import Cache
+from blip_space.engine.kv_cache import Cache, round_up
 from blip_space.engine.padding import mask_of, pad, stack_masks, trimmable
 from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
 from blip_space.models.transfer import rows_of, to_device
@@ -28,6 +28,10 @@ class LeftAligned(Batch):
         self._mask = torch.ones(0, 0, dtype=torch.long, device=device)
         self.lengths: list[int] = []
         self.next_positions: list[int] = []
+
+    @staticmethod
+    def reserved_positions(rows: int, longest: int) -> int:
+        return rows * round_up(longest)
 
     def __len__(self) -> int:
         return len(self.lengths)

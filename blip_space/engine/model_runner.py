@@ -70,6 +70,10 @@ class ModelRunner:
             cached = self.prefixes.cached_positions(prompt.prefix_key, at_least=prompt.reusable_from)
         return len(prompt) - cached
 
+    def reserved_positions(self, rows: int, longest: int) -> int:
+        """How many positions the buffers of so many rows have, the longest of which has that many."""
+        return self._batch.reserved_positions(rows, longest)
+
     def reset(self) -> None:
         """Drop all rows."""
         self._batch, self._rows = self._new_batch(), []

@@ -9,7 +9,9 @@ Pure: depends on sequences only; must not import torch, and has no clock.
 
 from __future__ import annotations
 
+import operator
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from blip_space.engine.request import EngineConfig
@@ -31,8 +33,17 @@ class Scheduler:
     """First come, first served, within `max_rows` rows of keys and values, those of preempted sequences included, and
     within `max_positions`, each row as long as the longest can become."""
 
-    def __init__(self, config: EngineConfig, *, max_rows: int, max_positions: int = sys.maxsize) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        *,
+        max_rows: int,
+        max_positions: int = sys.maxsize,
+        reserved_positions: Callable[[int, int], int] = operator.mul,
+    ) -> None:
+        """`reserved_positions` says how many the buffers of so many rows have, of which the longest has that many."""
         self._config = config
+        self._reserved_positions = reserved_positions
         self._max_rows = max_rows
         self._max_positions = max_positions
         self.row_limit = max_rows
@@ -223,7 +234,7 @@ class Scheduler:
 
     def _fits(self, rows: int, longest: int) -> bool:
         """Whether there is memory for so many rows, each of that length."""
-        return rows <= self.row_limit and rows * longest <= self._max_positions
+        return rows <= self.row_limit and self._reserved_positions(rows, longest) <= self._max_positions
 
     def _rows(self) -> int:
         """How many rows of keys and values there are."""

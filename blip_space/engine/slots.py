@@ -49,6 +49,10 @@ class Slots(Batch):
         self._rows: list[_Row] = []
         self._cache = SlotCache()
 
+    @staticmethod
+    def reserved_positions(rows: int, longest: int) -> int:
+        return power_of_two(rows) * capacity_for(longest)
+
     def __len__(self) -> int:
         return len(self._rows)
 

@@ -154,6 +154,9 @@ def test_a_sequences_memory_is_what_its_keys_and_values_take(
     # buffers are whole blocks of positions, for the decoder's own and for those of the encoder's output
     each = model.decoder.kv_bytes(BLOCK_TOKENS)
     assert core._runner._batch.nbytes == (4 if slots else 3) * each  # slots are a power of two
+    # which is what the scheduler counts
+    reserved = [core._runner.reserved_positions(3, length) for length in (1, BLOCK_TOKENS)]
+    assert reserved == [(4 if slots else 3) * BLOCK_TOKENS] * 2
     assert kv_positions(model) > 16 * model.spec.context_tokens
 
 
