@@ -60,9 +60,9 @@ def test_no_module_above_the_models_names_a_family(source: Path) -> None:
     "line",
     [
         "from transformers import Blip2Config", "class StoredBlip2: ...", "family = find('blip2')", "a.T5Decoder",
-        "import blip_space.models.families.llava", "print('the layers of a T5 overflow')", "f(mt5=1)", "x = OPTConfig",
+        "import blip_space.models.families.blip2", "print('the layers of a T5 overflow')", "f(mt5=1)", "x = OPTConfig",
         "print(f'{name} is no BLIP-2')", "MBLIP_LANGUAGES = 1", "if kind == 'bloom': ...", "def read_opt(): ...",
-        "print('start it with --model llava-1.5-7b')",
+        "print('start it with --model blip2-opt-2.7b')",
     ],
 )  # fmt: skip
 def test_what_names_a_family_is_found(tmp_path: Path, line: str) -> None:
@@ -108,3 +108,14 @@ def test_a_family_without_its_modules_is_gone_and_the_others_stay(tmp_path: Path
     assert models == [one.name for family in families.ALL.values() if family is not row for one in family.checkpoints]
     assert f"{row.model_type!r}, which is not a" in fault
     assert row.noun not in fault
+
+
+@pytest.mark.parametrize("gone", [name for name in families.ALL if name != families.FIRST])
+def test_without_a_familys_files_the_other_tests_pass(gone: str) -> None:
+    """A few of them; `python -m benchmarks.without NAME` runs all."""
+    sample = ("tests/test_catalogue.py", "tests/models/test_preparation.py", "tests/models/test_selftest.py")
+    command = [sys.executable, "-m", "benchmarks.without", gone, *sample]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout[-2_000:]
+    assert f"blip_space/models/families/{gone}.py" in run.stdout
+    assert f"blip_space/catalogue/families/{gone}.py" in run.stdout
