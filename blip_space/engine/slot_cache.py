@@ -50,11 +50,11 @@ class SlotCache:
 
     def rebuild(self, slots: int, capacity: int, kept: Sequence[int]) -> None:
         """Make buffers of that size, in whose first slots are those kept, in this order."""
-        length = min(capacity, self.capacity)
+        length, self._view = min(capacity, self.capacity), None
         for number, layer in enumerate(self._buffers):
             index = to_device(kept, layer[0].device)
             self._buffers[number] = _pair(_resized(part, slots, capacity, index, length) for part in layer)
-        self.slots, self.capacity, self._view = slots, capacity, None
+        self.slots, self.capacity = slots, capacity
 
     def clear(self) -> None:
         """Give all memory back."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
+from blip_space.engine import slot_cache
 from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.kv_cache import Cache
@@ -166,6 +168,32 @@ def test_rows_keep_their_slots_and_new_ones_take_the_lowest(model: Blip2, prompt
     assert used_slots(batch) == [0, 2, 4, 1, 3]
     batch.decode([5] * 5)
     assert pointers(batch) == addresses
+
+
+def test_buffers_that_could_not_grow_lose_no_position(
+    model: Blip2, prompts: list[Embedded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two layers one has grown: what is decoded from then on is written where it is read."""
+    both, rng, calls = Both(model), random.Random(4), list[int]()
+    both.prefill(prompts[:1], [1])
+    both.decode(rng)
+    resized = slot_cache._resized
+
+    def failing(*given: Any) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) > 2:  # the keys and the values of the first layer
+            raise ValueError("no more")
+        return resized(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(slot_cache, "_resized", failing)
+        with pytest.raises(ValueError, match="no more"):
+            both.slots.prefill(prompts[:2])
+    assert len(both.slots) == 1
+    both.decode(rng)
+    both.prefill(prompts[1:3], [1, 1])
+    for _ in range(3):
+        both.decode(rng)
 
 
 def test_buffers_are_powers_of_two_and_follow_the_need(model: Blip2, prompts: list[Embedded]) -> None:
