@@ -94,6 +94,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         LLAVA | {"model_type": "blip-2"}, "LlavaForConditionalGeneration and of the model_type 'blip-2', which do not"
     ),
     "a window": (LLAVA | {"text_config": LLAMA | {"sliding_window": 4096}}, "sliding_window.*such as llava-1"),
+    "positions by the longest text": (
+        LLAVA | {"text_config": LLAMA | {"rope_parameters": {"rope_type": "longrope"}}}, "RoPE of the type 'longrope'"
+    ),
+    "the same in transformers 4": (
+        LLAVA | {"text_config": LLAMA | {"rope_scaling": {"type": "longrope"}}}, "RoPE of the type 'longrope'"
+    ),
     "another language model": (
         LLAVA | {"text_config": {"model_type": "mistral"}}, "a LLaVA with the language model 'mistral', .*with llama it"
     ),
@@ -120,3 +126,15 @@ def test_what_is_no_llava_that_chats_is_told_and_shown_on_the_page(
     tmp_path: Path, config: dict[str, Any], told: str
 ) -> None:
     check_refused(tmp_path, config, told)
+
+
+def test_positions_that_longer_texts_change_are_refused_where_the_window_lets_texts_grow_so_long(
+    tmp_path: Path,
+) -> None:
+    """Whoever stood beside a longer conversation got another answer."""
+    scaled = LLAMA | {"rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 2048}
+    (tmp_path / "config.json").write_text(json.dumps(LLAVA | {"text_config": scaled}), "utf-8")
+    assert catalogue.read_folder(tmp_path).context_tokens == 2048
+    (tmp_path / "blip_space.json").write_text('{"context_tokens": 4096}', "utf-8")
+    with pytest.raises(ModelError, match=r"RoPE of the type 'dynamic'.*depend on their neighbours"):
+        catalogue.read_folder(tmp_path)

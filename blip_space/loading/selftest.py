@@ -15,12 +15,13 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors import safe_open
 
+from blip_space.catalogue import ModelSpec
 from blip_space.catalogue.wrappers import Names
-from blip_space.errors import ModelError
+from blip_space.errors import ModelError, PromptError
 from blip_space.languages import LANGUAGES
 from blip_space.models.family import Family
 from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder, VisionLanguageModel
-from blip_space.models.preparation import ImageInfo, Preparation
+from blip_space.models.preparation import ImageInfo, Preparation, Prompt
 from blip_space.options import GenerationOptions
 
 LEAST_DIFFERENCE = 1e-5
@@ -34,8 +35,8 @@ def check_sight(model: VisionLanguageModel) -> None:
     """Raise `ModelError` unless two made pictures give finite and different prefixes and first-token logits."""
     options, preparation = GenerationOptions(max_new_tokens=1), model.preparation
     pixels = [preparation.pixels(picture, options) for picture in made_pictures()]
+    prompt = _shortest_prompt(preparation, model.spec, options)
     features = model.encode_images(pixels)
-    prompt = preparation.prepare([ImageInfo()], (), PROMPT, language=model.spec.languages[0], options=options)
     prefixes = torch.stack(features)
     logits = torch.cat([first_logits(model.decoder, model.embed(prompt, [own])) for own in features])
     if not (prefixes.isfinite().all() and logits.isfinite().all()):
@@ -48,6 +49,17 @@ def check_sight(model: VisionLanguageModel) -> None:
             f"{model.spec.name} ignores the picture: two different ones give the same first word. "
             "Its weights are damaged or were not trained; download the checkpoint again, or choose another model."
         )
+
+
+def _shortest_prompt(preparation: Preparation, spec: ModelSpec, options: GenerationOptions) -> Prompt:
+    try:
+        return preparation.prepare([ImageInfo()], (), PROMPT, language=spec.languages[0], options=options)
+    except PromptError as error:
+        raise ModelError(
+            f"{spec.name} has a window of {spec.context_tokens} tokens, of which an image takes "
+            f"{preparation.image_positions(0, 0, options)}: no question fits behind it. Correct max_position_embeddings "
+            "in its config.json, or context_tokens in its blip_space.json, or choose another model."
+        ) from error
 
 
 def check_words(preparation: Preparation) -> None:

@@ -217,3 +217,14 @@ def test_a_configuration_of_another_shape_is_told_with_the_familys_noun(folder: 
         ModelError, match=r"The weights of odd do not fit: model\.language_model\.layers\.3\..* missing"
     ):
         load(read_folder(place))
+
+
+def test_a_window_in_which_no_question_fits_behind_an_image_is_told(folder: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(folder, tmp_path / "short")
+    config = json.loads((place / "config.json").read_text("utf-8"))
+    config["text_config"]["max_position_embeddings"] = 20
+    (place / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(
+        ModelError, match="short has a window of 20 tokens, of which an image takes 16: .*Correct max_pos"
+    ):
+        load(read_folder(place))

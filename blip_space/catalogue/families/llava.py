@@ -26,6 +26,9 @@ RELATED = {
 }
 PARTIAL = {"LlavaModel": "is a LLaVA whose output layer was not saved"}
 CLIP = "clip_vision_model"
+TRAINED = 2048
+"""What transformers takes for Llama's `max_position_embeddings` where none is named."""
+
 OWN_FORMAT = re.compile(r"Llava\w+ForCausalLM")
 """What LLaVA's own program, https://github.com/haotian-liu/LLaVA, calls its architectures."""
 
@@ -39,6 +42,12 @@ def _refusal(config: Mapping[str, Any], weights: Collection[str], own: Mapping[s
             "has a language model that looks back over a window only (sliding_window), which is not computed here; "
             f"choose one without, such as {CHECKPOINTS[0].name}."
         )
+    if (scaled := _scaling(text)) == "longrope" or (scaled == "dynamic" and _overflows(text, own)):
+        return (
+            f"has a language model that turns every position by the longest text beside it (RoPE of the type "
+            f"{scaled!r}), so answers would depend on their neighbours; choose one without, such as "
+            f"{CHECKPOINTS[0].name}."
+        )
     encoder = vision.get("model_type", CLIP) if isinstance(vision, Mapping) else CLIP
     if encoder != CLIP and "style" not in own:
         return (
@@ -47,6 +56,19 @@ def _refusal(config: Mapping[str, Any], weights: Collection[str], own: Mapping[s
             '{"style": "llava"} into its folder.'
         )
     return ""
+
+
+def _scaling(text: Mapping[str, Any]) -> str:
+    """How the language model scales its positions, under the names of transformers 5 and of those before."""
+    named = text.get("rope_parameters") or text.get("rope_scaling")
+    found = named.get("rope_type", named.get("type")) if isinstance(named, Mapping) else None
+    return found if isinstance(found, str) else ""
+
+
+def _overflows(text: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    """Whether the window that a person gave is longer than what the language model was trained on."""
+    window, trained = own.get("context_tokens"), text.get("max_position_embeddings", TRAINED)
+    return isinstance(window, int) and isinstance(trained, int) and window > trained
 
 
 def _is_of_own_format(config: Mapping[str, Any]) -> bool:
