@@ -57,8 +57,9 @@ def _shortest_prompt(preparation: Preparation, spec: ModelSpec, options: Generat
     except PromptError as error:
         raise ModelError(
             f"{spec.name} has a window of {spec.context_tokens} tokens, of which an image takes "
-            f"{preparation.image_positions(0, 0, options)}: no question fits behind it. Correct max_position_embeddings "
-            "in its config.json, or context_tokens in its blip_space.json, or choose another model."
+            f"{preparation.image_positions(0, 0, options)}: no question fits behind it. Correct "
+            "max_position_embeddings in its config.json or context_tokens in its blip_space.json, or choose another "
+            "model."
         ) from error
 
 

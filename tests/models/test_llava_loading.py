@@ -225,6 +225,6 @@ def test_a_window_in_which_no_question_fits_behind_an_image_is_told(folder: Path
     config["text_config"]["max_position_embeddings"] = 20
     (place / "config.json").write_text(json.dumps(config), "utf-8")
     with pytest.raises(
-        ModelError, match="short has a window of 20 tokens, of which an image takes 16: .*Correct max_pos"
+        ModelError, match=r"short has a window of 20 tokens, of which an image takes 16: .*Correct max_pos"
     ):
         load(read_folder(place))
