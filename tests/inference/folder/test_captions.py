@@ -18,8 +18,9 @@ from blip_space.inference.folder.captions import FAILED, Captioner, Wish
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
 from blip_space.models import threads
+from blip_space.models.preparation import ImageInfo
 from blip_space.options import ANSWER_LENGTH_PENALTY, GenerationOptions, check
-from tests.engine.fake_model import FakeModel, spec
+from tests.engine.fake_model import FakeModel, SizedModel, spec
 
 SMALL = Resized(torch.zeros(1, 1), 1, 1)
 TASKS = [Task("fake", "fp32", "en", f"What is {number}?", GenerationOptions()) for number in range(6)]
@@ -158,3 +159,13 @@ def test_a_question_is_asked_as_everywhere_else() -> None:
     assert captioner._request(Wish(WISHES[0].seen, best)).options.length_penalty == ANSWER_LENGTH_PENALTY
     (written,) = captioner.add([Wish(WISHES[0].seen, replace(TASKS[0], language="fr"))])
     assert "fake does not speak French" in (written.error or "")
+
+
+def test_a_prompt_is_composed_for_each_image_where_its_size_decides() -> None:
+    model: Any = SizedModel()
+    captioner = Captioner(model, batch_size=2)
+    task = replace(TASKS[0], options=GenerationOptions(num_beams=3))
+    seen = [Seen("x.png", "x", prepared=Resized(torch.zeros(1, 1), *size)) for size in ((3, 2), (5, 4))]
+    requests = [captioner._request(Wish(one, task)) for one in seen]
+    assert model.infos == [ImageInfo("", 3, 2), ImageInfo("", 5, 4)]
+    assert {image.key for request in requests for image in request.prompt.images} == {"x 3"}
