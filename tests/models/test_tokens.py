@@ -20,7 +20,7 @@ from blip_space.errors import ModelError
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.tokens import FastTokenizer, Tokens, read_tokens, start_token, stop_tokens
 from tests.models import checkpoints
-from tests.models.generation import embedded, image_features, image_positions
+from tests.models.generation import beside, embedded, image_features, image_positions
 
 TEXTS = ["a photo of two cats", "Question: how many? Answer:", "Ein roter Kreis", " leading and  double "]
 
@@ -46,6 +46,16 @@ def test_counting_counts_what_the_model_reads(model: Blip2, pictures: list[Image
     read = len(embedded(model, features, TEXTS[0]))
     assert read == image_positions(model.preparation) + len(model.preparation.encode(TEXTS[0]))
     assert len(model.preparation.encode("a " * 3000)) >= 3000
+
+
+def test_what_a_decoder_reads_before_an_answer_is_as_generation_has_it(
+    model: Blip2, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repetition penalty counts it, so the prompt of a decoder-only model has none."""
+    network, (features,) = model._hf_model, image_features(model, pictures[:1])
+    monkeypatch.setattr(network.language_model.generation_config, "decoder_start_token_id", 3)
+    expected = () if model.spec.decoder_only else (3,)
+    assert embedded(beside(model, network, model.spec), features, "a").start == expected
 
 
 STRANGE = [
