@@ -12,8 +12,8 @@ from blip_space.engine.pixel_cache import PixelCache
 from blip_space.engine.request import Request, decoding_options, measure_budget, prepare, refuse_foreign
 from blip_space.errors import ImageError, PromptError, UserError
 from blip_space.images import ImageFile, SafeImage
-from blip_space.options import GenerationOptions
 from blip_space.models.preparation import ImageInfo
+from blip_space.options import GenerationOptions
 from tests.engine.fake_model import QUERY_TOKENS, FakeModel, SizedModel, spec
 
 

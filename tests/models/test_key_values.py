@@ -65,8 +65,8 @@ def llama() -> Any:
 def _t5(model: Any, config: Any) -> Any:
     return model(
         config(
-            vocab_size=VOCABULARY, d_model=WIDTH, d_kv=8, d_ff=32, num_layers=LAYERS + 1, num_decoder_layers=LAYERS, num_heads=2,
-            initializer_factor=4.0, decoder_start_token_id=0,
+            vocab_size=VOCABULARY, d_model=WIDTH, d_kv=8, d_ff=32, num_layers=LAYERS + 1, num_decoder_layers=LAYERS,
+            num_heads=2, initializer_factor=4.0, decoder_start_token_id=0,
         )
     )  # fmt: skip
 

@@ -326,7 +326,9 @@ WRONG: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
     "tokenizer": ("tokenizer.json", lambda content: content.pop("model"), "The tokenizer of .* cannot be read"),
     "image token": ("config.json", lambda content: content.update(image_token_index=5), "does not write"),
     "no such token": (
-        "config.json", lambda content: content.update(image_token_index=5_000), "its tokenizer has no such token"
+        "config.json",
+        lambda content: content.update(image_token_index=5_000),
+        "its tokenizer has no such token",
     ),
 }
 
