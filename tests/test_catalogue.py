@@ -109,6 +109,64 @@ def test_a_family_is_known_by_one_of_its_names(tmp_path: Path, missing: str) -> 
     assert spec.family == "llava"
 
 
+@pytest.mark.parametrize(("config", "found"), [(dict(LLAVA), "llama"), ({"model_type": "blip-2"}, "opt")])
+def test_a_configuration_that_is_silent_is_what_transformers_takes_it_for(
+    tmp_path: Path, config: dict[str, Any], found: str
+) -> None:
+    for vision in ({}, None):
+        folder(tmp_path, **config | {"text_config": {}, "vision_config": vision})
+        assert catalogue.read_folder(tmp_path).language_model_type == found
+
+
+@pytest.mark.parametrize("named", [5, [5], "LlavaForConditionalGeneration", {"a": 1}])
+def test_architectures_that_are_no_list_of_names_are_no_names(tmp_path: Path, named: Any) -> None:
+    folder(tmp_path, **LLAVA | {"architectures": named})
+    assert catalogue.read_folder(tmp_path).family == "llava"
+    with pytest.raises(ModelError, match="a model of type 'x', which is not a BLIP-2"):
+        catalogue.read_folder(folder(tmp_path, model_type="x", architectures=named))
+
+
+@pytest.mark.parametrize(
+    ("config", "names", "told"),
+    [
+        ({}, ("model.mm_projector.0.weight", *LLAVA_NEW), "is in the form of LLaVA's own program"),
+        ({"architectures": ["LlavaModel"]}, LLAVA_NEW[1:], "is a LLaVA whose output layer was not saved"),
+        ({"text_config": None}, LLAVA_NEW, "does not say what its language model is"),
+    ],
+)
+def test_a_llava_that_is_not_read_is_a_sentence(
+    tmp_path: Path, config: dict[str, Any], names: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(ModelError, match=told):
+        catalogue.read_folder(weights(folder(tmp_path, **LLAVA | config), *names))
+
+
+def test_what_overflows_in_eight_bits_is_not_counted_among_what_they_make_smaller(tmp_path: Path) -> None:
+    block = "language_model.encoder.block.0.layer"
+    names = (
+        f"{block}.0.SelfAttention.q.weight",
+        f"{block}.0.SelfAttention.relative_attention_bias.weight",
+        f"{block}.1.DenseReluDense.wi_0.weight",
+        f"{block}.1.DenseReluDense.wo.weight",
+        "language_model.lm_head.weight",
+        "qformer.encoder.layer.0.attention.attention.query.weight",
+    )
+    spec = catalogue.read_folder(
+        weights(folder(tmp_path, model_type="blip-2", text_config={"model_type": "t5"}), *names)
+    )
+    assert (spec.parameters, spec.quantised) == (6, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "layers", "inner"), [("llava-1.5-7b", 4096, 32, 11_008), ("llava-1.5-13b", 5120, 40, 13_824)]
+)
+def test_the_size_of_a_llava_is_that_of_its_configuration(name: str, width: int, layers: int, inner: int) -> None:
+    spec, vision, vocabulary = catalogue.find(name), 303_507_456, 32_064
+    projector = 1024 * width + width + width**2 + width
+    assert spec.quantised == layers * (4 * width**2 + 3 * width * inner)
+    assert spec.parameters == spec.quantised + (2 * layers + 1) * width + 2 * vocabulary * width + vision + projector
+
+
 def test_the_window_of_a_llava_is_what_its_language_model_was_made_for(tmp_path: Path) -> None:
     for named, window in ((2048, 2048), (131072, 4096), ("many", 4096), (None, 4096)):
         folder(tmp_path, **LLAVA | {"text_config": LLAMA | {"max_position_embeddings": named}})

@@ -56,7 +56,9 @@ def test_an_unknown_language_is_a_sentence() -> None:
         refuse_foreign(spec(), "xx")
 
 
-@pytest.mark.parametrize(("prompt", "penalty"), [("What?", -1.0), ("", 1.0), ("Describe it.", 1.0)])
+@pytest.mark.parametrize(
+    ("prompt", "penalty"), [("What?", -1.0), ("What?\x07\n", -1.0), ("", 1.0), ("Describe it.", 1.0)]
+)
 def test_a_search_for_an_answer_favours_short_ones_as_the_originals_do(prompt: str, penalty: float) -> None:
     assert decoding_options(GenerationOptions(quality="best"), prompt).length_penalty == penalty
     assert decoding_options(GenerationOptions(), prompt) == GenerationOptions()
@@ -132,6 +134,13 @@ def test_pixel_values_are_kept_by_what_they_depend_on() -> None:
     )
     assert again is first
     assert other is not first
+
+
+def test_models_do_not_share_pixel_values() -> None:
+    cache, image = PixelCache(1_000), SafeImage(Image.new("RGB", (1, 1)), "d")
+    one, other = (prepare(Request(image, "What?"), FakeModel(spec(name)), cache).pixels[0] for name in ("one", "other"))
+    assert one is not other
+    assert cache.bytes == one.nbytes + other.nbytes
 
 
 def test_a_prompt_that_does_not_fit_is_refused_before_the_image_is_decoded() -> None:
