@@ -12,6 +12,7 @@ import pytest
 from blip_space import catalogue
 from blip_space.catalogue.folder import inspect_checkpoint
 from blip_space.catalogue.headers import read_headers
+from blip_space.catalogue.kinds import base_name
 from blip_space.errors import ModelError
 from blip_space.prompts import STYLES
 
@@ -139,6 +140,28 @@ def test_a_llava_that_is_not_read_is_a_sentence(
 ) -> None:
     with pytest.raises(ModelError, match=told):
         catalogue.read_folder(weights(folder(tmp_path, **LLAVA | config), *names))
+
+
+@pytest.mark.parametrize(
+    ("named", "base"),
+    [
+        ("a/b", "a/b"),
+        ("/b", "b"),
+        ("./b", "b"),
+        ("~/b", "b"),
+        ("/x/a/b", "b"),
+        (r"C:\a\b", "b"),
+        ("a\n/b", ""),
+        (5, ""),
+    ],
+)
+def test_a_folder_that_an_adapter_was_trained_on_is_called_by_its_last_name(named: Any, base: str) -> None:
+    assert base_name({"base_model_name_or_path": named}) == base
+
+
+def test_a_language_model_is_known_by_its_type_alone(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="without a vision encoder.*cannot be shown an image"):
+        catalogue.read_folder(folder(tmp_path, model_type="llama"))
 
 
 def test_what_overflows_in_eight_bits_is_not_counted_among_what_they_make_smaller(tmp_path: Path) -> None:
