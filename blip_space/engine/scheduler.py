@@ -9,7 +9,6 @@ Pure: depends on sequences only; must not import torch, and has no clock.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 
 from blip_space.engine.request import EngineConfig
@@ -31,7 +30,7 @@ class Scheduler:
     """First come, first served, within `max_rows` rows of keys and values, those of preempted sequences included, and
     within `max_positions`, each row as long as the longest can become."""
 
-    def __init__(self, config: EngineConfig, *, max_rows: int, max_positions: int = sys.maxsize) -> None:
+    def __init__(self, config: EngineConfig, *, max_rows: int, max_positions: int) -> None:
         self._config = config
         self._max_rows = max_rows
         self._max_positions = max_positions
