@@ -114,7 +114,8 @@ def test_a_family_is_known_by_one_of_its_names(tmp_path: Path, missing: str) -> 
 def test_a_configuration_that_is_silent_is_what_transformers_takes_it_for(
     tmp_path: Path, config: dict[str, Any], found: str
 ) -> None:
-    for vision in ({}, None):
+    visions: tuple[Any, ...] = ({}, None)
+    for vision in visions:
         folder(tmp_path, **config | {"text_config": {}, "vision_config": vision})
         assert catalogue.read_folder(tmp_path).language_model_type == found
 
@@ -160,7 +161,7 @@ def test_a_folder_that_an_adapter_was_trained_on_is_called_by_its_last_name(name
 
 
 def test_a_language_model_is_known_by_its_type_alone(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="without a vision encoder.*cannot be shown an image"):
+    with pytest.raises(ModelError, match=r"without a vision encoder.*cannot be shown an image"):
         catalogue.read_folder(folder(tmp_path, model_type="llama"))
 
 

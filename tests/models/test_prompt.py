@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -33,7 +35,7 @@ def test_prompts_about_other_images_begin_alike_up_to_the_image() -> None:
 
 
 def test_features_stand_where_the_placeholders_are() -> None:
-    table = torch.nn.Embedding.from_pretrained(torch.arange(5.0)[:, None].repeat(1, 2))
+    table = torch.nn.Embedding(5, 2, _weight=torch.arange(5.0)[:, None].repeat(1, 2))
     features, device = [torch.full((2, 2), 70.0), torch.full((3, 2), 80.0)], torch.device("cpu")
     placed = place_features(TWO, features, table, device=device)
     assert placed[:, 1].tolist() == [1, 70, 70, 2, 80, 80, 80, 3, 4]
@@ -76,7 +78,7 @@ class Keyed(FakePreparation):
         return f"{digest} {options.num_beams}"
 
 
-def ask(preparation: FakePreparation, words: int, images: int = 1, **options: int) -> Prompt:
+def ask(preparation: FakePreparation, words: int, images: int = 1, **options: Any) -> Prompt:
     return preparation.prepare(
         [ImageInfo("d")] * images,
         [("Why?", "a cat")],

@@ -203,8 +203,8 @@ def test_a_long_row_gives_its_room_back_and_the_others_stay_where_they_are() -> 
     decoder: Any = SimpleNamespace(device=torch.device("cpu"), axes=1, slot_mask=lambda *_: None)
     rows = {length: DecoderOnlyBatch.of_row(decoder, made(length), length, length) for length in (200, 10, 20)}
     batch = DecoderOnlySlots(decoder)
-    for row in rows.values():
-        batch.merge(row)
+    for alone in rows.values():
+        batch.merge(alone)
     assert batch.nbytes == 2 * 3 * 4 * (2 * 256 * 4) * 4  # parts, layers, slots, heads by positions by width, bytes
     batch.select([1, 2])
     assert batch.nbytes == 2 * 3 * 4 * (2 * 64 * 4) * 4
