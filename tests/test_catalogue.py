@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from blip_space import catalogue
+from blip_space.catalogue import ModelSpec
 from blip_space.catalogue.folder import inspect_checkpoint
 from blip_space.catalogue.headers import read_headers
 from blip_space.catalogue.kinds import base_name
@@ -29,6 +30,14 @@ def test_every_row_can_be_found_prompted_and_priced() -> None:
         assert spec.name == name
         assert spec.style in STYLES
         assert spec.memory_gb["bf16"] * 2 == pytest.approx(spec.memory_gb["fp32"], rel=0.01)
+
+
+def test_the_size_of_a_model_is_that_of_its_numbers() -> None:
+    spec = ModelSpec("x", "x", "blip2", "opt", "blip2", 3_000_000_000, ("en",), quantised=2_000_000_000)
+    assert spec.memory_gb == {"fp32": 12.0, "bf16": 6.0, "fp16": 6.0, "int8": 4.0, "int4": 3.12}  # 1.125 and 2
+    assert replace(spec, stored="int4", stored_bytes=5_000_000_000).memory_gb == {"int4": 5.0}
+    assert "fp16" not in replace(spec, language_model_type="t5").memory_gb
+    assert [replace(spec, language_model_type=kind).decoder_only for kind in ("bloom", "mt5")] == [True, False]
 
 
 def test_blip2_speaks_english_and_mblip_speaks_96_languages() -> None:
