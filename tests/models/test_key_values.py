@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -245,6 +246,29 @@ def test_a_padded_prompt_and_start_are_read_as_the_same_alone(name: str) -> None
     first = told(slice(1), TEXT[:1, PROMPT:], whole[:1, :PROMPT], whole[:1, PROMPT:], is_padded=False)
     second = told(slice(1, 2), TEXT[1:], whole[1:], whole[1:], is_padded=False)
     torch.testing.assert_close(together, torch.cat([first, second]), rtol=1e-4, atol=1e-4)
+
+
+class Body:
+    """Notes which positions it is given."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+    config = SimpleNamespace(_attn_implementation="sdpa")
+
+    def forward(self, inputs_embeds: Any, position_ids: Any, **_: Any) -> Any:
+        self.position_ids = position_ids
+        return SimpleNamespace(last_hidden_state=inputs_embeds)
+
+    __call__ = forward
+
+
+@pytest.mark.parametrize(("axes", "shape"), [(1, (2, LENGTH)), (3, (3, 2, LENGTH))])
+def test_positions_of_several_axes_are_handed_over_as_they_are(axes: int, shape: tuple[int, ...]) -> None:
+    body = Body()
+    decoder = CausalDecoder(body, lambda hidden: hidden)
+    decoder.axes = axes
+    positions = torch.zeros(axes, 2, LENGTH, dtype=torch.long)
+    decoder.forward(embeddings=torch.zeros(2, LENGTH, WIDTH), positions=positions, mask=None, key_values=None)
+    assert body.position_ids.shape == shape
 
 
 @pytest.mark.parametrize("make", [*DECODER_ONLY.values(), *ENCODER_DECODER.values()])

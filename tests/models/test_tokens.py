@@ -57,7 +57,8 @@ def test_what_a_decoder_reads_before_an_answer_is_as_generation_has_it(
     network, (features,) = model._hf_model, image_features(model, pictures[:1])
     monkeypatch.setattr(network.language_model.generation_config, "decoder_start_token_id", 3)
     expected = () if model.spec.decoder_only else (3,)
-    assert embedded(beside(model, network, model.spec), features, "a").start == expected
+    prompt = embedded(beside(model, network, model.spec), features, "a")
+    assert (prompt.start, prompt.next_position) == (expected, len(prompt))
 
 
 def test_a_small_model_decodes_on_one_thread(model: Blip2) -> None:
