@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from blip_space import catalogue
-from blip_space.catalogue import families
+from blip_space.catalogue import ModelSpec, families
+from blip_space.catalogue.kinds import base_name
 from blip_space.errors import ModelError
 from blip_space.prompts import STYLES
 
@@ -27,6 +28,14 @@ def test_every_row_can_be_found_prompted_and_priced() -> None:
         assert spec.name == name
         assert spec.style in STYLES
         assert spec.memory_gb["bf16"] * 2 == pytest.approx(spec.memory_gb["fp32"], rel=0.01)
+
+
+def test_the_size_of_a_model_is_that_of_its_numbers() -> None:
+    spec = ModelSpec("x", "x", "blip2", "opt", "blip2", 3_000_000_000, ("en",), quantised=2_000_000_000)
+    assert spec.memory_gb == {"fp32": 12.0, "bf16": 6.0, "fp16": 6.0, "int8": 4.0, "int4": 3.12}  # 1.125 and 2
+    assert replace(spec, stored="int4", stored_bytes=5_000_000_000).memory_gb == {"int4": 5.0}
+    assert "fp16" not in replace(spec, language_model_type="t5").memory_gb
+    assert [replace(spec, language_model_type=kind).decoder_only for kind in ("bloom", "mt5")] == [True, False]
 
 
 def test_blip2_speaks_english_and_mblip_speaks_96_languages() -> None:
@@ -292,3 +301,41 @@ def test_two_models_of_one_name_are_refused_with_both(tmp_path: Path) -> None:
     assert all(part in str(caught.value) for part in ("'m'", first.source, second.source, "Rename"))
     same = replace(first, source=str(tmp_path / "b" / ".." / "a" / "m"))
     catalogue.check_names([first, same, *catalogue.MODELS.values()])
+
+
+@pytest.mark.parametrize(
+    ("named", "base"),
+    [
+        ("a/b", "a/b"),
+        ("/b", "b"),
+        ("./b", "b"),
+        ("~/b", "b"),
+        ("/x/a/b", "b"),
+        (r"C:\a\b", "b"),
+        ("a\n/b", ""),
+        (5, ""),
+    ],
+)
+def test_a_folder_that_an_adapter_was_trained_on_is_called_by_its_last_name(named: Any, base: str) -> None:
+    assert base_name({"base_model_name_or_path": named}) == base
+
+
+def test_a_language_model_is_known_by_its_type_alone(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"without a vision encoder.*cannot be shown an image"):
+        catalogue.read_folder(folder(tmp_path, model_type="llama"))
+
+
+def test_what_overflows_in_eight_bits_is_not_counted_among_what_they_make_smaller(tmp_path: Path) -> None:
+    block = "language_model.encoder.block.0.layer"
+    names = (
+        f"{block}.0.SelfAttention.q.weight",
+        f"{block}.0.SelfAttention.relative_attention_bias.weight",
+        f"{block}.1.DenseReluDense.wi_0.weight",
+        f"{block}.1.DenseReluDense.wo.weight",
+        "language_model.lm_head.weight",
+        "qformer.encoder.layer.0.attention.attention.query.weight",
+    )
+    spec = catalogue.read_folder(
+        weights(folder(tmp_path, model_type="blip-2", text_config={"model_type": "t5"}), *names)
+    )
+    assert (spec.parameters, spec.quantised) == (6, 2)

@@ -138,3 +138,46 @@ def test_positions_that_longer_texts_change_are_refused_where_the_window_lets_te
     (tmp_path / "blip_space.json").write_text('{"context_tokens": 4096}', "utf-8")
     with pytest.raises(ModelError, match=r"RoPE of the type 'dynamic'.*depend on their neighbours"):
         catalogue.read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("config", "found"), [(dict(LLAVA), "llama"), ({"model_type": "blip-2"}, "opt")])
+def test_a_configuration_that_is_silent_is_what_transformers_takes_it_for(
+    tmp_path: Path, config: dict[str, Any], found: str
+) -> None:
+    visions: tuple[Any, ...] = ({}, None)
+    for vision in visions:
+        folder(tmp_path, **config | {"text_config": {}, "vision_config": vision})
+        assert catalogue.read_folder(tmp_path).language_model_type == found
+
+
+@pytest.mark.parametrize("named", [5, [5], "LlavaForConditionalGeneration", {"a": 1}])
+def test_architectures_that_are_no_list_of_names_are_no_names(tmp_path: Path, named: Any) -> None:
+    folder(tmp_path, **LLAVA | {"architectures": named})
+    assert catalogue.read_folder(tmp_path).family == "llava"
+    with pytest.raises(ModelError, match="a model of type 'x', which is not a BLIP-2"):
+        catalogue.read_folder(folder(tmp_path, model_type="x", architectures=named))
+
+
+@pytest.mark.parametrize(
+    ("config", "names", "told"),
+    [
+        ({}, ("model.mm_projector.0.weight", *LLAVA_NEW), "is in the form of LLaVA's own program"),
+        ({"architectures": ["LlavaModel"]}, LLAVA_NEW[1:], "is a LLaVA whose output layer was not saved"),
+        ({"text_config": None}, LLAVA_NEW, "does not say what its language model is"),
+    ],
+)
+def test_a_llava_that_is_not_read_is_a_sentence(
+    tmp_path: Path, config: dict[str, Any], names: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(ModelError, match=told):
+        catalogue.read_folder(weights(folder(tmp_path, **LLAVA | config), *names))
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "layers", "inner"), [("llava-1.5-7b", 4096, 32, 11_008), ("llava-1.5-13b", 5120, 40, 13_824)]
+)
+def test_the_size_of_a_llava_is_that_of_its_configuration(name: str, width: int, layers: int, inner: int) -> None:
+    spec, vision, vocabulary = catalogue.find(name), 303_507_456, 32_064
+    projector = 1024 * width + width + width**2 + width
+    assert spec.quantised == layers * (4 * width**2 + 3 * width * inner)
+    assert spec.parameters == spec.quantised + (2 * layers + 1) * width + 2 * vocabulary * width + vision + projector

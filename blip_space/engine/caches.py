@@ -144,7 +144,7 @@ class PrefixCache:
     def _longest(self, key: PrefixKey, at_least: int) -> tuple[int, int]:
         """Which answer has most of the positions, and how many."""
         best, most = 0, 0
-        head = tuple(key[: min(at_least, len(key) - 1)])
+        head = tuple(key[:at_least])
         for number, prefix in self._prefixes.items():
             if prefix.key[: len(head)] != head:  # by far the most frequent case, and the fastest comparison
                 continue

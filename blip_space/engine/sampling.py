@@ -113,8 +113,13 @@ def _argmax(logits: torch.Tensor) -> list[int | None]:
         tokens = scores.argmax(axis=-1)
         finite = np.isfinite(scores[np.arange(len(scores)), tokens])  # what is not finite is a row's maximum
         return [token if is_finite else None for token, is_finite in zip(tokens.tolist(), finite.tolist(), strict=True)]
+    return _argmax_in_one_copy(logits)
+
+
+def _argmax_in_one_copy(logits: torch.Tensor) -> list[int | None]:
+    """The same on any device, with one transfer."""
     found = logits.argmax(dim=-1, keepdim=True)
-    marked = torch.where(logits.gather(1, found).isfinite(), found, -1)  # one transfer, not two
+    marked = torch.where(logits.gather(1, found).isfinite(), found, -1)
     return [token if token >= 0 else None for token in to_host(marked[:, 0])]
 
 
@@ -148,6 +153,13 @@ def _candidates(
         every = [probabilities[row].numpy() for row in rows]
         chosen = [np.flatnonzero(row > least) for row in every]
         return [(row[tokens], tokens) for row, tokens in zip(every, chosen, strict=True)]
+    return _candidates_in_few_copies(probabilities, rows, least)
+
+
+def _candidates_in_few_copies(
+    probabilities: torch.Tensor, rows: Sequence[int], least: float
+) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
+    """The same on any device, with as many transfers however many rows there are."""
     taken = probabilities if len(rows) == len(probabilities) else probabilities[list(rows)]
     row_of, token = (taken > least).nonzero(as_tuple=True)
     found = taken[row_of, token].cpu().numpy()

@@ -10,7 +10,6 @@ Pure: depends on sequences only; must not import torch, and has no clock.
 from __future__ import annotations
 
 import operator
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -38,7 +37,7 @@ class Scheduler:
         config: EngineConfig,
         *,
         max_rows: int,
-        max_positions: int = sys.maxsize,
+        max_positions: int,
         reserved_positions: Callable[[int, int], int] = operator.mul,
     ) -> None:
         """`reserved_positions` says how many the buffers of so many rows have, of which the longest has that many."""

@@ -92,7 +92,7 @@ class Slots(Batch):
         """Rows in free slots for the other's, whose buffers can hold them."""
         columns = zip(other.lengths, other.next_positions, prompt_lengths, strict=True)
         new = [_Row(-1, length, position, prompt) for length, position, prompt in columns]
-        self._reserve(len(self._rows) + len(new), [*self._rows, *new])
+        self._reserve(len(self._rows) + len(new), new)
         for row, slot in zip(new, self._free(len(new)), strict=True):
             row.slot = slot
         return new

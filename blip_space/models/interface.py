@@ -55,8 +55,6 @@ class Embedded:
 
     def after(self, length: int) -> Embedded:
         """What is left to be read once so many positions have been."""
-        if not length:
-            return self
         return Embedded(self.embeddings[length:], self.positions[:, length:], self.next_position, self.start)
 
 

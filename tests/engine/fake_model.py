@@ -15,9 +15,11 @@ from typing import Any
 import torch
 
 from blip_space.catalogue import ModelSpec
+from blip_space.history import Turn
 from blip_space.models.decoders import read_mask
 from blip_space.models.interface import DecoderOnly, Embedded
-from blip_space.models.preparation import ImageFirst, Prompt
+from blip_space.models.preparation import ImageFirst, ImageInfo, Prompt
+from blip_space.options import GenerationOptions
 
 VOCABULARY = 2_000
 STOP = 0
@@ -170,3 +172,21 @@ class FakeModel(FakePreparation):
 
     def close(self) -> None:
         self.closed = True
+
+
+class SizedModel(FakeModel):
+    """One whose image takes positions by its size, and whose features depend on an option; `infos` are those that it
+    was asked about."""
+
+    size_decides = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.infos: list[ImageInfo] = []
+
+    def feature_key(self, digest: str, options: GenerationOptions) -> str:
+        return f"{digest} {options.num_beams}"
+
+    def prepare(self, images: Sequence[ImageInfo], turns: Sequence[Turn], question: str, **how: Any) -> Prompt:
+        self.infos += images
+        return super().prepare(images, turns, question, **how)

@@ -128,6 +128,15 @@ def test_the_last_id_of_a_prompt_is_left_to_be_read() -> None:
     assert cached_ids(prefixes, "a", 1, 2, 3) == 2
 
 
+def test_a_beginning_that_is_too_short_is_not_gone_on_from() -> None:
+    prefixes = PrefixCache(max_bytes=1_000)
+    prefixes.put(read("a", 1, 2, 3), key_values(5))
+    for prompt in (read("a", 7), read("a", 1), read("a", 7, 2)):
+        assert prefixes.get(prompt, at_least=POSITIONS + 1) is None
+        assert prefixes.get(prompt, at_least=POSITIONS) is not None
+    assert prefixes.hits == 3
+
+
 def test_prefixes_take_a_share_of_free_memory_within_a_bound() -> None:
     assert [prefix_cache_bytes(free) for free in (None, 10**12, 8_000)] == [MAX_PREFIX_BYTES, MAX_PREFIX_BYTES, 1_000]
 

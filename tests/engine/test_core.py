@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from blip_space.engine import core
 from blip_space.engine.request import PreparedRequest
 from blip_space.engine.sampling import Sampler
 from blip_space.errors import BusyError, EmptyAnswerError, UserError
+from blip_space.models.interface import Embedded
+from blip_space.models.preparation import Prompt
 from blip_space.options import GenerationOptions
 from tests.engine.conftest import Running
-from tests.engine.fake_model import FakeModel, spec
+from tests.engine.fake_model import SURE, FakeModel, spec
 from tests.engine.models.driving import prompt_of
 
 Run = Callable[..., Running]
@@ -67,6 +71,45 @@ def test_many_requests_each_get_their_own_words_whatever_runs_beside_them(run: R
     running.finish()
     assert {number: running.text(number) for number in asked} == asked
     assert running.model.encoded == 3
+
+
+def test_a_background_search_gives_its_rows_up_and_begins_again(run: Run) -> None:
+    running = run(max_beam_groups=1)
+    first = running.ask("one two three", background=True, quality="best")
+    running.step()
+    running.step()
+    other = running.ask("four five", quality="best")
+    running.finish()
+    assert list(running.ended) == [other, first]
+    assert [running.text(number) for number in (first, other)] == ["one two three", "four five"]
+
+
+class Starting(FakeModel):
+    """Its decoder reads a word before each answer, which it then likes a little more than another."""
+
+    liked, other = 5, 6
+
+    def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:
+        return replace(super().embed(prompt, features), start=(self.liked,))
+
+    def next(self, words: torch.Tensor, is_prompt: torch.Tensor) -> torch.Tensor:
+        scores = super().next(words, is_prompt)
+        if is_prompt[-1]:
+            scores[self.liked], scores[self.other] = 2 * SURE, 2 * SURE - 0.2
+        return scores
+
+
+@pytest.mark.parametrize("quality", ["stream", "best"])
+@pytest.mark.usefixtures("slots")
+def test_a_penalty_counts_what_a_decoder_reads_before_an_answer(quality: str) -> None:
+    running = Running(Starting())
+    running.model.encode("liked other a b c d e")
+    plain, penalized = (
+        running.ask("c d", quality=quality, max_new_tokens=1, repetition_penalty=penalty) for penalty in (1.0, 2.0)
+    )
+    running.finish()
+    words = running.model.words
+    assert [running.text(number) for number in (plain, penalized)] == [words[Starting.liked], words[Starting.other]]
 
 
 def test_prompts_of_very_different_lengths_are_read_in_one_step_and_each_gets_its_own_words(run: Run) -> None:

@@ -12,8 +12,9 @@ from blip_space.engine.pixel_cache import PixelCache
 from blip_space.engine.request import Request, decoding_options, measure_budget, prepare, refuse_foreign
 from blip_space.errors import ImageError, PromptError, UserError
 from blip_space.images import ImageFile, SafeImage
+from blip_space.models.preparation import ImageInfo
 from blip_space.options import GenerationOptions
-from tests.engine.fake_model import QUERY_TOKENS, FakeModel, spec
+from tests.engine.fake_model import QUERY_TOKENS, FakeModel, SizedModel, spec
 
 
 def test_an_encoder_decoder_model_spends_its_window_on_picture_and_prompt() -> None:
@@ -55,7 +56,9 @@ def test_an_unknown_language_is_a_sentence() -> None:
         refuse_foreign(spec(), "xx")
 
 
-@pytest.mark.parametrize(("prompt", "penalty"), [("What?", -1.0), ("", 1.0), ("Describe it.", 1.0)])
+@pytest.mark.parametrize(
+    ("prompt", "penalty"), [("What?", -1.0), ("What?\x07\n", -1.0), ("", 1.0), ("Describe it.", 1.0)]
+)
 def test_a_search_for_an_answer_favours_short_ones_as_the_originals_do(prompt: str, penalty: float) -> None:
     assert decoding_options(GenerationOptions(quality="best"), prompt).length_penalty == penalty
     assert decoding_options(GenerationOptions(), prompt) == GenerationOptions()
@@ -113,6 +116,36 @@ def test_an_image_is_decoded_once_for_all_questions_about_it() -> None:
         (span,) = prepare(Request(image, "What is it?"), model, cache).prompt.images
         assert span.key == digest
     assert len(made) == 2
+
+
+def test_the_size_of_an_image_is_told_where_it_decides() -> None:
+    model = SizedModel()
+    image = SafeImage(Image.new("RGB", (30, 20)), "d")
+    prepare(Request(image, "What is it?"), model, PixelCache(1_000))
+    assert model.infos == [ImageInfo("d", 30, 20)]
+
+
+def test_pixel_values_are_kept_by_what_they_depend_on() -> None:
+    model, cache = SizedModel(), PixelCache(1_000)
+    image = SafeImage(Image.new("RGB", (1, 1)), "d")
+    first, other, again = (
+        prepare(Request(image, "What?", options=GenerationOptions(num_beams=beams)), model, cache).pixels[0]
+        for beams in (2, 3, 2)
+    )
+    assert again is first
+    assert other is not first
+
+
+def test_models_do_not_share_pixel_values() -> None:
+    cache, image = PixelCache(1_000), SafeImage(Image.new("RGB", (1, 1)), "d")
+    one, other = (prepare(Request(image, "What?"), FakeModel(spec(name)), cache).pixels[0] for name in ("one", "other"))
+    assert one is not other
+    assert cache.bytes == one.nbytes + other.nbytes
+
+
+def test_a_prompt_that_does_not_fit_is_refused_before_the_image_is_decoded() -> None:
+    with pytest.raises(PromptError):
+        prepare(Request(ImageFile(b"no image"), "word " * 600), FakeModel(spec()), PixelCache(1_000))
 
 
 class Pixels:

@@ -17,6 +17,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from blip_space.engine import sampling
 from blip_space.engine.sampling import Sampler, uniform
 from blip_space.options import GenerationOptions
 
@@ -181,3 +182,22 @@ def test_narrow_nucleus_and_cold_draws_are_greedy() -> None:
     narrow = GenerationOptions(temperature=1.0, top_p=0.01)
     cold = GenerationOptions(temperature=0.01)
     assert sample(logits, [(narrow, [8])] * 16) == sample(logits, [(cold, [8])] * 16) == greedy
+
+
+def test_a_gpu_chooses_as_a_processor_does() -> None:
+    """By other calls, which bring less to the host; these run anywhere."""
+    logits = make_logits(8, 50)
+    logits[0, 0] = 99.0
+    logits[1, 7], logits[2], logits[3, 4] = torch.nan, -torch.inf, torch.inf
+    logits[4, 20], logits[4, 30] = 99.0, 99.0
+    chosen = sampling._argmax(logits)
+    assert chosen[:5] == [0, None, None, None, 20]
+    assert sampling._argmax_in_one_copy(logits) == chosen
+    probabilities = make_logits(8, 50).softmax(dim=-1)
+    for rows in ([3], [1, 4, 6], range(8)):
+        for least in (0.0, 0.05, 2.0):
+            ways = (sampling._candidates, sampling._candidates_in_few_copies)
+            one, other = (way(probabilities, rows, least) for way in ways)
+            assert [(found.tolist(), ids.tolist()) for found, ids in one] == [
+                (found.tolist(), ids.tolist()) for found, ids in other
+            ]

@@ -245,6 +245,49 @@ def test_nobody_is_preempted_for_one_that_would_not_fit_beside_its_keys_and_valu
     assert queue.named(queue.schedule().preempted) == "a"
 
 
+def test_a_long_one_waits_for_room_beside_short_ones() -> None:
+    queue = Queue(max_positions=40)
+    queue.add("a", new_tokens=10)
+    assert queue.admitted() == "a"
+    queue.add("l", new_tokens=30)
+    assert queue.admitted() == ""
+    queue.scheduler.running[0].finish(FinishReason.STOP)
+    assert queue.admitted() == "l"
+
+
+def test_nobody_is_preempted_for_one_that_is_too_long_itself() -> None:
+    queue = Queue(max_positions=30, max_batch_size=1, time_slice_tokens=8)
+    (running,) = queue.add("a", new_tokens=10)
+    assert queue.admitted() == "a"
+    running.ids = [1] * 9
+    queue.add("b", new_tokens=20)
+    assert queue.schedule() == Plan()
+
+
+def test_no_more_are_preempted_than_there_is_memory_for() -> None:
+    queue = Queue(max_positions=60, max_batch_size=2, time_slice_tokens=8)
+    running = queue.add("ab", new_tokens=20)
+    assert queue.admitted() == "ab"
+    for sequence in running:
+        sequence.ids = [1] * 9
+    queue.add("cd", new_tokens=20)
+    plan = queue.schedule()
+    assert (queue.named(plan.preempted), queue.named(plan.admitted)) == ("a", "c")
+
+
+def test_a_preempted_one_keeps_its_room() -> None:
+    """It comes back into the batch, whose rows are then as long as it is."""
+    queue = Queue(max_positions=100, max_batch_size=1, time_slice_tokens=8)
+    (long,) = queue.add("l", new_tokens=30)
+    assert queue.admitted() == "l"
+    long.ids = [1] * 9
+    queue.add("a", new_tokens=10)
+    assert queue.named(queue.schedule().preempted) == "l"
+    (search,) = queue.add("s", new_tokens=10, best=True)
+    assert (2 + search.num_rows) * 10 <= 100 < (2 + search.num_rows) * 30
+    assert queue.admitted() == ""
+
+
 def test_after_memory_ran_out_there_are_half_as_many_and_later_as_many_as_before() -> None:
     """M5: the server was smaller for ever."""
     queue = Queue(max_rows=4, max_batch_size=4, max_prefill_tokens=99, recovery_seconds=60.0)

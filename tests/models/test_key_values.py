@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,11 +54,11 @@ def bloom() -> Any:
 
 
 def llama() -> Any:
-    """With fewer heads of keys and values than of queries, as the larger ones have."""
+    """With fewer heads of keys and values than of queries, as the larger ones have, and of a width of their own."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=VOCABULARY, hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=LAYERS,
-            num_attention_heads=4, num_key_value_heads=2, initializer_range=SPREAD,
+            num_attention_heads=4, num_key_value_heads=2, head_dim=6, initializer_range=SPREAD,
         )
     )  # fmt: skip
 
@@ -65,8 +66,8 @@ def llama() -> Any:
 def _t5(model: Any, config: Any) -> Any:
     return model(
         config(
-            vocab_size=VOCABULARY, d_model=WIDTH, d_kv=8, d_ff=32, num_layers=LAYERS, num_heads=2,
-            initializer_factor=4.0, decoder_start_token_id=0,
+            vocab_size=VOCABULARY, d_model=WIDTH, d_kv=8, d_ff=32, num_layers=LAYERS + 1, num_decoder_layers=LAYERS,
+            num_heads=2, initializer_factor=4.0, decoder_start_token_id=0,
         )
     )  # fmt: skip
 
@@ -171,6 +172,103 @@ def test_an_encoder_decoder_says_token_by_token_what_it_says_at_once(name: str) 
     torch.testing.assert_close(told, at_once, rtol=1e-4, atol=1e-4)
     assert [layer.get_seq_length() for layer in caches[0].layers] == [LENGTH] * LAYERS
     assert [layer.get_seq_length() for layer in caches[1].layers] == [4] * LAYERS
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", [*DECODER_ONLY, *ENCODER_DECODER])
+def test_what_keys_and_values_take_is_known_before(name: str, dtype: torch.dtype) -> None:
+    """A batch is as large as memory has room for them. Logits are float32, whatever they are computed in."""
+    mask, positions = torch.ones(2, LENGTH, dtype=torch.long), torch.arange(LENGTH).expand(1, 2, -1)
+    own, cross = DynamicCache(), DynamicCache()
+    if name in DECODER_ONLY:
+        model = DECODER_ONLY[name]().eval().to(dtype)
+        only = CausalDecoder(model.base_model, model.get_output_embeddings(), builds_own_mask=name == "bloom")
+        told = only.forward(ids=TEXT, positions=positions, mask=mask, key_values=own)
+        kv_bytes = only.kv_bytes(LENGTH)
+    else:
+        both = T5Decoder(ENCODER_DECODER[name]().eval().to(dtype))
+        states = both.encode(torch.randn(2, LENGTH, WIDTH).to(dtype), mask)
+        told = both.forward(
+            TEXT,
+            positions=positions,
+            mask=mask,
+            states=states,
+            prompt_mask=mask,
+            self_attention=own,
+            cross_attention=cross,
+        )
+        kv_bytes = both.kv_bytes(LENGTH)
+    taken = sum(layer.keys.nbytes + layer.values.nbytes for cache in (own, cross) for layer in cache.layers)
+    assert (2 * kv_bytes, told.dtype) == (taken, torch.float32)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", DECODER_ONLY)
+def test_a_padded_prompt_is_read_as_the_same_alone(name: str, attention: str) -> None:
+    model = DECODER_ONLY[name]().eval()
+    model.set_attn_implementation(attention)
+    decoder = CausalDecoder(model.base_model, model.get_output_embeddings(), builds_own_mask=name == "bloom")
+    mask = torch.ones(2, LENGTH, dtype=torch.long)
+    mask[0, :PROMPT] = 0
+    positions = (mask.cumsum(1) - 1).clamp(min=0)[None]
+    told = decoder.forward(
+        ids=TEXT, positions=positions, mask=decoder.prompt_mask(mask, LENGTH, is_padded=True), key_values=None
+    )
+    for row, start in enumerate((PROMPT, 0)):
+        ids = TEXT[row : row + 1, start:]
+        unpadded = decoder.prompt_mask(torch.ones_like(ids), ids.shape[1], is_padded=False)
+        alone = decoder.forward(
+            ids=ids, positions=torch.arange(ids.shape[1])[None, None], mask=unpadded, key_values=None
+        )
+        torch.testing.assert_close(told[row : row + 1], alone, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ENCODER_DECODER)
+def test_a_padded_prompt_and_start_are_read_as_the_same_alone(name: str) -> None:
+    decoder, prompts = T5Decoder(ENCODER_DECODER[name]().eval()), torch.randn(2, LENGTH, WIDTH)
+    whole, mask, start_mask = (torch.ones(2, LENGTH, dtype=torch.long) for _ in range(3))
+    mask[0, PROMPT:] = 0  # prompts are padded on the right
+    start_mask[0, :PROMPT] = 0
+
+    def told(rows: slice, ids: torch.Tensor, mask: torch.Tensor, start: torch.Tensor, *, is_padded: bool) -> Any:
+        prompt = decoder.prompt_mask(mask, is_padded=is_padded)
+        return decoder.forward(
+            ids,
+            positions=(start.cumsum(1) - 1).clamp(min=0)[None],
+            mask=decoder.start_mask(start, is_padded=is_padded),
+            states=decoder.encode(prompts[rows, : mask.shape[1]], prompt),
+            prompt_mask=prompt,
+            self_attention=None,
+            cross_attention=None,
+        )
+
+    together = told(slice(None), TEXT, mask, start_mask, is_padded=True)
+    first = told(slice(1), TEXT[:1, PROMPT:], whole[:1, :PROMPT], whole[:1, PROMPT:], is_padded=False)
+    second = told(slice(1, 2), TEXT[1:], whole[1:], whole[1:], is_padded=False)
+    torch.testing.assert_close(together, torch.cat([first, second]), rtol=1e-4, atol=1e-4)
+
+
+class Body:
+    """Notes which positions it is given."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+    config = SimpleNamespace(_attn_implementation="sdpa")
+
+    def forward(self, inputs_embeds: Any, position_ids: Any, **_: Any) -> Any:
+        self.position_ids = position_ids
+        return SimpleNamespace(last_hidden_state=inputs_embeds)
+
+    __call__ = forward
+
+
+@pytest.mark.parametrize(("axes", "shape"), [(1, (2, LENGTH)), (3, (3, 2, LENGTH))])
+def test_positions_of_several_axes_are_handed_over_as_they_are(axes: int, shape: tuple[int, ...]) -> None:
+    body = Body()
+    decoder = CausalDecoder(body, lambda hidden: hidden)
+    decoder.axes = axes
+    positions = torch.zeros(axes, 2, LENGTH, dtype=torch.long)
+    decoder.forward(embeddings=torch.zeros(2, LENGTH, WIDTH), positions=positions, mask=None, key_values=None)
+    assert body.position_ids.shape == shape
 
 
 @pytest.mark.parametrize("make", [*DECODER_ONLY.values(), *ENCODER_DECODER.values()])

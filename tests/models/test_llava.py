@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, LlavaConfig, LlavaForConditionalGeneration
 
-from blip_space.catalogue import read_folder
+from blip_space.catalogue import ModelSpec, read_folder
 from blip_space.engine.request import Budget, measure_budget
 from blip_space.errors import ModelError, PromptError
 from blip_space.history import Turn
@@ -21,13 +21,16 @@ from blip_space.loading.loader import load
 from blip_space.loading.preparation import load_preparation
 from blip_space.models.families.llava import Llava, LlavaPreparation, _image_positions
 from blip_space.models.image_processor import MAX_RATIO
+from blip_space.models.interface import Precision
 from blip_space.models.preparation import PLACEHOLDER, ImageInfo, Preparation, Prompt
 from blip_space.options import GenerationOptions
+from tests.engine.fake_model import FakePreparation
 from tests.models import llava_checkpoint, stored
 from tests.models.llava_checkpoint import IMAGE_TOKEN, POSITIONS, VISIONS
 
 Folders = dict[str, Path]
 OPTIONS = GenerationOptions()
+SQUARE = {"size": {"height": 28, "width": 28}, "do_center_crop": True}
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +242,58 @@ def test_the_tokenizers_end_ends_an_answer_as_well(folder: Path, tmp_path: Path)
     assert load(read_folder(copied), "fp32").stop == {2, 9}
 
 
+def test_a_processor_that_converts_nothing_is_given_three_channels_and_gives_floats(
+    folder: Path, tmp_path: Path
+) -> None:
+    nothing = {"do_convert_rgb": False, "do_rescale": False, "do_normalize": False}
+    copied = edited(
+        folder, tmp_path / "m", "processor_config.json", lambda content: content["image_processor"].update(nothing)
+    )
+    pixels = load_preparation(read_folder(copied)).pixels(Image.new("L", (50, 31), 7), OPTIONS)
+    assert (pixels.shape, pixels.dtype, set(pixels.flatten().tolist())) == ((1, 3, 28, 28), torch.float32, {7.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "edit"),
+    [
+        ("tokenizer_config.json", lambda content: content.update(eos_token=None)),
+        ("config.json", lambda content: content["text_config"].update(vocab_size=2)),
+    ],
+    ids=["none", "one that the model cannot choose"],
+)
+def test_a_tokenizer_without_an_end_of_use_has_none(
+    folder: Path, tmp_path: Path, name: str, edit: Callable[[dict[str, Any]], Any]
+) -> None:
+    plain, changed = (
+        load_preparation(read_folder(place)) for place in (folder, edited(folder, tmp_path / "m", name, edit))
+    )
+    assert isinstance(plain, LlavaPreparation)
+    assert isinstance(changed, LlavaPreparation)
+    assert plain.ends == {2}
+    assert not changed.ends
+
+
+def test_the_checkpoints_template_goes_before_the_styles(tmp_path: Path) -> None:
+    own = llava_checkpoint.TEMPLATE.replace("ASSISTANT:'", "ROBOT:'")
+    texts = [
+        prompt_of(load_preparation(read_folder(llava_checkpoint.write(tmp_path / place, template=template))), "?").text
+        for place, template in (("own", own), ("none", ""))
+    ]
+    assert texts == ["USER: <image>\n? ROBOT:", "USER: <image>\n? ASSISTANT:"]
+
+
+def test_features_are_of_the_language_models_type() -> None:
+    """Beside a vision encoder of another, as quantised checkpoints have it."""
+    network = llava_checkpoint.make_network("clip", 400)
+    network.model.vision_tower.to(torch.bfloat16)
+    network.model.multi_modal_projector.to(torch.bfloat16)
+    preparation: Any = FakePreparation(ModelSpec("fake", "fake", "llava", "llama", "llava", 1, ("en",)))
+    preparation.ends = frozenset()
+    model = Llava(network, preparation, precision=Precision("fp32", "cpu", "as asked"))
+    (features,) = model.encode_images([torch.zeros(1, 3, 28, 28)])
+    assert features.dtype == torch.float32
+
+
 WRONG: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
     "other size": (
         "processor_config.json",
@@ -247,13 +302,35 @@ WRONG: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
         ),
         "makes images of 14 x 14 pixels, and its vision encoder takes 28 x 28",
     ),
+    "other width": (
+        "processor_config.json",
+        lambda content: content["image_processor"].update(crop_size={"height": 28, "width": 14}, **SQUARE),
+        "makes images of 28 x 14 pixels",
+    ),
+    "other height": (
+        "processor_config.json",
+        lambda content: content["image_processor"].update(crop_size={"height": 14, "width": 28}, **SQUARE),
+        "makes images of 14 x 28 pixels",
+    ),
+    "no square": (
+        "processor_config.json",
+        lambda content: content["image_processor"].update(
+            image_processor_type="CLIPImageProcessor", do_center_crop=False, size={"shortest_edge": 28}
+        ),
+        "makes images of 28 x 42 pixels",
+    ),
     "no image processor": (
         "processor_config.json",
         lambda content: content["image_processor"].update(image_processor_type="NoProcessor"),
         "How .* wants its images .* cannot be read",
     ),
     "tokenizer": ("tokenizer.json", lambda content: content.pop("model"), "The tokenizer of .* cannot be read"),
-    "image token": ("config.json", lambda content: content.update(image_token_index=399), "two models|does not write"),
+    "image token": ("config.json", lambda content: content.update(image_token_index=5), "does not write"),
+    "no such token": (
+        "config.json",
+        lambda content: content.update(image_token_index=5_000),
+        "its tokenizer has no such token",
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Sequence
@@ -11,8 +12,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from tokenizers import AddedToken
-from transformers import AutoProcessor, AutoTokenizer
+from tokenizers import AddedToken, Tokenizer, models, processors
+from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerFast
 
 from blip_space.errors import ModelError
 from blip_space.models.chat_template import ChatTemplate, read_template
@@ -107,9 +108,10 @@ def test_both_ways_of_tokenising_agree_on_plain_texts(
 ) -> None:
     """The one that is for forged texts writes what the other does, so that a neighbour's forging changes nothing."""
     chat = of(tokenizer, TEMPLATES[kind])
-    quick = [chat.render([(text, text)], text) for text in PLAIN_TEXTS if text == text.strip()]
+    texts, many = [text for text in PLAIN_TEXTS if text == text.strip()], [(f"{one}?", f"{one}.") for one in range(7)]
+    quick = [chat.render(many, "And?"), *(chat.render([(text, text)], text) for text in texts)]
     monkeypatch.setattr(chat, "_expected", lambda _: [])
-    assert [chat.render([(text, text)], text) for text in PLAIN_TEXTS if text == text.strip()] == quick
+    assert [chat.render(many, "And?"), *(chat.render([(text, text)], text) for text in texts)] == quick
 
 
 @pytest.mark.parametrize("place", ["question", "earlier question", "earlier answer"])
@@ -131,7 +133,54 @@ def test_nobody_forges_a_control_token(tokenizer: Any, kind: str, place: str) ->
             assert forged.strip() in tokenizer.decode(rendered.ids)
 
 
-@pytest.mark.parametrize("template", [TEMPLATE, LLAMA_3, MISTRAL])
+def test_what_ends_an_answer_alone_is_not_forged_either(tokenizer: Any) -> None:
+    """Though its file does not mark it as special, and the template of a first question does not write it."""
+    end = OWN_TOKENS[1]
+    template = f"<image>{{% for m in messages %}}{{{{ m.content ~ ('{end}' if m.role == 'assistant') }}}}{{% endfor %}}"
+    rendered = of(tokenizer, template).render([("x", "y")], f"a {end} b")
+    assert list(rendered.ids).count(tokenizer.convert_tokens_to_ids(end)) == 1
+    assert tokenizer.decode(rendered.ids).count(end) == 2  # what was typed is spelled
+
+
+@pytest.mark.parametrize("unknown", ["<unk>", "</s>"])
+def test_words_that_a_vocabulary_has_for_control_tokens_are_not_written(unknown: str) -> None:
+    """A word that it does not have is unknown to it, unless that would end the text."""
+    letters = ["\n", *(chr(number) for number in range(32, 127))]
+    tokens = [*llava_checkpoint.SPECIAL, *letters, "</", "</s"]
+    merges = [("<", "/"), ("</", "s"), ("</s", ">")]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token=unknown))
+    made.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in llava_checkpoint.SPECIAL])
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token=unknown)
+    written = [tokens[token] for token in of(wrapped, TEMPLATE).render((), "a</s>é.").ids]
+    assert written == [*"USER: \na", *(["<unk>"] if unknown == "<unk>" else []), *". ASSISTANT:"]
+
+
+def test_blank_lines_are_typed_as_before_where_they_are_a_token(tokenizer: Any) -> None:
+    made = copy.deepcopy(tokenizer)
+    made.add_tokens([AddedToken("\n\n", normalized=False, special=False)])
+    rendered = of(made, LLAMA_3).render((), "a\n\nb")
+    (place,) = rendered.images
+    ids = expected(made, LLAMA_3, (), "a\n\nb")[1]
+    assert [*rendered.ids[:place], IMAGE_TOKEN, *rendered.ids[place:]] == ids
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, LLAMA_3])
+def test_what_a_tokenizers_file_says_of_lengths_and_ends_is_transformers(tokenizer: Any, template: str) -> None:
+    """Its last token is written where it writes its first one; its truncation and padding are for training."""
+    made = copy.deepcopy(tokenizer)
+    made._tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    ids = expected(made, template, (), "What?")[1]
+    made._tokenizer.enable_truncation(4)
+    made._tokenizer.enable_padding(length=99)
+    rendered = of(made, template).render((), "What?")
+    (place,) = rendered.images
+    assert [*rendered.ids[:place], IMAGE_TOKEN, *rendered.ids[place:]] == ids
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, LLAMA_3, MISTRAL, f"\n{LLAMA_3}"])
 def test_there_is_one_first_token(tokenizer: Any, template: str) -> None:
     """Whether the template writes it or not."""
     chat = of(tokenizer, template)
@@ -161,6 +210,9 @@ def test_a_template_of_texts_alone_gets_the_image_before_the_first_question(toke
     rendered = of(tokenizer, TEXT_ONLY).render([("a", "b")], "c")
     assert rendered.text == "USER: <image>\na ASSISTANT: b USER: c ASSISTANT:"
     assert rendered == of(tokenizer, TEMPLATE).render([("a", "b")], "c")
+    (token,) = tokenizer.convert_tokens_to_ids(OWN_TOKENS[:1])
+    other = ChatTemplate(tokenizer, TEXT_ONLY, image_token=token, name="tiny")
+    assert other.render((), "a").text == f"USER: {OWN_TOKENS[0]}\na ASSISTANT:"
 
 
 @pytest.mark.parametrize(
@@ -172,6 +224,9 @@ def test_a_template_of_texts_alone_gets_the_image_before_the_first_question(toke
         ("<image><image>{% for m in messages %}{{ m.content }}{% endfor %}", "2 images"),
         ("<image>always the same", "leaves 1 of 1 texts out"),
         ("{% for m in messages %}<image>{{ m.content }}{% endfor %}", "3 images"),
+        ("{% for m in messages %}{{ m.content[-1].text }}{% endfor %}", "0 images"),
+        ("<image>{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}", "or repeats them"),
+        ("<image>{% for m in messages[-3:] %}{{ m.content }}{% endfor %}", "leaves 2 of 5 texts out"),
     ],
 )
 def test_a_template_that_does_not_work_is_a_sentence(tokenizer: Any, template: str, reason: str) -> None:
@@ -216,6 +271,14 @@ def test_the_template_is_found_wherever_transformers_looks(place: str, tmp_path:
         )
         ids = inputs["input_ids"][0] if isinstance(inputs["input_ids"][0], list) else inputs["input_ids"]
         assert [token for token in ids if token != IMAGE_TOKEN] == list(rendered.ids)
+
+
+def test_the_processors_template_goes_before_the_tokenizers(tmp_path: Path) -> None:
+    folder = llava_checkpoint.write(tmp_path / "m", template="")
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": "the processor's"}))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "the tokenizer's"
+    assert read_template(folder, tokenizer) == "the processor's"
 
 
 def test_a_checkpoint_without_a_template_has_none(tmp_path: Path) -> None:

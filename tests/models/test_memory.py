@@ -29,10 +29,34 @@ def test_nothing_is_refused_where_the_system_does_not_say() -> None:
     check_room(SPEC, FP32, free=None)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 GB")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 GB"),
+        RuntimeError("DefaultCPUAllocator: not enough memory"),
+        RuntimeError("CUDA error: out of memory"),
+        torch.OutOfMemoryError("9 GB"),
+    ],
+)
 def test_memory_that_runs_out_is_told(error: Exception) -> None:
     with pytest.raises(ModelError, match=r"large does not fit .* 7.48 GB\. Choose"), enough_memory(SPEC, BF16):
         raise error
+
+
+def test_what_fits_is_offered_and_counts_what_is_given_back_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is exchanged for another leaves its room to it."""
+    monkeypatch.setattr(memory, "find_device", lambda: device.Device("cpu", "", has_bf16=True))
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 0)
+    found = memory.fitting(SPEC), memory.fitting(SPEC, freed=8_000_000_000), memory.fitting(SPEC, freed=99_000_000_000)
+    assert found[0] == ()
+    assert "bf16" in found[1]
+    assert "fp32" not in found[1]
+    assert found[2] == SPEC.precisions
+    monkeypatch.setattr(memory, "free_bytes", lambda _: None)
+    assert memory.fitting(SPEC) == SPEC.precisions
+    monkeypatch.setattr(memory, "find_device", lambda: device.Device("mps", "", has_bf16=True))
+    assert memory.fitting(SPEC) == ("fp32", "bf16", "fp16")
 
 
 def test_other_errors_stay_what_they_are() -> None:

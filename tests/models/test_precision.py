@@ -22,6 +22,11 @@ APPLE = Device("mps", "", has_bf16=True)
 PLENTY = 10**12
 
 
+def test_a_language_model_that_was_trained_in_bf16_may_overflow_in_fp16() -> None:
+    reasons = [choose("fp16", spec, NEW_GPU, free=PLENTY).reason for spec in (OPT, BLOOM)]
+    assert ["overflow" in reason for reason in reasons] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("spec", "device", "name"),
     [

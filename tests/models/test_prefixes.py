@@ -110,6 +110,28 @@ def test_names_of_layers_that_resemble_wrappers_stay() -> None:
     assert Names([], BLIP2).mapping == {}
 
 
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        "module",
+        "_orig_mod",
+        "_forward_module",
+        "_fsdp_wrapped_module",
+        "_checkpoint_wrapped_module",
+        "base_model.model",
+    ],
+)
+def test_names_of_wrappers_come_off_wherever_they_stand(wrapper: str) -> None:
+    stored_as = [f"{wrapper}.query_tokens", f"{wrapper}.language_model.{wrapper}.x"]
+    names = Names(stored_as, BLIP2)
+    assert [names.plain(name) for name in stored_as] == ["query_tokens", "language_model.x"]
+
+
+def test_what_stands_before_some_names_only_is_no_prefix() -> None:
+    assert Names(["net.query_tokens", "net.qformer.x"], BLIP2).prefix == "net."
+    assert Names(["net.query_tokens", "optimizer.step"], BLIP2).prefix == ""
+
+
 def test_an_adapter_beside_the_weights_is_not_put_on_unasked(
     folders: dict[str, Path], tmp_path: Path, pictures: list[Image.Image], loaded: Callable[[str], Blip2],
     caplog: pytest.LogCaptureFixture,

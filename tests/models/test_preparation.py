@@ -38,6 +38,19 @@ def test_it_prepares_as_the_loaded_model_does(model: Blip2, pictures: list[Image
         assert pixels.shape == (1, 3, 28, 28)
 
 
+def test_features_are_of_the_language_models_type_whatever_the_parts_before_it_are(
+    folders: dict[str, Path], pictures: list[Image.Image]
+) -> None:
+    """Under fp16 the Q-Former keeps fp32."""
+    model = load(read_folder(folders["opt"]), "fp32")
+    expected = image_features(model, pictures)
+    for part in ("vision_model", "language_projection"):
+        getattr(model._hf_model, part).to(torch.bfloat16)
+        features = image_features(model, pictures)
+        assert features.dtype == torch.float32
+        assert torch.nn.functional.cosine_similarity(features.flatten(), expected.flatten(), dim=0) > 0.99
+
+
 def test_weights_are_neither_needed_nor_read(folders: dict[str, Path], tmp_path: Path) -> None:
     """A request is prepared while the model is loaded, or is not there yet."""
     shutil.copytree(folders["opt"], tmp_path / "opt")

@@ -1,14 +1,21 @@
 """Every family in every precision: what is kept in which numbers, what it takes, and that it still sees and answers."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from blip_space.catalogue import TINY_FOLDER, read_folder
+from blip_space.catalogue import TINY_FOLDER, families, read_folder
+from blip_space.catalogue.headers import Tensor
+from blip_space.catalogue.stored import Stored
+from blip_space.catalogue.wrappers import Names
 from blip_space.errors import ModelError
 from blip_space.loading.loader import load
+from blip_space.loading.quantisation import quantisation, stored_quantisation
+from blip_space.models.families.blip2 import FAMILY
+from blip_space.models.interface import Precision
 from blip_space.options import GenerationOptions
 from tests.models import checkpoints
 from tests.models.generation import image_features, new_tokens
@@ -87,3 +94,32 @@ def test_an_overflow_is_noticed_at_load(folders: dict[str, Path], tmp_path: Path
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelError, match="not finite in fp16"):
         load(read_folder(folder), "fp16")
+
+
+def test_four_bits_are_nf4_and_computed_in_what_the_others_are() -> None:
+    told = quantisation(Precision("int4", "cpu", "as asked", torch.bfloat16), FAMILY)
+    assert (told.bnb_4bit_quant_type, told.bnb_4bit_compute_dtype) == ("nf4", torch.bfloat16)
+    assert quantisation(Precision("bf16", "cpu", "as asked", torch.bfloat16), FAMILY) is None
+
+
+@pytest.mark.parametrize("kind", ["nf4", "fp4"])
+@pytest.mark.parametrize(("packed", "named"), [("U8", "uint8"), ("BF16", "bfloat16"), ("F32", "float32")])
+@pytest.mark.parametrize("nested", [False, True])
+def test_transformers_is_told_how_four_bits_are_stored(kind: str, packed: str, named: str, nested: bool) -> None:
+    layer = "language_model.layers.0.fc1"
+    tensors = {f"{layer}.weight": Tensor(packed, (8,), 8), "vision_model.fc1.weight": Tensor("F32", (8,), 32)}
+    if nested:
+        tensors[f"{layer}.weight.nested_absmax"] = Tensor("F32", (1,), 4)
+    as_it_is = Stored(Names(tensors, families.find("blip2")), tensors, "int4", kind, frozenset({layer}))
+    told = stored_quantisation(as_it_is, Precision("int4", "cpu", "as asked", torch.bfloat16), FAMILY)
+    assert (told["bnb_4bit_quant_type"], told["bnb_4bit_quant_storage"]) == (kind, named)
+    assert (told["bnb_4bit_use_double_quant"], told["bnb_4bit_compute_dtype"]) == (nested, "bfloat16")
+    (whole,) = told["llm_int8_skip_modules"]
+    names = (layer, "vision_model.fc1", "language_model.lm_head")
+    assert [bool(re.match(whole, name)) for name in names] == [False, True, True]
+
+
+def test_transformers_is_told_the_threshold_that_eight_bits_were_stored_with() -> None:
+    as_it_is = Stored(Names((), families.find("blip2")), {}, "int8", "int8", threshold=0.0)
+    told = stored_quantisation(as_it_is, Precision("int8", "cpu", "as asked"), FAMILY)
+    assert (told["load_in_8bit"], told["llm_int8_threshold"]) == (True, 0.0)

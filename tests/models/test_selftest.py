@@ -1,7 +1,9 @@
 """A model that does not see is refused."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from blip_space.catalogue import read_folder
 from blip_space.errors import ModelError
+from blip_space.loading import selftest
 from blip_space.loading.loader import load
 from blip_space.loading.selftest import check_head, made_pictures, relative_difference
 from blip_space.models.families.blip2 import FAMILY
+from tests.engine.fake_model import FakePrecision, FakePreparation, spec
 from tests.models import checkpoints
 
 
@@ -79,6 +83,33 @@ def test_a_head_that_was_tied_though_it_is_stored_is_refused(tmp_path: Path) -> 
     network.language_model.lm_head.weight = network.language_model.shared.weight
     with pytest.raises(ModelError, match="tied was loaded with its embedding in the place of its own head"):
         check_head(network, weights, FAMILY, name="tied")
+
+
+@pytest.mark.parametrize(
+    ("features", "logits", "told"),
+    [
+        ((1.0, 2.0), (1.0, 2.0), ""),
+        ((1.0, 2.0), (1.0, 1.0), "ignores the picture"),  # nobody filled the image's positions
+        ((1.0, 1.000001), (1.0, 2.0), "ignores the picture"),
+        ((1.0, float("inf")), (1.0, 2.0), "not finite"),
+        ((1.0, 2.0), (1.0, float("nan")), "not finite"),
+    ],
+)
+def test_what_is_seen_must_reach_the_first_word(
+    features: tuple[float, float], logits: tuple[float, float], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preparation = FakePreparation(spec())
+    model: Any = SimpleNamespace(
+        preparation=preparation,
+        spec=preparation.spec,
+        precision=FakePrecision(),
+        decoder=None,
+        encode_images=lambda _: [torch.tensor([[number]]) for number in features],
+        embed=lambda _, own: 0 if torch.equal(own[0], torch.tensor([[features[0]]])) else 1,
+    )
+    monkeypatch.setattr(selftest, "first_logits", lambda _, picture: torch.tensor([[logits[picture]]]))
+    with pytest.raises(ModelError, match=told) if told else nullcontext():
+        selftest.check_sight(model)
 
 
 def test_difference_is_relative() -> None:

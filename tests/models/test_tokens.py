@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from types import SimpleNamespace
@@ -18,9 +19,10 @@ from transformers import GPT2Tokenizer, PreTrainedTokenizerFast
 from blip_space.catalogue import TINY_FOLDER
 from blip_space.errors import ModelError
 from blip_space.models.families.blip2 import Blip2
+from blip_space.models.threads import ALL_THREADS, MIN_PARAMETERS
 from blip_space.models.tokens import FastTokenizer, Tokens, read_tokens, start_token, stop_tokens
 from tests.models import checkpoints
-from tests.models.generation import embedded, image_features, image_positions
+from tests.models.generation import beside, embedded, image_features, image_positions
 
 TEXTS = ["a photo of two cats", "Question: how many? Answer:", "Ein roter Kreis", " leading and  double "]
 
@@ -46,6 +48,22 @@ def test_counting_counts_what_the_model_reads(model: Blip2, pictures: list[Image
     read = len(embedded(model, features, TEXTS[0]))
     assert read == image_positions(model.preparation) + len(model.preparation.encode(TEXTS[0]))
     assert len(model.preparation.encode("a " * 3000)) >= 3000
+
+
+def test_what_a_decoder_reads_before_an_answer_is_as_generation_has_it(
+    model: Blip2, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repetition penalty counts it, so the prompt of a decoder-only model has none."""
+    network, (features,) = model._hf_model, image_features(model, pictures[:1])
+    monkeypatch.setattr(network.language_model.generation_config, "decoder_start_token_id", 3)
+    expected = () if model.spec.decoder_only else (3,)
+    prompt = embedded(beside(model, network, model.spec), features, "a")
+    assert (prompt.start, prompt.next_position) == (expected, len(prompt))
+
+
+def test_a_small_model_decodes_on_one_thread(model: Blip2) -> None:
+    specs = [replace(model.spec, parameters=MIN_PARAMETERS - less) for less in (1, 0)]
+    assert [beside(model, model._hf_model, spec).threads for spec in specs] == [1, ALL_THREADS]
 
 
 STRANGE = [

@@ -85,7 +85,7 @@ class Blip2(VisionLanguageModel):
     def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:
         """The features and then the text, at positions that count on."""
         table, device = self._hf_model.get_input_embeddings(), self.decoder.device
-        embeddings = place_features(prompt, features, table, device=device).to(features[0].dtype)
+        embeddings = place_features(prompt, features, table, device=device)
         positions = torch.arange(len(embeddings), device=device)[None]
         return Embedded(embeddings, positions, len(embeddings), self._start)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,11 +12,11 @@ import torch
 from PIL import Image
 
 from blip_space.engine import slot_cache
-from blip_space.engine.batch import new_batch
+from blip_space.engine.batch import DecoderOnlyBatch, EncoderDecoderBatch, new_batch
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.kv_cache import Cache
 from blip_space.engine.slot_cache import SlotCache, capacity_for, power_of_two
-from blip_space.engine.slots import Slots
+from blip_space.engine.slots import DecoderOnlySlots, EncoderDecoderSlots, Slots
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Embedded
 from tests.models.generation import embedded, image_features
@@ -138,10 +139,11 @@ def test_a_prompt_goes_on_from_what_was_read_in_a_slot(model: Blip2, prompts: li
             assert all(torch.allclose(one, other, atol=TOLERANCE) for one, other in zip(*parts, strict=True))
 
 
+@pytest.mark.parametrize("width", [6, 70])
 @pytest.mark.parametrize("left", [True, False])
-def test_nothing_but_its_rows_comes_from_a_batch_into_slots(left: bool) -> None:
+def test_nothing_but_its_rows_comes_from_a_batch_into_slots(left: bool, width: int) -> None:
     """No number of its padding, and none of what was in the slots before."""
-    lengths, width, cache = (3, 5), 6, SlotCache()
+    lengths, cache = (3, 5), SlotCache()
     rows = torch.arange(2 * 2 * width * 4, dtype=torch.float32).view(2, 2, width, 4) + 1
     for row, length in enumerate(lengths):
         rows[row, :, : width - length if left else 0] = torch.nan
@@ -210,6 +212,55 @@ def test_buffers_are_powers_of_two_and_follow_the_need(model: Blip2, prompts: li
     assert batch.nbytes == sizes[2]
     batch.select([])
     assert batch.nbytes == 0
+    batch.prefill(prompts[:1])
+    assert batch.nbytes == sizes[0]
+
+
+def made(length: int, *, heads: int = 2, width: int = 4, layers: int = 3) -> Cache:
+    """Numbers as keys and values of one row of that length."""
+    generator = torch.Generator().manual_seed(length)
+
+    def part() -> torch.Tensor:
+        return torch.rand(1, heads, length, width, generator=generator) + 1
+
+    return Cache.of_row([(part(), part()) for _ in range(layers)], length)
+
+
+def test_a_long_row_gives_its_room_back_and_the_others_stay_where_they_are() -> None:
+    decoder: Any = SimpleNamespace(device=torch.device("cpu"), axes=1, slot_mask=lambda *_: None)
+    rows = {length: DecoderOnlyBatch.of_row(decoder, made(length), length, length) for length in (200, 10, 20)}
+    batch = DecoderOnlySlots(decoder)
+    for alone in rows.values():
+        batch.merge(alone)
+    assert batch.nbytes == 2 * 3 * 4 * (2 * 256 * 4) * 4  # parts, layers, slots, heads by positions by width, bytes
+    batch.select([1, 2])
+    assert batch.nbytes == 2 * 3 * 4 * (2 * 64 * 4) * 4
+    for row, length in enumerate((10, 20)):
+        for (keys, values), (own_keys, own_values) in zip(
+            batch.key_values(row) or (), rows[length].cache.parts, strict=True
+        ):
+            assert torch.equal(keys, own_keys[0])
+            assert torch.equal(values, own_values[0])
+    shapes = list[tuple[int, ...]]()
+
+    def forward(*, ids: torch.Tensor, **_: Any) -> torch.Tensor:
+        shapes.append(tuple(ids.shape))
+        return torch.zeros(len(ids), 5)
+
+    decoder.forward = forward
+    assert len(batch.decode([1, 2])) == 2
+    assert shapes == [(4, 1)]  # a power of two, so that there are few
+
+
+def test_a_prompt_is_kept_whole_beside_a_short_answer() -> None:
+    decoder: Any = SimpleNamespace(device=torch.device("cpu"), axes=1)
+    batch, lengths = EncoderDecoderSlots(decoder), (100, 300)
+    for length in lengths:
+        batch.merge(EncoderDecoderBatch.of_row(decoder, (made(1), made(length)), 1, 1, length))
+    assert batch.nbytes == 2 * 3 * 2 * (2 * (64 + 512) * 4) * 4
+    for row, length in enumerate(lengths):
+        for parts, own in zip(batch.copy(row).caches[1].parts, made(length).parts, strict=True):
+            assert all(torch.equal(part, one) for part, one in zip(parts, own, strict=True))
 
 
 def test_a_row_longer_than_the_capacity_grows_it_once(model: Blip2, prompts: list[Embedded]) -> None:

@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 import torch
 
+from blip_space.engine.output import Output
 from blip_space.engine.request import Resized
 from blip_space.inference.folder import captions
-from blip_space.inference.folder.captions import FAILED, Captioner, Wish
+from blip_space.inference.folder.captions import FAILED, SMALL_PARAMETERS, Captioner, Wish
 from blip_space.inference.folder.reader import Seen
 from blip_space.inference.folder.record import Task
 from blip_space.models import threads
+from blip_space.models.preparation import ImageInfo
 from blip_space.options import ANSWER_LENGTH_PENALTY, GenerationOptions, check
-from tests.engine.fake_model import FakeModel, spec
+from tests.engine.fake_model import FakeModel, SizedModel, spec
 
 SMALL = Resized(torch.zeros(1, 1), 1, 1)
 TASKS = [Task("fake", "fp32", "en", f"What is {number}?", GenerationOptions()) for number in range(6)]
@@ -158,3 +160,37 @@ def test_a_question_is_asked_as_everywhere_else() -> None:
     assert captioner._request(Wish(WISHES[0].seen, best)).options.length_penalty == ANSWER_LENGTH_PENALTY
     (written,) = captioner.add([Wish(WISHES[0].seen, replace(TASKS[0], language="fr"))])
     assert "fake does not speak French" in (written.error or "")
+
+
+def test_work_begins_once_enough_wait_to_fill_the_batch() -> None:
+    model: Any = FakeModel(spec())
+    captioner = Captioner(model, batch_size=4)
+    for wish, encoded in zip(WISHES, (0, 0, 0, 4, 4, 4), strict=True):
+        list(captioner.add([wish]))
+        assert model.encoded == encoded
+
+
+@pytest.mark.parametrize(("parameters", "rows"), [(SMALL_PARAMETERS - 1, 64), (SMALL_PARAMETERS, 16)])
+def test_as_many_are_decoded_at_once_as_pay(parameters: int, rows: int) -> None:
+    model: Any = FakeModel(spec(parameters=parameters))
+    captioner = Captioner(model, batch_size=None)
+    every = [GenerationOptions(quality="stream", num_beams=4), GenerationOptions(quality="best", num_beams=4)]
+    configs = [captioner._new_core(options).config for options in every]
+    assert [(config.max_rows, config.max_waiting) for config in configs] == [(rows, rows), (rows, rows // 4)]
+
+
+def test_a_caption_that_was_cut_off_in_a_loop_is_told() -> None:
+    told = [
+        captions._written(WISHES[0], Output(1, "a a a", 3, True, repeats=repeats), 1.0) for repeats in (True, False)
+    ]
+    assert [(one.caption, one.tokens, one.repeats) for one in told] == [("a a a", 3, True), ("a a a", 3, False)]
+
+
+def test_a_prompt_is_composed_for_each_image_where_its_size_decides() -> None:
+    model: Any = SizedModel()
+    captioner = Captioner(model, batch_size=2)
+    task = replace(TASKS[0], options=GenerationOptions(num_beams=3))
+    seen = [Seen("x.png", "x", prepared=Resized(torch.zeros(1, 1), *size)) for size in ((3, 2), (5, 4))]
+    requests = [captioner._request(Wish(one, task)) for one in seen]
+    assert model.infos == [ImageInfo("", 3, 2), ImageInfo("", 5, 4)]
+    assert {image.key for request in requests for image in request.prompt.images} == {"x 3"}

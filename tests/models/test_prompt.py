@@ -1,0 +1,112 @@
+"""Laws of a prompt: what makes two of them begin alike, how it is embedded, and how much of the window its text has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from blip_space.engine.caches import PrefixCache
+from blip_space.errors import PromptError
+from blip_space.models.interface import Embedded, place_features
+from blip_space.models.preparation import PLACEHOLDER, ImageInfo, ImageSpan, Prompt
+from blip_space.options import GenerationOptions
+from tests.engine.fake_model import QUERY_TOKENS, FakePreparation, spec
+from tests.engine.test_caches import key_values
+
+TWO = Prompt("", (1, -1, -1, 2, -1, -1, -1, 3, 4), (ImageSpan(1, 2, "a"), ImageSpan(4, 3, "b")))
+
+
+def test_images_are_read_where_their_placeholders_are() -> None:
+    assert [index for index, token in enumerate(TWO.ids) if token == PLACEHOLDER] == [1, 2, 4, 5, 6]
+    assert (len(TWO), TWO.image_positions) == (9, 5)
+    assert TWO.prefix_key == (1, ("a", 0), ("a", 1), 2, ("b", 0), ("b", 1), ("b", 2), 3, 4)
+
+
+def test_prompts_about_other_images_begin_alike_up_to_the_image() -> None:
+    other = TWO.about("a", "c")
+    assert (other.ids, TWO.images[1].key) == (TWO.ids, "b")
+    assert [mine == its for mine, its in zip(TWO.prefix_key, other.prefix_key, strict=True)] == [True] * 4 + [
+        False
+    ] * 3 + [True] * 2
+    with pytest.raises(ValueError, match="zip"):
+        TWO.about("a")
+
+
+def test_features_stand_where_the_placeholders_are() -> None:
+    table = torch.nn.Embedding(5, 2, _weight=torch.arange(5.0)[:, None].repeat(1, 2))
+    features, device = [torch.full((2, 2), 70.0), torch.full((3, 2), 80.0)], torch.device("cpu")
+    placed = place_features(TWO, features, table, device=device)
+    assert placed[:, 1].tolist() == [1, 70, 70, 2, 80, 80, 80, 3, 4]
+    image_alone = Prompt("", (PLACEHOLDER,) * 2, (ImageSpan(0, 2, "a"),))
+    assert torch.equal(place_features(image_alone, features[:1], table, device=device), features[0])
+    with pytest.raises(ValueError, match="zip"):
+        place_features(TWO, features[:1], table, device=device)
+
+
+def test_what_is_left_of_a_prompt_has_its_own_positions() -> None:
+    """Positions need not be those of the rows: an image may share some."""
+    whole = Embedded(torch.arange(8.0).view(4, 2), torch.tensor([[5, 5, 6, 7], [5, 6, 6, 7]]), 8, (3,))
+    left = whole.after(1)
+    assert (len(left), left.next_position, left.start) == (3, 8, (3,))
+    assert torch.equal(left.embeddings, whole.embeddings[1:])
+    assert left.positions.tolist() == [[5, 6, 7], [6, 6, 7]]
+    assert torch.equal(whole.after(0).positions, whole.positions)
+
+
+@pytest.mark.parametrize(("shared", "found"), [(4, 0), (6, 0), (8, 8)])
+def test_no_image_of_a_prompt_is_cut(shared: int, found: int) -> None:
+    """Its features would be read in part from another prompt."""
+    prefixes = PrefixCache(10_000)
+    prefixes.put((*TWO.prefix_key[:shared], "other"), key_values(shared + 1))
+    assert prefixes.cached_positions(TWO.prefix_key, at_least=TWO.reusable_from) == found
+
+
+def test_a_prompt_without_images_goes_on_from_one_id() -> None:
+    prompt, prefixes = Prompt("", (1, 2, 3), ()), PrefixCache(10_000)
+    prefixes.put((7,), key_values(1))
+    assert prefixes.cached_positions(prompt.prefix_key, at_least=prompt.reusable_from) == 0
+    prefixes.put((1, 7), key_values(2))
+    assert prefixes.cached_positions(prompt.prefix_key, at_least=prompt.reusable_from) == 1
+
+
+class Keyed(FakePreparation):
+    """Features depend on an option."""
+
+    def feature_key(self, digest: str, options: GenerationOptions) -> str:
+        return f"{digest} {options.num_beams}"
+
+
+def ask(preparation: FakePreparation, words: int, images: int = 1, **options: Any) -> Prompt:
+    return preparation.prepare(
+        [ImageInfo("d")] * images,
+        [("Why?", "a cat")],
+        "word " * words,
+        language="en",
+        options=GenerationOptions(**options),
+    )
+
+
+def test_an_image_comes_first_and_its_features_are_kept_under_their_key() -> None:
+    prompt = ask(Keyed(spec()), 1, num_beams=3)
+    assert prompt.images == (ImageSpan(0, QUERY_TOKENS, "d 3"),)
+    assert (prompt.kept, prompt.dropped) == ((("Why?", "a cat"),), ())
+    with pytest.raises(ValueError, match="too many"):
+        ask(Keyed(spec()), 1, images=2)
+
+
+def test_the_text_has_what_image_and_answer_leave_of_the_window() -> None:
+    """An encoder-decoder's answer is not in it."""
+    for kind, room in (("mt5", 512 - QUERY_TOKENS), ("bloom", 512 - QUERY_TOKENS - 100)):
+        preparation = FakePreparation(spec(language_model_type=kind))
+        most = max(words for words in range(room - 40, room) if _fits(preparation, words))
+        assert len(ask(preparation, most, max_new_tokens=100)) == QUERY_TOKENS + room
+
+
+def _fits(preparation: FakePreparation, words: int) -> bool:
+    try:
+        ask(preparation, words, max_new_tokens=100)
+    except PromptError:
+        return False
+    return True
