@@ -73,7 +73,7 @@ def test_many_requests_each_get_their_own_words_whatever_runs_beside_them(run: R
     assert running.model.encoded == 3
 
 
-def test_a_background_search_gives_its_rows_up_and_begins_again(run: Run) -> None:
+def test_a_background_search_gives_its_rows_up_and_begins_again(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     running = run(max_beam_groups=1)
     first = running.ask("one two three", background=True, quality="best")
     running.step()
@@ -82,6 +82,7 @@ def test_a_background_search_gives_its_rows_up_and_begins_again(run: Run) -> Non
     running.finish()
     assert list(running.ended) == [other, first]
     assert [running.text(number) for number in (first, other)] == ["one two three", "four five"]
+    assert not caplog.records  # of a fault, after which everybody begins again
 
 
 class Starting(FakeModel):

@@ -129,7 +129,7 @@ def test_names_of_wrappers_come_off_wherever_they_stand(wrapper: str) -> None:
 
 def test_what_stands_before_some_names_only_is_no_prefix() -> None:
     assert Names(["net.query_tokens", "net.qformer.x"], BLIP2).prefix == "net."
-    assert Names(["net.query_tokens", "optimizer.step"], BLIP2).prefix == ""
+    assert Names(["net.query_tokens", "optimizer.state.query"], BLIP2).prefix == ""
 
 
 def test_an_adapter_beside_the_weights_is_not_put_on_unasked(

@@ -13,7 +13,7 @@ from blip_space.catalogue.stored import Stored
 from blip_space.catalogue.wrappers import Names
 from blip_space.errors import ModelError
 from blip_space.loading.loader import load
-from blip_space.loading.quantisation import quantisation, stored_quantisation
+from blip_space.loading.quantisation import quantisation, settle, stored_quantisation
 from blip_space.models.families.blip2 import FAMILY
 from blip_space.models.interface import Precision
 from blip_space.options import GenerationOptions
@@ -103,7 +103,9 @@ def test_four_bits_are_nf4_and_computed_in_what_the_others_are() -> None:
 
 
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
-@pytest.mark.parametrize(("packed", "named"), [("U8", "uint8"), ("BF16", "bfloat16"), ("F32", "float32")])
+@pytest.mark.parametrize(
+    ("packed", "named"), [("U8", "uint8"), ("BF16", "bfloat16"), ("F32", "float32"), ("I8", "uint8")]
+)
 @pytest.mark.parametrize("nested", [False, True])
 def test_transformers_is_told_how_four_bits_are_stored(kind: str, packed: str, named: str, nested: bool) -> None:
     layer = "language_model.layers.0.fc1"
@@ -117,6 +119,16 @@ def test_transformers_is_told_how_four_bits_are_stored(kind: str, packed: str, n
     (whole,) = told["llm_int8_skip_modules"]
     names = (layer, "vision_model.fc1", "language_model.lm_head")
     assert [bool(re.match(whole, name)) for name in names] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "packed"), [(64, 32, True), (128, 64, True), (32, 32, False), (64, 48, False)]
+)
+def test_layers_that_a_processors_packing_cannot_hold_are_not_packed(inputs: int, outputs: int, packed: bool) -> None:
+    layer = torch.nn.Linear(inputs, outputs)
+    layer.support_avx512bf16_for_cpu = True  # type: ignore[assignment]
+    settle(torch.nn.Sequential(layer, torch.nn.Linear(3, 3)))
+    assert bool(layer.support_avx512bf16_for_cpu) == packed
 
 
 def test_transformers_is_told_the_threshold_that_eight_bits_were_stored_with() -> None:
