@@ -71,7 +71,6 @@ class Blip2(VisionLanguageModel):
         patches = network.vision_model.embeddings.patch_embedding.weight
         images = torch.cat(list(pixels)).to(patches.device, patches.dtype)
         states = network.vision_model(pixel_values=images, return_dict=True).last_hidden_state
-        states = states.to(network.query_tokens.dtype)  # under fp16 the Q-Former keeps fp32
         queried = network.qformer(
             query_embeds=network.query_tokens.expand(len(images), -1, -1),
             encoder_hidden_states=states,
