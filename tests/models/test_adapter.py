@@ -191,6 +191,28 @@ def test_a_configuration_of_another_kind_is_told(
     assert str(tmp_path) not in str(caught.value)
 
 
+def test_an_adapter_of_other_shapes_is_told_with_the_model_that_it_names(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    place = stored.train_adapter(folders["opt"], tmp_path / "odd", target_modules=["q_proj"])
+    config = json.loads((place / "adapter_config.json").read_text())
+    (place / "adapter_config.json").write_text(json.dumps(config | {"r": 9, "base_model_name_or_path": "x/y"}))
+    with pytest.raises(ModelError, match=r"'odd' does not fit opt.*trained on, 'x/y' as it says, with --model"):
+        load(replace(read_folder(folders["opt"]), adapter=str(place)))
+
+
+def test_an_adapter_of_the_output_layer_is_put_onto_it(
+    folders: dict[str, Path], loaded: Callable[[str], Blip2], tmp_path: Path, pictures: list[Image.Image]
+) -> None:
+    """Which then differs from the stored one."""
+    place = stored.train_adapter(folders["t5"], tmp_path / "lora", target_modules=["lm_head"])
+    spec, plain = replace(read_folder(folders["t5"]), adapter=str(place)), loaded("t5")
+    reference = beside(plain, stored.with_adapter(folders["t5"], place), spec)
+    ours = logits(load(spec), pictures[0])
+    assert torch.allclose(ours, logits(reference, pictures[0]), atol=1e-3)
+    assert not torch.allclose(ours, logits(plain, pictures[0]), atol=1e-2)
+
+
 def test_an_adapter_keeps_the_language_models_own_head(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
