@@ -32,8 +32,10 @@ def hasten(network: Any, family: Family) -> None:
     table = network.get_input_embeddings().weight
     adapted = {id(part) for layer in network.modules() if hasattr(layer, "base_layer") for part in layer.modules()}
     for part in family.packed(network):
-        for parent in [module for module in part.modules() if id(module) not in adapted]:
-            for name, layer in parent.named_children():
+        # without the linear layers, each of which is to go as soon as it is packed: all of them take the memory twice
+        parents = [module for module in part.modules() if type(module) is not torch.nn.Linear]
+        for parent in parents:
+            for name, layer in parent.named_children() if id(parent) not in adapted else ():
                 if type(layer) is torch.nn.Linear and layer.weight is not table:
                     setattr(parent, name, PackedLinear(layer))
     language_model = family.language_model(network)

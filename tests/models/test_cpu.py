@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from blip_space.engine.batch_interface import Batch
 from blip_space.loading.device import cpu_has_bf16
 from blip_space.loading.loader import load
 from blip_space.loading.preparation import load_preparation
+from blip_space.models import cpu
 from blip_space.models.cpu import PackedLinear, attend, hasten
 from blip_space.models.families.blip2 import FAMILY, Blip2
 from blip_space.models.interface import Embedded, Precision
@@ -60,6 +62,23 @@ def test_a_hastened_network_says_what_it_said(folders: dict[str, Path], family: 
     assert any(isinstance(layer, PackedLinear) for layer in network.language_model.modules())
     for one, other in zip(before, after, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-3)
+
+
+def test_a_layer_goes_as_soon_as_it_is_packed(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A LLaVA of 14 GB took 28 while it was packed, and the system ended the process."""
+    network = Blip2ForConditionalGeneration.from_pretrained(folders["opt"]).eval()
+    layers = [weakref.ref(layer) for layer in network.modules() if type(layer) is torch.nn.Linear]
+    alive = list[int]()
+
+    class Watched(PackedLinear):
+        def __init__(self, layer: torch.nn.Linear) -> None:
+            super().__init__(layer)
+            alive.append(sum(layer() is not None for layer in layers))
+
+    monkeypatch.setattr(cpu, "PackedLinear", Watched)
+    hasten(network, FAMILY)
+    assert len(alive) > 20
+    assert alive[-1] <= len(layers) - len(alive) + 2  # the one in hand, and the one before it
 
 
 def random_prompt(model: Blip2, length: int) -> Embedded:
