@@ -23,6 +23,7 @@ import torch
 from benchmarks import report, shapes
 from benchmarks.cards import Turn, as_loaded, converse, make_endless, opened
 from blip_space.engine.request import EngineConfig
+from blip_space.loading.device import find_device
 from blip_space.models.interface import VisionLanguageModel
 from blip_space.serving.threaded import ThreadedEngine
 
@@ -97,11 +98,17 @@ def compare(model: VisionLanguageModel, cards: Sequence[list[Turn]], new_tokens:
     """The same conversations through the engine, each user asking anew as soon as he is answered."""
     config = EngineConfig(timeout_seconds=PATIENCE_SECONDS)
     engine = ThreadedEngine(
-        [model.spec], load=lambda *_: model, load_preparation=lambda _: model.preparation, config=config
+        [model.spec],
+        load=lambda *_: model,
+        load_preparation=lambda _: model.preparation,
+        find_memory=lambda: (find_device(), None),  # the weights are there already
+        config=config,
     )
     heard: list[list[tuple[str, float, float]]] = [[] for _ in cards]
     engine.start()
-    while engine.status().status != "ready":
+    while (state := engine.status()).status != "ready":
+        if state.status == "failed":
+            raise SystemExit(state.error)
         time.sleep(0.01)
 
     def visit(place: int) -> None:
