@@ -322,7 +322,7 @@ def test_a_folder_that_an_adapter_was_trained_on_is_called_by_its_last_name(name
 
 def test_a_language_model_is_known_by_its_type_alone(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"without a vision encoder.*cannot be shown an image"):
-        catalogue.read_folder(folder(tmp_path, model_type="llama"))
+        catalogue.read_folder(folder(tmp_path, model_type="opt"))
 
 
 def test_what_overflows_in_eight_bits_is_not_counted_among_what_they_make_smaller(tmp_path: Path) -> None:
