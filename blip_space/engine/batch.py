@@ -11,8 +11,6 @@ from blip_space.engine.left_aligned import DecoderOnlyBatch, EncoderDecoderBatch
 from blip_space.engine.slots import DecoderOnlySlots, EncoderDecoderSlots
 from blip_space.models.interface import DecoderOnly, EncoderDecoder
 
-__all__ = ["DecoderOnlyBatch", "EncoderDecoderBatch", "new_batch"]
-
 
 def new_batch(decoder: DecoderOnly | EncoderDecoder, *, slots: bool | None = None) -> Batch:
     """A batch without rows on this decoder; `slots` chooses the way, which the device does where it is None."""

@@ -22,7 +22,7 @@ class Preparations:
     """By model; from any thread. What could not be loaded is tried again by the next caller."""
 
     def __init__(self, specs: Iterable[ModelSpec], load: LoadPreparation | None = None) -> None:
-        """`load` is `model.preparation.load_preparation` by default."""
+        """`load` is `loading.preparation.load_preparation` by default."""
         self._load = load or _load
         self._loaded: dict[str, Preparation] = {}
         self._locks = {spec.name: threading.Lock() for spec in specs}

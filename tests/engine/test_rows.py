@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from blip_space.engine.batch import DecoderOnlyBatch, EncoderDecoderBatch, new_batch
+from blip_space.engine.batch import new_batch
+from blip_space.engine.left_aligned import DecoderOnlyBatch, EncoderDecoderBatch
 from blip_space.models.decoders import read_mask
 from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
 

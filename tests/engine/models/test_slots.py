@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from blip_space.engine import slot_cache
-from blip_space.engine.batch import DecoderOnlyBatch, EncoderDecoderBatch, new_batch
+from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.kv_cache import Cache
+from blip_space.engine.left_aligned import DecoderOnlyBatch, EncoderDecoderBatch
 from blip_space.engine.slot_cache import SlotCache, capacity_for, power_of_two
 from blip_space.engine.slots import DecoderOnlySlots, EncoderDecoderSlots, Slots
 from blip_space.models.families.blip2 import Blip2
