@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks import report
-from benchmarks.cards import picture
+from benchmarks.baseline import picture
 from blip_space import catalogue
 from blip_space.engine.core import EngineCore
 from blip_space.engine.pixel_cache import PixelCache

@@ -28,13 +28,13 @@ from blip_space.loading.selftest import made_pictures
 from blip_space.models.interface import VisionLanguageModel
 from blip_space.models.preparation import PLACEHOLDER
 from blip_space.options import GenerationOptions
+from tests.checkpoints import blip2, llava
 from tests.engine.models.driving import add, core_on, finish, request
-from tests.models import checkpoints, llava_checkpoint
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
-    **{name: partial(checkpoints.write, family=name) for name in checkpoints.FAMILIES},
-    "llava (CLIP)": partial(llava_checkpoint.write, vision="clip"),
-    "llava (SigLIP)": partial(llava_checkpoint.write, vision="siglip"),
+    **{name: partial(blip2.write, family=name) for name in blip2.FAMILIES},
+    "llava (CLIP)": partial(llava.write, vision="clip"),
+    "llava (SigLIP)": partial(llava.write, vision="siglip"),
 }
 KINDS = ("greedy", "beams", "sampled", "later turn")
 WORDS = ("how", "many", "cats", "are", "there?", "two", "blau", "a photo of", "on the", "red mat.")

@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from benchmarks import report, shapes
-from benchmarks.cards import as_loaded, composed, opened, processed
-from benchmarks.power import draw_folder
+from benchmarks import random_weights, report
+from benchmarks.baseline import as_loaded, composed, opened, processed
+from benchmarks.crash_recovery import draw_folder
 from blip_space import images
-from blip_space.inference.folder.job import Job, Run
-from blip_space.inference.folder.ledger import Ledger
-from blip_space.inference.folder.record import Task
+from blip_space.jobs.folder_job import Job, Run
+from blip_space.jobs.output_log import Ledger
+from blip_space.jobs.records import Task
 from blip_space.models.interface import VisionLanguageModel
 from blip_space.options import GenerationOptions
 
@@ -29,7 +29,7 @@ from blip_space.options import GenerationOptions
 def main() -> None:
     """Draw the folder, run both, and tell."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.folder", description=__doc__)
-    parser.add_argument("--model", default="tiny", help=f"{', '.join(shapes.SHAPES)}, tiny, or a folder")
+    parser.add_argument("--model", default="tiny", help=f"{', '.join(random_weights.SHAPES)}, tiny, or a folder")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--pictures", type=int, default=5_000)
     parser.add_argument("--cards", type=int, default=200)

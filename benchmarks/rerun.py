@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks import report
-from benchmarks.power import count, draw_folder, start
+from benchmarks.crash_recovery import count, draw_folder, start
 
 WATCH_SECONDS = 0.01
 

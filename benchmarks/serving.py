@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 import psutil
 import torch
 
-from benchmarks import report, shapes
-from benchmarks.cards import Turn, as_loaded, converse, make_endless, opened
+from benchmarks import random_weights, report
+from benchmarks.baseline import Turn, as_loaded, converse, make_endless, opened
 from blip_space.engine.request import EngineConfig
 from blip_space.loading.device import find_device
 from blip_space.models.interface import VisionLanguageModel
@@ -181,7 +181,7 @@ class _Memory:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
-    parser.add_argument("--model", default="tiny", help=f"{', '.join(shapes.SHAPES)}, tiny, or a folder")
+    parser.add_argument("--model", default="tiny", help=f"{', '.join(random_weights.SHAPES)}, tiny, or a folder")
     parser.add_argument("--precision", default="auto", help="bf16 for the shapes, unless fp32 is asked for")
     parser.add_argument("--users", default="1,4,16")
     parser.add_argument("--turns", type=int, default=4)

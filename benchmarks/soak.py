@@ -12,7 +12,7 @@ import time
 
 import psutil
 
-from benchmarks.cards import QUESTIONS, picture
+from benchmarks.baseline import QUESTIONS, picture
 from blip_space import catalogue
 from blip_space.engine.request import Request
 from blip_space.errors import UserError

@@ -34,8 +34,8 @@ NOISE = ("<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>", "<lambda>", "<mod
 LOADING = {
     ("loading/loader.py", "load"),
     ("loading/preparation.py", "load_preparation"),
-    ("apps/cli.py", "_load"),
-    ("apps/folder.py", "_load"),
+    ("apps/cli/__init__.py", "_load"),
+    ("apps/cli/folder.py", "_load"),
 }
 """What these call, and they themselves, is not part of a request."""
 
@@ -117,7 +117,7 @@ def trace_chat(recorder: Recorder) -> None:
     """From `/chat`'s handler to its first text."""
     from gradio.utils import get_upload_folder
 
-    from blip_space.apps.page.endpoints import Endpoints
+    from blip_space.apps.gradio_api.endpoints import Endpoints
 
     Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
     with _engine() as engine, tempfile.TemporaryDirectory(dir=get_upload_folder()) as folder:

@@ -20,7 +20,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ("tests/models", "tests/engine/models")
+TESTS = ("tests/models", "tests/loading", "tests/engine/models")
 FOR_TESTS = ("peft>=0.17,<1", "pytest>=8.3", "pytest-timeout>=2.3")
 
 

@@ -1,7 +1,7 @@
 """`python -m benchmarks.without llava`: is a family no more than its own modules, rows and tests?
 
 Copies the checkout, deletes every file that is named after the family, and runs the tests of everything else. Exits
-with pytest's code. `python -m benchmarks.without llava tests/test_catalogue.py` runs these only.
+with pytest's code. `python -m benchmarks.without llava tests/catalogue/test_catalogue.py` runs these only.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("app.py", "pyproject.toml", "requirements.txt", "README.md", "assets", "benchmarks", "blip_space", "tests")
-TESTS = ("tests/models", "tests/engine", "tests/serving", "tests/inference", "tests/test_catalogue.py",
-         "tests/test_families.py", "tests/test_prompts.py", "tests/test_house.py", "tests/test_first_light.py",
+TESTS = ("tests/models", "tests/engine", "tests/serving", "tests/jobs", "tests/loading", "tests/catalogue",
+         "tests/test_prompts.py", "tests/test_layers.py", "tests/test_end_to_end.py",
          "tests/apps/test_api.py", "tests/apps/test_page.py")  # fmt: skip
 """By default; the rest of the tests knows no model."""
 

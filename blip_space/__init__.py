@@ -3,7 +3,7 @@
 Imports only go down:
 
     apps/        the ways in: page, server, command line, cluster
-    inference/   many images: a folder, an upload of a batch
+    jobs/        many images: a folder, the images of one upload
     serving/     many users: a thread that drives a core for each loaded model
     engine/      requests become tokens and text, without a thread or a clock
     loading/     a checkpoint becomes a loaded model that is known to use the image

@@ -83,7 +83,7 @@ def _engine(specs: list[catalogue.ModelSpec], settings: Settings) -> EngineProto
         raise UserError("--replicas are those of a cluster. Name it with --ray, or leave --replicas out.")
     if not settings.ray:
         return ThreadedEngine(specs, precision=settings.precision, config=config)
-    from blip_space.apps.cluster.replicas import ReplicatedEngine
+    from blip_space.apps.cluster.replicated_engine import ReplicatedEngine
 
     return ReplicatedEngine(
         settings.ray, specs, precision=settings.precision, config=config, replicas=settings.replicas or None

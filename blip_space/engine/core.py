@@ -11,8 +11,8 @@ import logging
 from collections import deque
 from typing import Any
 
+from blip_space.engine.answer_check import judge
 from blip_space.engine.detokenizer import Detokenizer
-from blip_space.engine.judgement import judge
 from blip_space.engine.model_runner import ModelRunner
 from blip_space.engine.output import EXHAUSTED, FAULT, Output
 from blip_space.engine.request import EngineConfig, PreparedRequest

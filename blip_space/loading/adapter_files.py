@@ -18,8 +18,8 @@ from blip_space.catalogue.kinds import ADAPTER_CONFIG as CONFIG
 from blip_space.catalogue.kinds import base_name
 from blip_space.catalogue.parsing import read_json
 from blip_space.errors import ModelError
-from blip_space.loading.quiet import quiet
-from blip_space.loading.steps import download_bar, silent
+from blip_space.loading.library_logging import quiet
+from blip_space.loading.progress import download_bar, silent
 
 log = logging.getLogger(__name__)
 

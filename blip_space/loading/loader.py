@@ -20,17 +20,17 @@ from blip_space.catalogue.kinds import ADAPTER_CONFIG
 from blip_space.catalogue.stored import BITS, Stored
 from blip_space.loading.adapter import changes_head, put_on
 from blip_space.loading.adapter_files import find_adapter
-from blip_space.loading.checkpoint import find_weights, locate
 from blip_space.loading.device import Device, find_device, free_bytes
+from blip_space.loading.download import find_weights, locate
+from blip_space.loading.library_logging import drop_repeated_lines, quiet
 from blip_space.loading.memory import check_room, enough_memory
 from blip_space.loading.precision import choose
 from blip_space.loading.preparation import explained, read_config
-from blip_space.loading.quiet import drop_repeated_lines, quiet
+from blip_space.loading.progress import Tell, silent, told_of_weights
 from blip_space.loading.selftest import check_head, check_image_token, check_sight, check_words
-from blip_space.loading.steps import Tell, silent, told_of_weights
 from blip_space.loading.weights import read_network
 from blip_space.models import families
-from blip_space.models.cpu import hasten
+from blip_space.models.cpu_kernels import hasten
 from blip_space.models.interface import Precision, VisionLanguageModel
 
 log = logging.getLogger(__name__)

@@ -18,9 +18,9 @@ from blip_space.catalogue.folder import inspect_checkpoint
 from blip_space.catalogue.headers import read_headers
 from blip_space.catalogue.parsing import read_json
 from blip_space.errors import ModelError
-from blip_space.loading.checkpoint import locate_small_files
+from blip_space.loading.download import locate_small_files
+from blip_space.loading.library_logging import quiet
 from blip_space.loading.memory import is_out_of_memory
-from blip_space.loading.quiet import quiet
 from blip_space.models import families
 from blip_space.models.preparation import Preparation
 

@@ -16,7 +16,7 @@ from blip_space.catalogue.parsing import read_json
 from blip_space.catalogue.stored import Stored
 from blip_space.errors import ModelError
 from blip_space.loading.memory import is_out_of_memory
-from blip_space.loading.quantisation import as_stored, quantisation, settle, stored_quantisation
+from blip_space.loading.quantization import as_stored, quantisation, settle, stored_quantisation
 from blip_space.models.family import Family
 from blip_space.models.interface import Precision
 

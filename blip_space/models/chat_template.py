@@ -21,7 +21,7 @@ from transformers.processing_utils import ProcessorMixin
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from blip_space.errors import ModelError
-from blip_space.models.tokens import SHORT_TEXT, special_ids
+from blip_space.models.tokenizer import SHORT_TEXT, special_ids
 from blip_space.prompts import Part, Rendered
 
 Message = dict[str, Any]

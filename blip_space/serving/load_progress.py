@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from blip_space.loading.steps import Step
+    from blip_space.loading.progress import Step
 
 MIN_SECONDS = 1.0
 """Before that an estimate is a guess."""

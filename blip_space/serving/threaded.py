@@ -20,7 +20,7 @@ from blip_space.history import Turn
 from blip_space.serving.driver import Driver
 from blip_space.serving.metrics import Metrics
 from blip_space.serving.model_manager import FindMemory, Load, ModelManager
-from blip_space.serving.offered import OfferedModels
+from blip_space.serving.offered_models import OfferedModels
 from blip_space.serving.preparations import LoadPreparation, Preparations
 from blip_space.serving.protocol import STOPPED_RUNNING, STOPPED_WAITING, STOPPING, Status, queue_full
 from blip_space.serving.response import ResponseStream

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from blip_space import settings
 from tests.apps.fake_engine import PARROT, POLYGLOT, FakeEngine
-from tests.pictures import blue_circles
+from tests.example_images import blue_circles
 
 BROWSER_FLAGS = [
     "--no-sandbox",

@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import Any
 
 from blip_space.catalogue import MBLIP_LANGUAGES, ModelSpec
-from blip_space.engine.judgement import NOTHING_WRITTEN
+from blip_space.engine.answer_check import NOTHING_WRITTEN
 from blip_space.engine.request import Budget, EngineConfig, Request, measure_budget
 from blip_space.errors import BusyError, EmptyAnswerError, UserError
 from blip_space.history import Turn
 from blip_space.models.preparation import ImageFirst
-from blip_space.serving.offered import OfferedModels
+from blip_space.serving.offered_models import OfferedModels
 from blip_space.serving.protocol import STOPPED_RUNNING, STOPPING, Status, queue_full
 from blip_space.serving.response import ResponseStream
 

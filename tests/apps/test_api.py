@@ -14,7 +14,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from blip_space.apps.page.endpoints import HEARTBEAT_SECONDS
+from blip_space.apps.gradio_api.endpoints import HEARTBEAT_SECONDS
 from blip_space.languages import LANGUAGES
 from blip_space.options import CAPTION, GenerationOptions
 from tests.apps.fake_engine import BROKEN, PARROT, POLYGLOT, READY, FakeEngine

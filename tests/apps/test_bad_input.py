@@ -19,7 +19,7 @@ from PIL import Image
 
 from blip_space.apps.server import MAX_UPLOAD_BYTES
 from tests.apps.fake_engine import BROKEN, BUSY, FakeEngine
-from tests.pictures import blue_circles
+from tests.example_images import blue_circles
 
 META = {"_type": "gradio.FileData"}
 FORBIDDEN = ("Traceback", "upstream", "/work", "/tmp", "/opt", "/etc", "site-packages", "pydantic", "NoneType")

@@ -15,12 +15,13 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from blip_space.apps.page import batches, wording
+from blip_space.apps.gradio_api import batches
+from blip_space.apps.page import strings
 from tests.apps.fake_engine import FakeEngine
 from tests.apps.test_api import wait_until
 from tests.apps.test_bad_input import refusal
 from tests.apps.test_page import answered, ask, contrast, replies, toast, upload, wait_for
-from tests.pictures import blue_circles
+from tests.example_images import blue_circles
 
 FIELDS = [
     *("file", "digest", "model", "precision", "language", "prompt", "caption", "tokens", "seconds", "error"),
@@ -149,7 +150,7 @@ def rows(page: Page) -> Locator:
 
 def begin(page: Page, *files: Path, prompt: str = "") -> None:
     """Open the tab, choose files, type the prompt (only now is the tab surely in place) and press the button."""
-    page.get_by_role("tab", name=wording.BATCH_TAB).click()
+    page.get_by_role("tab", name=strings.BATCH_TAB).click()
     page.set_input_files("#batch-files input[type=file]", files)
     expect(page.locator("#batch-files .file")).to_have_count(len(files))
     page.fill("#batch-prompt textarea", prompt)
@@ -220,14 +221,14 @@ def test_a_conversation_goes_on_beside_a_batch(page: Page, engine: FakeEngine, z
     engine.hold(after=3)
     begin(page, zipped)
     expect(rows(page)).to_have_count(3)
-    page.get_by_role("tab", name=wording.CHAT_TAB).click()
+    page.get_by_role("tab", name=strings.CHAT_TAB).click()
     upload(page, picture)
     ask(page, "one two three")
     expect(replies(page)).to_have_text("one")
     engine.release()
     expect(replies(page)).to_have_text("one two three")
     answered(page, "and then?")
-    page.get_by_role("tab", name=wording.BATCH_TAB).click()
+    page.get_by_role("tab", name=strings.BATCH_TAB).click()
     expect(progress(page)).to_have_text("Done: 20 of 20")
     expect(rows(page)).to_have_count(20)
 

@@ -13,15 +13,15 @@ import pytest
 from gradio.utils import get_upload_folder
 
 from blip_space import images
+from blip_space.apps.gradio_api.endpoints import Endpoints, session_of
 from blip_space.apps.page.conversation import Conversation
-from blip_space.apps.page.endpoints import Endpoints, session_of
-from blip_space.apps.page.history import user
+from blip_space.apps.page.messages import user
 from blip_space.engine.request import Request
 from blip_space.errors import ImageError
 from blip_space.options import GenerationOptions
 from blip_space.serving.response import ResponseStream
 from tests.apps.fake_engine import FakeEngine
-from tests.pictures import blue_circles
+from tests.example_images import blue_circles
 
 
 class Forgetful(FakeEngine):

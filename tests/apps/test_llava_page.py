@@ -15,16 +15,16 @@ from blip_space.engine.local import LocalEngine
 from blip_space.engine.request import Request
 from blip_space.loading.loader import load
 from blip_space.options import GenerationOptions
-from tests.apps.test_switch import visitor
-from tests.models import llava_checkpoint
-from tests.test_first_light import App, until
+from tests.apps.test_model_switch import visitor
+from tests.checkpoints import llava
+from tests.test_end_to_end import App, until
 
 QUESTION, NEXT = "How many circles are there?", "And what colour are they?"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return llava_checkpoint.write(tmp_path_factory.mktemp("models") / "small-llava", seed=1)
+    return llava.write(tmp_path_factory.mktemp("models") / "small-llava", seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_by_api_a_conversation_with_it_is_its_own(app: App, picture: Path, expec
     assert [first, client.predict(handle_file(picture), NEXT, history=history, **values)] == expected
     history[1]["content"] = "three"
     budget = client.predict(NEXT, history=history, model="small-llava", api_name="/budget")
-    assert budget["image_tokens"] == llava_checkpoint.POSITIONS["clip"]
+    assert budget["image_tokens"] == llava.POSITIONS["clip"]
     assert budget["prompt"] == f"USER: <image>\n{QUESTION} ASSISTANT: three USER: {NEXT} ASSISTANT:"
     row = next(row for row in client.predict(api_name="/models") if row["name"] == "small-llava")
     assert (row["architecture"], row["family"], row["languages"]) == ("llava", "llama", ["en"])

@@ -11,12 +11,12 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from blip_space.apps.page import wording
+from blip_space.apps.page import strings
 from blip_space.apps.server import MAX_UPLOAD_BYTES
 from blip_space.serving.load_progress import LoadEstimate
 from blip_space.serving.response import ResponseStream
 from tests.apps.fake_engine import BLANK, BUSY, POLYGLOT, STRANGE, FakeEngine
-from tests.pictures import blue_circles
+from tests.example_images import blue_circles
 
 WORDS = "one two three four"
 BUTTONS = "button:visible:not([aria-hidden=true] *)"
@@ -90,7 +90,7 @@ def test_a_follow_up_tells_the_earlier_turn(asked: Page, engine: FakeEngine) -> 
 def test_without_words_a_caption_is_asked_for(page: Page, picture: Path, engine: FakeEngine) -> None:
     upload(page, picture)
     page.click("#ask")
-    expect(questions(page)).to_have_text(wording.CAPTION_ASKED)
+    expect(questions(page)).to_have_text(strings.CAPTION_ASKED)
     expect(replies(page)).to_have_text("a picture of 400 by 200")
     answered(page, "and then?")
     assert (engine.requests[0].prompt, engine.requests[1].turns[0][0]) == ("", "")
@@ -116,7 +116,7 @@ def test_a_second_question_waits_for_the_first_answer(page: Page, picture: Path,
     ask(page, WORDS)
     expect(replies(page)).to_have_text("one")
     ask(page, "me too")
-    expect(toast(page)).to_contain_text(wording.STILL_WRITING)
+    expect(toast(page)).to_contain_text(strings.STILL_WRITING)
     expect(box(page)).to_have_value("me too")
     engine.release()
     expect(replies(page)).to_have_text([WORDS])
@@ -226,7 +226,7 @@ def test_a_new_picture_stops_the_answer_about_the_old_one(page: Page, picture: P
 def test_a_reload_stops_the_answer_and_keeps_language_and_settings(asked: Page, engine: FakeEngine) -> None:
     choose_language(asked, "Deutsch")
     asked.click("#settings button")
-    asked.get_by_label(wording.SETTINGS["seed"][0]).fill("7")
+    asked.get_by_label(strings.SETTINGS["seed"][0]).fill("7")
     asked.keyboard.press("Tab")
     engine.hold()
     ask(asked, "eins zwei")
@@ -237,7 +237,7 @@ def test_a_reload_stops_the_answer_and_keeps_language_and_settings(asked: Page, 
     expect(questions(asked)).to_have_count(0)
     expect(asked.locator("#picture img")).to_have_count(0)
     asked.click("#settings button")
-    expect(asked.get_by_label(wording.SETTINGS["seed"][0])).to_have_value("7")
+    expect(asked.get_by_label(strings.SETTINGS["seed"][0])).to_have_value("7")
 
 
 def test_an_error_puts_the_question_back_in_the_box(asked: Page) -> None:
@@ -361,7 +361,7 @@ def test_the_page_says_what_the_model_knows_how_to_switch_and_what_is_kept(page:
 
 
 def test_who_shows_a_picture_that_the_model_does_not_know_hears_which_model_would(asked: Page) -> None:
-    hint = asked.get_by_text(wording.unknown_picture("parrot", [POLYGLOT.name]))
+    hint = asked.get_by_text(strings.unknown_picture("parrot", [POLYGLOT.name]))
     expect(hint).to_have_count(0)
     answered(asked, STRANGE)
     expect(hint).to_be_visible()

@@ -18,12 +18,12 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from blip_space import catalogue
-from blip_space.engine.judgement import NOTHING_WRITTEN
+from blip_space.engine.answer_check import NOTHING_WRITTEN
 from blip_space.serving.threaded import ThreadedEngine
 from tests.apps.conftest import free_port
 from tests.apps.test_api import wait_until
 from tests.apps.test_bad_input import heard
-from tests.models.constant import SPACE, write_constant
+from tests.checkpoints.constant import SPACE, write_constant
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -17,7 +17,7 @@ import pytest
 from gradio_client import Client, handle_file
 
 from blip_space.apps import server, uploads
-from blip_space.apps.page.endpoints import MAX_ANSWERS
+from blip_space.apps.gradio_api.endpoints import MAX_ANSWERS
 from blip_space.errors import UserError
 from blip_space.settings import Settings
 from tests.apps.conftest import free_port

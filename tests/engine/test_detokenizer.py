@@ -11,8 +11,8 @@ import regex
 from blip_space.catalogue import TINY_FOLDER, read_folder
 from blip_space.engine.detokenizer import UNFINISHED, Detokenizer, visible_text
 from blip_space.loading.preparation import load_preparation
-from blip_space.models.tokens import read_tokens
-from tests.models.checkpoints import FAMILIES, write
+from blip_space.models.tokenizer import read_tokens
+from tests.checkpoints.blip2 import FAMILIES, write
 
 STOPS = ("\n", "Question:")
 

@@ -13,21 +13,21 @@ from blip_space.engine.model_runner import ModelRunner
 from blip_space.engine.request import EngineConfig
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Precision, VisionLanguageModel
+from tests.checkpoints import blip2
 from tests.engine.fake_gpu import GPU, live, on_the_gpu
 from tests.engine.fake_model import FakePreparation
 from tests.engine.gpu_fixtures import copied, gpu  # noqa: F401
-from tests.models import checkpoints
 
 COPIES = [3, 3, 2, 2, 4, 3, 4, 1]
 """How many ids each forward pass of `live` brings to the host."""
 
 
-@pytest.fixture(params=checkpoints.FAMILIES)
+@pytest.fixture(params=blip2.FAMILIES)
 def model(request: pytest.FixtureRequest, gpu: None) -> Iterator[VisionLanguageModel]:  # noqa: ARG001, F811
     """A BLIP-2 with each language model in turn."""
     preparation = FakePreparation(ModelSpec("fake", "fake", "blip2", request.param, "mblip", 1, ("en",)))
-    preparation.query_tokens = checkpoints.QUERY_TOKENS[request.param]
-    network = checkpoints.make_network(request.param, checkpoints.make_tokenizer(request.param), seed=0)
+    preparation.query_tokens = blip2.QUERY_TOKENS[request.param]
+    network = blip2.make_network(request.param, blip2.make_tokenizer(request.param), seed=0)
 
     def build(network: Any, precision: Precision) -> Blip2:
         return Blip2(network, preparation, precision=precision)

@@ -24,9 +24,9 @@ from blip_space.models.image_processor import MAX_RATIO
 from blip_space.models.interface import Precision
 from blip_space.models.preparation import PLACEHOLDER, ImageInfo, Preparation, Prompt
 from blip_space.options import GenerationOptions
+from tests.checkpoints import llava, stored
+from tests.checkpoints.llava import IMAGE_TOKEN, POSITIONS, VISIONS
 from tests.engine.fake_model import FakePreparation
-from tests.models import llava_checkpoint, stored
-from tests.models.llava_checkpoint import IMAGE_TOKEN, POSITIONS, VISIONS
 
 Folders = dict[str, Path]
 OPTIONS = GenerationOptions()
@@ -37,7 +37,7 @@ SQUARE = {"size": {"height": 28, "width": 28}, "do_center_crop": True}
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     """A checkpoint by vision encoder. Read only."""
     root = tmp_path_factory.mktemp("llava")
-    return {vision: llava_checkpoint.write(root / vision, vision) for vision in VISIONS}
+    return {vision: llava.write(root / vision, vision) for vision in VISIONS}
 
 
 @pytest.fixture(scope="module", params=VISIONS)
@@ -274,9 +274,9 @@ def test_a_tokenizer_without_an_end_of_use_has_none(
 
 
 def test_the_checkpoints_template_goes_before_the_styles(tmp_path: Path) -> None:
-    own = llava_checkpoint.TEMPLATE.replace("ASSISTANT:'", "ROBOT:'")
+    own = llava.TEMPLATE.replace("ASSISTANT:'", "ROBOT:'")
     texts = [
-        prompt_of(load_preparation(read_folder(llava_checkpoint.write(tmp_path / place, template=template))), "?").text
+        prompt_of(load_preparation(read_folder(llava.write(tmp_path / place, template=template))), "?").text
         for place, template in (("own", own), ("none", ""))
     ]
     assert texts == ["USER: <image>\n? ROBOT:", "USER: <image>\n? ASSISTANT:"]
@@ -284,7 +284,7 @@ def test_the_checkpoints_template_goes_before_the_styles(tmp_path: Path) -> None
 
 def test_features_are_of_the_language_models_type() -> None:
     """Beside a vision encoder of another, as quantised checkpoints have it."""
-    network = llava_checkpoint.make_network("clip", 400)
+    network = llava.make_network("clip", 400)
     network.model.vision_tower.to(torch.bfloat16)
     network.model.multi_modal_projector.to(torch.bfloat16)
     preparation: Any = FakePreparation(ModelSpec("fake", "fake", "llava", "llama", "llava", 1, ("en",)))

@@ -18,8 +18,8 @@ from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerFast
 from blip_space.errors import ModelError
 from blip_space.models.chat_template import ChatTemplate, read_template
 from blip_space.prompts import STYLES, Part
-from tests.models import llava_checkpoint
-from tests.models.llava_checkpoint import IMAGE_TOKEN, TEMPLATE
+from tests.checkpoints import llava
+from tests.checkpoints.llava import IMAGE_TOKEN, TEMPLATE
 
 LLAMA_3 = """{{ bos_token }}{% for m in messages %}<|start|>{{ m.role }}<end_of_turn>
 
@@ -62,7 +62,7 @@ FORGED_TEXTS = (
 
 @pytest.fixture(scope="module", params=[False, True], ids=["bytes", "pieces"])
 def tokenizer(request: pytest.FixtureRequest) -> Any:
-    made = llava_checkpoint.make_tokenizer(pieces=request.param)
+    made = llava.make_tokenizer(pieces=request.param)
     made.add_tokens([AddedToken(name, normalized=False, special=name == "<|start|>") for name in OWN_TOKENS])
     return made
 
@@ -146,11 +146,11 @@ def test_what_ends_an_answer_alone_is_not_forged_either(tokenizer: Any) -> None:
 def test_words_that_a_vocabulary_has_for_control_tokens_are_not_written(unknown: str) -> None:
     """A word that it does not have is unknown to it, unless that would end the text."""
     letters = ["\n", *(chr(number) for number in range(32, 127))]
-    tokens = [*llava_checkpoint.SPECIAL, *letters, "</", "</s"]
+    tokens = [*llava.SPECIAL, *letters, "</", "</s"]
     merges = [("<", "/"), ("</", "s"), ("</s", ">")]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token=unknown))
-    made.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in llava_checkpoint.SPECIAL])
+    made.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in llava.SPECIAL])
     wrapped = PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token=unknown)
     written = [tokens[token] for token in of(wrapped, TEMPLATE).render((), "a</s>é.").ids]
     assert written == [*"USER: \na", *(["<unk>"] if unknown == "<unk>" else []), *". ASSISTANT:"]
@@ -189,7 +189,7 @@ def test_there_is_one_first_token(tokenizer: Any, template: str) -> None:
 
 
 def test_a_tokenizer_without_a_first_token_gets_none() -> None:
-    made = llava_checkpoint.make_tokenizer()
+    made = llava.make_tokenizer()
     content = json.loads(made.backend_tokenizer.to_str())
     content["post_processor"] = None
     made._tokenizer = type(made.backend_tokenizer).from_str(json.dumps(content))
@@ -247,7 +247,7 @@ PLACES = ("chat_template.jinja", "chat_template.json", "processor_config.json", 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_the_template_is_found_wherever_transformers_looks(place: str, tmp_path: Path) -> None:
-    folder, own = llava_checkpoint.write(tmp_path / "m", template=""), TEMPLATE.replace("ASSISTANT:'", "ROBOT:'")
+    folder, own = llava.write(tmp_path / "m", template=""), TEMPLATE.replace("ASSISTANT:'", "ROBOT:'")
     if place == "chat_template.jinja":
         (folder / place).write_text(own)
     elif place == "named":
@@ -274,7 +274,7 @@ def test_the_template_is_found_wherever_transformers_looks(place: str, tmp_path:
 
 
 def test_the_processors_template_goes_before_the_tokenizers(tmp_path: Path) -> None:
-    folder = llava_checkpoint.write(tmp_path / "m", template="")
+    folder = llava.write(tmp_path / "m", template="")
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": "the processor's"}))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = "the tokenizer's"
@@ -282,7 +282,7 @@ def test_the_processors_template_goes_before_the_tokenizers(tmp_path: Path) -> N
 
 
 def test_a_checkpoint_without_a_template_has_none(tmp_path: Path) -> None:
-    folder = llava_checkpoint.write(tmp_path / "m", template="")
+    folder = llava.write(tmp_path / "m", template="")
     assert read_template(folder, AutoTokenizer.from_pretrained(folder)) == ""
 
 

@@ -22,9 +22,9 @@ from blip_space.history import Turn
 from blip_space.loading.loader import load
 from blip_space.models.preparation import ImageInfo
 from blip_space.options import GenerationOptions
+from tests.checkpoints import llava
+from tests.checkpoints.llava import POSITIONS, VISIONS
 from tests.engine.models.driving import add, core_on, finish
-from tests.models import llava_checkpoint
-from tests.models.llava_checkpoint import POSITIONS, VISIONS
 
 REQUESTS, TOLERANCE = 72, 1e-3
 KINDS = ("greedy", "beams", "sampled", "later turn")
@@ -34,7 +34,7 @@ WAYS = ("left-aligned", "slots") if "slots" in {field.name for field in fields(E
 
 @pytest.fixture(scope="module", params=VISIONS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return llava_checkpoint.write(tmp_path_factory.mktemp("llava") / str(request.param), str(request.param))
+    return llava.write(tmp_path_factory.mktemp("llava") / str(request.param), str(request.param))
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from blip_space.errors import BusyError, ImageError, ModelError, UserError
 from blip_space.images import ImageFile, SafeImage
 from blip_space.serving.protocol import EngineProtocol
 from tests.engine.fake_model import FakePreparation, spec
-from tests.pictures import blue_circles
+from tests.example_images import blue_circles
 from tests.serving.fakes import until
 
 SPECS = [spec("one"), spec("two")]

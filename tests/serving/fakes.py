@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError
 from blip_space.loading.device import Device
-from blip_space.loading.steps import Step
+from blip_space.loading.progress import Step
 from tests.engine.fake_model import FakeModel, FakePreparation
 
 GIGABYTE = 10**9

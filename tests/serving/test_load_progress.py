@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blip_space.loading.steps import Step
+from blip_space.loading.progress import Step
 from blip_space.serving.load_progress import LoadProgress
 
 

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 from blip_space import images
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ImageError, UserError
-from blip_space.inference.folder.captions import Captioner, Wish, Written
-from blip_space.inference.folder.files import locate
-from blip_space.inference.folder.reader import Seen, look
-from blip_space.inference.folder.record import Task
+from blip_space.jobs.folder_captioner import Captioner, Wish, Written
+from blip_space.jobs.folder_listing import locate
+from blip_space.jobs.image_reader import Seen, look
+from blip_space.jobs.records import Task
 
 COLUMNS = ("number", "task", "caption", "tokens", "seconds", "repeats", "error", "fault")
 CHANGED = "The file was changed while the job ran. Run it again."

@@ -17,24 +17,25 @@ from typing import Any
 
 import gradio as gr
 
-from blip_space.apps.page import endpoints, events, files, layout, wording
+from blip_space.apps.gradio_api import endpoints
+from blip_space.apps.gradio_api.endpoints import Endpoints
+from blip_space.apps.gradio_api.upload_security import Guarded
+from blip_space.apps.page import events, layout, static, strings
 from blip_space.apps.page.conversation import Conversation
-from blip_space.apps.page.endpoints import Endpoints
-from blip_space.apps.page.guard import Guarded
 from blip_space.serving.protocol import EngineProtocol
 
 SWEEP_SECONDS = 3_600
 PICTURE_SECONDS = 82_800
 """A picture goes at the first sweep after this: within a day, as the page promises."""
 
-PUBLIC_FOLDERS = [str(files.EXAMPLES)]
+PUBLIC_FOLDERS = [str(static.EXAMPLES)]
 """What of the server's files the page shows to everybody."""
 
 
 def build(engine: EngineProtocol) -> Any:
     """The Blocks of the page and its API. Of the engine only its status is asked before the first event."""
     sweep = (SWEEP_SECONDS, PICTURE_SECONDS)
-    with Guarded(title=wording.TITLE, analytics_enabled=False, delete_cache=sweep) as demo:
+    with Guarded(title=strings.TITLE, analytics_enabled=False, delete_cache=sweep) as demo:
         calls = Endpoints(engine)
         at = layout.draw(engine, calls.batches)
         events.connect(demo, at, Conversation(engine, calls))
@@ -55,10 +56,10 @@ def looks() -> dict[str, Any]:
         button_primary_background_fill_dark="*primary_700",
         button_primary_background_fill_hover_dark="*primary_800",
     )
-    code = files.script("page.js", waiting=wording.WAITING, caption_asked=wording.CAPTION_ASKED)
+    code = static.script("page.js", waiting=strings.WAITING, caption_asked=strings.CAPTION_ASKED)
     return {
         "theme": theme,
-        "css_paths": files.STYLE,
+        "css_paths": static.STYLE,
         "head": f"<script>{code}</script>",
         "footer_links": ["api"],
     }

@@ -15,14 +15,14 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from blip_space.apps.page import choices, files, wording
-from blip_space.apps.page.batches import Batches
-from blip_space.apps.page.calls import read_model, read_task
-from blip_space.apps.page.endpoints import BATCHES, MAX_BATCH_CALLS, session_of
-from blip_space.apps.page.guard import files_input, read_files
-from blip_space.inference.folder import export
-from blip_space.inference.folder.record import Record
-from blip_space.inference.guests import Guests
+from blip_space.apps.gradio_api.batches import Batches
+from blip_space.apps.gradio_api.endpoints import BATCHES, MAX_BATCH_CALLS, session_of
+from blip_space.apps.gradio_api.parsing import read_model, read_task
+from blip_space.apps.gradio_api.upload_security import files_input, read_files
+from blip_space.apps.page import choices, static, strings
+from blip_space.jobs import export
+from blip_space.jobs.records import Record
+from blip_space.jobs.upload_job import Guests
 from blip_space.languages import LANGUAGES
 from blip_space.options import CAPTION
 from blip_space.serving.protocol import EngineProtocol
@@ -75,20 +75,20 @@ def _laid_out(engine: EngineProtocol) -> _Parts:
     names, default = list(engine.specs), engine.default
     with gr.Row(elem_id="batch-desk"):
         with gr.Column(scale=4, min_width=300, elem_id="batch-left"):
-            pictures = files_input(label=wording.FILES_LABEL, file_types=["image", ".zip"], elem_id="batch-files")
-            gr.HTML(files.fill("batch_bounds.html", sentence=wording.BATCH_BOUNDS), padding=False)
+            pictures = files_input(label=strings.FILES_LABEL, file_types=["image", ".zip"], elem_id="batch-files")
+            gr.HTML(static.fill("batch_bounds.html", sentence=strings.BATCH_BOUNDS), padding=False)
             language = gr.Dropdown(
-                choices.language_choices(default), value="en", label=wording.CAPTION_LANGUAGE, elem_id="batch-language"
+                choices.language_choices(default), value="en", label=strings.CAPTION_LANGUAGE, elem_id="batch-language"
             )
-            model = gr.Dropdown(names, value=names[0], label=wording.MODEL_LABEL, visible=len(names) > 1)
+            model = gr.Dropdown(names, value=names[0], label=strings.MODEL_LABEL, visible=len(names) > 1)
             prompt = gr.Textbox(
-                "", label=wording.BATCH_PROMPT, placeholder=wording.BATCH_PROMPT_EMPTY, elem_id="batch-prompt"
+                "", label=strings.BATCH_PROMPT, placeholder=strings.BATCH_PROMPT_EMPTY, elem_id="batch-prompt"
             )
-            quality = gr.Radio(wording.BATCH_QUALITIES, value=CAPTION.quality, label=wording.QUALITY_LABEL)
-            start = gr.Button(wording.START, variant="primary", elem_id="batch-start")
-            cancel = gr.Button(wording.CANCEL, visible=False, elem_id="batch-cancel")
+            quality = gr.Radio(strings.BATCH_QUALITIES, value=CAPTION.quality, label=strings.QUALITY_LABEL)
+            start = gr.Button(strings.START, variant="primary", elem_id="batch-start")
+            cancel = gr.Button(strings.CANCEL, visible=False, elem_id="batch-cancel")
         with gr.Column(scale=5, min_width=300, elem_id="batch-right"):
-            progress = gr.HTML(files.fill("batch_empty.html", sentence=wording.NO_BATCH), padding=False)
+            progress = gr.HTML(static.fill("batch_empty.html", sentence=strings.NO_BATCH), padding=False)
             with gr.Row(elem_id="batch-downloads"):
                 downloads = [gr.DownloadButton(name, visible=False, min_width=70, size="sm") for name in FORMS]
             table = gr.HTML("", padding=False, elem_id="batch-table")
@@ -131,20 +131,20 @@ def _buttons(*, running: bool) -> list[Any]:
 
 def _progress(guests: Guests, *, ended: bool = False) -> str:
     tally = guests.tally
-    sentence = wording.batch_end(tally) if ended else str(tally)
-    return files.fill("batch_progress.html", done=tally.done, total=tally.total, sentence=sentence)
+    sentence = strings.batch_end(tally) if ended else str(tally)
+    return static.fill("batch_progress.html", done=tally.done, total=tally.total, sentence=sentence)
 
 
 def _table(records: Sequence[Record]) -> str:
     """Left open at its end, so that only new rows are sent; the browser closes it."""
-    return files.fill("batch_head.html") + "".join(map(_row, records))
+    return static.fill("batch_head.html") + "".join(map(_row, records))
 
 
 def _row(record: Record) -> str:
     language = LANGUAGES[record.language]
     if record.error is not None:
-        return files.fill("batch_error.html", file=record.file, error=record.error)
-    return files.fill(
+        return static.fill("batch_error.html", file=record.file, error=record.error)
+    return static.fill(
         "batch_row.html",
         file=record.file,
         caption=record.caption,

@@ -11,12 +11,12 @@ from typing import Any
 
 import gradio as gr
 
-from blip_space.apps.page import choices, files, lines, wording
-from blip_space.apps.page.calls import read_model, read_prompt, read_request
-from blip_space.apps.page.endpoints import HEARTBEAT_SECONDS, Endpoints
-from blip_space.apps.page.guard import check_picture
-from blip_space.apps.page.history import Message, assistant, plain, read_messages, user, words_of
-from blip_space.engine.judgement import is_blank
+from blip_space.apps.gradio_api.endpoints import HEARTBEAT_SECONDS, Endpoints
+from blip_space.apps.gradio_api.parsing import read_model, read_prompt, read_request
+from blip_space.apps.gradio_api.upload_security import check_picture
+from blip_space.apps.page import choices, static, status_text, strings
+from blip_space.apps.page.messages import Message, assistant, plain, read_messages, user, words_of
+from blip_space.engine.answer_check import is_blank
 from blip_space.errors import UserError
 from blip_space.serving.protocol import EngineProtocol
 
@@ -58,7 +58,7 @@ class Conversation:
         response = self._engine.submit(read_request(*values))
         text = ""
         for text in response.updates(HEARTBEAT_SECONDS):
-            shown = wording.waiting(response.queue_position()) if is_blank(text) else text
+            shown = strings.waiting(response.queue_position()) if is_blank(text) else text
             yield [*earlier, asked, assistant(shown)]
         self._hint(text, model)
 
@@ -67,7 +67,7 @@ class Conversation:
         spec = self._engine.specs.get(read_model(model), self._engine.default)
         if reply in spec.unknown:
             others = [one.name for one in self._engine.specs.values() if not one.unknown]
-            gr.Info(wording.unknown_picture(spec.name, others), duration=HINT_SECONDS, title="")
+            gr.Info(strings.unknown_picture(spec.name, others), duration=HINT_SECONDS, title="")
 
     def look(self, picture: Any) -> None:
         """Say at once what is wrong with a new picture."""
@@ -77,21 +77,24 @@ class Conversation:
     def measure(self, words: Any, messages: Any, language: Any, model: Any, longest: Any, use_history: Any) -> str:
         """The budget line for what would be sent now."""
         told = plain(read_messages(messages)) if use_history is True else []
-        return lines.budget_line(lambda: self._endpoints.budget(words, language, told, model, longest))
+        return status_text.budget_line(lambda: self._endpoints.budget(words, language, told, model, longest))
 
     def watch(self, busy: Any) -> list[Any]:
         """The status line, and whether it is worth looking again soon: an answer may exchange the model."""
         status = self._engine.status()
-        return [lines.status_line(status), gr.Timer(active=busy is True or status.status == "loading")]
+        return [status_text.status_line(status), gr.Timer(active=busy is True or status.status == "loading")]
 
     def choose_model(self, model: Any) -> list[Any]:
         """The languages and the knowledge of a model that was chosen."""
         spec = self._engine.specs.get(read_model(model), self._engine.default)
-        return [gr.Dropdown(choices=choices.language_choices(spec)), lines.about(spec, self._engine.fitting(spec))]
+        return [
+            gr.Dropdown(choices=choices.language_choices(spec)),
+            status_text.about(spec, self._engine.fitting(spec)),
+        ]
 
     def try_example(self, number: Any) -> list[Any]:
         """The picture, question and language of an example."""
-        shown = files.examples()
+        shown = static.examples()
         if not isinstance(number, int) or not 0 <= number < len(shown):
             raise UserError("There is no such example. Reload the page.")
         example = shown[number]
@@ -108,7 +111,7 @@ def _detail(event: gr.EventData, name: str) -> Any:
 
 def _idle(messages: Any, busy: Any) -> list[Message]:
     if busy is True:
-        raise UserError(wording.STILL_WRITING)
+        raise UserError(strings.STILL_WRITING)
     return read_messages(messages)
 
 
@@ -124,4 +127,4 @@ def _split(messages: list[Message], index: Any) -> tuple[list[Message], Message]
     if isinstance(place, int) and not isinstance(place, bool) and 0 <= place < len(messages):
         place -= place % 2
         return messages[:place], messages[place]
-    raise UserError(wording.NO_LONGER_THERE)
+    raise UserError(strings.NO_LONGER_THERE)

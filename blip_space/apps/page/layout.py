@@ -11,10 +11,10 @@ from typing import Any
 import gradio as gr
 
 from blip_space import options
-from blip_space.apps.page import batch_tab, files, lines, wording
-from blip_space.apps.page.batches import Batches
+from blip_space.apps.gradio_api.batches import Batches
+from blip_space.apps.gradio_api.upload_security import picture_input
+from blip_space.apps.page import batch_tab, static, status_text, strings
 from blip_space.apps.page.choices import language_choices
-from blip_space.apps.page.guard import picture_input
 from blip_space.options import GenerationOptions
 from blip_space.serving.protocol import EngineProtocol
 
@@ -51,17 +51,17 @@ def draw(engine: EngineProtocol, batches: Batches) -> Layout:
     """Put every component where it belongs."""
     parts: dict[str, Any] = {}
     with gr.Row(elem_id="top"):
-        gr.HTML(files.fill("header.html"), padding=False)
-        parts["status"] = gr.HTML(lines.status_line(engine.status()), padding=False, elem_id="status")
+        gr.HTML(static.fill("header.html"), padding=False)
+        parts["status"] = gr.HTML(status_text.status_line(engine.status()), padding=False, elem_id="status")
     with gr.Tabs(elem_id="tabs"):
-        with gr.Tab(wording.CHAT_TAB), gr.Row(elem_id="desk"):
+        with gr.Tab(strings.CHAT_TAB), gr.Row(elem_id="desk"):
             with gr.Column(scale=4, min_width=300, elem_id="left"):
                 _picture(parts)
             with gr.Column(scale=5, min_width=320, elem_id="right"):
                 _conversation(parts, engine)
-        with gr.Tab(wording.BATCH_TAB):
+        with gr.Tab(strings.BATCH_TAB):
             batch_tab.draw(engine, batches)
-    parts["about"] = gr.HTML(lines.about(engine.default), padding=False, elem_id="about")
+    parts["about"] = gr.HTML(status_text.about(engine.default), padding=False, elem_id="about")
     parts["clock"] = gr.Timer(1.0)
     parts["busy"] = gr.Checkbox(False, visible=False)
     parts["kept"] = gr.BrowserState(None, storage_key="blip-space", secret="not a secret: languages and numbers")
@@ -70,18 +70,18 @@ def draw(engine: EngineProtocol, batches: Batches) -> Layout:
 
 def _picture(parts: dict[str, Any]) -> None:
     parts["picture"] = picture_input(
-        label=wording.PICTURE_LABEL,
+        label=strings.PICTURE_LABEL,
         sources=["upload", "webcam", "clipboard"],
-        placeholder=wording.PICTURE_PLACEHOLDER,
+        placeholder=strings.PICTURE_PLACEHOLDER,
         show_label=False,
         buttons=["fullscreen"],
         height="clamp(18rem, 52vh, 34rem)",
         elem_id="picture",
     )
-    shown = files.examples()
+    shown = static.examples()
     parts["examples"] = gr.Dataset(
-        label=wording.EXAMPLES_LABEL,
-        components=[gr.Image(visible=False, label=wording.PICTURE_LABEL)],
+        label=strings.EXAMPLES_LABEL,
+        components=[gr.Image(visible=False, label=strings.PICTURE_LABEL)],
         samples=[[str(example.file)] for example in shown],
         type="index",
         visible=bool(shown),
@@ -95,15 +95,15 @@ def _conversation(parts: dict[str, Any], engine: EngineProtocol) -> None:
         parts["language"] = gr.Dropdown(
             language_choices(engine.default),
             value="en",
-            label=wording.LANGUAGE_LABEL,
+            label=strings.LANGUAGE_LABEL,
             min_width=180,
             elem_id="language",
         )
         parts["model"] = gr.Dropdown(
-            names, value=names[0], label=wording.MODEL_LABEL, visible=len(names) > 1, min_width=140, elem_id="model"
+            names, value=names[0], label=strings.MODEL_LABEL, visible=len(names) > 1, min_width=140, elem_id="model"
         )
     parts["chat"] = gr.Chatbot(
-        label=wording.CONVERSATION_LABEL,
+        label=strings.CONVERSATION_LABEL,
         show_label=False,
         render_markdown=False,
         latex_delimiters=[],
@@ -112,37 +112,37 @@ def _conversation(parts: dict[str, Any], engine: EngineProtocol) -> None:
         editable="user",
         feedback_options=None,
         buttons=["copy", "copy_all"],
-        placeholder=wording.EMPTY_CONVERSATION,
+        placeholder=strings.EMPTY_CONVERSATION,
         height="clamp(17rem, 46vh, 32rem)",
         elem_id="chat",
     )
     with gr.Row(elem_id="entry"):
         parts["question"] = gr.Textbox(
-            label=wording.QUESTION_LABEL,
+            label=strings.QUESTION_LABEL,
             show_label=False,
             container=False,
-            placeholder=wording.QUESTION_PLACEHOLDER,
+            placeholder=strings.QUESTION_PLACEHOLDER,
             max_lines=6,
             scale=1,
             elem_id="question",
         )
-        parts["ask"] = gr.Button(wording.ASK, variant="primary", scale=0, min_width=88, elem_id="ask")
-        parts["stop"] = gr.Button(wording.STOP, visible=False, scale=0, min_width=88, elem_id="stop")
+        parts["ask"] = gr.Button(strings.ASK, variant="primary", scale=0, min_width=88, elem_id="ask")
+        parts["stop"] = gr.Button(strings.STOP, visible=False, scale=0, min_width=88, elem_id="stop")
     parts["budget"] = gr.HTML("", padding=False, elem_id="budget")
-    with gr.Accordion(wording.SETTINGS_LABEL, open=False, elem_id="settings"):
+    with gr.Accordion(strings.SETTINGS_LABEL, open=False, elem_id="settings"):
         _settings(parts)
 
 
 def _settings(parts: dict[str, Any]) -> None:
     parts["quality"] = gr.Radio(
-        wording.QUALITIES, value=GenerationOptions.quality, label=wording.QUALITY_LABEL, info=wording.QUALITY_INFO
+        strings.QUALITIES, value=GenerationOptions.quality, label=strings.QUALITY_LABEL, info=strings.QUALITY_INFO
     )
     parts["decoding"] = [_number(name) for name in options.RANGES]
-    parts["use_history"] = gr.Checkbox(True, label=wording.USE_HISTORY_LABEL, info=wording.USE_HISTORY_INFO)
+    parts["use_history"] = gr.Checkbox(True, label=strings.USE_HISTORY_LABEL, info=strings.USE_HISTORY_INFO)
 
 
 def _number(name: str) -> Any:
-    label, info = wording.SETTINGS[name]
+    label, info = strings.SETTINGS[name]
     limits, value = options.RANGES[name], getattr(GenerationOptions, name)
     if name == "seed":
         return gr.Number(value, label=label, info=info, minimum=limits.low, maximum=limits.high, precision=0)

@@ -22,7 +22,7 @@ from blip_space.models.family import Family
 from blip_space.models.frame import Frame, read_frame
 from blip_space.models.interface import Embedded, Precision, VisionLanguageModel, place_features
 from blip_space.models.preparation import ImageFirst, Preparation, Prompt
-from blip_space.models.tokens import Tokens, read_tokens, start_token, stop_tokens
+from blip_space.models.tokenizer import Tokens, read_tokens, start_token, stop_tokens
 from blip_space.options import GenerationOptions
 
 

@@ -25,7 +25,7 @@ from blip_space.models.family import Family
 from blip_space.models.image_processor import ImageProcessor, read_image_processor
 from blip_space.models.interface import Embedded, Precision, VisionLanguageModel, place_features
 from blip_space.models.preparation import PLACEHOLDER, ImageInfo, ImageSpan, Preparation, Prompt
-from blip_space.models.tokens import FastTokenizer, Tokens, stop_tokens
+from blip_space.models.tokenizer import FastTokenizer, Tokens, stop_tokens
 from blip_space.options import GenerationOptions
 from blip_space.prompts import STYLES, compose_chat
 

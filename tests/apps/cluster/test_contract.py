@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from blip_space.apps.cluster import replicas
-from blip_space.apps.cluster.replicas import ReplicatedEngine
+from blip_space.apps.cluster import replicated_engine
+from blip_space.apps.cluster.replicated_engine import ReplicatedEngine
 from tests.apps.cluster.words_replica import HOLD_FILE, WhileMissing, WordsReplica
 from tests.serving.contract import CONFIG, SPECS, Contract
 from tests.serving.fakes import until
@@ -34,8 +34,8 @@ def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicated]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(HOLD_FILE, str(file))
         patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3]))
-        patch.setattr(replicas, "EngineReplica", WordsReplica)
-        patch.setattr(replicas, "WATCH_SECONDS", 0.05)
+        patch.setattr(replicated_engine, "EngineReplica", WordsReplica)
+        patch.setattr(replicated_engine, "WATCH_SECONDS", 0.05)
         subject = Replicated(WhileMissing(file))
         yield subject
         subject.release()

@@ -22,7 +22,7 @@ from blip_space.engine.request import EngineConfig, Request
 from blip_space.images import ImageFile
 from tests.apps.conftest import free_port
 from tests.apps.fake_engine import PARROT, FakeEngine
-from tests.pictures import blue_circles
+from tests.example_images import blue_circles
 
 ROOT = Path(__file__).resolve().parents[3]
 COUNT, WAIT = "How many circles are there?", "wait"

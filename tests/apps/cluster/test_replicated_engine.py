@@ -10,15 +10,15 @@ import pytest
 import ray
 from ray import serve
 
-from blip_space.apps.cluster import replicas
+from blip_space.apps.cluster import replicated_engine
 from blip_space.apps.cluster.replica import PartialResponse
-from blip_space.apps.cluster.replicas import LOST, NOT_STARTED, ReplicatedEngine
+from blip_space.apps.cluster.replicated_engine import LOST, NOT_STARTED, ReplicatedEngine
 from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import BusyError, ModelError, UserError
 from blip_space.images import ImageFile, decode
 from blip_space.serving.protocol import Status
 from tests.apps.fake_engine import PARROT, READY
-from tests.pictures import blue_circles
+from tests.example_images import blue_circles
 from tests.serving.fakes import until
 
 REQUEST = Request(ImageFile(blue_circles()), "one two")
@@ -68,13 +68,13 @@ class Handle:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReplicatedEngine]:
     """One that is in no cluster; its replicas are not started yet."""
-    monkeypatch.setattr(replicas, "connect", lambda _: None)
-    monkeypatch.setattr(replicas, "share", lambda _: Share())
+    monkeypatch.setattr(replicated_engine, "connect", lambda _: None)
+    monkeypatch.setattr(replicated_engine, "share", lambda _: Share())
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr(serve, "delete", lambda _: None)
     monkeypatch.setattr(serve, "start", lambda **_: None)
-    monkeypatch.setattr(replicas, "WATCH_SECONDS", 0.01)
-    monkeypatch.setattr(replicas, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(replicated_engine, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(replicated_engine, "RETRY_SECONDS", 0.01)
     made = ReplicatedEngine("local", [PARROT], precision="auto", config=EngineConfig(), replicas=2)
     yield made
     made.stop()

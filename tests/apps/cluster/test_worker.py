@@ -10,16 +10,16 @@ from typing import Any
 import pyarrow
 import pytest
 
-from blip_space.apps.cluster.crew import Crew
 from blip_space.apps.cluster.worker import CHANGED, Row, Worker, read
+from blip_space.apps.cluster.worker_pool import Crew
 from blip_space.catalogue import TINY_FOLDER, read_folder
 from blip_space.errors import UserError
 from blip_space.images import digest
-from blip_space.inference.folder.captions import Wish
-from blip_space.inference.folder.reader import Seen
-from blip_space.inference.folder.record import Task
+from blip_space.jobs.folder_captioner import Wish
+from blip_space.jobs.image_reader import Seen
+from blip_space.jobs.records import Task
 from blip_space.options import GenerationOptions
-from tests.inference.folder.conftest import draw
+from tests.jobs.folder_fixtures import draw
 
 TASKS = [Task("tiny", "fp32", code, "", GenerationOptions(max_new_tokens=12)) for code in ("en", "de")]
 SPEC = read_folder(TINY_FOLDER)

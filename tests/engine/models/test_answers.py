@@ -15,11 +15,11 @@ from blip_space.catalogue import read_folder
 from blip_space.loading.loader import load
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import VisionLanguageModel
-from blip_space.models.tokens import stop_tokens
+from blip_space.models.tokenizer import stop_tokens
 from blip_space.options import GenerationOptions, Quality
+from tests.checkpoints import stored
+from tests.checkpoints.generation import embedded, image_features, image_positions
 from tests.engine.models.driving import add, core_on, ids_alone, request
-from tests.models import stored
-from tests.models.generation import embedded, image_features, image_positions
 
 pytestmark = [
     pytest.mark.usefixtures("slots"),

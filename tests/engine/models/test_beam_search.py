@@ -19,8 +19,8 @@ from blip_space.engine.beam_search import BeamSearch, advance
 from blip_space.loading.loader import load
 from blip_space.models.interface import Embedded, VisionLanguageModel
 from blip_space.options import GenerationOptions
-from tests.models import checkpoints
-from tests.models.generation import embedded, image_features
+from tests.checkpoints import blip2
+from tests.checkpoints.generation import embedded, image_features
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing .repetition_penalty.")  # by the `generate` compared with
 
@@ -31,7 +31,7 @@ BEAMS, LENGTH_PENALTIES, REPETITION_PENALTIES, LONGEST = (2, 5), (-1.0, 0.0, 1.0
 Settings = tuple[int, float, float, int]
 
 
-@pytest.fixture(scope="module", params=(*checkpoints.FAMILIES, "embedded"))
+@pytest.fixture(scope="module", params=(*blip2.FAMILIES, "embedded"))
 def model(request: pytest.FixtureRequest, loaded: Any) -> VisionLanguageModel:
     """One loaded model of each family in turn, and the one that comes with the project."""
     return load(catalogue.find("tiny"), "fp32") if request.param == "embedded" else loaded(request.param)

@@ -20,7 +20,7 @@ from blip_space.engine.slot_cache import SlotCache, capacity_for, power_of_two
 from blip_space.engine.slots import DecoderOnlySlots, EncoderDecoderSlots, Slots
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Embedded
-from tests.models.generation import embedded, image_features
+from tests.checkpoints.generation import embedded, image_features
 
 WORDS = ("Question:", "how", "many", "cats", "are", "there?", "Answer:", "two", "blau", "赤い丸", "a photo of", "دائرة")
 STEPS, TOLERANCE = 60, 1e-3

@@ -1,0 +1,89 @@
+"""`python -m benchmarks.linear_layer`: one layer of a large language model on this processor, in every precision.
+
+A decode step reads every weight once: what fewer bytes save, unpacking them may cost. "bf16, packed" is how the loader
+lays bf16 out on a processor that computes in it. Where torchao is installed, its kinds of int8 are timed as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks import report
+from blip_space.loading.library_logging import quiet
+from blip_space.models.cpu_kernels import PackedLinear
+
+WIDE, HIGH = 2560, 10240
+REPEATS = 30
+
+
+def main() -> None:
+    """Time each kind at one row and at sixteen, by turns, and print the medians."""
+    argparse.ArgumentParser(prog="python -m benchmarks.linear_layer", description=__doc__).parse_args()
+    plain = nn.Linear(WIDE, HIGH, bias=False, dtype=torch.bfloat16)
+    kinds: dict[str, Callable[[], Any]] = {
+        "bf16": lambda: plain,
+        "bf16, packed": lambda: PackedLinear(plain),
+        "int8": lambda: _int8(plain),
+        "int4": _int4,
+    }
+    if importlib.util.find_spec("torchao"):
+        kinds |= {f"torchao {name}": partial(_torchao, plain, name) for name in ("weight-only", "dynamic")}
+    print(f"A layer of {WIDE} x {HIGH}, {report.machine()}\n\n| precision | 1 row | 16 rows |\n|---|--:|--:|")
+    with quiet(), torch.inference_mode():
+        for name, make in kinds.items():
+            layer = make()
+            one, many = (_milliseconds(layer, torch.randn(rows, WIDE, dtype=torch.bfloat16)) for rows in (1, 16))
+            print(f"| {name} | {one:.1f} ms | {many:.1f} ms |", flush=True)
+
+
+def _int8(plain: nn.Linear) -> Any:
+    import bitsandbytes as bnb
+
+    layer = bnb.nn.Linear8bitLt(WIDE, HIGH, bias=False, has_fp16_weights=False)
+    layer.load_state_dict(plain.state_dict())
+    return layer.to("cpu").eval()
+
+
+def _int4() -> Any:
+    import bitsandbytes as bnb
+
+    layer = bnb.nn.Linear4bit(WIDE, HIGH, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4")
+    return layer.to(torch.bfloat16).to("cpu").eval()
+
+
+def _torchao(plain: nn.Linear, kind: str) -> Any:
+    import copy
+
+    from torchao import quantization
+
+    settings = {
+        "weight-only": quantization.Int8WeightOnlyConfig,
+        "dynamic": quantization.Int8DynamicActivationInt8WeightConfig,
+    }
+    layer = nn.Sequential(copy.deepcopy(plain))
+    quantization.quantize_(layer, settings[kind]())
+    return torch.compile(layer)
+
+
+def _milliseconds(layer: Any, rows: torch.Tensor) -> float:
+    for _ in range(3):
+        layer(rows)
+    spent = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        layer(rows)
+        spent.append(time.perf_counter() - started)
+    return 1000 * statistics.median(spent)
+
+
+if __name__ == "__main__":
+    main()

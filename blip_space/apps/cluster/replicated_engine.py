@@ -1,0 +1,245 @@
+"""Many engines behind one page, by Ray Serve: it starts them, replaces those that die and sends requests to them.
+
+An image goes to the same replica as long as that one lives, so that what was computed for it is used again. Depends on
+Serve and on the protocol of engines; must not import a model.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import fields, replace
+from io import BytesIO
+from statistics import fmean
+from typing import Any
+
+import ray
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.config import ProxyLocation, RequestRouterConfig
+from ray.serve.exceptions import RayServeException
+
+from blip_space.apps.cluster.connection import connect, share
+from blip_space.apps.cluster.replica import EngineReplica, PartialResponse
+from blip_space.catalogue import ModelSpec
+from blip_space.engine.request import Budget, EngineConfig, Request
+from blip_space.errors import BusyError, ModelError, UserError
+from blip_space.history import Turn
+from blip_space.images import ImageFile
+from blip_space.serving.metrics import MetricsSnapshot
+from blip_space.serving.offered_models import OfferedModels
+from blip_space.serving.protocol import STOPPED_RUNNING, STOPPING, Status
+from blip_space.serving.response import ResponseStream
+
+log = logging.getLogger(__name__)
+
+NAME = "blip-space"
+ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
+MAX_ONGOING = 1_000
+"""More than an engine takes on, so that it is the engine that says that it is busy."""
+
+WATCH_SECONDS, TIMEOUT_SECONDS, RETRY_SECONDS = 1.0, 5.0, 10.0
+MAX_ATTEMPTS = 3
+STARTING = "The server is starting its replicas. Try again in a minute."
+NOT_STARTED = "The replicas did not start, for a reason that is in the server's log. The server keeps trying."
+LOST = "The answer was lost on its way from the machine that wrote it. Ask again."
+FAILURES = (RayError, RayServeException, TimeoutError)
+
+
+class ReplicatedEngine:
+    """An `EngineProtocol` in front of as many engines as there are replicas."""
+
+    def __init__(
+        self,
+        address: str,
+        specs: Sequence[ModelSpec],
+        *,
+        precision: str,
+        config: EngineConfig,
+        replicas: int | None = None,
+    ) -> None:
+        """As many as the cluster has room for, where `replicas` does not say. `UserError` where there is no cluster."""
+        self._offered = OfferedModels(specs)
+        self.specs, self.default = self._offered.specs, self._offered.default
+        self._precision, self._config = precision, config
+        connect(address)
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        each = share(self.default)
+        self.replicas = replicas or each.workers
+        self._application = serve.deployment(
+            EngineReplica,
+            num_replicas=self.replicas,
+            ray_actor_options=each.resources(),
+            max_ongoing_requests=MAX_ONGOING,
+            request_router_config=RequestRouterConfig(request_router_class=ROUTER),
+        ).bind(list(specs), precision, config)
+        self._handle: Any = None
+        self._states: list[Status] = []
+        self._error = ""
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the replicas, and look after them from a thread."""
+        self._thread = threading.Thread(target=self._watch, name="replicas", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End them, and leave the cluster. Answers on their way end as those of a server that stops."""
+        self._stopped.set()
+        if self._thread:
+            self._thread.join(timeout=TIMEOUT_SECONDS)
+        with suppress(RayServeException):  # none has been started yet
+            if ray.is_initialized():  # else it looks for the cluster that is gone, for a minute
+                serve.delete(NAME)
+        ray.shutdown()
+
+    def status(self) -> Status:
+        """One that answers for all, with their numbers together."""
+        states, error = self._states, self._error
+        ready = [state for state in states if state.status == "ready"]
+        first = next(iter(ready or states), None)
+        if first is None:
+            state = Status("loading", self.default.name, self._precision, "", 0, 0, replicas=0)
+            return replace(state, status="failed", error=error) if error else state
+        return replace(
+            first,
+            waiting=sum(state.waiting for state in states),
+            running=sum(state.running for state in states),
+            reason=f"{first.reason}; {len(ready)} of {self.replicas} replicas are ready",
+            metrics=_sum_metrics([state.metrics for state in ready]),
+            replicas=len(ready),
+            loaded=tuple(name for name in self.specs if any(name in state.loaded for state in states)),
+        )
+
+    def resolve_model(self, model: str, language: str) -> ModelSpec:
+        """See `EngineProtocol`; whether a model loads is known to the replicas only."""
+        return self._offered.resolve(model, language)
+
+    def submit(self, request: Request) -> ResponseStream:
+        """Send it to a replica. Where that one refuses, as when its queue is full, this ends the answer."""
+        self.resolve_model(request.model, request.language)
+        if self._stopped.is_set():
+            raise BusyError(STOPPING)
+        if not self._states:
+            raise ModelError(self._error) if self._error else BusyError(STARTING)
+        config = self._config
+        seconds = config.background_timeout_seconds if request.background else config.timeout_seconds
+        response = ResponseStream(deadline=time.monotonic() + seconds)
+        threading.Thread(target=self._forward, args=(_encoded(request), response), name="forward", daemon=True).start()
+        return response
+
+    def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
+        """As a replica counts it."""
+        self.resolve_model(model, language)
+        values = {"prompt": prompt, "language": language, "turns": turns, "model": model}
+        budget: Budget | UserError | None = self._ask("budget", **values, max_new_tokens=max_new_tokens)
+        if budget is None:
+            raise ModelError(self._error or STARTING)
+        if isinstance(budget, UserError):
+            raise budget
+        return budget
+
+    def fitting(self, spec: ModelSpec) -> tuple[str, ...] | None:
+        """As a replica finds its machine."""
+        fitting: tuple[str, ...] | None = self._ask("fitting", spec)
+        return fitting
+
+    def _ask(self, name: str, *values: Any, **named: Any) -> Any:
+        """What one of them says; None where none does."""
+        if not self._states:
+            return None
+        try:
+            return self._handle.options(method_name=name).remote(*values, **named).result(timeout_s=TIMEOUT_SECONDS)
+        except FAILURES as error:
+            log.warning("a replica did not answer: %s", type(error).__name__)
+            return None
+
+    def _forward(self, request: Request, response: ResponseStream) -> None:
+        """Follow the answer; when its replica dies, from the beginning at another."""
+        for _ in range(MAX_ATTEMPTS):
+            if self._stopped.is_set():
+                break
+            try:
+                self._follow(request, response)
+            except FAILURES as error:
+                log.warning("an answer is restarted at another replica: %s", type(error).__name__)
+            except Exception:
+                log.exception("an answer failed on its way from a replica")
+                break
+            else:
+                return
+        response.fail(BusyError(STOPPED_RUNNING) if self._stopped.is_set() else UserError(LOST))
+
+    def _follow(self, request: Request, response: ResponseStream) -> None:
+        """Publish what comes. A replica goes on with a stream that is only dropped, so it is always cancelled."""
+        parts = self._handle.options(method_name="answer", stream=True, session_id=request.image.digest).remote(request)
+        part = PartialResponse()
+        response.queue_position = lambda: part.queue_position
+        try:
+            for part in parts:
+                if response.done:
+                    return
+                if part.error:
+                    response.fail(part.error)
+                    return
+                response.tokens, response.repeats = part.tokens, part.repeats
+                response.publish(part.text)
+            response.publish(part.text, finished=True)
+        finally:
+            _cancel(parts)
+
+    def _watch(self) -> None:
+        """Start the replicas, as often as it takes, and then look at them once a second."""
+        while not self._stopped.is_set():
+            try:
+                serve.start(proxy_location=ProxyLocation.Disabled)
+                target = serve.RunTarget(self._application, name=NAME, route_prefix=None)
+                (self._handle,) = serve.run_many([target], wait_for_applications_running=False)
+            except Exception:
+                log.exception("the replicas did not start and are tried again in %.0f s", RETRY_SECONDS)
+                self._error = NOT_STARTED
+                self._stopped.wait(RETRY_SECONDS)
+            else:
+                self._error = ""
+                break
+        while not self._stopped.wait(WATCH_SECONDS):
+            self._states = self._look()
+
+    def _look(self) -> list[Status]:
+        try:
+            states = self._handle.broadcast("status").results(timeout_s=TIMEOUT_SECONDS, return_exceptions=True)
+        except FAILURES:
+            return []
+        except Exception:
+            log.exception("the replicas cannot be asked how they are")
+            return []
+        return [state for state in states if isinstance(state, Status)]
+
+
+def _cancel(parts: Any) -> None:
+    """End a stream at its replica; nothing where it has ended, or its replica has."""
+    try:
+        parts.cancel()
+    except Exception as error:
+        log.debug("a stream could not be cancelled: %s", type(error).__name__)
+
+
+def _encoded(request: Request) -> Request:
+    """The request with its image as encoded bytes: a decoded one would be up to a hundred times as large."""
+    if isinstance(request.image, ImageFile):
+        return request
+    with request.image.opened() as image, BytesIO() as file:
+        image.pixels.save(file, "PNG")
+        data = file.getvalue()
+    return replace(request, image=ImageFile(data, max_bytes=len(data)))
+
+
+def _sum_metrics(metrics: Sequence[MetricsSnapshot]) -> MetricsSnapshot:
+    """Sums, and the mean of the waits for a first token."""
+    waits = [each.first_token_seconds for each in metrics if each.first_token_seconds is not None]
+    sums = {field.name: sum(getattr(each, field.name) or 0 for each in metrics) for field in fields(MetricsSnapshot)}
+    return replace(MetricsSnapshot(**sums), first_token_seconds=round(fmean(waits), 3) if waits else None)

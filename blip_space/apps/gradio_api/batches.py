@@ -1,0 +1,80 @@
+"""The batches that run now: one of each session, a few in all, with updates as they go.
+
+Knows uploads, guests of the engine and who has sent them; knows no component.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from blip_space.errors import BusyError
+from blip_space.jobs.records import Record, Task
+from blip_space.jobs.upload_archive import opened
+from blip_space.jobs.upload_job import Guests
+from blip_space.serving.protocol import EngineProtocol
+
+UPDATE_SECONDS = 0.5
+MOST_BATCHES = 4
+ONE_AT_A_TIME = "Your last batch is still running. Wait for its end or cancel it, then send the next."
+ALL_TAKEN = f"{MOST_BATCHES} batches are running already. Try again in a few minutes."
+
+
+class Batches:
+    """Who has a batch running on an engine."""
+
+    def __init__(self, engine: EngineProtocol) -> None:
+        self._engine = engine
+        self._running: dict[str, Guests] = {}
+        self._lock = threading.Lock()
+
+    def run(self, session: str, uploads: Sequence[tuple[str, Path]], task: Task) -> Iterator[Guests]:
+        """Caption what was uploaded; how far it is, at once and every half second, until its end."""
+        with opened(uploads) as pictures:
+            guests = Guests(self._engine, pictures, task)
+            with self._registered(session, guests), closing(guests.run()) as steps:
+                yield guests
+                told = time.monotonic()
+                for _ in steps:
+                    if time.monotonic() - told >= UPDATE_SECONDS:
+                        yield guests
+                        told = time.monotonic()
+
+    def stop(self, session: str) -> None:
+        """End the batch of that session; what is done stays."""
+        with self._lock:
+            if guests := self._running.get(session):
+                guests.stop()
+
+    @contextmanager
+    def _registered(self, session: str, guests: Guests) -> Iterator[None]:
+        with self._lock:
+            if session in self._running:
+                raise BusyError(ONE_AT_A_TIME)
+            if len(self._running) >= MOST_BATCHES:
+                raise BusyError(ALL_TAKEN)
+            self._running[session] = guests
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._running[session]
+
+
+def figures(guests: Guests, records: Sequence[Record]) -> dict[str, Any]:
+    """How far a batch is, with some of its records, as `/batch` tells it."""
+    tally = guests.tally
+    left = tally.seconds_left
+    return {
+        "done": tally.done,
+        "total": tally.total,
+        "errors": len(tally.errors),
+        "pictures_per_second": round(tally.a_second, 2),
+        "seconds_left": None if left is None else round(left, 1),
+        "records": [asdict(record) for record in records],
+    }

@@ -1,0 +1,62 @@
+"""Two visitors, two models, one place in memory: a switch during another's answers loses none and hangs nobody."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from blip_space.catalogue import TINY_FOLDER
+from tests.test_end_to_end import App, until
+
+QUESTION = "How many circles are there?"
+ROUNDS = 3
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """A server with the embedded model and its twin, which has a name of its own."""
+    twin = tmp_path_factory.mktemp("models") / "twin"
+    shutil.copytree(TINY_FOLDER, twin)
+    own = json.loads((twin / "blip_space.json").read_text("utf-8"))
+    (twin / "blip_space.json").write_text(json.dumps(own | {"name": "twin"}), "utf-8")
+    app = App(tmp_path_factory.mktemp("app"), "--models", f"tiny,{twin}")
+    until(app.health, "ready")
+    yield app
+    app.close()
+
+
+def visitor(browser: Browser, app: App, picture: Path, model: str) -> Page:
+    """Somebody who has the page open, a picture in it and a model chosen."""
+    page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+    page.set_default_timeout(30_000)
+    page.goto(app.url)
+    page.locator("#budget .budget").wait_for()
+    page.set_input_files("#picture input[type=file]", picture)
+    page.locator("#picture img").wait_for()
+    if model != "tiny":
+        page.locator("#model input").click()
+        page.get_by_role("option", name=model).click()
+        expect(page.locator("#about")).to_contain_text(f"What {model} knows.")
+    return page
+
+
+def test_a_switch_during_anothers_answers_loses_none(app: App, browser: Browser, picture: Path) -> None:
+    pages = [visitor(browser, app, picture, model) for model in ("tiny", "twin")]
+    for number in range(1, ROUNDS + 1):
+        for page in pages:
+            page.fill("#question textarea", QUESTION)
+            page.press("#question textarea", "Enter")
+        for page in pages:
+            replies = page.locator("#chat [data-testid=bot]")
+            expect(replies).to_have_count(number, timeout=30_000)
+            expect(replies.last).to_have_text("three", timeout=30_000)
+            expect(page.locator("#ask")).to_be_visible(timeout=30_000)
+    state = until(app.health, "ready")
+    assert (state["model"] in ("tiny", "twin"), state["running"], state["waiting"]) == (True, 0, 0)
+    for page in pages:
+        page.context.close()

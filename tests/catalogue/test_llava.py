@@ -1,0 +1,183 @@
+"""What a LLaVA's folder says of itself, and which are refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blip_space import catalogue
+from blip_space.catalogue.folder import inspect_checkpoint
+from blip_space.catalogue.headers import read_headers
+from blip_space.errors import ModelError
+from tests.catalogue.test_catalogue import OPT, check_refused, folder, weights
+
+LLAMA, CLIP = {"model_type": "llama"}, {"model_type": "clip_vision_model"}
+LLAVA: dict[str, Any] = {
+    "model_type": "llava",
+    "architectures": ["LlavaForConditionalGeneration"],
+    "text_config": LLAMA,
+    "vision_config": CLIP,
+}
+LLAVA_OLD = (
+    "language_model.lm_head.weight",
+    "language_model.model.embed_tokens.weight",
+    "language_model.model.norm.weight",
+    "language_model.model.layers.0.mlp.up_proj.weight",
+    "language_model.model.layers.0.input_layernorm.weight",
+    "multi_modal_projector.linear_1.weight",
+    "vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight",
+)
+LLAVA_NEW = (
+    "lm_head.weight",
+    "model.language_model.embed_tokens.weight",
+    "model.language_model.norm.weight",
+    "model.language_model.layers.0.mlp.up_proj.weight",
+    "model.language_model.layers.0.input_layernorm.weight",
+    "model.multi_modal_projector.linear_1.weight",
+    "model.vision_tower.encoder.layers.0.mlp.fc1.weight",
+)
+
+
+@pytest.mark.parametrize("wrapper", ["", "module.", "base.", "_orig_mod.module.net."])
+@pytest.mark.parametrize("names", [LLAVA_OLD, LLAVA_NEW], ids=["of the hub", "in memory"])
+def test_a_folder_of_a_llava_is_read_whatever_wrote_its_weights(
+    tmp_path: Path, names: tuple[str, ...], wrapper: str
+) -> None:
+    spec = catalogue.read_folder(weights(folder(tmp_path, **LLAVA), *(wrapper + name for name in names)))
+    assert (spec.family, spec.language_model_type, spec.style, spec.languages) == ("llava", "llama", "llava", ("en",))
+    assert (spec.parameters, spec.quantised, spec.context_tokens) == (7, 1, 4096)
+    assert spec.decoder_only
+    assert spec.precisions == catalogue.PRECISIONS
+    found = inspect_checkpoint(tmp_path, read_headers(tmp_path), name="x")
+    assert set(found.tensors) == set(LLAVA_NEW)
+
+
+@pytest.mark.parametrize(
+    "missing", ["architectures", "model_type"], ids=["by its model type alone", "by its architecture alone"]
+)
+def test_a_family_is_known_by_one_of_its_names(tmp_path: Path, missing: str) -> None:
+    spec = catalogue.read_folder(folder(tmp_path, **{key: value for key, value in LLAVA.items() if key != missing}))
+    assert spec.family == "llava"
+
+
+def test_the_window_of_a_llava_is_what_its_language_model_was_made_for(tmp_path: Path) -> None:
+    for named, window in ((2048, 2048), (131072, 4096), ("many", 4096), (None, 4096)):
+        folder(tmp_path, **LLAVA | {"text_config": LLAMA | {"max_position_embeddings": named}})
+        assert catalogue.read_folder(tmp_path).context_tokens == window
+    (tmp_path / "blip_space.json").write_text('{"context_tokens": 8192}', "utf-8")
+    assert catalogue.read_folder(tmp_path).context_tokens == 8192
+
+
+def test_another_vision_encoder_is_read_where_the_owner_says_how_the_model_is_asked(tmp_path: Path) -> None:
+    folder(tmp_path, **LLAVA | {"vision_config": {"model_type": "siglip_vision_model"}})
+    with pytest.raises(ModelError, match=r"as JoyCaption is.*choose llava-1\.5-7b or.*blip_space\.json"):
+        catalogue.read_folder(tmp_path)
+    (tmp_path / "blip_space.json").write_text('{"style": "llava"}', "utf-8")
+    assert catalogue.read_folder(tmp_path).style == "llava"
+    assert inspect_checkpoint(tmp_path, {}, name="x").parameters == {}
+
+
+def test_a_model_is_not_asked_in_the_style_of_another_family(tmp_path: Path) -> None:
+    for config, style in ((LLAVA, "blip2"), (OPT, "llava")):
+        folder(tmp_path, **config)
+        (tmp_path / "blip_space.json").write_text(json.dumps({"style": style}), "utf-8")
+        with pytest.raises(ModelError, match=r"style in the blip_space\.json .*must be one of"):
+            catalogue.read_folder(tmp_path)
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "llava_next": (
+        {"model_type": "llava_next", "vision_config": {}}, "a LLaVA-NeXT .*not a BLIP-2 or a LLaVA; .*LlavaNextFor"
+    ),
+    "two families": (
+        LLAVA | {"model_type": "blip-2"}, "LlavaForConditionalGeneration and of the model_type 'blip-2', which do not"
+    ),
+    "a window": (LLAVA | {"text_config": LLAMA | {"sliding_window": 4096}}, "sliding_window.*such as llava-1"),
+    "positions by the longest text": (
+        LLAVA | {"text_config": LLAMA | {"rope_parameters": {"rope_type": "longrope"}}}, "RoPE of the type 'longrope'"
+    ),
+    "the same in transformers 4": (
+        LLAVA | {"text_config": LLAMA | {"rope_scaling": {"type": "longrope"}}}, "RoPE of the type 'longrope'"
+    ),
+    "another language model": (
+        LLAVA | {"text_config": {"model_type": "mistral"}}, "a LLaVA with the language model 'mistral', .*with llama it"
+    ),
+    "joycaption": (LLAVA | {"vision_config": {"model_type": "siglip_vision_model"}}, "as JoyCaption is"),
+    "llava's own": (
+        {"model_type": "llava", "architectures": ["LlavaLlamaForCausalLM"], "hidden_size": 4096},
+        "the form of LLaVA's own program, which is not read here; choose the converted llava-1.5-7b or llava-1.5-13b",
+    ),
+    "llava's own, renamed": (
+        {"model_type": "llava_llama", "architectures": ["LlavaLlamaForCausalLM"]}, "its own program .* llava-1.5-7b"
+    ),
+    "a llava without its output layer": (
+        LLAVA | {"architectures": ["LlavaModel"]}, "a LLaVA whose output layer was not saved, so it cannot chat"
+    ),
+    "a llava without a language model": (
+        {"model_type": "llava", "vision_config": CLIP}, "has no language model, so it cannot chat"
+    ),
+    "a llava with odd languages": (LLAVA | {"text_config": [1]}, "text_config .* is a list, where"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("config", "told"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_no_llava_that_chats_is_told_and_shown_on_the_page(
+    tmp_path: Path, config: dict[str, Any], told: str
+) -> None:
+    check_refused(tmp_path, config, told)
+
+
+def test_positions_that_longer_texts_change_are_refused_where_the_window_lets_texts_grow_so_long(
+    tmp_path: Path,
+) -> None:
+    """Whoever stood beside a longer conversation got another answer."""
+    scaled = LLAMA | {"rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 2048}
+    (tmp_path / "config.json").write_text(json.dumps(LLAVA | {"text_config": scaled}), "utf-8")
+    assert catalogue.read_folder(tmp_path).context_tokens == 2048
+    (tmp_path / "blip_space.json").write_text('{"context_tokens": 4096}', "utf-8")
+    with pytest.raises(ModelError, match=r"RoPE of the type 'dynamic'.*depend on their neighbours"):
+        catalogue.read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("config", "found"), [(dict(LLAVA), "llama"), ({"model_type": "blip-2"}, "opt")])
+def test_a_configuration_that_is_silent_is_what_transformers_takes_it_for(
+    tmp_path: Path, config: dict[str, Any], found: str
+) -> None:
+    visions: tuple[Any, ...] = ({}, None)
+    for vision in visions:
+        folder(tmp_path, **config | {"text_config": {}, "vision_config": vision})
+        assert catalogue.read_folder(tmp_path).language_model_type == found
+
+
+@pytest.mark.parametrize("named", [5, [5], "LlavaForConditionalGeneration", {"a": 1}])
+def test_architectures_that_are_no_list_of_names_are_no_names(tmp_path: Path, named: Any) -> None:
+    folder(tmp_path, **LLAVA | {"architectures": named})
+    assert catalogue.read_folder(tmp_path).family == "llava"
+    with pytest.raises(ModelError, match="a model of type 'x', which is not a BLIP-2"):
+        catalogue.read_folder(folder(tmp_path, model_type="x", architectures=named))
+
+
+@pytest.mark.parametrize(
+    ("config", "names", "told"),
+    [
+        ({}, ("model.mm_projector.0.weight", *LLAVA_NEW), "is in the form of LLaVA's own program"),
+        ({"architectures": ["LlavaModel"]}, LLAVA_NEW[1:], "is a LLaVA whose output layer was not saved"),
+        ({"text_config": None}, LLAVA_NEW, "does not say what its language model is"),
+    ],
+)
+def test_a_llava_that_is_not_read_is_a_sentence(
+    tmp_path: Path, config: dict[str, Any], names: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(ModelError, match=told):
+        catalogue.read_folder(weights(folder(tmp_path, **LLAVA | config), *names))
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "layers", "inner"), [("llava-1.5-7b", 4096, 32, 11_008), ("llava-1.5-13b", 5120, 40, 13_824)]
+)
+def test_the_size_of_a_llava_is_that_of_its_configuration(name: str, width: int, layers: int, inner: int) -> None:
+    spec, vision, vocabulary = catalogue.find(name), 303_507_456, 32_064
+    projector = 1024 * width + width + width**2 + width
+    assert spec.quantised == layers * (4 * width**2 + 3 * width * inner)
+    assert spec.parameters == spec.quantised + (2 * layers + 1) * width + 2 * vocabulary * width + vision + projector

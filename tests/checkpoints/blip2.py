@@ -1,0 +1,170 @@
+"""Writes BLIP-2 checkpoints of every family, small enough to load in a blink, with random weights.
+
+They say nothing sensible, but they see: what they answer depends on the picture.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    Blip2QFormerConfig,
+    Blip2VisionConfig,
+    BloomConfig,
+    MT5Config,
+    OPTConfig,
+    PreTrainedTokenizerFast,
+    T5Config,
+)
+from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+
+from blip_space.loading.library_logging import quiet
+
+FAMILIES = ("opt", "t5", "mt5", "bloom")
+QUERY_TOKENS = {"opt": 4, "t5": 8, "mt5": 4, "bloom": 6}
+HIDDEN, HEAD_SPREAD = 32, 0.03
+FIELDS_OF_2023 = {"max_length": 20, "top_k": 50, "num_beams": 1, "pruned_heads": {}, "torch_dtype": "float32"}
+CORPUS = [
+    "Question: how many cats are there? Answer: two cats on a red mat.",
+    "a photo of a blue circle and a green square on a white table",
+    "Caption the image in German. Ein roter Kreis und zwei blaue Quadrate.",
+    "Briefly describe the image in Japanese. 赤い丸と青い四角。",
+    "What colour is the dog? Answer: brown\n",
+    "الصورة فيها دائرة حمراء",
+]
+
+
+def write(folder: Path, family: str, *, seed: int = 0, **save: Any) -> Path:
+    """A checkpoint in today's layout: safetensors, `image_token_index`, a processor that knows `num_query_tokens`."""
+    tokenizer = make_tokenizer(family)
+    network = make_network(family, tokenizer, seed=seed)
+    with quiet():
+        network.save_pretrained(folder, **save)
+    size = {"height": 28, "width": 28}
+    Blip2Processor(BlipImageProcessorPil(size=size), tokenizer, QUERY_TOKENS[family]).save_pretrained(folder)
+    return folder
+
+
+def write_old(folder: Path, new: Path) -> Path:
+    """The same model in the layout of 2023: neither `image_token_index` nor `num_query_tokens`.
+
+    The configuration names every field of the language model, as transformers wrote it then.
+    """
+    with quiet():
+        network = Blip2ForConditionalGeneration.from_pretrained(new)
+        network.save_pretrained(folder)
+    config = json.loads((new / "config.json").read_text())
+    config.pop("image_token_index", None)
+    config["text_config"] |= FIELDS_OF_2023
+    (folder / "config.json").write_text(json.dumps(config))
+    preprocessor = {"image_processor_type": "BlipImageProcessor", "size": {"height": 28, "width": 28}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((new / name).read_bytes())
+    return folder
+
+
+def make_network(family: str, tokenizer: Any, *, seed: int) -> Any:
+    """Random weights, large enough that pictures and prompts matter."""
+    torch.manual_seed(seed)
+    config = Blip2Config(
+        vision_config=Blip2VisionConfig(
+            hidden_size=HIDDEN, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=28,
+            patch_size=14, initializer_range=0.2,
+        ),
+        qformer_config=Blip2QFormerConfig(
+            hidden_size=HIDDEN, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+            encoder_hidden_size=HIDDEN, vocab_size=10, initializer_range=0.2,
+        ),
+        text_config=TEXT[family](tokenizer),
+        num_query_tokens=QUERY_TOKENS[family],
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        initializer_range=0.2,
+    )  # fmt: skip
+    network = Blip2ForConditionalGeneration(config).eval()
+    torch.nn.init.normal_(network.query_tokens, std=0.5)
+    torch.nn.init.normal_(network.language_projection.weight, std=0.5)
+    if network.config.is_encoder_decoder:
+        # a head of its own, as T5 1.1 and mT5 have; small, or one token is all but certain and sampling is greedy
+        network.language_model.lm_head.weight = torch.nn.Parameter(
+            network.language_model.shared.weight.detach().roll(23, 0) * HEAD_SPREAD
+        )
+    return network
+
+
+def _opt(tokenizer: Any) -> OPTConfig:
+    return OPTConfig(
+        vocab_size=len(tokenizer), hidden_size=HIDDEN, word_embed_proj_dim=HIDDEN, ffn_dim=64, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=128, init_std=0.3, bos_token_id=2, pad_token_id=1,
+        eos_token_id=tokenizer("\n", add_special_tokens=False)["input_ids"][0],
+    )  # fmt: skip
+
+
+def _bloom(tokenizer: Any) -> BloomConfig:
+    return BloomConfig(
+        vocab_size=len(tokenizer), hidden_size=HIDDEN, n_layer=2, n_head=2, initializer_range=0.3, bos_token_id=0,
+        eos_token_id=2, pad_token_id=1,
+    )  # fmt: skip
+
+
+def _t5(tokenizer: Any, kind: Any = T5Config) -> Any:
+    return kind(
+        vocab_size=len(tokenizer), d_model=HIDDEN, d_kv=16, d_ff=64, num_layers=2, num_decoder_layers=2, num_heads=2,
+        feed_forward_proj="gated-gelu", tie_word_embeddings=False, initializer_factor=3.0, bos_token_id=1,
+        eos_token_id=1, pad_token_id=0, decoder_start_token_id=0,
+    )  # fmt: skip
+
+
+TEXT: dict[str, Callable[[Any], Any]] = {
+    "opt": _opt,
+    "bloom": _bloom,
+    "t5": _t5,
+    "mt5": partial(_t5, kind=MT5Config),
+}
+
+
+def make_tokenizer(family: str) -> Any:
+    """A small tokenizer of the family's kind, trained on the spot, with `<image>` as its last token."""
+    made = _sentencepiece_like() if family in ("t5", "mt5") else _byte_level(family)
+    made.add_special_tokens([AddedToken("<image>", normalized=False, special=True)])
+    special = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=made, **special)
+
+
+def _sentencepiece_like() -> Tokenizer:
+    # the library's own trainer takes the pieces in another order each time
+    pieces = Counter(f"▁{word}" for line in CORPUS for word in line.split())
+    letters = sorted({"▁", *string.printable.strip(), *"".join(CORPUS)})
+    scored = [(piece, -8.0 / count) for piece, count in sorted(pieces.items())]
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    made = Tokenizer(models.Unigram([*special, *((letter, -10.0) for letter in letters), *scored], unk_id=2))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    made.decoder = decoders.Metaspace()
+    made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return made
+
+
+def _byte_level(family: str) -> Tokenizer:
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    made.train_from_iterator(CORPUS, trainer)
+    if family == "opt":
+        made.post_processor = processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 2)])
+    return made

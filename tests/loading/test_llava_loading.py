@@ -1,0 +1,230 @@
+"""A LLaVA is loaded by what its family says: wrapped, quantised, with adapters, with sentences for what is wrong."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM, LlavaForConditionalGeneration
+
+from blip_space.catalogue import read_folder
+from blip_space.catalogue.folder import inspect_checkpoint
+from blip_space.catalogue.headers import read_headers
+from blip_space.errors import ModelError
+from blip_space.loading.library_logging import quiet
+from blip_space.loading.loader import load
+from blip_space.loading.quantization import settle
+from blip_space.loading.selftest import check_head, first_logits, made_pictures
+from blip_space.models import families
+from blip_space.models.interface import VisionLanguageModel
+from blip_space.models.preparation import ImageInfo
+from blip_space.options import GenerationOptions
+from tests.checkpoints import llava, stored
+
+FAMILY = families.find("llava")
+LORA = {"r": 4, "target_modules": ["q_proj", "v_proj"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return llava.write(tmp_path_factory.mktemp("llava") / "small")
+
+
+def logits(model: VisionLanguageModel) -> torch.Tensor:
+    """Of the first token after a question about each of two images."""
+    options, preparation = GenerationOptions(max_new_tokens=1), model.preparation
+    features = model.encode_images([preparation.pixels(image, options) for image in made_pictures()])
+    prompt = preparation.prepare([ImageInfo()], (), "What is this?", language="en", options=options)
+    return torch.cat([first_logits(model.decoder, model.embed(prompt, [own])) for own in features])
+
+
+def beside(model: VisionLanguageModel, network: Any) -> VisionLanguageModel:
+    """The same with another network."""
+    return FAMILY.build(network, model.preparation, model.precision)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        lambda key: f"_orig_mod.module.{key}",
+        lambda key: f"net.{key}",
+        lambda key: f"module.{in_memory(key)}",
+        lambda key: in_memory(key),
+        lambda key: f"net.{in_memory(key)}",
+    ],
+    ids=["wrapped", "under a prefix", "wrapped as in memory", "as in memory", "as in memory under a prefix"],
+)
+def test_weights_are_the_same_whatever_they_are_called(
+    name: Callable[[str], str], folder: Path, tmp_path: Path
+) -> None:
+    renamed = stored.rename(stored.copy(folder, tmp_path / "renamed"), name)
+    ours, plain = (load(read_folder(place))._hf_model.state_dict() for place in (renamed, folder))
+    assert ours.keys() == plain.keys()
+    assert all(torch.equal(ours[key], weight) for key, weight in plain.items())
+    assert read_folder(renamed).quantised == read_folder(folder).quantised
+
+
+def in_memory(key: str) -> str:
+    """What the network in memory calls a stored weight."""
+    if key.startswith("language_model.lm_head"):
+        return key.removeprefix("language_model.")
+    return f"model.{key.replace('language_model.model.', 'language_model.')}"
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_the_language_model_alone_is_quantised(precision: str, folder: Path) -> None:
+    spec = read_folder(folder)
+    model = load(spec, precision)
+    layers = {name: layer for name, layer in model._hf_model.named_modules() if hasattr(layer, "in_features")}
+    quantised = quantised_layers(model._hf_model)
+    assert quantised == {name for name in layers if name.startswith("model.language_model.layers.")}
+    assert sum(layers[name].in_features * layers[name].out_features for name in quantised) == spec.quantised
+
+
+def quantised_layers(network: Any) -> set[str]:
+    return {name for name, layer in network.named_modules() if "bit" in type(layer).__name__}
+
+
+@pytest.mark.parametrize(
+    ("settings", "precision"), [(stored.EIGHT, "int8"), (stored.NF4, "int4"), (stored.DOUBLE, "int4")]
+)
+def test_a_quantised_llava_is_loaded_as_it_is_stored(
+    settings: dict[str, Any], precision: str, folder: Path, tmp_path: Path
+) -> None:
+    place = stored.copy(folder, tmp_path / "small")
+    (place / "model.safetensors").unlink()
+    with quiet():
+        network = stored.as_stored(
+            folder, LlavaForConditionalGeneration, quantization_config=BitsAndBytesConfig(**settings)
+        )
+        network.save_pretrained(place)
+    model = load(read_folder(place))
+    assert (model.spec.stored, model.precision.name) == (precision, precision)
+    network = stored.as_stored(place, LlavaForConditionalGeneration)
+    settle(network)
+    ours, theirs = logits(model), logits(beside(model, network))
+    assert torch.corrcoef(torch.stack([ours.flatten(), theirs.flatten()]))[0, 1] > 0.95
+    assert quantised_layers(model._hf_model) == quantised_layers(network)
+
+
+def train(network: Any, place: Path, **settings: Any) -> Path:
+    """A LoRA with random weights, as peft saves it."""
+    torch.manual_seed(1)
+    adapted = peft.get_peft_model(network, peft.LoraConfig(**LORA | settings))
+    for weight in adapted.parameters():
+        if weight.requires_grad:
+            torch.nn.init.normal_(weight, std=0.3)
+    adapted.save_pretrained(place)
+    return place
+
+
+def whole(folder: Path) -> Any:
+    with quiet():
+        return LlavaForConditionalGeneration.from_pretrained(folder)
+
+
+def in_transformers_4(key: str) -> str:
+    """What peft called an adapter's weight of the whole model then."""
+    moved = key.replace(".model.model.language_model.", ".model.language_model.model.")
+    return re.sub(r"\.model\.model\.(vision_tower|multi_modal_projector)\.", r".model.\1.", moved)
+
+
+@pytest.mark.parametrize("naming", ["of today", "of transformers 4"])
+@pytest.mark.parametrize(
+    "modules", [["q_proj", "v_proj"], r".*language_model.*\.(q_proj|v_proj)", ["linear_1", "fc1"]],
+    ids=["every attention", "the language model's", "the image's"],
+)  # fmt: skip
+def test_an_adapter_of_the_whole_answers_as_peft_has_it(
+    modules: Any, naming: str, folder: Path, tmp_path: Path
+) -> None:
+    place = train(whole(folder), tmp_path / "lora", target_modules=modules)
+    with quiet():
+        theirs = peft.PeftModel.from_pretrained(whole(folder), place).base_model.model.eval()
+    if naming == "of transformers 4":
+        file = place / "adapter_model.safetensors"
+        old = {in_transformers_4(key): value for key, value in load_file(file).items()}
+        save_file(old, file, {"format": "pt"})
+    model = load(replace(read_folder(folder), adapter=str(place)))
+    expected = logits(beside(model, theirs))
+    assert torch.allclose(logits(model), expected, atol=1e-4)
+    assert not torch.allclose(expected, logits(load(read_folder(folder))), atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["the body", "with its output layer"])
+def test_an_adapter_of_the_language_model_alone_is_put_onto_it(kind: str, folder: Path, tmp_path: Path) -> None:
+    """Its names say nothing of the image, and the vision encoder has layers of the same names."""
+    network = whole(folder)
+    body = network.model.language_model
+    if kind == "with its output layer":
+        outer = LlamaForCausalLM(LlamaConfig(**body.config.to_dict()))
+        outer.model = body
+        place = train(outer, tmp_path / "lora", task_type="CAUSAL_LM")
+    else:
+        place = train(body, tmp_path / "lora")
+    model = load(replace(read_folder(folder), adapter=str(place)))
+    assert torch.allclose(logits(model), logits(beside(model, network)), atol=1e-4)  # whose layers peft has changed
+    assert not torch.allclose(logits(model), logits(load(read_folder(folder))), atol=1e-2)
+
+
+def test_an_adapter_that_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
+    deeper = llava.write(tmp_path / "other")
+    place = train(whole(deeper), tmp_path / "lora", target_modules=r".*language_model.*q_proj")
+    file = place / "adapter_model.safetensors"
+    kept = {key: value for key, value in load_file(file).items() if ".layers.1." not in key}
+    save_file(kept, file, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"does not fit small: .* lacks 2"):
+        load(replace(read_folder(folder), adapter=str(place)))
+
+
+def test_the_stop_tokens_are_those_of_the_folder_or_else_of_the_configuration(folder: Path, tmp_path: Path) -> None:
+    """The language model in a LLaVA has no settings of its own."""
+    place = stored.copy(folder, tmp_path / "stops")
+    (place / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 5]}), "utf-8")
+    assert load(read_folder(place)).stop >= {2, 5}
+    (place / "generation_config.json").unlink()
+    config = json.loads((place / "config.json").read_text("utf-8"))
+    config["text_config"]["eos_token_id"] = [7, 9]
+    (place / "config.json").write_text(json.dumps(config), "utf-8")
+    assert load(read_folder(place)).stop >= {7, 9}
+
+
+def test_a_head_that_is_not_the_stored_one_is_refused(folder: Path) -> None:
+    model = load(read_folder(folder))
+    network, weights = model._hf_model, [folder / "model.safetensors"]
+    stored_as = inspect_checkpoint(folder, read_headers(folder), name="tied").names
+    check_head(network, weights, FAMILY, name="tied", names=stored_as)
+    network.lm_head.weight = network.get_input_embeddings().weight
+    with pytest.raises(ModelError, match="tied was loaded with its embedding in the place of its own head"):
+        check_head(network, weights, FAMILY, name="tied", names=stored_as)
+
+
+def test_a_configuration_of_another_shape_is_told_with_the_familys_noun(folder: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(folder, tmp_path / "odd")
+    config = json.loads((place / "config.json").read_text("utf-8"))
+    (place / "config.json").write_text(json.dumps(config | {"vision_config": "clip"}), "utf-8")
+    with pytest.raises(ModelError, match="odd cannot be read as that of a LLaVA"):
+        load(read_folder(place))
+    config["text_config"]["num_hidden_layers"] = 4
+    (place / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(
+        ModelError, match=r"The weights of odd do not fit: model\.language_model\.layers\.3\..* missing"
+    ):
+        load(read_folder(place))
+
+
+def test_a_window_in_which_no_question_fits_behind_an_image_is_told(folder: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(folder, tmp_path / "short")
+    config = json.loads((place / "config.json").read_text("utf-8"))
+    config["text_config"]["max_position_embeddings"] = 20
+    (place / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(
+        ModelError, match=r"short has a window of 20 tokens, of which an image takes 16: .*Correct max_pos"
+    ):
+        load(read_folder(place))

@@ -1,0 +1,277 @@
+"""Every way in which a folder's checkpoint loads, and every way in which it does not: one sentence, no path."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from blip_space.catalogue import ModelSpec, offered, read_folder
+from blip_space.errors import ModelError
+from blip_space.loading.loader import load
+from blip_space.models.families.blip2 import Blip2
+from blip_space.models.interface import VisionLanguageModel
+from blip_space.options import GenerationOptions
+from tests.checkpoints import blip2
+from tests.checkpoints.generation import image_features, image_positions, new_tokens
+
+OPTIONS = GenerationOptions(max_new_tokens=10)
+
+
+def answer(model: VisionLanguageModel, picture: Image.Image) -> list[int]:
+    return new_tokens(model, picture, "a photo of", OPTIONS)
+
+
+def test_old_layout_sees_and_answers_the_same(
+    model: Blip2, folders: dict[str, Path], family: str, tmp_path: Path, pictures: list[Image.Image]
+) -> None:
+    """Of 2023's checkpoints `generate` of transformers >= 4.57 either raises or silently ignores the picture."""
+    folder = blip2.write_old(tmp_path / "old", folders[family])
+    old = load(read_folder(folder))
+    for picture in pictures:
+        assert answer(old, picture) == answer(model, picture)
+
+
+def test_shards_load(tmp_path: Path, pictures: list[Image.Image], model: Blip2, family: str) -> None:
+    folder = blip2.write(tmp_path / "sharded", family, max_shard_size="50KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    assert answer(load(read_folder(folder)), pictures[0]) == answer(model, pictures[0])
+
+
+def test_bf16_loads_and_answers(folders: dict[str, Path], family: str, pictures: list[Image.Image]) -> None:
+    model = load(read_folder(folders[family]), "bf16")
+    prefix = image_features(model, pictures)
+    assert prefix.dtype == torch.bfloat16
+    assert prefix.isfinite().all()
+    assert answer(model, pictures[0])
+    assert model.precision.name == "bf16"
+
+
+def test_loaded_model_says_what_it_is(model: Blip2, family: str) -> None:
+    assert (image_positions(model.preparation), model.spec.context_tokens) == (blip2.QUERY_TOKENS[family], 512)
+    assert (model.spec.name, model.precision.name, model.precision.device) == (family, "fp32", "cpu")
+
+
+def test_opt_stops_at_the_newline(loaded: Callable[[str], Blip2]) -> None:
+    """OPT's tokenizer calls `</s>` its end, but the captions it learned end with a newline."""
+    model = loaded("opt")
+    stop = model._hf_model.language_model.generation_config.eos_token_id
+    assert model.preparation.decode([stop]) == "\n"
+
+
+def test_untied_head_stays_untied_whatever_the_config_says(
+    tmp_path: Path, pictures: list[Image.Image], loaded: Callable[[str], Blip2]
+) -> None:
+    """transformers 5 ties mT5's head by default; a stored head that differs must be used."""
+    folder = blip2.write(tmp_path / "untied", "mt5")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"].pop("tie_word_embeddings", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    assert answer(load(read_folder(folder)), pictures[0]) == answer(loaded("mt5"), pictures[0])
+
+
+def test_loading_is_silent(folders: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
+    load(read_folder(folders["mt5"]))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_closed_model_holds_no_weights(folders: dict[str, Path]) -> None:
+    model = load(read_folder(folders["bloom"]))
+    model.close()
+    assert not hasattr(model, "_hf_model")
+    assert not hasattr(model, "decoder")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def change_config(folder: Path, part: str, **values: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (config[part] if part else config).update(values)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def half_download(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "abc.incomplete").write_bytes(b"")
+
+
+def lose_shard(folder: Path) -> None:
+    shard = {"weight_map": {"query_tokens": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps(shard))
+
+
+def broken_index(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text("[]")
+
+
+def odd_index(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": ["model.safetensors"]}')
+
+
+def empty_index(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+
+
+def replace_weights(name: str) -> Callable[[Path], Any]:
+    return lambda folder: (folder / "model.safetensors").rename(folder / name)
+
+
+def change_file(name: str, **values: Any) -> Callable[[Path], Any]:
+    def change(folder: Path) -> None:
+        content = json.loads((folder / name).read_text("utf-8"))
+        (folder / name).write_text(json.dumps(content | values), "utf-8")
+
+    return change
+
+
+def only_a_pickle(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "mt has no weights"),
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "mt has no tokenizer"),
+    "half downloaded": (half_download, "download of mt broke off"),
+    "truncated": (lambda folder: cut(folder / "model.safetensors"), "model.safetensors of mt is damaged or only half"),
+    "empty": (lambda folder: (folder / "model.safetensors").write_bytes(b""), "is damaged or only half"),
+    "shard missing": (lose_shard, "mt lacks model-00001-of-00002.safetensors"),
+    "broken index": (broken_index, "index.json of mt cannot be read"),
+    "index without names": (odd_index, "index.json of mt cannot be read"),
+    "index of nothing": (empty_index, "index.json of mt cannot be read, or names no files"),
+    "header that is none": (
+        lambda folder: (folder / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"[]"),
+        "is damaged or only half",
+    ),
+    "of LAVIS": (
+        replace_weights("blip2_pretrained_flant5xl.pth"),
+        "holds blip2_pretrained_flant5xl.pth.* choose one of",
+    ),
+    "of llama.cpp": (replace_weights("mt.gguf"), "weights as GGUF.* the original checkpoint"),
+    "odd tokenizer": (
+        change_file("tokenizer_config.json", added_tokens_decoder={"x": "y"}),
+        "tokenizer of mt cannot be read",
+    ),
+    "odd colours": (
+        change_file("processor_config.json", image_processor={"image_mean": [0.5, 0.5]}),
+        "How mt wants its pictures .* Copy it again",
+    ),
+    "odd images": (change_file("processor_config.json", image_processor=[1]), "How mt wants its pictures"),
+    "odd number of queries": (
+        lambda folder: change_config(folder, "", num_query_tokens=10**30),
+        "cannot be read into the model that its config.json describes",
+    ),
+    "no language model any more": (
+        lambda folder: change_config(folder, "", text_config=None),
+        "does not say what its language model is",
+    ),
+    "only a pickle": (only_a_pickle, "weights as a pickle .* may run code"),
+    "missing part": (
+        lambda folder: change_weights(folder, lambda weights: weights.pop("query_tokens")),
+        "do not fit: query_tokens are missing",
+    ),
+    "missing layer": (
+        lambda folder: change_config(folder, "vision_config", num_hidden_layers=3),
+        "do not fit: .* and 11 more are missing",
+    ),
+    "layers too many": (
+        lambda folder: change_config(folder, "vision_config", num_hidden_layers=1),
+        "do not fit: .* have no place",
+    ),
+    "other shape": (
+        lambda folder: change_config(folder, "qformer_config", intermediate_size=60),
+        "do not fit: .* have another shape",
+    ),
+    "other vocabulary": (
+        lambda folder: change_config(folder, "text_config", vocab_size=99),
+        "token .* stands for the picture",
+    ),
+    "broken preprocessor": (
+        lambda folder: (folder / "preprocessor_config.json").write_text("{"),
+        "How mt wants its pictures",
+    ),
+    "broken config": (lambda folder: change_config(folder, "", vision_config=7), "config.json of mt cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("damage", "sentence"), DAMAGE.values(), ids=DAMAGE.keys())
+def test_damage_is_told_in_a_sentence_without_a_path(
+    folders: dict[str, Path], tmp_path: Path, damage: Callable[[Path], Any], sentence: str
+) -> None:
+    folder = tmp_path / "mt"
+    shutil.copytree(folders["mt5"], folder)
+    spec = read_folder(folder)
+    damage(folder)
+    with pytest.raises(ModelError, match=sentence) as caught:
+        load(spec)
+    told = str(caught.value)
+    assert told.endswith(".")
+    assert "\n" not in told
+    assert str(tmp_path) not in told
+
+
+def test_harmless_extra_tensors_are_let_be(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "extra"
+    shutil.copytree(folders["mt5"], folder)
+    change_weights(folder, lambda weights: weights.update({"qformer.cls.predictions.bias": torch.zeros(3)}))
+    assert image_positions(load(read_folder(folder)).preparation) == 4
+
+
+def test_unknown_precision_is_told_before_anything_is_read() -> None:
+    spec = ModelSpec("x", "no/such", "blip2", "opt", "blip2", 1, ("en",))
+    with pytest.raises(ModelError, match="no precision 'int3'"):
+        load(spec, "int3")
+
+
+def test_fault_that_the_catalogue_found_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is no checkpoint"):
+        load(offered(str(tmp_path)))
+
+
+def test_whatever_else_goes_wrong_is_a_sentence_with_its_traceback_in_the_log(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("/secret/path")
+
+    monkeypatch.setattr("blip_space.loading.loader.check_sight", fail)
+    caplog.set_level(logging.DEBUG, "blip_space")
+    with pytest.raises(ModelError, match=r"mt5 could not be loaded: ZeroDivisionError .*mt5 as its language") as caught:
+        load(read_folder(folders["mt5"]))
+    assert "secret" not in str(caught.value)
+    assert any(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.parametrize("step", ["check_sight", "find_weights"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), RuntimeError("out of memory")])
+def test_neither_an_interruption_nor_a_lack_of_memory_is_taken_for_a_fault(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, error: BaseException, step: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(f"blip_space.loading.loader.{step}", fail)
+    with pytest.raises((ModelError, KeyboardInterrupt)) as caught:
+        load(read_folder(folders["mt5"]))
+    assert isinstance(caught.value, KeyboardInterrupt) == isinstance(error, KeyboardInterrupt)
+    assert isinstance(caught.value, KeyboardInterrupt) or "memory" in str(caught.value)
