@@ -8,7 +8,7 @@ from threading import Event, Thread
 
 from transformers.utils import logging
 
-from blip_space.loading.library_logging import quiet
+from blip_space.loading.library_logging import silenced
 from tests.checkpoints import stored
 
 PROGRAM = """
@@ -41,8 +41,8 @@ def test_nothing_but_the_answer_is_shown_in_fewer_bits_and_with_adapters(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     """In int8 `MatMul8bitLt: inputs will be cast` came for every layer of every step."""
-    adapter = stored.train_adapter(folders["opt"], tmp_path / "lora", target_modules=["q_proj", "qkv"])
-    small = stored.quantise(folders["t5"], tmp_path / "small", **stored.EIGHT)
+    adapter = stored.write_adapter(folders["opt"], tmp_path / "lora", target_modules=["q_proj", "qkv"])
+    small = stored.quantize(folders["t5"], tmp_path / "small", **stored.INT8)
     loads = [f"{folders['opt']}|{precision}|{adapter}" for precision in ("bf16", "int8", "int4")]
     arguments = [sys.executable, "-c", PROGRAM, *loads, f"{small}|auto|"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=200)
@@ -55,12 +55,12 @@ def test_two_threads_that_overlap_leave_everything_as_it_was() -> None:
     before, inside, leave = logging.get_verbosity(), Event(), Event()
 
     def overlap() -> None:
-        with quiet():
+        with silenced():
             inside.set()
             leave.wait(10)
 
     thread = Thread(target=overlap)
-    with quiet():
+    with silenced():
         thread.start()
         assert inside.wait(10)
     assert logging.get_verbosity() == logging.ERROR

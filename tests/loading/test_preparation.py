@@ -17,7 +17,7 @@ from transformers import Blip2Config
 
 from blip_space.catalogue import TINY_FOLDER, ModelSpec, read_folder
 from blip_space.errors import ModelError
-from blip_space.loading.loader import load
+from blip_space.loading.loader import load_model
 from blip_space.loading.preparation import load_preparation
 from blip_space.models.families.blip2 import Blip2
 from tests.checkpoints import blip2
@@ -42,7 +42,7 @@ def test_features_are_of_the_language_models_type_whatever_the_parts_before_it_a
     folders: dict[str, Path], pictures: list[Image.Image]
 ) -> None:
     """Under fp16 the Q-Former keeps fp32."""
-    model = load(read_folder(folders["opt"]), "fp32")
+    model = load_model(read_folder(folders["opt"]), "fp32")
     expected = image_features(model, pictures)
     for part in ("vision_model", "language_projection"):
         getattr(model._hf_model, part).to(torch.bfloat16)
@@ -76,7 +76,7 @@ def test_what_config_json_does_not_say_is_what_transformers_takes(tmp_path: Path
     spec = replace(read_folder(TINY_FOLDER), source=str(tmp_path / "silent"))
     preparation = blip2_preparation(load_preparation(spec))
     expected = Blip2Config.from_dict(config)
-    assert (preparation.query_tokens, preparation.frame.size) == (32, 224)
+    assert (preparation.query_tokens, preparation.image_processor.size) == (32, 224)
     assert (expected.num_query_tokens, expected.vision_config.image_size) == (32, 224)
 
 
@@ -123,7 +123,7 @@ def test_mistakes_are_told_as_loading_tells_them(folders: dict[str, Path], tmp_p
     spec = read_folder(tmp_path / "mt")
     DAMAGE[damage](tmp_path / "mt")
     with pytest.raises(ModelError) as expected:
-        load(spec)
+        load_model(spec)
     with pytest.raises(ModelError) as caught:
         load_preparation(spec)
     assert str(caught.value) == str(expected.value)
@@ -132,4 +132,6 @@ def test_mistakes_are_told_as_loading_tells_them(folders: dict[str, Path], tmp_p
 
 def test_a_model_with_a_fault_is_refused_with_it() -> None:
     with pytest.raises(ModelError, match="it is damaged"):
-        load_preparation(ModelSpec("x", "x", "blip2", "opt", "blip2", 0, (), is_folder=True, fault="it is damaged"))
+        load_preparation(
+            ModelSpec("x", "x", "blip2", "opt", "blip2", 0, (), is_folder=True, load_error="it is damaged")
+        )

@@ -19,12 +19,12 @@ from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.scheduler import Plan
 from blip_space.engine.sequence import Sequence
 from blip_space.history import Turn
-from blip_space.loading.loader import load
+from blip_space.loading.loader import load_model
 from blip_space.models.preparation import ImageInfo
 from blip_space.options import GenerationOptions
 from tests.checkpoints import llava
-from tests.checkpoints.llava import POSITIONS, VISIONS
-from tests.engine.models.driving import add, core_on, finish
+from tests.checkpoints.llava import POSITIONS, VISION_ENCODERS
+from tests.engine.models.driving import add, finish, make_core
 
 REQUESTS, TOLERANCE = 72, 1e-3
 KINDS = ("greedy", "beams", "sampled", "later turn")
@@ -32,14 +32,14 @@ WORDS = ("how", "many", "cats", "are", "there?", "two", "blau", "赤い丸", "a 
 WAYS = ("left-aligned", "slots") if "slots" in {field.name for field in fields(EngineConfig)} else ("left-aligned",)
 
 
-@pytest.fixture(scope="module", params=VISIONS)
+@pytest.fixture(scope="module", params=VISION_ENCODERS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return llava.write(tmp_path_factory.mktemp("llava") / str(request.param), str(request.param))
 
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Any:
-    return load(read_folder(folder), "fp32")
+    return load_model(read_folder(folder), "fp32")
 
 
 @pytest.fixture(params=WAYS)
@@ -119,7 +119,7 @@ def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
 
     def recording(rows: List[tuple[Sequence, int]], logits: torch.Tensor) -> None:
         for (sequence, _), own in zip(rows, logits, strict=True):
-            if sequence.search is None:
+            if sequence.beam_search is None:
                 found.setdefault(sequence.id, []).append(own.clone())
         choose(rows, logits)
 
@@ -143,7 +143,7 @@ def record_preemptions(core: EngineCore) -> list[Sequence]:
 
 def alone(model: Any, one: PreparedRequest, limits: dict[str, Any]) -> tuple[list[int], torch.Tensor]:
     """What a request is answered without a neighbour and without what was kept, and the logits of its tokens."""
-    core = core_on(model, **limits)
+    core = make_core(model, **limits)
     logits = record_logits(core)
     sequence = add(core, replace(one, continues_conversation=False))
     finish(core)
@@ -172,7 +172,7 @@ def test_one_request_is_generates(
     for question, turns in QUESTIONS:
         asked = Asked(picture, question, tuple(turns), GenerationOptions(max_new_tokens=16))
         ids, logits = alone(model, asked_of(model, pictures, asked), limits)
-        check(ids, list(logits), reference.generate(asked, model.stop))
+        check(ids, list(logits), reference.generate(asked, model.stop_token_ids))
 
 
 def test_another_image_has_another_answer(model: Any, pictures: list[Image.Image], limits: dict[str, Any]) -> None:
@@ -214,7 +214,7 @@ def test_requests_that_arrive_at_random_are_generates(
     """Greedy, beams, samples and later turns, with preemptions, about two images."""
     rng = random.Random(5)
     asked = [draw(rng, number) for number in range(REQUESTS)]
-    core = core_on(model, max_batch_size=6, time_slice_tokens=3, **limits)
+    core = make_core(model, max_batch_size=6, time_slice_tokens=3, **limits)
     logits, preempted = record_logits(core), record_preemptions(core)
     waiting, running, now = list(enumerate(asked)), dict[int, Sequence](), 0.0
     while waiting or core.has_work:
@@ -229,18 +229,18 @@ def test_requests_that_arrive_at_random_are_generates(
     for number, one in enumerate(asked):
         sequence = running[number]
         if one.kind == "beams":
-            assert sequence.ids == reference.generate(one, model.stop)[0]
+            assert sequence.ids == reference.generate(one, model.stop_token_ids)[0]
         elif one.kind == "sampled":
             check(sequence.ids, logits[sequence.id], alone(model, asked_of(model, pictures, one), limits))
         else:
-            check(sequence.ids, logits[sequence.id], reference.generate(one, model.stop))
+            check(sequence.ids, logits[sequence.id], reference.generate(one, model.stop_token_ids))
 
 
 def test_a_later_turn_reads_only_what_is_new(
     model: Any, reference: Reference, pictures: list[Image.Image], limits: dict[str, Any]
 ) -> None:
     """The image stands in the middle: another image's conversation, word for word the same, shares nothing with it."""
-    core = core_on(model, **limits)
+    core = make_core(model, **limits)
     options = GenerationOptions(max_new_tokens=6)
     add(core, asked_of(model, pictures, Asked(0, "What is it?", (), options)))
     finish(core)
@@ -255,18 +255,18 @@ def test_a_later_turn_reads_only_what_is_new(
     finish(core)
     assert core.prefix_hits == 1
     for sequence, one in zip(sequences, (same, other), strict=True):
-        check(sequence.ids, logits[sequence.id], reference.generate(one, model.stop))
+        check(sequence.ids, logits[sequence.id], reference.generate(one, model.stop_token_ids))
 
 
 def test_a_beginning_that_ends_before_or_inside_the_image_is_not_used(model: Any, pictures: list[Image.Image]) -> None:
-    core = core_on(model)
+    core = make_core(model)
     options = GenerationOptions(max_new_tokens=4)
     first = asked_of(model, pictures, Asked(0, "What is it?", (), options))
     add(core, first)
     finish(core)
     later = replace(first, continues_conversation=True)
     assert core._runner.uncached_tokens(later) == 1
-    cut = replace(later, prompt=later.prompt.about("another image"))
+    cut = replace(later, prompt=later.prompt.with_image_keys("another image"))
     assert core._runner.uncached_tokens(cut) == len(cut.prompt)
 
 
@@ -289,7 +289,7 @@ def test_the_stop_string_never_shows(
 
 
 def test_an_images_features_are_made_once(model: Any, pictures: list[Image.Image], limits: dict[str, Any]) -> None:
-    core = core_on(model, **limits)
+    core = make_core(model, **limits)
     for question in ("What?", "And?", "So?"):
         add(core, asked_of(model, pictures, Asked(0, question, (), GenerationOptions(max_new_tokens=2))))
         finish(core)

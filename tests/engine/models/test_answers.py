@@ -12,14 +12,14 @@ from PIL import Image
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
 from blip_space.catalogue import read_folder
-from blip_space.loading.loader import load
+from blip_space.loading.loader import load_model
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import VisionLanguageModel
 from blip_space.models.tokenizer import stop_tokens
 from blip_space.options import GenerationOptions, Quality
 from tests.checkpoints import stored
-from tests.checkpoints.generation import embedded, image_features, image_positions
-from tests.engine.models.driving import add, core_on, ids_alone, request
+from tests.checkpoints.generation import embed_text, image_features, image_positions
+from tests.engine.models.driving import add, generate_alone, make_core, make_request
 
 pytestmark = [
     pytest.mark.usefixtures("slots"),
@@ -41,18 +41,18 @@ Stops = Callable[..., None]
 @pytest.fixture
 def stops(model: Blip2, monkeypatch: pytest.MonkeyPatch) -> Stops:
     """Gives the model other stop tokens."""
-    return lambda *tokens: monkeypatch.setattr(model, "stop", frozenset(tokens))
+    return lambda *tokens: monkeypatch.setattr(model, "stop_token_ids", frozenset(tokens))
 
 
 def write(model: VisionLanguageModel, picture: Image.Image, options: GenerationOptions = GREEDY) -> list[int]:
-    return ids_alone(model, request(model, picture, PROMPT, options))
+    return generate_alone(model, make_request(model, picture, PROMPT, options))
 
 
 def generate(model: Blip2, picture: Image.Image, **settings: Any) -> list[int]:
     """`language_model.generate` over the same embeddings: the new tokens up to the first stop."""
     language_model = model._hf_model.language_model
-    embeds = embedded(model, image_features(model, [picture])[0], PROMPT).embeddings[None]
-    stop = sorted(model.stop) or None
+    embeds = embed_text(model, image_features(model, [picture])[0], PROMPT).embeddings[None]
+    stop = sorted(model.stop_token_ids) or None
     with torch.inference_mode():
         ids: list[int] = language_model.generate(
             inputs_embeds=embeds,
@@ -60,7 +60,7 @@ def generate(model: Blip2, picture: Image.Image, **settings: Any) -> list[int]:
             **({"min_new_tokens": 1, "max_new_tokens": 12, "eos_token_id": stop} | settings),
         )[0].tolist()
     new = ids[int(language_model.config.is_encoder_decoder) :]
-    return new[: next((place for place, token in enumerate(new) if token in model.stop), len(new))]
+    return new[: next((place for place, token in enumerate(new) if token in model.stop_token_ids), len(new))]
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -160,8 +160,8 @@ def test_seeds_that_differ_in_any_digit_draw_differently(model: Blip2, picture: 
 
 
 def test_inference_mode_stays_inside(model: Blip2, picture: Image.Image) -> None:
-    core = core_on(model)
-    add(core, request(model, picture, PROMPT, GREEDY))
+    core = make_core(model)
+    add(core, make_request(model, picture, PROMPT, GREEDY))
     core.step(1.0)
     assert not torch.is_inference_mode_enabled()
 
@@ -191,10 +191,10 @@ def test_the_folders_own_stop_tokens_end_an_answer_as_well(
     varied = GenerationOptions(max_new_tokens=12, repetition_penalty=2.0)
     whole = write(model, picture, varied)
     stop = next(token for token in whole[1:] if token != whole[0])
-    folder = stored.copy(folders[family], tmp_path / "stops")
+    folder = stored.copy_checkpoint(folders[family], tmp_path / "stops")
     ids = [stop, -1, 10**9, None, "x", True] if named == "several" else stop
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
-    ours = load(read_folder(folder), "fp32")
+    ours = load_model(read_folder(folder), "fp32")
     assert write(ours, picture, varied) == whole[: whole.index(stop)]
     assert stop not in write(ours, picture, GenerationOptions(max_new_tokens=12, quality="best", num_beams=3))
     assert stop_tokens(ours._hf_model) == {stop} | stop_tokens(model._hf_model)
@@ -204,7 +204,7 @@ def test_the_folders_own_stop_tokens_end_an_answer_as_well(
 def test_a_folder_without_usable_stop_tokens_has_the_language_models(
     content: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    folder = stored.copy(folders["opt"], tmp_path / "stops")
+    folder = stored.copy_checkpoint(folders["opt"], tmp_path / "stops")
     expected = json.loads((folder / "config.json").read_text())["text_config"]["eos_token_id"]
     (folder / "generation_config.json").write_text(content)
-    assert stop_tokens(load(read_folder(folder))._hf_model) == {expected}
+    assert stop_tokens(load_model(read_folder(folder))._hf_model) == {expected}
