@@ -167,7 +167,7 @@ class ModelRunner:
         for sequence in ordered:
             if sequence.uses_beam_search:
                 options = sequence.request.options
-                sequence.search = BeamSearch(options, stop=self._model.stop_token_ids, start=sequence.start)
+                sequence.beam_search = BeamSearch(options, stop=self._model.stop_token_ids, start=sequence.start)
         self._rows += [(sequence, beam) for sequence in ordered for beam in range(sequence.num_rows)]
         self._choose([(sequence, 0) for sequence in ordered], logits)
 
@@ -211,7 +211,7 @@ class ModelRunner:
             if sequence.beam_search.failed:
                 sequence.append(None, self._model.stop_token_ids)
             elif sequence.beam_search.done:
-                sequence.ids = sequence.beam_search.best
+                sequence.ids = sequence.beam_search.best_tokens
                 sequence.finish(FinishReason.STOP)
         if rows is self._rows:
             self._reorder()

@@ -42,7 +42,7 @@ def spec(name: str = "fake", **changes: Any) -> ModelSpec:
     given = {
         "family": "blip2",
         "language_model_type": "mt5",
-        "style": "mblip",
+        "prompt_style": "mblip",
         "parameters": 1,
         "languages": ("en", "de", "ja"),
         **changes,

@@ -185,7 +185,7 @@ def test_an_answer_that_ended_holds_no_request(run: Run, monkeypatch: pytest.Mon
 
 def test_a_stop_string_ends_the_answer_and_frees_its_row() -> None:
     """It would be generated to its last token, which nobody sees."""
-    running = SteppedCore(FakeModel(spec(style="blip2")))
+    running = SteppedCore(FakeModel(spec(prompt_style="blip2")))
     short, long = running.ask("one two Question: " + "more " * 30), running.ask("word " * 40)
     running.finish()
     assert running.text(short) == "one two"

@@ -434,7 +434,7 @@ def test_the_background_gives_away_the_memory_of_what_waits_first() -> None:
 
 
 def test_with_a_fill_share_sequences_come_once_half_of_the_batch_is_free() -> None:
-    queue = Queue(max_batch_size=4, max_prefill_tokens=99, fill_share=0.5)
+    queue = Queue(max_batch_size=4, max_prefill_tokens=99, min_free_share=0.5)
     queue.add("abcdef")
     assert queue.admitted() == "abcd"
     queue.scheduler.running[0].finish(FinishReason.STOP)

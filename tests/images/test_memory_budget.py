@@ -299,18 +299,18 @@ from threading import Thread
 from PIL import Image
 from blip_space.images import DECODING, ImageFile
 from blip_space.images.estimates import decoding_bytes
-from blip_space.models.frame import Frame
+from blip_space.models.frame import ImageProcessor
 
 def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 
-frame, data = Frame(224), open(sys.argv[1], "rb").read()
+frame, data = ImageProcessor(224), open(sys.argv[1], "rb").read()
 frame.pixels([Image.new("RGB", (300, 300))])
 DECODING.max_bytes = 1  # one at a time
 before = peak()
 
 def work():
-    with ImageFile(data).opened() as image:
+    with ImageFile(data).open() as image:
         frame.pixels([image.pixels])
 
 threads = [Thread(target=work) for _ in range(int(sys.argv[2]))]

@@ -37,13 +37,13 @@ WISHES = [
 def test_when_memory_runs_out_what_was_being_written_is_written_again() -> None:
     """Rows that were lost with the batch would be captions that vanish without a line."""
     model: Any = FakeModel(spec())
-    model.exhausted = 2
+    model.memory_rows = 2
     writer = Captioner(model, batch_size=4)
     written = [*writer.add(WISHES), *writer.finish()]
     assert {one.pending.image.file: one.caption for one in written} == {
         f"{number}.png": f"Question: What is {number}? Short answer in English:" for number in range(6)
     }
-    assert model.most_rows == 4
+    assert model.largest_batch == 4
 
 
 @pytest.mark.parametrize("quality", ["stream", "best"])
@@ -94,7 +94,7 @@ def test_no_more_rows_are_decoded_at_once_than_asked_for_however_tasks_are_mixed
     written = [*captioner.add(wishes), *captioner.finish()]
     assert {one.error for one in written} == {None}
     assert len(written) == len(wishes)
-    assert 5 < model.most_rows <= 8
+    assert 5 < model.largest_batch <= 8
 
 
 def test_an_image_is_forgotten_once_it_is_captioned_or_given_up() -> None:
@@ -115,7 +115,7 @@ def test_beams_are_counted_as_rows() -> None:
     task = replace(TASKS[0], options=check(quality="best"))
     wishes = [PendingCaption(wish.image, task) for wish in WISHES]
     assert len([*captioner.add(wishes), *captioner.finish()]) == 6
-    assert model.most_rows == 10
+    assert model.largest_batch == 10
 
 
 def test_a_prompt_is_composed_once_and_all_processors_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def test_the_batch_is_filled_anew_when_half_of_it_is_free_and_read_at_once() -> 
         ]
         captioner = Captioner(model, batch_size=batch_size)
         assert len([*captioner.add(wishes), *captioner.finish()]) == count
-        assert model.batches == passes
+        assert model.encoder_batches == passes
 
 
 def test_a_question_is_asked_as_everywhere_else() -> None:
@@ -169,7 +169,7 @@ def test_work_begins_once_enough_wait_to_fill_the_batch() -> None:
     captioner = Captioner(model, batch_size=4)
     for wish, encoded in zip(WISHES, (0, 0, 0, 4, 4, 4), strict=True):
         list(captioner.add([wish]))
-        assert model.encoded == encoded
+        assert model.encoded_images == encoded
 
 
 @pytest.mark.parametrize(("parameters", "rows"), [(SMALL_PARAMETERS - 1, 64), (SMALL_PARAMETERS, 16)])

@@ -132,9 +132,9 @@ def test_who_writes_elsewhere_is_let_go_when_the_job_is_stopped_and_what_came_st
         finally:
             ended.append(True)
 
-    first = do(pictures, never, elsewhere=elsewhere, before=lambda run: run.stop())
+    first = do(pictures, never, remote_workers=elsewhere, before=lambda run: run.stop())
     assert (first.cancelled, ended) == (True, [True])
-    assert do(pictures, never, elsewhere=elsewhere).done == 14
+    assert do(pictures, never, remote_workers=elsewhere).done == 14
     assert lines(pictures)["more/again.png", "en"]["caption"] == "a picture"
 
 

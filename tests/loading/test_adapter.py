@@ -46,23 +46,23 @@ def logits(model: VisionLanguageModel, picture: Image.Image) -> torch.Tensor:
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_an_adapter_answers_as_peft_has_it(
-    folders: dict[str, Path], family: str, model: Blip2, tmp_path: Path, pictures: list[Image.Image], whole: bool
+    folders: dict[str, Path], family: str, model: Blip2, tmp_path: Path, two_images: list[Image.Image], whole: bool
 ) -> None:
     spec, network = adapted(folders[family], family, tmp_path / "lora", whole=whole)
     ours = load_model(spec)
     reference = with_hf_model(model, network, spec)
-    assert torch.allclose(logits(ours, pictures[0]), logits(reference, pictures[0]), atol=1e-4)
-    assert not torch.allclose(logits(ours, pictures[0]), logits(model, pictures[0]), atol=1e-2)
-    answers = [new_tokens(one, pictures[0], "a photo of", OPTIONS) for one in (ours, reference)]
+    assert torch.allclose(logits(ours, two_images[0]), logits(reference, two_images[0]), atol=1e-4)
+    assert not torch.allclose(logits(ours, two_images[0]), logits(model, two_images[0]), atol=1e-2)
+    answers = [new_tokens(one, two_images[0], "a photo of", OPTIONS) for one in (ours, reference)]
     assert answers[0] == answers[1]
 
 
 def test_beside_quantised_layers_an_adapter_still_counts(
-    folders: dict[str, Path], tmp_path: Path, pictures: list[Image.Image]
+    folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
     spec, _ = adapted(folders["mt5"], "mt5", tmp_path / "lora", whole=False)
     with_it, without = load_model(spec, "int8"), load_model(replace(spec, adapter=""), "int8")
-    assert not torch.allclose(logits(with_it, pictures[0]), logits(without, pictures[0]), atol=1e-2)
+    assert not torch.allclose(logits(with_it, two_images[0]), logits(without, two_images[0]), atol=1e-2)
 
 
 def test_an_adapter_of_another_model_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -103,26 +103,26 @@ PARTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("part", PARTS)
 def test_an_adapter_of_any_part_answers_as_peft_has_it(
-    part: str, folders: dict[str, Path], loaded: Callable[[str], Blip2], tmp_path: Path, pictures: list[Image.Image]
+    part: str, folders: dict[str, Path], loaded: Callable[[str], Blip2], tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
     """adapter-of-the-eyes: "Name the model that it was trained on", which it was."""
     place = stored.write_adapter(folders["opt"], tmp_path / "lora", **PARTS[part])
     spec, plain = replace(read_folder(folders["opt"]), adapter=str(place)), loaded("opt")
     reference = with_hf_model(plain, stored.load_with_adapter(folders["opt"], place), spec)
-    ours = logits(load_model(spec), pictures[0])
-    assert torch.allclose(ours, logits(reference, pictures[0]), atol=1e-3)
-    assert not torch.allclose(ours, logits(plain, pictures[0]), atol=1e-2)
-    assert torch.corrcoef(torch.cat([ours, logits(load_model(spec, "bf16"), pictures[0])]))[0, 1] > 0.95
+    ours = logits(load_model(spec), two_images[0])
+    assert torch.allclose(ours, logits(reference, two_images[0]), atol=1e-3)
+    assert not torch.allclose(ours, logits(plain, two_images[0]), atol=1e-2)
+    assert torch.corrcoef(torch.cat([ours, logits(load_model(spec, "bf16"), two_images[0])]))[0, 1] > 0.95
 
 
 @pytest.mark.parametrize("settings", [PARTS["all-linear"], PARTS["dora"]], ids=["all-linear", "dora"])
 def test_on_a_checkpoint_that_is_stored_in_4_bits_an_adapter_counts(
-    settings: dict[str, Any], folders: dict[str, Path], tmp_path: Path, pictures: list[Image.Image]
+    settings: dict[str, Any], folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
     place = stored.write_adapter(folders["opt"], tmp_path / "lora", **settings)
     spec = read_folder(stored.quantize(folders["opt"], tmp_path / "small", **stored.NF4))
     with_it, without = load_model(replace(spec, adapter=str(place))), load_model(spec)
-    assert not torch.allclose(logits(with_it, pictures[0]), logits(without, pictures[0]), atol=1e-2)
+    assert not torch.allclose(logits(with_it, two_images[0]), logits(without, two_images[0]), atol=1e-2)
 
 
 def test_dora_beside_int8_is_told_before_it_fails(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -147,16 +147,16 @@ def test_an_adapter_that_fills_only_some_of_its_layers_is_refused(
 
 @pytest.mark.parametrize("part", ["", "language_model"])
 def test_an_adapter_that_was_saved_from_a_compiled_model_loses_the_wrappers_name(
-    part: str, folders: dict[str, Path], tmp_path: Path, pictures: list[Image.Image]
+    part: str, folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
     place = stored.write_adapter(folders["opt"], tmp_path / "lora", part=part, target_modules=["q_proj"])
     spec = replace(read_folder(folders["opt"]), adapter=str(place))
-    expected = logits(load_model(spec), pictures[0])
+    expected = logits(load_model(spec), two_images[0])
     file = place / "adapter_model.safetensors"
     prefix = "base_model.model."
     renamed = {key.replace(prefix, f"{prefix}_orig_mod.module."): value for key, value in load_file(file).items()}
     save_file(renamed, file)
-    assert torch.allclose(logits(load_model(spec), pictures[0]), expected, atol=1e-4)
+    assert torch.allclose(logits(load_model(spec), two_images[0]), expected, atol=1e-4)
 
 
 def test_an_adapter_with_weights_beyond_its_configuration_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -202,15 +202,15 @@ def test_an_adapter_of_other_shapes_is_told_with_the_model_that_it_names(
 
 
 def test_an_adapter_of_the_output_layer_is_put_onto_it(
-    folders: dict[str, Path], loaded: Callable[[str], Blip2], tmp_path: Path, pictures: list[Image.Image]
+    folders: dict[str, Path], loaded: Callable[[str], Blip2], tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
     """Which then differs from the stored one."""
     place = stored.write_adapter(folders["t5"], tmp_path / "lora", target_modules=["lm_head"])
     spec, plain = replace(read_folder(folders["t5"]), adapter=str(place)), loaded("t5")
     reference = with_hf_model(plain, stored.load_with_adapter(folders["t5"], place), spec)
-    ours = logits(load_model(spec), pictures[0])
-    assert torch.allclose(ours, logits(reference, pictures[0]), atol=1e-3)
-    assert not torch.allclose(ours, logits(plain, pictures[0]), atol=1e-2)
+    ours = logits(load_model(spec), two_images[0])
+    assert torch.allclose(ours, logits(reference, two_images[0]), atol=1e-3)
+    assert not torch.allclose(ours, logits(plain, two_images[0]), atol=1e-2)
 
 
 def test_an_adapter_keeps_the_language_models_own_head(

@@ -59,22 +59,22 @@ def reference(folder: Path, model: VisionLanguageModel, picture: Image.Image) ->
 
 @pytest.mark.parametrize(("kind", "layout"), layouts.MATRIX)
 def test_whatever_the_layout_the_tokens_are_transformers_own(
-    kind: str, layout: str, written: Written, pictures: list[Image.Image]
+    kind: str, layout: str, written: Written, two_images: list[Image.Image]
 ) -> None:
     model = load_model(read_folder(written(kind, layout)), "fp32")
-    for picture in pictures:
+    for picture in two_images:
         assert tokens(model, picture) == reference(written(kind, layout), model, picture)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "int8", "int4"])
 @pytest.mark.parametrize("layout", ["2023", "sharded"])
 def test_whatever_the_layout_a_precision_says_the_same(
-    family: str, layout: str, precision: str, written: Written, pictures: list[Image.Image]
+    family: str, layout: str, precision: str, written: Written, two_images: list[Image.Image]
 ) -> None:
     today = read_folder(written(family, "2024"))
     precision = precision if precision in today.precisions else "bf16"  # fp16 is refused for T5 and mT5
-    assert tokens(load_model(read_folder(written(family, layout)), precision), pictures[0]) == tokens(
-        load_model(today, precision), pictures[0]
+    assert tokens(load_model(read_folder(written(family, layout)), precision), two_images[0]) == tokens(
+        load_model(today, precision), two_images[0]
     )
 
 

@@ -20,20 +20,20 @@ from blip_space.engine.local import LocalEngine
 from blip_space.engine.request import Request
 from blip_space.errors import EmptyAnswerError
 from blip_space.images import SafeImage
-from blip_space.loading.loader import load
-from blip_space.loading.selftest import made_pictures
+from blip_space.loading.loader import load_model
+from blip_space.loading.selftest import make_test_images
 from blip_space.options import GenerationOptions
 
 from pathlib import Path
 
 for argument in sys.argv[1:]:
     folder, precision, adapter = argument.split("|")
-    model = load(replace(read_folder(Path(folder)), adapter=adapter), precision)
-    shown = SafeImage(made_pictures()[0], "made")
+    model = load_model(replace(read_folder(Path(folder)), adapter=adapter), precision)
+    shown = SafeImage(make_test_images()[0], "made")
     for quality in ("stream", "best"):
         options = GenerationOptions(max_new_tokens=4, num_beams=2, quality=quality)
         with suppress(EmptyAnswerError):  # of weights that were not trained
-            list(LocalEngine(model).answer(Request(shown, "a photo of", options=options)))
+            list(LocalEngine(model).generate(Request(shown, "a photo of", options=options)))
 """
 
 

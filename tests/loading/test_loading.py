@@ -29,27 +29,27 @@ def answer(model: VisionLanguageModel, picture: Image.Image) -> list[int]:
 
 
 def test_old_layout_sees_and_answers_the_same(
-    model: Blip2, folders: dict[str, Path], family: str, tmp_path: Path, pictures: list[Image.Image]
+    model: Blip2, folders: dict[str, Path], family: str, tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
     """Of 2023's checkpoints `generate` of transformers >= 4.57 either raises or silently ignores the picture."""
     folder = blip2.write_old(tmp_path / "old", folders[family])
     old = load_model(read_folder(folder))
-    for picture in pictures:
+    for picture in two_images:
         assert answer(old, picture) == answer(model, picture)
 
 
-def test_shards_load(tmp_path: Path, pictures: list[Image.Image], model: Blip2, family: str) -> None:
+def test_shards_load(tmp_path: Path, two_images: list[Image.Image], model: Blip2, family: str) -> None:
     folder = blip2.write(tmp_path / "sharded", family, max_shard_size="50KB")
     assert len(list(folder.glob("*.safetensors"))) > 1
-    assert answer(load_model(read_folder(folder)), pictures[0]) == answer(model, pictures[0])
+    assert answer(load_model(read_folder(folder)), two_images[0]) == answer(model, two_images[0])
 
 
-def test_bf16_loads_and_answers(folders: dict[str, Path], family: str, pictures: list[Image.Image]) -> None:
+def test_bf16_loads_and_answers(folders: dict[str, Path], family: str, two_images: list[Image.Image]) -> None:
     model = load_model(read_folder(folders[family]), "bf16")
-    prefix = image_features(model, pictures)
+    prefix = image_features(model, two_images)
     assert prefix.dtype == torch.bfloat16
     assert prefix.isfinite().all()
-    assert answer(model, pictures[0])
+    assert answer(model, two_images[0])
     assert model.precision.name == "bf16"
 
 
@@ -66,14 +66,14 @@ def test_opt_stops_at_the_newline(loaded: Callable[[str], Blip2]) -> None:
 
 
 def test_untied_head_stays_untied_whatever_the_config_says(
-    tmp_path: Path, pictures: list[Image.Image], loaded: Callable[[str], Blip2]
+    tmp_path: Path, two_images: list[Image.Image], loaded: Callable[[str], Blip2]
 ) -> None:
     """transformers 5 ties mT5's head by default; a stored head that differs must be used."""
     folder = blip2.write(tmp_path / "untied", "mt5")
     config = json.loads((folder / "config.json").read_text())
     config["text_config"].pop("tie_word_embeddings", None)
     (folder / "config.json").write_text(json.dumps(config))
-    assert answer(load_model(read_folder(folder)), pictures[0]) == answer(loaded("mt5"), pictures[0])
+    assert answer(load_model(read_folder(folder)), two_images[0]) == answer(loaded("mt5"), two_images[0])
 
 
 def test_loading_is_silent(folders: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
@@ -254,7 +254,7 @@ def test_whatever_else_goes_wrong_is_a_sentence_with_its_traceback_in_the_log(
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("/secret/path")
 
-    monkeypatch.setattr("blip_space.loading.loader.check_sight", fail)
+    monkeypatch.setattr("blip_space.loading.loader.check_image_is_used", fail)
     caplog.set_level(logging.DEBUG, "blip_space")
     with pytest.raises(ModelError, match=r"mt5 could not be loaded: ZeroDivisionError .*mt5 as its language") as caught:
         load_model(read_folder(folders["mt5"]))
@@ -262,7 +262,7 @@ def test_whatever_else_goes_wrong_is_a_sentence_with_its_traceback_in_the_log(
     assert any(record.exc_info for record in caplog.records)
 
 
-@pytest.mark.parametrize("step", ["check_sight", "find_weights"])
+@pytest.mark.parametrize("step", ["check_image_is_used", "find_weight_files"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), RuntimeError("out of memory")])
 def test_neither_an_interruption_nor_a_lack_of_memory_is_taken_for_a_fault(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, error: BaseException, step: str

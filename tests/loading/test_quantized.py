@@ -32,14 +32,14 @@ def test_it_loads_silently_sees_and_answers(
     kind: str,
     precision: str,
     folders: dict[str, Path],
-    pictures: list[Image.Image],
+    two_images: list[Image.Image],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     model = load_model(read_folder(folders[kind]), precision)
-    prefixes = image_features(model, pictures)
+    prefixes = image_features(model, two_images)
     assert prefixes.isfinite().all()
     assert not torch.equal(prefixes[0], prefixes[1])
-    assert any(new_tokens(model, picture, "a photo of", OPTIONS) for picture in pictures)
+    assert any(new_tokens(model, picture, "a photo of", OPTIONS) for picture in two_images)
     assert capfd.readouterr() == ("", "")
 
 
@@ -70,14 +70,14 @@ def test_the_scales_are_counted_with_the_weights(precision: str, share: float, f
     assert model.nbytes - network.get_memory_footprint() > quantised * share / 2
 
 
-def test_int8_answers_as_the_whole_numbers_do(pictures: list[Image.Image]) -> None:
+def test_int8_answers_as_the_whole_numbers_do(two_images: list[Image.Image]) -> None:
     """Of the embedded model, whose answers are sure, quantised layers change nothing that a visitor would see."""
     spec = read_folder(TINY_FOLDER)
     said = []
     for precision in ("fp32", "int8", "int4"):
         model = load_model(spec, precision)
         asked = "Question: What is this? Short answer in English:"
-        said.append(model.decode(new_tokens(model, pictures[0], asked, OPTIONS)))
+        said.append(model.decode(new_tokens(model, two_images[0], asked, OPTIONS)))
     assert said[0] == said[1] == said[2]
 
 

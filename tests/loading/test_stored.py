@@ -32,15 +32,15 @@ FORMS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def logits(model: VisionLanguageModel, pictures: list[Image.Image]) -> torch.Tensor:
-    features = [image_features(model, [picture])[0] for picture in pictures]
+def logits(model: VisionLanguageModel, two_images: list[Image.Image]) -> torch.Tensor:
+    features = [image_features(model, [picture])[0] for picture in two_images]
     return torch.cat([first_logits(model, own, "a photo of") for own in features])
 
 
 @pytest.mark.parametrize("family", ["opt", "mt5"])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_quantised_checkpoint_answers_as_transformers_has_it(
-    form: str, family: str, folders: dict[str, Path], tmp_path: Path, pictures: list[Image.Image]
+    form: str, family: str, folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
     """quantised-checkpoint-8-bit: every precision ended in a traceback."""
     settings, precision = FORMS[form]
@@ -51,9 +51,9 @@ def test_a_quantised_checkpoint_answers_as_transformers_has_it(
     network = stored.load_as_stored(folder)
     disable_avx512_packing(network)  # without which layers as narrow as these raise on AVX512-BF16
     reference = with_hf_model(model, network, spec)
-    ours, theirs = logits(model, pictures), logits(reference, pictures)
+    ours, theirs = logits(model, two_images), logits(reference, two_images)
     assert torch.corrcoef(torch.stack([ours.flatten(), theirs.flatten()]))[0, 1] > 0.95  # theirs multiplies in fp32
-    assert new_tokens(model, pictures[0], "a photo of", GenerationOptions())
+    assert new_tokens(model, two_images[0], "a photo of", GenerationOptions())
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -103,7 +103,7 @@ def without(ending: str) -> Any:
 )
 def test_whichever_layers_are_quantised_they_are_read_as_they_are(
     kind: Any, settings: Any, lost: str, family: str, folders: dict[str, Path], tmp_path: Path,
-    pictures: list[Image.Image],
+    two_images: list[Image.Image],
 ) -> None:  # fmt: skip
     """Versions and people differ in the layers that they leave whole; transformers goes by its own list."""
     settings = {**stored.INT8, **settings}
@@ -112,7 +112,7 @@ def test_whichever_layers_are_quantised_they_are_read_as_they_are(
         stored.change_weights(folder, without(lost))
     model = load_model(read_folder(folder))
     whole = load_model(read_folder(folders[family]), "bf16")
-    likeness = torch.corrcoef(torch.stack([logits(model, pictures).flatten(), logits(whole, pictures).flatten()]))
+    likeness = torch.corrcoef(torch.stack([logits(model, two_images).flatten(), logits(whole, two_images).flatten()]))
     assert likeness[0, 1] > (0.99 if family == "opt" else 0.3)
 
 
@@ -130,7 +130,7 @@ ENTRIES = {
     ("entry", "where"), [*((entry, "whole") for entry in ENTRIES), ("bitsandbytes", "text"), ("gptq", "text")]
 )
 def test_whole_weights_are_whole_whatever_the_configuration_says(
-    entry: str, where: str, folders: dict[str, Path], tmp_path: Path, pictures: list[Image.Image],
+    entry: str, where: str, folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image],
     loaded: Callable[[str], Blip2], caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """quantisation-that-was-undone: AttributeError: 'Parameter' object has no attribute 'CB'."""
@@ -141,7 +141,7 @@ def test_whole_weights_are_whole_whatever_the_configuration_says(
     with caplog.at_level(logging.INFO, "blip_space"):
         model = load_model(read_folder(folder), "fp32")
     assert sum("passed over, since the weights are whole" in line for line in caplog.messages) == 1
-    assert torch.allclose(logits(model, pictures), logits(loaded("opt"), pictures), atol=1e-4)
+    assert torch.allclose(logits(model, two_images), logits(loaded("opt"), two_images), atol=1e-4)
 
 
 def test_left_over_entries_do_not_hinder_quantising_while_loading(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ NAMES: dict[str, Callable[[str], str]] = {
     ("wrapper", "family"), [*((name, "opt") for name in NAMES), ("nested", "t5"), ("parts", "mt5")]
 )
 def test_the_prefix_of_all_weights_is_taken_off(
-    wrapper: str, family: str, folders: dict[str, Path], tmp_path: Path, pictures: list[Image.Image],
+    wrapper: str, family: str, folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image],
     loaded: Callable[[str], Blip2],
 ) -> None:  # fmt: skip
     """weights-under-a-prefix: "Download the checkpoint again", which could not help."""
@@ -55,15 +55,15 @@ def test_the_prefix_of_all_weights_is_taken_off(
     expected = read_folder(folders[family])
     assert (spec.parameters, spec.quantized_parameters) == (expected.parameters, expected.quantized_parameters)
     model = load_model(spec)
-    features, plain = image_features(model, pictures[:1]), loaded(family)
-    assert torch.allclose(features, image_features(plain, pictures[:1]), atol=1e-4)
+    features, plain = image_features(model, two_images[:1]), loaded(family)
+    assert torch.allclose(features, image_features(plain, two_images[:1]), atol=1e-4)
     ours, expected_logits = (first_logits(one, features[0], "a") for one in (model, plain))
     assert torch.allclose(ours, expected_logits, atol=1e-4)
     assert (folder / "model.safetensors").read_bytes() == before
 
 
 def test_a_prefix_goes_with_shards_and_with_fewer_bits(
-    folders: dict[str, Path], tmp_path: Path, pictures: list[Image.Image]
+    folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
     folder = blip2.write(tmp_path / "sharded", "opt", max_shard_size="50KB")
     for file in folder.glob("*.safetensors"):
@@ -72,7 +72,7 @@ def test_a_prefix_goes_with_shards_and_with_fewer_bits(
     content = json.loads(index.read_text())
     content["weight_map"] = {f"module.{key}": file for key, file in content["weight_map"].items()}
     index.write_text(json.dumps(content))
-    assert image_features(load_model(read_folder(folder)), pictures).isfinite().all()
+    assert image_features(load_model(read_folder(folder)), two_images).isfinite().all()
     assert load_model(read_folder(folder), "int8").precision.name == "int8"
     small = stored.rename_weights(stored.quantize(folders["opt"], tmp_path / "small", **stored.INT8), NAMES["nested"])
     assert load_model(read_folder(small)).precision.name == "int8"
@@ -135,7 +135,7 @@ def test_what_stands_before_some_names_only_is_no_prefix() -> None:
 
 
 def test_an_adapter_beside_the_weights_is_not_put_on_unasked(
-    folders: dict[str, Path], tmp_path: Path, pictures: list[Image.Image], loaded: Callable[[str], Blip2],
+    folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image], loaded: Callable[[str], Blip2],
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """adapter-beside-the-weights: transformers put it on without a word."""
@@ -144,7 +144,7 @@ def test_an_adapter_beside_the_weights_is_not_put_on_unasked(
     spec = read_folder(folder)
     assert spec.parameters == read_folder(folders["opt"]).parameters
     model = load_model(spec)
-    (features,) = image_features(model, pictures[:1])
+    (features,) = image_features(model, two_images[:1])
     ours, plain = (first_logits(one, features, "a") for one in (model, loaded("opt")))
     assert torch.allclose(ours, plain, atol=1e-4)
     assert "is not put on; name its folder with --adapter" in caplog.text

@@ -71,12 +71,12 @@ def test_the_family_is_read_from_the_folder(model: Any, preparation: Any) -> Non
     assert model.spec.family == "llava"
 
 
-def test_the_features_are_transformers(model: Any, folder: Path, vision: str, pictures: list[Image.Image]) -> None:
+def test_the_features_are_transformers(model: Any, folder: Path, vision: str, two_images: list[Image.Image]) -> None:
     network, processor = LlavaForConditionalGeneration.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
-    pixels = processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
+    pixels = processor.image_processor(images=two_images, return_tensors="pt")["pixel_values"]
     with torch.inference_mode():
         expected = network.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
-    own = [model.preparation.pixels(picture, OPTIONS) for picture in pictures]
+    own = [model.preparation.pixels(picture, OPTIONS) for picture in two_images]
     assert torch.equal(torch.cat(own), pixels)
     together, alone = model.encode_images(own), [model.encode_images([one])[0] for one in own]
     for made in (together, alone):
@@ -183,12 +183,12 @@ def test_a_question_too_long_by_itself_is_refused_with_both_numbers(preparation:
         prompt_of(preparation, "ab " * 900)
 
 
-def test_any_number_of_threads_prepare_at_once(preparation: Any, pictures: list[Image.Image]) -> None:
+def test_any_number_of_threads_prepare_at_once(preparation: Any, two_images: list[Image.Image]) -> None:
     texts = ["What?", FORGED, "word " * 60, "赤い丸"] * 20
 
     def both(number: int) -> tuple[tuple[int, ...], bytes]:
         text = texts[number]
-        pixels = preparation.pixels(pictures[number % 2], OPTIONS)
+        pixels = preparation.pixels(two_images[number % 2], OPTIONS)
         return prompt_of(preparation, text, [(text, text)]).ids, pixels.numpy().tobytes()
 
     alone = [both(number) for number in range(len(texts))]

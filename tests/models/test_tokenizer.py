@@ -45,18 +45,18 @@ def test_typed_image_slot_is_plain_text(model: Blip2, folders: dict[str, Path], 
     assert slot not in model.preparation.encode("what is <image> here")
 
 
-def test_counting_counts_what_the_model_reads(model: Blip2, pictures: list[Image.Image]) -> None:
-    (features,) = image_features(model, pictures[:1])
+def test_counting_counts_what_the_model_reads(model: Blip2, two_images: list[Image.Image]) -> None:
+    (features,) = image_features(model, two_images[:1])
     read = len(embed_text(model, features, TEXTS[0]))
     assert read == image_positions(model.preparation) + len(model.preparation.encode(TEXTS[0]))
     assert len(model.preparation.encode("a " * 3000)) >= 3000
 
 
 def test_what_a_decoder_reads_before_an_answer_is_as_generation_has_it(
-    model: Blip2, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+    model: Blip2, two_images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The repetition penalty counts it, so the prompt of a decoder-only model has none."""
-    network, (features,) = model._hf_model, image_features(model, pictures[:1])
+    network, (features,) = model._hf_model, image_features(model, two_images[:1])
     monkeypatch.setattr(network.language_model.generation_config, "decoder_start_token_id", 3)
     expected = () if model.spec.decoder_only else (3,)
     prompt = embed_text(with_hf_model(model, network, model.spec), features, "a")

@@ -442,7 +442,7 @@ def test_a_model_that_does_not_load_is_told_to_everyone_and_the_engine_stays(bui
 
 
 def test_a_model_with_a_fault_is_never_loaded_and_says_its_fault(build: Build, loading: FakeLoader) -> None:
-    engine = build(spec(fault="It has no weights. Copy them.", languages=()))
+    engine = build(spec(load_error="It has no weights. Copy them.", languages=()))
     wait_until(lambda: engine.status().status == "failed")
     assert engine.status().error == "It has no weights. Copy them."
     loading.now += 1_000_000

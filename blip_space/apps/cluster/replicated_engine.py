@@ -145,7 +145,7 @@ class ReplicatedEngine:
 
     def fitting_precisions(self, spec: ModelSpec) -> tuple[str, ...] | None:
         """As a replica finds its machine."""
-        fitting: tuple[str, ...] | None = self._ask("fitting", spec)
+        fitting: tuple[str, ...] | None = self._ask("fitting_precisions", spec)
         return fitting
 
     def _ask(self, name: str, *values: Any, **named: Any) -> Any:

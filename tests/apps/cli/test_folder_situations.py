@@ -382,15 +382,15 @@ def test_an_output_among_the_images_is_never_captioned(run: Run) -> None:
 
 
 def test_a_stopped_run_names_the_command_that_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blip_space.apps.cli.folder.Run.run", stopped)
+    monkeypatch.setattr("blip_space.apps.cli.folder.FolderRun.run", stopped)
     assert "the same command goes on" in run()[1]
     assert "the same command with --existing skip goes on" in run("--existing", "overwrite")[1]
     assert "begins again with the first image" in run("--existing", "append")[1]
 
 
 def stopped(self: Any) -> Any:
-    self.tally.stopped = True
-    return self.tally
+    self.progress.cancelled = True
+    return self.progress
 
 
 def test_what_repeats_to_its_end_is_marked_and_a_penalty_is_taken(run: Run, tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ GREEDY = GenerationOptions(max_new_tokens=12)
 
 
 @pytest.fixture
-def picture(pictures: list[Image.Image]) -> Image.Image:
-    return pictures[0]
+def picture(two_images: list[Image.Image]) -> Image.Image:
+    return two_images[0]
 
 
 Stops = Callable[..., None]
@@ -65,14 +65,14 @@ def generate(model: Blip2, picture: Image.Image, **settings: Any) -> list[int]:
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_stream_equals_the_whole_models_generate(
-    model: Blip2, folders: dict[str, Path], family: str, pictures: list[Image.Image], which: int
+    model: Blip2, folders: dict[str, Path], family: str, two_images: list[Image.Image], which: int
 ) -> None:
     processor = Blip2Processor.from_pretrained(folders[family])
     network = Blip2ForConditionalGeneration.from_pretrained(folders[family])
-    inputs = processor(images=pictures[which], text=PROMPT, return_tensors="pt")
+    inputs = processor(images=two_images[which], text=PROMPT, return_tensors="pt")
     ids = network.generate(**inputs, min_new_tokens=1, max_new_tokens=12)[0].tolist()
     read = 1 if network.config.is_encoder_decoder else inputs["input_ids"].shape[1]
-    written = write(model, pictures[which])
+    written = write(model, two_images[which])
     assert written == [token for token in ids[read:] if token not in stop_tokens(network)]
     assert written
 
@@ -176,10 +176,10 @@ def test_counting_from_another_thread_leaves_the_answer_alone(model: Blip2, pict
     assert set(counted) == {len(model.preparation.encode(PROMPT))}
 
 
-def test_batch_of_pictures_is_its_pictures(model: Blip2, pictures: list[Image.Image]) -> None:
-    together = image_features(model, pictures)
+def test_batch_of_pictures_is_its_pictures(model: Blip2, two_images: list[Image.Image]) -> None:
+    together = image_features(model, two_images)
     assert together.shape == (2, image_positions(model.preparation), 32)
-    alone = torch.cat([image_features(model, [one]) for one in pictures])
+    alone = torch.cat([image_features(model, [one]) for one in two_images])
     assert torch.allclose(together, alone, atol=1e-5)
 
 

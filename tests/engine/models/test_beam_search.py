@@ -38,8 +38,8 @@ def model(request: pytest.FixtureRequest, loaded: Any) -> VisionLanguageModel:
 
 
 @pytest.fixture(scope="module")
-def prompts(model: VisionLanguageModel, pictures: list[Image.Image]) -> list[Embedded]:
-    (features,) = image_features(model, pictures[:1])
+def prompts(model: VisionLanguageModel, two_images: list[Image.Image]) -> list[Embedded]:
+    (features,) = image_features(model, two_images[:1])
     return [embed_text(model, features, text) for text in PROMPTS]
 
 

@@ -27,9 +27,9 @@ STEPS, TOLERANCE = 60, 1e-3
 
 
 @pytest.fixture(scope="module")
-def prompts(model: Blip2, pictures: list[Image.Image]) -> list[Embedded]:
+def prompts(model: Blip2, two_images: list[Image.Image]) -> list[Embedded]:
     """Prompts of every length; one of them is longer than the smallest capacity."""
-    rng, features = random.Random(3), image_features(model, pictures)
+    rng, features = random.Random(3), image_features(model, two_images)
     lengths = (1, 1, 2, 3, 4, 5, 7, 9, 24)
     found = [
         embed_text(model, features[number % 2], " ".join(rng.choices(WORDS, k=k))) for number, k in enumerate(lengths)

@@ -27,13 +27,13 @@ WORDS = ("Question:", "how", "many", "cats", "are", "there?", "Answer:", "two", 
 
 
 @pytest.fixture(scope="module")
-def asked(model: Blip2, pictures: list[Image.Image]) -> list[PreparedRequest]:
+def asked(model: Blip2, two_images: list[Image.Image]) -> list[PreparedRequest]:
     """Prompts of every length with options of every kind."""
     rng = random.Random(7)
     return [
         make_request(
             model,
-            pictures[number % 2],
+            two_images[number % 2],
             " ".join(rng.choices(WORDS, k=rng.randint(1, 9))),
             GenerationOptions(
                 max_new_tokens=rng.randint(1, 14),
@@ -145,11 +145,11 @@ def test_nothing_is_left_of_a_removed_sequence(
 
 
 def test_a_sequences_memory_is_what_its_keys_and_values_take(
-    model: Blip2, pictures: list[Image.Image], slots: bool
+    model: Blip2, two_images: list[Image.Image], slots: bool
 ) -> None:
     core = make_core(model)
     for _ in range(3):
-        add(core, make_request(model, pictures[0], "a photo of", GenerationOptions()))
+        add(core, make_request(model, two_images[0], "a photo of", GenerationOptions()))
     core.step(1.0)
     # buffers are whole blocks of positions, for the decoder's own and for those of the encoder's output
     each = model.decoder.kv_bytes(BLOCK_TOKENS)
@@ -160,13 +160,13 @@ def test_a_sequences_memory_is_what_its_keys_and_values_take(
     assert kv_positions(model) > 16 * model.spec.context_tokens
 
 
-def test_a_later_turn_reads_only_what_is_new(model: Blip2, pictures: list[Image.Image]) -> None:
+def test_a_later_turn_reads_only_what_is_new(model: Blip2, two_images: list[Image.Image]) -> None:
     """And says what it would have said without the memory, beside others with and without one."""
     options = GenerationOptions(max_new_tokens=6)
     first = "Question: how many cats are there? Answer:"
     core = make_core(model)
     varied = replace(options, repetition_penalty=2.0)  # so that the answer is not blank
-    sequence = add(core, make_request(model, pictures[0], first, varied, digest="one"))
+    sequence = add(core, make_request(model, two_images[0], first, varied, digest="one"))
     finish(core)
     said = model.decode(sequence.ids)
     later = [
@@ -176,7 +176,7 @@ def test_a_later_turn_reads_only_what_is_new(model: Blip2, pictures: list[Image.
         (0, "one", "Caption the image in German. Ein roter"),
     ]
     follow = [
-        make_request(model, pictures[place], text, options, digest=name, turns=True) for place, name, text in later
+        make_request(model, two_images[place], text, options, digest=name, turns=True) for place, name, text in later
     ]
     whole = len(follow[0].prompt)
     sequences = [add(core, one) for one in follow]
