@@ -1,6 +1,6 @@
-"""Files that survive a loss of power: what is synced, and in which order.
+"""Files that survive a power failure: what is synced, and in which order.
 
-Depends on the operating system only. A test puts a disk in its place that forgets whatever was not synced.
+Depends on the operating system only. Tests replace `Disk` with one that loses whatever was not synced.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 
 
 class UnbufferedWriter(io.FileIO):
-    """An unbuffered file that takes all that it is given, or raises; what did not fit is not written at its end."""
+    """An unbuffered file whose `write` is complete or raises."""
 
     def write(self, content: Any) -> int:
-        """All of the content; a full disk takes a part of it first, and raises `OSError` for the rest."""
+        """Write all of the content. On a full disk a part of it is written before `OSError` is raised."""
         view = memoryview(content).cast("B")
         size = len(view)
         while view:
@@ -28,15 +28,15 @@ class UnbufferedWriter(io.FileIO):
 
 
 class Disk:
-    """What the folder job asks of a file system beyond opening and reading."""
+    """What the folder job needs of a file system beyond opening and reading."""
 
     def sync(self, file: io.FileIO) -> None:
-        """Have everything that was written to the file on the disk."""
+        """Flush a file to the disk."""
         os.fsync(file.fileno())
 
     def sync_folder(self, folder: Path) -> None:
-        """Have new and renamed files of the folder on the disk, where its file system can."""
-        with contextlib.suppress(OSError):  # Windows opens no folder, and some network disks sync none
+        """Flush the names of new and renamed files to the disk, where the file system can."""
+        with contextlib.suppress(OSError):  # Windows cannot open a folder; some network disks cannot sync one
             handle = os.open(folder, os.O_RDONLY)
             try:
                 os.fsync(handle)
@@ -44,20 +44,20 @@ class Disk:
                 os.close(handle)
 
     def sync_all(self) -> None:
-        """Have everything on the disk that was written anywhere, for files too many to be synced one by one."""
-        if hasattr(os, "sync"):  # Windows has none
+        """Flush all files of the system, for files too many to be synced one by one."""
+        if hasattr(os, "sync"):  # not on Windows
             os.sync()
 
     def rename(self, old: Path, new: Path) -> None:
-        """Put a file in the place of another."""
+        """Replace a file by another."""
         old.replace(new)
 
     @contextlib.contextmanager
     def open_atomically(self, path: Path, *, synced: bool = True) -> Iterator[UnbufferedWriter]:
-        """A file that is there once it is whole; whatever goes wrong leaves what was there, and no draft. Unless it is
-        `synced`, a loss of power may leave it empty."""
-        path = path.resolve()  # a link stays a link
-        draft = draft_of(path)
+        """A file that replaces `path` at the end of the block; an error leaves the old file, and no draft. Unless
+        `synced`, a power failure may leave it empty."""
+        path = path.resolve()  # keep a symbolic link
+        draft = draft_path(path)
         try:
             with UnbufferedWriter(draft, "w") as file:
                 yield file
@@ -73,22 +73,22 @@ class Disk:
             self.sync_folder(path.parent)
 
     def write_atomically(self, path: Path, chunks: Iterable[bytes], *, synced: bool = True) -> None:
-        """Write a whole file; `OSError` where that fails. See `atomically`."""
+        """Write a file at once or not at all; `OSError` where that fails. See `open_atomically`."""
         with self.open_atomically(path, synced=synced) as file:
             for chunk in chunks:
                 file.write(chunk)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is there; not, too, where the name is too long for any (Python 3.11 raises for that)."""
+    """Whether the folder exists; False also for a name that is too long, for which `Path` raises in Python 3.11."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def is_file(path: Path) -> bool:
-    """The same of a file."""
+    """Whether the file exists; see `is_folder`."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
-def draft_of(path: Path) -> Path:
-    """Where the file is written before it is whole: a short hidden name, since the file's own may be of full length."""
+def draft_path(path: Path) -> Path:
+    """The hidden file that is renamed when it is complete. Its name is short: the file's may have full length."""
     return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.draft")

@@ -1,6 +1,6 @@
-"""A folder's captions by the engine core, in the caller's thread: many at once, each as soon as it is whole.
+"""Captions for a folder job: many at once, by an engine core in the caller's thread.
 
-Depends on the core and on what is asked of an image; must not import files or the ledger.
+Depends on the engine core and on loaded images; must not import anything that reads or writes files.
 """
 
 from __future__ import annotations
@@ -33,15 +33,13 @@ if TYPE_CHECKING:
 
 SMALL_PARAMETERS = 500_000_000
 SMALL_BATCH, LARGE_BATCH = 64, 16
-FILL_SHARE = 0.5
-CAPTION_FAILED = (
-    "The caption failed through a fault of this program, which is in its log. Try again with --retry-errors."
-)
+MIN_FREE_SHARE = 0.5
+CAPTION_FAILED = "The caption failed because of an internal error; the log has it. Try again with --retry-errors."
 
 
 @dataclass(frozen=True, eq=False)
 class PendingCaption:
-    """An image that is here, and what is asked of it."""
+    """A loaded image, and the caption to generate for it."""
 
     image: LoadedImage
     task: CaptionTask
@@ -49,8 +47,8 @@ class PendingCaption:
 
 @dataclass(frozen=True)
 class Caption:
-    """What came of a wish: a caption with its length and the seconds of its share, or an error. `repeats` says that the
-    caption was cut off by its limit in the middle of a loop."""
+    """A caption with its token count and its share of the time, or an error. `repeats` marks a caption that the token
+    limit cut off in a loop."""
 
     pending: PendingCaption
     caption: str | None = None
@@ -61,52 +59,52 @@ class Caption:
 
 
 class Captioner:
-    """One model at work on a folder."""
+    """Captions images with one model."""
 
     def __init__(self, model: VisionLanguageModel, *, batch_size: int | None) -> None:
-        """`batch_size` rows are decoded at once, beams counted; by default as many as pay. Fewer where memory is
-        short."""
-        from blip_space.models.threads import ALL_THREADS, use_threads  # with torch, which a server does without
+        """At most `batch_size` sequences (beams counted) are decoded at once, fewer where memory is short. The default
+        depends on the size of the model."""
+        from blip_space.models.threads import ALL_THREADS, use_threads  # imports torch
 
         small = model.spec.parameters < SMALL_PARAMETERS
         self._model = model
         self._batch_size = batch_size or (SMALL_BATCH if small else LARGE_BATCH)
         self._core: EngineCore | None = None
-        self._asked: dict[int, PendingCaption] = {}
+        self._pending: dict[int, PendingCaption] = {}
         self._prompts: dict[CaptionTask, Prompt] = {}
-        self._since = time.monotonic()
-        use_threads(ALL_THREADS)  # which pays for many rows at once; a small model is loaded for few, and takes one
+        self._last_finished_at = time.monotonic()
+        use_threads(ALL_THREADS)  # a small model is loaded to use one, which suits small batches
 
     def prepare(self, image: Image.Image) -> PreparedImage:
-        """The pixel values of an image. From any thread."""
+        """Resize an image to pixel values. Called from any thread."""
         return prepare_image(image, self._model.preparation, GenerationOptions())
 
-    def add(self, wishes: Sequence[PendingCaption]) -> Iterator[Caption]:
-        """Take these, and give what is done by now; work goes on once enough wait to fill the batch."""
-        for wish in wishes:
+    def add(self, pending_captions: Sequence[PendingCaption]) -> Iterator[Caption]:
+        """Queue captions and yield those that finish meanwhile; decodes once enough are queued to fill the batch."""
+        for pending in pending_captions:
             try:
-                request = self._request(wish)
+                request = self._request(pending)
             except UserError as error:
-                yield Caption(wish, error=str(error))
+                yield Caption(pending, error=str(error))
                 continue
             core = self._core = self._core or self._new_core(request.options)
-            self._asked[core.add(request)] = wish
+            self._pending[core.add(request)] = pending
         while self._core and self._core.waiting >= self._core.config.max_waiting:
             yield from self._step()
 
     def finish(self) -> Iterator[Caption]:
-        """Do all that was taken."""
+        """Generate all queued captions."""
         while self._core and self._core.has_work:
             yield from self._step()
 
     def abort(self) -> None:
-        """Forget all that was taken and is not done."""
+        """Drop all unfinished captions."""
         if self._core:
             self._core.abort_all()
-        self._asked.clear()
+        self._pending.clear()
 
     def _new_core(self, options: GenerationOptions) -> EngineCore:
-        """A core that fills its batch anew when half of it is free, since nobody watches a caption grow."""
+        """A core that refills its batch when half of it is free: nothing is streamed, so large prefills are best."""
         groups = max(1, self._batch_size // (options.num_beams if options.quality == "best" else 1))
         config = EngineConfig(
             max_batch_size=self._batch_size,
@@ -114,28 +112,28 @@ class Captioner:
             max_rows=self._batch_size,
             max_waiting=groups,
             max_prefill_tokens=self._batch_size * self._model.spec.context_tokens,
-            min_free_share=FILL_SHARE,
+            min_free_share=MIN_FREE_SHARE,
         )
-        from blip_space.engine.core import EngineCore  # with torch, which a server's page does without
+        from blip_space.engine.core import EngineCore  # imports torch
 
         return EngineCore(self._model, config)
 
     def _step(self) -> Iterator[Caption]:
         assert self._core is not None
-        ended = [output for output in self._core.step(time.monotonic()) if output.finished]
-        if ended:
-            seconds = self._seconds(len(ended))
-            yield from (_written(self._asked.pop(output.id), output, seconds) for output in ended)
+        finished = [output for output in self._core.step(time.monotonic()) if output.finished]
+        if finished:
+            seconds = self._seconds_each(len(finished))
+            yield from (_to_caption(self._pending.pop(output.id), output, seconds) for output in finished)
 
-    def _request(self, wish: PendingCaption) -> PreparedRequest:
-        task, seen = wish.task, wish.image
-        key = self._model.preparation.feature_key(seen.digest or "", task.options)
-        prompt = self._prompt(task, seen.prepared).with_image_keys(key)
+    def _request(self, pending: PendingCaption) -> PreparedRequest:
+        task, image = pending.task, pending.image
+        key = self._model.preparation.feature_key(image.digest or "", task.options)
+        prompt = self._prompt(task, image.prepared).with_image_keys(key)
         options = decoding_options(task.options, task.prompt)
-        return PreparedRequest(self._model.spec, prompt, (seen.prepared.pixels,), options)
+        return PreparedRequest(self._model.spec, prompt, (image.prepared.pixels,), options)
 
     def _prompt(self, task: CaptionTask, image: PreparedImage) -> Prompt:
-        """The prompt of all images of that size."""
+        """The composed prompt, cached where it does not depend on the size of the image."""
         if prompt := self._prompts.get(task):
             return prompt
         check_language(self._model.spec, task.language)
@@ -145,15 +143,15 @@ class Captioner:
             self._prompts[task] = prompt
         return prompt
 
-    def _seconds(self, count: int) -> float:
-        """The seconds since the last caption, shared by those that ended together."""
-        now, before = time.monotonic(), self._since
-        self._since = now
-        return (now - before) / count
+    def _seconds_each(self, count: int) -> float:
+        """The seconds since the last caption, shared by captions that finished together."""
+        now, last = time.monotonic(), self._last_finished_at
+        self._last_finished_at = now
+        return (now - last) / count
 
 
-def _written(wish: PendingCaption, output: Output, seconds: float) -> Caption:
+def _to_caption(pending: PendingCaption, output: Output, seconds: float) -> Caption:
     if output.error is not None:
-        sentence = str(output.error)
-        return Caption(wish, seconds=seconds, error=CAPTION_FAILED if sentence == ANSWER_FAILED else sentence)
-    return Caption(wish, output.text, output.tokens, seconds, repeats=output.repeats)
+        message = str(output.error)
+        return Caption(pending, seconds=seconds, error=CAPTION_FAILED if message == ANSWER_FAILED else message)
+    return Caption(pending, output.text, output.tokens, seconds, repeats=output.repeats)

@@ -1,6 +1,6 @@
-"""Whether a folder is the one that a file of lines is about, wherever it lies by now.
+"""Whether an output log is about this folder, which may have been moved.
 
-Depends on lines and on the bytes of files; must not import anything that loads models.
+Depends on the output log and on digests of files; must not import anything that loads models.
 """
 
 from __future__ import annotations
@@ -13,51 +13,51 @@ from blip_space.errors import ImageError, UserError
 from blip_space.jobs.folder_listing import find_images, locate, printable_name
 from blip_space.jobs.output_log import OutputLog
 
-SAMPLE = 200
-"""So many files are looked at before the whole folder is."""
+SAMPLE_FILES = 200
+"""Files whose digests are compared before those of all files are."""
 
 
-def refuse_other_folder(ledger: OutputLog, folder: Path) -> None:
-    """`UserError` where the lines are about other images: none of them is here under any name, or more of the names
-    that both have show something else here than they do in the lines, and most of what those show is not here at all.
+def refuse_other_folder(output_log: OutputLog, folder: Path) -> None:
+    """`UserError` where the log is about other images: the folder has none of them under any name, or most of the names
+    that it shares with the log are of changed images and most images of the log are not in it.
     """
-    known = _digests_by_name(ledger)
-    digests = {digest for found in known.values() for digest in found}
-    equal, other = _compare(known, folder)
-    if not digests or (equal and equal >= other):
+    digests_by_name = _digests_by_name(output_log)
+    digests = {digest for known in digests_by_name.values() for digest in known}
+    same, changed = _compare(digests_by_name, folder)
+    if not digests or (same and same >= changed):
         return
     here = {
         digest
         for file in find_images(folder, recursive=True, pattern=None, limit=None).names
-        if (digest := _digest(locate(folder, file)))
+        if (digest := _file_digest(locate(folder, file)))
     } & digests
-    if here and (not other or 2 * len(here) >= len(digests)):
-        return  # renamed, or a part of it
-    held = f"only {len(here):,} of the {len(digests):,}" if here else f"none of the {len(digests):,}"
+    if here and (not changed or 2 * len(here) >= len(digests)):
+        return  # renamed, or a part of the folder
+    present = f"only {len(here):,} of the {len(digests):,}" if here else f"none of the {len(digests):,}"
     raise UserError(
-        f"{ledger.path.name} is about other images: {held} in it lie in {printable_name(folder.resolve().name)!r}. Name another "
-        "--output, caption the folder that holds both with --recursive, or, where all images were changed, begin it "
-        "again with --existing overwrite."
+        f"{output_log.path.name} is about other images: {present} in it are in "
+        f"{printable_name(folder.resolve().name)!r}. Name another --output, caption the folder above both with "
+        "--recursive, or, where all images were changed, start over with --existing overwrite."
     )
 
 
-def _digests_by_name(ledger: OutputLog) -> dict[str, set[str]]:
-    known: dict[str, set[str]] = {}
-    for file, key in ledger.entries:
+def _digests_by_name(output_log: OutputLog) -> dict[str, set[str]]:
+    digests: dict[str, set[str]] = {}
+    for file, key in output_log.entries:
         if key[0]:
-            known.setdefault(file, set()).add(key[0])
-    return known
+            digests.setdefault(file, set()).add(key[0])
+    return digests
 
 
 def _compare(known: Mapping[str, set[str]], folder: Path) -> tuple[int, int]:
-    """Of files that have a line, spread over the list: how many show what they did, and how many something else."""
+    """Of a sample of the files in the log: how many are the same image as in it, and how many are another."""
     names = sorted(known)
-    found = [(_digest(locate(folder, name)), known[name]) for name in names[:: max(1, len(names) // SAMPLE)]]
-    equal = sum(digest in digests for digest, digests in found if digest)
-    return equal, sum(digest not in digests for digest, digests in found if digest)
+    pairs = [(_file_digest(locate(folder, name)), known[name]) for name in names[:: max(1, len(names) // SAMPLE_FILES)]]
+    same = sum(digest in digests for digest, digests in pairs if digest)
+    return same, sum(digest not in digests for digest, digests in pairs if digest)
 
 
-def _digest(path: Path) -> str | None:
+def _file_digest(path: Path) -> str | None:
     try:
         return images.digest(images.read_file(path, max_bytes=images.MAX_FILE_BYTES))
     except ImageError:

@@ -1,6 +1,6 @@
-"""The work itself: every picture gets its line for every task, computed once, copied where pictures are equal.
+"""The folder job: a record for every image and task, generated once and copied for duplicate images.
 
-Knows the ledger, the reader and a model that it loads only when something is left to do; knows no terminal.
+Depends on the output log and the image reader. Loads a model only when a caption is missing. Must not print.
 """
 
 from __future__ import annotations
@@ -21,44 +21,44 @@ from blip_space.jobs.records import CaptionTask, Key
 if TYPE_CHECKING:
     from blip_space.models.interface import VisionLanguageModel
 
-AHEAD_BATCHES = 2
-"""So many batches of pictures are read ahead."""
+PREFETCH_BATCHES = 2
+"""Batches of images that are loaded ahead."""
 
 
 @dataclass
 class JobProgress:
-    """How far the job is, in lines: pictures times tasks."""
+    """Progress of a job, counted in records: images times tasks."""
 
     total: int
     generated: int = 0
     copied: int = 0
     skipped: int = 0
     errors: list[tuple[str, str]] = field(default_factory=list)
-    """What could not be done, in this run or before, and why."""
+    """File and message of every failed record, of this run or an earlier one."""
 
     started_at: float = field(default_factory=time.monotonic)
     cancelled: bool = False
 
     @property
     def done(self) -> int:
-        """Lines that need no more work."""
+        """Records that need no more work."""
         return self.generated + self.copied + self.skipped + len(self.errors)
 
     @property
     def items_per_second(self) -> float:
-        """Lines written a second since the first one was begun."""
+        """Records a second since generation began."""
         spent = time.monotonic() - self.started_at
         return (self.generated + self.copied) / spent if spent > 0 else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """An estimate, once there is something to estimate from."""
+        """An estimate, once a caption has been generated."""
         return (self.total - self.done) / self.items_per_second if self.generated else None
 
     def __str__(self) -> str:
-        """How far it is, in a few words."""
+        """The progress in a few words."""
         left, failed = self.seconds_left, len(self.errors)
-        parts = [f"{self.done:,} of {self.total:,}", f"{self.items_per_second:.1f} a second"]
+        parts = [f"{self.done:,} of {self.total:,}", f"{self.items_per_second:.1f} per second"]
         if left:
             parts.append(f"{left:.0f} s left" if left < 90 else f"{left / 60:.0f} min left")
         if failed:
@@ -68,7 +68,7 @@ class JobProgress:
 
 @dataclass(frozen=True)
 class FolderJob:
-    """What is to be done: which files of which folder, what is asked of each, and by which model."""
+    """The files of a folder, the tasks for each of them, and how to load the model."""
 
     folder: Path
     files: Sequence[str]
@@ -77,165 +77,163 @@ class FolderJob:
     batch_size: int | None = None
     workers: int = 2
     regenerate: bool = False
-    """Whether what has a line already gets another one."""
+    """Whether to append another caption where one exists."""
 
     remote_workers: Callable[[Iterator[list[PendingCaption]]], Generator[list[Caption], None, None]] | None = None
-    """Who writes in place of a model that is loaded here."""
+    """Generates captions in place of a model in this process."""
 
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Files that are known to come to nothing, each with a sentence; they are not read."""
+    """Files that get an error record with this message; they are not read."""
 
 
 class FolderRun:
     """One run of a job."""
 
-    def __init__(self, job: FolderJob, ledger: OutputLog, *, on_progress: Callable[[JobProgress], None]) -> None:
+    def __init__(self, job: FolderJob, output_log: OutputLog, *, on_progress: Callable[[JobProgress], None]) -> None:
         self.progress = JobProgress(len(job.files) * len(job.tasks))
         self._job = job
-        self._ledger = ledger
-        self._tell = on_progress
-        self._before = set[tuple[str, Key]]() if job.regenerate else set(ledger.entries)
-        self._same: dict[Key, list[str]] = {}
-        """Files that wait for the answer of an equal picture."""
+        self._output_log = output_log
+        self._on_progress = on_progress
+        self._earlier_entries = set[tuple[str, Key]]() if job.regenerate else set(output_log.entries)
+        self._duplicates: dict[Key, list[str]] = {}
+        """Files that wait for the caption of a duplicate image."""
 
-        ahead = (job.batch_size or 64) * AHEAD_BATCHES
-        self._reader = ImageReader(job.folder, workers=job.workers, prefetch=ahead, is_wanted=self._is_wanted)
+        prefetch = (job.batch_size or 64) * PREFETCH_BATCHES
+        self._reader = ImageReader(job.folder, workers=job.workers, prefetch=prefetch, is_wanted=self._is_missing)
         self._stopping = False
 
     def stop(self) -> None:
-        """End after the batch in hand. From a signal's handler."""
+        """Finish the running batch, then end. Safe in a signal handler."""
         self._stopping = True
 
     def run(self) -> JobProgress:
-        """Do all that is left to do."""
+        """Do all remaining work."""
         files = [file for file in self._job.files if file not in self._job.refused]
-        with closing(self._reader.load_all(files)) as seen:
+        with closing(self._reader.load_all(files)) as loaded:
             refused = (LoadedImage(file, None, error=error) for file, error in self._job.refused.items())
-            wishes = self._wishes(chain(refused, seen))
-            for written in self._elsewhere(wishes) if self._job.remote_workers else self._here(wishes):
-                self._note(written)
+            missing = self._missing_captions(chain(refused, loaded))
+            for caption in self._remote(missing) if self._job.remote_workers else self._local(missing):
+                self._write(caption)
         if not self._job.regenerate:
-            self._ledger.remove_superseded()
+            self._output_log.remove_superseded()
         self.progress.cancelled = self._stopping
-        self._tell(self.progress)
+        self._on_progress(self.progress)
         return self.progress
 
-    def _here(self, wishes: Iterator[list[PendingCaption]]) -> Iterator[Caption]:
-        """What a model of ours writes, which is loaded for the first wish."""
+    def _local(self, missing: Iterator[list[PendingCaption]]) -> Iterator[Caption]:
+        """Captions by a model in this process, which is loaded for the first of them."""
         captioner: Captioner | None = None
-        for some in wishes:
+        for captions in missing:
             if captioner is None:
                 captioner = Captioner(self._job.load(), batch_size=self._job.batch_size)
                 self._reader.prepare = captioner.prepare
                 self.progress.started_at = time.monotonic()
-            yield from captioner.add(self._prepared(some))
+            yield from captioner.add(self._prepared(captions))
         if captioner:
             yield from captioner.finish()
 
-    def _elsewhere(self, wishes: Iterator[list[PendingCaption]]) -> Iterator[Caption]:
-        """What others write, of whom nobody waits for the rest when the job is stopped."""
+    def _remote(self, missing: Iterator[list[PendingCaption]]) -> Iterator[Caption]:
+        """Captions by remote workers; the rest is not awaited once the job is stopped."""
         assert self._job.remote_workers is not None
-        with closing(self._job.remote_workers(wishes)) as batches:
+        with closing(self._job.remote_workers(missing)) as batches:
             for batch in batches:
                 yield from batch
                 if self._stopping:
                     return
 
-    def _wishes(self, seen: Iterator[LoadedImage]) -> Iterator[list[PendingCaption]]:
-        """For each file that needs the model: what is asked of it."""
-        for one in seen:
+    def _missing_captions(self, images: Iterator[LoadedImage]) -> Iterator[list[PendingCaption]]:
+        """The captions that the model has to generate, one list for each file that has any."""
+        for image in images:
             if self._stopping:
                 return
-            wishes = [wish for task in self._job.tasks if (wish := self._wish(one, task))]
-            if wishes:
-                yield wishes
+            if missing := [pending for task in self._job.tasks if (pending := self._missing(image, task))]:
+                yield missing
 
-    def _wish(self, seen: LoadedImage, task: CaptionTask) -> PendingCaption | None:
-        """What the model is asked of this file; None where its line stands, or can be written without the model."""
-        key = task.key(seen.digest or "")
-        known = None if self._job.regenerate else self._ledger.captioned.get(key)
-        if (seen.file, key) in self._before:
-            self._stands((seen.file, key))
-        elif seen.error is not None:
-            self._fail(seen, task, seen.error)
-        elif known is not None:
-            self._ledger.append([replace(known, file=seen.file, model=task.model, seconds=0.0)])
+    def _missing(self, image: LoadedImage, task: CaptionTask) -> PendingCaption | None:
+        """The caption to generate; None where a record exists or can be written without the model."""
+        key = task.key(image.digest or "")
+        record = None if self._job.regenerate else self._output_log.captioned.get(key)
+        if (image.file, key) in self._earlier_entries:
+            self._count_existing(image.file, key)
+        elif image.error is not None:
+            self._fail(image, task, image.error)
+        elif record is not None:
+            self._output_log.append([replace(record, file=image.file, model=task.model, seconds=0.0)])
             self.progress.copied += 1
-        elif key in self._same:
-            self._same[key].append(seen.file)
+        elif key in self._duplicates:
+            self._duplicates[key].append(image.file)
         else:
-            self._same[key] = []
-            return PendingCaption(seen, task)
-        self._tell(self.progress)
+            self._duplicates[key] = []
+            return PendingCaption(image, task)
+        self._on_progress(self.progress)
         return None
 
-    def _stands(self, line: tuple[str, Key]) -> None:
-        """An earlier run wrote this line; an error of then is still one."""
-        if error := self._ledger.errors.get(line):
-            self.progress.errors.append((line[0], error))
+    def _count_existing(self, file: str, key: Key) -> None:
+        """Count the record of an earlier run; an error counts as an error again."""
+        if error := self._output_log.errors.get((file, key)):
+            self.progress.errors.append((file, error))
         else:
             self.progress.skipped += 1
 
-    def _prepared(self, wishes: Sequence[PendingCaption]) -> list[PendingCaption]:
-        """Those again that were looked up before there was a model."""
-        return [prepared for wish in wishes for prepared in self._once_more(wish)]
+    def _prepared(self, captions: Sequence[PendingCaption]) -> list[PendingCaption]:
+        """The same with pixel values, for files that were loaded before the model was."""
+        return [prepared for pending in captions for prepared in self._reload(pending)]
 
-    def _once_more(self, wish: PendingCaption) -> Iterator[PendingCaption]:
-        if wish.image.prepared is not None:
-            yield wish
+    def _reload(self, pending: PendingCaption) -> Iterator[PendingCaption]:
+        if pending.image.prepared is not None:
+            yield pending
             return
-        seen = self._reader.reload(wish.image)
-        if seen.digest != wish.image.digest:
-            yield from self._changed(wish, seen)
-        elif seen.error is not None:
-            self._fail_all(seen, wish.task, seen.error)
+        image = self._reader.reload(pending.image)
+        if image.digest != pending.image.digest:
+            yield from self._requeue_changed(pending, image)
+        elif image.error is not None:
+            self._fail_with_duplicates(image, pending.task, image.error)
         else:
-            yield PendingCaption(seen, wish.task)
+            yield PendingCaption(image, pending.task)
 
-    def _changed(self, wish: PendingCaption, seen: LoadedImage) -> Iterator[PendingCaption]:
-        """The file shows something else by now; those that were equal to it still need the answer that it asked for."""
-        key = wish.task.key(wish.image.digest or "")
-        equal = self._same.pop(key, [])
-        if equal:
-            self._same[key] = equal[1:]
-            yield from self._once_more(PendingCaption(LoadedImage(equal[0], wish.image.digest), wish.task))
-        if other := self._wish(seen, wish.task):
-            yield other
+    def _requeue_changed(self, pending: PendingCaption, image: LoadedImage) -> Iterator[PendingCaption]:
+        """The file has changed since; its former duplicates still need the caption that was pending for it."""
+        key = pending.task.key(pending.image.digest or "")
+        if duplicates := self._duplicates.pop(key, []):
+            self._duplicates[key] = duplicates[1:]
+            yield from self._reload(PendingCaption(LoadedImage(duplicates[0], pending.image.digest), pending.task))
+        if missing := self._missing(image, pending.task):
+            yield missing
 
-    def _note(self, written: Caption) -> None:
-        wish = written.pending
-        if written.error is not None:
-            self._fail_all(wish.image, wish.task, written.error)
+    def _write(self, caption: Caption) -> None:
+        pending = caption.pending
+        if caption.error is not None:
+            self._fail_with_duplicates(pending.image, pending.task, caption.error)
             return
-        key = wish.task.key(wish.image.digest or "")
-        first = wish.task.record(
-            wish.image.file,
-            wish.image.digest,
-            caption=written.caption,
-            tokens=written.tokens,
-            seconds=written.seconds,
-            repeats=written.repeats,
+        key = pending.task.key(pending.image.digest or "")
+        first = pending.task.record(
+            pending.image.file,
+            pending.image.digest,
+            caption=caption.caption,
+            tokens=caption.tokens,
+            seconds=caption.seconds,
+            repeats=caption.repeats,
         )
-        copies = [replace(first, file=file, seconds=0.0) for file in self._same.pop(key, [])]
-        self._ledger.append([first, *copies])
+        copies = [replace(first, file=file, seconds=0.0) for file in self._duplicates.pop(key, [])]
+        self._output_log.append([first, *copies])
         self.progress.generated += 1
         self.progress.copied += len(copies)
-        self._tell(self.progress)
+        self._on_progress(self.progress)
 
-    def _fail_all(self, seen: LoadedImage, task: CaptionTask, error: str) -> None:
-        """The file and those equal to it get a line that says why."""
-        for file in [seen.file, *self._same.pop(task.key(seen.digest or ""), [])]:
-            self._fail(LoadedImage(file, seen.digest), task, error)
+    def _fail_with_duplicates(self, image: LoadedImage, task: CaptionTask, error: str) -> None:
+        """Write an error record for the file and its duplicates."""
+        for file in [image.file, *self._duplicates.pop(task.key(image.digest or ""), [])]:
+            self._fail(LoadedImage(file, image.digest), task, error)
 
-    def _fail(self, seen: LoadedImage, task: CaptionTask, error: str) -> None:
-        """A line that says why. While nobody knows what the file shows now, its caption of before stays instead."""
-        if seen.digest is not None or not self._ledger.keep_previous((seen.file, task.key(""))):
-            self._ledger.append([task.record(seen.file, seen.digest, error=error)])
-        self.progress.errors.append((seen.file, error))
-        self._tell(self.progress)
+    def _fail(self, image: LoadedImage, task: CaptionTask, error: str) -> None:
+        """Write an error record; an unreadable file keeps its previous caption instead, if it has one."""
+        if image.digest is not None or not self._output_log.keep_previous((image.file, task.key(""))):
+            self._output_log.append([task.record(image.file, image.digest, error=error)])
+        self.progress.errors.append((image.file, error))
+        self._on_progress(self.progress)
 
-    def _is_wanted(self, file: str, digest: str) -> bool:
+    def _is_missing(self, file: str, digest: str) -> bool:
         keys = [task.key(digest) for task in self._job.tasks]
         return self._job.regenerate or any(
-            (file, key) not in self._before and key not in self._ledger.captioned for key in keys
+            (file, key) not in self._earlier_entries and key not in self._output_log.captioned for key in keys
         )

@@ -1,6 +1,6 @@
-"""Pictures on their way to the model: read, known by their digest and decoded by a few threads, a bounded number ahead.
+"""Images are read, hashed and preprocessed by a few threads, a bounded number ahead of the model.
 
-Knows files and pictures; knows a model only by how it wants them squashed.
+Depends on files and images; gets the preprocessing as a callable and must not import models.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from blip_space.jobs.folder_listing import locate
 
 log = logging.getLogger(__name__)
 
-NOT_PREPARED = "The image could not be prepared for the model; the log says why. Try again with --retry-errors."
+NOT_PREPARED = "The image could not be prepared for the model; the log has the error. Try again with --retry-errors."
 
 Prepare = Callable[[Image.Image], Any]
-"""From a picture to what the model takes; so many pictures wait for it that their own pixels would fill the memory."""
+"""Preprocessing to what the model takes, which is much smaller than the decoded images that would wait otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedImage:
-    """One file: its digest, and what the model takes, or why there is none. Neither where nobody wants it."""
+    """One file: its digest, and its preprocessed image or an error; neither if no caption of it is missing."""
 
     file: str
     digest: str | None
@@ -38,38 +38,38 @@ class LoadedImage:
 
 
 class ImageReader:
-    """Looks ahead in a list of files."""
+    """Loads a list of files ahead of their use."""
 
     def __init__(self, folder: Path, *, workers: int, prefetch: int, is_wanted: Callable[[str, str], bool]) -> None:
-        """`is_wanted` is asked with a file and its digest, from the threads."""
+        """`is_wanted(file, digest)` says whether to preprocess a file; it is called from the threads."""
         self._folder = folder
         self._is_wanted = is_wanted
-        self._ahead = prefetch
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
+        self._prefetch = prefetch
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="images")
         self.prepare: Prepare | None = None
-        """Until it is set, files are only looked up, since most runs have nothing left to do."""
+        """Until it is set, files are only hashed, since most runs have nothing left to do."""
 
     def load_all(self, files: Sequence[str]) -> Generator[LoadedImage, None, None]:
-        """The files in order. Whoever gets one that is wanted and not prepared sets `prepare` and asks `again`."""
-        waiting: deque[Future[LoadedImage]] = deque()
+        """The files in order. For one that is wanted but not preprocessed, set `prepare` and call `reload`."""
+        futures: deque[Future[LoadedImage]] = deque()
         rest = iter(files)
         try:
             for file in rest:
-                waiting.append(self._pool.submit(self._look, file))
-                if len(waiting) >= self._ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                futures.append(self._pool.submit(self._load, file))
+                if len(futures) >= self._prefetch:
+                    yield futures.popleft().result()
+            while futures:
+                yield futures.popleft().result()
         finally:
-            for future in waiting:
+            for future in futures:
                 future.cancel()
             self._pool.shutdown(wait=True)
 
-    def reload(self, seen: LoadedImage) -> LoadedImage:
-        """The same file once more, now with what the model takes."""
-        return self._look(seen.file)
+    def reload(self, image: LoadedImage) -> LoadedImage:
+        """Load the file again, with preprocessing."""
+        return self._load(image.file)
 
-    def _look(self, file: str) -> LoadedImage:
+    def _load(self, file: str) -> LoadedImage:
         try:
             data = images.read_file(locate(self._folder, file), max_bytes=images.MAX_FILE_BYTES)
         except ImageError as error:
@@ -81,7 +81,7 @@ class ImageReader:
 
 
 def load_image(file: str, data: bytes, prepare: Prepare) -> LoadedImage:
-    """What the model takes of a file's bytes, or why there is none."""
+    """Decode and preprocess the bytes of a file; an error becomes a message in the result."""
     image = images.ImageFile(data, max_bytes=images.MAX_FILE_BYTES)
     try:
         with image.open() as opened:

@@ -1,7 +1,7 @@
-"""What the file of lines says: which images have a line for which question, and what was answered.
+"""The output log: a JSON-lines file of records, and which image already has a caption for which task.
 
-Lines that are no records of ours stay as they are, and what was done is found again by what it depends on. Depends on
-lines; must not import anything that reads images or loads models.
+A caption is found again by all that it depends on (`records.Key`). Lines that are no records stay as they are. Must not
+import anything that reads images or loads models.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from blip_space.jobs.durable_files import Disk
 from blip_space.jobs.log_file import BOM, LogFile
 from blip_space.jobs.records import CaptionRecord, Key, json_line, parse_record
 
-Place: TypeAlias = tuple[str, Key]
-"""A file's name and what its line answers."""
+FileKey: TypeAlias = tuple[str, Key]
+"""A file's name, and the key of one of its captions."""
 
-LINE_BEGINS = b'{"file": '
+RECORD_START = b'{"file": '
 
 
 class OutputLog:
-    """Opened for one job; a context manager."""
+    """A context manager, opened by one job."""
 
     def __init__(
         self,
@@ -37,34 +37,34 @@ class OutputLog:
         overwrite_edited: bool = False,
         disk: Disk | None = None,
     ) -> None:
-        """`identities` are the fingerprints of models by their name, for lines that know the name only. With
-        `forget_edited` a caption that a person corrected is one that is still to be written."""
+        """`fingerprints` of models by name complete records that have the name only. With `overwrite_edited`, captions
+        that a user corrected count as missing."""
         self.path = path.resolve()  # a linked output stays a link
         self.captioned: dict[Key, CaptionRecord] = {}
-        """A captioned record for everything that was asked before."""
+        """A record with a caption for every key that has one."""
 
-        self.entries: set[Place] = set()
-        """Which files have a line, for which question; errors are lines too."""
+        self.entries: set[FileKey] = set()
+        """The files and keys that have a record, also one with an error."""
 
-        self.errors: dict[Place, str] = {}
-        """Of those, the errors."""
+        self.errors: dict[FileKey, str] = {}
+        """The error messages among them."""
 
         self.lacks_fingerprints = False
-        """Whether lines count as a model's by its name alone."""
+        """Whether any record was assigned to a model by its name alone."""
 
         self.superseded_error = ""
-        """Why lines that were superseded still stand, where they do."""
+        """Why superseded records could not be removed; empty if they could."""
 
-        self._identities = fingerprints
-        self._forget_edited = overwrite_edited
+        self._fingerprints = fingerprints
+        self._overwrite_edited = overwrite_edited
         self._disk = disk or Disk()
         self._count = 0
-        self._is_begun_again = False
-        self._held: list[CaptionRecord] | None = None
-        self._captions: dict[Place, CaptionRecord] | None = None
+        self._started_over = False
+        self._pending: list[CaptionRecord] | None = None
+        self._captions: dict[FileKey, CaptionRecord] | None = None
 
     def __enter__(self) -> OutputLog:
-        """`UserError` where the place cannot be written to, holds something else, or another job writes there."""
+        """`UserError` where the file cannot be written, is no output log, or is locked by another job."""
         self._log = LogFile(self.path, self._disk)
         try:
             if next(self._log.lines(), b"").startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -80,52 +80,51 @@ class OutputLog:
         self._log.close()
 
     def append(self, records: Sequence[CaptionRecord]) -> None:
-        """Write these lines. `UserError` when the disk is full; nothing whole is lost."""
-        if self._held is not None:
-            self._held += records
+        """Append records. `UserError` where the disk is full; earlier records stay complete."""
+        if self._pending is not None:
+            self._pending += records
             if any(record.caption is not None for record in records):
-                held, self._held = self._held, None
-                self._rewrite([*self._foreign(), *(record.to_json_line() for record in held)])
+                pending, self._pending = self._pending, None
+                self._rewrite([*self._other_lines(), *(record.to_json_line() for record in pending)])
             return
         self._log.append(b"".join(record.to_json_line() for record in records))
         for record in records:
-            self._note(record)
+            self._index(record)
 
     def start_over(self) -> None:
-        """Everything is still to be done but what a person corrected; the captions that are there go when the first new
-        one is there."""
-        self._captions, self._is_begun_again = self._captioned(), True
-        edited = [] if self._forget_edited else [record for record in self.records() if record.edited]
-        self._held = list(edited) if self._captions else None  # errors alone displace no caption
-        if self._held is None:
-            self._rewrite(self._foreign())
-        self._forget()
+        """Count all captions as missing but those that a user corrected; old ones are removed once the first new one
+        is appended."""
+        self._captions, self._started_over = self._captions_by_task(), True
+        edited = [] if self._overwrite_edited else [record for record in self.records() if record.edited]
+        self._pending = list(edited) if self._captions else None  # errors alone replace no caption
+        if self._pending is None:
+            self._rewrite(self._other_lines())
+        self._reset()
         for record in edited:
-            self._note(record)
+            self._index(record)
 
-    def filter(self, wanted: Callable[[CaptionRecord], bool]) -> None:
-        """Write the file again with these records alone, and with what is none, at once or not at all."""
-        self._rewrite([line for line, record in self._entries() if record is None or wanted(record)])
+    def filter(self, predicate: Callable[[CaptionRecord], bool]) -> None:
+        """Rewrite the file atomically with these records, and with the lines that are none."""
+        self._rewrite([line for line, record in self._parsed_lines() if record is None or predicate(record)])
 
     def remove_superseded(self) -> None:
-        """Of an image that was changed since, the later lines stay. Where the disk has no room for that, all do."""
-        if len({_question(place) for place in self.entries}) == self._count:
+        """Drop the records of earlier contents of changed images; on a full disk all stay, see `superseded_error`."""
+        if len({_without_digest(entry) for entry in self.entries}) == self._count:
             return
         lines = list[bytes]()
-        places: dict[Place, list[int]] = {}
+        numbers_by_task: dict[FileKey, list[int]] = {}
         records: dict[int, CaptionRecord] = {}
-        for number, (line, record) in enumerate(self._entries()):
+        for number, (line, record) in enumerate(self._parsed_lines()):
             lines.append(line)
             if record:
-                places.setdefault(_question((record.file, record.key())), []).append(number)
+                numbers_by_task.setdefault(_without_digest((record.file, record.key())), []).append(number)
                 records[number] = record
         order = list(range(len(lines)))
-        for numbers in places.values():
-            kept = self._kept([records[number] for number in numbers])
-            for number, taken in zip(numbers, [*kept, *[None] * (len(numbers) - len(kept))], strict=True):
-                order[number] = (
-                    -1 if taken is None else numbers[taken]
-                )  # from the first place on: numbers made of it stay
+        for numbers in numbers_by_task.values():
+            current = self._current_indices([records[number] for number in numbers])
+            dropped = [None] * (len(numbers) - len(current))
+            for number, chosen in zip(numbers, [*current, *dropped], strict=True):  # COCO image ids follow the order
+                order[number] = -1 if chosen is None else numbers[chosen]
         if order == list(range(len(lines))):
             return
         try:
@@ -133,117 +132,117 @@ class OutputLog:
         except UserError as error:
             self.superseded_error = str(error)
 
-    def _kept(self, records: Sequence[CaptionRecord]) -> list[int]:
-        """Which of the lines that answer one question stay: the captions of what the file showed last, or its error. A
-        file that nobody could read shows what it showed before."""
-        usable = [place for place, record in enumerate(records) if _is_caption(record) or record.digest is not None]
+    def _current_indices(self, records: Sequence[CaptionRecord]) -> list[int]:
+        """Indices of the records to keep, of all records of a file and task: the captions of its last content, or its
+        error. A file that could not be read counts as unchanged."""
+        usable = [index for index, record in enumerate(records) if _has_caption(record) or record.digest is not None]
         if not usable:
             return [len(records) - 1]
         last = records[usable[-1]]
-        captions = [place for place in usable if records[place].digest == last.digest and _is_caption(records[place])]
-        if self._forget_edited and not last.edited:
-            captions = [place for place in captions if not records[place].edited]
+        captions = [index for index in usable if records[index].digest == last.digest and _has_caption(records[index])]
+        if self._overwrite_edited and not last.edited:
+            captions = [index for index in captions if not records[index].edited]
         return captions or [usable[-1]]
 
     def replace(self, changed: Callable[[CaptionRecord], CaptionRecord | None]) -> int:
-        """Write other records in the place of those for which `changed` has one, with whatever else is in their lines;
-        how many there were."""
+        """Replace records by those that `changed` returns, keeping unknown keys of their lines; returns how many."""
         lines, count = [], 0
-        for line, record in self._entries():
-            other = changed(record) if record else None
-            lines.append(json_line(json.loads(line) | asdict(other)) if other else line)
-            count += other is not None
+        for line, record in self._parsed_lines():
+            new = changed(record) if record else None
+            lines.append(json_line(json.loads(line) | asdict(new)) if new else line)
+            count += new is not None
         if count:
             self._rewrite(lines)
         return count
 
     def records(self) -> Iterator[CaptionRecord]:
-        """All lines that hold a record, in order, each with its model's fingerprint where that is known."""
-        return (record for _, record in self._entries() if record)
+        """All records in order, each with its model's fingerprint where that is known."""
+        return (record for _, record in self._parsed_lines() if record)
 
-    def keep_previous(self, place: Place) -> bool:
-        """Whether the file was captioned before for the same question, whatever it showed then; that caption stays."""
+    def keep_previous(self, file_key: FileKey) -> bool:
+        """Whether the file had a caption for the same task, whatever its content was; that caption stays."""
         if self._captions is None:
-            self._captions = self._captioned()
-        record = self._captions.get(_question(place))
-        if record and self._is_begun_again:
-            kept = replace(record, file=place[0])
-            if self._held is None:
-                self._log.append(kept.to_json_line())
-                self._note(kept)
+            self._captions = self._captions_by_task()
+        record = self._captions.get(_without_digest(file_key))
+        if record and self._started_over:
+            previous = replace(record, file=file_key[0])
+            if self._pending is None:
+                self._log.append(previous.to_json_line())
+                self._index(previous)
             else:
-                self._held.append(kept)
+                self._pending.append(previous)
         return record is not None
 
     def sync(self) -> None:
-        """Have all lines on the disk. `UserError` where the disk does not take them."""
+        """Sync all records to the disk. `UserError` where that fails."""
         self._log.sync()
 
     def _rewrite(self, lines: Sequence[bytes]) -> None:
         self._log.rewrite(lines)
-        self._forget()
+        self._reset()
         self._read()
 
-    def _entries(self) -> Iterator[tuple[bytes, CaptionRecord | None]]:
-        """Every line with the record that it holds."""
+    def _parsed_lines(self) -> Iterator[tuple[bytes, CaptionRecord | None]]:
+        """Every line, and its record if it has one."""
         for line in self._log.lines():
             record = parse_record(line)
-            yield line, self._identified(record) if record else None
+            yield line, self._with_fingerprint(record) if record else None
 
-    def _foreign(self) -> list[bytes]:
-        return [line for line, record in self._entries() if record is None]
+    def _other_lines(self) -> list[bytes]:
+        return [line for line, record in self._parsed_lines() if record is None]
 
-    def _identified(self, record: CaptionRecord) -> CaptionRecord:
-        if record.fingerprint or not (fingerprint := self._identities.get(record.model, "")):
+    def _with_fingerprint(self, record: CaptionRecord) -> CaptionRecord:
+        if record.fingerprint or not (fingerprint := self._fingerprints.get(record.model, "")):
             return record
         self.lacks_fingerprints = True
         return replace(record, fingerprint=fingerprint)
 
     def _read(self) -> None:
         for record in self.records():
-            self._note(record)
-        if not self._count and any(line.strip(b"\0\r\n ") for line in self._foreign()):
+            self._index(record)
+        if not self._count and any(line.strip(b"\0\r\n ") for line in self._other_lines()):
             raise UserError(
-                f"{self.path.name} holds something else than the lines of this command, and nothing of it is written "
-                "over. Name another --output."
+                f"{self.path.name} is not an output of this command and is not overwritten. Name another --output."
             )
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self.captioned, self.entries, self.errors, self._count = {}, set(), {}, 0
 
-    def _note(self, record: CaptionRecord) -> None:
+    def _index(self, record: CaptionRecord) -> None:
         self._count += 1
-        if (record.edited and self._forget_edited) or (record.error is None and not _is_caption(record)):
+        if (record.edited and self._overwrite_edited) or (record.error is None and not _has_caption(record)):
             return
         key = record.key()
-        line = (record.file, key)
-        self.entries.add(line)
+        entry = (record.file, key)
+        self.entries.add(entry)
         if record.error is not None:
-            self.errors[line] = record.error
+            self.errors[entry] = record.error
         else:
-            self.errors.pop(line, None)
+            self.errors.pop(entry, None)
             self.captioned[key] = record
 
-    def _captioned(self) -> dict[Place, CaptionRecord]:
+    def _captions_by_task(self) -> dict[FileKey, CaptionRecord]:
         return {
-            _question((file, key)): self.captioned[key] for file, key in self.entries if (file, key) not in self.errors
+            _without_digest((file, key)): self.captioned[key]
+            for file, key in self.entries
+            if (file, key) not in self.errors
         }
 
 
-def _question(place: Place) -> Place:
-    """A file and what is asked of it, whatever the file shows."""
-    file, key = place
+def _without_digest(file_key: FileKey) -> FileKey:
+    """The file and key for any content of the file."""
+    file, key = file_key
     return file, ("", *key[1:])
 
 
-def _is_caption(record: CaptionRecord) -> bool:
-    """Whether it answers; an earlier version took an answer that shows nothing for a caption."""
+def _has_caption(record: CaptionRecord) -> bool:
+    """Whether it has a caption; an earlier version accepted blank ones."""
     return record.caption is not None and not is_blank(record.caption)
 
 
 def _is_partial(tail: bytes) -> bool:
-    """Whether a line that was not written to its end, or space that a crash left without its content."""
-    bare = tail.rstrip(b"\0")
+    """Whether this is the beginning of a record, or zeros that a crash left."""
+    content = tail.rstrip(b"\0")
     return parse_record(tail.removeprefix(BOM)) is None and (
-        bare.startswith(LINE_BEGINS) or LINE_BEGINS.startswith(bare)
+        content.startswith(RECORD_START) or RECORD_START.startswith(content)
     )

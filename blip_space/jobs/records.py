@@ -1,6 +1,6 @@
-"""One line of the output: an image, what was asked of it, and what came of it.
+"""A caption record: an image, the task, and the caption or error. One line of the output log.
 
-Depends on JSON; must not import anything that opens files or loads models.
+Depends on the options; must not import anything that opens files or loads models.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from blip_space.options import GenerationOptions
 
 Key: TypeAlias = tuple[str, str, str, str, str, str]
 """What a caption depends on: the image's digest, the model, its precision, language, prompt and options. The model is
-its fingerprint, or its name in lines of versions that kept no fingerprint."""
+its fingerprint, or its name in records of versions without fingerprints."""
 
 
 @dataclass(frozen=True)
 class CaptionTask:
-    """What is asked of every image. `fingerprint` is that of the weights and the adapter; `model` is for people."""
+    """What to generate for every image. `fingerprint` identifies the weights and the adapter; `model` is a label."""
 
     model: str
     precision: str
@@ -30,14 +30,14 @@ class CaptionTask:
     fingerprint: str = ""
 
     def key(self, digest: str) -> Key:
-        """What the answer for the image of that digest depends on."""
-        return digest, *self._asked
+        """The key of the caption for the image of that digest."""
+        return digest, *self._shared_key
 
     @cached_property
-    def _asked(self) -> tuple[str, str, str, str, str]:
-        """What every key has in common, worked out once for a hundred thousand files."""
+    def _shared_key(self) -> tuple[str, str, str, str, str]:
+        """The part that all keys share, computed once for a hundred thousand files."""
         model = self.fingerprint or self.model
-        return model, self.precision, self.language, self.prompt, _sorted(non_default_options(self.options))
+        return model, self.precision, self.language, self.prompt, _canonical_json(non_default_options(self.options))
 
     def record(
         self,
@@ -50,7 +50,7 @@ class CaptionTask:
         seconds: float = 0.0,
         repeats: bool = False,
     ) -> CaptionRecord:
-        """What came of it for one image."""
+        """The record of one image."""
         return CaptionRecord(
             file=file,
             digest=digest,
@@ -71,8 +71,9 @@ class CaptionTask:
 @dataclass(frozen=True, slots=True)
 class CaptionRecord:
     """Exactly one of `caption` and `error` is None. `file` is relative to the folder, with slashes; `digest` is None
-    where the file could not be read; `seconds` is 0 for what was copied from an equal image. `repeats` marks a caption
-    that repeats its end up to the token limit; `edited` is the digest of the text file where a person corrected it."""
+    where the file could not be read; `seconds` is 0 where the caption was copied from a duplicate. `repeats` marks a
+    caption that repeats its end up to the token limit; `edited` is the digest of a text file with a user's correction.
+    """
 
     file: str
     digest: str | None
@@ -97,39 +98,39 @@ class CaptionRecord:
             self.precision,
             self.language,
             self.prompt,
-            _sorted(self.options),
+            _canonical_json(self.options),
         )
 
     def to_json_line(self) -> bytes:
-        """The record as one line of JSON in UTF-8, its end included; what no UTF-8 holds is escaped."""
+        """The record as a line of JSON in UTF-8 with its line end; lone surrogates are escaped."""
         return json_line(asdict(self))
 
 
 def json_line(row: dict[str, Any]) -> bytes:
-    """A row as one line of JSON in UTF-8."""
+    """A dictionary as a line of JSON in UTF-8."""
     return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def non_default_options(options: GenerationOptions) -> dict[str, Any]:
-    """What was chosen, apart from what is always so."""
-    plain = GenerationOptions()
-    return {name: value for name, value in asdict(options).items() if value != getattr(plain, name)}
+    """The options that differ from their defaults."""
+    defaults = GenerationOptions()
+    return {name: value for name, value in asdict(options).items() if value != getattr(defaults, name)}
 
 
-_TEXTS = ("file", "model", "precision", "language", "prompt")
-_SHARED = ("model", "precision", "language", "prompt", "fingerprint")
-_OPTIONAL_TEXTS = ("digest", "caption", "error")
+_REQUIRED_STRINGS = ("file", "model", "precision", "language", "prompt")
+_INTERNED = ("model", "precision", "language", "prompt", "fingerprint")
+_OPTIONAL_STRINGS = ("digest", "caption", "error")
 _FIELDS = frozenset(part.name for part in fields(CaptionRecord))
 
 
 def parse_record(line: str | bytes) -> CaptionRecord | None:
-    """The record that a line holds, or None where it holds none. Keys that a record does not have are passed over."""
+    """The record in a line, or None if there is none. Unknown keys are ignored."""
     try:
         row = json.loads(line)
         values = {name: value for name, value in row.items() if name in _FIELDS}
-        if not _is_sound(values):
+        if not _is_valid(values):
             return None
-        for name in _SHARED:  # a hundred thousand lines hold the same few
+        for name in _INTERNED:  # a hundred thousand lines have the same few values
             if name in values:
                 values[name] = intern(values[name])
         return CaptionRecord(**values)
@@ -137,10 +138,10 @@ def parse_record(line: str | bytes) -> CaptionRecord | None:
         return None
 
 
-def _is_sound(values: dict[str, Any]) -> bool:
+def _is_valid(values: dict[str, Any]) -> bool:
     return (
-        all(isinstance(values.get(name), str) for name in _TEXTS)
-        and all(isinstance(values.get(name), str | None) for name in _OPTIONAL_TEXTS)
+        all(isinstance(values.get(name), str) for name in _REQUIRED_STRINGS)
+        and all(isinstance(values.get(name), str | None) for name in _OPTIONAL_STRINGS)
         and (values.get("caption") is None) != (values.get("error") is None)
         and isinstance(values.get("tokens"), int)
         and isinstance(values.get("seconds"), int | float)
@@ -149,5 +150,5 @@ def _is_sound(values: dict[str, Any]) -> bool:
     )
 
 
-def _sorted(options: dict[str, Any]) -> str:
+def _canonical_json(options: dict[str, Any]) -> str:
     return json.dumps(options, sort_keys=True) if options else "{}"

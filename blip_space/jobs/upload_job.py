@@ -1,7 +1,7 @@
-"""A visitor's many pictures as guests of the engine: captioned beside the conversations, and never before them.
+"""The upload job: a user's images as background requests of a serving engine, which chats take precedence over.
 
-Keeps a few requests in the engine at a time, so neither its line nor the memory fills. Knows pictures by a name and a
-way to their bytes, and what is asked of each; knows no page, and nothing of where the bytes come from.
+Keeps a few requests in flight, so that neither the queue nor the memory fills. Gets an image as a name and a callable
+that reads its bytes. Must not import apps.
 """
 
 from __future__ import annotations
@@ -24,142 +24,141 @@ from blip_space.serving.response import ResponseStream
 log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 12
-"""More than the engine writes of guests at once by default, so that no place of theirs waits for a picture."""
+"""More than the engine runs as background requests by default, so that it always has a next one."""
 
 HEARTBEAT_SECONDS = 0.25
 MAX_SECONDS = EngineConfig.background_timeout_seconds
-TIMED_OUT = f"The batch took longer than {MAX_SECONDS / 60:.0f} minutes and was ended. Send this picture again."
+TIMED_OUT = f"The batch took longer than {MAX_SECONDS / 60:.0f} minutes and was stopped. Send this image again."
 
 
 @dataclass(frozen=True)
 class UploadedImage:
-    """A picture that is still to be read. `read` gives its bytes, or raises the `UserError` that says why not."""
+    """An image that is still to be read. `read` returns its bytes or raises `UserError`."""
 
     file: str
     read: Callable[[], bytes]
 
 
 @dataclass(frozen=True)
-class _Guest:
-    """A picture on its way: its answer, or why it has none. Neither, where an equal picture is before it."""
+class _Pending:
+    """An image whose caption is pending: its response or its error; neither for a duplicate of an earlier image."""
 
     file: str
     digest: str | None = None
-    answer: ResponseStream | None = None
+    response: ResponseStream | None = None
     error: UserError | None = None
-    since: float = field(default_factory=time.monotonic)
+    submitted_at: float = field(default_factory=time.monotonic)
 
     def caption(self) -> str:
-        """The whole answer; raises the `UserError` that there is instead."""
+        """Wait for the complete caption; raises the `UserError` where it failed."""
         if self.error:
             raise self.error
-        assert self.answer is not None
-        *_, text = self.answer.updates()
+        assert self.response is not None
+        *_, text = self.response.updates()
         return text
 
 
 class UploadJob:
-    """One batch: what is to be captioned, and what came of it so far, in the order of the pictures."""
+    """One batch; `records` has the results so far, in the order of the images."""
 
-    def __init__(self, engine: EngineProtocol, pictures: Sequence[UploadedImage], task: CaptionTask) -> None:
-        """The task's precision is what the engine says when a caption is there. `UserError` for a task that it cannot
-        do at all."""
+    def __init__(self, engine: EngineProtocol, images: Sequence[UploadedImage], task: CaptionTask) -> None:
+        """Records have the engine's precision. `UserError` for a model or language that it does not support."""
         self._task = replace(task, model=engine.resolve_model(task.model, task.language).name)
-        self.progress = JobProgress(len(pictures))
+        self.progress = JobProgress(len(images))
         self.records: list[CaptionRecord] = []
         self._engine = engine
-        self._rest = iter(pictures)
-        self._line: deque[_Guest] = deque()
-        self._begun: set[str] = set()
-        self._first: dict[str, CaptionRecord] = {}
-        """What came of each digest."""
+        self._remaining = iter(images)
+        self._in_flight: deque[_Pending] = deque()
+        self._digests: set[str] = set()
+        self._record_by_digest: dict[str, CaptionRecord] = {}
+        """The record of the first image of each digest."""
 
         self._deadline = time.monotonic() + MAX_SECONDS
 
     def cancel(self) -> None:
-        """End soon; what is done stays. From any thread."""
+        """Stop at the next step; finished records stay. Called from any thread."""
         self.progress.cancelled = True
 
     def run(self) -> Generator[None, None, None]:
-        """Do it; comes back after each picture and after each heartbeat. Closing the generator frees the rows.
+        """Caption the images; yields after each image and each heartbeat. Closing the generator cancels the requests.
 
-        `UserError` where the words cannot be sent, since they are the same for every picture.
+        `PromptError` where the prompt is rejected, which is the same for every image.
         """
         try:
             while not self.progress.cancelled and self._fill():
                 if time.monotonic() > self._deadline:
-                    self._end_late()
-                elif self._line[0].answer is None or self._line[0].answer.wait(HEARTBEAT_SECONDS):
-                    self._note(self._line.popleft())
+                    self._time_out()
+                elif self._in_flight[0].response is None or self._in_flight[0].response.wait(HEARTBEAT_SECONDS):
+                    self._add_record(self._in_flight.popleft())
                 yield
         finally:
-            for guest in self._line:
-                if guest.answer:
-                    guest.answer.cancel()
+            for pending in self._in_flight:
+                if pending.response:
+                    pending.response.cancel()
 
     def _fill(self) -> bool:
-        """Have the next pictures in the engine; whether anything is left to wait for."""
-        while len(self._line) < MAX_IN_FLIGHT:
-            picture = next(self._rest, None)
-            if picture is None:
+        """Submit the next images; False when none is left to wait for."""
+        while len(self._in_flight) < MAX_IN_FLIGHT:
+            upload = next(self._remaining, None)
+            if upload is None:
                 break
-            self._line.append(self._begin(picture))
-        return bool(self._line)
+            self._in_flight.append(self._submit(upload))
+        return bool(self._in_flight)
 
-    def _begin(self, picture: UploadedImage) -> _Guest:
+    def _submit(self, upload: UploadedImage) -> _Pending:
         digest = None
         try:
-            image = ImageFile(picture.read())
+            image = ImageFile(upload.read())
             digest = image.digest
-            if digest in self._begun:
-                return _Guest(picture.file, digest)
-            self._begun.add(digest)
+            if digest in self._digests:
+                return _Pending(upload.file, digest)
+            self._digests.add(digest)
             task = self._task
-            asked = Request(image, task.prompt, task.language, (), task.model, task.options, background=True)
-            return _Guest(picture.file, digest, self._engine.submit(asked))
+            request = Request(image, task.prompt, task.language, (), task.model, task.options, background=True)
+            return _Pending(upload.file, digest, self._engine.submit(request))
         except UserError as error:
-            return _Guest(picture.file, digest, error=error)
+            return _Pending(upload.file, digest, error=error)
         except Exception:
             log.exception("an image was not prepared for the model")
-            return _Guest(picture.file, digest, error=UserError(ANSWER_FAILED))
+            return _Pending(upload.file, digest, error=UserError(ANSWER_FAILED))
 
-    def _note(self, guest: _Guest) -> None:
-        if guest.answer is None and guest.error is None:
-            record = replace(self._first[guest.digest or ""], file=guest.file, seconds=0.0)
+    def _add_record(self, pending: _Pending) -> None:
+        if pending.response is None and pending.error is None:
+            record = replace(self._record_by_digest[pending.digest or ""], file=pending.file, seconds=0.0)
             self.progress.copied += record.error is None
         else:
-            record = self._record(guest)
-            self._first[guest.digest or ""] = record
+            record = self._record(pending)
+            self._record_by_digest[pending.digest or ""] = record
             self.progress.generated += record.error is None
         self.records.append(record)
         if record.error is not None:
             self.progress.errors.append((record.file, record.error))
 
-    def _record(self, guest: _Guest) -> CaptionRecord:
+    def _record(self, pending: _Pending) -> CaptionRecord:
         try:
-            caption = guest.caption()
+            caption = pending.caption()
         except PromptError:
             raise
         except UserError as error:
-            return self._task.record(guest.file, guest.digest, error=str(error))
+            return self._task.record(pending.file, pending.digest, error=str(error))
         status = self._engine.status()
         if status.model == self._task.model:
             self._task = replace(self._task, precision=status.precision)
         return self._task.record(
-            guest.file,
-            guest.digest,
+            pending.file,
+            pending.digest,
             caption=caption,
-            tokens=guest.answer.tokens if guest.answer else 0,
-            seconds=time.monotonic() - guest.since,
-            repeats=guest.answer.repeats if guest.answer else False,
+            tokens=pending.response.tokens if pending.response else 0,
+            seconds=time.monotonic() - pending.submitted_at,
+            repeats=pending.response.repeats if pending.response else False,
         )
 
-    def _end_late(self) -> None:
-        """Every picture that is left gets a record that says why it has no caption."""
-        late = [*self._line, *(_Guest(picture.file) for picture in self._rest)]
-        for guest in self._line:
-            if guest.answer:
-                guest.answer.cancel()
-        self._line.clear()
-        for guest in late:
-            self._note(_Guest(guest.file, guest.digest, error=BusyError(TIMED_OUT)))
+    def _time_out(self) -> None:
+        """Write a record with the timeout for every remaining image."""
+        unfinished = [*self._in_flight, *(_Pending(upload.file) for upload in self._remaining)]
+        for pending in self._in_flight:
+            if pending.response:
+                pending.response.cancel()
+        self._in_flight.clear()
+        for pending in unfinished:
+            self._add_record(_Pending(pending.file, pending.digest, error=BusyError(TIMED_OUT)))

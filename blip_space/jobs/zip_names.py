@@ -1,11 +1,11 @@
-"""The names in a zip, whatever code page the machine that packed it wrote them in.
+"""The names in a zip, in whichever code page they were written.
 
-A zip says of each name whether it is UTF-8, and of all others nothing: they are in the code page of the machine, which
-`zipfile` takes for the IBM PC's (437). Here one encoding is chosen for all of them together, since the names of one zip
-come from one machine: the one that decodes every name and gives the most likely characters. Each non-ASCII character
-counts from -1 to 1 (see `_likelihood`), and the highest mean wins; of equals the first in `ENCODINGS`.
+A zip marks a name as UTF-8 or not at all: other names are in the code page of the machine that packed it, and `zipfile`
+reads them as code page 437. Here one encoding is chosen for all names of a zip, since they come from one machine: the
+one that decodes every name and gives the most likely characters. Each non-ASCII character scores from -1 to 1 (see
+`_likelihood`), and the highest mean wins; of equals the first in `ENCODINGS`.
 
-Looks at names only. Follows PKWARE's APPNOTE, appendix D, and Info-ZIP's Unicode path field (0x7075).
+Depends on names only. Follows PKWARE's APPNOTE, appendix D, and Info-ZIP's Unicode path field (0x7075).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ UTF8_FLAG = 0x800
 UNICODE_PATH = 0x7075
 ENCODINGS = ("utf-8", "cp932", "gbk", "cp950", "cp949", "cp850", "cp437", "cp1252", "cp866", "cp1251")
 FALLBACK = "cp437"
-"""What the format says; taken where no encoding makes sense of the names."""
+"""The encoding of the format, used where no encoding is likely."""
 
 MIN_SCORE = 0.25
 UTF8_BONUS = 0.4
-"""Bytes of other encodings are rarely valid UTF-8."""
+"""Text in other encodings is rarely valid UTF-8."""
 
 MAX_SCORED_BYTES = 20_000
-"""Of all names together: enough to tell, and little to count."""
+"""Of all names together: enough to decide, and fast."""
 
 LATIN = {
     **dict.fromkeys("äöüßéèêëàâáãåæçíîïñóôøœúûÄÖÜÉÅÆÇÑØ", 1.0),
@@ -40,11 +40,11 @@ RUSSIAN = {
     **dict.fromkeys("йхжшюі", 0.65),
     **dict.fromkeys("цщэфъёїє", 0.5),
 }
-"""How usual the letters of the languages of Western Europe and of Russian are; all others count `RARE`."""
+"""How common the letters of the languages of Western Europe and of Russian are; all others count `RARE`."""
 
 RARE = 0.25
 CAPITALS = 0.5
-"""Of a capital beside a capital: names in capitals are less usual, and the bytes of Chinese look like Russian ones."""
+"""Factor for a capital beside a capital: rare in names, and how Chinese reads in a Russian code page."""
 
 LIVING_SCRIPTS = frozenset(
     {
@@ -85,8 +85,8 @@ KANJI_LEVEL_1 = range(0x889F, 0x9873)
 
 
 def read_names(members: Sequence[zipfile.ZipInfo]) -> list[str]:
-    """The name of each member, with the separators that it was packed with."""
-    raw = [None if _flagged(member) or _unicode_path(member) else _bytes_of(member) for member in members]
+    """The name of each member, with its original separators."""
+    raw = [None if _is_utf8(member) or _unicode_path(member) else _raw_name(member) for member in members]
     encoding = guess_encoding([name for name in raw if name is not None])
     return [
         (_unicode_path(member) or member.orig_filename if name is None else name.decode(encoding, "replace")).split(
@@ -97,10 +97,7 @@ def read_names(members: Sequence[zipfile.ZipInfo]) -> list[str]:
 
 
 def guess_encoding(names: Sequence[bytes]) -> str:
-    """The encoding in which these names of one machine were most likely written; `cp437` where nothing tells.
-
-    The names are whole and unmarked; those in ASCII say nothing.
-    """
+    """The most likely encoding of complete names from one machine; `cp437` where none is likely or all are ASCII."""
     sample, length = [], 0
     for name in names:
         if not name.isascii() and length + len(name) <= MAX_SCORED_BYTES:
@@ -111,25 +108,25 @@ def guess_encoding(names: Sequence[bytes]) -> str:
     return best if scores.get(best, 0) >= MIN_SCORE else FALLBACK
 
 
-def _flagged(member: zipfile.ZipInfo) -> bool:
+def _is_utf8(member: zipfile.ZipInfo) -> bool:
     return bool(member.flag_bits & UTF8_FLAG)
 
 
-def _bytes_of(member: zipfile.ZipInfo) -> bytes:
-    """The bytes that `zipfile` decoded; code page 437 has a character for each, so none is lost."""
+def _raw_name(member: zipfile.ZipInfo) -> bytes:
+    """The bytes that `zipfile` decoded as code page 437, which has a character for each byte."""
     return member.orig_filename.encode("cp437")
 
 
 def _unicode_path(member: zipfile.ZipInfo) -> str | None:
-    """The name in Info-ZIP's field, where it belongs to the name in the member's header."""
+    """The name in Info-ZIP's field, where its checksum is that of the name in the header."""
     extra, start = member.extra, 0
     while start + 4 <= len(extra):
         kind, size = struct.unpack_from("<HH", extra, start)
         field = extra[start + 4 : start + 4 + size]
         start += 4 + size
-        if kind != UNICODE_PATH or len(field) < 6 or field[0] != 1 or _flagged(member):
+        if kind != UNICODE_PATH or len(field) < 6 or field[0] != 1 or _is_utf8(member):
             continue
-        if struct.unpack_from("<I", field, 1)[0] == zlib.crc32(_bytes_of(member)):
+        if struct.unpack_from("<I", field, 1)[0] == zlib.crc32(_raw_name(member)):
             return field[5:].decode("utf-8", "replace")
     return None
 
@@ -140,17 +137,17 @@ def _score(names: Sequence[bytes], encoding: str) -> float:
         texts = [name.decode(encoding) for name in names]
     except UnicodeDecodeError:
         return -1.0
-    found = [
-        _likelihood(text[at], text[at - 1] if at else "", text[at + 1 : at + 2], encoding)
+    scores = [
+        _likelihood(text[index], text[index - 1] if index else "", text[index + 1 : index + 2], encoding)
         for text in texts
-        for at in range(len(text))
-        if not text[at].isascii()
+        for index in range(len(text))
+        if not text[index].isascii()
     ]
-    return sum(found) / len(found) + (UTF8_BONUS if encoding == "utf-8" else 0)
+    return sum(scores) / len(scores) + (UTF8_BONUS if encoding == "utf-8" else 0)
 
 
 def _likelihood(character: str, before: str, after: str, encoding: str) -> float:
-    """How likely a character is in a file's name in an encoding, from -1 to 1, by the characters beside it."""
+    """The score of a character in a file name, from -1 to 1, by the encoding and the characters beside it."""
     script = _script(character)
     category = unicodedata.category(character)
     if category[0] == "C" or script in ("BOX", "BLOCK"):
@@ -160,8 +157,8 @@ def _likelihood(character: str, before: str, after: str, encoding: str) -> float
     if script == "CYRILLIC":
         return _cyrillic(character, before, after) if encoding in ("utf-8", "cp866", "cp1251") else 0.0
     if script in ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HANGUL", "FULLWIDTH", "IDEOGRAPHIC"):
-        glued = 0.4 * any(beside.isascii() and beside.islower() for beside in (before, after))
-        return _east_asian(character, script, encoding) - glued
+        penalty = 0.4 * any(neighbour.isascii() and neighbour.islower() for neighbour in (before, after))
+        return _east_asian(character, script, encoding) - penalty
     if script == "HALFWIDTH":
         return 0.0
     if encoding == "utf-8":
@@ -170,23 +167,25 @@ def _likelihood(character: str, before: str, after: str, encoding: str) -> float
 
 
 def _script(character: str) -> str:
-    """The first word of a character's name, which for letters is that of its script; empty where it has none."""
+    """The first word of a character's Unicode name, for letters the script; empty without a name."""
     return unicodedata.name(character, "").split(" ")[0] if character else ""
 
 
 def _latin(character: str, before: str, after: str) -> float:
-    """Letters with accents are beside letters without, no capital is inside a word, and ß follows a vowel."""
+    """Accented letters are beside ASCII letters, no capital is inside a word, and ß follows a vowel."""
     if _is_capital_inside(character, before, after):
         return -0.5
     weight = LATIN.get(character, RARE)
     if character == "ß" and before.lower() not in "aeiouyäöü":
         weight = RARE
-    return weight if any(_is_ascii_letter(beside) for beside in (before, after)) else 0.4 * weight
+    return weight if any(_is_ascii_letter(neighbour) for neighbour in (before, after)) else 0.4 * weight
 
 
 def _cyrillic(character: str, before: str, after: str) -> float:
     """Russian letters are beside each other, beside no Latin one, and no capital is inside a word."""
-    if _is_capital_inside(character, before, after) or any(_is_ascii_letter(beside) for beside in (before, after)):
+    if _is_capital_inside(character, before, after) or any(
+        _is_ascii_letter(neighbour) for neighbour in (before, after)
+    ):
         return -0.5
     weight = RUSSIAN.get(character.lower(), RARE)
     if character.isupper() and (before.isupper() or after.isupper()):
@@ -203,14 +202,14 @@ def _is_ascii_letter(character: str) -> bool:
 
 
 def _other_script(character: str, script: str, before: str, after: str) -> float:
-    """Of what only UTF-8 can hold: emoji, accents by themselves and the scripts in use, whose letters make words."""
+    """Characters that only UTF-8 has: emoji, combining accents, and living scripts, whose letters form words."""
     if script in LIVING_SCRIPTS:
         return 1.0 if script in (_script(before), _script(after)) else 0.4
     return 1.0 if ord(character) in EMOJI or script == "COMBINING" else 0.2
 
 
 def _east_asian(character: str, script: str, encoding: str) -> float:
-    """Kana and everyday characters, by lists and by their place in the tables of the encoding, before rare ones."""
+    """Kana and common characters, by lists and by their code in the encoding, score higher than rare ones."""
     if encoding == "utf-8":
         is_common = script != "CJK" or character in COMMON_SIMPLIFIED or character in COMMON_TRADITIONAL
         return 1.0 if is_common else 0.6

@@ -1,6 +1,6 @@
-"""The captions that a person corrected in the text files beside images, and the lines that they are corrections of.
+"""Captions that users corrected in the text files beside images, and the records that they correct.
 
-Depends on what was written there before; must not import anything that knows models or opens images.
+Depends on manifests and records; must not import anything that loads models or decodes images.
 """
 
 from __future__ import annotations
@@ -14,47 +14,46 @@ from blip_space.jobs.folder_listing import locate
 from blip_space.jobs.outputs.manifest import ManifestEntry, Manifests, content_digest
 from blip_space.jobs.records import CaptionRecord
 
-LETTERS = 16
+DIGEST_CHARACTERS = 16
 
 
 @dataclass(frozen=True)
 class Correction:
-    """A corrected caption, the digest of the text that holds it, and when that was saved, in seconds of the epoch."""
+    """A corrected caption, the digest of its text file, and when that was saved, in seconds since the epoch."""
 
     caption: str
-    text: str
+    text_digest: str
     saved_at: float
 
 
 class Corrections:
-    """The newest correction of an image, in a language, to a prompt. What cannot be read is told in `notes`."""
+    """The newest correction by image, language and prompt; `notes` has a message for each unreadable file."""
 
     def __init__(self, tree: Manifests, files: Iterable[str]) -> None:
-        """Looks into every folder in which one of these files lies."""
+        """Reads the corrections in the folders of these files."""
         self.notes: list[str] = []
-        self._found: dict[tuple[str, str, str], Correction] = {}
+        self._corrections: dict[tuple[str, str, str], Correction] = {}
         for folder in sorted({str(PurePosixPath(file).parent) for file in files}):
-            written = tree.at(f"{folder}/x")
-            for entry in written.entries.values():
+            for entry in tree.at(f"{folder}/x").entries.values():
                 if entry.digest and (correction := self._read(tree, folder, entry)):
                     self._add((entry.digest, entry.language, entry.prompt), correction)
 
     def correct(self, record: CaptionRecord) -> CaptionRecord | None:
-        """The record as a person corrected it; None where nobody did since it was taken over last."""
-        found = self._found.get((record.digest or "", record.language, record.prompt))
-        if found is None or found.text == record.edited:
+        """The record with its correction; None where it has none that is new."""
+        correction = self._corrections.get((record.digest or "", record.language, record.prompt))
+        if correction is None or correction.text_digest == record.edited:
             return None
-        if found.caption == record.caption and not record.edited:
+        if correction.caption == record.caption and not record.edited:
             return None
-        return replace(record, caption=found.caption, error=None, repeats=False, edited=found.text)
+        return replace(record, caption=correction.caption, error=None, repeats=False, edited=correction.text_digest)
 
     def __bool__(self) -> bool:
-        return bool(self._found)
+        return bool(self._corrections)
 
-    def _add(self, asked: tuple[str, str, str], correction: Correction) -> None:
-        before = self._found.get(asked)
-        if before is None or correction.saved_at >= before.saved_at:
-            self._found[asked] = correction
+    def _add(self, key: tuple[str, str, str], correction: Correction) -> None:
+        earlier = self._corrections.get(key)
+        if earlier is None or correction.saved_at >= earlier.saved_at:
+            self._corrections[key] = correction
 
     def _read(self, tree: Manifests, folder: str, entry: ManifestEntry) -> Correction | None:
         name = str(PurePosixPath(folder) / entry.file)
@@ -64,20 +63,20 @@ class Corrections:
         except FileNotFoundError:
             return None
         except OSError:
-            self.notes.append(f"{name} cannot be read, so a correction in it counts nowhere else")
+            self.notes.append(f"{name} cannot be read, so a correction in it is not applied to other outputs")
             return None
         if tree.at(name).is_ours(entry.file, content):
             return None
-        text = _decoded(content)
+        text = _decode_text(content)
         if text is None:
-            self.notes.append(f"{name} is no text in UTF-8, so it counts nowhere else; save it as UTF-8")
+            self.notes.append(f"{name} is not UTF-8 text, so it is not applied to other outputs; save it as UTF-8")
             return None
-        caption = _without(text, entry.prefix, entry.suffix)
-        return Correction(caption, content_digest(content)[:LETTERS], saved_at) if caption else None
+        caption = _strip_affixes(text, entry.prefix, entry.suffix)
+        return Correction(caption, content_digest(content)[:DIGEST_CHARACTERS], saved_at) if caption else None
 
 
-def _decoded(content: bytes) -> str | None:
-    """What an editor saved; None for what is no text."""
+def _decode_text(content: bytes) -> str | None:
+    """The text that an editor saved; None where it is no text."""
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = content.decode("utf-16" if wide else "utf-8-sig")
@@ -86,13 +85,13 @@ def _decoded(content: bytes) -> str | None:
     return None if "\0" in text else text
 
 
-def _without(text: str, prefix: str, suffix: str) -> str:
-    """The caption without what stands around it; a beginning of a word is no prefix."""
-    bare, before, behind = text.strip(), prefix.strip(), suffix.strip()
-    if bare in (before, behind, f"{before}{behind}", f"{before} {behind}"):
+def _strip_affixes(text: str, prefix: str, suffix: str) -> str:
+    """The caption without its prefix and suffix; the beginning of a word is no prefix."""
+    text, prefix, suffix = text.strip(), prefix.strip(), suffix.strip()
+    if text in (prefix, suffix, f"{prefix}{suffix}", f"{prefix} {suffix}"):
         return ""
-    if before and bare.startswith(before) and not (before[-1].isalnum() and bare[len(before)].isalnum()):
-        bare = bare[len(before) :].lstrip()
-    if behind and bare.endswith(behind) and not (behind[0].isalnum() and bare[-len(behind) - 1 :][0].isalnum()):
-        bare = bare[: -len(behind)].rstrip()
-    return bare
+    if prefix and text.startswith(prefix) and not (prefix[-1].isalnum() and text[len(prefix)].isalnum()):
+        text = text[len(prefix) :].lstrip()
+    if suffix and text.endswith(suffix) and not (suffix[0].isalnum() and text[-len(suffix) - 1 :][0].isalnum()):
+        text = text[: -len(suffix)].rstrip()
+    return text

@@ -1,6 +1,6 @@
-"""Data sets in the forms that other libraries read: `datasets`' imagefolder, and COCO's results for pycocoevalcap.
+"""Data sets for other libraries: an imagefolder for `datasets`, and COCO results for pycocoevalcap.
 
-Depends on records and on what those libraries do with names and texts; must not import them, or anything that loads
+Depends on records, and on how those libraries treat names and texts. Must not import them, or anything that loads
 models. Behaviour: datasets 5.2.0 with pyarrow, pycocoevalcap 1.2.
 """
 
@@ -16,10 +16,10 @@ from blip_space.jobs.records import CaptionRecord
 
 METADATA, CARD = "metadata.jsonl", "README.md"
 
-SPLITTING = re.compile(
+SPLIT_WORDS = re.compile(
     r"(?:^|[-._ 0-9/])(?:train|training|validation|valid|dev|val|test|testing|eval|evaluation)(?=[-._ 0-9/]|$)"
 )
-"""Words in a name for which `datasets` takes some files for a split and drops all others, captions too."""
+"""Words in a name which make `datasets` read the file as a split and drop all others, captions included."""
 
 LIKE_A_DATE = re.compile(
     r"\d{4}-\d\d-\d\d(?:[ T]\d\d(?::?\d\d(?::?\d\d(?:\.\d+)?)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?", re.ASCII
@@ -27,92 +27,91 @@ LIKE_A_DATE = re.compile(
 
 OTHER_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 UNLOADABLE = (
-    "`datasets` loads no file with :: or a backslash in its name, and with :: nothing of the folder while it is there. "
-    "It is not in the data set. Rename it."
+    "`datasets` cannot load a file with :: or a backslash in its name, and with :: nothing else in its folder. It is "
+    "not in the data set. Rename it."
 )
-PATTERN_LETTERS = "[]*?{}"
+PATTERN_CHARACTERS = "[]*?{}"
 
 
 def select_loadable(
     records: Sequence[CaptionRecord], folder: Path
 ) -> tuple[list[CaptionRecord], list[tuple[str, str]]]:
-    """The records whose images `datasets` finds under their names, and the others with a sentence: one of them would
-    make the whole data set fail."""
-    taken, failed = list[CaptionRecord](), list[tuple[str, str]]()
+    """The records that `datasets` can load, and the other files with a message: one of those would make the data set
+    fail."""
+    loadable, failed = list[CaptionRecord](), list[tuple[str, str]]()
     for record in records:
         if "::" in record.file or "\\" in record.file:
             failed.append((record.file, UNLOADABLE))
         elif os.path.lexists(folder / record.file):
-            taken.append(record)
-    return taken, failed
+            loadable.append(record)
+    return loadable, failed
 
 
 def to_metadata(records: Sequence[CaptionRecord]) -> list[bytes]:
-    """The lines of `metadata.jsonl`: each image under `file_name`, and its caption as `text`.
+    """The lines of `metadata.jsonl`, each with `file_name` and the caption as `text`.
 
-    Where every caption looks like a date, pyarrow takes them all for dates; a space behind one keeps them texts.
+    If every caption looks like a date, pyarrow parses them as dates; a space after one of them prevents that.
     """
     rows = [(record.file, record.caption or "") for record in records]
     if rows and all(LIKE_A_DATE.fullmatch(text) for _, text in rows):
         rows[0] = (rows[0][0], f"{rows[0][1]} ")
-    return [_line({"file_name": file, "text": text}) for file, text in rows]
+    return [_encode_line({"file_name": file, "text": text}) for file, text in rows]
 
 
 def to_card(files: Iterable[str]) -> bytes:
-    """A card by which `load_dataset(DIR)` takes every image, and no other file, for one split."""
-    endings = sorted({PurePosixPath(file).suffix for file in files} - {""})
-    paths = "".join(f"    - {json.dumps(path)}\n" for path in (METADATA, *(f"**/*{ending}" for ending in endings)))
+    """A dataset card with which `load_dataset(DIR)` reads all images, and no other files, as one split."""
+    extensions = sorted({PurePosixPath(file).suffix for file in files} - {""})
+    paths = "".join(
+        f"    - {json.dumps(path)}\n" for path in (METADATA, *(f"**/*{extension}" for extension in extensions))
+    )
     lines = ["---", "configs:", "- config_name: default", "  data_files:", "  - split: train", "    path:"]
     return ("\n".join(lines) + f"\n{paths}---\n").encode("utf-8", "backslashreplace")
 
 
 def describe_split(file: str, folder: Path, *, with_card: bool) -> str:
-    """The calls that load a data set of which a name would make a split of its own."""
-    place = str(folder.resolve())
-    by_card = f"load_dataset({place!r}), which reads {CARD}, or " if with_card else ""
+    """How to load a data set in which the name of a file looks like a split."""
+    path = str(folder.resolve())
+    by_card = f"load_dataset({path!r}), which reads {CARD}, or " if with_card else ""
     return (
-        f"{file} has a word in its name for which `datasets` makes a split of its own and drops every caption. "
-        f"Load with {by_card}load_dataset('imagefolder', data_files={{'train': {place + '/**'!r}}})."
+        f"{file} has a word in its name that `datasets` reads as a split, dropping every caption. "
+        f"Load with {by_card}load_dataset('imagefolder', data_files={{'train': {path + '/**'!r}}})."
     )
 
 
 def find_obstacles(files: Iterable[str], folder: Path) -> list[str]:
-    """What in the folder keeps `datasets` from loading it as it is."""
+    """Messages about anything that keeps `datasets` from loading the folder."""
     notes = []
-    if any(letter in str(folder.resolve()) for letter in PATTERN_LETTERS):
+    if any(letter in str(folder.resolve()) for letter in PATTERN_CHARACTERS):
         notes.append(
-            f"{folder.resolve().name} is in a path with one of {PATTERN_LETTERS}, which `datasets` takes for a "
-            "pattern. Rename it before loading."
+            f"{folder.resolve().name} is in a path with one of {PATTERN_CHARACTERS}, which `datasets` reads as "
+            "a pattern. Rename it before loading."
         )
-    for place in sorted({str(PurePosixPath(file).parent) for file in files} | {"."}):
+    for parent in sorted({str(PurePosixPath(file).parent) for file in files} | {"."}):
         for name in OTHER_METADATA:
-            path = PurePosixPath(place) / name
+            path = PurePosixPath(parent) / name
             if str(path) != METADATA and os.path.lexists(folder / path):
                 notes.append(
-                    f"{path} lies among the images, and `datasets` reads it as well. Move it away before loading."
+                    f"{path} is beside the images, and `datasets` reads it as well. Move it away before loading."
                 )
     return notes
 
 
 def find_split_names(files: Iterable[str]) -> list[str]:
-    """The names in which `datasets` reads a split."""
-    return [file for file in files if SPLITTING.search(str(PurePosixPath(file).with_suffix("")))]
+    """The names that `datasets` reads as a split."""
+    return [file for file in files if SPLIT_WORDS.search(str(PurePosixPath(file).with_suffix("")))]
 
 
 def to_coco(records: Sequence[CaptionRecord]) -> tuple[bytes, bytes]:
-    """COCO's results, one caption an image under a whole number; and the table that says which image that is.
-
-    `COCO(table).loadRes(results)` reads them.
-    """
+    """COCO results, a caption for each image id, and the table of images; `COCO(table).loadRes(results)` reads them."""
     numbered = list(enumerate(records, start=1))
     results = [{"image_id": number, "caption": record.caption} for number, record in numbered]
     images = [{"id": number, "file_name": record.file} for number, record in numbered]
-    return _json(results), _json({"info": {}, "licenses": [], "images": images, "annotations": []})
+    return _encode_json(results), _encode_json({"info": {}, "licenses": [], "images": images, "annotations": []})
 
 
-def _json(content: object) -> bytes:
+def _encode_json(content: object) -> bytes:
     return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace")
 
 
-def _line(row: dict[str, str]) -> bytes:
+def _encode_line(row: dict[str, str]) -> bytes:
     return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "replace")

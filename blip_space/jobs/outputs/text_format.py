@@ -1,6 +1,6 @@
-"""How a caption becomes a text file: what the file is called and what stands in it.
+"""The name and content of a text file with a caption.
 
-Depends on names; must not import anything that reads or writes files.
+Depends on names only; must not import anything that reads or writes files.
 """
 
 from __future__ import annotations
@@ -16,41 +16,43 @@ from blip_space.errors import UserError
 
 @dataclass(frozen=True)
 class TextFormat:
-    """How a caption becomes a text file: its ending, and what stands around the caption."""
+    """The extension of text files, and the texts before and after the caption."""
 
     extension: str = ".txt"
     prefix: str = ""
     suffix: str = ""
 
     def content(self, caption: str) -> bytes:
-        """The file's content. The caption stands on one line, the first being all that some tools read."""
+        """The content of the file. The caption is on one line, since some tools read the first line only."""
         return f"{self.prefix}{' '.join(caption.split())}{self.suffix}".encode("utf-8", "backslashreplace")
 
 
 def parse_text_format(extension: str, prefix: str, suffix: str) -> TextFormat:
-    """`UserError` for an ending that is none, or an image's."""
-    ending = extension if extension.startswith(".") else f".{extension}"
-    if len(ending) < 2 or "/" in ending or "\\" in ending or ending.lower() in images.EXTENSIONS:
-        raise UserError(f"--extension {extension!r} is no ending of a text file. Name one such as .txt or .caption.")
-    return TextFormat(ending, prefix, suffix)
+    """`UserError` for an extension that is invalid or an image's."""
+    dotted = extension if extension.startswith(".") else f".{extension}"
+    if len(dotted) < 2 or "/" in dotted or "\\" in dotted or dotted.lower() in images.EXTENSIONS:
+        raise UserError(
+            f"--extension {extension!r} is not the extension of a text file. Name one such as .txt or .caption."
+        )
+    return TextFormat(dotted, prefix, suffix)
 
 
 def text_names(files: Iterable[str], extension: str) -> dict[str, str]:
-    """Each file's text: its name with the other ending, or its whole name before that where two would share one."""
+    """The text file of each image: the name with the extension replaced, or appended where two would collide."""
     return disambiguate({file: f"{stem(file)}{extension}" for file in files}, extension)
 
 
 def disambiguate(names: dict[str, str], extension: str) -> dict[str, str]:
-    """The names again, with whole ones for files that would share one."""
-    while taken := {name for name, count in Counter(names.values()).items() if count > 1}:
-        # again, since a.jpg and a.png become a.jpg.txt and a.png.txt, and the latter is also what a.png.webp has
+    """The same names, made of the full names for files that would share one."""
+    while shared := {name for name, count in Counter(names.values()).items() if count > 1}:
+        # repeated: a.jpg and a.png become a.jpg.txt and a.png.txt, and the latter is also the name for a.png.webp
         for file, name in names.items():
-            if name in taken:
+            if name in shared:
                 names[file] = f"{file}{extension}"
     return names
 
 
 def stem(file: str) -> str:
-    """A name without its ending; what does not end as images do is no ending."""
+    """A name without its image extension; any other extension stays."""
     path = PurePosixPath(file)
     return str(path.with_suffix("")) if path.suffix.lower() in images.EXTENSIONS else file
