@@ -1,4 +1,4 @@
-"""The Space, and the shortest way to start: `python app.py` is `python -m blip_space serve`."""
+"""The entry point of a Hugging Face Space: `python app.py` is `python -m blip_space serve`."""
 
 import sys
 

@@ -34,8 +34,8 @@ NOISE = ("<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>", "<lambda>", "<mod
 LOADING = {
     ("loading/loader.py", "load"),
     ("loading/preparation.py", "load_preparation"),
-    ("apps/cli/__init__.py", "_load"),
-    ("apps/cli/folder.py", "_load"),
+    ("apps/cli/commands.py", "_load_engine"),
+    ("apps/cli/folder.py", "_load_model"),
 }
 """What these call, and they themselves, is not part of a request."""
 

@@ -1,4 +1,4 @@
-"""`python -m blip_space`."""
+"""The entry point of `python -m blip_space`."""
 
 import sys
 

@@ -12,7 +12,7 @@ import pytest
 from blip_space import images
 from blip_space.errors import UserError
 from blip_space.jobs.outputs.corrections import Corrections
-from blip_space.jobs.outputs.manifest import FINISHED, NAME, Manifests
+from blip_space.jobs.outputs.manifest import FINISHED, MANIFEST_NAME, Manifests
 from blip_space.jobs.outputs.text_files import TextFiles
 from blip_space.jobs.outputs.text_format import TextFormat, parse_text_format, text_names
 from blip_space.jobs.records import CaptionRecord

@@ -1,7 +1,6 @@
-"""`python -m blip_space folder DIR`: captions for a folder of images, saved as they come.
+"""The command `folder`: captions for a folder of images, saved as they are generated.
 
-Brings arguments, signals, the ledger and the job together. Everything that a person can have got wrong is told before
-the model is loaded.
+Connects options, signals, the output log and the job. Every mistake of the user is reported before a model is loaded.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from blip_space import catalogue
-from blip_space.apps.cli import folder_arguments as arguments
+from blip_space.apps.cli import arguments
 from blip_space.apps.cli.folder_progress import ProgressPrinter, print_message, summarize
 from blip_space.apps.cli.progress_bar import print_load_progress
 from blip_space.catalogue.fingerprint import fingerprint
@@ -24,165 +23,174 @@ from blip_space.jobs.folder_job import FolderJob, FolderRun, JobProgress
 from blip_space.jobs.folder_listing import Listing
 from blip_space.jobs.output_log import OutputLog
 from blip_space.jobs.outputs.corrections import Corrections
-from blip_space.jobs.outputs.output_files import Outcome, OutputFiles
+from blip_space.jobs.outputs.output_files import OutputFiles
+from blip_space.jobs.outputs.text_files import Outcome
 from blip_space.jobs.outputs.text_format import parse_text_format
 from blip_space.jobs.records import CaptionRecord, CaptionTask
 
-TEXT_BY_HAND = "with a text of your own"
+USER_TEXT = "with a text of your own"
 
 
-def caption_folder(given: argparse.Namespace, spec: catalogue.ModelSpec, precision: str) -> int:
-    """Do the job; the exit code."""
-    form = parse_text_format(given.extension, given.prefix, given.suffix)
-    limit, batch_size = arguments.parse_limit(given.limit), arguments.parse_batch_size(given.batch_size)
-    decoding = arguments.parse_decoding(given)
-    if given.workers < 1:
+def caption_folder(args: argparse.Namespace) -> int:
+    """Run the job; returns the exit code."""
+    spec, precision = arguments.parse_model(args)
+    text_format = parse_text_format(args.extension, args.prefix, args.suffix)
+    limit, batch_size = arguments.parse_limit(args.limit), arguments.parse_batch_size(args.batch_size)
+    decoding = arguments.parse_decoding(args)
+    if args.workers < 1:
         raise UserError("--workers must be at least 1.")
     output = OutputFiles(
-        given.format, given.output, given.folder, text_format=form, overwrite_edited=given.overwrite_edited
+        args.format, args.output, args.folder, text_format=text_format, overwrite_edited=args.overwrite_edited
     )
     listing = folder_listing.find_images(
-        given.folder, recursive=given.recursive, pattern=given.glob, limit=limit, own_files=output.files
+        args.folder, recursive=args.recursive, pattern=args.glob, limit=limit, own_files=output.files
     )
-    codes = arguments.parse_languages(given, spec)
-    identity = fingerprint(spec)
-    known_by_name = {} if spec.adapter else {spec.name: identity}  # a line that names no adapter may be of another
+    codes = arguments.parse_languages(args, spec)
+    model_fingerprint = fingerprint(spec)
+    fingerprints = (
+        {} if spec.adapter else {spec.name: model_fingerprint}
+    )  # a record by name only may be of another adapter
     with (
-        OutputLog(output.log_path, fingerprints=known_by_name, overwrite_edited=given.overwrite_edited) as ledger,
-        _crew(given, spec, batch_size) as crew,
+        OutputLog(output.log_path, fingerprints=fingerprints, overwrite_edited=args.overwrite_edited) as output_log,
+        _worker_pool(args, spec, batch_size) as pool,
     ):
-        _prepare(ledger, output, given)
-        names, refused = _places(listing, output, ledger, given)
-        decided = _precision(spec, precision, identity, ledger, choose=crew.select_precision if crew else None)
-        tasks = [CaptionTask(spec.name, decided, code, given.prompt, decoding, identity) for code in codes]
+        _prepare(output_log, output, args)
+        names, refused = _select_files(listing, output, output_log, args)
+        chosen = _select_precision(
+            spec, precision, model_fingerprint, output_log, select=pool.select_precision if pool else None
+        )
+        tasks = [CaptionTask(spec.name, chosen, code, args.prompt, decoding, model_fingerprint) for code in codes]
         job = FolderJob(
-            given.folder,
+            args.folder,
             names,
             tasks,
-            load=lambda: _load(spec, decided),
+            load=lambda: _load_model(spec, chosen),
             batch_size=batch_size,
-            workers=given.workers,
-            regenerate=given.existing == "append",
-            remote_workers=crew.caption if crew else None,
+            workers=args.workers,
+            regenerate=args.existing == "append",
+            remote_workers=pool.caption if pool else None,
             refused=refused,
         )
-        tally = _run(job, ledger, given)
-        outcome = _finish(ledger, output, job, tally)
-    return summarize(tally, listing, outcome, given)
+        progress = _run(job, output_log, args)
+        outcome = _finish(output_log, output, job, progress)
+    return summarize(progress, listing, outcome, args)
 
 
-def _prepare(ledger: OutputLog, output: OutputFiles, given: argparse.Namespace) -> None:
-    """Refuse what would write over somebody's work; then what `--existing` and `--retry-errors` do to the lines."""
-    output.check(ledger)
-    if given.existing == "overwrite":
-        ledger.start_over()
+def _prepare(output_log: OutputLog, output: OutputFiles, args: argparse.Namespace) -> None:
+    """Check that no file of a user is overwritten; then apply `--existing` and `--retry-errors` to the log."""
+    output.check(output_log)
+    if args.existing == "overwrite":
+        output_log.start_over()
         return
-    refuse_other_folder(ledger, given.folder)
-    if ledger.lacks_fingerprints:
+    refuse_other_folder(output_log, args.folder)
+    if output_log.lacks_fingerprints:
         print_message(
-            f"{ledger.path.name} has lines that name their model only; they count as this model's of that name"
+            f"{output_log.path.name} has records with the name of their model only; they count as this model's"
         )
-    if given.retry_errors:
-        ledger.filter(lambda record: record.error is None)
+    if args.retry_errors:
+        output_log.filter(lambda record: record.error is None)
 
 
-def _places(
-    listing: Listing, output: OutputFiles, ledger: OutputLog, given: argparse.Namespace
+def _select_files(
+    listing: Listing, output: OutputFiles, output_log: OutputLog, args: argparse.Namespace
 ) -> tuple[list[str], dict[str, str]]:
-    """The files whose caption has a place, and those for whose text there is none, each with a sentence."""
+    """The files to caption, and a message for each whose text file cannot be written."""
     names = listing.names
-    if given.format != "txt":
+    if args.format != "txt":
         return names, {}
-    if given.existing == "skip" and not given.overwrite_edited:
-        theirs = output.texts.find_user_written(names) - {file for file, _ in ledger.entries}
-        names = [name for name in names if name not in theirs]
-        if theirs:
-            listing.ignored[TEXT_BY_HAND] = len(theirs)
+    if args.existing == "skip" and not args.overwrite_edited:
+        user_written = output.texts.find_user_written(names) - {file for file, _ in output_log.entries}
+        names = [name for name in names if name not in user_written]
+        if user_written:
+            listing.ignored[USER_TEXT] = len(user_written)
             listing.names = names
     return names, output.texts.find_blocked(names)
 
 
-def _run(job: FolderJob, ledger: OutputLog, given: argparse.Namespace) -> JobProgress:
-    shown = ProgressPrinter(as_json=given.json)
-    run = FolderRun(job, ledger, on_progress=shown)
-    before = signal.getsignal(signal.SIGINT)
+def _run(job: FolderJob, output_log: OutputLog, args: argparse.Namespace) -> JobProgress:
+    printer = ProgressPrinter(as_json=args.json)
+    run = FolderRun(job, output_log, on_progress=printer)
+    previous = signal.getsignal(signal.SIGINT)
 
-    def end(*_: object) -> None:
-        """After the batch in hand; who presses it twice does not wait for that."""
+    def stop(*_: object) -> None:
+        """Finish the running batch; a second Ctrl-C does not wait for it."""
         run.stop()
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
 
-    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGINT, stop)
     try:
-        tally = run.run()
+        return run.run()
     finally:
-        signal.signal(signal.SIGINT, before)
-        shown.close()
-    return tally
+        signal.signal(signal.SIGINT, previous)
+        printer.close()
 
 
-def _finish(ledger: OutputLog, output: OutputFiles, job: FolderJob, tally: JobProgress) -> Outcome:
-    """Take over what a person corrected, and make what was asked for of the lines."""
+def _finish(output_log: OutputLog, output: OutputFiles, job: FolderJob, progress: JobProgress) -> Outcome:
+    """Apply the corrections of users, and write the output files."""
     failed, notes = list[tuple[str, str]](), list[str]()
     if not output.overwrite_edited:
-        corrections = Corrections(output.tree, job.files)
+        corrections = Corrections(output.manifests, job.files)
         notes = corrections.notes
         try:
             if corrections:
-                ledger.replace(lambda record: corrections.correct(record) if _is_of(record, job.tasks) else None)
+                output_log.replace(
+                    lambda record: corrections.correct(record) if _belongs_to(record, job.tasks) else None
+                )
         except UserError as error:
-            failed.append((ledger.path.name, f"Captions that a person corrected are not in it. {error}"))
-    own = [] if output.format == "jsonl" else list(_own(ledger, job))  # the lines themselves are that form
-    outcome = output.write(own, unreadable={file for file, _ in tally.errors})
-    if ledger.superseded_error:
-        failed.append((ledger.path.name, f"Older lines of changed images still stand. {ledger.superseded_error}"))
+            failed.append((output_log.path.name, f"Corrected captions are not in it. {error}"))
+    own = [] if output.format == "jsonl" else list(_own_records(output_log, job))  # the log is that format
+    outcome = output.write(own, unreadable={file for file, _ in progress.errors})
+    if output_log.superseded_error:
+        failed.append(
+            (output_log.path.name, f"It still has old records of changed images. {output_log.superseded_error}")
+        )
     outcome.failed += failed
     outcome.notes += notes
     return outcome
 
 
-def _own(ledger: OutputLog, job: FolderJob) -> Iterable[CaptionRecord]:
-    """What this job's folder holds now, in this job's options: the last line of each question."""
+def _own_records(output_log: OutputLog, job: FolderJob) -> Iterable[CaptionRecord]:
+    """The last record of each file and task of this job."""
     names = set(job.files)
-    own = (record for record in ledger.records() if record.file in names and _is_of(record, job.tasks))
+    own = (record for record in output_log.records() if record.file in names and _belongs_to(record, job.tasks))
     return {(record.file, record.key()[1:]): record for record in own}.values()
 
 
-def _is_of(record: CaptionRecord, tasks: Sequence[CaptionTask]) -> bool:
+def _belongs_to(record: CaptionRecord, tasks: Sequence[CaptionTask]) -> bool:
     return any(record.key()[1:] == task.key("")[1:] for task in tasks)
 
 
-def _crew(given: argparse.Namespace, spec: catalogue.ModelSpec, batch_size: int | None) -> Any:
-    """The workers of a cluster, where one is named."""
-    if given.ray is None:
+def _worker_pool(args: argparse.Namespace, spec: catalogue.ModelSpec, batch_size: int | None) -> Any:
+    """The workers of a Ray cluster, if one is named."""
+    if args.ray is None:
         return nullcontext()
     from blip_space.apps.cluster.worker_pool import open_worker_pool
 
-    return open_worker_pool(given.ray, spec, given.folder, batch_size=batch_size, threads=given.workers)
+    return open_worker_pool(args.ray, spec, args.folder, batch_size=batch_size, threads=args.workers)
 
 
-def _precision(
+def _select_precision(
     spec: catalogue.ModelSpec,
-    wanted: str,
-    identity: str,
-    ledger: OutputLog,
+    requested: str,
+    model_fingerprint: str,
+    output_log: OutputLog,
     *,
-    choose: Callable[[str], str] | None = None,
+    select: Callable[[str], str] | None = None,
 ) -> str:
-    """What is asked for; `auto` stays what it was for the lines that are there, whatever memory is free today."""
-    before = next((key[2] for key in ledger.captioned if key[1] == identity), None)
-    if wanted == "auto" and before:
-        return before
-    if choose:
-        return choose(wanted)
+    """The requested precision; `auto` stays that of earlier records, whatever memory is free now."""
+    previous = next((key[2] for key in output_log.captioned if key[1] == model_fingerprint), None)
+    if requested == "auto" and previous:
+        return previous
+    if select:
+        return select(requested)
     from blip_space.loading import precision
     from blip_space.loading.device import find_device, free_bytes
 
     device = find_device()
-    return precision.select_precision(wanted, spec, device, free=free_bytes(device.name)).name
+    return precision.select_precision(requested, spec, device, free=free_bytes(device.name)).name
 
 
-def _load(spec: catalogue.ModelSpec, precision: str) -> Any:
+def _load_model(spec: catalogue.ModelSpec, precision: str) -> Any:
     from blip_space.loading import loader
 
     return loader.load_model(spec, precision, on_progress=print_load_progress(spec.name))

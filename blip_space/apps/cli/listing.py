@@ -1,6 +1,6 @@
-"""What there is to choose from, told on the terminal: the models and the languages.
+"""The commands `models` and `languages`.
 
-Knows the catalogue; loads nothing.
+Depends on the catalogue; must not load models.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any
 from blip_space import catalogue, languages
 
 
-def list_models(given: argparse.Namespace) -> int:
-    """The models by name: size, languages, memory by precision, and in which of them each fits this machine now."""
+def list_models(args: argparse.Namespace) -> int:
+    """List the models: size, languages, memory by precision, and the precisions that fit this machine now."""
     specs = [catalogue.find_model(name) for name in catalogue.NAMES]
-    if given.markdown:
-        print(_markdown(specs))
+    if args.markdown:
+        print(_models_table(specs))
         return 0
     from blip_space.loading.memory import fitting_precisions
 
     for spec in specs:
         fits = fitting_precisions(spec)
-        if given.json:
+        if args.json:
             print_json(
                 name=spec.name,
                 family=spec.language_model_type,
@@ -36,38 +36,42 @@ def list_models(given: argparse.Namespace) -> int:
             )
         else:
             sizes = ", ".join(f"{precision} {size:g} GB" for precision, size in spec.memory_gb.items())
-            here = f"fits this machine in {', '.join(fits)}" if fits else "does not fit this machine"
-            print(f"{spec.name:22} {_rounded(spec.parameters):>7}  {len(spec.languages):2} languages  {sizes}; {here}")
+            fit = f"fits this machine in {', '.join(fits)}" if fits else "does not fit this machine"
+            print(f"{spec.name:22} {_rounded(spec.parameters):>7}  {len(spec.languages):2} languages  {sizes}; {fit}")
     return 0
 
 
-def list_languages(given: argparse.Namespace) -> int:
-    """The 96 languages: code, own name, English name, how much mBLIP saw of each."""
-    for row in languages.LANGUAGES.values():
-        if given.json:
+def list_languages(args: argparse.Namespace) -> int:
+    """List the languages: code, own name, English name, and the tier by mBLIP's training data."""
+    for language in languages.LANGUAGES.values():
+        if args.json:
             print_json(
-                code=row.code, name=row.english_name, own_name=row.own_name, tier=row.tier, direction=row.direction
+                code=language.code,
+                name=language.english_name,
+                own_name=language.own_name,
+                tier=language.tier,
+                direction=language.direction,
             )
         else:
-            print(f"{row.code:4} {row.tier:7} {row.english_name} – {row.own_name}")
+            print(f"{language.code:4} {language.tier:7} {language.english_name} – {language.own_name}")
     return 0
 
 
 def print_json(**values: Any) -> None:
-    """One JSON object on a line of its own."""
+    """Print one JSON object on a line."""
     print(json.dumps(values, ensure_ascii=False), flush=True)
 
 
-def _markdown(specs: Sequence[catalogue.ModelSpec]) -> str:
-    """The README's table."""
+def _models_table(specs: Sequence[catalogue.ModelSpec]) -> str:
+    """The table of models in Markdown."""
 
     def row(spec: catalogue.ModelSpec) -> str:
         sizes = [f"{spec.memory_gb[name]:g} GB" if name in spec.memory_gb else "–" for name in catalogue.PRECISIONS]
-        first = [f"`{spec.name}`", spec.language_model_type, _rounded(spec.parameters), str(len(spec.languages))]
-        return f"| {' | '.join([*first, *sizes])} |"
+        columns = [f"`{spec.name}`", spec.language_model_type, _rounded(spec.parameters), str(len(spec.languages))]
+        return f"| {' | '.join([*columns, *sizes])} |"
 
-    named = ["model", "language model", "parameters", "languages", *(f"in {name}" for name in catalogue.PRECISIONS)]
-    head = f"| {' | '.join(named)} |\n|---|---|{'--:|' * (len(named) - 2)}"
+    titles = ["model", "language model", "parameters", "languages", *(f"in {name}" for name in catalogue.PRECISIONS)]
+    head = f"| {' | '.join(titles)} |\n|---|---|{'--:|' * (len(titles) - 2)}"
     return "\n".join([head, *map(row, specs)])
 
 

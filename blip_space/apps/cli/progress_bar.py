@@ -1,4 +1,4 @@
-"""What the terminal shows during a long load."""
+"""The progress of loading a model, on the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from blip_space.serving.load_progress import LoadProgress
 
 
 def print_load_progress(name: str) -> LoadProgress:
-    """On a terminal one line that changes, elsewhere a line now and then; nothing of what is loaded at once."""
+    """Prints a line that is updated on a terminal, otherwise a new line now and then; nothing if loading is fast."""
     if not sys.stderr.isatty():
         return LoadProgress(lambda sentence: print(f"blip-space: {name} is {sentence}", file=sys.stderr, flush=True))
     return LoadProgress(

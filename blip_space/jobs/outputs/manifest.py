@@ -76,8 +76,8 @@ class Manifest:
         return content_digest(content) in self._images_by_text
 
     def add(self, entries: Sequence[ManifestEntry]) -> None:
-        """Sync the entries of files before these are written, so that none is mistaken for a user's; then call `finish`.
-        `OSError` where that fails."""
+        """Sync the entries of files before these are written, so that none is mistaken for a user's; `OSError` where
+        that fails. Call `finish` afterwards."""
         new = [entry for entry in entries if self.entries.get(entry.file) != entry]
         if new:
             self._append(b"".join(_to_line(entry) for entry in new))

@@ -16,7 +16,7 @@ import pytest
 
 from blip_space import catalogue
 from blip_space.apps import cli
-from blip_space.jobs.outputs.manifest import NAME
+from blip_space.jobs.outputs.manifest import MANIFEST_NAME as NAME
 from blip_space.loading import loader
 from tests.checkpoints import blip2
 from tests.jobs.folder_fixtures import draw, limit_file_size

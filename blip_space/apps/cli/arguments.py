@@ -1,0 +1,145 @@
+"""The options that commands share and those of `folder` and `serve`, and the checks of their values.
+
+Must not import anything that loads models or reads images.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from blip_space import catalogue, images, languages, options, settings
+from blip_space.engine.request import check_language
+from blip_space.errors import UserError
+from blip_space.jobs.outputs.output_files import FORMATS, SINGLE_CAPTION_FORMATS
+
+EXISTING = ("skip", "overwrite", "append")
+CLUSTER = "its HOST:PORT, auto for the one of this machine, or local to start one"
+HUB = "owner/name of a repository on the hub"
+DECODING = {
+    "max_new_tokens": "Maximum number of generated tokens",
+    "temperature": "Temperature of sampling; 0 always picks the most likely token",
+    "top_p": "Sample from the most likely tokens that add up to this probability",
+    "repetition_penalty": "Penalty for repeated tokens; 1 is none",
+    "seed": "Seed of sampling",
+}
+
+
+def add_folder_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `folder`, apart from the model's and decoding."""
+    add = parser.add_argument
+    add("folder", metavar="DIR", type=Path, help=f"Folder of images ({images.FORMAT_NAMES}).")
+    add(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="Output file, beside which FILE.jsonl has the records if they are not in it.",
+    )
+    add("--recursive", action="store_true", help="Include subfolders.")
+    add("--glob", metavar="PATTERN", help="Caption only images whose names match, such as '*.jpg'.")
+    add("--language", metavar="CODE,CODE", default="en", help="Languages of the captions (default: en).")
+    add("--prompt", metavar="TEXT", default="", help="Prompt for every image (default: caption it).")
+    add("--batch-size", metavar="N", default="auto", help="Sequences that are decoded at once (default: auto).")
+    add(
+        "--format",
+        choices=FORMATS,
+        default="jsonl",
+        help="Format of the output, which is made from the records (default: jsonl).",
+    )
+    add("--extension", metavar="ENDING", default=".txt", help="Extension of text files (default: .txt).")
+    add("--prefix", metavar="TEXT", default="", help="Text before each caption in a text file (default: none).")
+    add("--suffix", metavar="TEXT", default="", help="Text after each caption in a text file (default: none).")
+    add(
+        "--existing",
+        choices=EXISTING,
+        default="skip",
+        help="Skip captions that exist, overwrite them, or append others (default: skip).",
+    )
+    add("--overwrite-edited", action="store_true", help="Overwrite text files and tables that a user made or edited.")
+    add("--retry-errors", action="store_true", help="Try again what failed before.")
+    add("--limit", metavar="N", type=int, help="Maximum number of images (default: all).")
+    add("--workers", metavar="N", type=int, default=2, help="Threads that read images (default: 2).")
+    add("--json", action="store_true", help="Print progress as one JSON object a line.")
+    add("--ray", metavar="ADDRESS", help=f"Caption on a Ray cluster: {CLUSTER}.")
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `serve`, apart from the model's."""
+    rows, add = settings.DEFAULT_ROWS, parser.add_argument
+    add("--host", help="Address to listen on, such as 0.0.0.0 for all (default: 127.0.0.1).")
+    add("--port", help=f"Port to listen on (default: {settings.DEFAULT_PORT}).")
+    add("--models", metavar="NAME,NAME", help="Further models that users may choose (default: none).")
+    add("--rows", metavar="N", help=f"Maximum number of answers that are generated at once (default: {rows}).")
+    add("--ray", metavar="ADDRESS", help=f"Answer by a Ray cluster: {CLUSTER}.")
+    add("--replicas", metavar="N", help="Engines on that cluster (default: as many as fit).")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """The options that choose a model."""
+    add, default = parser.add_argument, catalogue.DEFAULT_MODEL
+    add("--model", metavar="NAME", help=f"Name of a model, its folder, or {HUB} (default: {default}).")
+    add("--adapter", metavar="NAME", help=f"LoRA adapter as peft saves it: its folder, or {HUB} (default: none).")
+    add(
+        "--precision",
+        metavar="NAME",
+        help=f"Precision of the weights: auto, {', '.join(catalogue.PRECISIONS)} (default: auto).",
+    )
+
+
+def parse_model(args: argparse.Namespace) -> tuple[catalogue.ModelSpec, str]:
+    """The model and its precision, by option or environment."""
+    chosen = settings.read({name: getattr(args, name) for name in ("model", "precision", "adapter")})
+    return replace(catalogue.find_model(chosen.model, folders=True), adapter=chosen.adapter), chosen.precision
+
+
+def add_decoding_options(
+    parser: argparse.ArgumentParser, *, quality: options.Quality, max_new_tokens: int | None
+) -> None:
+    """The decoding options of a command; `max_new_tokens` is its default, None that of `GenerationOptions`."""
+    text = f"stream: greedy or sampling; best: beam search, which does not stream (default: {quality})."
+    parser.add_argument("--quality", choices=("stream", "best"), default=quality, help=text)
+    for name, limits in options.RANGES.items():
+        default = max_new_tokens if name == "max_new_tokens" else None
+        shown = default or getattr(options.GenerationOptions(), name)
+        text = f"{DECODING[name]}; from {limits.low:g} to {limits.high:.10g} (default: {shown:g})."
+        kind = int if limits.is_integer else float
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar="N", type=kind, default=default, help=text)
+
+
+def parse_decoding(args: argparse.Namespace) -> options.GenerationOptions:
+    """`UserError` for a value out of range, and for options that exclude each other."""
+    chosen = {name: value for name in options.RANGES if (value := getattr(args, name)) is not None}
+    return options.check(quality=args.quality, **chosen)
+
+
+def parse_languages(args: argparse.Namespace, spec: catalogue.ModelSpec) -> list[str]:
+    """The unique codes. `UserError` for one that the model does not support, or too many for the format."""
+    codes = [code.strip() for code in args.language.split(",") if code.strip()]
+    for code in codes:
+        languages.find_language(code)
+        check_language(spec, code)
+    if not codes:
+        raise UserError("--language names no language. Leave it out for English, or name one such as de.")
+    if args.format in SINGLE_CAPTION_FORMATS and len(set(codes)) > 1:
+        raise UserError(
+            f"--format {args.format} has one caption for each image. Name one --language, or choose another format."
+        )
+    return list(dict.fromkeys(codes))
+
+
+def parse_limit(limit: int | None) -> int | None:
+    """`UserError` for less than one."""
+    if limit is not None and limit < 1:
+        raise UserError("--limit must be at least 1.")
+    return limit
+
+
+def parse_batch_size(text: str) -> int | None:
+    """None for `auto`; `UserError` for anything but that and a number."""
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 1024):
+        raise UserError("--batch-size must be auto or a whole number from 1 to 1024.")
+    return int(text)

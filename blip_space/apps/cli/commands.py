@@ -1,0 +1,135 @@
+"""The commands `ask`, `caption` and `serve`.
+
+Must not import torch or Gradio before they are needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blip_space import catalogue, images, languages, settings
+from blip_space.apps.cli import arguments
+from blip_space.apps.cli.listing import print_json
+from blip_space.apps.cli.progress_bar import print_load_progress
+from blip_space.engine.request import Request, check_language
+from blip_space.errors import UserError
+from blip_space.history import HISTORY_FORMAT, Turn, parse_history
+from blip_space.jobs.folder_listing import printable_name
+
+if TYPE_CHECKING:
+    from blip_space.engine.local import LocalEngine
+
+FOR_PHOTOGRAPHS = f"For photographs choose another, such as --model {catalogue.most_multilingual_model()}."
+
+
+def ask(args: argparse.Namespace) -> int:
+    """Stream the answer to a question about an image."""
+    request = Request(
+        image=images.decode(args.image, max_bytes=images.MAX_FILE_BYTES),
+        prompt=args.prompt,
+        language=args.language,
+        turns=_read_history(args.history),
+        options=arguments.parse_decoding(args),
+    )
+    engine = _load_engine(args)
+    started_at, answer = time.monotonic(), ""
+    response = engine.generate(request)
+    del request  # the engine keeps what it needs of the image
+    for text in response:
+        if not args.json:
+            _print_new_text(text, answer)
+        answer = text
+    if args.json:
+        fields = _common_fields(engine, args, started_at)
+        print_json(
+            file=printable_name(args.image), prompt=args.prompt, reply=answer, repeats=response.repeats, **fields
+        )
+    else:
+        print()
+    if answer in engine.model.spec.unknown_image_replies:
+        print(f"blip-space: {engine.model.spec.name} recognises drawings only. {FOR_PHOTOGRAPHS}", file=sys.stderr)
+    return 0
+
+
+def caption(args: argparse.Namespace) -> int:
+    """Print a caption for each image; one that fails is reported on stderr, and the others go on."""
+    languages.find_language(args.language)
+    decoding = arguments.parse_decoding(args)
+    engine, failed = _load_engine(args), False
+    for name, image, error in _decode_images(args.images):
+        started_at, text, repeats = time.monotonic(), None, False
+        if image is not None:
+            try:
+                response = engine.generate(Request(image, language=args.language, options=decoding))
+                *_, text = response
+                repeats = response.repeats
+            except UserError as problem:
+                error = str(problem)
+        failed = failed or error is not None
+        if args.json:
+            fields = _common_fields(engine, args, started_at)
+            print_json(file=name, caption=text, error=error, repeats=repeats, **fields)
+        elif error is not None:
+            print(f"blip-space: {name}: {error}", file=sys.stderr)
+        else:
+            print(f"{name}\t{text}" if len(args.images) > 1 else text)
+    return 1 if failed else 0
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Serve the page, the API and `/healthz`."""
+    names = ("model", "precision", "host", "port", "models", "rows", "adapter", "ray", "replicas")
+    chosen = settings.read({name: getattr(args, name) for name in names})
+    settings.hide_port_from_gradio()
+    from blip_space.apps import server
+
+    server.serve(chosen)
+    return 0
+
+
+def _load_engine(args: argparse.Namespace) -> LocalEngine:
+    spec, precision = arguments.parse_model(args)
+    check_language(spec, args.language)
+    from blip_space.engine.local import LocalEngine
+    from blip_space.loading import loader
+
+    return LocalEngine(loader.load_model(spec, precision, on_progress=print_load_progress(spec.name)))
+
+
+def _read_history(file: str | None) -> tuple[Turn, ...]:
+    if file is None:
+        return ()
+    try:
+        return parse_history(json.loads(Path(file).read_bytes()))  # detects UTF-16 and byte order marks
+    except OSError:
+        raise UserError(f"The history file {file!r} cannot be read. Check its name.") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"The history file {file!r} is not JSON. {HISTORY_FORMAT}") from None
+
+
+def _decode_images(files: Sequence[str]) -> Iterator[tuple[str, images.SafeImage | None, str | None]]:
+    for file in files:
+        try:
+            yield printable_name(file), images.decode(file, max_bytes=images.MAX_FILE_BYTES), None
+        except UserError as error:
+            yield printable_name(file), None, str(error)
+
+
+def _print_new_text(text: str, printed: str) -> None:
+    """Print the new part; a text that does not continue what is printed starts a new line."""
+    print(text[len(printed) :] if text.startswith(printed) else f"\n{text}", end="", flush=True)
+
+
+def _common_fields(engine: LocalEngine, args: argparse.Namespace, started_at: float) -> dict[str, Any]:
+    return {
+        "model": engine.model.spec.name,
+        "precision": engine.model.precision.name,
+        "language": args.language,
+        "seconds": round(time.monotonic() - started_at, 3),
+    }
