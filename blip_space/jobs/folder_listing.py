@@ -53,7 +53,7 @@ class Listing:
 
     def __str__(self) -> str:
         """The number of images, and of ignored entries by reason."""
-        count = f"{len(self.names):,} image{'s' * (len(self.names) != 1)}"
+        count = f"{len(self.names):,} image{'s' * (len(self.names) != 1)} found"
         reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(self.ignored.items()))
         return f"{count}; ignored: {reasons}" if reasons else count
 

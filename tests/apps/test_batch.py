@@ -101,7 +101,7 @@ def test_what_is_no_picture_is_a_record_with_a_sentence(client: Client, tmp_path
 def test_what_makes_no_batch_is_a_sentence(client: Client, zipped: Path, tmp_path: Path) -> None:
     (tmp_path / "no.zip").write_text("no zip")
     for files, values, part in (
-        ([], {}, "no pictures yet"),
+        ([], {}, "no images yet"),
         ([handle_file(tmp_path / "no.zip")], {}, "not a zip"),
         ([handle_file(zipped)], {"language": "sw"}, "parrot does not speak Swahili"),
         ([handle_file(zipped)], {"model": "gpt"}, "Choose among parrot, polyglot"),
@@ -177,7 +177,7 @@ def test_the_table_fills_while_the_batch_runs_and_is_taken_home(page: Page, engi
     expect(rows(page)).to_have_count(3)
     expect(rows(page).nth(2)).to_contain_text("2.png")
     expect(rows(page).nth(2)).to_contain_text(CAPTION.format(420))
-    expect(progress(page)).to_contain_text(re.compile(r"3 of 14, [\d.]+ a second, \d+ (s|min) left"))
+    expect(progress(page)).to_contain_text(re.compile(r"3 of 14, [\d.]+ per second, \d+ (s|min) left"))
     expect(page.locator("#batch-downloads")).not_to_contain_text("JSON")
     engine.release()
     expect(progress(page)).to_have_text("Done: 14 of 14, 1 of them with an error")

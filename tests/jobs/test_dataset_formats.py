@@ -123,13 +123,13 @@ def test_other_metadata_among_the_images_is_warned_of(folder: Path, name: str) -
     made = records(folder, {"a.png": "one", "cats/b.png": "two"})
     (folder / name).write_text("file_name,text\n")
     (note,) = output("imagefolder", folder).write(made).notes
-    assert note.startswith(f"{name} lies among the images")
+    assert note.startswith(f"{name} is beside the images")
 
 
 def test_a_folder_whose_name_is_a_pattern_is_warned_of(tmp_path: Path) -> None:
     (folder := tmp_path / "my set?").mkdir()
     (note,) = output("imagefolder", folder).write(records(folder, {"a.png": "one"})).notes
-    assert "takes for a pattern" in note
+    assert "reads as a pattern" in note
 
 
 def test_a_card_that_a_person_wrote_stays(folder: Path) -> None:

@@ -183,7 +183,7 @@ def test_as_many_are_decoded_at_once_as_pay(parameters: int, rows: int) -> None:
 
 def test_a_caption_that_was_cut_off_in_a_loop_is_told() -> None:
     told = [
-        folder_captioner._written(WISHES[0], Output(1, "a a a", 3, True, repeats=repeats), 1.0)
+        folder_captioner._to_caption(WISHES[0], Output(1, "a a a", 3, True, repeats=repeats), 1.0)
         for repeats in (True, False)
     ]
     assert [(one.caption, one.tokens, one.repeats) for one in told] == [("a a a", 3, True), ("a a a", 3, False)]

@@ -42,7 +42,7 @@ def test_an_image_is_known_by_its_ending_or_by_its_first_bytes(folder: Path, nam
 @pytest.mark.parametrize("name", ["b.txt", "b.json", "notes", "b.pdf"])
 def test_what_is_no_image_is_passed_by_and_counted(folder: Path, name: str) -> None:
     (folder / name).write_text("words")
-    assert str(find(folder)) == "1 image taken; passed by: 1 other files"
+    assert str(find(folder)) == "1 image found; ignored: 1 other files"
 
 
 @pytest.mark.parametrize("place", [".ipynb_checkpoints", ".git", "__MACOSX", "@eaDir", "sub/.hidden"])
@@ -101,7 +101,7 @@ def test_a_pattern_takes_the_images_that_match(folder: Path, pattern: str, recur
     image(folder / "cats" / "old" / "c.png")
     (folder / "output.jsonl").write_text("{}")
     if not names:
-        with pytest.raises(UserError, match="no picture"):
+        with pytest.raises(UserError, match="no image"):
             find(folder, recursive=recursive, pattern=pattern)
         return
     assert find(folder, recursive=recursive, pattern=pattern).names == names
@@ -109,7 +109,7 @@ def test_a_pattern_takes_the_images_that_match(folder: Path, pattern: str, recur
 
 @pytest.mark.parametrize("pattern", ["/abs/*.png", "../*.png", ".", "/"])
 def test_a_pattern_that_leads_out_of_the_folder_is_a_sentence(folder: Path, pattern: str) -> None:
-    with pytest.raises(UserError, match="names nothing in the folder"):
+    with pytest.raises(UserError, match="matches nothing in the folder"):
         find(folder, pattern=pattern)
 
 
@@ -126,7 +126,7 @@ def test_a_name_that_is_no_utf8_is_told_in_letters_and_found_again(folder: Path)
 
 def test_what_is_beyond_the_limit_is_counted(folder: Path) -> None:
     image(folder / "b.png")
-    assert str(find(folder, limit=1)) == "1 image taken; passed by: 1 beyond --limit"
+    assert str(find(folder, limit=1)) == "1 image found; ignored: 1 beyond --limit"
 
 
 def test_the_jobs_own_files_are_no_images_whatever_they_are_called(folder: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from blip_space import images
 from blip_space.errors import UserError
+from blip_space.jobs.folder_listing import MANIFEST_NAME
 from blip_space.jobs.outputs.corrections import Corrections
-from blip_space.jobs.outputs.manifest import FINISHED, MANIFEST_NAME, Manifests
+from blip_space.jobs.outputs.manifest import FINISHED, Manifests
 from blip_space.jobs.outputs.text_files import TextFiles
 from blip_space.jobs.outputs.text_format import TextFormat, parse_text_format, text_names
 from blip_space.jobs.records import CaptionRecord
@@ -108,8 +109,8 @@ def test_a_text_that_a_loss_of_power_left_empty_is_written_again(tmp_path: Path)
     write(tmp_path, "octopus")
     (tmp_path / "1.txt").write_bytes(b"")
     assert write(tmp_path, "octopus") == ["1.txt"]
-    listed = (tmp_path / NAME).read_bytes()
-    (tmp_path / NAME).write_bytes(listed.replace(FINISHED, b""))
+    listed = (tmp_path / MANIFEST_NAME).read_bytes()
+    (tmp_path / MANIFEST_NAME).write_bytes(listed.replace(FINISHED, b""))
     assert write(tmp_path, "octopus") == []
     assert there(tmp_path) == {"1.txt": "octopus"}
 
@@ -118,7 +119,7 @@ def test_the_list_of_what_is_ours_moves_with_the_folder(tmp_path: Path) -> None:
     (old := tmp_path / "old").mkdir()
     write(old, "octopus")
     new = old.rename(tmp_path / "new")
-    (new / NAME).write_bytes((new / NAME).read_bytes() + b"not a line of ours\n[]\n")
+    (new / MANIFEST_NAME).write_bytes((new / MANIFEST_NAME).read_bytes() + b"not a line of ours\n[]\n")
     assert write(new, "squid") == []
 
 
@@ -146,7 +147,7 @@ def test_what_has_no_place_is_known_before_and_survived_after(tmp_path: Path) ->
     outcome = texts.write([RECORD, replace(RECORD, file="2.png")], overwrite_edited=True)
     assert [file for file, _ in outcome.failed] == ["1.png"]
     assert (tmp_path / "2.txt").read_text() == "octopus"
-    assert sorted(path.name for path in tmp_path.iterdir()) == [NAME, "1.txt", "2.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [MANIFEST_NAME, "1.txt", "2.txt"]
 
 
 def test_a_text_that_cannot_be_read_stays_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +187,7 @@ def test_a_line_end_that_an_editor_adds_is_no_edit(tmp_path: Path) -> None:
 
 def test_half_a_line_in_the_list_costs_no_later_one(tmp_path: Path) -> None:
     write(tmp_path, "octopus")
-    with (tmp_path / NAME).open("a") as file:
+    with (tmp_path / MANIFEST_NAME).open("a") as file:
         file.write('{"file": "2.tx')
     write(tmp_path, "octopus", "dog")
     assert write(tmp_path, "octopus", "cat") == []
@@ -194,10 +195,10 @@ def test_half_a_line_in_the_list_costs_no_later_one(tmp_path: Path) -> None:
 
 def test_a_list_that_finds_no_room_leaves_no_half_line(tmp_path: Path) -> None:
     write(tmp_path, "octopus")
-    with limit_file_size((tmp_path / NAME).stat().st_size + 40):
+    with limit_file_size((tmp_path / MANIFEST_NAME).stat().st_size + 40):
         records = [replace(RECORD, file="2.png", digest="2", caption="dog")]
         assert TextFiles(Manifests(tmp_path), TextFormat()).write(records, overwrite_edited=False).failed
-    assert (tmp_path / NAME).read_bytes().endswith(b"\n")
+    assert (tmp_path / MANIFEST_NAME).read_bytes().endswith(b"\n")
 
 
 @pytest.mark.parametrize(
@@ -268,6 +269,6 @@ def test_an_image_of_another_job_keeps_the_text_that_both_would_have(tmp_path: P
 
 @pytest.mark.parametrize("ending", [".png", "JPG", ".", "", "a/b", ".heic"])
 def test_an_ending_that_is_none_of_a_text_is_refused(ending: str) -> None:
-    with pytest.raises(UserError, match="no ending of a text file"):
+    with pytest.raises(UserError, match="not the extension of a text file"):
         parse_text_format(ending, "", "")
     assert parse_text_format("caption", "", "").extension == ".caption"

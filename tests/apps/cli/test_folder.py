@@ -1,4 +1,4 @@
-"""`python -m blip_space folder` as a person uses it: files, formats, mistakes, and a machine that loses its power."""
+"""The command `folder`: files, formats, mistakes, and runs that are killed."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from blip_space.apps import cli
+from tests.apps.cli.folder_command import FAST, read_captions, read_rows
 from tests.jobs.folder_fixtures import draw
 
 ROOT = Path(__file__).resolve().parents[3]
-SERVED = ("--quality", "stream", "--max-new-tokens", "12")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four pictures and a file that is none."""
-    folder = tmp_path_factory.mktemp("pictures")
+    """Four images and a file that is none."""
+    folder = tmp_path_factory.mktemp("images")
     for number in range(4):
         draw(folder / f"{number}.png", number)
-    (folder / "broken.webp").write_text("no picture")
+    (folder / "broken.webp").write_text("no image")
     return folder
 
 
@@ -35,19 +34,15 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     return (code, *capsys.readouterr())
 
 
-def lines(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-
-
-def test_a_folder_is_captioned_and_what_failed_is_listed(
+def test_a_folder_is_captioned_and_errors_are_listed(
     capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "captions.jsonl"
-    code, _, err = run(capsys, folder, "--output", output, *SERVED)
+    code, _, err = run(capsys, folder, "--output", output, *FAST)
     assert code == 1
-    assert "4 captions written" in err
-    assert "broken.webp: The file is not a picture" in err
-    assert {row["file"]: row["caption"] for row in lines(output)} == {
+    assert "4 captions generated" in err
+    assert "broken.webp: The file is not a" in err
+    assert read_captions(output) == {
         "0.png": "a red circle",
         "1.png": "two red circles",
         "2.png": "three red circles",
@@ -56,33 +51,31 @@ def test_a_folder_is_captioned_and_what_failed_is_listed(
     }
 
 
-def test_progress_comes_as_json_where_it_is_asked_for(
-    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
-) -> None:
-    _, out, _ = run(capsys, folder, "--output", tmp_path / "c.jsonl", "--json", "--limit", "3", *SERVED)
+def test_progress_is_json_with_the_option(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
+    _, out, _ = run(capsys, folder, "--output", tmp_path / "c.jsonl", "--json", "--limit", "3", *FAST)
     last = [json.loads(line) for line in out.splitlines()][-1]
     assert (last["event"], last["done"], last["total"], last["written"], last["errors"]) == ("end", 3, 3, 3, 0)
 
 
-def test_a_table_opens_in_a_spreadsheet_and_holds_no_formula(
+def test_a_table_opens_in_a_spreadsheet_and_has_no_formula(
     capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
 ) -> None:
-    asked = ("--language", "en,ja", "--glob", "*.png", "--prompt", "=HYPERLINK(1) how many circles are there?")
-    assert run(capsys, folder, "--output", tmp_path / "c.csv", "--format", "csv", *asked, *SERVED)[0] == 0
+    options = ("--language", "en,ja", "--glob", "*.png", "--prompt", "=HYPERLINK(1) how many circles are there?")
+    assert run(capsys, folder, "--output", tmp_path / "c.csv", "--format", "csv", *options, *FAST)[0] == 0
     content = (tmp_path / "c.csv").read_text("utf-8")
     assert content.startswith("\ufeff")
     rows = list(csv.DictReader(content.removeprefix("\ufeff").splitlines()))
     assert len(rows) == 8
     assert {row["prompt"][:2] for row in rows} == {"'="}
-    assert len(lines(tmp_path / "c.csv.jsonl")) == 8
+    assert len(read_rows(tmp_path / "c.csv.jsonl")) == 8
 
 
-def test_text_files_lie_beside_the_pictures_with_what_a_training_wants_around(
+def test_text_files_are_beside_the_images_with_prefix_and_suffix(
     capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
 ) -> None:
-    around = ("--prefix", "sks, ", "--suffix", ", flat")
+    affixes = ("--prefix", "sks, ", "--suffix", ", flat")
     (folder / "2.txt").write_text("by hand", "utf-8")
-    assert run(capsys, folder, "--output", tmp_path / "c.jsonl", "--format", "txt", *around, *SERVED)[0] == 1
+    assert run(capsys, folder, "--output", tmp_path / "c.jsonl", "--format", "txt", *affixes, *FAST)[0] == 1
     assert (folder / "1.txt").read_text("utf-8") == "sks, two red circles, flat"
     assert not (folder / "broken.txt").exists()
     assert (folder / "2.txt").read_text("utf-8") == "by hand"
@@ -92,21 +85,21 @@ def test_text_files_lie_beside_the_pictures_with_what_a_training_wants_around(
     ("arguments", "sentence"),
     [
         (["nowhere"], "There is no folder 'nowhere'"),
-        (["{empty}"], "There is no picture in 'empty'. Its folders are looked into with --recursive."),
+        (["{empty}"], "There is no image in 'empty'. Use --recursive to include its subfolders."),
         (["{folder}", "--batch-size", "many"], "--batch-size must be auto or a whole number"),
         (["{folder}", "--limit", "0"], "--limit must be at least 1"),
         (["{folder}", "--workers", "0"], "--workers must be at least 1"),
         (["{folder}", "--language", "xx"], "no language 'xx'"),
         (["{folder}", "--language", "en,eo"], "does not speak Esperanto"),
-        (["{folder}", "--language", "en,de", "--format", "txt"], "one caption a picture"),
-        (["{folder}", "--format", "txt", "--extension", ".png"], "no ending of a text file"),
-        (["{folder}", "--format", "coco", "--language", "en,de"], "one caption a picture"),
+        (["{folder}", "--language", "en,de", "--format", "txt"], "one caption for each image"),
+        (["{folder}", "--format", "txt", "--extension", ".png"], "not the extension of a text file"),
+        (["{folder}", "--format", "coco", "--language", "en,de"], "one caption for each image"),
         (["{folder}", "--output", "{empty}"], "empty is a folder"),
         (["{folder}", "--format", "json", "--output", "."], "is a folder"),
-        (["{folder}", "--glob", "/abs/*.png"], "names nothing in the folder"),
+        (["{folder}", "--glob", "/abs/*.png"], "matches nothing in the folder"),
         (["{folder}", "--temperature", "1"], "quality 'best' searches and does not sample"),
         (["{folder}", "--max-new-tokens", "9999"], "max_new_tokens must be"),
-        (["{folder}", "--output", "{empty}/no/such/place.jsonl"], "There is no folder for place.jsonl"),
+        (["{folder}", "--output", "{empty}/no/such/folder.jsonl"], "There is no folder for folder.jsonl"),
     ],
 )
 def test_a_mistake_is_one_line_before_any_model_is_loaded(
@@ -118,43 +111,43 @@ def test_a_mistake_is_one_line_before_any_model_is_loaded(
     sentence: str,
 ) -> None:
     monkeypatch.setattr("blip_space.loading.loader.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
-    places = {"folder": folder, "empty": tmp_path / "empty"}
-    places["empty"].mkdir()
-    given = [argument.format(**places) for argument in arguments]
-    if "--output" not in given:
-        given += ["--output", str(tmp_path / "c.jsonl")]
-    code, _, err = run(capsys, *given)
+    folders = {"folder": folder, "empty": tmp_path / "empty"}
+    folders["empty"].mkdir()
+    command = [argument.format(**folders) for argument in arguments]
+    if "--output" not in command:
+        command += ["--output", str(tmp_path / "c.jsonl")]
+    code, _, err = run(capsys, *command)
     assert code == 1
     assert sentence in err
     assert len(err.splitlines()) == 1
 
 
 class Process:
-    """The command in a process of its own, which can be killed."""
+    """The command in a process that can be killed."""
 
     def __init__(self, folder: Path, output: Path) -> None:
-        command = [sys.executable, "-m", "blip_space", "folder", str(folder), "--output", str(output), *SERVED]
+        command = [sys.executable, "-m", "blip_space", "folder", str(folder), "--output", str(output), *FAST]
         self.output = output
         self._process = subprocess.Popen(
             [*command, "--batch-size", "4"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
 
     def kill_after(self, more: int) -> None:
-        """Take its power once so many more lines are there, or it is done."""
-        wanted = self._lines() + more
-        while self._lines() < wanted and self._process.poll() is None:
+        """Kill it after so many more records, or when it has ended."""
+        target = self._lines() + more
+        while self._lines() < target and self._process.poll() is None:
             time.sleep(0.002)
         self._process.kill()
         self._process.wait()
 
     def interrupt_after(self, more: int) -> tuple[int, str]:
-        """Press Ctrl-C then; its exit code and what it said."""
-        wanted = self._lines() + more
-        while self._lines() < wanted and self._process.poll() is None:
+        """Press Ctrl-C after so many more records; returns its exit code and stderr."""
+        target = self._lines() + more
+        while self._lines() < target and self._process.poll() is None:
             time.sleep(0.002)
         self._process.send_signal(signal.SIGINT)
-        _, said = self._process.communicate(timeout=60)
-        return self._process.returncode, said
+        _, err = self._process.communicate(timeout=60)
+        return self._process.returncode, err
 
     def end(self) -> int:
         self._process.communicate(timeout=120)
@@ -164,20 +157,19 @@ class Process:
         return self.output.read_bytes().count(b"\n") if self.output.exists() else 0
 
 
-def test_after_losing_its_power_and_after_ctrl_c_each_picture_has_its_line_once(tmp_path: Path) -> None:
-    """The whole of it, two thousand pictures and ten losses, is `python -m benchmarks.crash_recovery`."""
-    folder = tmp_path / "pictures"
+def test_after_kills_and_ctrl_c_each_image_has_one_record(tmp_path: Path) -> None:
+    """`python -m benchmarks.crash_recovery` does the same with two thousand images and ten kills."""
+    folder = tmp_path / "images"
     folder.mkdir()
     for number in range(60):
         draw(folder / f"{number:03}.png", number)
-    assert Process(folder, tmp_path / "whole.jsonl").end() == 0
-    torn = tmp_path / "torn.jsonl"
-    Process(folder, torn).kill_after(1)
-    Process(folder, torn).kill_after(9)
-    code, said = Process(folder, torn).interrupt_after(5)
+    assert Process(folder, tmp_path / "complete.jsonl").end() == 0
+    resumed = tmp_path / "resumed.jsonl"
+    Process(folder, resumed).kill_after(1)
+    Process(folder, resumed).kill_after(9)
+    code, err = Process(folder, resumed).interrupt_after(5)
     assert code == 130
-    assert "the same command goes on" in said
-    assert Process(folder, torn).end() == 0
-    captions = [{row["file"]: row["caption"] for row in lines(file)} for file in (tmp_path / "whole.jsonl", torn)]
-    assert captions[0] == captions[1]
-    assert len(lines(torn)) == 60
+    assert "the same command resumes" in err
+    assert Process(folder, resumed).end() == 0
+    assert read_captions(resumed) == read_captions(tmp_path / "complete.jsonl")
+    assert len(read_rows(resumed)) == 60

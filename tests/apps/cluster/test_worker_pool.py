@@ -123,7 +123,7 @@ def test_the_same_command_goes_on_and_asks_no_cluster_when_nothing_is_left(
     assert cli.main(arguments(tmp_path, tmp_path / "c.jsonl")) == 0
     capsys.readouterr()
     assert cli.main(arguments(tmp_path, tmp_path / "c.jsonl", "--ray", "127.0.0.1:1")) == 0
-    assert "1 were there" in capsys.readouterr().err
+    assert "1 already done" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "nonsense", "ray://127.0.0.1:1"])
