@@ -236,7 +236,7 @@ def test_a_conversation_goes_on_beside_a_batch(page: Page, engine: FakeEngine, z
 def test_a_batch_that_cannot_begin_is_told_and_the_button_is_there_again(page: Page, tmp_path: Path) -> None:
     (tmp_path / "no.zip").write_text("no zip")
     begin(page, tmp_path / "no.zip")
-    expect(toast(page)).to_contain_text("no.zip is not a zip that can be read")
+    expect(toast(page)).to_contain_text("no.zip is not a readable zip")
     expect(page.locator("#batch-start")).to_be_visible()
     expect(page.locator("#batch-cancel")).to_be_hidden()
 

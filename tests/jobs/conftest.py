@@ -1,7 +1,7 @@
 """Folders of drawn images, and the engines of `tests.serving`."""
 
-from tests.jobs.folder_fixtures import pictures, tiny
+from tests.jobs.folder_fixtures import image_folder, tiny
 from tests.one_thread import one_thread
 from tests.serving.conftest import build, loading
 
-__all__ = ["build", "loading", "one_thread", "pictures", "tiny"]
+__all__ = ["build", "image_folder", "loading", "one_thread", "tiny"]

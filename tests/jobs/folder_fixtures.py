@@ -1,4 +1,4 @@
-"""A folder of drawn pictures, and the embedded model to caption them."""
+"""A folder of drawn images, and the embedded model to caption them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def draw(file: Path, number: int) -> None:
     """One to four circles of one colour; no two numbers below a thousand give the same file."""
     image = Image.new("RGB", (200 + number // 20, 120), "white")
     pen = ImageDraw.Draw(image)
-    for place in range(1 + number % 4):
-        left = 10 + 48 * place
+    for index in range(1 + number % 4):
+        left = 10 + 48 * index
         pen.ellipse((left, 40, left + 38, 78), fill=COLOURS[number // 4 % 5])
     image.save(file)
 
 
 @contextmanager
 def limit_file_size(size: int) -> Iterator[None]:
-    """The system writes no longer file, as if the disk were full."""
+    """No file can grow beyond this size, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -39,14 +39,14 @@ def limit_file_size(size: int) -> Iterator[None]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Twelve pictures, one of them twice under another name, and a file that is none."""
-    folder = tmp_path / "pictures"
+def image_folder(tmp_path: Path) -> Path:
+    """Twelve images, one of them also under another name, and a file that is none."""
+    folder = tmp_path / "images"
     (folder / "more").mkdir(parents=True)
     for number in range(12):
         draw(folder / f"{number:02}.png", number)
     draw(folder / "more" / "again.png", 3)
-    (folder / "broken.jpg").write_text("no picture")
+    (folder / "broken.jpg").write_text("no image")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""A disk that forgets, at a loss of power, whatever was not synced; a kill alone keeps the system's memory of it."""
+"""A disk that loses whatever was not synced at a power failure; killing a process loses nothing."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from blip_space.jobs.durable_files import Disk
 
 
 class LossyDisk(Disk):
-    """Real files, and beside them what a real disk would hold of each. A file that is new, or was renamed, is there
-    once its folder was synced; its content is what was synced of it."""
+    """Real files, and what a disk would have of each: a new or renamed file exists once its folder is synced, with the
+    content that was synced."""
 
     def __init__(self) -> None:
-        self._synced: dict[int, bytes] = {}
-        """By inode."""
+        self._contents: dict[int, bytes] = {}
+        """Contents by inode."""
 
-        self._named: dict[Path, int] = {}
-        """Which names the disk knows, and of which inode."""
+        self._inodes: dict[Path, int] = {}
+        """Inodes by the names that are on the disk."""
 
         self._folders = set[Path]()
 
     def sync(self, file: io.FileIO) -> None:
         super().sync(file)
         with io.FileIO(f"/proc/self/fd/{file.fileno()}") as again:
-            self._synced[inode(Path(f"/proc/self/fd/{file.fileno()}"))] = again.readall()
+            self._contents[inode(Path(f"/proc/self/fd/{file.fileno()}"))] = again.readall()
 
     def sync_folder(self, folder: Path) -> None:
         super().sync_folder(folder)
         self._folders.add(folder)
-        self._named = {name: number for name, number in self._named.items() if name.parent != folder}
-        self._named |= {path: inode(path) for path in folder.iterdir() if path.is_file()}
+        self._inodes = {name: number for name, number in self._inodes.items() if name.parent != folder}
+        self._inodes |= {path: inode(path) for path in folder.iterdir() if path.is_file()}
 
     def lose_power(self) -> None:
-        """Have only what was synced in the folders that were."""
+        """Reset all synced folders to what was synced."""
         for folder in self._folders:
             for path in folder.iterdir():
                 if path.is_file():
                     path.unlink()
-        for path, number in self._named.items():
-            path.write_bytes(self._synced.get(number, b""))
+        for path, number in self._inodes.items():
+            path.write_bytes(self._contents.get(number, b""))
 
 
 def inode(path: Path) -> int:

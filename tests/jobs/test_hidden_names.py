@@ -1,4 +1,4 @@
-"""Laws of names that a person does not see."""
+"""Which names are hidden."""
 
 import pytest
 
@@ -24,7 +24,7 @@ from blip_space.jobs.hidden_names import is_hidden
         "a/Desktop.ini",
     ],
 )
-def test_what_begins_with_a_dot_or_a_machine_made_is_hidden(name: str) -> None:
+def test_names_with_a_dot_and_names_of_systems_are_hidden(name: str) -> None:
     """Case hidden-folder: hidden is a property of the whole path, not of its last part."""
     assert is_hidden(name)
 
@@ -33,5 +33,5 @@ def test_what_begins_with_a_dot_or_a_machine_made_is_hidden(name: str) -> None:
     "name",
     ["a.png", "a/b.c/d.png", "../a.png", "./a.png", "recycle/a.png", "my .git/a.png", "/a.png", "Thumbs.db.png", ""],
 )
-def test_what_people_make_is_not_hidden(name: str) -> None:
+def test_other_names_are_not_hidden(name: str) -> None:
     assert not is_hidden(name)

@@ -1,7 +1,7 @@
-"""Models that write nothing but blanks, or one word for ever, through every way by which answers are written.
+"""Models that generate only blanks, or one word again and again, in everything that drives the engine.
 
-The cases blank-caption and caption-that-repeats: a greedy folder job on the first turned for ever, a batch and a search
-took its blanks for captions, `ask` printed an empty line; nothing noticed the second.
+Cases blank-caption and caption-that-repeats: with the first, a greedy folder job never ended, an upload job and a beam
+search accepted blanks as captions, and `ask` printed an empty line; the second was not noticed.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from blip_space.serving.threaded import ThreadedEngine
 from tests.checkpoints.constant import SPACE, write_constant
 from tests.example_images import blue_circles
 
-PICTURE = images.decode(blue_circles())
+IMAGE = images.decode(blue_circles())
 QUALITIES = ("stream", "best")
 LIMIT = 12
 
 
-def options(quality: str, **changes: Any) -> GenerationOptions:
+def decoding(quality: str, **changes: Any) -> GenerationOptions:
     return check(quality=quality, max_new_tokens=LIMIT, **changes)
 
 
@@ -51,7 +51,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def loaded(folders: dict[str, Path]) -> dict[str, Any]:
+def models(folders: dict[str, Path]) -> dict[str, Any]:
     return {
         name: loader.load_model(catalogue.find_model(str(folder), folders=True), "fp32")
         for name, folder in folders.items()
@@ -59,31 +59,34 @@ def loaded(folders: dict[str, Path]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def engine(loaded: dict[str, Any]) -> Iterator[ThreadedEngine]:
-    """Offers both."""
-    made = ThreadedEngine(
-        [model.spec for model in loaded.values()],
-        load=lambda spec, *_: loaded[spec.name],
-        load_preparation=lambda spec: loaded[spec.name].preparation,
+def engine(models: dict[str, Any]) -> Iterator[ThreadedEngine]:
+    """An engine with both models."""
+    threaded = ThreadedEngine(
+        [model.spec for model in models.values()],
+        load=lambda spec, *_: models[spec.name],
+        load_preparation=lambda spec: models[spec.name].preparation,
     )
-    made.start()
-    yield made
-    made.stop()
+    threaded.start()
+    yield threaded
+    threaded.stop()
 
 
-def written(model: Any, chosen: GenerationOptions) -> Caption:
+def folder_caption(model: Any, options: GenerationOptions) -> Caption:
     captioner = Captioner(model, batch_size=4)
-    seen = LoadedImage("a.png", PICTURE.digest, prepared=captioner.prepare(PICTURE.pixels))
-    (one,) = [*captioner.add([PendingCaption(seen, CaptionTask("m", "fp32", "en", "", chosen))]), *captioner.finish()]
-    return one
+    image = LoadedImage("a.png", IMAGE.digest, prepared=captioner.prepare(IMAGE.pixels))
+    (caption,) = [
+        *captioner.add([PendingCaption(image, CaptionTask("m", "fp32", "en", "", options))]),
+        *captioner.finish(),
+    ]
+    return caption
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("quality", QUALITIES)
-def test_a_folder_whose_captions_are_blank_ends_with_an_error_for_each_picture(
+def test_a_folder_job_with_blank_captions_ends_with_an_error_for_each_image(
     folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], quality: str
 ) -> None:
-    """Greedy, it never ended: the blank was taken for a caption that is not whole yet."""
+    """With greedy decoding it never ended: the blank counted as an incomplete caption."""
     (tmp_path / "in").mkdir()
     for count in (1, 2, 3):
         (tmp_path / "in" / f"{count}.png").write_bytes(blue_circles(count))
@@ -96,7 +99,7 @@ def test_a_folder_whose_captions_are_blank_ends_with_an_error_for_each_picture(
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
-def test_ask_tells_a_blank_answer_in_one_line_and_exits_1(
+def test_ask_reports_a_blank_answer_in_one_line_and_exits_with_1(
     folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], quality: str
 ) -> None:
     (tmp_path / "a.png").write_bytes(blue_circles())
@@ -107,66 +110,71 @@ def test_ask_tells_a_blank_answer_in_one_line_and_exits_1(
 
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_every_driver_of_the_engine_ends_a_blank_answer_with_the_error(
-    engine: ThreadedEngine, loaded: dict[str, Any], quality: str
+    engine: ThreadedEngine, models: dict[str, Any], quality: str
 ) -> None:
-    request = Request(PICTURE, "What is it?", options=options(quality), model="blank")
+    request = Request(IMAGE, "What is it?", options=decoding(quality), model="blank")
     with pytest.raises(EmptyAnswerError, match="wrote nothing for this image"):
         list(engine.submit(request).updates(0.01))
     with pytest.raises(EmptyAnswerError, match="wrote nothing for this image"):
-        list(LocalEngine(loaded["blank"]).generate(request))
+        list(LocalEngine(models["blank"]).generate(request))
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
-def test_a_caption_cut_off_in_a_loop_is_marked_wherever_it_is_written(
-    engine: ThreadedEngine, loaded: dict[str, Any], quality: str
+def test_a_caption_that_was_cut_off_in_a_loop_is_marked_by_every_driver(
+    engine: ThreadedEngine, models: dict[str, Any], quality: str
 ) -> None:
-    """A penalty is the way out of it, in a search as well."""
+    """A repetition penalty prevents it, with beam search as well."""
     for changes, looping in (({}, True), ({"repetition_penalty": 2.0}, False)):
-        chosen = options(quality, **changes)
-        request = Request(PICTURE, options=chosen, model="loop")
-        answer, reply = engine.submit(request), LocalEngine(loaded["loop"]).generate(request)
+        chosen = decoding(quality, **changes)
+        request = Request(IMAGE, options=chosen, model="loop")
+        answer, reply = engine.submit(request), LocalEngine(models["loop"]).generate(request)
         *_, text = answer.updates()
-        assert [text] * 2 == [list(reply)[-1], written(loaded["loop"], chosen).caption]
+        assert [text] * 2 == [list(reply)[-1], folder_caption(models["loop"], chosen).caption]
         assert (text == "at" * LIMIT) == looping
         batch = UploadJob(engine, [UploadedImage("a.png", blue_circles)], CaptionTask("loop", "", "en", "", chosen))
         assert list(batch.run())
-        marks = [answer.repeats, reply.repeats, batch.records[0].repeats, written(loaded["loop"], chosen).repeats]
+        marks = [
+            answer.repeats,
+            reply.repeats,
+            batch.records[0].repeats,
+            folder_caption(models["loop"], chosen).repeats,
+        ]
         assert marks == [looping] * 4
         assert answer.tokens == reply.tokens == LIMIT
 
 
-def test_a_batch_has_an_error_for_a_blank_caption_and_counts_it(engine: ThreadedEngine) -> None:
+def test_an_upload_job_has_an_error_for_a_blank_caption(engine: ThreadedEngine) -> None:
     batch = UploadJob(
-        engine, [UploadedImage("a.png", blue_circles)], CaptionTask("blank", "", "en", "", options("best"))
+        engine, [UploadedImage("a.png", blue_circles)], CaptionTask("blank", "", "en", "", decoding("best"))
     )
     assert list(batch.run())
     assert [(record.caption, record.error) for record in batch.records] == [(None, EMPTY_ANSWER)]
     assert (batch.progress.generated, len(batch.progress.errors)) == (0, 1)
 
 
-def test_a_worker_of_a_cluster_judges_as_well_and_the_mark_comes_back(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_a_worker_of_a_cluster_checks_captions_and_returns_the_mark(folders: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(blue_circles())
-    row = {"number": 0, "file": "a.png", "digest": PICTURE.digest, "tasks": [0]}
+    row = {"number": 0, "file": "a.png", "digest": IMAGE.digest, "tasks": [0]}
     table = pyarrow.Table.from_pydict(worker.read_files(pyarrow.Table.from_pylist([row]), tmp_path))
-    came = {}
+    results = {}
     for name, folder in folders.items():
-        task = CaptionTask(name, "fp32", "en", "", options("stream"))
+        task = CaptionTask(name, "fp32", "en", "", decoding("stream"))
         spec = catalogue.find_model(str(folder), folders=True)
         columns = worker.Worker(spec, [task], batch_size=2, threads=1)(table)
         (found,) = pyarrow.table(columns).to_pylist()
-        came[name] = worker_pool._written(PendingCaption(LoadedImage("a.png", PICTURE.digest), task), found)
-    assert (came["blank"].caption, came["blank"].error) == (None, EMPTY_ANSWER)
-    assert (came["loop"].caption, came["loop"].repeats) == ("at" * LIMIT, True)
+        results[name] = worker_pool._written(PendingCaption(LoadedImage("a.png", IMAGE.digest), task), found)
+    assert (results["blank"].caption, results["blank"].error) == (None, EMPTY_ANSWER)
+    assert (results["loop"].caption, results["loop"].repeats) == ("at" * LIMIT, True)
 
 
-def test_a_replica_tells_the_mark_with_the_end_of_the_answer(folders: dict[str, Path]) -> None:
-    """Its last tokens may change no text, and then nothing was told of them."""
+def test_a_replica_sends_the_mark_with_the_end_of_the_answer(folders: dict[str, Path]) -> None:
+    """Its last tokens may not change the text, and then they were not sent."""
     replica = EngineReplica([catalogue.find_model(str(folders["loop"]), folders=True)], "fp32", EngineConfig())
 
-    async def told() -> list[PartialResponse]:
-        return [part async for part in replica.answer(Request(PICTURE, options=options("stream")))]
+    async def parts() -> list[PartialResponse]:
+        return [part async for part in replica.answer(Request(IMAGE, options=decoding("stream")))]
 
-    with ThreadPoolExecutor(1) as aside:  # the browser tests leave this thread with a loop of their own
-        last = aside.submit(asyncio.run, told()).result()[-1]
+    with ThreadPoolExecutor(1) as executor:  # the browser tests leave an event loop in this thread
+        last = executor.submit(asyncio.run, parts()).result()[-1]
     replica._engine.stop()
     assert (last.text, last.tokens, last.repeats) == ("at" * LIMIT, LIMIT, True)

@@ -1,4 +1,4 @@
-"""Laws of a batch in front of an engine with a model of words: visitors first, equal pictures once, nothing lost."""
+"""The upload job with a fake model: chats have priority, duplicates are captioned once, nothing is lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from blip_space import images
 from blip_space.engine.request import Request
 from blip_space.errors import ImageError, ModelError, PromptError, UserError
-from blip_space.jobs import upload_job as room
+from blip_space.jobs import upload_job
 from blip_space.jobs.records import CaptionTask
 from blip_space.jobs.upload_job import UploadedImage, UploadJob
 from blip_space.options import GenerationOptions
@@ -22,18 +22,18 @@ from tests.example_images import blue_circles
 from tests.serving.conftest import Build
 from tests.serving.fakes import FakeLoader, wait_until
 
-VISITOR = Request(images.decode(blue_circles()), "Who is it?")
+CHAT = Request(images.decode(blue_circles()), "Who is it?")
 BEST = GenerationOptions(quality="best")
 ANSWER = "Question: What is it? Short answer in English:"
-DRAWN = [blue_circles(count) for count in range(1, 21)]
+IMAGES = [blue_circles(count) for count in range(1, 21)]
 
 
 def task(prompt: str = "What is it?", **changes: str) -> CaptionTask:
-    given = {"model": "", "precision": "", "language": "en", "prompt": prompt, **changes}
-    return CaptionTask(**given, options=GenerationOptions())
+    fields = {"model": "", "precision": "", "language": "en", "prompt": prompt, **changes}
+    return CaptionTask(**fields, options=GenerationOptions())
 
 
-def pictures(*data: bytes) -> list[UploadedImage]:
+def uploads_of(*data: bytes) -> list[UploadedImage]:
     return [UploadedImage(f"{number}.png", lambda data=data: data) for number, data in enumerate(data)]  # type: ignore[misc]
 
 
@@ -42,154 +42,154 @@ def unreadable() -> bytes:
 
 
 @contextmanager
-def at_work(batch: UploadJob) -> Iterator[threading.Thread]:
-    """The batch in a thread of its own, ended with the test."""
-    thread = threading.Thread(target=lambda: list(batch.run()))
+def running(job: UploadJob) -> Iterator[threading.Thread]:
+    """Run the job in a thread until the end of the block."""
+    thread = threading.Thread(target=lambda: list(job.run()))
     thread.start()
     yield thread
-    batch.cancel()
+    job.cancel()
     thread.join()
 
 
-def done(engine: EngineProtocol, *given: UploadedImage, **changes: str) -> UploadJob:
-    batch = UploadJob(engine, given, task(**changes))
-    for _ in batch.run():
+def run_job(engine: EngineProtocol, *uploads: UploadedImage, **changes: str) -> UploadJob:
+    job = UploadJob(engine, uploads, task(**changes))
+    for _ in job.run():
         pass
-    return batch
+    return job
 
 
-def test_each_picture_has_its_record_in_the_order_of_the_pictures(build: Build) -> None:
-    batch = done(build(), *pictures(*DRAWN))
-    assert [record.file for record in batch.records] == [f"{number}.png" for number in range(20)]
-    first = batch.records[0]
+def test_each_image_has_a_record_in_the_order_of_the_images(build: Build) -> None:
+    job = run_job(build(), *uploads_of(*IMAGES))
+    assert [record.file for record in job.records] == [f"{number}.png" for number in range(20)]
+    first = job.records[0]
     assert (first.caption, first.error, first.language, first.prompt) == (ANSWER, None, "en", "What is it?")
     assert (first.model, first.precision, first.tokens) == ("fake", "fp32", 8)
-    assert first.digest == images.digest(DRAWN[0])
-    assert (batch.progress.done, batch.progress.total, batch.progress.seconds_left) == (20, 20, 0)
+    assert first.digest == images.digest(IMAGES[0])
+    assert (job.progress.done, job.progress.total, job.progress.seconds_left) == (20, 20, 0)
 
 
-def test_equal_pictures_are_answered_once(build: Build, loading: FakeLoader) -> None:
-    batch = done(build(), *pictures(*DRAWN[:2], DRAWN[0], DRAWN[0]))
-    assert [record.caption for record in batch.records] == [ANSWER] * 4
-    assert [record.seconds > 0 for record in batch.records] == [True, True, False, False]
-    assert (batch.progress.generated, batch.progress.copied, len(loading.models[0].generated_words)) == (2, 2, 2 * 9)
+def test_duplicate_images_are_captioned_once(build: Build, loading: FakeLoader) -> None:
+    job = run_job(build(), *uploads_of(*IMAGES[:2], IMAGES[0], IMAGES[0]))
+    assert [record.caption for record in job.records] == [ANSWER] * 4
+    assert [record.seconds > 0 for record in job.records] == [True, True, False, False]
+    assert (job.progress.generated, job.progress.copied, len(loading.models[0].generated_words)) == (2, 2, 2 * 9)
 
 
-def test_a_picture_that_cannot_be_read_or_answered_has_a_record_with_a_sentence(build: Build) -> None:
-    broken = pictures(b"no picture", DRAWN[0], b"no picture")
+def test_an_image_that_fails_has_a_record_with_a_message(build: Build) -> None:
+    broken = uploads_of(b"no image", IMAGES[0], b"no image")
     engine = build()
-    batch = done(engine, UploadedImage("gone.png", unreadable), *broken)
-    assert [record.caption for record in batch.records] == [None, None, ANSWER, None]
-    assert batch.records[0].error == "It cannot be read. Send another."
-    assert "not a picture that can be read" in str(batch.records[1].error)
-    assert batch.records[3].error == batch.records[1].error
-    assert [name for name, _ in batch.progress.errors] == ["gone.png", "0.png", "2.png"]
-    faulty = done(engine, *pictures(DRAWN[0]), prompt="Will this explode?")
-    assert "fault of the server" in str(faulty.records[0].error)
+    job = run_job(engine, UploadedImage("gone.png", unreadable), *broken)
+    assert [record.caption for record in job.records] == [None, None, ANSWER, None]
+    assert job.records[0].error == "It cannot be read. Send another."
+    assert "The file is not a" in str(job.records[1].error)
+    assert job.records[3].error == job.records[1].error
+    assert [name for name, _ in job.progress.errors] == ["gone.png", "0.png", "2.png"]
+    failed = run_job(engine, *uploads_of(IMAGES[0]), prompt="Will this explode?")
+    assert "fault of the server" in str(failed.records[0].error)
 
 
-def test_a_picture_that_nobody_foresaw_ends_alone(
+def test_an_unexpected_error_of_an_image_fails_it_alone(
     build: Build, loading: FakeLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """L11: the whole batch ended, with the captions that were there."""
-    engine, shown = build(), list[images.SafeImage]()
+    """The job ended, and its captions were lost."""
+    engine, prepared = build(), list[images.SafeImage]()
 
     def pixels(image: Any, options: GenerationOptions) -> torch.Tensor:  # noqa: ARG001
-        shown.append(image)
-        if len(shown) == 2:
+        prepared.append(image)
+        if len(prepared) == 2:
             raise RuntimeError("a bug")
         return torch.zeros(1, 1)
 
     monkeypatch.setattr(loading.prepare(engine.default), "pixels", pixels)
-    batch = done(engine, *pictures(*DRAWN[:3]))
-    assert [record.caption for record in batch.records] == [ANSWER, None, ANSWER]
-    assert "fault of the server" in str(batch.records[1].error)
+    job = run_job(engine, *uploads_of(*IMAGES[:3]))
+    assert [record.caption for record in job.records] == [ANSWER, None, ANSWER]
+    assert "fault of the server" in str(job.records[1].error)
 
 
-def test_words_that_cannot_be_sent_end_the_batch_and_not_each_picture(build: Build) -> None:
+def test_a_rejected_prompt_ends_the_job(build: Build) -> None:
     engine = build()
     with pytest.raises(PromptError, match=r"60\d tokens long"):
-        done(engine, *pictures(*DRAWN), prompt="word " * 600 + "?")
+        run_job(engine, *uploads_of(*IMAGES), prompt="word " * 600 + "?")
     with pytest.raises(UserError, match="does not speak French"):
-        done(engine, *pictures(*DRAWN), language="fr")
+        run_job(engine, *uploads_of(*IMAGES), language="fr")
     with pytest.raises(ModelError, match="no model 'other'"):
-        done(engine, *pictures(*DRAWN), model="other")
+        run_job(engine, *uploads_of(*IMAGES), model="other")
 
 
-def test_a_visitor_is_answered_before_a_batch_that_was_there_first(build: Build, loading: FakeLoader) -> None:
+def test_a_chat_is_answered_before_an_earlier_upload_job(build: Build, loading: FakeLoader) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build(max_batch_size=1)
-    batch = UploadJob(engine, pictures(*DRAWN), task())
-    with at_work(batch) as thread:
+    job = UploadJob(engine, uploads_of(*IMAGES), task())
+    with running(job) as thread:
         wait_until(lambda: engine.status().running == 1)
-        answer = engine.submit(VISITOR)
-        assert answer.queue_position() == 0
-        loading.gate.release(1 + 9)  # a word of the batch, and the visitor's eight with their stop
-        assert list(answer.updates())[-1].startswith("Question: Who")
-        assert batch.records == []
+        response = engine.submit(CHAT)
+        assert response.queue_position() == 0
+        loading.gate.release(1 + 9)  # one token of the job, and the eight of the chat with their stop
+        assert list(response.updates())[-1].startswith("Question: Who")
+        assert job.records == []
         loading.gate.release(1_000)
         thread.join()
-    assert [record.caption for record in batch.records] == [ANSWER] * 20
+    assert [record.caption for record in job.records] == [ANSWER] * 20
 
 
-def test_a_visitors_search_takes_the_place_of_a_search_of_the_batch(build: Build, loading: FakeLoader) -> None:
+def test_a_beam_search_of_a_chat_preempts_one_of_the_job(build: Build, loading: FakeLoader) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build(max_beam_groups=1)
-    batch = UploadJob(engine, pictures(*DRAWN[:12]), CaptionTask("", "", "en", "What is it?", BEST))
-    with at_work(batch) as thread:
+    job = UploadJob(engine, uploads_of(*IMAGES[:12]), CaptionTask("", "", "en", "What is it?", BEST))
+    with running(job) as thread:
         wait_until(lambda: engine.status().running > 0)
-        answer = engine.submit(Request(VISITOR.image, VISITOR.prompt, options=BEST))
-        wait_until(lambda: bool(loading.gate and loading.gate.release()) or answer.done)
-        assert list(answer)[-1].startswith("Question: Who")
-        assert batch.records == []
+        response = engine.submit(Request(CHAT.image, CHAT.prompt, options=BEST))
+        wait_until(lambda: bool(loading.gate and loading.gate.release()) or response.done)
+        assert list(response)[-1].startswith("Question: Who")
+        assert job.records == []
         loading.gate.release(10_000)
         thread.join()
-    assert batch.progress.generated == 12
+    assert job.progress.generated == 12
 
 
-def test_a_batch_does_not_fill_the_visitors_line(build: Build, loading: FakeLoader) -> None:
+def test_an_upload_job_does_not_fill_the_queue_for_chats(build: Build, loading: FakeLoader) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build(max_batch_size=1, max_waiting=1)
-    with at_work(UploadJob(engine, pictures(*DRAWN), task())):
+    with running(UploadJob(engine, uploads_of(*IMAGES), task())):
         wait_until(lambda: engine.status().running == 1)
         assert engine.status().waiting == 0
-        answer = engine.submit(VISITOR)
+        response = engine.submit(CHAT)
         loading.gate.release(1_000)
-        assert list(answer.updates())
+        assert list(response.updates())
 
 
-def test_stopping_keeps_what_is_done_and_frees_the_rows(build: Build, loading: FakeLoader) -> None:
+def test_cancelling_keeps_finished_records_and_frees_the_sequences(build: Build, loading: FakeLoader) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build(max_batch_size=2)
-    batch = UploadJob(engine, pictures(*DRAWN), task())
-    with at_work(batch) as thread:
+    job = UploadJob(engine, uploads_of(*IMAGES), task())
+    with running(job) as thread:
         loading.gate.release(9 * 3)
-        wait_until(lambda: len(batch.records) == 3)
-        batch.cancel()
+        wait_until(lambda: len(job.records) == 3)
+        job.cancel()
         thread.join()
     loading.gate.release(100)
     wait_until(lambda: engine.status().running == 0)
-    assert [record.caption for record in batch.records] == [ANSWER] * 3
-    assert (batch.progress.cancelled, batch.progress.done) == (True, 3)
+    assert [record.caption for record in job.records] == [ANSWER] * 3
+    assert (job.progress.cancelled, job.progress.done) == (True, 3)
 
 
-def test_closing_frees_the_rows(build: Build, loading: FakeLoader) -> None:
+def test_closing_the_generator_frees_the_sequences(build: Build, loading: FakeLoader) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build()
-    steps = UploadJob(engine, pictures(*DRAWN), task()).run()
+    steps = UploadJob(engine, uploads_of(*IMAGES), task()).run()
     next(steps)
     wait_until(lambda: engine.status().running > 0)
     steps.close()
     loading.gate.release(100)
     wait_until(lambda: engine.status().running == 0)
-    assert len(loading.models[0].generated_words) <= 3 * room.MAX_IN_FLIGHT
+    assert len(loading.models[0].generated_words) <= 3 * upload_job.MAX_IN_FLIGHT
 
 
-def test_pictures_that_time_does_not_suffice_for_say_so(
+def test_images_after_the_timeout_have_a_record_with_an_error(
     build: Build, loading: FakeLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loading.gate = threading.Semaphore(0)
-    monkeypatch.setattr(room, "MAX_SECONDS", 0.0)
-    batch = done(build(), *pictures(*DRAWN))
-    assert [record.error for record in batch.records] == [room.TIMED_OUT] * 20
-    assert batch.progress.done == 20
+    monkeypatch.setattr(upload_job, "MAX_SECONDS", 0.0)
+    job = run_job(build(), *uploads_of(*IMAGES))
+    assert [record.error for record in job.records] == [upload_job.TIMED_OUT] * 20
+    assert job.progress.done == 20

@@ -1,4 +1,4 @@
-"""Laws of the names in zips: they are read as they were on the machine that packed them."""
+"""The names in zips are read as they were on the machine that pack them."""
 
 from __future__ import annotations
 
@@ -51,31 +51,31 @@ NAMES: dict[str, tuple[str, list[str]]] = {
     "without a mark, French": ("utf-8", ["café.png"]),
     "without a mark, Russian": ("utf-8", ["Фото.png"]),
     "without a mark, Hindi": ("utf-8", ["तस्वीर.png"]),
-    "without a mark, a picture of a letter": ("utf-8", ["🐙.png"]),
+    "without a mark, an emoji": ("utf-8", ["🐙.png"]),
 }
 
 
 @pytest.mark.parametrize("kind", NAMES)
-def test_names_are_read_as_they_were_written(kind: str) -> None:
-    """Case zip-with-japanese-names: Windows packs names in the code page of its country, and marks nothing."""
+def test_names_are_decoded_in_the_code_page_of_their_machine(kind: str) -> None:
+    """Case zip-with-japanese-names: Windows packs names in the code page of its language, without a mark."""
     encoding, names = NAMES[kind]
     raw = [name.encode(encoding) for name in names]
     assert [name.decode(guess_encoding(raw)) for name in raw] == names
 
 
-def test_all_names_of_a_zip_decide_together() -> None:
-    """One alone may fit several: 0x84 0xE0 is a Japanese sign, and in German the end of a word that has none."""
+def test_all_names_of_a_zip_are_decoded_in_one_encoding() -> None:
+    """One name may fit several: 0x84 0xE0 is a Japanese character, and two letters in German."""
     japanese = [name.encode("cp932") for name in ("ア.png", "赤い丸.png", "青い四角.png")]
     assert guess_encoding(japanese) == "cp932"
     assert guess_encoding([b"a.png", *japanese[1:]]) == "cp932"
 
 
-def test_names_that_make_no_sense_are_those_of_the_format() -> None:
+def test_names_that_fit_no_encoding_are_decoded_in_that_of_the_format() -> None:
     assert guess_encoding([]) == guess_encoding([b"a.png"]) == "cp437"
     assert guess_encoding([b"\xb0.png"]) == "cp437"
 
 
-def packed(names: dict[bytes, bytes]) -> list[zipfile.ZipInfo]:
+def pack(names: dict[bytes, bytes]) -> list[zipfile.ZipInfo]:
     """The members of a zip with these raw names and their extra fields, none marked as UTF-8."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
@@ -95,13 +95,13 @@ def unicode_path(name: str, *, of: bytes) -> bytes:
     return struct.pack("<HH", 0x7075, len(field)) + field
 
 
-def test_info_zips_own_field_names_a_member_where_it_belongs_to_it() -> None:
+def test_the_unicode_field_is_used_where_its_checksum_matches() -> None:
     raw = "Übersicht.png".encode("cp850")
-    told = packed({raw: unicode_path("概要.png", of=raw), b"other.png": unicode_path("別.png", of=b"renamed.png")})
-    assert read_names(told) == ["概要.png", "other.png"]
+    members = pack({raw: unicode_path("概要.png", of=raw), b"other.png": unicode_path("別.png", of=b"renamed.png")})
+    assert read_names(members) == ["概要.png", "other.png"]
 
 
-def test_what_is_marked_as_utf_8_is_left_alone() -> None:
+def test_names_marked_as_utf_8_are_read_as_such() -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name in ("赤い丸.png", "É╘.png", "a.png"):
@@ -109,6 +109,6 @@ def test_what_is_marked_as_utf_8_is_left_alone() -> None:
     assert read_names(zipfile.ZipFile(file).infolist()) == ["赤い丸.png", "É╘.png", "a.png"]
 
 
-def test_a_backslash_in_a_letter_separates_nothing() -> None:
+def test_a_backslash_byte_in_a_character_is_no_separator() -> None:
     names = ["表/ソ.png", "十\\能.png"]
-    assert read_names(packed({name.encode("cp932"): b"" for name in names})) == names
+    assert read_names(pack({name.encode("cp932"): b"" for name in names})) == names
