@@ -21,7 +21,7 @@ from tests.test_end_to_end import App, wait_for_status
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "assets" / "examples"
-OCTOPUS, BANANAS = EXAMPLES / "octopus.png", EXAMPLES / "four-bananas.png"
+OCTOPUS, BANANAS, SCENE = (EXAMPLES / f"{name}.png" for name in ("octopus", "four-bananas", "whale-and-sailboat"))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_an_answer_is_the_last_of_its_stream(engine: blip_space.Engine) -> None:
 def test_earlier_turns_and_decoding_options_are_read(engine: blip_space.Engine) -> None:
     history = [{"role": "user", "content": "How many circles are there?"}, {"role": "assistant", "content": "three"}]
     assert engine.ask(blue_circles(), "What colour are they?", history=history) == "blue"
-    assert engine.ask(OCTOPUS, "Was ist das?", language="de", max_new_tokens=1) == "Oktopu"
+    assert len(engine.ask(SCENE, max_new_tokens=1)) < len(engine.ask(SCENE))
     with pytest.raises(blip_space.UserError, match="temperature must be a number from 0 to 2"):
         engine.ask(OCTOPUS, temperature=9)
     with pytest.raises(blip_space.PromptError, match="whole turns"):
@@ -71,7 +71,7 @@ def test_an_image_that_pillow_opened_answers_as_its_file(engine: blip_space.Engi
 
 
 def test_an_image_that_pillow_opened_is_turned_upright(engine: blip_space.Engine) -> None:
-    with Image.open(EXAMPLES / "whale-and-sailboat.png") as opened:
+    with Image.open(SCENE) as opened:
         upright = opened.convert("RGB")
     turned = upright.transpose(Image.Transpose.ROTATE_90)
     turned.getexif()[0x0112] = 6
