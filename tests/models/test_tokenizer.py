@@ -60,9 +60,7 @@ def through_transformers(tokenizer: Any, hidden: Collection[int]) -> Callable[[s
 
 
 @pytest.mark.parametrize("kind", [*blip2.LANGUAGE_MODELS, "tiny", "vocabulary", "truncating"])
-def test_ids_and_texts_equal_those_of_transformers_call(
-    folders: dict[str, Path], tmp_path: Path, kind: str
-) -> None:
+def test_ids_and_texts_equal_those_of_transformers_call(folders: dict[str, Path], tmp_path: Path, kind: str) -> None:
     folder = {"tiny": TINY_FOLDER, "vocabulary": tmp_path, "truncating": tmp_path}.get(kind) or folders[kind]
     if kind == "vocabulary":
         write_vocabulary(tmp_path)
