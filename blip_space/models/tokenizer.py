@@ -120,7 +120,7 @@ def load_tokenizer(folder: Path, *, name: str) -> Tokenizer:
     vocabulary, and differ between versions of transformers. Older folders have the vocabulary only.
     """
     try:
-        tokenizer = _load(folder)
+        tokenizer = _load_any_format(folder)
         if tokenizer:
             tokenizer.encode("a")  # some wrong settings fail only here
             return tokenizer
@@ -140,7 +140,7 @@ def has_tokenizer(folder: Path) -> bool:
     return any(all((folder / name).is_file() for name in names) for names in FILE_FORMATS)
 
 
-def _load(folder: Path) -> Tokenizer | None:
+def _load_any_format(folder: Path) -> Tokenizer | None:
     rust, pieces, vocabulary = (all((folder / name).is_file() for name in names) for names in FILE_FORMATS)
     if rust:
         return Tokenizer(FastTokenizer(PreTrainedTokenizerFast.from_pretrained(folder)))
