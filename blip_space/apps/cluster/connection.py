@@ -78,7 +78,7 @@ def resources_per_worker(spec: ModelSpec) -> WorkerResources:
         return WorkerResources(gpus, num_cpus=1, num_gpus=1)
     processors = [int(count) for machine in machines if (count := machine.get("CPU", 0)) >= 1]
     if not processors:
-        raise UserError("The cluster has no free processor. Add a machine to it with `ray start --address`.")
+        raise UserError("The cluster has no processor. Add a machine to it with `ray start --address`.")
     num_cpus = 1 if spec.parameters < MIN_PARAMETERS else min(processors)
     return WorkerResources(sum(count // num_cpus for count in processors), num_cpus=num_cpus, num_gpus=0)
 
