@@ -131,12 +131,12 @@ def test_a_caption_that_was_cut_off_in_a_loop_is_marked_by_every_driver(
         *_, text = answer.updates()
         assert [text] * 2 == [list(reply)[-1], folder_caption(models["loop"], chosen).caption]
         assert (text == "at" * LIMIT) == looping
-        batch = UploadJob(engine, [UploadedImage("a.png", blue_circles)], CaptionTask("loop", "", "en", "", chosen))
-        assert list(batch.run())
+        job = UploadJob(engine, [UploadedImage("a.png", blue_circles)], CaptionTask("loop", "", "en", "", chosen))
+        assert list(job.run())
         marks = [
             answer.repeats,
             reply.repeats,
-            batch.records[0].repeats,
+            job.records[0].repeats,
             folder_caption(models["loop"], chosen).repeats,
         ]
         assert marks == [looping] * 4
@@ -144,12 +144,12 @@ def test_a_caption_that_was_cut_off_in_a_loop_is_marked_by_every_driver(
 
 
 def test_an_upload_job_has_an_error_for_a_blank_caption(engine: ThreadedEngine) -> None:
-    batch = UploadJob(
+    job = UploadJob(
         engine, [UploadedImage("a.png", blue_circles)], CaptionTask("blank", "", "en", "", decoding("best"))
     )
-    assert list(batch.run())
-    assert [(record.caption, record.error) for record in batch.records] == [(None, EMPTY_ANSWER)]
-    assert (batch.progress.generated, len(batch.progress.errors)) == (0, 1)
+    assert list(job.run())
+    assert [(record.caption, record.error) for record in job.records] == [(None, EMPTY_ANSWER)]
+    assert (job.progress.generated, len(job.progress.errors)) == (0, 1)
 
 
 def test_a_worker_of_a_cluster_checks_captions_and_returns_the_mark(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_worker_of_a_cluster_checks_captions_and_returns_the_mark(folders: dic
         spec = catalogue.find_model(str(folder), folders=True)
         columns = worker.Worker(spec, [task], batch_size=2, threads=1)(table)
         (found,) = pyarrow.table(columns).to_pylist()
-        results[name] = worker_pool._written(PendingCaption(LoadedImage("a.png", IMAGE.digest), task), found)
+        results[name] = worker_pool._to_caption(PendingCaption(LoadedImage("a.png", IMAGE.digest), task), found)
     assert (results["blank"].caption, results["blank"].error) == (None, EMPTY_ANSWER)
     assert (results["loop"].caption, results["loop"].repeats) == ("at" * LIMIT, True)
 

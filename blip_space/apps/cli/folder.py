@@ -47,9 +47,8 @@ def caption_folder(args: argparse.Namespace) -> int:
     )
     codes = arguments.parse_languages(args, spec)
     model_fingerprint = fingerprint(spec)
-    fingerprints = (
-        {} if spec.adapter else {spec.name: model_fingerprint}
-    )  # a record by name only may be of another adapter
+    # a record with the name of the model only may be of another adapter
+    fingerprints = {} if spec.adapter else {spec.name: model_fingerprint}
     with (
         OutputLog(output.log_path, fingerprints=fingerprints, overwrite_edited=args.overwrite_edited) as output_log,
         _worker_pool(args, spec, batch_size) as pool,
