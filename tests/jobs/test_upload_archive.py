@@ -116,12 +116,12 @@ def test_a_member_that_is_longer_than_declared_is_read_up_to_the_limit(tmp_path:
     assert "damaged in the zip" in str(read_uploads(tmp_path, {"x.zip": bomb})["a.png"])
 
 
-def test_a_member_longer_than_a_picture_is_read_no_further(tmp_path: Path) -> None:
+def test_a_member_beyond_the_size_limit_is_read_one_byte_further(tmp_path: Path) -> None:
     zipped = pack({"a.png": bytes(images.MAX_UPLOAD_BYTES + 1_000_000)}, compression=zipfile.ZIP_STORED)
     assert len(read_uploads(tmp_path, {"x.zip": zipped})["a.png"]) == images.MAX_UPLOAD_BYTES + 1
 
 
-def test_a_damaged_member_is_told_and_the_others_are_read(tmp_path: Path) -> None:
+def test_a_damaged_member_is_reported_and_the_others_are_read(tmp_path: Path) -> None:
     zipped = pack({"a.png": b"first", "b.png": b"second"}, compression=zipfile.ZIP_STORED)
     found = read_uploads(tmp_path, {"x.zip": zipped.replace(b"first", b"fiasc", 1)})
     assert "damaged in the zip" in str(found["a.png"])

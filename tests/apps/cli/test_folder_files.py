@@ -19,7 +19,7 @@ from tests.checkpoints.constant import write_constant
 from tests.jobs.folder_fixtures import draw, limit_file_size
 
 ROOT = Path(__file__).resolve().parents[3]
-NOBODY = 65534
+OTHER_USER = 65534
 
 
 def test_a_text_file_never_overwrites_the_output(
@@ -152,8 +152,8 @@ def test_files_without_permission_get_a_message_and_the_others_a_caption(shared:
         path.chmod(mode)
     for path in (images / "open", outputs := shared / "outputs"):
         path.mkdir(exist_ok=True)
-        os.chown(path, NOBODY, NOBODY)
-    os.chown(images, NOBODY, NOBODY)
+        os.chown(path, OTHER_USER, OTHER_USER)
+    os.chown(images, OTHER_USER, OTHER_USER)
     (images / "open" / "secret.png").chmod(0o600)
     warm = shared / "warm"
     warm.mkdir()
@@ -164,7 +164,7 @@ def test_files_without_permission_get_a_message_and_the_others_a_caption(shared:
         ["folder", str(images), "--output", str(outputs / "o.jsonl"), "--format", "txt", *base],
         ["folder", str(images), "--output", str(shared / "o.jsonl"), *base],
     ]
-    program = [sys.executable, "-c", UNPRIVILEGED, json.dumps(commands), str(NOBODY)]
+    program = [sys.executable, "-c", UNPRIVILEGED, json.dumps(commands), str(OTHER_USER)]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True)
     (code, err), (refused, message) = json.loads(done.stdout.splitlines()[-1])
     assert code == 1
