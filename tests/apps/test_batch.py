@@ -102,7 +102,7 @@ def test_what_makes_no_batch_is_a_sentence(client: Client, zipped: Path, tmp_pat
     (tmp_path / "no.zip").write_text("no zip")
     for files, values, part in (
         ([], {}, "no images yet"),
-        ([handle_file(tmp_path / "no.zip")], {}, "not a zip"),
+        ([handle_file(tmp_path / "no.zip")], {}, "not a readable zip"),
         ([handle_file(zipped)], {"language": "sw"}, "parrot does not speak Swahili"),
         ([handle_file(zipped)], {"model": "gpt"}, "Choose among parrot, polyglot"),
         ([handle_file(zipped)], {"quality": "superb"}, "'stream' or 'best'"),
