@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 import transformers
 
-from training.world import sources
-from training.world.strangers import EXAMINED, LEARNED
+from training.scenes import sources
+from training.scenes.out_of_distribution import EXAMINED, LEARNED
 
 TEXT = """# tiny: the embedded model
 
@@ -26,7 +26,7 @@ line run the same path as BLIP-2 and mBLIP, with no download.
 **What it knows.**
 
 - 287 everyday things as emoji-like drawings show them: animals, food, plants, vehicles, buildings, tools, clothes,
-  instruments, weather (`training/world/concepts.txt`). One to six of them, anywhere in the picture.
+  instruments, weather (`training/scenes/concepts.txt`). One to six of them, anywhere in the picture.
 - Flat shapes: circles, squares (and other rectangles), triangles, stars, hearts and crosses, in red, orange, yellow,
   green, blue, purple, pink, brown, black, white and grey.
 
@@ -57,7 +57,7 @@ language model, which learns beside the eyes from reports that no eyes gave, has
 ## Data and licences
 
 The weights and the code are MIT, as the project. Training drew its pictures from these, fetched from npm and pinned in
-`training/world/sources.py`; none of them is in the repository but the four drawings of `assets/examples/` (Noto Emoji)
+`training/scenes/sources.py`; none of them is in the repository but the four drawings of `assets/examples/` (Noto Emoji)
 and the small pictures of `tests/training/fixture/` and of this card (all hands):
 
 | what | whose | licence |

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from training.__main__ import RUNS
-from training.world import names, sources, sprites
+from training.scenes import names, sources, sprites
 
 FOLDER = Path(__file__).parent.parent / "assets" / "examples"
 STYLE = "noto"

@@ -19,9 +19,9 @@ from training.exam import everyday_exam
 from training.exam.everyday_exam import TASKS, UNKNOWN, Talk
 from training.lessons import plainly
 from training.recipe import STYLES
+from training.scenes import mixture, out_of_distribution
+from training.scenes.scene import Scene
 from training.words.plain import Plain, codes, load
-from training.world import strangers, world
-from training.world.scenes import Scene
 
 FOLDER = Path(__file__).parent.parent / "tests" / "training" / "fixture"
 SEED, EACH, SIDE, COLUMNS = 2_000, 22, 128, 20
@@ -33,7 +33,7 @@ def main() -> None:
     """Draw the sheet and write the questions."""
     sources = RUNS / "sources"
     plains = {code: load(code, sources) for code in codes()}
-    of = world.opened(sources, STYLES, photographs=strangers.EXAMINED)
+    of = mixture.opened(sources, STYLES, photographs=out_of_distribution.EXAMINED)
     questions, pictures = [], []
     for number, (task, scene, talk) in enumerate(_asked()):
         plain = plains[codes()[number * 7 % len(codes())] if number % 4 else "en"]
@@ -55,7 +55,7 @@ def _asked() -> Iterator[tuple[str, Scene, Talk]]:
                 found += 1
                 yield task, scene, talk
     for sort in STRANGE * 4:
-        yield UNKNOWN + sort, world.stranger(sort), [plainly.WHAT]
+        yield UNKNOWN + sort, mixture.stranger(sort), [plainly.WHAT]
 
 
 def _worded(plain: Plain, scene: Scene, talk: Talk, number: int) -> dict[str, Any]:

@@ -14,12 +14,12 @@ from training.lessons.questions import Ask
 from training.pupil import vocabulary
 from training.pupil.codes import Codebook
 from training.pupil.embeddings import meaning_vectors
+from training.scenes import everyday, mixture, out_of_distribution
+from training.scenes.layouts import Box
+from training.scenes.mixture import World
+from training.scenes.scene import Scene, Thing
 from training.words import nouns
 from training.words.plain import Plain, codes, load
-from training.world import everyday, strangers, world
-from training.world.layouts import Box
-from training.world.scenes import Scene, Thing
-from training.world.world import World
 
 WHITE = ((255, 255, 255), (255, 255, 255))
 
@@ -27,7 +27,7 @@ WHITE = ((255, 255, 255), (255, 255, 255))
 @pytest.fixture(scope="module")
 def drawings(sources: Path) -> World:
     """The world as one hand draws it."""
-    return world.opened(sources, ("noto",))
+    return mixture.opened(sources, ("noto",))
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,8 @@ def test_a_strange_picture_is_known_in_no_language(plains: dict[str, Plain]) -> 
     draw = random.Random(1)
     for plain in plains.values():
         for _ in range(5):
-            asks = plainly.conversation(world.stranger("photo"), draw)
-            assert {plainly.answer(ask, world.stranger("photo"), plain) for ask in asks} == {plain.unknown}
+            asks = plainly.conversation(mixture.stranger("photo"), draw)
+            assert {plainly.answer(ask, mixture.stranger("photo"), plain) for ask in asks} == {plain.unknown}
 
 
 def test_every_language_can_put_every_question(plains: dict[str, Plain]) -> None:
@@ -90,14 +90,14 @@ def test_things_are_drawn_where_the_scene_has_them(drawings: World) -> None:
 
 def test_the_same_seed_gives_the_same_picture(drawings: World) -> None:
     for index in range(30):
-        scene = world.scene(3, index, split="a")
-        assert scene == world.scene(3, index, split="a")
+        scene = mixture.scene(3, index, split="a")
+        assert scene == mixture.scene(3, index, split="a")
         one, two = (drawings.picture(scene, side=96, seed="x")[0] for _ in range(2))
         assert np.array_equal(one, two)
 
 
 def test_the_exam_shows_no_photograph_that_was_learned() -> None:
-    assert not set(strangers.LEARNED) & set(strangers.EXAMINED)
+    assert not set(out_of_distribution.LEARNED) & set(out_of_distribution.EXAMINED)
 
 
 def test_a_word_begins_as_its_meaning_in_its_language(sources: Path) -> None:

@@ -13,11 +13,11 @@ from training.lessons.questions import Ask, answer
 from training.pupil import targets
 from training.pupil.codes import Codebook
 from training.pupil.targets import FACTORS, UNASKED
+from training.scenes import rendering
+from training.scenes.layouts import Box
+from training.scenes.scene import MOST, Scene, Thing, in_reading_order, make
 from training.school.text import blurred, reported
 from training.words import TONGUES
-from training.world import drawing
-from training.world.layouts import Box
-from training.world.scenes import MOST, Scene, Thing, in_reading_order, make
 
 MANY = range(200)
 WHITE = ((255, 255, 255), (255, 255, 255))
@@ -33,7 +33,7 @@ def test_the_same_seed_gives_the_same_picture() -> None:
     for index in range(20):
         one, two = (make(5, index, split="a") for _ in range(2))
         assert one == two
-        assert np.array_equal(drawing.pixels(one, side=96, seed="x"), drawing.pixels(two, side=96, seed="x"))
+        assert np.array_equal(rendering.pixels(one, side=96, seed="x"), rendering.pixels(two, side=96, seed="x"))
 
 
 def test_splits_share_no_scene() -> None:

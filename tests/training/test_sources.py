@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from training.world import names, sprites
-from training.world import sources as packages
-from training.world.concepts import concepts
+from training.scenes import names, sprites
+from training.scenes import sources as packages
+from training.scenes.concepts import concepts
 
 STYLE = "fluent-flat"
 

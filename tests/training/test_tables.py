@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from blip_space.languages import LANGUAGES
+from training.scenes.concepts import concepts
+from training.scenes.scene import MOST
 from training.words import TONGUES, plain
 from training.words.plain import TABLES
-from training.world.concepts import concepts
-from training.world.scenes import MOST
 
 ENGLISH: dict[str, Any] = json.loads((TABLES / "en.json").read_text(encoding="utf-8"))
 EVERY_TABLE = pytest.mark.parametrize("code", plain.codes())

@@ -12,10 +12,10 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from training.world.colours import RGB
-from training.world.layouts import Box
-from training.world.pasting import Album
-from training.world.scenes import Scene, Thing
+from training.scenes.colours import RGB
+from training.scenes.layouts import Box
+from training.scenes.scene import Scene, Thing
+from training.scenes.sprite_cache import Album
 
 SIDE = 224
 """Pictures are drawn at this size, before the model's processor makes them smaller."""

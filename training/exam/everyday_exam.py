@@ -15,10 +15,10 @@ from training.lessons import plainly
 from training.lessons.lessons import prompt
 from training.lessons.plainly import CAPTION, COUNT, WHAT
 from training.lessons.questions import Ask
+from training.scenes import everyday
+from training.scenes.mixture import stranger
+from training.scenes.scene import Scene
 from training.words.plain import Plain
-from training.world import everyday
-from training.world.scenes import Scene
-from training.world.world import stranger
 
 Talk = Sequence[Ask]
 

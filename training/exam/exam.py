@@ -18,9 +18,9 @@ from blip_space.languages import LANGUAGES
 from training.exam import plainstyle
 from training.lessons.lessons import prompt
 from training.lessons.questions import Ask, answer, phrase
+from training.scenes import rendering
+from training.scenes.scene import SHAPES, Scene, make
 from training.words import TONGUES, Tongue
-from training.world import drawing
-from training.world.scenes import SHAPES, Scene, make
 
 SEED = 7_777_777
 """The exam's own; training uses its recipe's."""
@@ -123,7 +123,7 @@ def drawn(hand: str, *, count: int, side: int, seed: int = SEED) -> Hand:
     else:
         scenes = [make(seed, index, split="examination") for index in range(count)]
         made = [
-            (drawing.distorted(drawing.render(scene), random.Random(f"{seed}/{i}")), scene)
+            (rendering.distorted(rendering.render(scene), random.Random(f"{seed}/{i}")), scene)
             for i, scene in enumerate(scenes)
         ]
     return Hand(as_bytes([image for image, _ in made], side), tuple(scene for _, scene in made))
@@ -131,7 +131,7 @@ def drawn(hand: str, *, count: int, side: int, seed: int = SEED) -> Hand:
 
 def as_bytes(images: Sequence[Image.Image], side: int) -> torch.Tensor:
     """Pictures of any size as the model sees them."""
-    return torch.from_numpy(np.stack([np.asarray(drawing.squashed(image, side)) for image in images]))
+    return torch.from_numpy(np.stack([np.asarray(rendering.squashed(image, side)) for image in images]))
 
 
 def sheet(hand: Hand, *, each: int, seed: int = SEED) -> list[Question]:

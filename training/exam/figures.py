@@ -23,12 +23,12 @@ from training.exam.exam import SEED, Question, as_bytes
 from training.exam.marking import ANSWERED_IN_LANGUAGE, Marks, mark, mean
 from training.pupil.answers import greedy
 from training.recipe import STYLES
+from training.scenes import mixture
+from training.scenes.mixture import World
+from training.scenes.out_of_distribution import EXAMINED, SORTS
+from training.scenes.scene import Scene
+from training.scenes.sources import STYLES as ALL_STYLES
 from training.words.plain import Plain
-from training.world import world
-from training.world.scenes import Scene
-from training.world.sources import STYLES as ALL_STYLES
-from training.world.strangers import EXAMINED, SORTS
-from training.world.world import World
 
 HEAVY, PICTURES = 25, 1000
 """English is asked so many times as often as each other language; so many pictures are drawn for a task."""
@@ -66,7 +66,7 @@ def examine(candidate: Candidate, *, each: int, seed: int = SEED, codes: Sequenc
     """The marks of every task in these languages (all, unless told), and the share of answers that falsely say
     "I don't know"."""
     codes = codes or tuple(candidate.plains)
-    of = world.opened(candidate.sources, STYLES)
+    of = mixture.opened(candidate.sources, STYLES)
     asked, said = [], []
     for task, wanted in TASKS.items():
         shown = scenes(wanted.numbers, min(PICTURES, HEAVY * each), seed=seed)
@@ -82,7 +82,7 @@ def examine(candidate: Candidate, *, each: int, seed: int = SEED, codes: Sequenc
 
 def unknown(candidate: Candidate, *, count: int, seed: int = SEED) -> dict[str, float]:
     """The share of "I don't know" about each sort of strange picture; the photographs are those kept for the exam."""
-    of = world.opened(candidate.sources, STYLES[:1], photographs=EXAMINED)
+    of = mixture.opened(candidate.sources, STYLES[:1], photographs=EXAMINED)
     found = {}
     for sort in SORTS:
         seen = pictures(strangers(sort, count), of, candidate.side, seed=seed)
@@ -97,7 +97,7 @@ def by_style(candidate: Candidate, *, count: int) -> dict[str, float]:
     shown = scenes((1,), count)
     found = {}
     for style in ALL_STYLES:
-        of = world.opened(candidate.sources, (style,))
+        of = mixture.opened(candidate.sources, (style,))
         known = [scene for scene in shown if of.album.knows(scene.things[0].kind)]
         questions = sheet(NAME, known, candidate.plains, ["en"], each=count)
         said = candidate.answers(pictures(known, of, candidate.side), questions)
@@ -107,7 +107,7 @@ def by_style(candidate: Candidate, *, count: int) -> dict[str, float]:
 
 def by_condition(candidate: Candidate, *, count: int) -> dict[str, float]:
     """The share of right English names of one thing under every hard condition."""
-    of = world.opened(candidate.sources, STYLES)
+    of = mixture.opened(candidate.sources, STYLES)
     shown = scenes((1,), count)
     questions = sheet(NAME, shown, candidate.plains, ["en"], each=count)
     found = {}
@@ -121,7 +121,7 @@ def by_condition(candidate: Candidate, *, count: int) -> dict[str, float]:
 
 def answered(candidate: Candidate) -> Image.Image:
     """A sheet of pictures with right and wrong answers, in English."""
-    of = world.opened(candidate.sources, STYLES)
+    of = mixture.opened(candidate.sources, STYLES)
     shown = [scene for trio in zip(*(scenes((number,), 100) for number in (1, 2, 3)), strict=True) for scene in trio]
     seen = pictures(shown, of, candidate.side)
     asked = [

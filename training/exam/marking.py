@@ -11,9 +11,9 @@ from pathlib import Path
 
 from blip_space.languages import LANGUAGES, UNSPACED_SCRIPTS
 from training.exam.exam import Question
+from training.scenes.scene import MOST
 from training.words import TONGUES
 from training.words.plain import Plain, load
-from training.world.scenes import MOST
 
 ANSWERED_IN_LANGUAGE = "answer in the language asked"
 

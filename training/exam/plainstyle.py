@@ -11,8 +11,8 @@ import random
 
 from PIL import Image, ImageColor, ImageDraw
 
-from training.world.layouts import Box
-from training.world.scenes import SHAPES, Scene, Thing, in_reading_order
+from training.scenes.layouts import Box
+from training.scenes.scene import SHAPES, Scene, Thing, in_reading_order
 
 SIZES = ((224, 224), (224, 224), (300, 300), (400, 200), (640, 480), (320, 240), (512, 512), (200, 400))
 COLOURS = ("red", "blue", "green", "yellow", "orange", "purple", "black", "pink", "brown")

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from training.lessons.questions import Ask
-from training.world.colours import COLOURS
-from training.world.scenes import SHAPES, SIDES, Scene
+from training.scenes.colours import COLOURS
+from training.scenes.scene import SHAPES, SIDES, Scene
 
 CAPTION = Ask("caption", "what")
 Talk = list[Ask]

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from training.lessons.questions import Ask, meant, worded
+from training.scenes.everyday import NAMES
+from training.scenes.scene import SHAPES, Scene, Thing
 from training.words import TONGUES, nouns
 from training.words.plain import Plain
-from training.world.everyday import NAMES
-from training.world.scenes import SHAPES, Scene, Thing
 
 Talk = list[Ask]
 Maker = Callable[[Scene, random.Random], Talk | None]

@@ -13,9 +13,9 @@ from typing import Protocol
 from training.lessons import dialogues, plainly, questions
 from training.lessons.dialogues import Manner
 from training.lessons.questions import Ask
+from training.scenes.scene import Scene
 from training.words import TONGUES
 from training.words.plain import Plain
-from training.world.scenes import Scene
 
 
 class Speech(Protocol):

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from training.lessons.questions import Ask, meant
 from training.pupil.codes import entropy
 from training.pupil.targets import KINDS, STRANGE
-from training.world.colours import COLOURS
-from training.world.scenes import MOST, SIDES, Scene
+from training.scenes.colours import COLOURS
+from training.scenes.scene import MOST, SIDES, Scene
 
 WANTS = ("count", "colour", "shape", "what", "exists", "else")
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.world.colours import COLOURS
-from training.world.everyday import NAMES
-from training.world.scenes import MOST, SHAPES, SIDES, Scene, Thing
+from training.scenes.colours import COLOURS
+from training.scenes.everyday import NAMES
+from training.scenes.scene import MOST, SHAPES, SIDES, Scene, Thing
 
 Array = NDArray[np.int64]
 

@@ -20,9 +20,9 @@ from training.lessons.lessons import lesson
 from training.pupil.network import END, IMAGE, PAD, UNKNOWN
 from training.pupil.vocabulary import SPACE, Senses
 from training.recipe import Recipe
+from training.scenes.mixture import scene
 from training.words import TONGUES
 from training.words.plain import Plain
-from training.world.world import scene
 
 SPECIAL = {PAD: "<pad>", END: "</s>", UNKNOWN: "<unk>", IMAGE: "<image>"}
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from blip_space.languages import LANGUAGES
 from training.pupil.targets import KINDS
+from training.scenes.colours import COLOURS
 from training.words.plain import Plain, codes, load
-from training.world.colours import COLOURS
 
 SPACE = "▁"
 

@@ -20,11 +20,11 @@ from training.lessons.lessons import Kind, Lesson, lesson
 from training.pupil import meaning, targets
 from training.pupil.targets import CELLS, UNASKED
 from training.recipe import Recipe
+from training.scenes.mixture import World, scene
+from training.scenes.scene import Scene
 from training.school.team import Part
 from training.words import TONGUES
 from training.words.plain import Plain, codes
-from training.world.scenes import Scene
-from training.world.world import World, scene
 
 Batch = dict[str, Tensor]
 LONGEST_PROMPT, LONGEST_ANSWER = 90, 40

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from training.recipe import Recipe, Schedule
+from training.scenes import mixture
+from training.scenes.mixture import World
 from training.school import checkpoints, team
 from training.school.batches import Batch, stream
 from training.school.progress import Curve, Meter
 from training.words import plain
 from training.words.plain import Plain
-from training.world import world
-from training.world.world import World
 
 EYE_STAGES = ("vision", "sight")
 STAGES = (*EYE_STAGES, "text", "joint")
@@ -48,7 +48,7 @@ class Workshop:
 
     def world(self) -> World:
         """The world as the recipe has it; what it is made from is fetched on the first call."""
-        return world.opened(self.sources, self.recipe.styles)
+        return mixture.opened(self.sources, self.recipe.styles)
 
     def plains(self) -> dict[str, Plain]:
         """Every language's plain words; CLDR's part is fetched on the first call."""

@@ -24,13 +24,13 @@ from training.pupil.network import PAD, parts
 from training.pupil.targets import ALL, UNASKED
 from training.pupil.vocabulary import senses
 from training.recipe import Recipe
+from training.scenes.mixture import scene
+from training.scenes.scene import Scene
 from training.school import checkpoints
 from training.school.batches import KINDS, SPOKEN, Batch, Words, taught
 from training.school.batches import teach as put
 from training.school.stages import Stage, Workshop, run
 from training.school.vision import fresh, modules_of
-from training.world.scenes import Scene
-from training.world.world import scene
 
 NAME = "text"
 SINGLES: tuple[Kind, ...] = ("short", "long", "short")

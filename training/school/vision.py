@@ -14,10 +14,10 @@ from transformers import Blip2ForConditionalGeneration
 
 from training.pupil.network import Look, Teacher, build, look, parts
 from training.recipe import Recipe
+from training.scenes.mixture import World
 from training.school import checkpoints, team
 from training.school.batches import Batch, Pictures
 from training.school.stages import Stage, Workshop, autocast, run
-from training.world.world import World
 
 NAME = "vision"
 CROWD_SHARE = 0.65

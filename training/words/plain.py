@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from training.scenes import names, sources
+from training.scenes.concepts import concepts
+from training.scenes.names import Names
 from training.words import TONGUES
-from training.world import names, sources
-from training.world.concepts import concepts
-from training.world.names import Names
 
 TABLES = Path(__file__).parent / "tables"
 TIMES = "{name} × {count}"

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from training.world import drawing, everyday, names, scenes, sources, sprites, strangers
-from training.world.colours import WHITE, jitter
-from training.world.concepts import concepts
-from training.world.drawing import Pixels
-from training.world.pasting import Album
-from training.world.scenes import Scene
+from training.scenes import everyday, names, out_of_distribution, rendering, sources, sprites
+from training.scenes.colours import WHITE, jitter
+from training.scenes.concepts import concepts
+from training.scenes.rendering import Pixels
+from training.scenes.scene import Scene, make
+from training.scenes.sprite_cache import Album
 
 FLAT, EVERYDAY, STRANGE = 30, 62, 8
 """How often a scene is of each sort."""
@@ -33,11 +33,11 @@ def scene(seed: int, index: int, *, split: str, numbers: Sequence[int] = ()) -> 
     draw = random.Random(f"{split}/{seed}/{index}/world")
     sort = draw.choices(("flat", "everyday", "strange"), (FLAT, EVERYDAY, STRANGE))[0]
     if sort == "flat":
-        return scenes.make(seed, index, split=split, numbers=numbers)
+        return make(seed, index, split=split, numbers=numbers)
     if sort == "everyday":
         made = everyday.make(draw, numbers=numbers)
         return everyday.awkward(made, draw) if draw.random() < AWKWARD else made
-    return stranger(strangers.sort(draw))
+    return stranger(out_of_distribution.sort(draw))
 
 
 def stranger(sort: str) -> Scene:
@@ -50,7 +50,7 @@ class World:
     """Everything that pictures are made from."""
 
     album: Album
-    photographs: tuple[str, ...] = strangers.LEARNED
+    photographs: tuple[str, ...] = out_of_distribution.LEARNED
 
     def picture(self, scene: Scene, *, side: int, seed: str, clean: bool = False) -> tuple[Pixels, Pixels]:
         """What the model sees of a scene, (side, side, 3), and how much of each pixel things cover, (side, side).
@@ -59,23 +59,23 @@ class World:
         """
         draw = random.Random(seed)
         if scene.strange:
-            image = strangers.picture(scene.strange, draw, files=self.photographs, side=side)
+            image = out_of_distribution.picture(scene.strange, draw, files=self.photographs, side=side)
             cover = Image.new("L", (side, side))
         elif scene.flat:
-            return drawing.pixels(scene, side=side, seed=seed), drawing.silhouette(scene, side)
+            return rendering.pixels(scene, side=side, seed=seed), rendering.silhouette(scene, side)
         elif clean:
-            image = drawing.paper(scene, (side, side))
+            image = rendering.paper(scene, (side, side))
             cover = self.album.lay(scene, image)
         else:
-            image = _restless(draw, side) if draw.random() < BUSY else drawing.paper(scene, (side, side))
+            image = _restless(draw, side) if draw.random() < BUSY else rendering.paper(scene, (side, side))
             image = _windowed(image, draw) if draw.random() < WINDOWED else image
             cover = self.album.lay(scene, image)
-            image = drawing.tinted(image, draw)
-        shown = image if clean else drawing.distorted(image, draw)
+            image = rendering.tinted(image, draw)
+        shown = image if clean else rendering.distorted(image, draw)
         return np.asarray(shown), np.asarray(cover)
 
 
-def opened(folder: Path, styles: Sequence[str], *, photographs: tuple[str, ...] = strangers.LEARNED) -> World:
+def opened(folder: Path, styles: Sequence[str], *, photographs: tuple[str, ...] = out_of_distribution.LEARNED) -> World:
     """The world with the drawings of these styles; what is missing is fetched into the folder."""
     characters = names.characters(sources.fetched(sources.ANNOTATIONS, folder))
     return World(Album(sprites.load(folder, concepts(), characters, tuple(styles))), photographs)
@@ -104,7 +104,7 @@ def _windowed(image: Image.Image, draw: random.Random) -> Image.Image:
         field = (side * draw.uniform(0.25, 0.5), big * 0.2, side * draw.uniform(0.7, 0.98), big * 0.8)
         canvas.rectangle(field, fill=(draw.choice((255, 240, 60)),) * 3)
     if draw.random() < 0.7:
-        words = " ".join("".join(draw.choices(strangers.LETTERS, k=draw.randint(2, 8))) for _ in range(4))
+        words = " ".join("".join(draw.choices(out_of_distribution.LETTERS, k=draw.randint(2, 8))) for _ in range(4))
         line = (draw.uniform(0, side / 3), draw.choice((big * 0.1, side - big)))
         ink = (draw.choice((60, 100, 140)),) * 3
         canvas.text(line, words, ink, font=ImageFont.load_default(max(5, big * 0.6)))

@@ -9,9 +9,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from training.world.concepts import concepts
-from training.world.layouts import Box, arrange
-from training.world.scenes import Scene, Thing, canvas, in_reading_order, paper
+from training.scenes.concepts import concepts
+from training.scenes.layouts import Box, arrange
+from training.scenes.scene import Scene, Thing, canvas, in_reading_order, paper
 
 NAMES = tuple(concept.name for concept in concepts())
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from training.world.colours import RGB
-from training.world.scenes import Scene, Thing
+from training.scenes.colours import RGB
+from training.scenes.scene import Scene, Thing
 
 Points = NDArray[np.float64]
 Pixels = NDArray[np.uint8]

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.world.concepts import Concept
-from training.world.sources import STYLES, fetched
+from training.scenes.concepts import Concept
+from training.scenes.sources import STYLES, fetched
 
 SIDE = 96
 """Sprites are squares of so many pixels; things in the world are never drawn larger."""

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from PIL import Image
 
-from training.world.scenes import Scene, Thing
-from training.world.sprites import Sprites
+from training.scenes.scene import Scene, Thing
+from training.scenes.sprites import Sprites
 
 LEVELS = 4
 """Each drawing is kept at full, half, quarter and an eighth of its size."""

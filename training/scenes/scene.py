@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.world.colours import COLOURS, RGB, WHITE, distance, jitter, shade, visible_on
-from training.world.layouts import Box, arrange
+from training.scenes.colours import COLOURS, RGB, WHITE, distance, jitter, shade, visible_on
+from training.scenes.layouts import Box, arrange
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross")
 MOST = 6
