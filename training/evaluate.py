@@ -18,9 +18,9 @@ from training.exam import figures
 from training.exam.exam import HANDS, SEED, TASKS, drawn, sheet
 from training.exam.figures import Candidate
 from training.exam.marking import ANSWERED_IN_LANGUAGE, Marks, mark
-from training.words import TONGUES
-from training.words.plain import codes
-from training.words.plain import load as plain_words
+from training.lexicon import TONGUES
+from training.lexicon.lexicon import codes
+from training.lexicon.lexicon import load as plain_words
 
 
 def load(folder: Path, sources: Path) -> Candidate:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from transformers import Blip2Processor, BlipImageProcessor, GenerationConfig
 
+from training.lexicon.lexicon import codes
 from training.pupil.network import CENTRE, END, IMAGE, PAD, SPREAD
 from training.pupil.targets import QUERIES
 from training.recipe import Sizes
-from training.words.plain import codes
 
 LARGEST_FILE = "9MB"
 

@@ -18,10 +18,10 @@ from training.__main__ import RUNS
 from training.exam import everyday_exam
 from training.exam.everyday_exam import TASKS, UNKNOWN, Talk
 from training.lessons import plainly
+from training.lexicon.lexicon import Plain, codes, load
 from training.recipe import STYLES
 from training.scenes import mixture, out_of_distribution
 from training.scenes.scene import Scene
-from training.words.plain import Plain, codes, load
 
 FOLDER = Path(__file__).parent.parent / "tests" / "training" / "fixture"
 SEED, EACH, SIDE, COLUMNS = 2_000, 22, 128, 20

@@ -11,6 +11,8 @@ import torch
 
 from training.lessons import plainly
 from training.lessons.questions import Ask
+from training.lexicon import english_nouns
+from training.lexicon.lexicon import Plain, codes, load
 from training.pupil import vocabulary
 from training.pupil.codes import Codebook
 from training.pupil.embeddings import meaning_vectors
@@ -18,8 +20,6 @@ from training.scenes import everyday, mixture, out_of_distribution
 from training.scenes.layouts import Box
 from training.scenes.mixture import World
 from training.scenes.scene import Scene, Thing
-from training.words import nouns
-from training.words.plain import Plain, codes, load
 
 WHITE = ((255, 255, 255), (255, 255, 255))
 
@@ -128,4 +128,4 @@ def test_a_word_begins_as_its_meaning_in_its_language(sources: Path) -> None:
     ],
 )
 def test_english_nouns(name: str, a: str, many: str) -> None:
-    assert nouns.forms(name) == {"one": name, "a": a, "many": many}
+    assert english_nouns.forms(name) == {"one": name, "a": a, "many": many}

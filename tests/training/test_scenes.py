@@ -10,6 +10,7 @@ import torch
 
 from training.exam import plainstyle
 from training.lessons.questions import Ask, answer
+from training.lexicon import TONGUES
 from training.pupil import targets
 from training.pupil.codes import Codebook
 from training.pupil.targets import FACTORS, UNASKED
@@ -17,7 +18,6 @@ from training.scenes import rendering
 from training.scenes.layouts import Box
 from training.scenes.scene import MOST, Scene, Thing, in_reading_order, make
 from training.school.text import blurred, reported
-from training.words import TONGUES
 
 MANY = range(200)
 WHITE = ((255, 255, 255), (255, 255, 255))

@@ -19,8 +19,8 @@ from training.exam import exam
 from training.exam.figures import Candidate
 from training.exam.marking import mean
 from training.fixture import COLUMNS, FOLDER, SIDE
-from training.words import TONGUES
-from training.words.plain import codes
+from training.lexicon import TONGUES
+from training.lexicon.lexicon import codes
 
 TINY = Path(__file__).parents[2] / "assets" / "tiny"
 EXAMPLES = TINY.parent / "examples"

@@ -15,10 +15,10 @@ from training.lessons import plainly
 from training.lessons.lessons import prompt
 from training.lessons.plainly import CAPTION, COUNT, WHAT
 from training.lessons.questions import Ask
+from training.lexicon.lexicon import Plain
 from training.scenes import everyday
 from training.scenes.mixture import stranger
 from training.scenes.scene import Scene
-from training.words.plain import Plain
 
 Talk = Sequence[Ask]
 

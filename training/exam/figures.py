@@ -21,6 +21,7 @@ from training.exam import distortions, gallery
 from training.exam.everyday_exam import FALSELY, NAME, TASKS, UNKNOWN, question, scenes, sheet, strangers, unknown_sheet
 from training.exam.exam import SEED, Question, as_bytes
 from training.exam.marking import ANSWERED_IN_LANGUAGE, Marks, mark, mean
+from training.lexicon.lexicon import Plain
 from training.pupil.answers import greedy
 from training.recipe import STYLES
 from training.scenes import mixture
@@ -28,7 +29,6 @@ from training.scenes.mixture import World
 from training.scenes.out_of_distribution import EXAMINED, SORTS
 from training.scenes.scene import Scene
 from training.scenes.sources import STYLES as ALL_STYLES
-from training.words.plain import Plain
 
 HEAVY, PICTURES = 25, 1000
 """English is asked so many times as often as each other language; so many pictures are drawn for a task."""

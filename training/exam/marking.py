@@ -11,9 +11,9 @@ from pathlib import Path
 
 from blip_space.languages import LANGUAGES, UNSPACED_SCRIPTS
 from training.exam.exam import Question
+from training.lexicon import TONGUES
+from training.lexicon.lexicon import Plain, load
 from training.scenes.scene import MOST
-from training.words import TONGUES
-from training.words.plain import Plain, load
 
 ANSWERED_IN_LANGUAGE = "answer in the language asked"
 

@@ -17,9 +17,9 @@ from blip_space.prompts import STYLES, compose, is_question
 from training.lessons import plainly
 from training.lessons.questions import Ask
 from training.lessons.speech import Grammar, PlainWords, Speech
+from training.lexicon import TONGUES
+from training.lexicon.lexicon import Plain
 from training.scenes.scene import Scene
-from training.words import TONGUES
-from training.words.plain import Plain
 
 STYLE = STYLES["mblip"]
 

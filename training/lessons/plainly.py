@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from training.lessons.questions import Ask, meant, worded
+from training.lexicon import TONGUES, english_nouns
+from training.lexicon.lexicon import Plain
 from training.scenes.everyday import NAMES
 from training.scenes.scene import SHAPES, Scene, Thing
-from training.words import TONGUES, nouns
-from training.words.plain import Plain
 
 Talk = list[Ask]
 Maker = Callable[[Scene, random.Random], Talk | None]
@@ -93,7 +93,7 @@ def _english(ask: Ask, draw: random.Random) -> str:
     wider = Ask(wording, ask.wants, ask.kind, ask.colour, ask.side)
     if ask.kind in SHAPES:
         return worded(wider, tongue, tongue.forms(draw.choice(tongue.synonyms[ask.kind]), None), draw)
-    return worded(wider, tongue, nouns.forms(ask.kind) if ask.kind else draw.choice(ENGLISH_THINGS), draw)
+    return worded(wider, tongue, english_nouns.forms(ask.kind) if ask.kind else draw.choice(ENGLISH_THINGS), draw)
 
 
 def single(scene: Scene, draw: random.Random, *, manner: str) -> Ask:

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from training.lexicon import Tongue
 from training.scenes.scene import Scene, Thing
-from training.words import Tongue
 
 MOST_KINDS = 4
 """A caption names up to so many kinds of things; of more it only says how many things there are."""

@@ -13,9 +13,9 @@ from typing import Protocol
 from training.lessons import dialogues, plainly, questions
 from training.lessons.dialogues import Manner
 from training.lessons.questions import Ask
+from training.lexicon import TONGUES
+from training.lexicon.lexicon import Plain
 from training.scenes.scene import Scene
-from training.words import TONGUES
-from training.words.plain import Plain
 
 
 class Speech(Protocol):

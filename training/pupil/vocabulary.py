@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 
 from blip_space.languages import LANGUAGES
+from training.lexicon.lexicon import Plain, codes, load
 from training.pupil.targets import KINDS
 from training.scenes.colours import COLOURS
-from training.words.plain import Plain, codes, load
 
 SPACE = "▁"
 

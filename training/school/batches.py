@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from training.lessons.lessons import Kind, Lesson, lesson
+from training.lexicon import TONGUES
+from training.lexicon.lexicon import Plain, codes
 from training.pupil import meaning, targets
 from training.pupil.targets import CELLS, UNASKED
 from training.recipe import Recipe
 from training.scenes.mixture import World, scene
 from training.scenes.scene import Scene
 from training.school.team import Part
-from training.words import TONGUES
-from training.words.plain import Plain, codes
 
 Batch = dict[str, Tensor]
 LONGEST_PROMPT, LONGEST_ANSWER = 90, 40

@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training.lexicon import lexicon
+from training.lexicon.lexicon import Plain
 from training.recipe import Recipe, Schedule
 from training.scenes import mixture
 from training.scenes.mixture import World
 from training.school import checkpoints, team
 from training.school.batches import Batch, stream
 from training.school.progress import Curve, Meter
-from training.words import plain
-from training.words.plain import Plain
 
 EYE_STAGES = ("vision", "sight")
 STAGES = (*EYE_STAGES, "text", "joint")
@@ -52,7 +52,7 @@ class Workshop:
 
     def plains(self) -> dict[str, Plain]:
         """Every language's plain words; CLDR's part is fetched on the first call."""
-        return {code: plain.load(code, self.sources) for code in plain.codes()}
+        return {code: lexicon.load(code, self.sources) for code in lexicon.codes()}
 
     def file(self, name: str) -> Path:
         """The run's file of that name."""

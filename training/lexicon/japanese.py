@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.words.grammar import Tongue, listed
+from training.lexicon.grammar import Tongue, listed
 
 NUMBERS = ("ゼロ", "一", "二", "三", "四", "五", "六")
 COUNTERS = ("", "一つ", "二つ", "三つ", "四つ", "五つ", "六つ")

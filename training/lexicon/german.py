@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.words.grammar import Tongue, listed
+from training.lexicon.grammar import Tongue, listed
 
 NUMBERS = ("null", "eins", "zwei", "drei", "vier", "fünf", "sechs")
 

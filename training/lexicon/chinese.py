@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.words.grammar import Tongue, listed
+from training.lexicon.grammar import Tongue, listed
 
 NUMBERS = ("零", "一", "二", "三", "四", "五", "六")
 COUNTERS = ("", "一個", "兩個", "三個", "四個", "五個", "六個")

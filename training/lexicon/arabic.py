@@ -5,7 +5,7 @@ Plurals of things take the feminine singular adjective. Vowel signs are left out
 
 from __future__ import annotations
 
-from training.words.grammar import Tongue, listed
+from training.lexicon.grammar import Tongue, listed
 
 NUMBERS = ("صفر", "واحد", "اثنان", "ثلاثة", "أربعة", "خمسة", "ستة")
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from training.lexicon import TONGUES
 from training.scenes import names, sources
 from training.scenes.concepts import concepts
 from training.scenes.names import Names
-from training.words import TONGUES
 
 TABLES = Path(__file__).parent / "tables"
 TIMES = "{name} × {count}"

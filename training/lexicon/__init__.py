@@ -1,7 +1,7 @@
 """The languages that the model is taught, by mBLIP's codes. Each module is one language's tables and grammar."""
 
-from training.words import arabic, chinese, english, french, german, hindi, japanese, spanish
-from training.words.grammar import WORDINGS, Tongue
+from training.lexicon import arabic, chinese, english, french, german, hindi, japanese, spanish
+from training.lexicon.grammar import WORDINGS, Tongue
 
 TONGUES: dict[str, Tongue] = {
     tongue.code: tongue
