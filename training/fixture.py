@@ -17,11 +17,11 @@ from PIL import Image
 from training.__main__ import RUNS
 from training.exam import everyday_exam
 from training.exam.everyday_exam import TASKS, UNKNOWN, Talk
-from training.lessons import plainly
 from training.lexicon.lexicon import Plain, codes, load
 from training.recipe import STYLES
 from training.scenes import mixture, out_of_distribution
 from training.scenes.scene import Scene
+from training.tasks import templates
 
 FOLDER = Path(__file__).parent.parent / "tests" / "training" / "fixture"
 SEED, EACH, SIDE, COLUMNS = 2_000, 22, 128, 20
@@ -55,13 +55,13 @@ def _asked() -> Iterator[tuple[str, Scene, Talk]]:
                 found += 1
                 yield task, scene, talk
     for sort in STRANGE * 4:
-        yield UNKNOWN + sort, mixture.stranger(sort), [plainly.WHAT]
+        yield UNKNOWN + sort, mixture.stranger(sort), [templates.WHAT]
 
 
 def _worded(plain: Plain, scene: Scene, talk: Talk, number: int) -> dict[str, Any]:
     draw = random.Random(f"{SEED}/{number}")
     *turns, (prompt, answer) = [
-        ("" if ask.wording == "caption" else plainly.phrase(ask, plain, draw), plainly.answer(ask, scene, plain))
+        ("" if ask.wording == "caption" else templates.phrase(ask, plain, draw), templates.answer(ask, scene, plain))
         for ask in talk
     ]
     return {"language": plain.code, "turns": turns, "prompt": prompt, "answer": answer}

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from training.lessons import plainly
-from training.lessons.questions import Ask
 from training.lexicon import english_nouns
 from training.lexicon.lexicon import Plain, codes, load
 from training.pupil import vocabulary
@@ -20,6 +18,8 @@ from training.scenes import everyday, mixture, out_of_distribution
 from training.scenes.layouts import Box
 from training.scenes.mixture import World
 from training.scenes.scene import Scene, Thing
+from training.tasks import templates
+from training.tasks.questions import Ask
 
 WHITE = ((255, 255, 255), (255, 255, 255))
 
@@ -57,24 +57,24 @@ def row(*kinds: str) -> Scene:
     ],
 )
 def test_the_plain_answer_is_true(plains: dict[str, Plain], ask: Ask, words: str) -> None:
-    assert plainly.answer(ask, row("dog", "dog", "cat"), plains["en"]) == words
+    assert templates.answer(ask, row("dog", "dog", "cat"), plains["en"]) == words
 
 
 def test_a_strange_picture_is_known_in_no_language(plains: dict[str, Plain]) -> None:
     draw = random.Random(1)
     for plain in plains.values():
         for _ in range(5):
-            asks = plainly.conversation(mixture.stranger("photo"), draw)
-            assert {plainly.answer(ask, mixture.stranger("photo"), plain) for ask in asks} == {plain.unknown}
+            asks = templates.conversation(mixture.stranger("photo"), draw)
+            assert {templates.answer(ask, mixture.stranger("photo"), plain) for ask in asks} == {plain.unknown}
 
 
 def test_every_language_can_put_every_question(plains: dict[str, Plain]) -> None:
     draw = random.Random(2)
     for index in range(300):
         scene = everyday.make(draw)
-        for ask in plainly.conversation(scene, draw):
-            plain = plains["en"] if plainly.needs_english(ask) else plains[codes()[index % 80]]
-            words = plainly.phrase(ask, plain, draw)
+        for ask in templates.conversation(scene, draw):
+            plain = plains["en"] if templates.needs_english(ask) else plains[codes()[index % 80]]
+            words = templates.phrase(ask, plain, draw)
             assert words == words.strip()
             assert "{" not in words
 

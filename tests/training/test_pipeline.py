@@ -14,13 +14,13 @@ from transformers import AutoProcessor, AutoTokenizer, Blip2ForConditionalGenera
 
 from training import evaluate
 from training.__main__ import RUNS
-from training.lessons.lessons import Kind, lesson
 from training.lexicon.lexicon import codes, load
 from training.recipe import RECIPES
 from training.scenes.mixture import scene
 from training.school import checkpoints, school
 from training.school.stages import STAGES, Workshop
 from training.school.vision import restored
+from training.tasks.samples import Kind, lesson
 
 ROOT = Path(__file__).parents[2]
 

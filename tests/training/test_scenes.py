@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from training.exam import plainstyle
-from training.lessons.questions import Ask, answer
 from training.lexicon import TONGUES
 from training.pupil import targets
 from training.pupil.codes import Codebook
@@ -18,6 +17,7 @@ from training.scenes import rendering
 from training.scenes.layouts import Box
 from training.scenes.scene import MOST, Scene, Thing, in_reading_order, make
 from training.school.text import blurred, reported
+from training.tasks.questions import Ask, answer
 
 MANY = range(200)
 WHITE = ((255, 255, 255), (255, 255, 255))

@@ -9,10 +9,10 @@ import pytest
 
 from blip_space.languages import LANGUAGES
 from training.exam.marking import in_language
-from training.lessons.questions import Ask, phrase
 from training.lexicon import TONGUES, WORDINGS, Tongue
 from training.scenes.colours import COLOURS
 from training.scenes.scene import MOST, SHAPES, SIDES
+from training.tasks.questions import Ask, phrase
 
 EVERY_TONGUE = pytest.mark.parametrize("tongue", TONGUES.values(), ids=TONGUES)
 

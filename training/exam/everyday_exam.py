@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from blip_space.languages import LANGUAGES
 from training.exam.exam import SEED, Question
-from training.lessons import plainly
-from training.lessons.lessons import prompt
-from training.lessons.plainly import CAPTION, COUNT, WHAT
-from training.lessons.questions import Ask
 from training.lexicon.lexicon import Plain
 from training.scenes import everyday
 from training.scenes.mixture import stranger
 from training.scenes.scene import Scene
+from training.tasks import templates
+from training.tasks.questions import Ask
+from training.tasks.samples import prompt
+from training.tasks.templates import CAPTION, COUNT, WHAT
 
 Talk = Sequence[Ask]
 
@@ -123,7 +123,7 @@ def question(
 ) -> Question:
     """The last question of the talk, put as serving would put it after the turns before."""
     asking = draw.choice((plain, plains["en"]))
-    worded = ["" if ask.wording == "caption" else plainly.phrase(ask, asking, draw) for ask in talk]
-    answers = [plainly.answer(ask, scene, plain) for ask in talk]
+    worded = ["" if ask.wording == "caption" else templates.phrase(ask, asking, draw) for ask in talk]
+    answers = [templates.answer(ask, scene, plain) for ask in talk]
     text = prompt(list(zip(worded[:-1], answers[:-1], strict=True)), worded[-1], LANGUAGES[plain.code])
     return Question(task, plain.code, picture, text, answers[-1])

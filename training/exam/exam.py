@@ -16,11 +16,11 @@ from PIL import Image
 
 from blip_space.languages import LANGUAGES
 from training.exam import plainstyle
-from training.lessons.lessons import prompt
-from training.lessons.questions import Ask, answer, phrase
 from training.lexicon import TONGUES, Tongue
 from training.scenes import rendering
 from training.scenes.scene import SHAPES, Scene, make
+from training.tasks.questions import Ask, answer, phrase
+from training.tasks.samples import prompt
 
 SEED = 7_777_777
 """The exam's own; training uses its recipe's."""

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.lessons.questions import Ask, meant
 from training.pupil.codes import entropy
 from training.pupil.targets import KINDS, STRANGE
 from training.scenes.colours import COLOURS
 from training.scenes.scene import MOST, SIDES, Scene
+from training.tasks.questions import Ask, meant
 
 WANTS = ("count", "colour", "shape", "what", "exists", "else")
 

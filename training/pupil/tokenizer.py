@@ -16,13 +16,13 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 from blip_space.languages import LANGUAGES
-from training.lessons.lessons import lesson
 from training.lexicon import TONGUES
 from training.lexicon.lexicon import Plain
 from training.pupil.network import END, IMAGE, PAD, UNKNOWN
 from training.pupil.vocabulary import SPACE, Senses
 from training.recipe import Recipe
 from training.scenes.mixture import scene
+from training.tasks.samples import lesson
 
 SPECIAL = {PAD: "<pad>", END: "</s>", UNKNOWN: "<unk>", IMAGE: "<image>"}
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from training.lessons.lessons import Kind, Lesson, lesson
 from training.lexicon import TONGUES
 from training.lexicon.lexicon import Plain, codes
 from training.pupil import meaning, targets
@@ -25,6 +24,7 @@ from training.recipe import Recipe
 from training.scenes.mixture import World, scene
 from training.scenes.scene import Scene
 from training.school.team import Part
+from training.tasks.samples import Kind, Lesson, lesson
 
 Batch = dict[str, Tensor]
 LONGEST_PROMPT, LONGEST_ANSWER = 90, 40

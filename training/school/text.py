@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.lessons.lessons import Kind
 from training.pupil import embeddings, targets
 from training.pupil.answers import answered
 from training.pupil.codes import Codebook
@@ -31,6 +30,7 @@ from training.school.batches import KINDS, SPOKEN, Batch, Words, taught
 from training.school.batches import teach as put
 from training.school.stages import Stage, Workshop, run
 from training.school.vision import fresh, modules_of
+from training.tasks.samples import Kind
 
 NAME = "text"
 SINGLES: tuple[Kind, ...] = ("short", "long", "short")

@@ -14,12 +14,12 @@ from typing import Literal
 from blip_space.history import Turn
 from blip_space.languages import LANGUAGES, Language
 from blip_space.prompts import STYLES, compose, is_question
-from training.lessons import plainly
-from training.lessons.questions import Ask
-from training.lessons.speech import Grammar, PlainWords, Speech
 from training.lexicon import TONGUES
 from training.lexicon.lexicon import Plain
 from training.scenes.scene import Scene
+from training.tasks import templates
+from training.tasks.questions import Ask
+from training.tasks.writers import Grammar, PlainWords, Speech
 
 STYLE = STYLES["mblip"]
 
@@ -75,7 +75,7 @@ def lesson(
     speak: Speech = Grammar(code) if grammatical else PlainWords(code, plains)
     asks = speak.conversation(scene, draw) if kind == "talk" else [speak.single(scene, draw, manner=kind)]
     if grammatical and kind == "short" and draw.random() < STRAY:
-        speak, asks = PlainWords(code, plains), [plainly.stray(draw)]
+        speak, asks = PlainWords(code, plains), [templates.stray(draw)]
     *earlier, newest = asks
     turns: list[Turn] = []
     spoken = speak
@@ -113,7 +113,7 @@ def _worded(ask: Ask, answering: Speech, draw: random.Random) -> str:
         return ""
     chance = draw.random()
     asking = answering
-    if chance < ENGLISH_QUESTION or plainly.needs_english(ask):
+    if chance < ENGLISH_QUESTION or templates.needs_english(ask):
         asking = answering.in_another("en")
     elif chance < ENGLISH_QUESTION + THIRD_LANGUAGE:
         asking = answering.in_another(draw.choice(tuple(TONGUES)))

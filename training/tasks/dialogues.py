@@ -9,9 +9,9 @@ import random
 from collections.abc import Callable
 from typing import Literal
 
-from training.lessons.questions import Ask
 from training.scenes.colours import COLOURS
 from training.scenes.scene import SHAPES, SIDES, Scene
+from training.tasks.questions import Ask
 
 CAPTION = Ask("caption", "what")
 Talk = list[Ask]

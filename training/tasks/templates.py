@@ -10,11 +10,11 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from training.lessons.questions import Ask, meant, worded
 from training.lexicon import TONGUES, english_nouns
 from training.lexicon.lexicon import Plain
 from training.scenes.everyday import NAMES
 from training.scenes.scene import SHAPES, Scene, Thing
+from training.tasks.questions import Ask, meant, worded
 
 Talk = list[Ask]
 Maker = Callable[[Scene, random.Random], Talk | None]

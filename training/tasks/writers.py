@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from training.lessons import dialogues, plainly, questions
-from training.lessons.dialogues import Manner
-from training.lessons.questions import Ask
 from training.lexicon import TONGUES
 from training.lexicon.lexicon import Plain
 from training.scenes.scene import Scene
+from training.tasks import dialogues, questions, templates
+from training.tasks.dialogues import Manner
+from training.tasks.questions import Ask
 
 
 class Speech(Protocol):
@@ -77,19 +77,19 @@ class PlainWords:
 
     def single(self, scene: Scene, draw: random.Random, *, manner: Manner) -> Ask:
         """See `Speech`."""
-        return plainly.single(scene, draw, manner=manner)
+        return templates.single(scene, draw, manner=manner)
 
     def conversation(self, scene: Scene, draw: random.Random) -> list[Ask]:
         """See `Speech`."""
-        return plainly.conversation(scene, draw)
+        return templates.conversation(scene, draw)
 
     def answer(self, ask: Ask, scene: Scene) -> str:
         """See `Speech`."""
-        return plainly.answer(ask, scene, self.plains[self.code])
+        return templates.answer(ask, scene, self.plains[self.code])
 
     def phrase(self, ask: Ask, draw: random.Random) -> str:
         """See `Speech`."""
-        return plainly.phrase(ask, self.plains[self.code], draw)
+        return templates.phrase(ask, self.plains[self.code], draw)
 
     def in_another(self, code: str) -> Speech:
         """See `Speech`."""
