@@ -14,8 +14,8 @@ import torch
 from transformers import Blip2Processor, BlipImageProcessor, GenerationConfig
 
 from training.lexicon.lexicon import codes
-from training.pupil.network import CENTRE, END, IMAGE, PAD, SPREAD
-from training.pupil.targets import QUERIES
+from training.model.architecture import CENTRE, END, IMAGE, PAD, SPREAD
+from training.model.targets import QUERIES
 from training.recipe import Sizes
 
 LARGEST_FILE = "9MB"

@@ -11,9 +11,9 @@ import torch
 
 from training.lexicon import english_nouns
 from training.lexicon.lexicon import Plain, codes, load
-from training.pupil import vocabulary
-from training.pupil.codes import Codebook
-from training.pupil.embeddings import meaning_vectors
+from training.model import vocabulary
+from training.model.codebook import Codebook
+from training.model.embeddings import meaning_vectors
 from training.scenes import everyday, mixture, out_of_distribution
 from training.scenes.layouts import Box
 from training.scenes.mixture import World

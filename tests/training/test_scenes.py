@@ -10,9 +10,9 @@ import torch
 
 from training.exam import plainstyle
 from training.lexicon import TONGUES
-from training.pupil import targets
-from training.pupil.codes import Codebook
-from training.pupil.targets import FACTORS, UNASKED
+from training.model import targets
+from training.model.codebook import Codebook
+from training.model.targets import FACTORS, UNASKED
 from training.scenes import rendering
 from training.scenes.layouts import Box
 from training.scenes.scene import MOST, Scene, Thing, in_reading_order, make

@@ -22,7 +22,7 @@ from training.exam.everyday_exam import FALSELY, NAME, TASKS, UNKNOWN, question,
 from training.exam.exam import SEED, Question, as_bytes
 from training.exam.marking import ANSWERED_IN_LANGUAGE, Marks, mark, mean
 from training.lexicon.lexicon import Plain
-from training.pupil.answers import greedy
+from training.model.generation import greedy
 from training.recipe import STYLES
 from training.scenes import mixture
 from training.scenes.mixture import World

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.lexicon import TONGUES
 from training.lexicon.lexicon import Plain, codes
-from training.pupil import meaning, targets
-from training.pupil.targets import CELLS, UNASKED
+from training.model import question_targets, targets
+from training.model.targets import CELLS, UNASKED
 from training.recipe import Recipe
 from training.scenes.mixture import World, scene
 from training.scenes.scene import Scene
@@ -96,7 +96,9 @@ def taught(
         "prompt": ids,
         "mask": (ids != tokenizer.pad_token_id).long(),
         "labels": _padded(answers, UNASKED),
-        "meaning": torch.tensor([meaning.of(one.newest, scene) for one, scene in zip(lessons, scenes, strict=True)]),
+        "meaning": torch.tensor(
+            [question_targets.of(one.newest, scene) for one, scene in zip(lessons, scenes, strict=True)]
+        ),
     }
 
 

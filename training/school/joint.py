@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.pupil.network import look, parts, prefix, report
+from training.model.architecture import look, parts, prefix, report
 from training.school import checkpoints, team, text
 from training.school.batches import Batch, Pictures, Words
 from training.school.stages import Stage, Workshop, run

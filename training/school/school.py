@@ -12,8 +12,8 @@ import torch
 from tokenizers import Tokenizer
 
 from training import card, export
-from training.pupil import tokenizer
-from training.pupil.vocabulary import senses
+from training.model import tokenizer
+from training.model.vocabulary import senses
 from training.school import checkpoints, joint, sight, team, text, vision
 from training.school.stages import EYE_STAGES, STAGES, Workshop, finished, minutes, whole_curve
 

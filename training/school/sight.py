@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from training.pupil.network import Look, look, report
+from training.model.architecture import Look, look, report
 from training.school import team
 from training.school.batches import Batch, Pictures
 from training.school.stages import Stage, Workshop, run

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.pupil import embeddings, targets
-from training.pupil.answers import answered
-from training.pupil.codes import Codebook
-from training.pupil.meaning import Grasp
-from training.pupil.network import PAD, parts
-from training.pupil.targets import ALL, UNASKED
-from training.pupil.vocabulary import senses
+from training.model import embeddings, targets
+from training.model.architecture import PAD, parts
+from training.model.codebook import Codebook
+from training.model.generation import answered
+from training.model.question_targets import Grasp
+from training.model.targets import ALL, UNASKED
+from training.model.vocabulary import senses
 from training.recipe import Recipe
 from training.scenes.mixture import scene
 from training.scenes.scene import Scene

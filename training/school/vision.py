@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import Blip2ForConditionalGeneration
 
-from training.pupil.network import Look, Teacher, build, look, parts
+from training.model.architecture import Look, Teacher, build, look, parts
 from training.recipe import Recipe
 from training.scenes.mixture import World
 from training.school import checkpoints, team

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.pupil.codes import entropy
-from training.pupil.targets import KINDS, STRANGE
+from training.model.codebook import entropy
+from training.model.targets import KINDS, STRANGE
 from training.scenes.colours import COLOURS
 from training.scenes.scene import MOST, SIDES, Scene
 from training.tasks.questions import Ask, meant

@@ -18,8 +18,8 @@ from transformers import PreTrainedTokenizerFast
 from blip_space.languages import LANGUAGES
 from training.lexicon import TONGUES
 from training.lexicon.lexicon import Plain
-from training.pupil.network import END, IMAGE, PAD, UNKNOWN
-from training.pupil.vocabulary import SPACE, Senses
+from training.model.architecture import END, IMAGE, PAD, UNKNOWN
+from training.model.vocabulary import SPACE, Senses
 from training.recipe import Recipe
 from training.scenes.mixture import scene
 from training.tasks.samples import lesson

@@ -20,8 +20,8 @@ from transformers import (
     MT5Config,
 )
 
-from training.pupil.codes import Codebook, entropy
-from training.pupil.targets import ALL, CELLS, PATCH_ANSWERS, QUERIES, UNASKED
+from training.model.codebook import Codebook, entropy
+from training.model.targets import ALL, CELLS, PATCH_ANSWERS, QUERIES, UNASKED
 from training.recipe import Sizes
 
 PAD, END, UNKNOWN, IMAGE = 0, 1, 2, 3

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from blip_space.languages import LANGUAGES
 from training.lexicon.lexicon import Plain, codes, load
-from training.pupil.targets import KINDS
+from training.model.targets import KINDS
 from training.scenes.colours import COLOURS
 
 SPACE = "▁"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.pupil.targets import FACTORS, QUERIES, UNASKED
+from training.model.targets import FACTORS, QUERIES, UNASKED
 
 SEED = 5
 LOUDNESS = 6.0

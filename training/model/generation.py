@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.pupil.network import prefix
+from training.model.architecture import prefix
 
 BATCH, MOST_TOKENS = 64, 48
 

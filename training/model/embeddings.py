@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from blip_space.languages import LANGUAGES
-from training.pupil.codes import Codebook
-from training.pupil.vocabulary import SPACE, Sense, Senses
+from training.model.codebook import Codebook
+from training.model.vocabulary import SPACE, Sense, Senses
 
 SEED = 6
 MEANING, LANGUAGE, GLUED = 0.8, 0.6, 0.5
