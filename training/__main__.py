@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from training.recipe import RECIPES
-from training.school.school import run, run_all
-from training.school.stages import STAGES, Workshop
+from training.stages.loop import STAGES, Workshop
+from training.stages.pipeline import run, run_all
 
 RUNS = Path(__file__).parent / "runs"
 ASSETS = Path(__file__).parent.parent / "assets" / "tiny"
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.runs / recipe.name,
         options.runs / "sources",
         torch.device(options.device),
-        team=options.processes,
+        processes=options.processes,
         begin=options.begin,
     )
     if options.stage == "all":

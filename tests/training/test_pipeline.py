@@ -17,9 +17,9 @@ from training.__main__ import RUNS
 from training.lexicon.lexicon import codes, load
 from training.recipe import RECIPES
 from training.scenes.mixture import scene
-from training.school import checkpoints, school
-from training.school.stages import STAGES, Workshop
-from training.school.vision import restored
+from training.stages import checkpoints, pipeline
+from training.stages.loop import STAGES, Workshop
+from training.stages.vision_encoder import restored
 from training.tasks.samples import Kind, lesson
 
 ROOT = Path(__file__).parents[2]
@@ -56,9 +56,9 @@ def test_a_stopped_stage_ends_with_the_weights_of_one_that_was_not(
 
     monkeypatch.setattr(checkpoints, "save", save_then_fail)
     with pytest.raises(PowerCutError):
-        school.run("vision", workshop(tmp_path), output=tmp_path)
+        pipeline.run("vision", workshop(tmp_path), output=tmp_path)
     monkeypatch.undo()
-    school.run("vision", workshop(tmp_path), output=tmp_path)
+    pipeline.run("vision", workshop(tmp_path), output=tmp_path)
     interrupted, whole = (checkpoints.load(workshop(folder).file("vision")) for folder in (tmp_path, runs))
     assert interrupted is not None
     assert whole is not None
@@ -69,16 +69,16 @@ def test_a_stopped_stage_ends_with_the_weights_of_one_that_was_not(
 
 def test_a_finished_stage_is_not_run_again(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for stage in STAGES:
-        school.run(stage, workshop(runs), output=runs)
+        pipeline.run(stage, workshop(runs), output=runs)
     assert capsys.readouterr().out.count("finished already") == len(STAGES)
 
 
 def test_a_run_goes_on_from_a_finished_model(runs: Path, tmp_path: Path, sources: Path) -> None:
     before = Blip2ForConditionalGeneration.from_pretrained(runs / "tiny")
     shop = Workshop(RECIPES["smoke"], tmp_path, sources, torch.device("cpu"), begin=runs / "tiny")
-    begun, _ = restored(shop, vocabulary=len(school.own_tokenizer(shop)), stage="sight")
+    begun, _ = restored(shop, vocabulary=len(pipeline.own_tokenizer(shop)), stage="sight")
     assert torch.equal(begun.query_tokens, before.query_tokens)
-    school.run_all(shop, output=tmp_path / "tiny")
+    pipeline.run_all(shop, output=tmp_path / "tiny")
     after = Blip2ForConditionalGeneration.from_pretrained(tmp_path / "tiny")
     assert not torch.equal(before.query_tokens, after.query_tokens)
     one, two = (AutoTokenizer.from_pretrained(folder / "tiny").get_vocab() for folder in (runs, tmp_path))

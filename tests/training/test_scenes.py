@@ -16,7 +16,7 @@ from training.model.targets import FACTORS, UNASKED
 from training.scenes import rendering
 from training.scenes.layouts import Box
 from training.scenes.scene import MOST, Scene, Thing, in_reading_order, make
-from training.school.text import blurred, reported
+from training.stages.language_model import blurred, reported
 from training.tasks.questions import Ask, answer
 
 MANY = range(200)

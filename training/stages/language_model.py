@@ -25,11 +25,11 @@ from training.model.vocabulary import senses
 from training.recipe import Recipe
 from training.scenes.mixture import scene
 from training.scenes.scene import Scene
-from training.school import checkpoints
-from training.school.batches import KINDS, SPOKEN, Batch, Words, taught
-from training.school.batches import teach as put
-from training.school.stages import Stage, Workshop, run
-from training.school.vision import fresh, modules_of
+from training.stages import checkpoints
+from training.stages.batches import KINDS, SPOKEN, Batch, Words, taught
+from training.stages.batches import teach as put
+from training.stages.loop import Stage, Workshop, run
+from training.stages.vision_encoder import fresh, modules_of
 from training.tasks.samples import Kind
 
 NAME = "text"

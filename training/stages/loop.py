@@ -21,9 +21,9 @@ from training.lexicon.lexicon import Plain
 from training.recipe import Recipe, Schedule
 from training.scenes import mixture
 from training.scenes.mixture import World
-from training.school import checkpoints, team
-from training.school.batches import Batch, stream
-from training.school.progress import Curve, Meter
+from training.stages import checkpoints, distributed
+from training.stages.batches import Batch, stream
+from training.stages.progress import Curve, Meter
 
 EYE_STAGES = ("vision", "sight")
 STAGES = (*EYE_STAGES, "text", "joint")
@@ -40,7 +40,7 @@ class Workshop:
     folder: Path
     sources: Path
     device: torch.device
-    team: int = 1
+    processes: int = 1
     """How many processes learn together in the stages that look at pictures."""
 
     begin: Path | None = None
@@ -98,11 +98,11 @@ def run(stage: Stage, shop: Workshop) -> None:
         with autocast(shop.device):
             loss = stage.learn({name: tensor.to(shop.device) for name, tensor in batch.items()})
         torch.autograd.backward(loss)
-        team.average(parameters)
+        distributed.average(parameters)
         nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
         for optimizer in optimizers:
             optimizer.step()
-        if not team.leads():
+        if not distributed.leads():
             continue
         smooth = loss.item() if not smooth else 0.98 * smooth + 0.02 * loss.item()
         if step % shop.recipe.report_every == 0 or step == schedule.steps:
@@ -112,7 +112,7 @@ def run(stage: Stage, shop: Workshop) -> None:
         if time.monotonic() - saved > shop.recipe.save_every_seconds:
             _save(stage, shop, optimizers, curve, step=step, seconds=meter.seconds)
             saved = time.monotonic()
-    if team.leads():
+    if distributed.leads():
         _save(stage, shop, optimizers, curve, step=schedule.steps, seconds=meter.seconds)
 
 

@@ -15,9 +15,9 @@ from transformers import Blip2ForConditionalGeneration
 from training.model.architecture import Look, Teacher, build, look, parts
 from training.recipe import Recipe
 from training.scenes.mixture import World
-from training.school import checkpoints, team
-from training.school.batches import Batch, Pictures
-from training.school.stages import Stage, Workshop, autocast, run
+from training.stages import checkpoints, distributed
+from training.stages.batches import Batch, Pictures
+from training.stages.loop import Stage, Workshop, autocast, run
 
 NAME = "vision"
 CROWD_SHARE = 0.65
@@ -47,7 +47,7 @@ def teach(shop: Workshop, *, vocabulary: int) -> None:
                 world,
                 NAME,
                 recipe.vision.batch,
-                part=team.part(),
+                part=distributed.part(),
                 crowds_until=round(recipe.vision.steps * CROWD_SHARE),
             ),
             learn=learn,

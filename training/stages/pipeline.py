@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from training import card, export
 from training.model import tokenizer
 from training.model.vocabulary import senses
-from training.school import checkpoints, joint, sight, team, text, vision
-from training.school.stages import EYE_STAGES, STAGES, Workshop, finished, minutes, whole_curve
+from training.stages import checkpoints, distributed, joint, language_model, qformer, vision_encoder
+from training.stages.loop import EYE_STAGES, STAGES, Workshop, finished, minutes, whole_curve
 
 TEAMED = (*EYE_STAGES, "joint")
 """The stages that several processes may learn together."""
@@ -55,28 +55,28 @@ def _run_beside(stage: str, shop: Workshop, output: Path, threads: int) -> None:
 
 def _run_together(stage: str, shop: Workshop, output: Path) -> None:
     """The stage by several processes, of which this is the first."""
-    alone = replace(shop, team=1)
+    alone = replace(shop, processes=1)
     meeting = shop.folder / "team"
     meeting.unlink(missing_ok=True)
     spawn = multiprocessing.get_context("spawn")
     others = [
-        spawn.Process(target=_run_in_team, args=(stage, alone, output, meeting.absolute(), (rank, shop.team)))
-        for rank in range(1, shop.team)
+        spawn.Process(target=_run_in_team, args=(stage, alone, output, meeting.absolute(), (rank, shop.processes)))
+        for rank in range(1, shop.processes)
     ]
     for other in others:
         other.start()
     try:
-        _run_in_team(stage, alone, output, meeting.absolute(), (0, shop.team))
+        _run_in_team(stage, alone, output, meeting.absolute(), (0, shop.processes))
     finally:
         for other in others:
             other.terminate()
 
 
-def _run_in_team(stage: str, shop: Workshop, output: Path, meeting: Path, part: team.Part) -> None:
+def _run_in_team(stage: str, shop: Workshop, output: Path, meeting: Path, part: distributed.Part) -> None:
     torch.set_num_threads(1)
-    team.gather(meeting, part)
+    distributed.gather(meeting, part)
     run(stage, shop, output=output)
-    team.part_way()
+    distributed.part_way()
 
 
 def run(stage: str, shop: Workshop, *, output: Path) -> None:
@@ -84,14 +84,14 @@ def run(stage: str, shop: Workshop, *, output: Path) -> None:
     words = own_tokenizer(shop)
     if stage in STAGES and finished(shop, stage):
         print(f"{stage}: finished already", flush=True)
-    elif stage in TEAMED and shop.team > 1:
+    elif stage in TEAMED and shop.processes > 1:
         _run_together(stage, shop, output)
     elif stage == "vision":
-        vision.teach(shop, vocabulary=len(words))
+        vision_encoder.teach(shop, vocabulary=len(words))
     elif stage == "sight":
-        sight.teach(shop, vocabulary=len(words))
+        qformer.teach(shop, vocabulary=len(words))
     elif stage == "text":
-        text.teach(shop, tokenizer=words)
+        language_model.teach(shop, tokenizer=words)
     elif stage == "joint":
         joint.teach(shop, tokenizer=words)
     elif stage == "export":
@@ -119,7 +119,7 @@ def _trained(shop: Workshop) -> str:
 def write(shop: Workshop, words: Any, output: Path) -> None:
     """Export what the furthest stage has learned so far."""
     stage = joint.latest(shop)
-    model, _ = vision.restored(shop, vocabulary=len(words), stage=stage)
+    model, _ = vision_encoder.restored(shop, vocabulary=len(words), stage=stage)
     unknown = [plain.unknown for plain in shop.plains().values()]
     export.save(model.cpu(), words, output, sizes=shop.recipe.sizes, unknown=unknown)
     whole_curve(shop).draw(output / "curve.png")

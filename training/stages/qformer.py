@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from training.model.architecture import Look, look, report
-from training.school import team
-from training.school.batches import Batch, Pictures
-from training.school.stages import Stage, Workshop, run
-from training.school.vision import exam_sheet, examine, eye_groups, restored
+from training.stages import distributed
+from training.stages.batches import Batch, Pictures
+from training.stages.loop import Stage, Workshop, run
+from training.stages.vision_encoder import exam_sheet, examine, eye_groups, restored
 
 NAME = "sight"
 
@@ -35,7 +35,7 @@ def teach(shop: Workshop, *, vocabulary: int) -> None:
             schedule=recipe.sight,
             modules={"model": model, "teacher": teacher},
             groups=eye_groups(model, teacher),
-            batches=Pictures(recipe, world, NAME, recipe.sight.batch, part=team.part()),
+            batches=Pictures(recipe, world, NAME, recipe.sight.batch, part=distributed.part()),
             learn=learn,
             examine=lambda: examine(model, sheet, shop, marks),
         ),

@@ -23,7 +23,7 @@ from training.model.targets import CELLS, UNASKED
 from training.recipe import Recipe
 from training.scenes.mixture import World, scene
 from training.scenes.scene import Scene
-from training.school.team import Part
+from training.stages.distributed import Part
 from training.tasks.samples import Kind, Lesson, lesson
 
 Batch = dict[str, Tensor]

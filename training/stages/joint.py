@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from training.model.architecture import look, parts, prefix, report
-from training.school import checkpoints, team, text
-from training.school.batches import Batch, Pictures, Words
-from training.school.stages import Stage, Workshop, run
-from training.school.text import LanguageExam, language_groups, spoken_loss
-from training.school.vision import eye_groups, restored
+from training.stages import checkpoints, distributed, language_model
+from training.stages.batches import Batch, Pictures, Words
+from training.stages.language_model import LanguageExam, language_groups, spoken_loss
+from training.stages.loop import Stage, Workshop, run
+from training.stages.vision_encoder import eye_groups, restored
 
 NAME = "joint"
 TEACHER_SHARE = 0.3
@@ -24,7 +24,7 @@ def teach(shop: Workshop, *, tokenizer: Any) -> None:
     model, teacher = restored(shop, vocabulary=len(tokenizer), stage="sight")
     reader, _ = restored(shop, vocabulary=len(tokenizer), stage="text")
     model.language_model.load_state_dict(reader.language_model.state_dict())
-    grasp = text.restored_grasp(shop)
+    grasp = language_model.restored_grasp(shop)
     world, words = shop.world(), Words(tokenizer, shop.plains())
     exam = LanguageExam(recipe, words)
     pictures = Pictures(recipe, world, "exam", len(exam.scenes)).drawn(exam.scenes, 0)[0].to(shop.device)
@@ -42,7 +42,7 @@ def teach(shop: Workshop, *, tokenizer: Any) -> None:
             schedule=recipe.joint,
             modules={"model": model, "teacher": teacher, "grasp": grasp},
             groups=groups,
-            batches=Pictures(recipe, world, NAME, recipe.joint.batch, words=words, part=team.part()),
+            batches=Pictures(recipe, world, NAME, recipe.joint.batch, words=words, part=distributed.part()),
             learn=learn,
             examine=mirror,
         ),
