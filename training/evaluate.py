@@ -14,10 +14,10 @@ from transformers import AutoTokenizer, Blip2ForConditionalGeneration
 
 from training import card
 from training.__main__ import RUNS
-from training.exam import figures
-from training.exam.exam import HANDS, SEED, TASKS, drawn, sheet
-from training.exam.figures import Candidate
-from training.exam.marking import ANSWERED_IN_LANGUAGE, Marks, mark
+from training.evaluation import tables
+from training.evaluation.flat_shapes import HANDS, SEED, TASKS, drawn, sheet
+from training.evaluation.scoring import ANSWERED_IN_LANGUAGE, Marks, mark
+from training.evaluation.tables import Candidate
 from training.lexicon import TONGUES
 from training.lexicon.lexicon import codes
 from training.lexicon.lexicon import load as plain_words
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     candidate = load(options.folder, options.sources)
     parts = []
-    for table in figures.tables(candidate, each=options.each):
+    for table in tables.tables(candidate, each=options.each):
         parts.append(table)
         print(table, end="\n\n", flush=True)
     for hand in HANDS:
@@ -54,8 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
         title = f"flat shapes, {hand}"
         parts.append(card.table(title, marks, tasks=(*TASKS, ANSWERED_IN_LANGUAGE), languages=tuple(TONGUES)))
         print(parts[-1], end="\n\n", flush=True)
-    figures.answered(candidate).save(options.folder / "answers.png", optimize=True)
-    card.put_figures(options.folder, "\n\n".join(parts), each=options.each, heavy=figures.HEAVY, seed=SEED)
+    tables.answered(candidate).save(options.folder / "answers.png", optimize=True)
+    card.put_figures(options.folder, "\n\n".join(parts), each=options.each, heavy=tables.HEAVY, seed=SEED)
 
 
 if __name__ == "__main__":

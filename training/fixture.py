@@ -15,8 +15,8 @@ from typing import Any
 from PIL import Image
 
 from training.__main__ import RUNS
-from training.exam import everyday_exam
-from training.exam.everyday_exam import TASKS, UNKNOWN, Talk
+from training.evaluation import everyday_objects
+from training.evaluation.everyday_objects import TASKS, UNKNOWN, Talk
 from training.lexicon.lexicon import Plain, codes, load
 from training.recipe import STYLES
 from training.scenes import mixture, out_of_distribution
@@ -49,7 +49,7 @@ def _asked() -> Iterator[tuple[str, Scene, Talk]]:
     draw = random.Random(SEED)
     for task, wanted in TASKS.items():
         found = 0
-        for scene in everyday_exam.scenes(wanted.numbers, 10 * EACH, seed=SEED):
+        for scene in everyday_objects.scenes(wanted.numbers, 10 * EACH, seed=SEED):
             talk = wanted.talk(scene, draw)
             if talk and found < EACH:
                 found += 1

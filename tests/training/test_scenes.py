@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.exam import plainstyle
+from training.evaluation import unseen_style
 from training.lexicon import TONGUES
 from training.model import targets
 from training.model.codebook import Codebook
@@ -55,7 +55,7 @@ def test_things_lie_on_the_canvas_and_apart() -> None:
 
 def test_the_stranger_draws_what_he_says() -> None:
     for index in range(30):
-        image, scene = plainstyle.draw(5, index)
+        image, scene = unseen_style.draw(5, index)
         for thing in scene.things:
             assert image.getpixel((round(thing.box.x), round(thing.box.y))) == thing.fill
 

@@ -15,9 +15,9 @@ from blip_space import catalogue, images
 from blip_space.engine.request import Request
 from blip_space.serving.threaded import ThreadedEngine
 from training import evaluate
-from training.exam import exam
-from training.exam.figures import Candidate
-from training.exam.marking import mean
+from training.evaluation import flat_shapes
+from training.evaluation.scoring import mean
+from training.evaluation.tables import Candidate
 from training.fixture import COLUMNS, FOLDER, SIDE
 from training.lexicon import TONGUES
 from training.lexicon.lexicon import codes
@@ -96,7 +96,7 @@ def test_two_hundred_questions_are_answered_as_the_card_promises(ask: Ask) -> No
         assert sum(marks) / len(marks) >= promise - MARGIN, task
 
 
-@pytest.mark.parametrize("hand", exam.HANDS)
+@pytest.mark.parametrize("hand", flat_shapes.HANDS)
 def test_the_card_tells_the_truth_of_flat_shapes(sources: Path, hand: str) -> None:
     """Other pictures than the card's, a dozen a cell: the mean of each task may fall short by a margin, no more."""
     candidate: Candidate = evaluate.load(TINY, sources)

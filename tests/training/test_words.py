@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from blip_space.languages import LANGUAGES
-from training.exam.marking import in_language
+from training.evaluation.scoring import in_language
 from training.lexicon import TONGUES, WORDINGS, Tongue
 from training.scenes.colours import COLOURS
 from training.scenes.scene import MOST, SHAPES, SIDES

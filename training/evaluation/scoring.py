@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from blip_space.languages import LANGUAGES, UNSPACED_SCRIPTS
-from training.exam.exam import Question
+from training.evaluation.flat_shapes import Question
 from training.lexicon import TONGUES
 from training.lexicon.lexicon import Plain, load
 from training.scenes.scene import MOST

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from blip_space.languages import LANGUAGES
-from training.exam import plainstyle
+from training.evaluation import unseen_style
 from training.lexicon import TONGUES, Tongue
 from training.scenes import rendering
 from training.scenes.scene import SHAPES, Scene, make
@@ -119,7 +119,7 @@ class Hand:
 def drawn(hand: str, *, count: int, side: int, seed: int = SEED) -> Hand:
     """The exam's pictures by that hand."""
     if hand == HANDS[0]:
-        made = [plainstyle.draw(seed, index) for index in range(count)]
+        made = [unseen_style.draw(seed, index) for index in range(count)]
     else:
         scenes = [make(seed, index, split="examination") for index in range(count)]
         made = [

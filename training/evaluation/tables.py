@@ -17,10 +17,20 @@ from PIL import Image
 from torch import Tensor
 
 from training import card
-from training.exam import distortions, gallery
-from training.exam.everyday_exam import FALSELY, NAME, TASKS, UNKNOWN, question, scenes, sheet, strangers, unknown_sheet
-from training.exam.exam import SEED, Question, as_bytes
-from training.exam.marking import ANSWERED_IN_LANGUAGE, Marks, mark, mean
+from training.evaluation import conditions, example_images
+from training.evaluation.everyday_objects import (
+    FALSELY,
+    NAME,
+    TASKS,
+    UNKNOWN,
+    question,
+    scenes,
+    sheet,
+    strangers,
+    unknown_sheet,
+)
+from training.evaluation.flat_shapes import SEED, Question, as_bytes
+from training.evaluation.scoring import ANSWERED_IN_LANGUAGE, Marks, mark, mean
 from training.lexicon.lexicon import Plain
 from training.model.generation import greedy
 from training.recipe import STYLES
@@ -111,7 +121,7 @@ def by_condition(candidate: Candidate, *, count: int) -> dict[str, float]:
     shown = scenes((1,), count)
     questions = sheet(NAME, shown, candidate.plains, ["en"], each=count)
     found = {}
-    for name, condition in distortions.CONDITIONS.items():
+    for name, condition in conditions.CONDITIONS.items():
         draw = random.Random(f"conditions/{SEED}")
         images = [condition(of.album, scene.things[0].kind, draw) for scene in shown]
         said = candidate.answers(as_bytes(images, candidate.side), questions)
@@ -129,7 +139,7 @@ def answered(candidate: Candidate) -> Image.Image:
         for place, scene in enumerate(shown)
         for question in _about(scene, place, tuple(TASKS)[place % 6], candidate.plains)
     ]
-    return gallery.sheet(list(seen.numpy()), asked, candidate.answers(seen, asked))
+    return example_images.sheet(list(seen.numpy()), asked, candidate.answers(seen, asked))
 
 
 def _about(scene: Scene, place: int, task: str, plains: Mapping[str, Plain]) -> list[Question]:

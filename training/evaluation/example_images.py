@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from training.exam.exam import Question
+from training.evaluation.flat_shapes import Question
 
 EACH, COLUMNS, SIDE, LINE, GAP = 8, 4, 160, 18, 12
 RIGHT, WRONG, INK = (24, 128, 56), (190, 40, 40), (40, 40, 40)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from blip_space.languages import LANGUAGES
-from training.exam.exam import SEED, Question
+from training.evaluation.flat_shapes import SEED, Question
 from training.lexicon.lexicon import Plain
 from training.scenes import everyday
 from training.scenes.mixture import stranger
