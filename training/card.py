@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from training.scenes import sources
-from training.scenes.out_of_distribution import EXAMINED, LEARNED
+from training.scenes.out_of_distribution import EVALUATION_FILES, TRAINING_FILES
 
 TEXT = """# tiny: the embedded model
 
@@ -161,9 +161,9 @@ def _fresh() -> str:
     credited = (sources.ANNOTATIONS, sources.LISTS, *sources.STYLES.values())  # Twemoji for the exam alone
     return TEXT.format(
         credits="\n".join(f"| `{one.package}` {one.version} | {one.credit} | {one.licence} |" for one in credited),
-        learned=len(LEARNED),
-        examined=len(EXAMINED),
-        examined_names=", ".join(EXAMINED),
+        learned=len(TRAINING_FILES),
+        examined=len(EVALUATION_FILES),
+        examined_names=", ".join(EVALUATION_FILES),
     )
 
 

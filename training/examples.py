@@ -21,52 +21,52 @@ SIZE = (480, 320)
 
 
 @dataclass(frozen=True)
-class Example:
+class ExampleImage:
     """A picture of things in a row, a question about it, and the paper that they lie on."""
 
     file: str
-    things: tuple[str, ...]
+    objects: tuple[str, ...]
     prompt: str
     language: str
-    paper: str = "white"
+    background: str = "white"
 
 
 EVERYDAY = (
-    Example("dog-and-two-cats.png", ("dog", "cat", "cat"), "What is on the left?", "en", "#eef6ff"),
-    Example("whale-and-sailboat.png", ("whale", "sailboat"), "", "de", "#e3f4f7"),
-    Example("octopus.png", ("octopus",), "これは何ですか？", "ja"),
-    Example("four-bananas.png", ("banana",) * 4, "Kuna vitu vingapi?", "sw", "#fff6e5"),
+    ExampleImage("dog-and-two-cats.png", ("dog", "cat", "cat"), "What is on the left?", "en", "#eef6ff"),
+    ExampleImage("whale-and-sailboat.png", ("whale", "sailboat"), "", "de", "#e3f4f7"),
+    ExampleImage("octopus.png", ("octopus",), "これは何ですか？", "ja"),
+    ExampleImage("four-bananas.png", ("banana",) * 4, "Kuna vitu vingapi?", "sw", "#fff6e5"),
 )
 FLAT = (
-    Example("three-blue-circles.png", (), "How many circles are there?", "en"),
-    Example("yellow-heart.png", (), "What colour is the heart?", "ar"),
+    ExampleImage("three-blue-circles.png", (), "How many circles are there?", "en"),
+    ExampleImage("yellow-heart.png", (), "What colour is the heart?", "ar"),
 )
 
 
 def main() -> None:
     """Draw the everyday pictures and list all examples; the flat ones lie there already."""
-    sets = RUNS / "sources"
-    characters = names.characters(sources.fetched(sources.ANNOTATIONS, sets))
+    sources_folder = RUNS / "sources"
+    characters = names.characters(sources.fetch(sources.ANNOTATIONS, sources_folder))
     for example in EVERYDAY:
-        picture(example, sets, characters).save(FOLDER / example.file, optimize=True)
+        render_example(example, sources_folder, characters).save(FOLDER / example.file, optimize=True)
     (FOLDER / "examples.json").write_text(
-        json.dumps(list(_rows()), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        json.dumps(list(_entries()), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
 
 
-def picture(example: Example, sets: Path, characters: Mapping[str, str]) -> Image.Image:
+def render_example(example: ExampleImage, sources_folder: Path, characters: Mapping[str, str]) -> Image.Image:
     """The example's things in a row on its paper."""
-    paper = Image.new("RGB", SIZE, example.paper)
+    background = Image.new("RGB", SIZE, example.background)
     width, height = SIZE
-    side = min(height * 3 // 4, (width - 30) // len(example.things) - 10)
-    for place, name in enumerate(example.things):
-        thing = sprites.drawing(name, STYLE, sets, characters, side=side)
-        left = round((place + 0.5) * (width - 20) / len(example.things) + 10 - side / 2)
-        paper.paste(thing, (left, (height - side) // 2), thing)
-    return paper
+    side = min(height * 3 // 4, (width - 30) // len(example.objects) - 10)
+    for index, name in enumerate(example.objects):
+        sprite = sprites.render_emoji(name, STYLE, sources_folder, characters, side=side)
+        left = round((index + 0.5) * (width - 20) / len(example.objects) + 10 - side / 2)
+        background.paste(sprite, (left, (height - side) // 2), sprite)
+    return background
 
 
-def _rows() -> Iterator[dict[str, str]]:
+def _entries() -> Iterator[dict[str, str]]:
     for example in (*EVERYDAY, *FLAT):
         yield {"file": example.file, "prompt": example.prompt, "language": example.language}
 

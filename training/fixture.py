@@ -33,11 +33,11 @@ def main() -> None:
     """Draw the sheet and write the questions."""
     sources = RUNS / "sources"
     plains = {code: load(code, sources) for code in codes()}
-    of = mixture.opened(sources, STYLES, photographs=out_of_distribution.EXAMINED)
+    of = mixture.load_renderer(sources, STYLES, photographs=out_of_distribution.EVALUATION_FILES)
     questions, pictures = [], []
     for number, (task, scene, talk) in enumerate(_asked()):
         plain = plains[codes()[number * 7 % len(codes())] if number % 4 else "en"]
-        pictures.append(Image.fromarray(of.picture(scene, side=SIDE, seed=f"fixture/{number}", clean=True)[0]))
+        pictures.append(Image.fromarray(of.render(scene, side=SIDE, seed=f"fixture/{number}", clean=True)[0]))
         questions.append({"task": task, "picture": number, **_worded(plain, scene, talk, number)})
     FOLDER.mkdir(parents=True, exist_ok=True)
     _sheet(pictures).save(FOLDER / "pictures.webp", quality=90)
@@ -46,22 +46,22 @@ def main() -> None:
 
 
 def _asked() -> Iterator[tuple[str, Scene, Talk]]:
-    draw = random.Random(SEED)
+    rng = random.Random(SEED)
     for task, wanted in TASKS.items():
         found = 0
         for scene in everyday_objects.scenes(wanted.numbers, 10 * EACH, seed=SEED):
-            talk = wanted.talk(scene, draw)
+            talk = wanted.talk(scene, rng)
             if talk and found < EACH:
                 found += 1
                 yield task, scene, talk
     for sort in STRANGE * 4:
-        yield UNKNOWN + sort, mixture.stranger(sort), [templates.WHAT]
+        yield UNKNOWN + sort, mixture.out_of_distribution_scene(sort), [templates.WHAT]
 
 
 def _worded(plain: Plain, scene: Scene, talk: Talk, number: int) -> dict[str, Any]:
-    draw = random.Random(f"{SEED}/{number}")
+    rng = random.Random(f"{SEED}/{number}")
     *turns, (prompt, answer) = [
-        ("" if ask.wording == "caption" else templates.phrase(ask, plain, draw), templates.answer(ask, scene, plain))
+        ("" if ask.wording == "caption" else templates.phrase(ask, plain, rng), templates.answer(ask, scene, plain))
         for ask in talk
     ]
     return {"language": plain.code, "turns": turns, "prompt": prompt, "answer": answer}

@@ -16,8 +16,8 @@ from training.model.codebook import Codebook
 from training.model.embeddings import meaning_vectors
 from training.scenes import everyday, mixture, out_of_distribution
 from training.scenes.layouts import Box
-from training.scenes.mixture import World
-from training.scenes.scene import Scene, Thing
+from training.scenes.mixture import SceneRenderer
+from training.scenes.scene import Scene, SceneObject
 from training.tasks import templates
 from training.tasks.questions import Ask
 
@@ -25,9 +25,9 @@ WHITE = ((255, 255, 255), (255, 255, 255))
 
 
 @pytest.fixture(scope="module")
-def drawings(sources: Path) -> World:
+def drawings(sources: Path) -> SceneRenderer:
     """The world as one hand draws it."""
-    return mixture.opened(sources, ("noto",))
+    return mixture.load_renderer(sources, ("noto",))
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def plains(sources: Path) -> dict[str, Plain]:
 def row(*kinds: str) -> Scene:
     """Things from left to right on a 300 x 100 canvas."""
     step = 300 / len(kinds)
-    things = (Thing(kind, None, Box((i + 0.5) * step, 50, 60), (0, 0, 0)) for i, kind in enumerate(kinds))
-    return Scene(300, 100, WHITE, tuple(things))
+    objects = (SceneObject(kind, None, Box((i + 0.5) * step, 50, 60), (0, 0, 0)) for i, kind in enumerate(kinds))
+    return Scene(300, 100, WHITE, tuple(objects))
 
 
 @pytest.mark.parametrize(
@@ -61,26 +61,28 @@ def test_the_plain_answer_is_true(plains: dict[str, Plain], ask: Ask, words: str
 
 
 def test_a_strange_picture_is_known_in_no_language(plains: dict[str, Plain]) -> None:
-    draw = random.Random(1)
+    rng = random.Random(1)
     for plain in plains.values():
         for _ in range(5):
-            asks = templates.conversation(mixture.stranger("photo"), draw)
-            assert {templates.answer(ask, mixture.stranger("photo"), plain) for ask in asks} == {plain.unknown}
+            asks = templates.conversation(mixture.out_of_distribution_scene("photo"), rng)
+            assert {templates.answer(ask, mixture.out_of_distribution_scene("photo"), plain) for ask in asks} == {
+                plain.unknown
+            }
 
 
 def test_every_language_can_put_every_question(plains: dict[str, Plain]) -> None:
-    draw = random.Random(2)
+    rng = random.Random(2)
     for index in range(300):
-        scene = everyday.make(draw)
-        for ask in templates.conversation(scene, draw):
+        scene = everyday.sample_everyday_scene(rng)
+        for ask in templates.conversation(scene, rng):
             plain = plains["en"] if templates.needs_english(ask) else plains[codes()[index % 80]]
-            words = templates.phrase(ask, plain, draw)
+            words = templates.phrase(ask, plain, rng)
             assert words == words.strip()
             assert "{" not in words
 
 
-def test_things_are_drawn_where_the_scene_has_them(drawings: World) -> None:
-    _, cover = drawings.picture(row("dog", "whale"), side=96, seed="x")
+def test_things_are_drawn_where_the_scene_has_them(drawings: SceneRenderer) -> None:
+    _, cover = drawings.render(row("dog", "whale"), side=96, seed="x")
     covered = cover.reshape(6, 16, 6, 16).mean(axis=(1, 3)) > 20
     assert covered[2:4, 1].all()
     assert covered[2:4, 4].all()
@@ -88,16 +90,16 @@ def test_things_are_drawn_where_the_scene_has_them(drawings: World) -> None:
     assert not covered[:, [0, 5]][[0, 5]].any()
 
 
-def test_the_same_seed_gives_the_same_picture(drawings: World) -> None:
+def test_the_same_seed_gives_the_same_picture(drawings: SceneRenderer) -> None:
     for index in range(30):
-        scene = mixture.scene(3, index, split="a")
-        assert scene == mixture.scene(3, index, split="a")
-        one, two = (drawings.picture(scene, side=96, seed="x")[0] for _ in range(2))
+        scene = mixture.sample_scene(3, index, split="a")
+        assert scene == mixture.sample_scene(3, index, split="a")
+        one, two = (drawings.render(scene, side=96, seed="x")[0] for _ in range(2))
         assert np.array_equal(one, two)
 
 
 def test_the_exam_shows_no_photograph_that_was_learned() -> None:
-    assert not set(out_of_distribution.LEARNED) & set(out_of_distribution.EXAMINED)
+    assert not set(out_of_distribution.TRAINING_FILES) & set(out_of_distribution.EVALUATION_FILES)
 
 
 def test_a_word_begins_as_its_meaning_in_its_language(sources: Path) -> None:

@@ -16,7 +16,7 @@ from training import evaluate
 from training.__main__ import RUNS
 from training.lexicon.lexicon import codes, load
 from training.recipe import RECIPES
-from training.scenes.mixture import scene
+from training.scenes.mixture import sample_scene
 from training.stages import checkpoints, pipeline
 from training.stages.loop import STAGES, Workshop
 from training.stages.vision_encoder import restored
@@ -106,12 +106,12 @@ def test_the_card_has_its_run_and_its_figures(runs: Path, capsys: pytest.Capture
 def test_every_lesson_and_any_text_survive_the_tokenizer(runs: Path, sources: Path) -> None:
     plains = {code: load(code, sources) for code in codes()}
     tokenizer = AutoTokenizer.from_pretrained(runs / "tiny")
-    draw = random.Random(3)
+    rng = random.Random(3)
     texts = ["naïve 😀👨‍👩‍👧 Ελλάδα", "a  b", "line\nbreak", "क्‍ष", "<b> $x$ * ", "ไทย", "Caption in German: "]
     for index in range(100):
-        here = scene(3, index, split="round trip")
+        here = sample_scene(3, index, split="round trip")
         kind: Kind = "any" if index % 2 else "talk"
-        one = lesson(here, draw, kind=kind, plains=plains, codes=tuple(plains), other=here)
+        one = lesson(here, rng, kind=kind, plains=plains, codes=tuple(plains), other=here)
         texts += [one.prompt, one.answer]
     for text in texts:
         ids = tokenizer(text).input_ids

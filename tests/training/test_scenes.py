@@ -15,7 +15,7 @@ from training.model.codebook import Codebook
 from training.model.targets import FACTORS, UNASKED
 from training.scenes import rendering
 from training.scenes.layouts import Box
-from training.scenes.scene import MOST, Scene, Thing, in_reading_order, make
+from training.scenes.scene import MAX_OBJECTS, Scene, SceneObject, sample_flat_scene, sort_in_reading_order
 from training.stages.language_model import blurred, reported
 from training.tasks.questions import Ask, answer
 
@@ -23,41 +23,43 @@ MANY = range(200)
 WHITE = ((255, 255, 255), (255, 255, 255))
 
 
-def scene_of(*things: tuple[str, str, float, float]) -> Scene:
+def scene_of(*objects: tuple[str, str, float, float]) -> Scene:
     """A 100 x 100 canvas with (shape, colour, x, y) on it."""
-    placed = [Thing(shape, colour, Box(x, y, 20), (0, 0, 0)) for shape, colour, x, y in things]
-    return Scene(100, 100, WHITE, in_reading_order(placed, 100, 100))
+    placed = [SceneObject(shape, colour, Box(x, y, 20), (0, 0, 0)) for shape, colour, x, y in objects]
+    return Scene(100, 100, WHITE, sort_in_reading_order(placed, 100, 100))
 
 
 def test_the_same_seed_gives_the_same_picture() -> None:
     for index in range(20):
-        one, two = (make(5, index, split="a") for _ in range(2))
+        one, two = (sample_flat_scene(5, index, split="a") for _ in range(2))
         assert one == two
-        assert np.array_equal(rendering.pixels(one, side=96, seed="x"), rendering.pixels(two, side=96, seed="x"))
+        assert np.array_equal(
+            rendering.render_pixels(one, side=96, seed="x"), rendering.render_pixels(two, side=96, seed="x")
+        )
 
 
 def test_splits_share_no_scene() -> None:
-    assert all(make(5, index, split="a") != make(5, index, split="b") for index in MANY)
+    assert all(sample_flat_scene(5, index, split="a") != sample_flat_scene(5, index, split="b") for index in MANY)
 
 
 def test_things_lie_on_the_canvas_and_apart() -> None:
     for index in MANY:
-        scene = make(5, index, split="a")
-        assert len(scene.things) <= MOST
-        for thing in scene.things:
-            assert 0 <= thing.box.x <= scene.width
-            assert 0 <= thing.box.y <= scene.height
-        for number, one in enumerate(scene.things):
-            for other in scene.things[:number]:
+        scene = sample_flat_scene(5, index, split="a")
+        assert len(scene.objects) <= MAX_OBJECTS
+        for obj in scene.objects:
+            assert 0 <= obj.box.x <= scene.width
+            assert 0 <= obj.box.y <= scene.height
+        for number, one in enumerate(scene.objects):
+            for other in scene.objects[:number]:
                 reach = (one.box.size + other.box.size) / 2 * 0.8
                 assert max(abs(one.box.x - other.box.x), abs(one.box.y - other.box.y)) > reach
 
 
 def test_the_stranger_draws_what_he_says() -> None:
     for index in range(30):
-        image, scene = unseen_style.draw(5, index)
-        for thing in scene.things:
-            assert image.getpixel((round(thing.box.x), round(thing.box.y))) == thing.fill
+        image, scene = unseen_style.draw_image(5, index)
+        for obj in scene.objects:
+            assert image.getpixel((round(obj.box.x), round(obj.box.y))) == obj.fill
 
 
 def test_a_side_is_named_only_where_people_would_agree() -> None:
@@ -89,8 +91,8 @@ def test_the_answer_is_true(ask: Ask, words: str) -> None:
 def test_a_row_is_read_from_the_left_and_a_column_from_the_top() -> None:
     row = scene_of(("star", "red", 80, 40), ("circle", "blue", 20, 50), ("heart", "pink", 50, 60))
     column = scene_of(("star", "red", 51, 80), ("circle", "blue", 50, 20), ("heart", "pink", 49, 50))
-    assert [thing.kind for thing in row.things] == ["circle", "heart", "star"]
-    assert [thing.kind for thing in column.things] == ["circle", "heart", "star"]
+    assert [obj.kind for obj in row.objects] == ["circle", "heart", "star"]
+    assert [obj.kind for obj in column.objects] == ["circle", "heart", "star"]
 
 
 def test_a_report_tells_each_thing_and_how_many_are_like_it() -> None:
@@ -114,14 +116,14 @@ def test_a_patch_shows_the_thing_that_lies_there() -> None:
 
 
 def test_a_crowd_is_not_reported() -> None:
-    found = targets.of(make(5, 0, split="a", numbers=(12,)), grid=8)
+    found = targets.of(sample_flat_scene(5, 0, split="a", numbers=(12,)), grid=8)
     assert (found.report == UNASKED).all()
     assert (found.patches[:, 3] == UNASKED).all()
 
 
 def test_a_written_report_can_be_read_again() -> None:
     codebook = Codebook(160)
-    report = reported([make(5, index, split="a") for index in MANY], random.Random(1))
+    report = reported([sample_flat_scene(5, index, split="a") for index in MANY], random.Random(1))
     odds = codebook.odds(blurred(codebook, report))
     for answers, truth in zip(odds, report.unbind(-1), strict=True):
         asked = truth != UNASKED

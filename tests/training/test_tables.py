@@ -14,7 +14,7 @@ from blip_space.languages import LANGUAGES
 from training.lexicon import TONGUES, lexicon
 from training.lexicon.lexicon import TABLES
 from training.scenes.concepts import concepts
-from training.scenes.scene import MOST
+from training.scenes.scene import MAX_OBJECTS
 
 ENGLISH: dict[str, Any] = json.loads((TABLES / "en.json").read_text(encoding="utf-8"))
 EVERY_TABLE = pytest.mark.parametrize("code", lexicon.codes())
@@ -46,7 +46,7 @@ def test_a_table_is_whole(code: str) -> None:
     for part in ("colours", "shapes"):
         assert list(own[part]) == list(ENGLISH[part])
         assert len(set(own[part].values())) == len(own[part])
-    assert len(set(own["numbers"])) == MOST + 1
+    assert len(set(own["numbers"])) == MAX_OBJECTS + 1
     assert own["yes"] != own["no"]
     assert list(own["questions"]) == list(ENGLISH["questions"])
 

@@ -11,7 +11,7 @@ from blip_space.languages import LANGUAGES
 from training.evaluation.scoring import in_language
 from training.lexicon import TONGUES, WORDINGS, Tongue
 from training.scenes.colours import COLOURS
-from training.scenes.scene import MOST, SHAPES, SIDES
+from training.scenes.scene import MAX_OBJECTS, SHAPES, SIDES
 from training.tasks.questions import Ask, phrase
 
 EVERY_TONGUE = pytest.mark.parametrize("tongue", TONGUES.values(), ids=TONGUES)
@@ -20,7 +20,7 @@ EVERY_TONGUE = pytest.mark.parametrize("tongue", TONGUES.values(), ids=TONGUES)
 @EVERY_TONGUE
 def test_every_table_is_whole(tongue: Tongue) -> None:
     assert tongue.code in LANGUAGES
-    assert len(tongue.numbers) == MOST + 1
+    assert len(tongue.numbers) == MAX_OBJECTS + 1
     assert set(tongue.colours) == set(COLOURS)
     assert set(tongue.shapes) == set(SHAPES)
     assert set(tongue.synonyms) == {None, *SHAPES}
@@ -30,17 +30,19 @@ def test_every_table_is_whole(tongue: Tongue) -> None:
 
 @EVERY_TONGUE
 def test_every_wording_finds_all_its_words(tongue: Tongue) -> None:
-    draw = random.Random(1)
+    rng = random.Random(1)
     for wording in WORDINGS:
         for shape in (None, *SHAPES):
             for colour in (None, *COLOURS):
-                words = [phrase(Ask(wording, "", shape, colour, "left"), tongue, draw) for _ in range(4)]
+                words = [phrase(Ask(wording, "", shape, colour, "left"), tongue, rng) for _ in range(4)]
                 assert all("{" not in one and "  " not in one and one == one.strip() for one in words)
 
 
 @EVERY_TONGUE
 def test_no_two_kinds_are_said_alike(tongue: Tongue) -> None:
-    said = [tongue.counted(n, shape, colour) for n in range(1, MOST + 1) for shape in SHAPES for colour in COLOURS]
+    said = [
+        tongue.counted(n, shape, colour) for n in range(1, MAX_OBJECTS + 1) for shape in SHAPES for colour in COLOURS
+    ]
     assert len(set(said)) == len(said)
 
 
@@ -87,6 +89,6 @@ def test_lists_are_joined_as_the_language_joins_them(code: str, parts: list[str]
 @EVERY_TONGUE
 def test_a_wrong_list_is_still_in_its_language(tongue: Tongue, sources: Path) -> None:
     """The word for "and" was once missing from a language's own words, so every wrong list counted as foreign."""
-    things = [tongue.counted(count, "star", "red") for count in (1, 2, 3)]
-    assert in_language(tongue.join(things), tongue.code, sources)
+    objects = [tongue.counted(count, "star", "red") for count in (1, 2, 3)]
+    assert in_language(tongue.join(objects), tongue.code, sources)
     assert not in_language("zwei rote Sterne" if tongue.code != "de" else "two red stars", tongue.code, sources)

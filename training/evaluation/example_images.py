@@ -32,7 +32,7 @@ def sheet(pictures: Sequence[Pixels], questions: Sequence[Question], said: Seque
         spot = number if number < len(right) else number - len(right) + -(-len(right) // COLUMNS) * COLUMNS
         left, top = spot % COLUMNS * (SIDE + GAP) + GAP, spot // COLUMNS * tall + GAP
         one = questions[place]
-        paper.paste(Image.fromarray(pictures[one.picture]).resize((SIDE, SIDE)), (left, top))
+        paper.paste(Image.fromarray(pictures[one.image]).resize((SIDE, SIDE)), (left, top))
         ImageDraw.Draw(paper).rectangle((left, top, left + SIDE, top + SIDE), outline=(200, 200, 200))
         _lines(paper, left, top + SIDE + 2, one, said[place])
     return paper

@@ -18,7 +18,7 @@ from blip_space.languages import LANGUAGES
 from training.evaluation import unseen_style
 from training.lexicon import TONGUES, Tongue
 from training.scenes import rendering
-from training.scenes.scene import SHAPES, Scene, make
+from training.scenes.scene import SHAPES, Scene, sample_flat_scene
 from training.tasks.questions import Ask, answer, phrase
 from training.tasks.samples import prompt
 
@@ -31,35 +31,35 @@ Maker = Callable[[Scene, random.Random], Talk | None]
 
 
 def _count(scene: Scene, _: random.Random) -> Talk | None:
-    return [Ask("count", "count")] if 1 <= len(scene.things) <= 4 else None
+    return [Ask("count", "count")] if 1 <= len(scene.objects) <= 4 else None
 
 
-def _count_kind(scene: Scene, draw: random.Random) -> Talk | None:
-    if not scene.things or len(scene.things) > 4:
+def _count_kind(scene: Scene, rng: random.Random) -> Talk | None:
+    if not scene.objects or len(scene.objects) > 4:
         return None
-    thing = draw.choice(scene.things)
-    return [Ask("count", "count", thing.kind, draw.choice((thing.colour, None)))]
+    obj = rng.choice(scene.objects)
+    return [Ask("count", "count", obj.kind, rng.choice((obj.colour, None)))]
 
 
 def _colour(scene: Scene, _: random.Random) -> Talk | None:
-    return [Ask("colour_it", "colour")] if len(scene.things) == 1 else None
+    return [Ask("colour_it", "colour")] if len(scene.objects) == 1 else None
 
 
 def _shape(scene: Scene, _: random.Random) -> Talk | None:
-    return [Ask("shape_it", "shape")] if len(scene.things) == 1 else None
+    return [Ask("shape_it", "shape")] if len(scene.objects) == 1 else None
 
 
-def _exists(scene: Scene, draw: random.Random) -> Talk | None:
-    if not 1 <= len(scene.things) <= 4:
+def _exists(scene: Scene, rng: random.Random) -> Talk | None:
+    if not 1 <= len(scene.objects) <= 4:
         return None
-    thing, other = draw.choice(scene.things), draw.choice(SHAPES)
-    return [Ask("exists", "exists", draw.choice((thing.kind, other)), draw.choice((thing.colour, None)))]
+    obj, other = rng.choice(scene.objects), rng.choice(SHAPES)
+    return [Ask("exists", "exists", rng.choice((obj.kind, other)), rng.choice((obj.colour, None)))]
 
 
 def _side(names: Sequence[str]) -> Maker:
-    def make_one(scene: Scene, draw: random.Random) -> Talk | None:
-        known = [side for side in names if scene.at(side) and 2 <= len(scene.things) <= 4]
-        return [Ask("side", "what", side=draw.choice(known))] if known else None
+    def make_one(scene: Scene, rng: random.Random) -> Talk | None:
+        known = [side for side in names if scene.at(side) and 2 <= len(scene.objects) <= 4]
+        return [Ask("side", "what", side=rng.choice(known))] if known else None
 
     return make_one
 
@@ -71,16 +71,16 @@ def _caption(kinds: Sequence[int]) -> Maker:
     return make_one
 
 
-def _second_turn(scene: Scene, draw: random.Random) -> Talk | None:
+def _second_turn(scene: Scene, rng: random.Random) -> Talk | None:
     left, right = scene.at("left"), scene.at("right")
-    if left and right and 2 <= len(scene.things) <= 4 and draw.random() < 0.6:
+    if left and right and 2 <= len(scene.objects) <= 4 and rng.random() < 0.6:
         newest = (Ask("and_side", "what", side="right"), Ask("colour_it", "colour", side="left"))
-        return [Ask("side", "what", side="left"), draw.choice(newest)]
-    if not 2 <= len(scene.things) <= 4:
+        return [Ask("side", "what", side="left"), rng.choice(newest)]
+    if not 2 <= len(scene.objects) <= 4:
         return None
-    thing = draw.choice(scene.things)
-    newest = (Ask("and_many", "count", draw.choice(SHAPES)), Ask("colour_they", "colour", thing.kind))
-    return [Ask("count", "count", thing.kind), newest[scene.count(thing.kind) > 1 and draw.random() < 0.6]]
+    obj = rng.choice(scene.objects)
+    newest = (Ask("and_many", "count", rng.choice(SHAPES)), Ask("colour_they", "colour", obj.kind))
+    return [Ask("count", "count", obj.kind), newest[scene.count(obj.kind) > 1 and rng.random() < 0.6]]
 
 
 TASKS: dict[str, Maker] = {
@@ -103,7 +103,7 @@ class Question:
 
     task: str
     language: str
-    picture: int
+    image: int
     prompt: str
     truth: str
 
@@ -119,11 +119,11 @@ class Hand:
 def drawn(hand: str, *, count: int, side: int, seed: int = SEED) -> Hand:
     """The exam's pictures by that hand."""
     if hand == HANDS[0]:
-        made = [unseen_style.draw(seed, index) for index in range(count)]
+        made = [unseen_style.draw_image(seed, index) for index in range(count)]
     else:
-        scenes = [make(seed, index, split="examination") for index in range(count)]
+        scenes = [sample_flat_scene(seed, index, split="examination") for index in range(count)]
         made = [
-            (rendering.distorted(rendering.render(scene), random.Random(f"{seed}/{i}")), scene)
+            (rendering.distort(rendering.render_flat(scene), random.Random(f"{seed}/{i}")), scene)
             for i, scene in enumerate(scenes)
         ]
     return Hand(as_bytes([image for image, _ in made], side), tuple(scene for _, scene in made))
@@ -131,28 +131,28 @@ def drawn(hand: str, *, count: int, side: int, seed: int = SEED) -> Hand:
 
 def as_bytes(images: Sequence[Image.Image], side: int) -> torch.Tensor:
     """Pictures of any size as the model sees them."""
-    return torch.from_numpy(np.stack([np.asarray(rendering.squashed(image, side)) for image in images]))
+    return torch.from_numpy(np.stack([np.asarray(rendering.resize(image, side)) for image in images]))
 
 
 def sheet(hand: Hand, *, each: int, seed: int = SEED) -> list[Question]:
     """`each` questions of every task in every language."""
-    draw = random.Random(f"sheet/{seed}")
+    rng = random.Random(f"sheet/{seed}")
     questions = []
     for task, maker in TASKS.items():
         for tongue in TONGUES.values():
             picked: list[Question] = []
-            order = draw.sample(range(len(hand.scenes)), len(hand.scenes))
+            order = rng.sample(range(len(hand.scenes)), len(hand.scenes))
             for picture in order * 3:
-                talk = maker(hand.scenes[picture], draw) if len(picked) < each else None
+                talk = maker(hand.scenes[picture], rng) if len(picked) < each else None
                 if talk:
-                    picked.append(_question(task, tongue, picture, talk, hand.scenes[picture], draw))
+                    picked.append(_question(task, tongue, picture, talk, hand.scenes[picture], rng))
             questions += picked
     return questions
 
 
-def _question(task: str, tongue: Tongue, picture: int, talk: Talk, scene: Scene, draw: random.Random) -> Question:
-    asking = draw.choice((tongue, TONGUES["en"]))
-    worded = ["" if ask.wording == "caption" else phrase(ask, asking, draw) for ask in talk]
+def _question(task: str, tongue: Tongue, picture: int, talk: Talk, scene: Scene, rng: random.Random) -> Question:
+    asking = rng.choice((tongue, TONGUES["en"]))
+    worded = ["" if ask.wording == "caption" else phrase(ask, asking, rng) for ask in talk]
     turns = [(words, answer(ask, scene, tongue)) for words, ask in zip(worded[:-1], talk[:-1], strict=True)]
     text = prompt(turns, worded[-1], LANGUAGES[tongue.code])
     return Question(task, tongue.code, picture, text, answer(talk[-1], scene, tongue))

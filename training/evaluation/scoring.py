@@ -13,7 +13,7 @@ from blip_space.languages import LANGUAGES, UNSPACED_SCRIPTS
 from training.evaluation.flat_shapes import Question
 from training.lexicon import TONGUES
 from training.lexicon.lexicon import Plain, load
-from training.scenes.scene import MOST
+from training.scenes.scene import MAX_OBJECTS
 
 ANSWERED_IN_LANGUAGE = "answer in the language asked"
 
@@ -51,9 +51,9 @@ def _lexicon(code: str, sources: Path) -> tuple[frozenset[str], tuple[str, ...]]
     """Every word of a language that an answer may hold (every character, where words are not spaced), and what it
     writes onto the next word."""
     plain = load(code, sources)
-    lines = [*plain.names.of.values(), *plain.colours.values(), *plain.shapes.values(), *plain.numbers]
+    lines = [*plain.names.by_key.values(), *plain.colours.values(), *plain.shapes.values(), *plain.numbers]
     lines += [plain.yes, plain.no, plain.nothing, plain.unknown]
-    lines += [plain.counted("circle", count) for count in range(1, MOST + 1)]
+    lines += [plain.counted("circle", count) for count in range(1, MAX_OBJECTS + 1)]
     lines.append(plain.join(lines[:3]))  # for the words that join a list
     lines += _grammatical(code)
     if LANGUAGES[code].script in UNSPACED_SCRIPTS:
@@ -71,7 +71,7 @@ def _grammatical(code: str) -> list[str]:
         return []
     tongue = TONGUES[code]
     kinds = [(shape, colour) for shape in (None, *tongue.shapes) for colour in (None, *tongue.colours)]
-    lines = [tongue.counted(count, *kind) for count in range(1, MOST + 1) for kind in kinds]
+    lines = [tongue.counted(count, *kind) for count in range(1, MAX_OBJECTS + 1) for kind in kinds]
     lines += [word for pair in tongue.shapes.values() for word in pair]
     return [*lines, tongue.join(lines[:3])]
 

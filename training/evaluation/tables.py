@@ -35,8 +35,8 @@ from training.lexicon.lexicon import Plain
 from training.model.generation import greedy
 from training.recipe import STYLES
 from training.scenes import mixture
-from training.scenes.mixture import World
-from training.scenes.out_of_distribution import EXAMINED, SORTS
+from training.scenes.mixture import SceneRenderer
+from training.scenes.out_of_distribution import EVALUATION_FILES, KINDS
 from training.scenes.scene import Scene
 from training.scenes.sources import STYLES as ALL_STYLES
 
@@ -60,14 +60,14 @@ class Candidate:
 
     def answers(self, pictures: Tensor, questions: Sequence[Question]) -> list[str]:
         """What the model says to each question about its picture."""
-        chosen = torch.tensor([question.picture for question in questions])
+        chosen = torch.tensor([question.image for question in questions])
         return greedy(self.model, self.tokenizer, pictures[chosen], [question.prompt for question in questions])
 
 
-def pictures(shown: Sequence[Scene], of: World, side: int, *, seed: int = SEED) -> Tensor:
+def pictures(shown: Sequence[Scene], of: SceneRenderer, side: int, *, seed: int = SEED) -> Tensor:
     """The scenes as the model sees them."""
     drawn = [
-        of.picture(scene, side=side, seed=f"examination/{seed}/{i}", clean=True)[0] for i, scene in enumerate(shown)
+        of.render(scene, side=side, seed=f"examination/{seed}/{i}", clean=True)[0] for i, scene in enumerate(shown)
     ]
     return torch.from_numpy(np.stack(drawn))
 
@@ -76,7 +76,7 @@ def examine(candidate: Candidate, *, each: int, seed: int = SEED, codes: Sequenc
     """The marks of every task in these languages (all, unless told), and the share of answers that falsely say
     "I don't know"."""
     codes = codes or tuple(candidate.plains)
-    of = mixture.opened(candidate.sources, STYLES)
+    of = mixture.load_renderer(candidate.sources, STYLES)
     asked, said = [], []
     for task, wanted in TASKS.items():
         shown = scenes(wanted.numbers, min(PICTURES, HEAVY * each), seed=seed)
@@ -92,9 +92,9 @@ def examine(candidate: Candidate, *, each: int, seed: int = SEED, codes: Sequenc
 
 def unknown(candidate: Candidate, *, count: int, seed: int = SEED) -> dict[str, float]:
     """The share of "I don't know" about each sort of strange picture; the photographs are those kept for the exam."""
-    of = mixture.opened(candidate.sources, STYLES[:1], photographs=EXAMINED)
+    of = mixture.load_renderer(candidate.sources, STYLES[:1], photographs=EVALUATION_FILES)
     found = {}
-    for sort in SORTS:
+    for sort in KINDS:
         seen = pictures(strangers(sort, count), of, candidate.side, seed=seed)
         questions = unknown_sheet(UNKNOWN + sort, count, candidate.plains, tuple(candidate.plains), seed=seed)
         said = candidate.answers(seen, questions)
@@ -107,8 +107,8 @@ def by_style(candidate: Candidate, *, count: int) -> dict[str, float]:
     shown = scenes((1,), count)
     found = {}
     for style in ALL_STYLES:
-        of = mixture.opened(candidate.sources, (style,))
-        known = [scene for scene in shown if of.album.knows(scene.things[0].kind)]
+        of = mixture.load_renderer(candidate.sources, (style,))
+        known = [scene for scene in shown if of.cache.has_sprite(scene.objects[0].kind)]
         questions = sheet(NAME, known, candidate.plains, ["en"], each=count)
         said = candidate.answers(pictures(known, of, candidate.side), questions)
         found[style] = mean(mark(questions, said, candidate.sources), NAME)
@@ -117,13 +117,13 @@ def by_style(candidate: Candidate, *, count: int) -> dict[str, float]:
 
 def by_condition(candidate: Candidate, *, count: int) -> dict[str, float]:
     """The share of right English names of one thing under every hard condition."""
-    of = mixture.opened(candidate.sources, STYLES)
+    of = mixture.load_renderer(candidate.sources, STYLES)
     shown = scenes((1,), count)
     questions = sheet(NAME, shown, candidate.plains, ["en"], each=count)
     found = {}
     for name, condition in conditions.CONDITIONS.items():
-        draw = random.Random(f"conditions/{SEED}")
-        images = [condition(of.album, scene.things[0].kind, draw) for scene in shown]
+        rng = random.Random(f"conditions/{SEED}")
+        images = [condition(of.cache, scene.objects[0].kind, rng) for scene in shown]
         said = candidate.answers(as_bytes(images, candidate.side), questions)
         found[name] = mean(mark(questions, said, candidate.sources), NAME)
     return found
@@ -131,7 +131,7 @@ def by_condition(candidate: Candidate, *, count: int) -> dict[str, float]:
 
 def answered(candidate: Candidate) -> Image.Image:
     """A sheet of pictures with right and wrong answers, in English."""
-    of = mixture.opened(candidate.sources, STYLES)
+    of = mixture.load_renderer(candidate.sources, STYLES)
     shown = [scene for trio in zip(*(scenes((number,), 100) for number in (1, 2, 3)), strict=True) for scene in trio]
     seen = pictures(shown, of, candidate.side)
     asked = [
@@ -143,9 +143,9 @@ def answered(candidate: Candidate) -> Image.Image:
 
 
 def _about(scene: Scene, place: int, task: str, plains: Mapping[str, Plain]) -> list[Question]:
-    draw = random.Random(f"gallery/{SEED}/{place}")
-    talk = TASKS[task].talk(scene, draw)
-    return [question(task, plains["en"], place, talk, scene, plains, draw)] if talk else []
+    rng = random.Random(f"gallery/{SEED}/{place}")
+    talk = TASKS[task].talk(scene, rng)
+    return [question(task, plains["en"], place, talk, scene, plains, rng)] if talk else []
 
 
 def tables(candidate: Candidate, *, each: int) -> Iterator[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from training.lexicon import TONGUES
 from training.scenes import names, sources
 from training.scenes.concepts import concepts
-from training.scenes.names import Names
+from training.scenes.names import LocaleNames
 
 TABLES = Path(__file__).parent / "tables"
 TIMES = "{name} × {count}"
@@ -37,11 +37,11 @@ class Plain:
     colours: Mapping[str, str]
     shapes: Mapping[str, str]
     questions: Mapping[str, tuple[str, ...]]
-    names: Names
+    names: LocaleNames
 
     def called(self, kind: str) -> str:
         """The name of a flat shape or of a concept."""
-        return self.shapes.get(kind) or self.names.of[kind]
+        return self.shapes.get(kind) or self.names.by_key[kind]
 
     def counted(self, kind: str, count: int) -> str:
         """So many of a kind."""
@@ -62,8 +62,8 @@ def codes() -> tuple[str, ...]:
 def load(code: str, folder: Path) -> Plain:
     """The language's words; CLDR's part is fetched into `folder` where it does not lie there yet."""
     keys = [concept.name for concept in concepts()]
-    annotations, lists = (sources.fetched(source, folder) for source in (sources.ANNOTATIONS, sources.LISTS))
-    found = names.load(annotations, lists, code, keys)
+    annotations, lists = (sources.fetch(source, folder) for source in (sources.ANNOTATIONS, sources.LISTS))
+    found = names.load_names(annotations, lists, code, keys)
     if not found:
         raise ValueError(f"CLDR lacks names in {code}: its table has to go.")
     table = json.loads((TABLES / f"{code}.json").read_text(encoding="utf-8"))

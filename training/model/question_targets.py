@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from training.model.codebook import entropy
 from training.model.targets import KINDS, STRANGE
 from training.scenes.colours import COLOURS
-from training.scenes.scene import MOST, SIDES, Scene
+from training.scenes.scene import MAX_OBJECTS, SIDES, Scene
 from training.tasks.questions import Ask, meant
 
 WANTS = ("count", "colour", "shape", "what", "exists", "else")
@@ -25,7 +25,7 @@ PARTS = {
     "kind": len(KINDS) + 1,  # 0: any
     "colour": len(COLOURS) + 1,
     "side": len(SIDES) + 1,
-    "number of things": MOST + 2,  # the last: the picture is none that the world knows
+    "number of things": MAX_OBJECTS + 2,  # the last: the picture is none that the world knows
     "kind of the first": len(KINDS) + 1,  # 0: there is none
     "colour of the first": len(COLOURS) + 1,
 }
@@ -34,14 +34,14 @@ PARTS = {
 
 def of(ask: Ask, scene: Scene) -> tuple[int, ...]:
     """The right answers for a question about a scene."""
-    things = meant(ask, scene)
-    first = things[0] if things else None
+    objects = meant(ask, scene)
+    first = objects[0] if objects else None
     return (
         WANTS.index(ask.wants),
         _number(KINDS, ask.kind),
         _number(COLOURS, ask.colour),
         _number(SIDES, ask.side),
-        STRANGE if scene.strange else len(things),
+        STRANGE if scene.out_of_distribution else len(objects),
         _number(KINDS, first.kind if first else None),
         _number(COLOURS, first.colour if first else None),
     )

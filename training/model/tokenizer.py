@@ -21,7 +21,7 @@ from training.lexicon.lexicon import Plain
 from training.model.architecture import END, IMAGE, PAD, UNKNOWN
 from training.model.vocabulary import SPACE, Senses
 from training.recipe import Recipe
-from training.scenes.mixture import scene
+from training.scenes.mixture import sample_scene
 from training.tasks.samples import lesson
 
 SPECIAL = {PAD: "<pad>", END: "</s>", UNKNOWN: "<unk>", IMAGE: "<image>"}
@@ -96,13 +96,13 @@ def _finished(pieces: list[tuple[str, float]]) -> Tokenizer:
 
 def _corpus(recipe: Recipe, plains: Mapping[str, Plain]) -> Iterator[str]:
     """Prompts and answers as they will be asked, every word of every table, and the names of all 96 languages."""
-    draw = random.Random(f"corpus/{recipe.seed}")
+    rng = random.Random(f"corpus/{recipe.seed}")
     for index in range(recipe.corpus_lines):
-        here = scene(recipe.seed, index, split="corpus")
+        here = sample_scene(recipe.seed, index, split="corpus")
         codes = tuple(TONGUES if here.flat else plains)
-        one = lesson(here, draw, kind="any" if index % 3 else "talk", plains=plains, codes=codes, other=here)
+        one = lesson(here, rng, kind="any" if index % 3 else "talk", plains=plains, codes=codes, other=here)
         yield one.prompt
-        if here.flat or here.strange:
+        if here.flat or here.out_of_distribution:
             yield one.answer
     yield from _tables()
 

@@ -1,3 +1,2 @@
-"""What there is to see: where it comes from (`sources`, `concepts`, `names`, `sprites`), flat shapes (`colours`,
-`scenes`, `layouts`, `drawing`), everyday things (`everyday`, `pasting`), pictures of neither (`strangers`), and how
-`world` mixes them."""
+"""The images to train on: downloads (`sources`, `concepts`, `names`, `sprites`), flat shapes (`colours`, `layouts`,
+`scene`, `rendering`), everyday objects (`everyday`, `sprite_cache`), `out_of_distribution`, and their `mixture`."""

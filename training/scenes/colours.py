@@ -1,6 +1,6 @@
-"""The colours of the world: their names, the pixels that bear each name, and which can be told apart.
+"""The colours of flat shapes: their names, the RGB values of each name, and which are distinguishable.
 
-Knows RGB values only; knows no shape, no picture and no language (the names here are keys, not words).
+Depends on nothing else in training; the names are keys, not words of a language.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ ANCHORS: dict[str, tuple[RGB, ...]] = {
     "white": ((255, 255, 255), (255, 255, 255), (246, 246, 246)),
     "grey": ((128, 128, 128), (105, 105, 105), (150, 150, 150), (169, 169, 169), (112, 122, 132)),
 }
-"""Pixels that people call by each name: the CSS colour first, then its neighbours."""
+"""RGB values that people call by each name: the CSS colour first, then similar values."""
 
 COLOURS = tuple(ANCHORS)
 
 WHITE: RGB = (255, 255, 255)
 
-CONTRAST = 105.0
-"""The least distance at which a thing stands out from what is behind it."""
+MIN_CONTRAST = 105.0
+"""The minimum distance between an object and its background."""
 
 
-def distance(one: RGB, other: RGB) -> float:
-    """How far apart two colours look (the "redmean" approximation), 0 to 765."""
-    mean_red = (one[0] + other[0]) / 2
-    red, green, blue = (float(a - b) for a, b in zip(one, other, strict=True))
+def distance(first: RGB, second: RGB) -> float:
+    """The perceptual distance of two colours (the "redmean" approximation), 0 to 765."""
+    mean_red = (first[0] + second[0]) / 2
+    red, green, blue = (float(a - b) for a, b in zip(first, second, strict=True))
     weights = (2 + mean_red / 256, 4.0, 2 + (255 - mean_red) / 256)
     return float((weights[0] * red * red + weights[1] * green * green + weights[2] * blue * blue) ** 0.5)
 
 
-def shade(name: str, draw: random.Random) -> RGB:
-    """One pixel value that bears the name: half the time exactly the CSS colour, else a neighbour with some jitter."""
-    if draw.random() < 0.4:
+def shade(name: str, rng: random.Random) -> RGB:
+    """An RGB value of that name: with probability 0.4 exactly the CSS colour, otherwise a similar one, jittered."""
+    if rng.random() < 0.4:
         return ANCHORS[name][0]
-    return jitter(draw.choice(ANCHORS[name]), draw, amount=4 if name in ("black", "white") else 8)
+    return jittered(rng.choice(ANCHORS[name]), rng, amount=4 if name in ("black", "white") else 8)
 
 
-def jitter(colour: RGB, draw: random.Random, *, amount: int) -> RGB:
+def jittered(colour: RGB, rng: random.Random, *, amount: int) -> RGB:
     """The colour moved by at most `amount` in each channel."""
-    red, green, blue = (min(255, max(0, value + draw.randint(-amount, amount))) for value in colour)
+    red, green, blue = (min(255, max(0, value + rng.randint(-amount, amount))) for value in colour)
     return red, green, blue
 
 
-def visible_on(background: RGB) -> tuple[str, ...]:
-    """The names whose every anchor stands out from the background."""
+def names_visible_on(background: RGB) -> tuple[str, ...]:
+    """The names of which every anchor contrasts with the background."""
     return tuple(
-        name for name, anchors in ANCHORS.items() if all(distance(one, background) > CONTRAST for one in anchors)
+        name for name, anchors in ANCHORS.items() if all(distance(rgb, background) > MIN_CONTRAST for rgb in anchors)
     )

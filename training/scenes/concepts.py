@@ -1,6 +1,6 @@
-"""The everyday things of the world: a list of concepts, each with the pictures that show it.
+"""The everyday objects: a list of concepts, each with the emoji that depict it.
 
-Knows English keys only (the names in CLDR); knows no other language and no pixels.
+Keys are CLDR's English names. Depends on nothing else in training.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ LIST = Path(__file__).with_name("concepts.txt")
 
 @dataclass(frozen=True)
 class Concept:
-    """One thing that can be named. Its pictures' names are CLDR's in English; the first one is the concept's own."""
+    """One kind of everyday object. `emoji` are CLDR's English names; the first one is the concept's own."""
 
-    pictures: tuple[str, ...]
+    emoji: tuple[str, ...]
 
     @property
     def name(self) -> str:
         """The concept's key."""
-        return self.pictures[0]
+        return self.emoji[0]
 
 
 @cache
 def concepts() -> tuple[Concept, ...]:
-    """All of them, in the order of the list; a concept's number never changes while the list only grows."""
+    """All concepts in file order; a concept's index is stable as long as the list is only appended to."""
     lines = LIST.read_text(encoding="utf-8").splitlines()
     return tuple(Concept(tuple(line.split("|"))) for line in lines if line and not line.startswith("#"))

@@ -1,6 +1,6 @@
-"""Scenes of everyday things: one to six of them (or a crowd), each a concept with a place and a way to lie there.
+"""Scenes of everyday objects: one to six of them (or a crowd), each a concept with a box and a pose.
 
-Knows concepts by name and places; knows no drawing of them (that is `sprites`) and no pixels.
+Knows concepts by name. Must not import `sprites` or anything that renders.
 """
 
 from __future__ import annotations
@@ -11,71 +11,73 @@ from dataclasses import replace
 
 from training.scenes.concepts import concepts
 from training.scenes.layouts import Box, arrange
-from training.scenes.scene import Scene, Thing, canvas, in_reading_order, paper
+from training.scenes.scene import Scene, SceneObject, sample_background, sample_canvas_size, sort_in_reading_order
 
 NAMES = tuple(concept.name for concept in concepts())
 
 NUMBER_WEIGHTS = (34, 26, 18, 14, 4, 4)
-"""How often a scene holds 1, 2, ... 6 things."""
+"""The weights of 1, 2, ... 6 objects in a scene."""
 
-SAME, FEW, ANY = 28, 24, 48
-"""How often all things are of one kind, of two or three, or each of its own."""
+ONE_KIND, FEW_KINDS, ANY_KIND = 28, 24, 48
+"""The weights of scenes with one kind of object, with two or three, and with a kind for each object."""
 
-SMALLEST = 0.24
-"""Smaller things, as a share of the picture's shorter side, cannot be told apart; they grow where they can."""
-
-
-def make(draw: random.Random, *, numbers: Sequence[int] = ()) -> Scene:
-    """A scene; `numbers`, where given, are the numbers of things to choose from in place of the usual ones."""
-    width, height = canvas(draw)
-    number = draw.choice(numbers or draw.choices(range(1, 7), NUMBER_WEIGHTS))
-    boxes = _grown(arrange(number, draw, width=width, height=height), width, height)
-    upright = draw.random() < 0.5
-    hands: dict[str, float] = {}
-    things = []
-    for box, kind in zip(boxes, _kinds(number, draw), strict=True):
-        thing = Thing(kind, None, box, (0, 0, 0), hand=hands.setdefault(kind, draw.random()))
-        things.append(thing if upright else _turned(thing, draw))
-    return Scene(width, height, paper(draw), in_reading_order(things, width, height))
+MIN_SIZE = 0.24
+"""Objects below this share of the image's shorter side are indistinguishable; they are enlarged where possible."""
 
 
-def awkward(scene: Scene, draw: random.Random) -> Scene:
-    """The scene as nobody would have it: all its things lying aslant or, at times, a single one cut by the edges."""
-    if len(scene.things) == 1 and draw.random() < 0.6:
+def sample_everyday_scene(rng: random.Random, *, numbers: Sequence[int] = ()) -> Scene:
+    """A random scene; `numbers`, if any, replaces the usual distribution of the number of objects."""
+    width, height = sample_canvas_size(rng)
+    number = rng.choice(numbers or rng.choices(range(1, 7), NUMBER_WEIGHTS))
+    boxes = _enlarged(arrange(number, rng, width=width, height=height), width, height)
+    upright = rng.random() < 0.5
+    variants: dict[str, float] = {}
+    objects = []
+    for box, kind in zip(boxes, _sample_kinds(number, rng), strict=True):
+        obj = SceneObject(kind, None, box, (0, 0, 0), variant=variants.setdefault(kind, rng.random()))
+        objects.append(obj if upright else _varied(obj, rng))
+    return Scene(width, height, sample_background(rng), sort_in_reading_order(objects, width, height))
+
+
+def harden(scene: Scene, rng: random.Random) -> Scene:
+    """A harder version of the scene: all objects rotated, or sometimes a single one cropped by the edges."""
+    if len(scene.objects) == 1 and rng.random() < 0.6:
         side = min(scene.width, scene.height)
-        x, y = (length * draw.gauss(0.5, 0.06) for length in (scene.width, scene.height))
-        huge = replace(scene.things[0], box=Box(x, y, side * draw.uniform(0.85, 1.35)))
-        return replace(scene, things=(huge,))
-    return replace(scene, things=tuple(replace(thing, angle=draw.uniform(-50, 50)) for thing in scene.things))
+        x, y = (length * rng.gauss(0.5, 0.06) for length in (scene.width, scene.height))
+        cropped = replace(scene.objects[0], box=Box(x, y, side * rng.uniform(0.85, 1.35)))
+        return replace(scene, objects=(cropped,))
+    return replace(scene, objects=tuple(replace(obj, angle=rng.uniform(-50, 50)) for obj in scene.objects))
 
 
-def _grown(boxes: Sequence[Box], width: int, height: int) -> list[Box]:
-    """The boxes, all larger by one factor where the smallest is too small and there is room."""
+def _enlarged(boxes: Sequence[Box], width: int, height: int) -> list[Box]:
+    """The boxes, all scaled by one factor if the smallest is too small and there is space."""
     smallest = min(box.size for box in boxes)
-    factor = max(1.0, SMALLEST * min(width, height) / smallest)
-    for place, one in enumerate(boxes):
-        for other in boxes[:place]:
-            gap = max(abs(one.x - other.x), abs(one.y - other.y))
-            factor = min(factor, max(1.0, 2 * gap / (one.size + other.size)))
-        edge = min(one.x, width - one.x, one.y, height - one.y)
-        factor = min(factor, max(1.0, 2.2 * edge / one.size))
+    factor = max(1.0, MIN_SIZE * min(width, height) / smallest)
+    for index, box in enumerate(boxes):
+        for other in boxes[:index]:
+            gap = max(abs(box.x - other.x), abs(box.y - other.y))
+            factor = min(factor, max(1.0, 2 * gap / (box.size + other.size)))
+        edge = min(box.x, width - box.x, box.y, height - box.y)
+        factor = min(factor, max(1.0, 2.2 * edge / box.size))
     return [replace(box, size=box.size * factor) for box in boxes]
 
 
-def _turned(thing: Thing, draw: random.Random) -> Thing:
-    """The thing leaning a little, mirrored at times, slimmer or fuller, sometimes drawn by another hand."""
+def _varied(obj: SceneObject, rng: random.Random) -> SceneObject:
+    """The object slightly rotated and stretched, sometimes mirrored, sometimes in another drawing style."""
     return replace(
-        thing,
-        angle=draw.gauss(0, 10) if draw.random() < 0.85 else draw.uniform(-40, 40),
-        mirrored=draw.random() < 0.5,
-        stretch=1.25 ** draw.uniform(-1, 1),
-        hand=thing.hand if draw.random() < 0.7 else draw.random(),
+        obj,
+        angle=rng.gauss(0, 10) if rng.random() < 0.85 else rng.uniform(-40, 40),
+        mirrored=rng.random() < 0.5,
+        stretch=1.25 ** rng.uniform(-1, 1),
+        variant=obj.variant if rng.random() < 0.7 else rng.random(),
     )
 
 
-def _kinds(count: int, draw: random.Random) -> list[str]:
-    pick = draw.choices((1, draw.choice((2, 2, 3)), count), (SAME, FEW, ANY if count <= 6 else 8 * ANY))[0]
-    pool = [draw.choice(NAMES) for _ in range(pick)]
-    chosen = pool[:count] + [draw.choice(pool) for _ in range(count - len(pool))]
-    draw.shuffle(chosen)
-    return chosen
+def _sample_kinds(count: int, rng: random.Random) -> list[str]:
+    pool_size = rng.choices(
+        (1, rng.choice((2, 2, 3)), count), (ONE_KIND, FEW_KINDS, ANY_KIND if count <= 6 else 8 * ANY_KIND)
+    )[0]
+    pool = [rng.choice(NAMES) for _ in range(pool_size)]
+    kinds = pool[:count] + [rng.choice(pool) for _ in range(count - len(pool))]
+    rng.shuffle(kinds)
+    return kinds

@@ -1,6 +1,6 @@
-"""Where things lie in a picture: rows, columns, grids and scatterings that do not overlap.
+"""The boxes of objects in an image: rows, columns, grids and random positions that do not overlap.
 
-Knows boxes and pixels only; knows no shape, no colour and no drawing. Every layout returns `Box`es inside the canvas.
+Every layout returns boxes inside the canvas, in pixels. Depends on nothing else in training.
 """
 
 from __future__ import annotations
@@ -9,105 +9,105 @@ import math
 import random
 from dataclasses import dataclass
 
-SMALLEST, LARGEST = 0.11, 0.85
-"""The extent of a thing, as a share of the picture's shorter side."""
+MIN_SIZE, MAX_SIZE = 0.11, 0.85
+"""The size of an object, as a share of the image's shorter side."""
 
-CROWD = 6
-"""More things than this always stand in a grid, since no scattering would fit them."""
+CROWDED = 6
+"""More objects than this are always in a grid, since random positions would overlap."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """A place for one thing: its centre and its extent, in pixels."""
+    """The centre and the side of one object's square, in pixels."""
 
     x: float
     y: float
     size: float
 
 
-def arrange(count: int, draw: random.Random, *, width: int, height: int) -> tuple[Box, ...]:
-    """Places for `count` things in a layout drawn at random."""
+def arrange(count: int, rng: random.Random, *, width: int, height: int) -> tuple[Box, ...]:
+    """Boxes for `count` objects in a random layout."""
     if count == 0:
         return ()
     if count == 1:
-        return (_alone(draw, width, height),)
-    kind = draw.choices(("row", "column", "grid", "scatter"), (30, 12, 16, 42))[0]
-    if kind == "scatter" and count <= CROWD:
-        return _scattered(count, draw, width, height)
+        return (_single(rng, width, height),)
+    kind = rng.choices(("row", "column", "grid", "scatter"), (30, 12, 16, 42))[0]
+    if kind == "scatter" and count <= CROWDED:
+        return _scattered(count, rng, width, height)
     if kind == "row" and width < height * 0.6:
         kind = "column"
     if kind == "column" and height < width * 0.6:
         kind = "row"
-    if count > CROWD:
+    if count > CROWDED:
         kind = "grid"
-    columns = {"row": count, "column": 1}.get(kind) or _columns(count, draw)
-    return _lined_up(count, draw, width, height, columns=columns)
+    columns = {"row": count, "column": 1}.get(kind) or _columns(count, rng)
+    return _grid(count, rng, width, height, columns=columns)
 
 
-def _columns(count: int, draw: random.Random) -> int:
-    return math.ceil(count**0.5) if count > CROWD else draw.randint(2, max(2, (count + 1) // 2))
+def _columns(count: int, rng: random.Random) -> int:
+    return math.ceil(count**0.5) if count > CROWDED else rng.randint(2, max(2, (count + 1) // 2))
 
 
-def _alone(draw: random.Random, width: int, height: int) -> Box:
+def _single(rng: random.Random, width: int, height: int) -> Box:
     side = min(width, height)
-    size = side * draw.uniform(SMALLEST + 0.03, LARGEST)
-    if draw.random() < 0.5:
-        wobble = (side - size) * 0.05
-        return Box(width / 2 + draw.uniform(-wobble, wobble), height / 2 + draw.uniform(-wobble, wobble), size)
+    size = side * rng.uniform(MIN_SIZE + 0.03, MAX_SIZE)
+    if rng.random() < 0.5:
+        offset = (side - size) * 0.05
+        return Box(width / 2 + rng.uniform(-offset, offset), height / 2 + rng.uniform(-offset, offset), size)
     half = size / 2
-    return Box(draw.uniform(half, width - half), draw.uniform(half, height - half), size)
+    return Box(rng.uniform(half, width - half), rng.uniform(half, height - half), size)
 
 
-def _lined_up(count: int, draw: random.Random, width: int, height: int, *, columns: int) -> tuple[Box, ...]:
-    """A grid filled row by row (one row or one column included), evenly spaced over all or part of the canvas."""
+def _grid(count: int, rng: random.Random, width: int, height: int, *, columns: int) -> tuple[Box, ...]:
+    """A grid filled row by row (possibly one row or one column), evenly spaced over all or part of the canvas."""
     rows = -(-count // columns)
-    share_x, share_y = (1.0, 1.0) if draw.random() < 0.6 else (draw.uniform(0.5, 1.0), draw.uniform(0.5, 1.0))
+    share_x, share_y = (1.0, 1.0) if rng.random() < 0.6 else (rng.uniform(0.5, 1.0), rng.uniform(0.5, 1.0))
     step_x, step_y = width * share_x / columns, height * share_y / rows
-    left, top = draw.uniform(0, width * (1 - share_x)), draw.uniform(0, height * (1 - share_y))
+    left, top = rng.uniform(0, width * (1 - share_x)), rng.uniform(0, height * (1 - share_y))
     side = min(width, height)
-    # Things in a row often touch the limits of their places; tiny ones in wide places are common too.
-    largest = min(min(step_x, step_y) * 0.95, side * LARGEST)
-    size = max(min(largest, side * draw.uniform(SMALLEST, 0.6)), min(largest, side * SMALLEST))
-    if count > CROWD:
-        size = largest * draw.uniform(0.6, 1.0)
-    slack = max(0.0, min(step_x, step_y) - size) * draw.choice((0.0, 0.05, 0.25))
+    # Objects often fill their cells; tiny ones in large cells are common too.
+    largest = min(min(step_x, step_y) * 0.95, side * MAX_SIZE)
+    size = max(min(largest, side * rng.uniform(MIN_SIZE, 0.6)), min(largest, side * MIN_SIZE))
+    if count > CROWDED:
+        size = largest * rng.uniform(0.6, 1.0)
+    slack = max(0.0, min(step_x, step_y) - size) * rng.choice((0.0, 0.05, 0.25))
     boxes = []
     for index in range(count):
         row, column = divmod(index, columns)
-        own = size * draw.uniform(0.8, 1.0) if slack else size
-        x = left + (column + 0.5) * step_x + draw.uniform(-slack, slack)
-        y = top + (row + 0.5) * step_y + draw.uniform(-slack, slack)
-        boxes.append(_inside(Box(x, y, own), width, height))
+        box_size = size * rng.uniform(0.8, 1.0) if slack else size
+        x = left + (column + 0.5) * step_x + rng.uniform(-slack, slack)
+        y = top + (row + 0.5) * step_y + rng.uniform(-slack, slack)
+        boxes.append(_clamped(Box(x, y, box_size), width, height))
     return tuple(boxes)
 
 
-def _scattered(count: int, draw: random.Random, width: int, height: int) -> tuple[Box, ...]:
-    """Places at random that keep clear of each other; things shrink until all fit."""
+def _scattered(count: int, rng: random.Random, width: int, height: int) -> tuple[Box, ...]:
+    """Random boxes that do not overlap; they shrink until all fit."""
     side = min(width, height)
-    size = side * draw.uniform(SMALLEST, 0.5)
-    gap = draw.uniform(1.02, 1.4)
-    spread = draw.choice((1.0, 1.0, 1.5, 2.0))
+    size = side * rng.uniform(MIN_SIZE, 0.5)
+    gap = rng.uniform(1.02, 1.4)
+    spread = rng.choice((1.0, 1.0, 1.5, 2.0))
     boxes: list[Box] = []
-    misses = 0
+    rejected = 0
     while len(boxes) < count:
-        own = max(side * SMALLEST, size * draw.uniform(1 / spread, 1.0))
-        half = own / 2
-        box = Box(draw.uniform(half, width - half), draw.uniform(half, height - half), own)
-        if all(_apart(box, other, gap) for other in boxes):
+        box_size = max(side * MIN_SIZE, size * rng.uniform(1 / spread, 1.0))
+        half = box_size / 2
+        box = Box(rng.uniform(half, width - half), rng.uniform(half, height - half), box_size)
+        if all(_are_apart(box, other, gap) for other in boxes):
             boxes.append(box)
             continue
-        misses += 1
-        if misses % 15 == 0:
-            size = max(size * 0.8, side * SMALLEST)
+        rejected += 1
+        if rejected % 15 == 0:
+            size = max(size * 0.8, side * MIN_SIZE)
             boxes = boxes[: len(boxes) // 2]
     return tuple(boxes)
 
 
-def _apart(one: Box, other: Box, gap: float) -> bool:
-    reach = (one.size + other.size) / 2 * gap
-    return abs(one.x - other.x) > reach or abs(one.y - other.y) > reach
+def _are_apart(first: Box, other: Box, gap: float) -> bool:
+    min_distance = (first.size + other.size) / 2 * gap
+    return abs(first.x - other.x) > min_distance or abs(first.y - other.y) > min_distance
 
 
-def _inside(box: Box, width: int, height: int) -> Box:
+def _clamped(box: Box, width: int, height: int) -> Box:
     half = box.size / 2
     return Box(min(max(box.x, half), width - half), min(max(box.y, half), height - half), box.size)

@@ -1,7 +1,6 @@
-"""The whole world that the model learns: flat shapes, everyday things, and pictures of neither.
+"""The training distribution: a mixture of flat shapes, everyday objects and out-of-distribution images.
 
-A scene is a function of a seed alone; its picture, of the scene, another seed and the drawings that the world was
-opened with. Knows how the three sorts of pictures are mixed.
+A scene is a function of its seed alone; its image, of the scene, another seed and the renderer's sprites.
 """
 
 from __future__ import annotations
@@ -15,97 +14,103 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from training.scenes import everyday, names, out_of_distribution, rendering, sources, sprites
-from training.scenes.colours import WHITE, jitter
+from training.scenes.colours import WHITE, jittered
 from training.scenes.concepts import concepts
 from training.scenes.rendering import Pixels
-from training.scenes.scene import Scene, make
-from training.scenes.sprite_cache import Album
+from training.scenes.scene import Scene, sample_flat_scene
+from training.scenes.sprite_cache import SpriteCache
 
-FLAT, EVERYDAY, STRANGE = 30, 62, 8
-"""How often a scene is of each sort."""
+FLAT, EVERYDAY, OUT_OF_DISTRIBUTION = 30, 62, 8
+"""The weights of the three kinds of scenes."""
 
-BUSY, WINDOWED, AWKWARD = 0.12, 0.06, 0.15
-"""How often everyday things lie on a restless background, in a window with its bars, or as nobody would have them."""
-
-
-def scene(seed: int, index: int, *, split: str, numbers: Sequence[int] = ()) -> Scene:
-    """The scene of that number; `numbers`, where given, are the numbers of things to choose from."""
-    draw = random.Random(f"{split}/{seed}/{index}/world")
-    sort = draw.choices(("flat", "everyday", "strange"), (FLAT, EVERYDAY, STRANGE))[0]
-    if sort == "flat":
-        return make(seed, index, split=split, numbers=numbers)
-    if sort == "everyday":
-        made = everyday.make(draw, numbers=numbers)
-        return everyday.awkward(made, draw) if draw.random() < AWKWARD else made
-    return stranger(out_of_distribution.sort(draw))
+NOISY, FRAMED, HARD = 0.12, 0.06, 0.15
+"""The shares of everyday scenes on a noisy background, framed by a window, and made harder."""
 
 
-def stranger(sort: str) -> Scene:
-    """A scene without things, whose picture is of that sort."""
-    return Scene(96, 96, (WHITE, WHITE), (), strange=sort)
+def sample_scene(seed: int, index: int, *, split: str, numbers: Sequence[int] = ()) -> Scene:
+    """The scene of that index; `numbers`, if any, are the possible numbers of objects."""
+    rng = random.Random(f"{split}/{seed}/{index}/world")
+    kind = rng.choices(("flat", "everyday", "strange"), (FLAT, EVERYDAY, OUT_OF_DISTRIBUTION))[0]
+    if kind == "flat":
+        return sample_flat_scene(seed, index, split=split, numbers=numbers)
+    if kind == "everyday":
+        scene = everyday.sample_everyday_scene(rng, numbers=numbers)
+        return everyday.harden(scene, rng) if rng.random() < HARD else scene
+    return out_of_distribution_scene(out_of_distribution.sample_kind(rng))
+
+
+def out_of_distribution_scene(kind: str) -> Scene:
+    """A scene without objects whose image is of that kind."""
+    return Scene(96, 96, (WHITE, WHITE), (), out_of_distribution=kind)
 
 
 @dataclass(frozen=True)
-class World:
-    """Everything that pictures are made from."""
+class SceneRenderer:
+    """Renders scenes with sprites and photographs."""
 
-    album: Album
-    photographs: tuple[str, ...] = out_of_distribution.LEARNED
+    cache: SpriteCache
+    photographs: tuple[str, ...] = out_of_distribution.TRAINING_FILES
 
-    def picture(self, scene: Scene, *, side: int, seed: str, clean: bool = False) -> tuple[Pixels, Pixels]:
-        """What the model sees of a scene, (side, side, 3), and how much of each pixel things cover, (side, side).
+    def render(self, scene: Scene, *, side: int, seed: str, clean: bool = False) -> tuple[Pixels, Pixels]:
+        """The image of a scene, (side, side, 3), and how much of each pixel objects cover, (side, side), as bytes.
 
-        A `clean` picture is as it was drawn: in its own tones, on its own paper, without grain or losses.
+        A `clean` image has its own tones and background, without noise, frame or distortion.
         """
-        draw = random.Random(seed)
-        if scene.strange:
-            image = out_of_distribution.picture(scene.strange, draw, files=self.photographs, side=side)
-            cover = Image.new("L", (side, side))
+        rng = random.Random(seed)
+        if scene.out_of_distribution:
+            image = out_of_distribution.sample_image(scene.out_of_distribution, rng, files=self.photographs, side=side)
+            coverage = Image.new("L", (side, side))
         elif scene.flat:
-            return rendering.pixels(scene, side=side, seed=seed), rendering.silhouette(scene, side)
+            return rendering.render_pixels(scene, side=side, seed=seed), rendering.coverage_mask(scene, side)
         elif clean:
-            image = rendering.paper(scene, (side, side))
-            cover = self.album.lay(scene, image)
+            image = rendering.render_background(scene, (side, side))
+            coverage = self.cache.paste(scene, image)
         else:
-            image = _restless(draw, side) if draw.random() < BUSY else rendering.paper(scene, (side, side))
-            image = _windowed(image, draw) if draw.random() < WINDOWED else image
-            cover = self.album.lay(scene, image)
-            image = rendering.tinted(image, draw)
-        shown = image if clean else rendering.distorted(image, draw)
-        return np.asarray(shown), np.asarray(cover)
+            image = (
+                _noisy_background(rng, side)
+                if rng.random() < NOISY
+                else rendering.render_background(scene, (side, side))
+            )
+            image = _frame_as_window(image, rng) if rng.random() < FRAMED else image
+            coverage = self.cache.paste(scene, image)
+            image = rendering.shift_tones(image, rng)
+        final = image if clean else rendering.distort(image, rng)
+        return np.asarray(final), np.asarray(coverage)
 
 
-def opened(folder: Path, styles: Sequence[str], *, photographs: tuple[str, ...] = out_of_distribution.LEARNED) -> World:
-    """The world with the drawings of these styles; what is missing is fetched into the folder."""
-    characters = names.characters(sources.fetched(sources.ANNOTATIONS, folder))
-    return World(Album(sprites.load(folder, concepts(), characters, tuple(styles))), photographs)
+def load_renderer(
+    folder: Path, styles: Sequence[str], *, photographs: tuple[str, ...] = out_of_distribution.TRAINING_FILES
+) -> SceneRenderer:
+    """A renderer with the sprites of these styles; missing packages are downloaded into the folder."""
+    characters = names.characters(sources.fetch(sources.ANNOTATIONS, folder))
+    return SceneRenderer(SpriteCache(sprites.load_sprites(folder, concepts(), characters, tuple(styles))), photographs)
 
 
-def _restless(draw: random.Random, side: int) -> Image.Image:
-    """A background of soft patches or of fine grain, pale or dark."""
-    few = draw.choice((2, 3, 5, 8, 24))
-    spread, middle = draw.uniform(6, 45), draw.choice((235, 200, 128, 60, 25))
-    dice = np.random.default_rng(draw.getrandbits(32))
-    patches = np.clip(dice.normal(middle, spread, (few, few, 3)), 0, 255).astype(np.uint8)
+def _noisy_background(rng: random.Random, side: int) -> Image.Image:
+    """A background of blurred patches or of fine noise, bright or dark."""
+    cells = rng.choice((2, 3, 5, 8, 24))
+    spread, mean = rng.uniform(6, 45), rng.choice((235, 200, 128, 60, 25))
+    numpy_rng = np.random.default_rng(rng.getrandbits(32))
+    patches = np.clip(numpy_rng.normal(mean, spread, (cells, cells, 3)), 0, 255).astype(np.uint8)
     return Image.fromarray(patches).resize((side, side), Image.Resampling.BICUBIC)
 
 
-def _windowed(image: Image.Image, draw: random.Random) -> Image.Image:
-    """The page between the bars of a window: buttons and fields above, a line of words below or at a side."""
+def _frame_as_window(image: Image.Image, rng: random.Random) -> Image.Image:
+    """The image framed as a window: a title bar with buttons and a field, a line of text at the top or bottom."""
     side = image.width
-    canvas, big = ImageDraw.Draw(image), draw.uniform(0.07, 0.16) * side
-    tone = draw.choice((draw.randint(190, 245), draw.randint(20, 90)))
-    canvas.rectangle((0, 0, side, big), fill=jitter((tone, tone, tone), draw, amount=10))
-    for place in range(draw.randint(0, 4)):
-        left = (place + 0.5) * big * 0.8
-        spot = (left, big * 0.35, left + big * 0.4, big * 0.75)
-        canvas.ellipse(spot, fill=tuple(draw.randint(0, 255) for _ in range(3)))
-    if draw.random() < 0.7:
-        field = (side * draw.uniform(0.25, 0.5), big * 0.2, side * draw.uniform(0.7, 0.98), big * 0.8)
-        canvas.rectangle(field, fill=(draw.choice((255, 240, 60)),) * 3)
-    if draw.random() < 0.7:
-        words = " ".join("".join(draw.choices(out_of_distribution.LETTERS, k=draw.randint(2, 8))) for _ in range(4))
-        line = (draw.uniform(0, side / 3), draw.choice((big * 0.1, side - big)))
-        ink = (draw.choice((60, 100, 140)),) * 3
-        canvas.text(line, words, ink, font=ImageFont.load_default(max(5, big * 0.6)))
+    canvas, bar_height = ImageDraw.Draw(image), rng.uniform(0.07, 0.16) * side
+    tone = rng.choice((rng.randint(190, 245), rng.randint(20, 90)))
+    canvas.rectangle((0, 0, side, bar_height), fill=jittered((tone, tone, tone), rng, amount=10))
+    for button in range(rng.randint(0, 4)):
+        left = (button + 0.5) * bar_height * 0.8
+        bounds = (left, bar_height * 0.35, left + bar_height * 0.4, bar_height * 0.75)
+        canvas.ellipse(bounds, fill=tuple(rng.randint(0, 255) for _ in range(3)))
+    if rng.random() < 0.7:
+        field = (side * rng.uniform(0.25, 0.5), bar_height * 0.2, side * rng.uniform(0.7, 0.98), bar_height * 0.8)
+        canvas.rectangle(field, fill=(rng.choice((255, 240, 60)),) * 3)
+    if rng.random() < 0.7:
+        text = " ".join("".join(rng.choices(out_of_distribution.LETTERS, k=rng.randint(2, 8))) for _ in range(4))
+        position = (rng.uniform(0, side / 3), rng.choice((bar_height * 0.1, side - bar_height)))
+        colour = (rng.choice((60, 100, 140)),) * 3
+        canvas.text(position, text, colour, font=ImageFont.load_default(max(5, bar_height * 0.6)))
     return image

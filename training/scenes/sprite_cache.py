@@ -1,6 +1,6 @@
-"""A scene of everyday things becomes pixels: each concept's drawing is turned, sized and laid onto the paper.
+"""Renders everyday objects: each one's sprite is rotated, scaled and pasted onto the background.
 
-Knows Pillow and the sprites; knows no words. Small drawings come from small copies, so that nothing flickers.
+Small objects use small mip levels of their sprites, which avoids aliasing. Must not import `lexicon`.
 """
 
 from __future__ import annotations
@@ -10,66 +10,68 @@ from collections.abc import Mapping
 
 from PIL import Image
 
-from training.scenes.scene import Scene, Thing
+from training.scenes.scene import Scene, SceneObject
 from training.scenes.sprites import Sprites
 
 LEVELS = 4
-"""Each drawing is kept at full, half, quarter and an eighth of its size."""
+"""Mip levels of each sprite: full, half, quarter and eighth size."""
 
 
-class Album:
-    """Every drawing of every concept, at several sizes; picked by what a thing says of its hand."""
+class SpriteCache:
+    """Every sprite at several sizes; an object's `variant` selects one of its concept's."""
 
     def __init__(self, sprites: Sprites) -> None:
-        self._copies = [_copies(Image.fromarray(pixels)) for pixels in sprites.pixels]
+        self._mip_levels = [_mip_levels(Image.fromarray(pixels)) for pixels in sprites.pixels]
         self._rows: Mapping[str, tuple[int, ...]] = sprites.rows()
 
-    def knows(self, kind: str) -> bool:
-        """Whether there is a drawing of that concept."""
+    def has_sprite(self, kind: str) -> bool:
+        """Whether there is a sprite of that concept."""
         return kind in self._rows
 
-    def drawing(self, thing: Thing, extent: float) -> Image.Image:
-        """The thing's drawing at the smallest size that is no smaller than `extent` pixels."""
-        rows = self._rows[thing.kind]
-        copies = self._copies[rows[min(len(rows) - 1, int(thing.hand * len(rows)))]]
+    def sprite(self, obj: SceneObject, extent: float) -> Image.Image:
+        """The object's sprite at the smallest level that has at least `extent` pixels."""
+        rows = self._rows[obj.kind]
+        copies = self._mip_levels[rows[min(len(rows) - 1, int(obj.variant * len(rows)))]]
         return next((copy for copy in reversed(copies) if copy.width >= extent), copies[0])
 
-    def lay(self, scene: Scene, paper: Image.Image) -> Image.Image:
-        """Put the scene's things onto the paper, whatever its size; returns how much each pixel of it is covered."""
-        cover = Image.new("L", paper.size)
-        across, down = paper.width / scene.width, paper.height / scene.height
-        for thing in scene.things:
-            tile, corner = self._turned(thing, across, down)
-            ink = tile.convert("RGBA")
-            alpha = ink.getchannel("A")
-            paper.paste(ink, corner, alpha)
-            cover.paste(255, corner, alpha)
-        return cover
+    def paste(self, scene: Scene, canvas: Image.Image) -> Image.Image:
+        """Draw the scene's objects onto the canvas, which may have any size; returns each pixel's coverage."""
+        coverage = Image.new("L", canvas.size)
+        scale_right, scale_down = canvas.width / scene.width, canvas.height / scene.height
+        for obj in scene.objects:
+            tile, corner = self._transformed(obj, scale_right, scale_down)
+            rgba = tile.convert("RGBA")
+            alpha = rgba.getchannel("A")
+            canvas.paste(rgba, corner, alpha)
+            coverage.paste(255, corner, alpha)
+        return coverage
 
-    def _turned(self, thing: Thing, across: float, down: float) -> tuple[Image.Image, tuple[int, int]]:
-        """The drawing as it lies on the paper, and where its upper left corner goes."""
-        wide, high = thing.box.size * min(1.0, thing.stretch), thing.box.size / max(1.0, thing.stretch)
-        drawing = self.drawing(thing, max(wide * across, high * down))
-        turn = math.radians(thing.angle)
+    def _transformed(
+        self, obj: SceneObject, scale_right: float, scale_down: float
+    ) -> tuple[Image.Image, tuple[int, int]]:
+        """The sprite as it appears on the canvas, and the position of its upper left corner."""
+        width, height = obj.box.size * min(1.0, obj.stretch), obj.box.size / max(1.0, obj.stretch)
+        sprite = self.sprite(obj, max(width * scale_right, height * scale_down))
+        turn = math.radians(obj.angle)
         cosine, sine = math.cos(turn), math.sin(turn)
-        half_x = (abs(cosine) * wide + abs(sine) * high) / 2 * across
-        half_y = (abs(sine) * wide + abs(cosine) * high) / 2 * down
-        centre_x, centre_y = thing.box.x * across, thing.box.y * down
+        half_x = (abs(cosine) * width + abs(sine) * height) / 2 * scale_right
+        half_y = (abs(sine) * width + abs(cosine) * height) / 2 * scale_down
+        centre_x, centre_y = obj.box.x * scale_right, obj.box.y * scale_down
         left, top = math.floor(centre_x - half_x), math.floor(centre_y - half_y)
         size = (math.ceil(centre_x + half_x) - left, math.ceil(centre_y + half_y) - top)
-        # From a pixel of the tile back to one of the drawing.
-        scale_x, scale_y = drawing.width / wide, drawing.height / high
-        if thing.mirrored:
+        # Maps a pixel of the tile to one of the sprite.
+        scale_x, scale_y = sprite.width / width, sprite.height / height
+        if obj.mirrored:
             scale_x = -scale_x
-        a, b = cosine / across * scale_x, sine / down * scale_x
-        d, e = -sine / across * scale_y, cosine / down * scale_y
-        c = drawing.width / 2 - a * (centre_x - left) - b * (centre_y - top)
-        f = drawing.height / 2 - d * (centre_x - left) - e * (centre_y - top)
-        tile = drawing.transform(size, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
+        a, b = cosine / scale_right * scale_x, sine / scale_down * scale_x
+        d, e = -sine / scale_right * scale_y, cosine / scale_down * scale_y
+        c = sprite.width / 2 - a * (centre_x - left) - b * (centre_y - top)
+        f = sprite.height / 2 - d * (centre_x - left) - e * (centre_y - top)
+        tile = sprite.transform(size, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
         return tile, (left, top)
 
 
-def _copies(drawing: Image.Image) -> list[Image.Image]:
-    """The drawing, and ever smaller ones; with premultiplied alpha, so that edges do not darken."""
-    whole = drawing.convert("RGBa")
-    return [whole, *(whole.reduce(2**level) for level in range(1, LEVELS))]
+def _mip_levels(sprite: Image.Image) -> list[Image.Image]:
+    """The sprite and smaller copies; with premultiplied alpha, so that edges do not darken."""
+    premultiplied = sprite.convert("RGBa")
+    return [premultiplied, *(premultiplied.reduce(2**level) for level in range(1, LEVELS))]

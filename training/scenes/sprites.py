@@ -1,6 +1,6 @@
-"""Pictures of the concepts with nothing around them: every hand's drawing of each, as pixels.
+"""Sprites: every drawing style's emoji of each concept, rendered once and stored (which takes a minute).
 
-Knows icon sets and their renderer; knows no scene. Rendering takes a minute and is kept.
+Reads icon sets and renders SVG. Must not import `scene`.
 """
 
 from __future__ import annotations
@@ -18,97 +18,100 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.scenes.concepts import Concept
-from training.scenes.sources import STYLES, fetched
+from training.scenes.sources import STYLES, fetch
 
 SIDE = 96
-"""Sprites are squares of so many pixels; things in the world are never drawn larger."""
+"""The side of a sprite in pixels; objects are never drawn larger."""
 
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Sprites:
-    """All the drawings: straight-alpha RGBA (sprites, SIDE, SIDE, 4); of what and in whose style each is, by name."""
+    """All sprites, straight-alpha RGBA (sprites, SIDE, SIDE, 4), with the concept and the drawing style of each."""
 
     pixels: Pixels
     concept: NDArray[np.str_]
     style: NDArray[np.str_]
 
     def rows(self) -> dict[str, tuple[int, ...]]:
-        """The rows of each concept's drawings."""
-        found: dict[str, list[int]] = {}
+        """The indices of each concept's sprites."""
+        rows_by_concept: dict[str, list[int]] = {}
         for row, name in enumerate(self.concept.tolist()):
-            found.setdefault(name, []).append(row)
-        return {name: tuple(rows) for name, rows in found.items()}
+            rows_by_concept.setdefault(name, []).append(row)
+        return {name: tuple(rows) for name, rows in rows_by_concept.items()}
 
-    def of(self, concept: str, style: str) -> tuple[int, ...]:
-        """The rows of a concept's drawings in that style."""
+    def rows_of(self, concept: str, style: str) -> tuple[int, ...]:
+        """The indices of a concept's sprites in that style."""
         return tuple(int(row) for row in np.flatnonzero((self.concept == concept) & (self.style == style)))
 
 
-def load(folder: Path, things: tuple[Concept, ...], characters: Mapping[str, str], styles: tuple[str, ...]) -> Sprites:
-    """The drawings of the things in these styles, each style rendered once and kept in the folder."""
-    parts = [_style(style, folder, things, characters) for style in styles]
+def load_sprites(
+    folder: Path, concepts: tuple[Concept, ...], characters: Mapping[str, str], styles: tuple[str, ...]
+) -> Sprites:
+    """The sprites of the concepts in these styles; each style is rendered once and stored in the folder."""
+    parts = [_load_style(style, folder, concepts, characters) for style in styles]
     pixels, concept = (np.concatenate([part[name] for part in parts]) for name in ("pixels", "concept"))
     style = np.concatenate([np.full(len(part["concept"]), name) for name, part in zip(styles, parts, strict=True)])
     return Sprites(pixels, concept, style)
 
 
-def drawing(name: str, style: str, folder: Path, characters: Mapping[str, str], *, side: int) -> Image.Image:
-    """One drawing alone, `side` pixels square, by the name of its picture. Raises `KeyError` where there is none."""
-    svg = _Icons(fetched(STYLES[style], folder)).svg(name, characters[name])
+def render_emoji(name: str, style: str, folder: Path, characters: Mapping[str, str], *, side: int) -> Image.Image:
+    """A single emoji by its CLDR name, `side` pixels square. Raises `KeyError` if the style lacks it."""
+    svg = _IconSet(fetch(STYLES[style], folder)).svg(name, characters[name])
     if not svg:
         raise KeyError(f"{style} has no {name}.")
-    return _rendered(svg, side)
+    return _render_svg(svg, side)
 
 
-def _style(
-    style: str, folder: Path, things: tuple[Concept, ...], characters: Mapping[str, str]
+def _load_style(
+    style: str, folder: Path, concepts: tuple[Concept, ...], characters: Mapping[str, str]
 ) -> Mapping[str, NDArray[Any]]:
     path = folder / f"sprites-{style}.npz"
     if not path.exists():
-        pixels, concept = zip(*_drawn(style, folder, things, characters), strict=True)
-        draft = path.with_suffix(".draft.npz")
-        np.savez_compressed(draft, pixels=np.stack(pixels), concept=np.array(concept))
-        draft.replace(path)
-    saved: Mapping[str, NDArray[Any]] = np.load(path)
-    return saved
+        pixels, concept = zip(*_render_style(style, folder, concepts, characters), strict=True)
+        temporary = path.with_suffix(".draft.npz")
+        np.savez_compressed(temporary, pixels=np.stack(pixels), concept=np.array(concept))
+        temporary.replace(path)
+    arrays: Mapping[str, NDArray[Any]] = np.load(path)
+    return arrays
 
 
-def _drawn(
-    style: str, folder: Path, things: tuple[Concept, ...], characters: Mapping[str, str]
+def _render_style(
+    style: str, folder: Path, concepts: tuple[Concept, ...], characters: Mapping[str, str]
 ) -> Iterator[tuple[Pixels, str]]:
-    icons = _Icons(fetched(STYLES[style], folder))
-    for thing in things:
-        for picture in thing.pictures:
-            drawn = icons.svg(picture, characters[picture])
-            if drawn:
-                yield np.asarray(_rendered(drawn, SIDE)), thing.name
+    icons = _IconSet(fetch(STYLES[style], folder))
+    for concept in concepts:
+        for emoji_name in concept.emoji:
+            svg = icons.svg(emoji_name, characters[emoji_name])
+            if svg:
+                yield np.asarray(_render_svg(svg, SIDE)), concept.name
 
 
-class _Icons:
-    """One icon set as iconify packs it."""
+class _IconSet:
+    """One icon set in iconify's format."""
 
     def __init__(self, folder: Path) -> None:
         self.set: dict[str, Any] = json.loads((folder / "icons.json").read_text(encoding="utf-8"))
         chars = folder / "chars.json"
-        self.by_points: dict[str, str] = json.loads(chars.read_text(encoding="utf-8")) if chars.exists() else {}
+        self.by_code_points: dict[str, str] = json.loads(chars.read_text(encoding="utf-8")) if chars.exists() else {}
 
     def svg(self, name: str, character: str) -> str | None:
-        """The drawing of that name or character, or None where the set has none."""
-        points = "-".join(f"{ord(one):x}" for one in character if one != "\ufe0f")
-        icon = self.by_points.get(points) or re.sub(r"[^a-z0-9]+", "-", name.lower().replace("’", "")).strip("-")
+        """The SVG of that name or character, or None if the set has none."""
+        code_points = "-".join(f"{ord(char):x}" for char in character if char != "\ufe0f")
+        icon = self.by_code_points.get(code_points) or re.sub(r"[^a-z0-9]+", "-", name.lower().replace("’", "")).strip(
+            "-"
+        )
         icon = self.set.get("aliases", {}).get(icon, {}).get("parent", icon)
-        drawing = self.set["icons"].get(icon)
-        if not drawing:
+        entry = self.set["icons"].get(icon)
+        if not entry:
             return None
-        width, height = (drawing.get(side, self.set.get(side, 16)) for side in ("width", "height"))
-        body = drawing["body"]
-        return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">{body}</svg>'
+        width, height = (entry.get(side, self.set.get(side, 16)) for side in ("width", "height"))
+        return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">{entry["body"]}</svg>'
 
 
-def _rendered(svg: str, side: int) -> Image.Image:
+def _render_svg(svg: str, side: int) -> Image.Image:
     import resvg_py  # only the first run of training needs it
 
-    drawn = resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side)
-    return Image.open(io.BytesIO(drawn)).convert("RGBA").resize((side, side))
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side)
+    return Image.open(io.BytesIO(png)).convert("RGBA").resize((side, side))

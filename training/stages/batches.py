@@ -21,7 +21,7 @@ from training.lexicon.lexicon import Plain, codes
 from training.model import question_targets, targets
 from training.model.targets import CELLS, UNASKED
 from training.recipe import Recipe
-from training.scenes.mixture import World, scene
+from training.scenes.mixture import SceneRenderer, sample_scene
 from training.scenes.scene import Scene
 from training.stages.distributed import Part
 from training.tasks.samples import Kind, Lesson, lesson
@@ -50,7 +50,7 @@ class Pictures:
     """Batches of fresh scenes for a stage: pixels, targets, and lessons where there are words."""
 
     recipe: Recipe
-    world: World
+    world: SceneRenderer
     split: str
     size: int
     words: Words | None = None
@@ -66,28 +66,28 @@ class Pictures:
         numbers = CROWDS if step < self.crowds_until else ()
         rank, processes = self.part
         indices = range(step * self.size, (step + 1) * self.size)[rank::processes]
-        scenes = [scene(seed, index, split=self.split, numbers=numbers) for index in indices]
+        scenes = [sample_scene(seed, index, split=self.split, numbers=numbers) for index in indices]
         pixels, covers = self.drawn(scenes, step)
         batch = {"pixels": pixels, **asked(scenes, covers, sizes.image // sizes.patch)}
         if self.words:
-            draw = random.Random(f"{self.split}-words/{seed}/{step}/{rank}")
-            batch |= taught(scenes, draw, kind=KINDS[step % len(KINDS)], words=self.words)
+            rng = random.Random(f"{self.split}-words/{seed}/{step}/{rank}")
+            batch |= taught(scenes, rng, kind=KINDS[step % len(KINDS)], words=self.words)
         return batch
 
     def drawn(self, scenes: Sequence[Scene], step: int) -> tuple[Tensor, Tensor]:
         """The pictures of the scenes, as bytes (N, side, side, 3), and what things cover of them, (N, side, side)."""
         side, seed = self.recipe.sizes.image, f"{self.split}/{self.recipe.seed}/{step}/{self.part[0]}"
         pictures, covers = zip(
-            *(self.world.picture(one, side=side, seed=f"{seed}/{i}") for i, one in enumerate(scenes)), strict=True
+            *(self.world.render(one, side=side, seed=f"{seed}/{i}") for i, one in enumerate(scenes)), strict=True
         )
         return torch.from_numpy(np.stack(pictures)), torch.from_numpy(np.stack(covers))
 
 
 def taught(
-    scenes: Sequence[Scene], draw: random.Random, *, kind: Kind, words: Words, codes: Sequence[str] = SPOKEN
+    scenes: Sequence[Scene], rng: random.Random, *, kind: Kind, words: Words, codes: Sequence[str] = SPOKEN
 ) -> Batch:
     """A lesson on each scene: `prompt` and its `mask`, `labels` (UNASKED where there is none), and the `meaning`."""
-    lessons = [teach(scenes, index, draw, kind=kind, plains=words.plains, codes=codes) for index in range(len(scenes))]
+    lessons = [teach(scenes, index, rng, kind=kind, plains=words.plains, codes=codes) for index in range(len(scenes))]
     tokenizer = words.tokenizer
     prompts = [tokenizer(one.prompt).input_ids[-LONGEST_PROMPT:] for one in lessons]
     answers = [tokenizer(one.answer).input_ids[:LONGEST_ANSWER] for one in lessons]
@@ -105,14 +105,14 @@ def taught(
 def teach(
     scenes: Sequence[Scene],
     index: int,
-    draw: random.Random,
+    rng: random.Random,
     *,
     kind: Kind,
     plains: Mapping[str, Plain],
     codes: Sequence[str] = SPOKEN,
 ) -> Lesson:
     """A lesson on one of the scenes; the next one lends wrong answers."""
-    return lesson(scenes[index], draw, kind=kind, plains=plains, codes=codes, other=scenes[(index + 1) % len(scenes)])
+    return lesson(scenes[index], rng, kind=kind, plains=plains, codes=codes, other=scenes[(index + 1) % len(scenes)])
 
 
 def asked(scenes: Sequence[Scene], covers: Tensor, grid: int) -> Batch:

@@ -23,7 +23,7 @@ from training.model.question_targets import Grasp
 from training.model.targets import ALL, UNASKED
 from training.model.vocabulary import senses
 from training.recipe import Recipe
-from training.scenes.mixture import scene
+from training.scenes.mixture import sample_scene
 from training.scenes.scene import Scene
 from training.stages import checkpoints
 from training.stages.batches import KINDS, SPOKEN, Batch, Words, taught
@@ -56,23 +56,23 @@ class Lessons:
     def __call__(self, step: int) -> Batch:
         """The batch of that number; conversations come in batches of their own, since they are long."""
         schedule, seed = self.recipe.text, self.recipe.seed
-        draw = random.Random(f"text/{seed}/{step}")
+        rng = random.Random(f"text/{seed}/{step}")
         progress = step / schedule.steps
         first = step * schedule.batch
-        scenes = [scene(seed, first + i, split=NAME) for i in range(schedule.batch)]
+        scenes = [sample_scene(seed, first + i, split=NAME) for i in range(schedule.batch)]
         codes = ("en",) if progress < ENGLISH_SHARE else SPOKEN
         kinds = SINGLES if progress < SINGLES_SHARE else KINDS
-        lessons = taught(scenes, draw, kind=kinds[step % len(kinds)], words=self.words, codes=codes)
-        return {"report": reported(scenes, draw), **lessons}
+        lessons = taught(scenes, rng, kind=kinds[step % len(kinds)], words=self.words, codes=codes)
+        return {"report": reported(scenes, rng), **lessons}
 
 
-def reported(scenes: Sequence[Scene], draw: random.Random) -> Tensor:
+def reported(scenes: Sequence[Scene], rng: random.Random) -> Tensor:
     """The scenes' reports; eyes say something of every side, so where nothing clearly is, they name any thing."""
     reports = np.stack([targets.report(one) for one in scenes])
     for said, one in zip(reports, scenes, strict=True):
         for side in said[ALL + 1 :]:
-            if side[0] == UNASKED and one.things:
-                side[:2] = said[draw.randrange(len(one.things)), :2]
+            if side[0] == UNASKED and one.objects:
+                side[:2] = said[rng.randrange(len(one.objects)), :2]
     return torch.from_numpy(reports)
 
 
@@ -150,14 +150,14 @@ class LanguageExam:
 
     def __init__(self, recipe: Recipe, words: Words) -> None:
         size = min(EXAM_LESSONS, recipe.exam_scenes)
-        draw = random.Random(f"exam-words/{recipe.seed}")
-        self.scenes = [scene(recipe.seed, i, split="exam") for i in range(size)]
+        rng = random.Random(f"exam-words/{recipe.seed}")
+        self.scenes = [sample_scene(recipe.seed, i, split="exam") for i in range(size)]
         self.sorts = [("English", "any", "talk")[i % 3] for i in range(size)]
         self.lessons = [
             put(
                 self.scenes,
                 i,
-                draw,
+                rng,
                 kind="talk" if sort == "talk" else "any",
                 plains=words.plains,
                 codes=("en",) if sort == "English" else tuple(words.plains),

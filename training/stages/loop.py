@@ -20,7 +20,7 @@ from training.lexicon import lexicon
 from training.lexicon.lexicon import Plain
 from training.recipe import Recipe, Schedule
 from training.scenes import mixture
-from training.scenes.mixture import World
+from training.scenes.mixture import SceneRenderer
 from training.stages import checkpoints, distributed
 from training.stages.batches import Batch, stream
 from training.stages.progress import Curve, Meter
@@ -46,9 +46,9 @@ class Workshop:
     begin: Path | None = None
     """The folder of a finished model whose weights and tokenizer the run goes on from, if any."""
 
-    def world(self) -> World:
+    def world(self) -> SceneRenderer:
         """The world as the recipe has it; what it is made from is fetched on the first call."""
-        return mixture.opened(self.sources, self.recipe.styles)
+        return mixture.load_renderer(self.sources, self.recipe.styles)
 
     def plains(self) -> dict[str, Plain]:
         """Every language's plain words; CLDR's part is fetched on the first call."""

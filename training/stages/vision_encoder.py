@@ -14,7 +14,7 @@ from transformers import Blip2ForConditionalGeneration
 
 from training.model.architecture import Look, Teacher, build, look, parts
 from training.recipe import Recipe
-from training.scenes.mixture import World
+from training.scenes.mixture import SceneRenderer
 from training.stages import checkpoints, distributed
 from training.stages.batches import Batch, Pictures
 from training.stages.loop import Stage, Workshop, autocast, run
@@ -93,7 +93,7 @@ def eye_groups(model: Any, teacher: Teacher) -> list[dict[str, Any]]:
     return [*layers, {"params": [model.query_tokens]}]
 
 
-def exam_sheet(recipe: Recipe, world: World) -> list[Batch]:
+def exam_sheet(recipe: Recipe, world: SceneRenderer) -> list[Batch]:
     """Batches of scenes that training never sees."""
     pictures = Pictures(recipe, world, "exam", EXAM_SIZE)
     return [pictures(step) for step in range(max(1, recipe.exam_scenes // EXAM_SIZE))]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from training.lexicon import Tongue
-from training.scenes.scene import Scene, Thing
+from training.scenes.scene import Scene, SceneObject
 
 MOST_KINDS = 4
 """A caption names up to so many kinds of things; of more it only says how many things there are."""
@@ -32,54 +32,52 @@ class Ask:
 
 def answer(ask: Ask, scene: Scene, tongue: Tongue) -> str:
     """The right answer in the tongue; "nothing" where there is nothing to speak of."""
-    things = meant(ask, scene)
+    objects = meant(ask, scene)
     if ask.wants == "count":
-        return tongue.numbers[len(things)]
+        return tongue.numbers[len(objects)]
     if ask.wants == "exists":
-        return tongue.yes if things else tongue.no
-    if not things:
+        return tongue.yes if objects else tongue.no
+    if not objects:
         return tongue.nothing
     if ask.wants == "colour":
-        return tongue.join([tongue.colours[name] for name in dict.fromkeys(thing.colour for thing in things) if name])
+        return tongue.join([tongue.colours[name] for name in dict.fromkeys(obj.colour for obj in objects) if name])
     if ask.wants == "shape":
-        return _shapes(things, tongue)
-    return described(things, tongue)
+        return _shapes(objects, tongue)
+    return described(objects, tongue)
 
 
-def described(things: tuple[Thing, ...], tongue: Tongue) -> str:
+def described(objects: tuple[SceneObject, ...], tongue: Tongue) -> str:
     """A caption of the things: each kind with its number, in the order in which they are first met."""
-    kinds = Counter((thing.kind, thing.colour) for thing in things)
+    kinds = Counter((obj.kind, obj.colour) for obj in objects)
     if len(kinds) > MOST_KINDS:
-        return tongue.counted(len(things), None, None)
+        return tongue.counted(len(objects), None, None)
     return tongue.join([tongue.counted(count, *kind) for kind, count in kinds.items()])
 
 
-def phrase(ask: Ask, tongue: Tongue, draw: random.Random) -> str:
+def phrase(ask: Ask, tongue: Tongue, rng: random.Random) -> str:
     """The question in the tongue's words, one of its wordings at random."""
-    noun = draw.choice(tongue.synonyms[ask.kind])
-    return worded(ask, tongue, tongue.forms(noun, ask.colour), draw)
+    noun = rng.choice(tongue.synonyms[ask.kind])
+    return worded(ask, tongue, tongue.forms(noun, ask.colour), rng)
 
 
-def worded(ask: Ask, tongue: Tongue, noun: Mapping[str, str], draw: random.Random) -> str:
+def worded(ask: Ask, tongue: Tongue, noun: Mapping[str, str], rng: random.Random) -> str:
     """The question in the tongue's words, about a noun whose forms are given."""
-    side = draw.choice(tongue.sides[ask.side]) if ask.side else ""
-    return draw.choice(tongue.questions[ask.wording]).format(**noun, side=side)
+    side = rng.choice(tongue.sides[ask.side]) if ask.side else ""
+    return rng.choice(tongue.questions[ask.wording]).format(**noun, side=side)
 
 
-def meant(ask: Ask, scene: Scene) -> tuple[Thing, ...]:
+def meant(ask: Ask, scene: Scene) -> tuple[SceneObject, ...]:
     """The things that the question is about, in reading order."""
     if ask.side:
-        thing = scene.at(ask.side)
-        return (thing,) if thing else ()
+        obj = scene.at(ask.side)
+        return (obj,) if obj else ()
     if ask.wants == "else":
-        return tuple(thing for thing in scene.things if thing.kind != ask.kind)
-    return tuple(
-        thing for thing in scene.things if ask.kind in (None, thing.kind) and ask.colour in (None, thing.colour)
-    )
+        return tuple(obj for obj in scene.objects if obj.kind != ask.kind)
+    return tuple(obj for obj in scene.objects if ask.kind in (None, obj.kind) and ask.colour in (None, obj.colour))
 
 
-def _shapes(things: tuple[Thing, ...], tongue: Tongue) -> str:
-    names = Counter(thing.kind for thing in things)
+def _shapes(objects: tuple[SceneObject, ...], tongue: Tongue) -> str:
+    names = Counter(obj.kind for obj in objects)
     if len(names) == 1:
-        return tongue.shapes[things[0].kind][len(things) > 1]
+        return tongue.shapes[objects[0].kind][len(objects) > 1]
     return tongue.join([tongue.counted(count, name, None) for name, count in names.items()])

@@ -62,30 +62,30 @@ class Lesson:
 
 
 def lesson(
-    scene: Scene, draw: random.Random, *, kind: Kind, plains: Mapping[str, Plain], codes: Sequence[str], other: Scene
+    scene: Scene, rng: random.Random, *, kind: Kind, plains: Mapping[str, Plain], codes: Sequence[str], other: Scene
 ) -> Lesson:
     """A lesson on the scene: a conversation ("talk") or one question of that manner, to be answered in one of `codes`.
 
     `plains` are the plain words of every language; `other` is a scene that lends wrong answers to earlier questions.
     """
-    if scene.flat and draw.random() < WITH_GRAMMAR:
+    if scene.flat and rng.random() < WITH_GRAMMAR:
         codes = [code for code in ("en", *TONGUES) if code in codes]
-    code = draw.choice(codes)
+    code = rng.choice(codes)
     grammatical = scene.flat and code in TONGUES
     speak: Speech = Grammar(code) if grammatical else PlainWords(code, plains)
-    asks = speak.conversation(scene, draw) if kind == "talk" else [speak.single(scene, draw, manner=kind)]
-    if grammatical and kind == "short" and draw.random() < STRAY:
-        speak, asks = PlainWords(code, plains), [templates.stray(draw)]
+    asks = speak.conversation(scene, rng) if kind == "talk" else [speak.single(scene, rng, manner=kind)]
+    if grammatical and kind == "short" and rng.random() < STRAY:
+        speak, asks = PlainWords(code, plains), [templates.stray(rng)]
     *earlier, newest = asks
     turns: list[Turn] = []
     spoken = speak
     for ask in earlier:
-        if draw.random() < 0.15:
-            spoken = speak.in_another(draw.choice(codes))
-        lent = other.flat == scene.flat and bool(other.strange) == bool(scene.strange)
-        seen = other if lent and draw.random() < WRONG_EARLIER else scene
-        turns.append((_worded(ask, spoken, draw), spoken.answer(ask, seen)))
-    words = _prompt(turns, _worded(newest, speak, draw), LANGUAGES[code], draw)
+        if rng.random() < 0.15:
+            spoken = speak.in_another(rng.choice(codes))
+        lent = other.flat == scene.flat and bool(other.out_of_distribution) == bool(scene.out_of_distribution)
+        seen = other if lent and rng.random() < WRONG_EARLIER else scene
+        turns.append((_worded(ask, spoken, rng), spoken.answer(ask, seen)))
+    words = _prompt(turns, _worded(newest, speak, rng), LANGUAGES[code], rng)
     return Lesson(words, speak.answer(newest, scene), newest)
 
 
@@ -95,38 +95,38 @@ def prompt(turns: Sequence[Turn], question: str, language: Language) -> str:
     return whole.text
 
 
-def _prompt(turns: list[Turn], question: str, language: Language, draw: random.Random) -> str:
-    if draw.random() >= OTHER_TEMPLATE or (question and not is_question(question)):
+def _prompt(turns: list[Turn], question: str, language: Language, rng: random.Random) -> str:
+    if rng.random() >= OTHER_TEMPLATE or (question and not is_question(question)):
         return prompt(turns, question, language)
-    if language.code == "en" and question and draw.random() < 0.5:
+    if language.code == "en" and question and rng.random() < 0.5:
         newest = BLIP2_QUESTION
     else:
-        newest = draw.choice(OTHER_QUESTIONS if question else OTHER_CAPTIONS)
+        newest = rng.choice(OTHER_QUESTIONS if question else OTHER_CAPTIONS)
     newest = newest.replace("{L}", language.prompt_name).replace("{q}", question)
     past = prompt(turns, "?", language).removesuffix(prompt([], "?", language))
     return past + newest
 
 
-def _worded(ask: Ask, answering: Speech, draw: random.Random) -> str:
+def _worded(ask: Ask, answering: Speech, rng: random.Random) -> str:
     """The question in the answer's language, or English, or now and then a third; "" for half of the captions."""
-    if ask.wording == "caption" and draw.random() < 0.6:
+    if ask.wording == "caption" and rng.random() < 0.6:
         return ""
-    chance = draw.random()
+    chance = rng.random()
     asking = answering
     if chance < ENGLISH_QUESTION or templates.needs_english(ask):
         asking = answering.in_another("en")
     elif chance < ENGLISH_QUESTION + THIRD_LANGUAGE:
-        asking = answering.in_another(draw.choice(tuple(TONGUES)))
-    return _scribbled(asking.phrase(ask, draw), asking.code, draw)
+        asking = answering.in_another(rng.choice(tuple(TONGUES)))
+    return _scribbled(asking.phrase(ask, rng), asking.code, rng)
 
 
-def _scribbled(question: str, code: str, draw: random.Random) -> str:
+def _scribbled(question: str, code: str, rng: random.Random) -> str:
     """The question as people type: sometimes without its mark, without capitals, or with a courtesy."""
-    if code == "en" and draw.random() < 0.05:
-        question = draw.choice(("Please: ", "Hello! ", "Hi, ", "Tell me: ", "Now, ")) + question
-    if draw.random() < UNMARKED:
+    if code == "en" and rng.random() < 0.05:
+        question = rng.choice(("Please: ", "Hello! ", "Hi, ", "Tell me: ", "Now, ")) + question
+    if rng.random() < UNMARKED:
         question = question.rstrip(" ?？؟.。।")
-    manner = draw.random()
+    manner = rng.random()
     if manner < 0.15:
         return question.lower()
     return question.upper() if manner < 0.17 and code == "en" else question

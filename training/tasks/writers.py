@@ -25,16 +25,16 @@ class Speech(Protocol):
     def code(self) -> str:
         """The language's code."""
 
-    def single(self, scene: Scene, draw: random.Random, *, manner: Manner) -> Ask:
+    def single(self, scene: Scene, rng: random.Random, *, manner: Manner) -> Ask:
         """One question that needs no other."""
 
-    def conversation(self, scene: Scene, draw: random.Random) -> list[Ask]:
+    def conversation(self, scene: Scene, rng: random.Random) -> list[Ask]:
         """Questions of which the newest mostly needs the others."""
 
     def answer(self, ask: Ask, scene: Scene) -> str:
         """The right answer."""
 
-    def phrase(self, ask: Ask, draw: random.Random) -> str:
+    def phrase(self, ask: Ask, rng: random.Random) -> str:
         """The question in words."""
 
     def in_another(self, code: str) -> Speech:
@@ -47,21 +47,21 @@ class Grammar:
 
     code: str
 
-    def single(self, scene: Scene, draw: random.Random, *, manner: Manner) -> Ask:
+    def single(self, scene: Scene, rng: random.Random, *, manner: Manner) -> Ask:
         """See `Speech`."""
-        return dialogues.single(scene, draw, manner=manner)
+        return dialogues.single(scene, rng, manner=manner)
 
-    def conversation(self, scene: Scene, draw: random.Random) -> list[Ask]:
+    def conversation(self, scene: Scene, rng: random.Random) -> list[Ask]:
         """See `Speech`."""
-        return dialogues.conversation(scene, draw)
+        return dialogues.conversation(scene, rng)
 
     def answer(self, ask: Ask, scene: Scene) -> str:
         """See `Speech`."""
         return questions.answer(ask, scene, TONGUES[self.code])
 
-    def phrase(self, ask: Ask, draw: random.Random) -> str:
+    def phrase(self, ask: Ask, rng: random.Random) -> str:
         """See `Speech`."""
-        return questions.phrase(ask, TONGUES[self.code], draw)
+        return questions.phrase(ask, TONGUES[self.code], rng)
 
     def in_another(self, code: str) -> Speech:
         """See `Speech`."""
@@ -75,21 +75,21 @@ class PlainWords:
     code: str
     plains: Mapping[str, Plain]
 
-    def single(self, scene: Scene, draw: random.Random, *, manner: Manner) -> Ask:
+    def single(self, scene: Scene, rng: random.Random, *, manner: Manner) -> Ask:
         """See `Speech`."""
-        return templates.single(scene, draw, manner=manner)
+        return templates.single(scene, rng, manner=manner)
 
-    def conversation(self, scene: Scene, draw: random.Random) -> list[Ask]:
+    def conversation(self, scene: Scene, rng: random.Random) -> list[Ask]:
         """See `Speech`."""
-        return templates.conversation(scene, draw)
+        return templates.conversation(scene, rng)
 
     def answer(self, ask: Ask, scene: Scene) -> str:
         """See `Speech`."""
         return templates.answer(ask, scene, self.plains[self.code])
 
-    def phrase(self, ask: Ask, draw: random.Random) -> str:
+    def phrase(self, ask: Ask, rng: random.Random) -> str:
         """See `Speech`."""
-        return templates.phrase(ask, self.plains[self.code], draw)
+        return templates.phrase(ask, self.plains[self.code], rng)
 
     def in_another(self, code: str) -> Speech:
         """See `Speech`."""
