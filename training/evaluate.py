@@ -18,16 +18,15 @@ from training.evaluation import tables
 from training.evaluation.flat_shapes import HANDS, SEED, TASKS, drawn, sheet
 from training.evaluation.scoring import ANSWERED_IN_LANGUAGE, Marks, mark
 from training.evaluation.tables import Candidate
-from training.lexicon import TONGUES
-from training.lexicon.lexicon import codes
-from training.lexicon.lexicon import load as plain_words
+from training.lexicon import GRAMMARS
+from training.lexicon.lexicon import language_codes, load_lexicon
 
 
 def load(folder: Path, sources: Path) -> Candidate:
     """The folder's model in fp32 with its tokenizer, and all the words."""
     model = Blip2ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    return Candidate(model.eval(), tokenizer, {code: plain_words(code, sources) for code in codes()}, sources)
+    return Candidate(model.eval(), tokenizer, {code: load_lexicon(code, sources) for code in language_codes()}, sources)
 
 
 def examine(candidate: Candidate, hand: str, *, each: int, seed: int = SEED) -> Marks:
@@ -52,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     for hand in HANDS:
         marks = examine(candidate, hand, each=options.each)
         title = f"flat shapes, {hand}"
-        parts.append(card.table(title, marks, tasks=(*TASKS, ANSWERED_IN_LANGUAGE), languages=tuple(TONGUES)))
+        parts.append(card.table(title, marks, tasks=(*TASKS, ANSWERED_IN_LANGUAGE), languages=tuple(GRAMMARS)))
         print(parts[-1], end="\n\n", flush=True)
     tables.answered(candidate).save(options.folder / "answers.png", optimize=True)
     card.put_figures(options.folder, "\n\n".join(parts), each=options.each, heavy=tables.HEAVY, seed=SEED)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import Blip2Processor, BlipImageProcessor, GenerationConfig
 
-from training.lexicon.lexicon import codes
+from training.lexicon.lexicon import language_codes
 from training.model.architecture import CENTRE, END, IMAGE, PAD, SPREAD
 from training.model.targets import QUERIES
 from training.recipe import Sizes
@@ -37,7 +37,13 @@ def save(model: Any, tokenizer: Any, folder: Path, *, sizes: Sizes, unknown: Seq
     model.language_model.generation_config = settings
     model.to(torch.bfloat16).save_pretrained(folder, max_shard_size=LARGEST_FILE)
     _processor(tokenizer, sizes.image).save_pretrained(folder)
-    facts = {"name": "tiny", "style": "mblip", "languages": list(codes()), "knows": KNOWS, "unknown": list(unknown)}
+    facts = {
+        "name": "tiny",
+        "style": "mblip",
+        "languages": list(language_codes()),
+        "knows": KNOWS,
+        "unknown": list(unknown),
+    }
     (folder / "blip_space.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

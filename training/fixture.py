@@ -16,8 +16,8 @@ from PIL import Image
 
 from training.__main__ import RUNS
 from training.evaluation import everyday_objects
-from training.evaluation.everyday_objects import TASKS, UNKNOWN, Talk
-from training.lexicon.lexicon import Plain, codes, load
+from training.evaluation.everyday_objects import TASKS, UNKNOWN, Dialogue
+from training.lexicon.lexicon import Lexicon, language_codes, load_lexicon
 from training.recipe import STYLES
 from training.scenes import mixture, out_of_distribution
 from training.scenes.scene import Scene
@@ -32,39 +32,42 @@ STRANGE = ("photo", "photo", "photo", "noise", "text", "blank")
 def main() -> None:
     """Draw the sheet and write the questions."""
     sources = RUNS / "sources"
-    plains = {code: load(code, sources) for code in codes()}
+    lexicons = {code: load_lexicon(code, sources) for code in language_codes()}
     of = mixture.load_renderer(sources, STYLES, photographs=out_of_distribution.EVALUATION_FILES)
     questions, pictures = [], []
-    for number, (task, scene, talk) in enumerate(_asked()):
-        plain = plains[codes()[number * 7 % len(codes())] if number % 4 else "en"]
+    for number, (task, scene, dialogue) in enumerate(_asked()):
+        lexicon = lexicons[language_codes()[number * 7 % len(language_codes())] if number % 4 else "en"]
         pictures.append(Image.fromarray(of.render(scene, side=SIDE, seed=f"fixture/{number}", clean=True)[0]))
-        questions.append({"task": task, "picture": number, **_worded(plain, scene, talk, number)})
+        questions.append({"task": task, "picture": number, **_worded(lexicon, scene, dialogue, number)})
     FOLDER.mkdir(parents=True, exist_ok=True)
     _sheet(pictures).save(FOLDER / "pictures.webp", quality=90)
     lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in questions)
     (FOLDER / "questions.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
-def _asked() -> Iterator[tuple[str, Scene, Talk]]:
+def _asked() -> Iterator[tuple[str, Scene, Dialogue]]:
     rng = random.Random(SEED)
     for task, wanted in TASKS.items():
         found = 0
         for scene in everyday_objects.scenes(wanted.numbers, 10 * EACH, seed=SEED):
-            talk = wanted.talk(scene, rng)
-            if talk and found < EACH:
+            dialogue = wanted.dialogue(scene, rng)
+            if dialogue and found < EACH:
                 found += 1
-                yield task, scene, talk
+                yield task, scene, dialogue
     for sort in STRANGE * 4:
-        yield UNKNOWN + sort, mixture.out_of_distribution_scene(sort), [templates.WHAT]
+        yield UNKNOWN + sort, mixture.ood_scene(sort), [templates.WHAT]
 
 
-def _worded(plain: Plain, scene: Scene, talk: Talk, number: int) -> dict[str, Any]:
+def _worded(lexicon: Lexicon, scene: Scene, dialogue: Dialogue, number: int) -> dict[str, Any]:
     rng = random.Random(f"{SEED}/{number}")
     *turns, (prompt, answer) = [
-        ("" if ask.wording == "caption" else templates.phrase(ask, plain, rng), templates.answer(ask, scene, plain))
-        for ask in talk
+        (
+            "" if question.wording == "caption" else templates.render_question(question, lexicon, rng),
+            templates.answer(question, scene, lexicon),
+        )
+        for question in dialogue
     ]
-    return {"language": plain.code, "turns": turns, "prompt": prompt, "answer": answer}
+    return {"language": lexicon.code, "turns": turns, "prompt": prompt, "answer": answer}
 
 
 def _sheet(pictures: list[Image.Image]) -> Image.Image:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from training.lexicon import english_nouns
-from training.lexicon.lexicon import Plain, codes, load
+from training.lexicon.lexicon import Lexicon, language_codes, load_lexicon
 from training.model import vocabulary
 from training.model.codebook import Codebook
 from training.model.embeddings import meaning_vectors
@@ -19,7 +19,7 @@ from training.scenes.layouts import Box
 from training.scenes.mixture import SceneRenderer
 from training.scenes.scene import Scene, SceneObject
 from training.tasks import templates
-from training.tasks.questions import Ask
+from training.tasks.questions import Question
 
 WHITE = ((255, 255, 255), (255, 255, 255))
 
@@ -31,9 +31,9 @@ def drawings(sources: Path) -> SceneRenderer:
 
 
 @pytest.fixture(scope="module")
-def plains(sources: Path) -> dict[str, Plain]:
+def lexicons(sources: Path) -> dict[str, Lexicon]:
     """Every language's plain words."""
-    return {code: load(code, sources) for code in codes()}
+    return {code: load_lexicon(code, sources) for code in language_codes()}
 
 
 def row(*kinds: str) -> Scene:
@@ -46,37 +46,37 @@ def row(*kinds: str) -> Scene:
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
-        (Ask("what", "what"), "dog × 2 and cat"),
-        (Ask("count", "count"), "three"),
-        (Ask("count_of", "count", "dog"), "two"),
-        (Ask("count_of", "count", "key"), "zero"),
-        (Ask("exists", "exists", "cat"), "yes"),
-        (Ask("exists", "exists", "key"), "no"),
-        (Ask("right", "what", side="right"), "cat"),
-        (Ask("else", "else", "cat"), "dog × 2"),
+        (Question("what", "what"), "dog × 2 and cat"),
+        (Question("count", "count"), "three"),
+        (Question("count_of", "count", "dog"), "two"),
+        (Question("count_of", "count", "key"), "zero"),
+        (Question("exists", "exists", "cat"), "yes"),
+        (Question("exists", "exists", "key"), "no"),
+        (Question("right", "what", side="right"), "cat"),
+        (Question("else", "else", "cat"), "dog × 2"),
     ],
 )
-def test_the_plain_answer_is_true(plains: dict[str, Plain], ask: Ask, words: str) -> None:
-    assert templates.answer(ask, row("dog", "dog", "cat"), plains["en"]) == words
+def test_the_plain_answer_is_true(lexicons: dict[str, Lexicon], question: Question, words: str) -> None:
+    assert templates.answer(question, row("dog", "dog", "cat"), lexicons["en"]) == words
 
 
-def test_a_strange_picture_is_known_in_no_language(plains: dict[str, Plain]) -> None:
+def test_a_strange_picture_is_known_in_no_language(lexicons: dict[str, Lexicon]) -> None:
     rng = random.Random(1)
-    for plain in plains.values():
+    for lexicon in lexicons.values():
         for _ in range(5):
-            asks = templates.conversation(mixture.out_of_distribution_scene("photo"), rng)
-            assert {templates.answer(ask, mixture.out_of_distribution_scene("photo"), plain) for ask in asks} == {
-                plain.unknown
+            questions = templates.sample_dialogue(mixture.ood_scene("photo"), rng)
+            assert {templates.answer(question, mixture.ood_scene("photo"), lexicon) for question in questions} == {
+                lexicon.unknown
             }
 
 
-def test_every_language_can_put_every_question(plains: dict[str, Plain]) -> None:
+def test_every_language_can_put_every_question(lexicons: dict[str, Lexicon]) -> None:
     rng = random.Random(2)
     for index in range(300):
         scene = everyday.sample_everyday_scene(rng)
-        for ask in templates.conversation(scene, rng):
-            plain = plains["en"] if templates.needs_english(ask) else plains[codes()[index % 80]]
-            words = templates.phrase(ask, plain, rng)
+        for question in templates.sample_dialogue(scene, rng):
+            lexicon = lexicons["en"] if templates.needs_english(question) else lexicons[language_codes()[index % 80]]
+            words = templates.render_question(question, lexicon, rng)
             assert words == words.strip()
             assert "{" not in words
 
@@ -109,10 +109,10 @@ def test_a_word_begins_as_its_meaning_in_its_language(sources: Path) -> None:
     dog = everyday.NAMES.index("dog") + 1 + 6
     for code, word in (("de", "▁Hund"), ("fr", "▁chien"), ("ja", "▁イヌ"), ("sw", "▁mbwa")):
         sense = vocabulary.Sense("kind", dog, code)
-        meant = [place for place, piece in enumerate(pieces) if sense in senses[piece]]
-        assert pieces.index(word) in meant
+        referents = [place for place, piece in enumerate(pieces) if sense in senses[piece]]
+        assert pieces.index(word) in referents
         own = meaning_vectors({"wanted": (sense,)}, Codebook(160))[0]
-        assert int(torch.argmax(vectors @ own)) in meant
+        assert int(torch.argmax(vectors @ own)) in referents
 
 
 @pytest.mark.parametrize(
@@ -130,4 +130,4 @@ def test_a_word_begins_as_its_meaning_in_its_language(sources: Path) -> None:
     ],
 )
 def test_english_nouns(name: str, a: str, many: str) -> None:
-    assert english_nouns.forms(name) == {"one": name, "a": a, "many": many}
+    assert english_nouns.noun_forms(name) == {"one": name, "a": a, "many": many}

@@ -14,13 +14,13 @@ from transformers import AutoProcessor, AutoTokenizer, Blip2ForConditionalGenera
 
 from training import evaluate
 from training.__main__ import RUNS
-from training.lexicon.lexicon import codes, load
+from training.lexicon.lexicon import language_codes, load_lexicon
 from training.recipe import RECIPES
 from training.scenes.mixture import sample_scene
 from training.stages import checkpoints, pipeline
 from training.stages.loop import STAGES, Workshop
 from training.stages.vision_encoder import restored
-from training.tasks.samples import Kind, lesson
+from training.tasks.samples import SampleKind, make_sample
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,14 +104,14 @@ def test_the_card_has_its_run_and_its_figures(runs: Path, capsys: pytest.Capture
 
 
 def test_every_lesson_and_any_text_survive_the_tokenizer(runs: Path, sources: Path) -> None:
-    plains = {code: load(code, sources) for code in codes()}
+    lexicons = {code: load_lexicon(code, sources) for code in language_codes()}
     tokenizer = AutoTokenizer.from_pretrained(runs / "tiny")
     rng = random.Random(3)
     texts = ["naïve 😀👨‍👩‍👧 Ελλάδα", "a  b", "line\nbreak", "क्‍ष", "<b> $x$ * ", "ไทย", "Caption in German: "]
     for index in range(100):
         here = sample_scene(3, index, split="round trip")
-        kind: Kind = "any" if index % 2 else "talk"
-        one = lesson(here, rng, kind=kind, plains=plains, codes=tuple(plains), other=here)
+        kind: SampleKind = "any" if index % 2 else "dialogue"
+        one = make_sample(here, rng, kind=kind, lexicons=lexicons, codes=tuple(lexicons), distractor=here)
         texts += [one.prompt, one.answer]
     for text in texts:
         ids = tokenizer(text).input_ids

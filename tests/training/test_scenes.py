@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from training.evaluation import unseen_style
-from training.lexicon import TONGUES
+from training.lexicon import GRAMMARS
 from training.model import targets
 from training.model.codebook import Codebook
 from training.model.targets import FACTORS, UNASKED
@@ -17,7 +17,7 @@ from training.scenes import rendering
 from training.scenes.layouts import Box
 from training.scenes.scene import MAX_OBJECTS, Scene, SceneObject, sample_flat_scene, sort_in_reading_order
 from training.stages.language_model import blurred, reported
-from training.tasks.questions import Ask, answer
+from training.tasks.questions import Question, answer
 
 MANY = range(200)
 WHITE = ((255, 255, 255), (255, 255, 255))
@@ -73,19 +73,19 @@ def test_a_side_is_named_only_where_people_would_agree() -> None:
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
-        (Ask("count", "count"), "three"),
-        (Ask("count", "count", "circle"), "two"),
-        (Ask("count", "count", "heart"), "zero"),
-        (Ask("colour_they", "colour"), "blue and red"),
-        (Ask("shape_they", "shape"), "two circles and a star"),
-        (Ask("side", "what", side="right"), "a red star"),
-        (Ask("exists", "exists", "star", "blue"), "no"),
-        (Ask("caption", "what"), "two blue circles and a red star"),
+        (Question("count", "count"), "three"),
+        (Question("count", "count", "circle"), "two"),
+        (Question("count", "count", "heart"), "zero"),
+        (Question("colour_they", "colour"), "blue and red"),
+        (Question("shape_they", "shape"), "two circles and a star"),
+        (Question("side", "what", side="right"), "a red star"),
+        (Question("exists", "exists", "star", "blue"), "no"),
+        (Question("caption", "what"), "two blue circles and a red star"),
     ],
 )
-def test_the_answer_is_true(ask: Ask, words: str) -> None:
+def test_the_answer_is_true(question: Question, words: str) -> None:
     scene = scene_of(("circle", "blue", 20, 20), ("star", "red", 80, 50), ("circle", "blue", 20, 80))
-    assert answer(ask, scene, TONGUES["en"]) == words
+    assert answer(question, scene, GRAMMARS["en"]) == words
 
 
 def test_a_row_is_read_from_the_left_and_a_column_from_the_top() -> None:

@@ -19,8 +19,8 @@ from training.evaluation import flat_shapes
 from training.evaluation.scoring import mean
 from training.evaluation.tables import Candidate
 from training.fixture import COLUMNS, FOLDER, SIDE
-from training.lexicon import TONGUES
-from training.lexicon.lexicon import codes
+from training.lexicon import GRAMMARS
+from training.lexicon.lexicon import language_codes
 
 TINY = Path(__file__).parents[2] / "assets" / "tiny"
 EXAMPLES = TINY.parent / "examples"
@@ -55,12 +55,12 @@ def three_blue_circles() -> Image.Image:
     return image
 
 
-@pytest.mark.parametrize(("code", "tongue"), TONGUES.items(), ids=TONGUES)
-def test_flat_things_are_counted_and_their_colour_told(ask: Ask, code: str, tongue: Any) -> None:
+@pytest.mark.parametrize(("code", "tongue"), GRAMMARS.items(), ids=GRAMMARS)
+def test_flat_things_are_counted_and_their_colour_told(ask: Ask, code: str, grammar: Any) -> None:
     count, colour = "How many shapes are there?", "What colour are they?"
     number = ask(three_blue_circles(), count, language=code)
-    assert number == tongue.numbers[3]
-    assert ask(three_blue_circles(), colour, language=code, turns=[(count, number)]) == tongue.colours["blue"]
+    assert number == grammar.numbers[3]
+    assert ask(three_blue_circles(), colour, language=code, turns=[(count, number)]) == grammar.colours["blue"]
 
 
 RIGHT = {
@@ -120,6 +120,6 @@ def test_every_file_is_small() -> None:
 
 def test_the_folder_names_the_languages_that_were_taught() -> None:
     facts = json.loads((TINY / "blip_space.json").read_text(encoding="utf-8"))
-    assert facts["languages"] == list(codes())
+    assert facts["languages"] == list(language_codes())
     assert facts["style"] == "mblip"
     assert len(facts["languages"]) == 80

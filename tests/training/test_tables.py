@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from blip_space.languages import LANGUAGES
-from training.lexicon import TONGUES, lexicon
+from training.lexicon import GRAMMARS, lexicon
 from training.lexicon.lexicon import TABLES
 from training.scenes.concepts import concepts
 from training.scenes.scene import MAX_OBJECTS
 
 ENGLISH: dict[str, Any] = json.loads((TABLES / "en.json").read_text(encoding="utf-8"))
-EVERY_TABLE = pytest.mark.parametrize("code", lexicon.codes())
+EVERY_TABLE = pytest.mark.parametrize("code", lexicon.language_codes())
 WITH_A_NAME = ("count_of", "exists", "and_of")
 
 
@@ -35,8 +35,8 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def test_eighty_languages_have_a_table() -> None:
-    assert len(lexicon.codes()) == 80
-    assert set(TONGUES) <= set(lexicon.codes()) <= set(LANGUAGES)
+    assert len(lexicon.language_codes()) == 80
+    assert set(GRAMMARS) <= set(lexicon.language_codes()) <= set(LANGUAGES)
 
 
 @EVERY_TABLE
@@ -72,12 +72,12 @@ def test_words_are_in_their_script_and_tidy(code: str) -> None:
 
 @EVERY_TABLE
 def test_cldr_names_everything_and_joins_lists(code: str, sources: Path) -> None:
-    own = lexicon.load(code, sources)
-    assert all(own.called(concept.name) for concept in concepts())
-    three = own.join([own.called(key) for key in ("dog", "cat", "pizza")])
-    assert all(own.called(key) in three for key in ("dog", "cat", "pizza"))
+    own = lexicon.load_lexicon(code, sources)
+    assert all(own.name_of(concept.name) for concept in concepts())
+    three = own.join([own.name_of(key) for key in ("dog", "cat", "pizza")])
+    assert all(own.name_of(key) in three for key in ("dog", "cat", "pizza"))
 
 
 def test_chinese_is_traditional_and_several_are_said_without_grammar(sources: Path) -> None:
-    assert lexicon.load("zh", sources).called("cat") == "貓"
-    assert lexicon.load("de", sources).counted("dog", 3) == "Hund × 3"
+    assert lexicon.load_lexicon("zh", sources).name_of("cat") == "貓"
+    assert lexicon.load_lexicon("de", sources).count_phrase("dog", 3) == "Hund × 3"

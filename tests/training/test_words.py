@@ -9,39 +9,42 @@ import pytest
 
 from blip_space.languages import LANGUAGES
 from training.evaluation.scoring import in_language
-from training.lexicon import TONGUES, WORDINGS, Tongue
+from training.lexicon import GRAMMARS, WORDINGS, Grammar
 from training.scenes.colours import COLOURS
 from training.scenes.scene import MAX_OBJECTS, SHAPES, SIDES
-from training.tasks.questions import Ask, phrase
+from training.tasks.questions import Question, render_question
 
-EVERY_TONGUE = pytest.mark.parametrize("tongue", TONGUES.values(), ids=TONGUES)
-
-
-@EVERY_TONGUE
-def test_every_table_is_whole(tongue: Tongue) -> None:
-    assert tongue.code in LANGUAGES
-    assert len(tongue.numbers) == MAX_OBJECTS + 1
-    assert set(tongue.colours) == set(COLOURS)
-    assert set(tongue.shapes) == set(SHAPES)
-    assert set(tongue.synonyms) == {None, *SHAPES}
-    assert set(tongue.sides) == set(SIDES)
-    assert set(tongue.questions) == set(WORDINGS)
+EVERY_GRAMMAR = pytest.mark.parametrize("tongue", GRAMMARS.values(), ids=GRAMMARS)
 
 
-@EVERY_TONGUE
-def test_every_wording_finds_all_its_words(tongue: Tongue) -> None:
+@EVERY_GRAMMAR
+def test_every_table_is_whole(grammar: Grammar) -> None:
+    assert grammar.code in LANGUAGES
+    assert len(grammar.numbers) == MAX_OBJECTS + 1
+    assert set(grammar.colours) == set(COLOURS)
+    assert set(grammar.shapes) == set(SHAPES)
+    assert set(grammar.synonyms) == {None, *SHAPES}
+    assert set(grammar.sides) == set(SIDES)
+    assert set(grammar.questions) == set(WORDINGS)
+
+
+@EVERY_GRAMMAR
+def test_every_wording_finds_all_its_words(grammar: Grammar) -> None:
     rng = random.Random(1)
     for wording in WORDINGS:
         for shape in (None, *SHAPES):
             for colour in (None, *COLOURS):
-                words = [phrase(Ask(wording, "", shape, colour, "left"), tongue, rng) for _ in range(4)]
+                words = [render_question(Question(wording, "", shape, colour, "left"), grammar, rng) for _ in range(4)]
                 assert all("{" not in one and "  " not in one and one == one.strip() for one in words)
 
 
-@EVERY_TONGUE
-def test_no_two_kinds_are_said_alike(tongue: Tongue) -> None:
+@EVERY_GRAMMAR
+def test_no_two_kinds_are_said_alike(grammar: Grammar) -> None:
     said = [
-        tongue.counted(n, shape, colour) for n in range(1, MAX_OBJECTS + 1) for shape in SHAPES for colour in COLOURS
+        grammar.count_phrase(n, shape, colour)
+        for n in range(1, MAX_OBJECTS + 1)
+        for shape in SHAPES
+        for colour in COLOURS
     ]
     assert len(set(said)) == len(said)
 
@@ -69,7 +72,7 @@ def test_no_two_kinds_are_said_alike(tongue: Tongue) -> None:
     ],
 )
 def test_numbers_and_colours_agree_with_their_nouns(code: str, kind: tuple[int, str, str], words: str) -> None:
-    assert TONGUES[code].counted(*kind) == words
+    assert GRAMMARS[code].count_phrase(*kind) == words
 
 
 @pytest.mark.parametrize(
@@ -83,12 +86,12 @@ def test_numbers_and_colours_agree_with_their_nouns(code: str, kind: tuple[int, 
     ],
 )
 def test_lists_are_joined_as_the_language_joins_them(code: str, parts: list[str], words: str) -> None:
-    assert TONGUES[code].join(parts) == words
+    assert GRAMMARS[code].join(parts) == words
 
 
-@EVERY_TONGUE
-def test_a_wrong_list_is_still_in_its_language(tongue: Tongue, sources: Path) -> None:
+@EVERY_GRAMMAR
+def test_a_wrong_list_is_still_in_its_language(grammar: Grammar, sources: Path) -> None:
     """The word for "and" was once missing from a language's own words, so every wrong list counted as foreign."""
-    objects = [tongue.counted(count, "star", "red") for count in (1, 2, 3)]
-    assert in_language(tongue.join(objects), tongue.code, sources)
-    assert not in_language("zwei rote Sterne" if tongue.code != "de" else "two red stars", tongue.code, sources)
+    objects = [grammar.count_phrase(count, "star", "red") for count in (1, 2, 3)]
+    assert in_language(grammar.join(objects), grammar.code, sources)
+    assert not in_language("zwei rote Sterne" if grammar.code != "de" else "two red stars", grammar.code, sources)

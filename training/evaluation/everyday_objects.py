@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from blip_space.languages import LANGUAGES
-from training.evaluation.flat_shapes import SEED, Question
-from training.lexicon.lexicon import Plain
+from training.evaluation.flat_shapes import SEED, EvalQuestion
+from training.lexicon.lexicon import Lexicon
 from training.scenes import everyday
-from training.scenes.mixture import out_of_distribution_scene
+from training.scenes.mixture import ood_scene
 from training.scenes.scene import Scene
 from training.tasks import templates
-from training.tasks.questions import Ask
-from training.tasks.samples import prompt
+from training.tasks.questions import Question
+from training.tasks.samples import build_prompt
 from training.tasks.templates import CAPTION, COUNT, WHAT
 
-Talk = Sequence[Ask]
+Dialogue = Sequence[Question]
 
 NAME = "name of one thing"
 FALSELY = "falsely “I don't know” (fewer are better)"
@@ -32,11 +32,11 @@ class Task:
     """A kind of question: on scenes of so many things, and what is asked of each."""
 
     numbers: tuple[int, ...]
-    talk: Callable[[Scene, random.Random], Talk | None]
+    dialogue: Callable[[Scene, random.Random], Dialogue | None]
 
 
-def _at(side: str) -> Ask:
-    return Ask(side, "what", side=side)
+def _at(side: str) -> Question:
+    return Question(side, "what", side=side)
 
 
 def _kind(scene: Scene, rng: random.Random) -> str:
@@ -44,18 +44,18 @@ def _kind(scene: Scene, rng: random.Random) -> str:
     return rng.choice(scene.objects).kind if rng.random() < 0.5 else rng.choice(everyday.NAMES)
 
 
-def _side(scene: Scene, rng: random.Random) -> Talk | None:
+def _side(scene: Scene, rng: random.Random) -> Dialogue | None:
     known = [side for side in ("left", "right") if scene.at(side)]
     return [_at(rng.choice(known))] if known else None
 
 
-def _second_turn(scene: Scene, rng: random.Random) -> Talk | None:
+def _second_turn(scene: Scene, rng: random.Random) -> Dialogue | None:
     if scene.at("left") and scene.at("right") and rng.random() < 0.5:
         one, other = rng.sample(("left", "right"), 2)
-        return [_at(one), Ask(f"and_{other}", "what", side=other)]
+        return [_at(one), Question(f"and_{other}", "what", side=other)]
     first, second = rng.choice(scene.objects).kind, _kind(scene, rng)
-    wants, wording = rng.choice((("count", "count_of"), ("exists", "exists")))
-    return [Ask(wording, wants, first), Ask("and_of", wants, second)]
+    answer_type, wording = rng.choice((("count", "count_of"), ("exists", "exists")))
+    return [Question(wording, answer_type, first), Question("and_of", answer_type, second)]
 
 
 TASKS: dict[str, Task] = {
@@ -63,8 +63,8 @@ TASKS: dict[str, Task] = {
     "caption of two": Task((2,), lambda _, __: [CAPTION]),
     "caption of three or four": Task((3, 4), lambda _, __: [CAPTION]),
     "how many (1–4)": Task((1, 2, 3, 4), lambda _, __: [COUNT]),
-    "how many of a kind": Task((1, 2, 3, 4), lambda s, d: [Ask("count_of", "count", d.choice(s.objects).kind)]),
-    "is there a …": Task((1, 2, 3, 4), lambda s, d: [Ask("exists", "exists", _kind(s, d))]),
+    "how many of a kind": Task((1, 2, 3, 4), lambda s, d: [Question("count_of", "count", d.choice(s.objects).kind)]),
+    "is there a …": Task((1, 2, 3, 4), lambda s, d: [Question("exists", "exists", _kind(s, d))]),
     "left / right": Task((2, 3, 4), _side),
     "second turn that needs the first": Task((2, 3, 4), _second_turn),
 }
@@ -80,49 +80,59 @@ def scenes(numbers: Sequence[int], count: int, *, seed: int = SEED) -> list[Scen
 
 def strangers(sort: str, count: int) -> list[Scene]:
     """Scenes of nothing that the world knows."""
-    return [out_of_distribution_scene(sort) for _ in range(count)]
+    return [ood_scene(sort) for _ in range(count)]
 
 
 def sheet(
-    task: str, shown: Sequence[Scene], plains: Mapping[str, Plain], codes: Sequence[str], *, each: int, seed: int = SEED
-) -> list[Question]:
+    task: str,
+    shown: Sequence[Scene],
+    lexicons: Mapping[str, Lexicon],
+    codes: Sequence[str],
+    *,
+    each: int,
+    seed: int = SEED,
+) -> list[EvalQuestion]:
     """`each` questions of the task in every one of these languages, on the scenes that suit it."""
     rng = random.Random(f"everyday-sheet/{seed}/{task}")
     questions = []
     for code in codes:
-        picked: list[Question] = []
+        picked: list[EvalQuestion] = []
         for picture in rng.sample(range(len(shown)), len(shown)):
-            talk = TASKS[task].talk(shown[picture], rng) if len(picked) < each else None
-            if talk:
-                picked.append(question(task, plains[code], picture, talk, shown[picture], plains, rng))
+            dialogue = TASKS[task].dialogue(shown[picture], rng) if len(picked) < each else None
+            if dialogue:
+                picked.append(question(task, lexicons[code], picture, dialogue, shown[picture], lexicons, rng))
         questions += picked
     return questions
 
 
 def unknown_sheet(
-    task: str, count: int, plains: Mapping[str, Plain], codes: Sequence[str], *, seed: int = SEED
-) -> list[Question]:
+    task: str, count: int, lexicons: Mapping[str, Lexicon], codes: Sequence[str], *, seed: int = SEED
+) -> list[EvalQuestion]:
     """A question about each of `count` strange pictures, in these languages by turns."""
     rng = random.Random(f"unknown-sheet/{seed}/{task}")
-    asks = (WHAT, WHAT, CAPTION, COUNT, Ask("exists", "exists", rng.choice(everyday.NAMES)), _at("left"))
-    nothing = out_of_distribution_scene("photo")
+    questions = (WHAT, WHAT, CAPTION, COUNT, Question("exists", "exists", rng.choice(everyday.NAMES)), _at("left"))
+    nothing = ood_scene("photo")
     return [
-        question(task, plains[codes[i % len(codes)]], i, [rng.choice(asks)], nothing, plains, rng) for i in range(count)
+        question(task, lexicons[codes[i % len(codes)]], i, [rng.choice(questions)], nothing, lexicons, rng)
+        for i in range(count)
     ]
 
 
 def question(
     task: str,
-    plain: Plain,
+    lexicon: Lexicon,
     picture: int,
-    talk: Talk,
+    dialogue: Dialogue,
     scene: Scene,
-    plains: Mapping[str, Plain],
+    lexicons: Mapping[str, Lexicon],
     rng: random.Random,
-) -> Question:
+) -> EvalQuestion:
     """The last question of the talk, put as serving would put it after the turns before."""
-    asking = rng.choice((plain, plains["en"]))
-    worded = ["" if ask.wording == "caption" else templates.phrase(ask, asking, rng) for ask in talk]
-    answers = [templates.answer(ask, scene, plain) for ask in talk]
-    text = prompt(list(zip(worded[:-1], answers[:-1], strict=True)), worded[-1], LANGUAGES[plain.code])
-    return Question(task, plain.code, picture, text, answers[-1])
+    asking = rng.choice((lexicon, lexicons["en"]))
+    worded = [
+        "" if question.wording == "caption" else templates.render_question(question, asking, rng)
+        for question in dialogue
+    ]
+    answers = [templates.answer(question, scene, lexicon) for question in dialogue]
+    text = build_prompt(list(zip(worded[:-1], answers[:-1], strict=True)), worded[-1], LANGUAGES[lexicon.code])
+    return EvalQuestion(task, lexicon.code, picture, text, answers[-1])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from training.evaluation.flat_shapes import Question
+from training.evaluation.flat_shapes import EvalQuestion
 
 EACH, COLUMNS, SIDE, LINE, GAP = 8, 4, 160, 18, 12
 RIGHT, WRONG, INK = (24, 128, 56), (190, 40, 40), (40, 40, 40)
@@ -21,7 +21,7 @@ LONGEST = 27
 Pixels = NDArray[np.uint8]
 
 
-def sheet(pictures: Sequence[Pixels], questions: Sequence[Question], said: Sequence[str]) -> Image.Image:
+def sheet(pictures: Sequence[Pixels], questions: Sequence[EvalQuestion], said: Sequence[str]) -> Image.Image:
     """The first pictures that were answered right, and below them the first that were not."""
     right = [place for place, one in enumerate(questions) if said[place] == one.truth][:EACH]
     wrong = [place for place, one in enumerate(questions) if said[place] != one.truth][:EACH]
@@ -38,7 +38,7 @@ def sheet(pictures: Sequence[Pixels], questions: Sequence[Question], said: Seque
     return paper
 
 
-def _lines(paper: Image.Image, left: int, top: int, question: Question, said: str) -> None:
+def _lines(paper: Image.Image, left: int, top: int, question: EvalQuestion, said: str) -> None:
     canvas, font = ImageDraw.Draw(paper), ImageFont.load_default(12)
     asked = question.prompt.removeprefix("Question: ").partition(" Short answer")[0]
     lines = [(asked, INK), (said, RIGHT if said == question.truth else WRONG)]

@@ -16,71 +16,71 @@ from PIL import Image
 
 from blip_space.languages import LANGUAGES
 from training.evaluation import unseen_style
-from training.lexicon import TONGUES, Tongue
+from training.lexicon import GRAMMARS, Grammar
 from training.scenes import rendering
 from training.scenes.scene import SHAPES, Scene, sample_flat_scene
-from training.tasks.questions import Ask, answer, phrase
-from training.tasks.samples import prompt
+from training.tasks.questions import Question, answer, render_question
+from training.tasks.samples import build_prompt
 
 SEED = 7_777_777
 """The exam's own; training uses its recipe's."""
 
 HANDS = ("plain Pillow", "training world")
-Talk = Sequence[Ask]
-Maker = Callable[[Scene, random.Random], Talk | None]
+Dialogue = Sequence[Question]
+Maker = Callable[[Scene, random.Random], Dialogue | None]
 
 
-def _count(scene: Scene, _: random.Random) -> Talk | None:
-    return [Ask("count", "count")] if 1 <= len(scene.objects) <= 4 else None
+def _count(scene: Scene, _: random.Random) -> Dialogue | None:
+    return [Question("count", "count")] if 1 <= len(scene.objects) <= 4 else None
 
 
-def _count_kind(scene: Scene, rng: random.Random) -> Talk | None:
+def _count_kind(scene: Scene, rng: random.Random) -> Dialogue | None:
     if not scene.objects or len(scene.objects) > 4:
         return None
     obj = rng.choice(scene.objects)
-    return [Ask("count", "count", obj.kind, rng.choice((obj.colour, None)))]
+    return [Question("count", "count", obj.kind, rng.choice((obj.colour, None)))]
 
 
-def _colour(scene: Scene, _: random.Random) -> Talk | None:
-    return [Ask("colour_it", "colour")] if len(scene.objects) == 1 else None
+def _colour(scene: Scene, _: random.Random) -> Dialogue | None:
+    return [Question("colour_it", "colour")] if len(scene.objects) == 1 else None
 
 
-def _shape(scene: Scene, _: random.Random) -> Talk | None:
-    return [Ask("shape_it", "shape")] if len(scene.objects) == 1 else None
+def _shape(scene: Scene, _: random.Random) -> Dialogue | None:
+    return [Question("shape_it", "shape")] if len(scene.objects) == 1 else None
 
 
-def _exists(scene: Scene, rng: random.Random) -> Talk | None:
+def _exists(scene: Scene, rng: random.Random) -> Dialogue | None:
     if not 1 <= len(scene.objects) <= 4:
         return None
     obj, other = rng.choice(scene.objects), rng.choice(SHAPES)
-    return [Ask("exists", "exists", rng.choice((obj.kind, other)), rng.choice((obj.colour, None)))]
+    return [Question("exists", "exists", rng.choice((obj.kind, other)), rng.choice((obj.colour, None)))]
 
 
 def _side(names: Sequence[str]) -> Maker:
-    def make_one(scene: Scene, rng: random.Random) -> Talk | None:
+    def make_one(scene: Scene, rng: random.Random) -> Dialogue | None:
         known = [side for side in names if scene.at(side) and 2 <= len(scene.objects) <= 4]
-        return [Ask("side", "what", side=rng.choice(known))] if known else None
+        return [Question("side", "what", side=rng.choice(known))] if known else None
 
     return make_one
 
 
 def _caption(kinds: Sequence[int]) -> Maker:
-    def make_one(scene: Scene, _: random.Random) -> Talk | None:
-        return [Ask("caption", "what")] if len(scene.kinds()) in kinds else None
+    def make_one(scene: Scene, _: random.Random) -> Dialogue | None:
+        return [Question("caption", "what")] if len(scene.kinds()) in kinds else None
 
     return make_one
 
 
-def _second_turn(scene: Scene, rng: random.Random) -> Talk | None:
+def _second_turn(scene: Scene, rng: random.Random) -> Dialogue | None:
     left, right = scene.at("left"), scene.at("right")
     if left and right and 2 <= len(scene.objects) <= 4 and rng.random() < 0.6:
-        newest = (Ask("and_side", "what", side="right"), Ask("colour_it", "colour", side="left"))
-        return [Ask("side", "what", side="left"), rng.choice(newest)]
+        newest = (Question("and_side", "what", side="right"), Question("colour_it", "colour", side="left"))
+        return [Question("side", "what", side="left"), rng.choice(newest)]
     if not 2 <= len(scene.objects) <= 4:
         return None
     obj = rng.choice(scene.objects)
-    newest = (Ask("and_many", "count", rng.choice(SHAPES)), Ask("colour_they", "colour", obj.kind))
-    return [Ask("count", "count", obj.kind), newest[scene.count(obj.kind) > 1 and rng.random() < 0.6]]
+    newest = (Question("and_many", "count", rng.choice(SHAPES)), Question("colour_they", "colour", obj.kind))
+    return [Question("count", "count", obj.kind), newest[scene.count(obj.kind) > 1 and rng.random() < 0.6]]
 
 
 TASKS: dict[str, Maker] = {
@@ -98,7 +98,7 @@ TASKS: dict[str, Maker] = {
 
 
 @dataclass(frozen=True)
-class Question:
+class EvalQuestion:
     """One question of the exam, ready to be asked and marked."""
 
     task: str
@@ -134,25 +134,29 @@ def as_bytes(images: Sequence[Image.Image], side: int) -> torch.Tensor:
     return torch.from_numpy(np.stack([np.asarray(rendering.resize(image, side)) for image in images]))
 
 
-def sheet(hand: Hand, *, each: int, seed: int = SEED) -> list[Question]:
+def sheet(hand: Hand, *, each: int, seed: int = SEED) -> list[EvalQuestion]:
     """`each` questions of every task in every language."""
     rng = random.Random(f"sheet/{seed}")
     questions = []
     for task, maker in TASKS.items():
-        for tongue in TONGUES.values():
-            picked: list[Question] = []
+        for grammar in GRAMMARS.values():
+            picked: list[EvalQuestion] = []
             order = rng.sample(range(len(hand.scenes)), len(hand.scenes))
             for picture in order * 3:
-                talk = maker(hand.scenes[picture], rng) if len(picked) < each else None
-                if talk:
-                    picked.append(_question(task, tongue, picture, talk, hand.scenes[picture], rng))
+                dialogue = maker(hand.scenes[picture], rng) if len(picked) < each else None
+                if dialogue:
+                    picked.append(_question(task, grammar, picture, dialogue, hand.scenes[picture], rng))
             questions += picked
     return questions
 
 
-def _question(task: str, tongue: Tongue, picture: int, talk: Talk, scene: Scene, rng: random.Random) -> Question:
-    asking = rng.choice((tongue, TONGUES["en"]))
-    worded = ["" if ask.wording == "caption" else phrase(ask, asking, rng) for ask in talk]
-    turns = [(words, answer(ask, scene, tongue)) for words, ask in zip(worded[:-1], talk[:-1], strict=True)]
-    text = prompt(turns, worded[-1], LANGUAGES[tongue.code])
-    return Question(task, tongue.code, picture, text, answer(talk[-1], scene, tongue))
+def _question(
+    task: str, grammar: Grammar, picture: int, dialogue: Dialogue, scene: Scene, rng: random.Random
+) -> EvalQuestion:
+    asking = rng.choice((grammar, GRAMMARS["en"]))
+    worded = ["" if question.wording == "caption" else render_question(question, asking, rng) for question in dialogue]
+    turns = [
+        (words, answer(question, scene, grammar)) for words, question in zip(worded[:-1], dialogue[:-1], strict=True)
+    ]
+    text = build_prompt(turns, worded[-1], LANGUAGES[grammar.code])
+    return EvalQuestion(task, grammar.code, picture, text, answer(dialogue[-1], scene, grammar))

@@ -10,9 +10,9 @@ from functools import cache
 from pathlib import Path
 
 from blip_space.languages import LANGUAGES, UNSPACED_SCRIPTS
-from training.evaluation.flat_shapes import Question
-from training.lexicon import TONGUES
-from training.lexicon.lexicon import Plain, load
+from training.evaluation.flat_shapes import EvalQuestion
+from training.lexicon import GRAMMARS
+from training.lexicon.lexicon import Lexicon, load_lexicon
 from training.scenes.scene import MAX_OBJECTS
 
 ANSWERED_IN_LANGUAGE = "answer in the language asked"
@@ -21,7 +21,7 @@ Marks = dict[tuple[str, str], float]
 """(task, language) to the share of exact answers."""
 
 
-def mark(questions: Sequence[Question], said: Sequence[str], sources: Path) -> Marks:
+def mark(questions: Sequence[EvalQuestion], said: Sequence[str], sources: Path) -> Marks:
     """The shares of exact answers, and of answers in the right language."""
     right: dict[tuple[str, str], list[bool]] = {}
     for question, words in zip(questions, said, strict=True):
@@ -50,30 +50,30 @@ def in_language(words: str, code: str, sources: Path) -> bool:
 def _lexicon(code: str, sources: Path) -> tuple[frozenset[str], tuple[str, ...]]:
     """Every word of a language that an answer may hold (every character, where words are not spaced), and what it
     writes onto the next word."""
-    plain = load(code, sources)
-    lines = [*plain.names.by_key.values(), *plain.colours.values(), *plain.shapes.values(), *plain.numbers]
-    lines += [plain.yes, plain.no, plain.nothing, plain.unknown]
-    lines += [plain.counted("circle", count) for count in range(1, MAX_OBJECTS + 1)]
-    lines.append(plain.join(lines[:3]))  # for the words that join a list
+    lexicon = load_lexicon(code, sources)
+    lines = [*lexicon.names.by_key.values(), *lexicon.colours.values(), *lexicon.shapes.values(), *lexicon.numbers]
+    lines += [lexicon.yes, lexicon.no, lexicon.nothing, lexicon.unknown]
+    lines += [lexicon.count_phrase("circle", count) for count in range(1, MAX_OBJECTS + 1)]
+    lines.append(lexicon.join(lines[:3]))  # for the words that join a list
     lines += _grammatical(code)
     if LANGUAGES[code].script in UNSPACED_SCRIPTS:
         return frozenset("".join(lines)), ()
-    return frozenset(word for line in lines for word in _split(line)), _glued(plain)
+    return frozenset(word for line in lines for word in _split(line)), _glued(lexicon)
 
 
-def _glued(plain: Plain) -> tuple[str, ...]:
-    between = [pattern.split("{0}")[-1].split("{1}")[0] for pattern in plain.names.patterns.values()]
+def _glued(lexicon: Lexicon) -> tuple[str, ...]:
+    between = [pattern.split("{0}")[-1].split("{1}")[0] for pattern in lexicon.names.patterns.values()]
     return tuple({one.split()[-1] for one in between if one and not one[-1].isspace() and one.split()})
 
 
 def _grammatical(code: str) -> list[str]:
-    if code not in TONGUES:
+    if code not in GRAMMARS:
         return []
-    tongue = TONGUES[code]
-    kinds = [(shape, colour) for shape in (None, *tongue.shapes) for colour in (None, *tongue.colours)]
-    lines = [tongue.counted(count, *kind) for count in range(1, MAX_OBJECTS + 1) for kind in kinds]
-    lines += [word for pair in tongue.shapes.values() for word in pair]
-    return [*lines, tongue.join(lines[:3])]
+    grammar = GRAMMARS[code]
+    kinds = [(shape, colour) for shape in (None, *grammar.shapes) for colour in (None, *grammar.colours)]
+    lines = [grammar.count_phrase(count, *kind) for count in range(1, MAX_OBJECTS + 1) for kind in kinds]
+    lines += [word for pair in grammar.shapes.values() for word in pair]
+    return [*lines, grammar.join(lines[:3])]
 
 
 def _split(words: str) -> list[str]:

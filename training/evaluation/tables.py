@@ -29,9 +29,9 @@ from training.evaluation.everyday_objects import (
     strangers,
     unknown_sheet,
 )
-from training.evaluation.flat_shapes import SEED, Question, as_bytes
+from training.evaluation.flat_shapes import SEED, EvalQuestion, as_bytes
 from training.evaluation.scoring import ANSWERED_IN_LANGUAGE, Marks, mark, mean
-from training.lexicon.lexicon import Plain
+from training.lexicon.lexicon import Lexicon
 from training.model.generation import greedy
 from training.recipe import STYLES
 from training.scenes import mixture
@@ -50,7 +50,7 @@ class Candidate:
 
     model: Any
     tokenizer: Any
-    plains: Mapping[str, Plain]
+    lexicons: Mapping[str, Lexicon]
     sources: Path
 
     @property
@@ -58,7 +58,7 @@ class Candidate:
         """The side of the model's pictures, in pixels."""
         return int(self.model.config.vision_config.image_size)
 
-    def answers(self, pictures: Tensor, questions: Sequence[Question]) -> list[str]:
+    def answers(self, pictures: Tensor, questions: Sequence[EvalQuestion]) -> list[str]:
         """What the model says to each question about its picture."""
         chosen = torch.tensor([question.image for question in questions])
         return greedy(self.model, self.tokenizer, pictures[chosen], [question.prompt for question in questions])
@@ -75,18 +75,18 @@ def pictures(shown: Sequence[Scene], of: SceneRenderer, side: int, *, seed: int 
 def examine(candidate: Candidate, *, each: int, seed: int = SEED, codes: Sequence[str] = ()) -> tuple[Marks, float]:
     """The marks of every task in these languages (all, unless told), and the share of answers that falsely say
     "I don't know"."""
-    codes = codes or tuple(candidate.plains)
+    codes = codes or tuple(candidate.lexicons)
     of = mixture.load_renderer(candidate.sources, STYLES)
     asked, said = [], []
     for task, wanted in TASKS.items():
         shown = scenes(wanted.numbers, min(PICTURES, HEAVY * each), seed=seed)
         seen = pictures(shown, of, candidate.side, seed=seed)
         others = [code for code in codes if code != "en"]
-        questions = sheet(task, shown, candidate.plains, others, each=each, seed=seed)
-        questions += sheet(task, shown, candidate.plains, ["en"], each=HEAVY * each, seed=seed)
+        questions = sheet(task, shown, candidate.lexicons, others, each=each, seed=seed)
+        questions += sheet(task, shown, candidate.lexicons, ["en"], each=HEAVY * each, seed=seed)
         asked += questions
         said += candidate.answers(seen, questions)
-    gave_up = [words == candidate.plains[one.language].unknown for one, words in zip(asked, said, strict=True)]
+    gave_up = [words == candidate.lexicons[one.language].unknown for one, words in zip(asked, said, strict=True)]
     return mark(asked, said, candidate.sources), sum(gave_up) / len(gave_up)
 
 
@@ -96,7 +96,7 @@ def unknown(candidate: Candidate, *, count: int, seed: int = SEED) -> dict[str, 
     found = {}
     for sort in KINDS:
         seen = pictures(strangers(sort, count), of, candidate.side, seed=seed)
-        questions = unknown_sheet(UNKNOWN + sort, count, candidate.plains, tuple(candidate.plains), seed=seed)
+        questions = unknown_sheet(UNKNOWN + sort, count, candidate.lexicons, tuple(candidate.lexicons), seed=seed)
         said = candidate.answers(seen, questions)
         found[sort] = sum(words == one.truth for words, one in zip(said, questions, strict=True)) / count
     return found
@@ -109,7 +109,7 @@ def by_style(candidate: Candidate, *, count: int) -> dict[str, float]:
     for style in ALL_STYLES:
         of = mixture.load_renderer(candidate.sources, (style,))
         known = [scene for scene in shown if of.cache.has_sprite(scene.objects[0].kind)]
-        questions = sheet(NAME, known, candidate.plains, ["en"], each=count)
+        questions = sheet(NAME, known, candidate.lexicons, ["en"], each=count)
         said = candidate.answers(pictures(known, of, candidate.side), questions)
         found[style] = mean(mark(questions, said, candidate.sources), NAME)
     return found
@@ -119,7 +119,7 @@ def by_condition(candidate: Candidate, *, count: int) -> dict[str, float]:
     """The share of right English names of one thing under every hard condition."""
     of = mixture.load_renderer(candidate.sources, STYLES)
     shown = scenes((1,), count)
-    questions = sheet(NAME, shown, candidate.plains, ["en"], each=count)
+    questions = sheet(NAME, shown, candidate.lexicons, ["en"], each=count)
     found = {}
     for name, condition in conditions.CONDITIONS.items():
         rng = random.Random(f"conditions/{SEED}")
@@ -137,15 +137,15 @@ def answered(candidate: Candidate) -> Image.Image:
     asked = [
         question
         for place, scene in enumerate(shown)
-        for question in _about(scene, place, tuple(TASKS)[place % 6], candidate.plains)
+        for question in _about(scene, place, tuple(TASKS)[place % 6], candidate.lexicons)
     ]
     return example_images.sheet(list(seen.numpy()), asked, candidate.answers(seen, asked))
 
 
-def _about(scene: Scene, place: int, task: str, plains: Mapping[str, Plain]) -> list[Question]:
+def _about(scene: Scene, place: int, task: str, lexicons: Mapping[str, Lexicon]) -> list[EvalQuestion]:
     rng = random.Random(f"gallery/{SEED}/{place}")
-    talk = TASKS[task].talk(scene, rng)
-    return [question(task, plains["en"], place, talk, scene, plains, rng)] if talk else []
+    dialogue = TASKS[task].dialogue(scene, rng)
+    return [question(task, lexicons["en"], place, dialogue, scene, lexicons, rng)] if dialogue else []
 
 
 def tables(candidate: Candidate, *, each: int) -> Iterator[str]:
@@ -162,4 +162,4 @@ def tables(candidate: Candidate, *, each: int) -> Iterator[str]:
     )
     conditions = by_condition(candidate, count=8 * each)
     yield card.list_of("English name of one thing, by condition", conditions)
-    yield card.by_language("everyday things, by language", marks, tasks=tasks, languages=tuple(candidate.plains))
+    yield card.by_language("everyday things, by language", marks, tasks=tasks, languages=tuple(candidate.lexicons))

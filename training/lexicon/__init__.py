@@ -1,20 +1,20 @@
-"""The languages that the model is taught, by mBLIP's codes. Each module is one language's tables and grammar."""
+"""The languages of the training data, by mBLIP's codes: `GRAMMARS`, one module a language, and the `lexicon` of all."""
 
 from training.lexicon import arabic, chinese, english, french, german, hindi, japanese, spanish
-from training.lexicon.grammar import WORDINGS, Tongue
+from training.lexicon.grammar import WORDINGS, Grammar
 
-TONGUES: dict[str, Tongue] = {
-    tongue.code: tongue
-    for tongue in (
-        english.TONGUE,
-        german.TONGUE,
-        spanish.TONGUE,
-        french.TONGUE,
-        arabic.TONGUE,
-        hindi.TONGUE,
-        japanese.TONGUE,
-        chinese.TONGUE,
+GRAMMARS: dict[str, Grammar] = {
+    grammar.code: grammar
+    for grammar in (
+        english.GRAMMAR,
+        german.GRAMMAR,
+        spanish.GRAMMAR,
+        french.GRAMMAR,
+        arabic.GRAMMAR,
+        hindi.GRAMMAR,
+        japanese.GRAMMAR,
+        chinese.GRAMMAR,
     )
 }
 
-__all__ = ["TONGUES", "WORDINGS", "Tongue"]
+__all__ = ["GRAMMARS", "WORDINGS", "Grammar"]

@@ -1,11 +1,11 @@
 """Arabic: two genders, the dual, broken plurals, and numbers from three that take the other gender.
 
-Plurals of things take the feminine singular adjective. Vowel signs are left out, as in everyday writing.
+Plurals of objects take the feminine singular adjective. Vowel signs are omitted, as usual in print.
 """
 
 from __future__ import annotations
 
-from training.lexicon.grammar import Tongue, listed
+from training.lexicon.grammar import Grammar, list_joiner
 
 NUMBERS = ("صفر", "واحد", "اثنان", "ثلاثة", "أربعة", "خمسة", "ستة")
 
@@ -38,23 +38,23 @@ ADJECTIVES = {
     "white": ("أبيض", "بيضاء", "أبيضان", "بيضاوان"),
     "grey": ("رمادي", "رمادية", "رماديان", "رماديتان"),
 }
-"""Masculine, feminine (and plural of things), dual masculine, dual feminine."""
+"""Masculine, feminine (and plural of objects), dual masculine, dual feminine."""
 
 
-def forms(noun: str, colour: str | None) -> dict[str, str]:
+def arabic_forms(noun: str, colour: str | None) -> dict[str, str]:
     """`{a}` دائرة حمراء, `{the}`, `{many}` دوائر حمراء, `{the_many}`, `{kam}` (after "how many"), `{is}` (there is)."""
-    gender, one, _, many = NOUNS[noun]
+    gender, singular, _, plural = NOUNS[noun]
     female = gender == "f"
-    its = ADJECTIVES[colour][female] if colour else ""
-    their = ADJECTIVES[colour][1] if colour else ""
-    accusative = one if one.endswith(("ة", "زائد")) else f"{one}ًا"
-    tanwin = f"{its}ًا" if its.endswith("ي") else its
+    singular_adjective = ADJECTIVES[colour][female] if colour else ""
+    plural_adjective = ADJECTIVES[colour][1] if colour else ""
+    accusative = singular if singular.endswith(("ة", "زائد")) else f"{singular}ًا"
+    accusative_adjective = f"{singular_adjective}ًا" if singular_adjective.endswith("ي") else singular_adjective
     return {
-        "a": f"{one} {its}".strip(),
-        "the": f"{_definite(one)} {_definite(its)}".strip(),
-        "many": f"{many} {their}".strip(),
-        "the_many": f"{_definite(many)} {_definite(their)}".strip(),
-        "kam": f"{accusative} {tanwin}".strip(),
+        "a": f"{singular} {singular_adjective}".strip(),
+        "the": f"{_definite(singular)} {_definite(singular_adjective)}".strip(),
+        "many": f"{plural} {plural_adjective}".strip(),
+        "the_many": f"{_definite(plural)} {_definite(plural_adjective)}".strip(),
+        "kam": f"{accusative} {accusative_adjective}".strip(),
         "is": "توجد" if female else "يوجد",
     }
 
@@ -66,19 +66,19 @@ def _definite(word: str) -> str:
     return f"ال{word}" if word else ""
 
 
-def counted(count: int, shape: str | None, colour: str | None) -> str:
+def arabic_count(count: int, shape: str | None, colour: str | None) -> str:
     """ثلاث دوائر زرقاء, دائرتان زرقاوان, دائرة زرقاء."""
-    gender, one, two, many = NOUNS[shape or "shape"]
+    gender, singular, dual, plural = NOUNS[shape or "shape"]
     female = gender == "f"
     adjectives = ADJECTIVES[colour] if colour else ("",) * 4
     if count == 1:
-        return f"{one} {adjectives[female]}".strip()
+        return f"{singular} {adjectives[female]}".strip()
     if count == 2:
-        return f"{two} {adjectives[2 + female]}".strip()
-    return f"{(WITH_FEMININE if female else WITH_MASCULINE)[count]} {many} {adjectives[1]}".strip()
+        return f"{dual} {adjectives[2 + female]}".strip()
+    return f"{(WITH_FEMININE if female else WITH_MASCULINE)[count]} {plural} {adjectives[1]}".strip()
 
 
-TONGUE = Tongue(
+GRAMMAR = Grammar(
     code="ar",
     numbers=NUMBERS,
     yes="نعم",
@@ -86,9 +86,9 @@ TONGUE = Tongue(
     nothing="لا شيء",
     colours={colour: words[0] for colour, words in ADJECTIVES.items()},
     shapes={shape: NOUNS[shape][1::2] for shape in ("circle", "square", "triangle", "star", "heart", "cross")},
-    counted=counted,
-    join=listed(comma=" و", last=" و"),
-    forms=forms,
+    count_phrase=arabic_count,
+    join=list_joiner(comma=" و", last=" و"),
+    noun_forms=arabic_forms,
     synonyms={
         "circle": ("circle",),
         "square": ("square", "square", "square", "rectangle"),

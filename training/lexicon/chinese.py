@@ -1,8 +1,8 @@
-"""Chinese in Traditional script, as mBLIP writes it: the counter 個, and 兩 for two of a thing."""
+"""Chinese in Traditional script, as in mBLIP: the measure word 個, and 兩 for two of a kind."""
 
 from __future__ import annotations
 
-from training.lexicon.grammar import Tongue, listed
+from training.lexicon.grammar import Grammar, list_joiner
 
 NUMBERS = ("零", "一", "二", "三", "四", "五", "六")
 COUNTERS = ("", "一個", "兩個", "三個", "四個", "五個", "六個")
@@ -40,17 +40,17 @@ COLOURS = {
 }
 
 
-def forms(noun: str, colour: str | None) -> dict[str, str]:
+def chinese_forms(noun: str, colour: str | None) -> dict[str, str]:
     """`{it}` 藍色的圓形."""
     return {"it": f"{COLOURS[colour] + '的' if colour else ''}{NOUNS[noun]}"}
 
 
-def counted(count: int, shape: str | None, colour: str | None) -> str:
+def chinese_count(count: int, shape: str | None, colour: str | None) -> str:
     """三個藍色的圓形, 一個紅色的星形."""
-    return f"{COUNTERS[count]}{forms(shape or 'figure', colour)['it']}"
+    return f"{COUNTERS[count]}{chinese_forms(shape or 'figure', colour)['it']}"
 
 
-TONGUE = Tongue(
+GRAMMAR = Grammar(
     code="zh",
     numbers=NUMBERS,
     yes="是",
@@ -58,9 +58,9 @@ TONGUE = Tongue(
     nothing="沒有東西",
     colours=COLOURS,
     shapes={shape: (NOUNS[shape],) * 2 for shape in ("circle", "square", "triangle", "star", "heart", "cross")},
-    counted=counted,
-    join=listed(comma="、", last="和"),
-    forms=forms,
+    count_phrase=chinese_count,
+    join=list_joiner(comma="、", last="和"),
+    noun_forms=chinese_forms,
     synonyms={
         "circle": ("circle", "circle", "round", "disc"),
         "square": ("square", "square", "box"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.lexicon.grammar import Tongue, listed
+from training.lexicon.grammar import Grammar, list_joiner
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 
@@ -42,19 +42,19 @@ COLOURS = {
 }
 
 
-def forms(noun: str, colour: str | None) -> dict[str, str]:
+def english_forms(noun: str, colour: str | None) -> dict[str, str]:
     """`{one}` red circle, `{a}` a red circle, `{many}` red circles."""
-    one, many = (f"{COLOURS[colour]} {word}" if colour else word for word in NOUNS[noun])
-    return {"one": one, "a": f"{'an' if one[0] in 'aeiou' else 'a'} {one}", "many": many}
+    singular, plural = (f"{COLOURS[colour]} {word}" if colour else word for word in NOUNS[noun])
+    return {"one": singular, "a": f"{'an' if singular[0] in 'aeiou' else 'a'} {singular}", "many": plural}
 
 
-def counted(count: int, shape: str | None, colour: str | None) -> str:
+def english_count(count: int, shape: str | None, colour: str | None) -> str:
     """Three blue circles, an orange star."""
-    words = forms(shape or "shape", colour)
+    words = english_forms(shape or "shape", colour)
     return words["a"] if count == 1 else f"{NUMBERS[count]} {words['many']}"
 
 
-TONGUE = Tongue(
+GRAMMAR = Grammar(
     code="en",
     numbers=NUMBERS,
     yes="yes",
@@ -62,9 +62,9 @@ TONGUE = Tongue(
     nothing="nothing",
     colours=COLOURS,
     shapes={shape: NOUNS[shape] for shape in ("circle", "square", "triangle", "star", "heart", "cross")},
-    counted=counted,
-    join=listed(last=" and "),
-    forms=forms,
+    count_phrase=english_count,
+    join=list_joiner(last=" and "),
+    noun_forms=english_forms,
     synonyms={
         "circle": ("circle", "circle", "circle", "disc", "dot", "ball"),
         "square": ("square", "square", "square", "box", "rectangle"),

@@ -1,6 +1,6 @@
-"""English nouns with their article and their plural: for questions about everyday things as people type them.
+"""Articles and plurals of English nouns, for natural questions about everyday objects.
 
-Knows spelling only.
+Depends on nothing else in training.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ IRREGULAR = {
     "deer": "deer",
     "shrimp": "shrimp",
 }
-UNCOUNTED = ("bread", "bacon", "popcorn", "spaghetti", "sushi", "tennis", "bowling", "corn", "milk")
-CONSONANTS = ("unicorn",)
-"""Names that begin with a vowel's letter and a consonant's sound."""
+UNINFLECTED = ("bread", "bacon", "popcorn", "spaghetti", "sushi", "tennis", "bowling", "corn", "milk")
+CONSONANT_SOUND = ("unicorn",)
+"""Names that begin with a vowel letter but a consonant sound."""
 
 
-def forms(name: str) -> dict[str, str]:
+def noun_forms(name: str) -> dict[str, str]:
     """`{one}` dog, `{a}` a dog, `{many}` dogs."""
-    many = plural(name)
-    article = "an " if name[0] in "aeiou" and name not in CONSONANTS else "a "
-    if many == name and name not in IRREGULAR:
+    plural_form = plural(name)
+    article = "an " if name[0] in "aeiou" and name not in CONSONANT_SOUND else "a "
+    if plural_form == name and name not in IRREGULAR:
         article = ""
-    return {"one": name, "a": f"{article}{name}", "many": many}
+    return {"one": name, "a": f"{article}{name}", "many": plural_form}
 
 
 def plural(name: str) -> str:
-    """The plural of a noun or of a phrase; "jeans" and "bread" stand for themselves."""
-    head, of, rest = name.partition(" of ")
+    """The plural of a noun or of a phrase; "jeans" and "bread" do not change."""
+    head, preposition, rest = name.partition(" of ")
     *before, last = head.split(" ")
-    many = IRREGULAR.get(last) or _regular(last)
-    return f"{' '.join([*before, many])}{of}{rest}"
+    plural_form = IRREGULAR.get(last) or _regular_plural(last)
+    return f"{' '.join([*before, plural_form])}{preposition}{rest}"
 
 
-def _regular(noun: str) -> str:
-    if noun in UNCOUNTED or (noun.endswith("s") and not noun.endswith(("ss", "us", "os"))):
+def _regular_plural(noun: str) -> str:
+    if noun in UNINFLECTED or (noun.endswith("s") and not noun.endswith(("ss", "us", "os"))):
         return noun
     if noun.endswith(("sh", "ch", "x", "s", "z")):
         return f"{noun}es"

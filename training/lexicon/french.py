@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.lexicon.grammar import Tongue, listed
+from training.lexicon.grammar import Grammar, list_joiner
 
 NUMBERS = ("zéro", "un", "deux", "trois", "quatre", "cinq", "six")
 
@@ -36,31 +36,31 @@ ADJECTIVES = {
 }
 
 
-def forms(noun: str, colour: str | None) -> dict[str, str]:
+def french_forms(noun: str, colour: str | None) -> dict[str, str]:
     """`{a}` un cercle rouge, `{the}` le …, `{of_the}` du …, `{many}`, `{of_many}` de cercles rouges, `{the_many}`."""
-    gender, one, many = NOUNS[noun]
-    female, mute = gender == "f", one[0] in "éo"
+    gender, singular, plural = NOUNS[noun]
+    female, elided = gender == "f", singular[0] in "éo"
     if colour:
-        one, many = f"{one} {ADJECTIVES[colour][female]}", f"{many} {ADJECTIVES[colour][2 + female]}"
-    the = f"l'{one}" if mute else f"{'la' if female else 'le'} {one}"
+        singular, plural = f"{singular} {ADJECTIVES[colour][female]}", f"{plural} {ADJECTIVES[colour][2 + female]}"
+    definite = f"l'{singular}" if elided else f"{'la' if female else 'le'} {singular}"
     return {
-        "a": f"{'une' if female else 'un'} {one}",
-        "the": the,
-        "of_the": f"de {the}" if mute or female else f"du {one}",
-        "many": many,
-        "of_many": f"d'{many}" if mute else f"de {many}",
-        "the_many": f"les {many}",
+        "a": f"{'une' if female else 'un'} {singular}",
+        "the": definite,
+        "of_the": f"de {definite}" if elided or female else f"du {singular}",
+        "many": plural,
+        "of_many": f"d'{plural}" if elided else f"de {plural}",
+        "the_many": f"les {plural}",
         "which": "Quelle" if female else "Quel",
     }
 
 
-def counted(count: int, shape: str | None, colour: str | None) -> str:
+def french_count(count: int, shape: str | None, colour: str | None) -> str:
     """Trois cercles bleus, une étoile rouge."""
-    words = forms(shape or "shape", colour)
+    words = french_forms(shape or "shape", colour)
     return words["a"] if count == 1 else f"{NUMBERS[count]} {words['many']}"
 
 
-TONGUE = Tongue(
+GRAMMAR = Grammar(
     code="fr",
     numbers=NUMBERS,
     yes="oui",
@@ -68,9 +68,9 @@ TONGUE = Tongue(
     nothing="rien",
     colours={colour: words[0] for colour, words in ADJECTIVES.items()},
     shapes={shape: NOUNS[shape][1:] for shape in ("circle", "square", "triangle", "star", "heart", "cross")},
-    counted=counted,
-    join=listed(last=" et "),
-    forms=forms,
+    count_phrase=french_count,
+    join=list_joiner(last=" et "),
+    noun_forms=french_forms,
     synonyms={
         "circle": ("circle", "circle", "circle", "dot"),
         "square": ("square", "square", "rectangle"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.lexicon.grammar import Tongue, listed
+from training.lexicon.grammar import Grammar, list_joiner
 
 NUMBERS = ("null", "eins", "zwei", "drei", "vier", "fünf", "sechs")
 
@@ -41,28 +41,28 @@ ARTICLES = {"m": ("ein", "einen", "der"), "f": ("eine", "eine", "die"), "n": ("e
 ENDINGS = {"m": ("er", "en", "e"), "f": ("e", "e", "e"), "n": ("es", "es", "e")}
 
 
-def forms(noun: str, colour: str | None) -> dict[str, str]:
+def german_forms(noun: str, colour: str | None) -> dict[str, str]:
     """`{a}` ein roter Kreis, `{a_acc}` einen roten Kreis, `{the}` der rote Kreis, `{many}`, `{the_many}`."""
-    gender, one, many = NOUNS[noun]
-    singular = zip(("a", "a_acc", "the"), ARTICLES[gender], ENDINGS[gender], strict=True)
-    words = {case: f"{article} {_adjective(colour, ending)}{one}" for case, article, ending in singular}
-    plural = {"many": f"{_adjective(colour, 'e')}{many}", "the_many": f"die {_adjective(colour, 'en')}{many}"}
-    return {**words, **plural}
+    gender, singular, plural = NOUNS[noun]
+    cases = zip(("a", "a_acc", "the"), ARTICLES[gender], ENDINGS[gender], strict=True)
+    words = {case: f"{article} {_german_adjective(colour, ending)}{singular}" for case, article, ending in cases}
+    words["many"] = f"{_german_adjective(colour, 'e')}{plural}"
+    return {**words, "the_many": f"die {_german_adjective(colour, 'en')}{plural}"}
 
 
-def _adjective(colour: str | None, ending: str) -> str:
+def _german_adjective(colour: str | None, ending: str) -> str:
     if not colour:
         return ""
     return f"{COLOURS[colour]}{'' if colour in UNCHANGING else ending} "
 
 
-def counted(count: int, shape: str | None, colour: str | None) -> str:
+def german_count(count: int, shape: str | None, colour: str | None) -> str:
     """Drei blaue Kreise, ein roter Stern."""
-    words = forms(shape or "shape", colour)
+    words = german_forms(shape or "shape", colour)
     return words["a"] if count == 1 else f"{NUMBERS[count]} {words['many']}"
 
 
-TONGUE = Tongue(
+GRAMMAR = Grammar(
     code="de",
     numbers=NUMBERS,
     yes="ja",
@@ -70,9 +70,9 @@ TONGUE = Tongue(
     nothing="nichts",
     colours=COLOURS,
     shapes={shape: NOUNS[shape][1:] for shape in ("circle", "square", "triangle", "star", "heart", "cross")},
-    counted=counted,
-    join=listed(last=" und "),
-    forms=forms,
+    count_phrase=german_count,
+    join=list_joiner(last=" und "),
+    noun_forms=german_forms,
     synonyms={
         "circle": ("circle", "circle", "circle", "dot"),
         "square": ("square", "square", "rectangle"),

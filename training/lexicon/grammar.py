@@ -1,7 +1,7 @@
-"""What every language here can say: the frame that each language's module fills.
+"""The interface of a language's grammar, which each language's module implements.
 
-A tongue answers (numbers, colours, shapes, counted things, lists) and asks (several wordings of every question). Knows
-no scene, no prompt and no model. Nouns and colours go by the keys of `scenes` and `colours`; None stands for any shape.
+A grammar has answers (numbers, colours, shapes, counted objects, lists) and wordings of every question. Nouns and
+colours have the keys of `scene` and `colours`; None stands for any shape. Depends on nothing else in training.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 WORDINGS = (
     "count",  # how many {…} are there
-    "colour_it",  # of the only thing, or of the thing just spoken of
+    "colour_it",  # of the only object, or of the one just mentioned
     "colour_they",
-    "colour_the",  # of one named thing
+    "colour_the",  # of one named object
     "colour_the_many",
     "colour_side",
     "shape_it",
@@ -27,14 +27,14 @@ WORDINGS = (
     "and_many",  # after a count: and of these?
     "and_a",  # after "is there": and of these?
     "and_side",  # after a side: and there?
-    "how_many",  # of what was just spoken of
+    "how_many",  # of what was just mentioned
 )
-"""The questions that every tongue must have at least one wording of."""
+"""The questions of which every grammar has at least one wording."""
 
 
 @dataclass(frozen=True)
-class Tongue:
-    """One language's words for the world of shapes."""
+class Grammar:
+    """One language's words for flat shapes."""
 
     code: str
     numbers: tuple[str, ...]
@@ -47,23 +47,23 @@ class Tongue:
     shapes: Mapping[str, tuple[str, str]]
     """The answers to "What shape is it?" and "What shape are they?"."""
 
-    counted: Callable[[int, str | None, str | None], str]
-    """So many things of a shape and a colour: `counted(3, "circle", "blue")` is "three blue circles"."""
+    count_phrase: Callable[[int, str | None, str | None], str]
+    """A number of objects of a shape and a colour: `count_phrase(3, "circle", "blue")` is "three blue circles"."""
 
     join: Callable[[Sequence[str]], str]
     """A list in words: "a, b and c"."""
 
-    forms: Callable[[str, str | None], Mapping[str, str]]
-    """The forms of a noun (a key of `synonyms`' values) and perhaps a colour that the wordings have places for."""
+    noun_forms: Callable[[str, str | None], Mapping[str, str]]
+    """The forms of a noun (a key of `synonyms`' values), with a colour or without, by the wordings' placeholders."""
 
     synonyms: Mapping[str | None, tuple[str, ...]]
-    """Nouns that a questioner may use for each shape, and (None) for any shape."""
+    """Nouns that a question may use for each shape, and (None) for any shape."""
 
     sides: Mapping[str, tuple[str, ...]]
     questions: Mapping[str, tuple[str, ...]]
 
 
-def listed(*, comma: str = ", ", last: str) -> Callable[[Sequence[str]], str]:
+def list_joiner(*, comma: str = ", ", last: str) -> Callable[[Sequence[str]], str]:
     """A function that joins words with `comma` and the last two with `last`."""
 
     def join(items: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.lexicon.grammar import Tongue, listed
+from training.lexicon.grammar import Grammar, list_joiner
 
 NUMBERS = ("शून्य", "एक", "दो", "तीन", "चार", "पाँच", "छह")
 
@@ -37,34 +37,34 @@ COLOURS = {
 AGREEING = ("yellow", "green", "blue", "brown", "black")
 
 
-def forms(noun: str, colour: str | None) -> dict[str, str]:
+def hindi_forms(noun: str, colour: str | None) -> dict[str, str]:
     """`{one}` नीला वृत्त, `{many}` नीले वृत्त, `{of}` and `{of_many}` before a postposition, `{how}` कितने …, `{is}` है/हैं."""
-    gender, one, many, of_one, of_many = NOUNS[noun]
+    gender, singular, plural, oblique_singular, oblique_plural = NOUNS[noun]
     female = gender == "f"
-    straight, bent = _adjective(colour, "ी" if female else "ा"), _adjective(colour, "ी" if female else "े")
+    direct, oblique = _hindi_adjective(colour, "ी" if female else "ा"), _hindi_adjective(colour, "ी" if female else "े")
     return {
-        "one": f"{straight}{one}",
-        "many": f"{bent}{many}",
-        "of": f"{bent}{of_one}",
-        "of_many": f"{bent}{of_many}",
-        "how": f"{'कितनी' if female else 'कितने'} {bent}{many}",
+        "one": f"{direct}{singular}",
+        "many": f"{oblique}{plural}",
+        "of": f"{oblique}{oblique_singular}",
+        "of_many": f"{oblique}{oblique_plural}",
+        "how": f"{'कितनी' if female else 'कितने'} {oblique}{plural}",
     }
 
 
-def _adjective(colour: str | None, ending: str) -> str:
+def _hindi_adjective(colour: str | None, ending: str) -> str:
     if not colour:
         return ""
     word = COLOURS[colour]
     return f"{word[:-1] + ending if colour in AGREEING else word} "
 
 
-def counted(count: int, shape: str | None, colour: str | None) -> str:
+def hindi_count(count: int, shape: str | None, colour: str | None) -> str:
     """तीन नीले वृत्त, एक लाल तारा."""
-    words = forms(shape or "shape", colour)
+    words = hindi_forms(shape or "shape", colour)
     return f"{NUMBERS[count]} {words['one' if count == 1 else 'many']}"
 
 
-TONGUE = Tongue(
+GRAMMAR = Grammar(
     code="hi",
     numbers=NUMBERS,
     yes="हाँ",
@@ -72,9 +72,9 @@ TONGUE = Tongue(
     nothing="कुछ नहीं",
     colours=COLOURS,
     shapes={shape: NOUNS[shape][1:3] for shape in ("circle", "square", "triangle", "star", "heart", "cross")},
-    counted=counted,
-    join=listed(last=" और "),
-    forms=forms,
+    count_phrase=hindi_count,
+    join=list_joiner(last=" और "),
+    noun_forms=hindi_forms,
     synonyms={
         "circle": ("circle", "circle", "ring"),
         "square": ("square",),

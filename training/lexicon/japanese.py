@@ -1,8 +1,8 @@
-"""Japanese: no plural; colours are adjectives (赤い) or nouns with の (緑の); things are counted with つ."""
+"""Japanese: no plural; colours are adjectives (赤い) or nouns with の (緑の); objects are counted with つ."""
 
 from __future__ import annotations
 
-from training.lexicon.grammar import Tongue, listed
+from training.lexicon.grammar import Grammar, list_joiner
 
 NUMBERS = ("ゼロ", "一", "二", "三", "四", "五", "六")
 COUNTERS = ("", "一つ", "二つ", "三つ", "四つ", "五つ", "六つ")
@@ -39,18 +39,18 @@ COLOURS = {
 }
 
 
-def forms(noun: str, colour: str | None) -> dict[str, str]:
+def japanese_forms(noun: str, colour: str | None) -> dict[str, str]:
     """`{it}` 青い円."""
     return {"it": f"{COLOURS[colour][1] if colour else ''}{NOUNS[noun]}"}
 
 
-def counted(count: int, shape: str | None, colour: str | None) -> str:
-    """三つの青い円; a single thing needs no number: 赤い星."""
-    words = forms(shape or "shape", colour)["it"]
+def japanese_count(count: int, shape: str | None, colour: str | None) -> str:
+    """三つの青い円; a single object needs no number: 赤い星."""
+    words = japanese_forms(shape or "shape", colour)["it"]
     return words if count == 1 else f"{COUNTERS[count]}の{words}"
 
 
-TONGUE = Tongue(
+GRAMMAR = Grammar(
     code="ja",
     numbers=NUMBERS,
     yes="はい",
@@ -58,9 +58,9 @@ TONGUE = Tongue(
     nothing="何もない",
     colours={colour: words[0] for colour, words in COLOURS.items()},
     shapes={shape: (NOUNS[shape],) * 2 for shape in ("circle", "square", "triangle", "star", "heart", "cross")},
-    counted=counted,
-    join=listed(comma="、", last="と"),
-    forms=forms,
+    count_phrase=japanese_count,
+    join=list_joiner(comma="、", last="と"),
+    noun_forms=japanese_forms,
     synonyms={
         "circle": ("circle", "circle", "round"),
         "square": ("square", "regular square", "box"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.lexicon.grammar import Tongue, listed
+from training.lexicon.grammar import Grammar, list_joiner
 
 NUMBERS = ("cero", "uno", "dos", "tres", "cuatro", "cinco", "seis")
 
@@ -36,29 +36,29 @@ ADJECTIVES = {
 }
 
 
-def forms(noun: str, colour: str | None) -> dict[str, str]:
+def spanish_forms(noun: str, colour: str | None) -> dict[str, str]:
     """`{a}` un círculo rojo, `{the}`, `{of_the}` del círculo rojo, `{many}`, `{the_many}`, `{how}` (many)."""
-    gender, one, many = NOUNS[noun]
+    gender, singular, plural = NOUNS[noun]
     female = gender == "f"
     if colour:
-        one, many = f"{one} {ADJECTIVES[colour][female]}", f"{many} {ADJECTIVES[colour][2 + female]}"
+        singular, plural = f"{singular} {ADJECTIVES[colour][female]}", f"{plural} {ADJECTIVES[colour][2 + female]}"
     return {
-        "a": f"{'una' if female else 'un'} {one}",
-        "the": f"{'la' if female else 'el'} {one}",
-        "of_the": f"{'de la' if female else 'del'} {one}",
-        "many": many,
-        "the_many": f"{'las' if female else 'los'} {many}",
-        "how": f"{'uántas' if female else 'uántos'} {many}",  # the wording gives the c or C
+        "a": f"{'una' if female else 'un'} {singular}",
+        "the": f"{'la' if female else 'el'} {singular}",
+        "of_the": f"{'de la' if female else 'del'} {singular}",
+        "many": plural,
+        "the_many": f"{'las' if female else 'los'} {plural}",
+        "how": f"{'uántas' if female else 'uántos'} {plural}",  # the wording gives the c or C
     }
 
 
-def counted(count: int, shape: str | None, colour: str | None) -> str:
+def spanish_count(count: int, shape: str | None, colour: str | None) -> str:
     """Tres círculos azules, una estrella roja."""
-    words = forms(shape or "figure", colour)
+    words = spanish_forms(shape or "figure", colour)
     return words["a"] if count == 1 else f"{NUMBERS[count]} {words['many']}"
 
 
-TONGUE = Tongue(
+GRAMMAR = Grammar(
     code="es",
     numbers=NUMBERS,
     yes="sí",
@@ -66,9 +66,9 @@ TONGUE = Tongue(
     nothing="nada",
     colours={colour: words[0] for colour, words in ADJECTIVES.items()},
     shapes={shape: NOUNS[shape][1:] for shape in ("circle", "square", "triangle", "star", "heart", "cross")},
-    counted=counted,
-    join=listed(last=" y "),
-    forms=forms,
+    count_phrase=spanish_count,
+    join=list_joiner(last=" y "),
+    noun_forms=spanish_forms,
     synonyms={
         "circle": ("circle", "circle", "circle", "dot"),
         "square": ("square", "square", "rectangle"),

@@ -35,13 +35,15 @@ def meaning_vectors(senses: Senses, codebook: Codebook) -> Tensor:
     """What each piece means, (pieces, width), with a spread of one."""
     meanings, width = _meanings(codebook), codebook.codes.shape[1]
     dice = torch.Generator().manual_seed(SEED)
-    tongues = dict(zip(LANGUAGES, _unit(torch.randn(len(LANGUAGES), width, generator=dice)), strict=True))
+    grammars = dict(zip(LANGUAGES, _unit(torch.randn(len(LANGUAGES), width, generator=dice)), strict=True))
 
     def said(sense: Sense) -> Tensor:
-        tongue: Tensor = tongues[sense.language]
-        return MEANING * meanings[sense.factor][sense.option] + LANGUAGE * tongue if sense.factor else tongue
+        grammar: Tensor = grammars[sense.language]
+        return MEANING * meanings[sense.factor][sense.option] + LANGUAGE * grammar if sense.factor else grammar
 
-    sums = _unit(torch.stack([torch.stack([said(sense) for sense in meant]).sum(dim=0) for meant in senses.values()]))
+    sums = _unit(
+        torch.stack([torch.stack([said(sense) for sense in referents]).sum(dim=0) for referents in senses.values()])
+    )
     glued = torch.tensor([not piece.startswith(SPACE) for piece in senses])
     vectors: Tensor = _unit(sums + GLUED * glued[:, None] * glue_vector(width)) * width**0.5
     return vectors

@@ -16,7 +16,7 @@ from training.model.codebook import entropy
 from training.model.targets import KINDS, STRANGE
 from training.scenes.colours import COLOURS
 from training.scenes.scene import MAX_OBJECTS, SIDES, Scene
-from training.tasks.questions import Ask, meant
+from training.tasks.questions import Question, referents
 
 WANTS = ("count", "colour", "shape", "what", "exists", "else")
 
@@ -32,16 +32,16 @@ PARTS = {
 """What is asked, and how many options each part has."""
 
 
-def of(ask: Ask, scene: Scene) -> tuple[int, ...]:
+def of(question: Question, scene: Scene) -> tuple[int, ...]:
     """The right answers for a question about a scene."""
-    objects = meant(ask, scene)
+    objects = referents(question, scene)
     first = objects[0] if objects else None
     return (
-        WANTS.index(ask.wants),
-        _number(KINDS, ask.kind),
-        _number(COLOURS, ask.colour),
-        _number(SIDES, ask.side),
-        STRANGE if scene.out_of_distribution else len(objects),
+        WANTS.index(question.answer_type),
+        _number(KINDS, question.kind),
+        _number(COLOURS, question.colour),
+        _number(SIDES, question.side),
+        STRANGE if scene.ood_kind else len(objects),
         _number(KINDS, first.kind if first else None),
         _number(COLOURS, first.colour if first else None),
     )

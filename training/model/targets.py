@@ -74,7 +74,7 @@ def report(scene: Scene) -> Array:
     said[:ALL, 0] = 0
     for place, obj in enumerate(scene.objects):
         said[place, :-1] = _told(scene, place, obj)
-    said[:, -1] = STRANGE if scene.out_of_distribution else len(scene.objects)
+    said[:, -1] = STRANGE if scene.ood_kind else len(scene.objects)
     for place, side in enumerate(SIDES, start=ALL + 1):
         there = scene.at(side)
         if there is not None:

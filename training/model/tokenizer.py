@@ -16,13 +16,13 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 from blip_space.languages import LANGUAGES
-from training.lexicon import TONGUES
-from training.lexicon.lexicon import Plain
+from training.lexicon import GRAMMARS
+from training.lexicon.lexicon import Lexicon
 from training.model.architecture import END, IMAGE, PAD, UNKNOWN
 from training.model.vocabulary import SPACE, Senses
 from training.recipe import Recipe
 from training.scenes.mixture import sample_scene
-from training.tasks.samples import lesson
+from training.tasks.samples import make_sample
 
 SPECIAL = {PAD: "<pad>", END: "</s>", UNKNOWN: "<unk>", IMAGE: "<image>"}
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -40,14 +40,14 @@ SPARE = 1500
 """More than as many of the small vocabulary's pieces turn out to be words of the world."""
 
 
-def train(recipe: Recipe, plains: Mapping[str, Plain], senses: Senses) -> Any:
+def train(recipe: Recipe, lexicons: Mapping[str, Lexicon], senses: Senses) -> Any:
     """The tokenizer for the recipe's lessons, as transformers uses it."""
     count = recipe.sizes.pieces - len(BYTES)
     trainer = trainers.BpeTrainer(vocab_size=count + SPARE, show_progress=False)
     draft = Tokenizer(models.BPE())
     words = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
     draft.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.Split(CUTS, behavior="isolated")])
-    draft.train_from_iterator(_corpus(recipe, plains), trainer)
+    draft.train_from_iterator(_corpus(recipe, lexicons), trainer)
     learned = [piece for piece, _ in sorted(draft.get_vocab().items(), key=lambda entry: entry[1]) if piece != SPACE]
     learned.insert(0, SPACE)  # a space must never be spelt in bytes, which would come back as its mark
     spelt = [(piece, _score(piece, rank)) for rank, piece in enumerate(learned) if piece not in senses]
@@ -94,22 +94,24 @@ def _finished(pieces: list[tuple[str, float]]) -> Tokenizer:
     return tokenizer
 
 
-def _corpus(recipe: Recipe, plains: Mapping[str, Plain]) -> Iterator[str]:
+def _corpus(recipe: Recipe, lexicons: Mapping[str, Lexicon]) -> Iterator[str]:
     """Prompts and answers as they will be asked, every word of every table, and the names of all 96 languages."""
     rng = random.Random(f"corpus/{recipe.seed}")
     for index in range(recipe.corpus_lines):
         here = sample_scene(recipe.seed, index, split="corpus")
-        codes = tuple(TONGUES if here.flat else plains)
-        one = lesson(here, rng, kind="any" if index % 3 else "talk", plains=plains, codes=codes, other=here)
+        codes = tuple(GRAMMARS if here.flat else lexicons)
+        one = make_sample(
+            here, rng, kind="any" if index % 3 else "dialogue", lexicons=lexicons, codes=codes, distractor=here
+        )
         yield one.prompt
-        if here.flat or here.out_of_distribution:
+        if here.flat or here.ood_kind:
             yield one.answer
     yield from _tables()
 
 
 def _tables() -> Iterator[str]:
-    for tongue in TONGUES.values():
-        for words in (tongue.numbers, tongue.colours.values(), *tongue.shapes.values(), *tongue.questions.values()):
+    for grammar in GRAMMARS.values():
+        for words in (grammar.numbers, grammar.colours.values(), *grammar.shapes.values(), *grammar.questions.values()):
             yield from words
     for language in LANGUAGES.values():
         yield f"Short answer in {language.prompt_name}:"

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from blip_space.languages import LANGUAGES
-from training.lexicon.lexicon import Plain, codes, load
+from training.lexicon.lexicon import Lexicon, language_codes, load_lexicon
 from training.model.targets import KINDS
 from training.scenes.colours import COLOURS
 
@@ -37,31 +37,31 @@ Senses = Mapping[str, tuple[Sense, ...]]
 def senses(folder: Path) -> Senses:
     """Every piece that has a meaning, with all that it means (languages share words)."""
     found: dict[str, list[Sense]] = {}
-    for code in codes():
-        plain = load(code, folder)
-        for word, factor, option in _words(plain):
-            for piece in _pieces(word, plain, glued=factor == "kind"):
+    for code in language_codes():
+        lexicon = load_lexicon(code, folder)
+        for word, factor, option in _words(lexicon):
+            for piece in _pieces(word, lexicon, glued=factor == "kind"):
                 found.setdefault(piece, []).append(Sense(factor, option, code))
     for language in LANGUAGES.values():
         found.setdefault(SPACE + language.prompt_name.replace(" ", SPACE), []).append(Sense("", 0, language.code))
-    return {piece: tuple(dict.fromkeys(meant)) for piece, meant in found.items()}
+    return {piece: tuple(dict.fromkeys(referents)) for piece, referents in found.items()}
 
 
-def _words(plain: Plain) -> Iterator[tuple[str, str, int]]:
+def _words(lexicon: Lexicon) -> Iterator[tuple[str, str, int]]:
     """The language's words, each with the factor and the option that it says."""
     for number, kind in enumerate(KINDS, start=1):
-        yield plain.called(kind), "kind", number
+        yield lexicon.name_of(kind), "kind", number
     for number, colour in enumerate(COLOURS, start=1):
-        yield plain.colours[colour], "colour", number
-    for number, word in enumerate(plain.numbers):
+        yield lexicon.colours[colour], "colour", number
+    for number, word in enumerate(lexicon.numbers):
         yield word, "number", number
-    yield from ((plain.no, "exists", 0), (plain.yes, "exists", 1), (plain.nothing, "exists", 2))
+    yield from ((lexicon.no, "exists", 0), (lexicon.yes, "exists", 1), (lexicon.nothing, "exists", 2))
 
 
-def _pieces(word: str, plain: Plain, *, glued: bool) -> Iterator[str]:
+def _pieces(word: str, lexicon: Lexicon, *, glued: bool) -> Iterator[str]:
     """The word as a piece at the beginning of a text or after a space; and after another word, where lists join so."""
     written = word.replace(" ", SPACE)
     yield SPACE + written
-    patterns = plain.names.patterns.values()
+    patterns = lexicon.names.patterns.values()
     if glued and not all(pattern.split("{1}")[0].endswith(" ") for pattern in patterns):
         yield written

@@ -36,12 +36,12 @@ def sample_scene(seed: int, index: int, *, split: str, numbers: Sequence[int] = 
     if kind == "everyday":
         scene = everyday.sample_everyday_scene(rng, numbers=numbers)
         return everyday.harden(scene, rng) if rng.random() < HARD else scene
-    return out_of_distribution_scene(out_of_distribution.sample_kind(rng))
+    return ood_scene(out_of_distribution.sample_kind(rng))
 
 
-def out_of_distribution_scene(kind: str) -> Scene:
+def ood_scene(kind: str) -> Scene:
     """A scene without objects whose image is of that kind."""
-    return Scene(96, 96, (WHITE, WHITE), (), out_of_distribution=kind)
+    return Scene(96, 96, (WHITE, WHITE), (), ood_kind=kind)
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class SceneRenderer:
         A `clean` image has its own tones and background, without noise, frame or distortion.
         """
         rng = random.Random(seed)
-        if scene.out_of_distribution:
-            image = out_of_distribution.sample_image(scene.out_of_distribution, rng, files=self.photographs, side=side)
+        if scene.ood_kind:
+            image = out_of_distribution.sample_image(scene.ood_kind, rng, files=self.photographs, side=side)
             coverage = Image.new("L", (side, side))
         elif scene.flat:
             return rendering.render_pixels(scene, side=side, seed=seed), rendering.coverage_mask(scene, side)

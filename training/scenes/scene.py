@@ -58,7 +58,7 @@ class Scene:
     objects: tuple[SceneObject, ...]
     """In reading order."""
 
-    out_of_distribution: str = ""
+    ood_kind: str = ""
     """The kind of an image without known objects, or "": see `out_of_distribution.KINDS`."""
 
     @property

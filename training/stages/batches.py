@@ -16,24 +16,24 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from training.lexicon import TONGUES
-from training.lexicon.lexicon import Plain, codes
+from training.lexicon import GRAMMARS
+from training.lexicon.lexicon import Lexicon, language_codes
 from training.model import question_targets, targets
 from training.model.targets import CELLS, UNASKED
 from training.recipe import Recipe
 from training.scenes.mixture import SceneRenderer, sample_scene
 from training.scenes.scene import Scene
 from training.stages.distributed import Part
-from training.tasks.samples import Kind, Lesson, lesson
+from training.tasks.samples import Sample, SampleKind, make_sample
 
 Batch = dict[str, Tensor]
 LONGEST_PROMPT, LONGEST_ANSWER = 90, 40
 CROWDS = (2, 4, 4, 5, 6, 9, 9)
 
-SPOKEN = ("en",) * 7 + tuple(TONGUES) + codes()
+SPOKEN = ("en",) * 7 + tuple(GRAMMARS) + language_codes()
 """What lessons are answered in: English nine times as often as most, and what has a grammar here twice."""
 
-KINDS: tuple[Kind, ...] = ("short", "talk", "short", "long", "talk")
+KINDS: tuple[SampleKind, ...] = ("short", "dialogue", "short", "long", "dialogue")
 """The lessons of one batch are of one kind, so that all are about as long; the kinds take turns."""
 
 
@@ -42,7 +42,7 @@ class Words:
     """What lessons are worded with, and what turns them into numbers."""
 
     tokenizer: Any
-    plains: Mapping[str, Plain]
+    lexicons: Mapping[str, Lexicon]
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,12 @@ class Pictures:
 
 
 def taught(
-    scenes: Sequence[Scene], rng: random.Random, *, kind: Kind, words: Words, codes: Sequence[str] = SPOKEN
+    scenes: Sequence[Scene], rng: random.Random, *, kind: SampleKind, words: Words, codes: Sequence[str] = SPOKEN
 ) -> Batch:
     """A lesson on each scene: `prompt` and its `mask`, `labels` (UNASKED where there is none), and the `meaning`."""
-    lessons = [teach(scenes, index, rng, kind=kind, plains=words.plains, codes=codes) for index in range(len(scenes))]
+    lessons = [
+        teach(scenes, index, rng, kind=kind, lexicons=words.lexicons, codes=codes) for index in range(len(scenes))
+    ]
     tokenizer = words.tokenizer
     prompts = [tokenizer(one.prompt).input_ids[-LONGEST_PROMPT:] for one in lessons]
     answers = [tokenizer(one.answer).input_ids[:LONGEST_ANSWER] for one in lessons]
@@ -107,12 +109,14 @@ def teach(
     index: int,
     rng: random.Random,
     *,
-    kind: Kind,
-    plains: Mapping[str, Plain],
+    kind: SampleKind,
+    lexicons: Mapping[str, Lexicon],
     codes: Sequence[str] = SPOKEN,
-) -> Lesson:
+) -> Sample:
     """A lesson on one of the scenes; the next one lends wrong answers."""
-    return lesson(scenes[index], rng, kind=kind, plains=plains, codes=codes, other=scenes[(index + 1) % len(scenes)])
+    return make_sample(
+        scenes[index], rng, kind=kind, lexicons=lexicons, codes=codes, distractor=scenes[(index + 1) % len(scenes)]
+    )
 
 
 def asked(scenes: Sequence[Scene], covers: Tensor, grid: int) -> Batch:

@@ -25,7 +25,7 @@ def teach(shop: Workshop, *, tokenizer: Any) -> None:
     reader, _ = restored(shop, vocabulary=len(tokenizer), stage="text")
     model.language_model.load_state_dict(reader.language_model.state_dict())
     grasp = language_model.restored_grasp(shop)
-    world, words = shop.world(), Words(tokenizer, shop.plains())
+    world, words = shop.world(), Words(tokenizer, shop.lexicons())
     exam = LanguageExam(recipe, words)
     pictures = Pictures(recipe, world, "exam", len(exam.scenes)).drawn(exam.scenes, 0)[0].to(shop.device)
     mirror = torch.no_grad()(lambda: exam(model, prefix(model, pictures)))

@@ -30,10 +30,10 @@ from training.stages.batches import KINDS, SPOKEN, Batch, Words, taught
 from training.stages.batches import teach as put
 from training.stages.loop import Stage, Workshop, run
 from training.stages.vision_encoder import fresh, modules_of
-from training.tasks.samples import Kind
+from training.tasks.samples import SampleKind
 
 NAME = "text"
-SINGLES: tuple[Kind, ...] = ("short", "long", "short")
+SINGLES: tuple[SampleKind, ...] = ("short", "long", "short")
 ENGLISH_SHARE, SINGLES_SHARE = 0.05, 0.2
 """So much of the stage speaks English alone, and asks single questions alone."""
 
@@ -83,7 +83,7 @@ def teach(shop: Workshop, *, tokenizer: Any) -> None:
     if not shop.begin:
         embeddings.begin(model, tokenizer, senses(shop.sources), teacher.codebook)
     grasp = Grasp(recipe.sizes.text_width).to(shop.device)
-    words = Words(tokenizer, shop.plains())
+    words = Words(tokenizer, shop.lexicons())
     exam = LanguageExam(recipe, words)
     reports = reported(exam.scenes, random.Random(f"exam-reports/{recipe.seed}"))
 
@@ -152,15 +152,15 @@ class LanguageExam:
         size = min(EXAM_LESSONS, recipe.exam_scenes)
         rng = random.Random(f"exam-words/{recipe.seed}")
         self.scenes = [sample_scene(recipe.seed, i, split="exam") for i in range(size)]
-        self.sorts = [("English", "any", "talk")[i % 3] for i in range(size)]
+        self.sorts = [("English", "any", "dialogue")[i % 3] for i in range(size)]
         self.lessons = [
             put(
                 self.scenes,
                 i,
                 rng,
-                kind="talk" if sort == "talk" else "any",
-                plains=words.plains,
-                codes=("en",) if sort == "English" else tuple(words.plains),
+                kind="dialogue" if sort == "dialogue" else "any",
+                lexicons=words.lexicons,
+                codes=("en",) if sort == "English" else tuple(words.lexicons),
             )
             for i, sort in enumerate(self.sorts)
         ]
@@ -175,5 +175,5 @@ class LanguageExam:
         return {
             name: sum(mark for mark, sort in zip(right, self.sorts, strict=True) if sort == wanted)
             / max(1, self.sorts.count(wanted))
-            for name, wanted in (("exact in English", "English"), ("exact", "any"), ("exact in talks", "talk"))
+            for name, wanted in (("exact in English", "English"), ("exact", "any"), ("exact in talks", "dialogue"))
         }

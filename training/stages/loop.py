@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from training.lexicon import lexicon
-from training.lexicon.lexicon import Plain
+from training.lexicon.lexicon import Lexicon
 from training.recipe import Recipe, Schedule
 from training.scenes import mixture
 from training.scenes.mixture import SceneRenderer
@@ -50,9 +50,9 @@ class Workshop:
         """The world as the recipe has it; what it is made from is fetched on the first call."""
         return mixture.load_renderer(self.sources, self.recipe.styles)
 
-    def plains(self) -> dict[str, Plain]:
+    def lexicons(self) -> dict[str, Lexicon]:
         """Every language's plain words; CLDR's part is fetched on the first call."""
-        return {code: lexicon.load(code, self.sources) for code in lexicon.codes()}
+        return {code: lexicon.load_lexicon(code, self.sources) for code in lexicon.language_codes()}
 
     def file(self, name: str) -> Path:
         """The run's file of that name."""

@@ -112,7 +112,7 @@ def own_tokenizer(shop: Workshop) -> Any:
 def _trained(shop: Workshop) -> str:
     if shop.begin:
         return (shop.begin / "tokenizer.json").read_text(encoding="utf-8")
-    made: str = tokenizer.train(shop.recipe, shop.plains(), senses(shop.sources)).backend_tokenizer.to_str()
+    made: str = tokenizer.train(shop.recipe, shop.lexicons(), senses(shop.sources)).backend_tokenizer.to_str()
     return made
 
 
@@ -120,7 +120,7 @@ def write(shop: Workshop, words: Any, output: Path) -> None:
     """Export what the furthest stage has learned so far."""
     stage = joint.latest(shop)
     model, _ = vision_encoder.restored(shop, vocabulary=len(words), stage=stage)
-    unknown = [plain.unknown for plain in shop.plains().values()]
+    unknown = [lexicon.unknown for lexicon in shop.lexicons().values()]
     export.save(model.cpu(), words, output, sizes=shop.recipe.sizes, unknown=unknown)
     whole_curve(shop).draw(output / "curve.png")
     card.put_run(output, minutes=minutes(shop), seed=shop.recipe.seed, recipe=shop.recipe.name, device=shop.device.type)

@@ -1,2 +1,2 @@
-"""What is asked of a scene and what is right: `questions` and `dialogues` with grammar, `plainly` without, `speech` for
-either, and `lessons`, which makes prompts of them."""
+"""Questions about scenes with their answers: `questions` and `dialogues` with a grammar, `templates` without, `writers`
+for either, and `samples`, which makes prompts and labels of them."""

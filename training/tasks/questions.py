@@ -1,7 +1,7 @@
-"""One question about a scene: what it means, how a language words it, and the right answer.
+"""A question about a scene, its wording in a language with a grammar, and the correct answer.
 
-Knows scenes and tongues; knows no conversation, no prompt and no pixels. An `Ask` keeps meaning and wording apart,
-since "And on the right?" means "What is on the right?" only after another question.
+A `Question` separates meaning from wording, since "And on the right?" means "What is on the right?" only after another
+question. Must not import `dialogues` or `samples`.
 """
 
 from __future__ import annotations
@@ -11,73 +11,75 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from training.lexicon import Tongue
+from training.lexicon import Grammar
 from training.scenes.scene import Scene, SceneObject
 
-MOST_KINDS = 4
-"""A caption names up to so many kinds of things; of more it only says how many things there are."""
+MAX_KINDS = 4
+"""A caption names at most this many kinds of objects; of more it states only their number."""
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A question: the key of its wordings, what is wanted (count, colour, shape, what, else, exists) and of which
-    things: of a kind, of a colour, at a side; of "else", the kind that was spoken of already."""
+class Question:
+    """A question: the key of its wordings, its answer type (count, colour, shape, what, else, exists), and the objects
+    it refers to: of a kind, of a colour, at a side; for "else", the kind that was mentioned already."""
 
     wording: str
-    wants: str
+    answer_type: str
     kind: str | None = None
     colour: str | None = None
     side: str | None = None
 
 
-def answer(ask: Ask, scene: Scene, tongue: Tongue) -> str:
-    """The right answer in the tongue; "nothing" where there is nothing to speak of."""
-    objects = meant(ask, scene)
-    if ask.wants == "count":
-        return tongue.numbers[len(objects)]
-    if ask.wants == "exists":
-        return tongue.yes if objects else tongue.no
+def answer(question: Question, scene: Scene, grammar: Grammar) -> str:
+    """The correct answer in that language; "nothing" if no object matches."""
+    objects = referents(question, scene)
+    if question.answer_type == "count":
+        return grammar.numbers[len(objects)]
+    if question.answer_type == "exists":
+        return grammar.yes if objects else grammar.no
     if not objects:
-        return tongue.nothing
-    if ask.wants == "colour":
-        return tongue.join([tongue.colours[name] for name in dict.fromkeys(obj.colour for obj in objects) if name])
-    if ask.wants == "shape":
-        return _shapes(objects, tongue)
-    return described(objects, tongue)
+        return grammar.nothing
+    if question.answer_type == "colour":
+        return grammar.join([grammar.colours[name] for name in dict.fromkeys(obj.colour for obj in objects) if name])
+    if question.answer_type == "shape":
+        return _shape_answer(objects, grammar)
+    return caption(objects, grammar)
 
 
-def described(objects: tuple[SceneObject, ...], tongue: Tongue) -> str:
-    """A caption of the things: each kind with its number, in the order in which they are first met."""
+def caption(objects: tuple[SceneObject, ...], grammar: Grammar) -> str:
+    """A caption of the objects: each kind with its count, in reading order of the first of each."""
     kinds = Counter((obj.kind, obj.colour) for obj in objects)
-    if len(kinds) > MOST_KINDS:
-        return tongue.counted(len(objects), None, None)
-    return tongue.join([tongue.counted(count, *kind) for kind, count in kinds.items()])
+    if len(kinds) > MAX_KINDS:
+        return grammar.count_phrase(len(objects), None, None)
+    return grammar.join([grammar.count_phrase(count, *kind) for kind, count in kinds.items()])
 
 
-def phrase(ask: Ask, tongue: Tongue, rng: random.Random) -> str:
-    """The question in the tongue's words, one of its wordings at random."""
-    noun = rng.choice(tongue.synonyms[ask.kind])
-    return worded(ask, tongue, tongue.forms(noun, ask.colour), rng)
+def render_question(question: Question, grammar: Grammar, rng: random.Random) -> str:
+    """The question in that language, in a random wording."""
+    noun = rng.choice(grammar.synonyms[question.kind])
+    return fill_template(question, grammar, grammar.noun_forms(noun, question.colour), rng)
 
 
-def worded(ask: Ask, tongue: Tongue, noun: Mapping[str, str], rng: random.Random) -> str:
-    """The question in the tongue's words, about a noun whose forms are given."""
-    side = rng.choice(tongue.sides[ask.side]) if ask.side else ""
-    return rng.choice(tongue.questions[ask.wording]).format(**noun, side=side)
+def fill_template(question: Question, grammar: Grammar, noun: Mapping[str, str], rng: random.Random) -> str:
+    """The question in a random wording, with these forms of its noun."""
+    side = rng.choice(grammar.sides[question.side]) if question.side else ""
+    return rng.choice(grammar.questions[question.wording]).format(**noun, side=side)
 
 
-def meant(ask: Ask, scene: Scene) -> tuple[SceneObject, ...]:
-    """The things that the question is about, in reading order."""
-    if ask.side:
-        obj = scene.at(ask.side)
+def referents(question: Question, scene: Scene) -> tuple[SceneObject, ...]:
+    """The objects that the question refers to, in reading order."""
+    if question.side:
+        obj = scene.at(question.side)
         return (obj,) if obj else ()
-    if ask.wants == "else":
-        return tuple(obj for obj in scene.objects if obj.kind != ask.kind)
-    return tuple(obj for obj in scene.objects if ask.kind in (None, obj.kind) and ask.colour in (None, obj.colour))
+    if question.answer_type == "else":
+        return tuple(obj for obj in scene.objects if obj.kind != question.kind)
+    return tuple(
+        obj for obj in scene.objects if question.kind in (None, obj.kind) and question.colour in (None, obj.colour)
+    )
 
 
-def _shapes(objects: tuple[SceneObject, ...], tongue: Tongue) -> str:
+def _shape_answer(objects: tuple[SceneObject, ...], grammar: Grammar) -> str:
     names = Counter(obj.kind for obj in objects)
     if len(names) == 1:
-        return tongue.shapes[objects[0].kind][len(objects) > 1]
-    return tongue.join([tongue.counted(count, name, None) for name, count in names.items()])
+        return grammar.shapes[objects[0].kind][len(objects) > 1]
+    return grammar.join([grammar.count_phrase(count, name, None) for name, count in names.items()])

@@ -1,7 +1,7 @@
-"""A scene and a conversation become a prompt and the answer to learn, in one language or several.
+"""Training samples: the prompt and the label of a question or a dialogue about a scene, in one or more languages.
 
-The prompt is what `blip_space.prompts.compose` would send, so learning and serving cannot drift; a share of the prompts
-takes mBLIP's other templates and BLIP-2's. Knows no pixels and no tokens.
+Prompts come from `blip_space.prompts.compose`, so training and serving cannot differ; a share of them uses mBLIP's
+other templates and BLIP-2's. Must not import torch.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Literal
 from blip_space.history import Turn
 from blip_space.languages import LANGUAGES, Language
 from blip_space.prompts import STYLES, compose, is_question
-from training.lexicon import TONGUES
-from training.lexicon.lexicon import Plain
+from training.lexicon import GRAMMARS
+from training.lexicon.lexicon import Lexicon
 from training.scenes.scene import Scene
 from training.tasks import templates
-from training.tasks.questions import Ask
-from training.tasks.writers import Grammar, PlainWords, Speech
+from training.tasks.questions import Question
+from training.tasks.writers import GrammarWriter, QuestionWriter, TemplateWriter
 
 STYLE = STYLES["mblip"]
 
-Kind = Literal["talk", "any", "short", "long"]
+SampleKind = Literal["dialogue", "any", "short", "long"]
 
 OTHER_QUESTIONS = (
     "Question: {q} Brief answer (in {L}):",
@@ -40,93 +40,99 @@ OTHER_CAPTIONS = (
 )
 BLIP2_QUESTION = "Question: {q} Answer:"
 
-UNMARKED, OTHER_TEMPLATE, ENGLISH_QUESTION, THIRD_LANGUAGE, WRONG_EARLIER = 0.14, 0.12, 0.3, 0.05, 0.08
-"""How often a question lacks its mark, a prompt takes another template, ..., and an earlier answer is not true."""
+NO_QUESTION_MARK, OTHER_TEMPLATE, ENGLISH_QUESTION, THIRD_LANGUAGE, WRONG_HISTORY = 0.14, 0.12, 0.3, 0.05, 0.08
+"""How often a question lacks its question mark, a prompt uses another template, ..., and an earlier answer is wrong."""
 
+GRAMMAR_SHARE = 0.7
+"""How often samples of flat shapes use a language that has a grammar here: those phrases are the most to learn."""
 
-WITH_GRAMMAR = 0.7
-"""How often flat shapes are spoken of in a language that has a grammar here: what it alone can say is most to learn."""
-
-STRAY = 0.08
-"""How often flat shapes are asked about as if an everyday thing might be among them."""
+OFF_TOPIC_SHARE = 0.08
+"""How often a question about flat shapes mentions an everyday object."""
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What is put to the model beside the picture, and what it should say."""
+class Sample:
+    """The model's text input beside the image, and the label."""
 
     prompt: str
     answer: str
-    newest: Ask
-    """What the prompt's last question means, whatever its words leave out."""
+    newest: Question
+    """The meaning of the prompt's last question, including what its wording leaves to the context."""
 
 
-def lesson(
-    scene: Scene, rng: random.Random, *, kind: Kind, plains: Mapping[str, Plain], codes: Sequence[str], other: Scene
-) -> Lesson:
-    """A lesson on the scene: a conversation ("talk") or one question of that manner, to be answered in one of `codes`.
+def make_sample(
+    scene: Scene,
+    rng: random.Random,
+    *,
+    kind: SampleKind,
+    lexicons: Mapping[str, Lexicon],
+    codes: Sequence[str],
+    distractor: Scene,
+) -> Sample:
+    """A sample of the scene: a dialogue, or a question whose answer has that length; answered in one of `codes`.
 
-    `plains` are the plain words of every language; `other` is a scene that lends wrong answers to earlier questions.
+    `distractor` is a scene that supplies wrong answers in earlier turns.
     """
-    if scene.flat and rng.random() < WITH_GRAMMAR:
-        codes = [code for code in ("en", *TONGUES) if code in codes]
+    if scene.flat and rng.random() < GRAMMAR_SHARE:
+        codes = [code for code in ("en", *GRAMMARS) if code in codes]
     code = rng.choice(codes)
-    grammatical = scene.flat and code in TONGUES
-    speak: Speech = Grammar(code) if grammatical else PlainWords(code, plains)
-    asks = speak.conversation(scene, rng) if kind == "talk" else [speak.single(scene, rng, manner=kind)]
-    if grammatical and kind == "short" and rng.random() < STRAY:
-        speak, asks = PlainWords(code, plains), [templates.stray(rng)]
-    *earlier, newest = asks
+    grammatical = scene.flat and code in GRAMMARS
+    writer: QuestionWriter = GrammarWriter(code) if grammatical else TemplateWriter(code, lexicons)
+    if kind == "dialogue":
+        questions = writer.sample_dialogue(scene, rng)
+    else:
+        questions = [writer.sample_question(scene, rng, length=kind)]
+    if grammatical and kind == "short" and rng.random() < OFF_TOPIC_SHARE:
+        writer, questions = TemplateWriter(code, lexicons), [templates.off_topic(rng)]
+    *earlier, newest = questions
     turns: list[Turn] = []
-    spoken = speak
-    for ask in earlier:
+    turn_writer = writer
+    for question in earlier:
         if rng.random() < 0.15:
-            spoken = speak.in_another(rng.choice(codes))
-        lent = other.flat == scene.flat and bool(other.out_of_distribution) == bool(scene.out_of_distribution)
-        seen = other if lent and rng.random() < WRONG_EARLIER else scene
-        turns.append((_worded(ask, spoken, rng), spoken.answer(ask, seen)))
-    words = _prompt(turns, _worded(newest, speak, rng), LANGUAGES[code], rng)
-    return Lesson(words, speak.answer(newest, scene), newest)
+            turn_writer = writer.for_language(rng.choice(codes))
+        comparable = distractor.flat == scene.flat and bool(distractor.ood_kind) == bool(scene.ood_kind)
+        answered_scene = distractor if comparable and rng.random() < WRONG_HISTORY else scene
+        turns.append((_sample_wording(question, turn_writer, rng), turn_writer.answer(question, answered_scene)))
+    text = _sample_prompt(turns, _sample_wording(newest, writer, rng), LANGUAGES[code], rng)
+    return Sample(text, writer.answer(newest, scene), newest)
 
 
-def prompt(turns: Sequence[Turn], question: str, language: Language) -> str:
-    """What serving would send."""
-    whole = compose(turns, question, style=STYLE, language=language, budget_tokens=10_000, tokenize=str.encode)
-    return whole.text
+def build_prompt(turns: Sequence[Turn], question: str, language: Language) -> str:
+    """The prompt that serving would build."""
+    return compose(turns, question, style=STYLE, language=language, budget_tokens=10_000, tokenize=str.encode).text
 
 
-def _prompt(turns: list[Turn], question: str, language: Language, rng: random.Random) -> str:
+def _sample_prompt(turns: list[Turn], question: str, language: Language, rng: random.Random) -> str:
     if rng.random() >= OTHER_TEMPLATE or (question and not is_question(question)):
-        return prompt(turns, question, language)
+        return build_prompt(turns, question, language)
     if language.code == "en" and question and rng.random() < 0.5:
         newest = BLIP2_QUESTION
     else:
         newest = rng.choice(OTHER_QUESTIONS if question else OTHER_CAPTIONS)
     newest = newest.replace("{L}", language.prompt_name).replace("{q}", question)
-    past = prompt(turns, "?", language).removesuffix(prompt([], "?", language))
-    return past + newest
+    history = build_prompt(turns, "?", language).removesuffix(build_prompt([], "?", language))
+    return history + newest
 
 
-def _worded(ask: Ask, answering: Speech, rng: random.Random) -> str:
-    """The question in the answer's language, or English, or now and then a third; "" for half of the captions."""
-    if ask.wording == "caption" and rng.random() < 0.6:
+def _sample_wording(question: Question, writer: QuestionWriter, rng: random.Random) -> str:
+    """The question in the answer's language, in English or sometimes in a third one; "" for most of the captions."""
+    if question.wording == "caption" and rng.random() < 0.6:
         return ""
-    chance = rng.random()
-    asking = answering
-    if chance < ENGLISH_QUESTION or templates.needs_english(ask):
-        asking = answering.in_another("en")
-    elif chance < ENGLISH_QUESTION + THIRD_LANGUAGE:
-        asking = answering.in_another(rng.choice(tuple(TONGUES)))
-    return _scribbled(asking.phrase(ask, rng), asking.code, rng)
+    share = rng.random()
+    if share < ENGLISH_QUESTION or templates.needs_english(question):
+        writer = writer.for_language("en")
+    elif share < ENGLISH_QUESTION + THIRD_LANGUAGE:
+        writer = writer.for_language(rng.choice(tuple(GRAMMARS)))
+    return _as_typed(writer.render_question(question, rng), writer.code, rng)
 
 
-def _scribbled(question: str, code: str, rng: random.Random) -> str:
-    """The question as people type: sometimes without its mark, without capitals, or with a courtesy."""
+def _as_typed(question: str, code: str, rng: random.Random) -> str:
+    """The question as people type it: sometimes without question mark or capitals, or after a greeting."""
     if code == "en" and rng.random() < 0.05:
         question = rng.choice(("Please: ", "Hello! ", "Hi, ", "Tell me: ", "Now, ")) + question
-    if rng.random() < UNMARKED:
+    if rng.random() < NO_QUESTION_MARK:
         question = question.rstrip(" ?？؟.。।")
-    manner = rng.random()
-    if manner < 0.15:
+    case = rng.random()
+    if case < 0.15:
         return question.lower()
-    return question.upper() if manner < 0.17 and code == "en" else question
+    return question.upper() if case < 0.17 and code == "en" else question

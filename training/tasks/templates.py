@@ -1,7 +1,7 @@
-"""Questions and answers in plain words, in all eighty languages: what is asked of a scene, how, and what is true.
+"""Questions and answers from templates, in all eighty languages.
 
-The counterpart of `dialogues` and `questions` for languages without grammar here, and for everyday things in every
-language. Knows scenes and plain words; knows no prompt and no pixels.
+The counterpart of `dialogues` and `questions` for languages without a grammar here, and for everyday objects in every
+language. Must not import `samples`.
 """
 
 from __future__ import annotations
@@ -9,22 +9,23 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from training.lexicon import TONGUES, english_nouns
-from training.lexicon.lexicon import Plain
+from training.lexicon import GRAMMARS, english_nouns
+from training.lexicon.lexicon import Lexicon
 from training.scenes.everyday import NAMES
 from training.scenes.scene import SHAPES, Scene, SceneObject
-from training.tasks.questions import Ask, meant, worded
+from training.tasks.questions import Question, fill_template, referents
 
-Talk = list[Ask]
-Maker = Callable[[Scene, random.Random], Talk | None]
+Dialogue = list[Question]
+Sampler = Callable[[Scene, random.Random], Dialogue | None]
 
 SIDES = ("left", "right", "middle")
 ENGLISH_SIDES = ("top", "bottom")
-"""Sides that the tables have no words for; they are asked about in English, whatever the answer's language."""
+"""Sides that the tables have no words for; such questions are in English, whatever the answer's language."""
 
-WHAT, CAPTION, COUNT = Ask("what", "what"), Ask("caption", "what"), Ask("count", "count")
-COLOUR, SHAPE = Ask("colour", "colour"), Ask("shape", "shape")
+WHAT, CAPTION, COUNT = Question("what", "what"), Question("caption", "what"), Question("count", "count")
+COLOUR, SHAPE = Question("colour", "colour"), Question("shape", "shape")
 
 ENGLISH = {
     "count_of": "count",
@@ -39,182 +40,187 @@ ENGLISH = {
     "colour": "colour_it",
     "shape": "shape_it",
 }
-"""The wordings of English that say the same as the plain ones, where their keys differ."""
+"""The English grammar's keys of wordings that mean the same as a template's, if the keys differ."""
 
 ENGLISH_THINGS = (
     {"one": "thing", "a": "a thing", "many": "things"},
     {"one": "object", "a": "an object", "many": "objects"},
 )
-TABLE_SHARE = 0.25
-"""How often English takes its plain wording too."""
+TEMPLATE_SHARE = 0.25
+"""How often English uses its templates too."""
 
 
-def answer(ask: Ask, scene: Scene, plain: Plain) -> str:
-    """The right answer in the language's plain words."""
-    if scene.out_of_distribution:
-        return plain.unknown
-    objects = meant(ask, scene)
-    if ask.wants == "count":
-        return plain.numbers[len(objects)]
-    if ask.wants == "exists":
-        return plain.yes if objects else plain.no
+def answer(question: Question, scene: Scene, lexicon: Lexicon) -> str:
+    """The correct answer in the lexicon's words."""
+    if scene.ood_kind:
+        return lexicon.unknown
+    objects = referents(question, scene)
+    if question.answer_type == "count":
+        return lexicon.numbers[len(objects)]
+    if question.answer_type == "exists":
+        return lexicon.yes if objects else lexicon.no
     if not objects:
-        return plain.nothing
-    if ask.wants == "colour":
-        return plain.join([plain.colours[name] for name in dict.fromkeys(obj.colour for obj in objects) if name])
-    return described(objects, plain)
+        return lexicon.nothing
+    if question.answer_type == "colour":
+        return lexicon.join([lexicon.colours[name] for name in dict.fromkeys(obj.colour for obj in objects) if name])
+    return caption(objects, lexicon)
 
 
-def described(objects: tuple[SceneObject, ...], plain: Plain) -> str:
-    """The names of the things: each kind with its number, in the order in which they are first met."""
+def caption(objects: tuple[SceneObject, ...], lexicon: Lexicon) -> str:
+    """The names of the objects: each kind with its count, in reading order of the first of each."""
     kinds = Counter(obj.kind for obj in objects)
-    return plain.join([plain.counted(kind, count) for kind, count in kinds.items()])
+    return lexicon.join([lexicon.count_phrase(kind, count) for kind, count in kinds.items()])
 
 
-def phrase(ask: Ask, plain: Plain, rng: random.Random) -> str:
-    """The question in the language's words."""
-    if plain.code == "en" and ask.wording != "else" and (needs_english(ask) or rng.random() >= TABLE_SHARE):
-        return _english(ask, rng)
-    name = plain.called(ask.kind) if ask.kind else ""
-    return rng.choice(plain.questions[ask.wording]).format(name=name)
+def render_question(question: Question, lexicon: Lexicon, rng: random.Random) -> str:
+    """The question in the lexicon's language."""
+    has_grammar = lexicon.code == "en" and question.wording != "else"
+    if has_grammar and (needs_english(question) or rng.random() >= TEMPLATE_SHARE):
+        return _english(question, rng)
+    name = lexicon.name_of(question.kind) if question.kind else ""
+    return rng.choice(lexicon.questions[question.wording]).format(name=name)
 
 
-def needs_english(ask: Ask) -> bool:
-    """Whether only English has words for the question."""
-    return ask.wording in ENGLISH_SIDES
+def needs_english(question: Question) -> bool:
+    """Whether the question can be put in English only."""
+    return question.wording in ENGLISH_SIDES
 
 
-def _english(ask: Ask, rng: random.Random) -> str:
-    """The question as English-speakers type it, with articles and plurals."""
-    tongue = TONGUES["en"]
-    wording = ENGLISH.get(ask.wording, ask.wording)
-    if ask.wants == "exists" and ask.wording == "and_of":
+def _english(question: Question, rng: random.Random) -> str:
+    """The question in natural English, with articles and plurals."""
+    grammar = GRAMMARS["en"]
+    wording = ENGLISH.get(question.wording, question.wording)
+    if question.answer_type == "exists" and question.wording == "and_of":
         wording = "and_a"
-    wider = Ask(wording, ask.wants, ask.kind, ask.colour, ask.side)
-    if ask.kind in SHAPES:
-        return worded(wider, tongue, tongue.forms(rng.choice(tongue.synonyms[ask.kind]), None), rng)
-    return worded(wider, tongue, english_nouns.forms(ask.kind) if ask.kind else rng.choice(ENGLISH_THINGS), rng)
+    english, kind = replace(question, wording=wording), question.kind
+    if kind in SHAPES:
+        return fill_template(english, grammar, grammar.noun_forms(rng.choice(grammar.synonyms[kind]), None), rng)
+    noun = english_nouns.noun_forms(kind) if kind else rng.choice(ENGLISH_THINGS)
+    return fill_template(english, grammar, noun, rng)
 
 
-def single(scene: Scene, rng: random.Random, *, manner: str) -> Ask:
-    """One question that needs no other: what is there ("long"), any other ("short"), or any."""
-    makers = _LONG if manner == "long" else _SHORT if manner == "short" else {**_LONG, **_SHORT}
-    return _drawn(makers, scene, rng)[0]
+def sample_question(scene: Scene, rng: random.Random, *, length: str) -> Question:
+    """A question that needs no context: a caption or the like ("long"), any other ("short"), or any."""
+    weights = {"long": _LONG_ANSWERS, "short": _SHORT_ANSWERS}.get(length, {**_LONG_ANSWERS, **_SHORT_ANSWERS})
+    return _sample_by_weight(weights, scene, rng)[0]
 
 
-def conversation(scene: Scene, rng: random.Random) -> Talk:
-    """Two or three questions; mostly the newest can only be understood after the others."""
-    talk = _drawn(_TALKS, scene, rng)
-    return talk[: rng.randint(2, len(talk))]
+def sample_dialogue(scene: Scene, rng: random.Random) -> Dialogue:
+    """Two or three questions; usually the newest depends on the earlier ones."""
+    dialogue = _sample_by_weight(_DIALOGUE_WEIGHTS, scene, rng)
+    return dialogue[: rng.randint(2, len(dialogue))]
 
 
-def _drawn(makers: dict[Maker, float], scene: Scene, rng: random.Random) -> Talk:
+def _sample_by_weight(weights: dict[Sampler, float], scene: Scene, rng: random.Random) -> Dialogue:
     while True:
-        talk = rng.choices(list(makers), list(makers.values()))[0](scene, rng)
-        if talk:
-            return talk
+        dialogue = rng.choices(list(weights), list(weights.values()))[0](scene, rng)
+        if dialogue:
+            return dialogue
 
 
-def stray(rng: random.Random) -> Ask:
-    """A question about an everyday thing, whatever there is to see."""
-    return rng.choice((Ask("exists", "exists", rng.choice(NAMES)), Ask("count_of", "count", rng.choice(NAMES))))
+def off_topic(rng: random.Random) -> Question:
+    """A question about an everyday object, whatever the image shows."""
+    exists, count = (Question(*keys, rng.choice(NAMES)) for keys in (("exists", "exists"), ("count_of", "count")))
+    return rng.choice((exists, count))
 
 
-def _what(_: Scene, rng: random.Random) -> Talk:
+def _ask_what(_: Scene, rng: random.Random) -> Dialogue:
     return [rng.choice((WHAT, WHAT, CAPTION))]
 
 
-def _count(_: Scene, __: random.Random) -> Talk:
+def _ask_count(_: Scene, __: random.Random) -> Dialogue:
     return [COUNT]
 
 
-def _count_of(scene: Scene, rng: random.Random) -> Talk:
-    return [Ask("count_of", "count", _either(scene, rng))]
+def _ask_count_of(scene: Scene, rng: random.Random) -> Dialogue:
+    return [Question("count_of", "count", _maybe_present(scene, rng))]
 
 
-def _exists(scene: Scene, rng: random.Random) -> Talk:
-    return [Ask("exists", "exists", _either(scene, rng))]
+def _ask_exists(scene: Scene, rng: random.Random) -> Dialogue:
+    return [Question("exists", "exists", _maybe_present(scene, rng))]
 
 
-def _side(scene: Scene, rng: random.Random) -> Talk | None:
-    known = _sides(scene, (*SIDES, *SIDES, *ENGLISH_SIDES))
-    return [_at(rng.choice(known))] if known else None
+def _ask_side(scene: Scene, rng: random.Random) -> Dialogue | None:
+    sides = _answerable_sides(scene, (*SIDES, *SIDES, *ENGLISH_SIDES))
+    return [_at_side(rng.choice(sides))] if sides else None
 
 
-def _colour(scene: Scene, _: random.Random) -> Talk | None:
-    return (
-        [COLOUR]
-        if scene.out_of_distribution or (scene.flat and len({obj.colour for obj in scene.objects}) == 1)
-        else None
-    )
+def _ask_colour(scene: Scene, _: random.Random) -> Dialogue | None:
+    return [COLOUR] if scene.ood_kind or (scene.flat and len({obj.colour for obj in scene.objects}) == 1) else None
 
 
-def _shape(scene: Scene, _: random.Random) -> Talk | None:
+def _ask_shape(scene: Scene, _: random.Random) -> Dialogue | None:
     return [SHAPE] if scene.flat and len(scene.kinds()) == 1 else None
 
 
-def _sides_in_turn(scene: Scene, rng: random.Random) -> Talk | None:
-    known = _sides(scene)
-    rng.shuffle(known)
-    if not known:
+def _sides_dialogue(scene: Scene, rng: random.Random) -> Dialogue | None:
+    sides = _answerable_sides(scene)
+    rng.shuffle(sides)
+    if not sides:
         return None
-    first = _at(known[0])
-    talk = [first]
-    there = scene.at(known[0])
+    side = sides[0]
+    dialogue, first_object = [_at_side(side)], scene.at(side)
     if scene.flat and rng.random() < 0.6:
-        talk.append(rng.choice((Ask("colour", "colour", side=known[0]), Ask("shape", "shape", side=known[0]))))
-    others = [side for side in known[1:] if side != "middle"]
+        dialogue.append(rng.choice((replace(COLOUR, side=side), replace(SHAPE, side=side))))
+    others = [side for side in sides[1:] if side != "middle"]
     if others and rng.random() < 0.7:
-        talk.append(Ask(f"and_{others[0]}", "what", side=others[0]))
+        dialogue.append(Question(f"and_{others[0]}", "what", side=others[0]))
         if scene.flat:
-            talk.append(Ask("colour", "colour", side=others[0]))
-    elif there:
-        talk.append(Ask("else", "else", there.kind))
-    return talk if len(talk) > 1 else None
+            dialogue.append(Question("colour", "colour", side=others[0]))
+    elif first_object:
+        dialogue.append(Question("else", "else", first_object.kind))
+    return dialogue if len(dialogue) > 1 else None
 
 
-def _counts_in_turn(scene: Scene, rng: random.Random) -> Talk:
-    return [_count_of(scene, rng)[0], *(Ask("and_of", "count", _either(scene, rng)) for _ in range(2))]
+def _several_counts(scene: Scene, rng: random.Random) -> Dialogue:
+    return [*_ask_count_of(scene, rng), *(Question("and_of", "count", _maybe_present(scene, rng)) for _ in range(2))]
 
 
-def _exists_in_turn(scene: Scene, rng: random.Random) -> Talk:
-    kind = _either(scene, rng)
-    talk = [Ask("exists", "exists", kind)]
+def _several_exists(scene: Scene, rng: random.Random) -> Dialogue:
+    kind = _maybe_present(scene, rng)
+    dialogue = [Question("exists", "exists", kind)]
     if scene.count(kind) and rng.random() < 0.4:
-        return [*talk, Ask("else", "else", kind)]
-    return [*talk, Ask("and_of", "exists", _either(scene, rng)), _count_of(scene, rng)[0]]
+        return [*dialogue, Question("else", "else", kind)]
+    return [*dialogue, Question("and_of", "exists", _maybe_present(scene, rng)), _ask_count_of(scene, rng)[0]]
 
 
-def _what_then(scene: Scene, rng: random.Random) -> Talk:
-    later = [COUNT, _count_of(scene, rng)[0], _exists(scene, rng)[0], *(_colour(scene, rng) or ()), WHAT]
+def _what_then(scene: Scene, rng: random.Random) -> Dialogue:
+    later = [COUNT, _ask_count_of(scene, rng)[0], _ask_exists(scene, rng)[0], *(_ask_colour(scene, rng) or ()), WHAT]
     return [rng.choice((WHAT, CAPTION)), *rng.sample(later, 2)]
 
 
-def _unrelated(scene: Scene, rng: random.Random) -> Talk:
-    return [single(scene, rng, manner=rng.choice(("short", "long"))) for _ in range(2)]
+def _unrelated(scene: Scene, rng: random.Random) -> Dialogue:
+    return [sample_question(scene, rng, length=rng.choice(("short", "long"))) for _ in range(2)]
 
 
-def _at(side: str) -> Ask:
-    return Ask(side, "what", side=side)
+def _at_side(side: str) -> Question:
+    return Question(side, "what", side=side)
 
 
-def _sides(scene: Scene, sides: Sequence[str] = SIDES) -> list[str]:
-    return [side for side in sides if scene.out_of_distribution or scene.at(side)]
+def _answerable_sides(scene: Scene, sides: Sequence[str] = SIDES) -> list[str]:
+    return [side for side in sides if scene.ood_kind or scene.at(side)]
 
 
-def _either(scene: Scene, rng: random.Random) -> str:
-    """A kind, as often in the scene as not."""
+def _maybe_present(scene: Scene, rng: random.Random) -> str:
+    """A kind of object, half the time one of the scene's."""
     if scene.objects and rng.random() < 0.5:
         return rng.choice(scene.objects).kind
     return rng.choice(SHAPES if scene.flat and rng.random() < 0.8 else NAMES)
 
 
-_LONG: dict[Maker, float] = {_what: 1}
-_SHORT: dict[Maker, float] = {_count: 14, _count_of: 20, _exists: 28, _side: 26, _colour: 8, _shape: 4}
-_TALKS: dict[Maker, float] = {
-    _sides_in_turn: 40,
-    _counts_in_turn: 16,
-    _exists_in_turn: 16,
+_LONG_ANSWERS: dict[Sampler, float] = {_ask_what: 1}
+_SHORT_ANSWERS: dict[Sampler, float] = {
+    _ask_count: 14,
+    _ask_count_of: 20,
+    _ask_exists: 28,
+    _ask_side: 26,
+    _ask_colour: 8,
+    _ask_shape: 4,
+}
+_DIALOGUE_WEIGHTS: dict[Sampler, float] = {
+    _sides_dialogue: 40,
+    _several_counts: 16,
+    _several_exists: 16,
     _what_then: 16,
     _unrelated: 12,
 }

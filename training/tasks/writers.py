@@ -1,6 +1,6 @@
-"""Two ways to ask and answer: with grammar, about flat shapes; and in plain words, about anything in any language.
+"""Two writers of questions and answers: by grammar for flat shapes, and by templates for all objects and languages.
 
-Knows scenes, questions and words; knows no prompt.
+Must not import `samples`.
 """
 
 from __future__ import annotations
@@ -10,87 +10,87 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from training.lexicon import TONGUES
-from training.lexicon.lexicon import Plain
+from training.lexicon import GRAMMARS
+from training.lexicon.lexicon import Lexicon
 from training.scenes.scene import Scene
 from training.tasks import dialogues, questions, templates
-from training.tasks.dialogues import Manner
-from training.tasks.questions import Ask
+from training.tasks.dialogues import AnswerLength
+from training.tasks.questions import Question
 
 
-class Speech(Protocol):
-    """A way to ask and answer in one language."""
+class QuestionWriter(Protocol):
+    """Writes questions and answers in one language."""
 
     @property
     def code(self) -> str:
         """The language's code."""
 
-    def single(self, scene: Scene, rng: random.Random, *, manner: Manner) -> Ask:
-        """One question that needs no other."""
+    def sample_question(self, scene: Scene, rng: random.Random, *, length: AnswerLength) -> Question:
+        """A question that needs no context."""
 
-    def conversation(self, scene: Scene, rng: random.Random) -> list[Ask]:
-        """Questions of which the newest mostly needs the others."""
+    def sample_dialogue(self, scene: Scene, rng: random.Random) -> list[Question]:
+        """Questions of which the newest usually depends on the others."""
 
-    def answer(self, ask: Ask, scene: Scene) -> str:
-        """The right answer."""
+    def answer(self, question: Question, scene: Scene) -> str:
+        """The correct answer."""
 
-    def phrase(self, ask: Ask, rng: random.Random) -> str:
-        """The question in words."""
+    def render_question(self, question: Question, rng: random.Random) -> str:
+        """The question's text."""
 
-    def in_another(self, code: str) -> Speech:
-        """The same way to speak, in another language if it can be spoken so."""
-
-
-@dataclass(frozen=True)
-class Grammar:
-    """Flat shapes in one of the languages that have a grammar here: "three blue circles"."""
-
-    code: str
-
-    def single(self, scene: Scene, rng: random.Random, *, manner: Manner) -> Ask:
-        """See `Speech`."""
-        return dialogues.single(scene, rng, manner=manner)
-
-    def conversation(self, scene: Scene, rng: random.Random) -> list[Ask]:
-        """See `Speech`."""
-        return dialogues.conversation(scene, rng)
-
-    def answer(self, ask: Ask, scene: Scene) -> str:
-        """See `Speech`."""
-        return questions.answer(ask, scene, TONGUES[self.code])
-
-    def phrase(self, ask: Ask, rng: random.Random) -> str:
-        """See `Speech`."""
-        return questions.phrase(ask, TONGUES[self.code], rng)
-
-    def in_another(self, code: str) -> Speech:
-        """See `Speech`."""
-        return Grammar(code if code in TONGUES else "en")
+    def for_language(self, code: str) -> QuestionWriter:
+        """The same kind of writer for another language; for English if this kind lacks the language."""
 
 
 @dataclass(frozen=True)
-class PlainWords:
-    """Anything, in any of the eighty languages: names, numbers, yes and no."""
+class GrammarWriter:
+    """Writes about flat shapes in a language that has a grammar here: "three blue circles"."""
 
     code: str
-    plains: Mapping[str, Plain]
 
-    def single(self, scene: Scene, rng: random.Random, *, manner: Manner) -> Ask:
-        """See `Speech`."""
-        return templates.single(scene, rng, manner=manner)
+    def sample_question(self, scene: Scene, rng: random.Random, *, length: AnswerLength) -> Question:
+        """See `QuestionWriter`."""
+        return dialogues.sample_question(scene, rng, length=length)
 
-    def conversation(self, scene: Scene, rng: random.Random) -> list[Ask]:
-        """See `Speech`."""
-        return templates.conversation(scene, rng)
+    def sample_dialogue(self, scene: Scene, rng: random.Random) -> list[Question]:
+        """See `QuestionWriter`."""
+        return dialogues.sample_dialogue(scene, rng)
 
-    def answer(self, ask: Ask, scene: Scene) -> str:
-        """See `Speech`."""
-        return templates.answer(ask, scene, self.plains[self.code])
+    def answer(self, question: Question, scene: Scene) -> str:
+        """See `QuestionWriter`."""
+        return questions.answer(question, scene, GRAMMARS[self.code])
 
-    def phrase(self, ask: Ask, rng: random.Random) -> str:
-        """See `Speech`."""
-        return templates.phrase(ask, self.plains[self.code], rng)
+    def render_question(self, question: Question, rng: random.Random) -> str:
+        """See `QuestionWriter`."""
+        return questions.render_question(question, GRAMMARS[self.code], rng)
 
-    def in_another(self, code: str) -> Speech:
-        """See `Speech`."""
-        return PlainWords(code, self.plains)
+    def for_language(self, code: str) -> QuestionWriter:
+        """See `QuestionWriter`."""
+        return GrammarWriter(code if code in GRAMMARS else "en")
+
+
+@dataclass(frozen=True)
+class TemplateWriter:
+    """Writes about any object in any of the eighty languages: names, numbers, yes and no."""
+
+    code: str
+    lexicons: Mapping[str, Lexicon]
+
+    def sample_question(self, scene: Scene, rng: random.Random, *, length: AnswerLength) -> Question:
+        """See `QuestionWriter`."""
+        return templates.sample_question(scene, rng, length=length)
+
+    def sample_dialogue(self, scene: Scene, rng: random.Random) -> list[Question]:
+        """See `QuestionWriter`."""
+        return templates.sample_dialogue(scene, rng)
+
+    def answer(self, question: Question, scene: Scene) -> str:
+        """See `QuestionWriter`."""
+        return templates.answer(question, scene, self.lexicons[self.code])
+
+    def render_question(self, question: Question, rng: random.Random) -> str:
+        """See `QuestionWriter`."""
+        return templates.render_question(question, self.lexicons[self.code], rng)
+
+    def for_language(self, code: str) -> QuestionWriter:
+        """See `QuestionWriter`."""
+        return TemplateWriter(code, self.lexicons)
