@@ -1,6 +1,6 @@
-"""`python -m training.examples`: the page's examples, drawn from the world that the embedded model knows.
+"""`python -m training.examples`: the page's example images, of objects that the embedded model recognizes.
 
-The drawings of everyday things are Noto Emoji's (Apache-2.0); the flat shapes are our own.
+Everyday objects are from Noto Emoji (Apache-2.0); the flat shapes are our own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SIZE = (480, 320)
 
 @dataclass(frozen=True)
 class ExampleImage:
-    """A picture of things in a row, a question about it, and the paper that they lie on."""
+    """An image of objects in a row, its background, and a question about it."""
 
     file: str
     objects: tuple[str, ...]
@@ -44,7 +44,7 @@ FLAT = (
 
 
 def main() -> None:
-    """Draw the everyday pictures and list all examples; the flat ones lie there already."""
+    """Render the everyday images and list all examples; the flat ones are committed already."""
     sources_folder = RUNS / "sources"
     characters = names.characters(sources.fetch(sources.ANNOTATIONS, sources_folder))
     for example in EVERYDAY:
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def render_example(example: ExampleImage, sources_folder: Path, characters: Mapping[str, str]) -> Image.Image:
-    """The example's things in a row on its paper."""
+    """The example's objects in a row on its background."""
     background = Image.new("RGB", SIZE, example.background)
     width, height = SIZE
     side = min(height * 3 // 4, (width - 30) // len(example.objects) - 10)

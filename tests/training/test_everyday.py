@@ -12,7 +12,7 @@ import torch
 from training.lexicon import english_nouns
 from training.lexicon.lexicon import Lexicon, language_codes, load_lexicon
 from training.model import vocabulary
-from training.model.codebook import Codebook
+from training.model.codebook import TargetCodebook
 from training.model.embeddings import meaning_vectors
 from training.scenes import everyday, mixture, out_of_distribution
 from training.scenes.layouts import Box
@@ -103,15 +103,15 @@ def test_the_exam_shows_no_photograph_that_was_learned() -> None:
 
 
 def test_a_word_begins_as_its_meaning_in_its_language(sources: Path) -> None:
-    senses = vocabulary.senses(sources)
-    vectors = meaning_vectors(senses, Codebook(160))
-    pieces = list(senses)
+    word_meanings = vocabulary.word_meanings(sources)
+    vectors = meaning_vectors(word_meanings, TargetCodebook(160))
+    pieces = list(word_meanings)
     dog = everyday.NAMES.index("dog") + 1 + 6
     for code, word in (("de", "▁Hund"), ("fr", "▁chien"), ("ja", "▁イヌ"), ("sw", "▁mbwa")):
-        sense = vocabulary.Sense("kind", dog, code)
-        referents = [place for place, piece in enumerate(pieces) if sense in senses[piece]]
+        meaning = vocabulary.WordMeaning("kind", dog, code)
+        referents = [place for place, piece in enumerate(pieces) if meaning in word_meanings[piece]]
         assert pieces.index(word) in referents
-        own = meaning_vectors({"wanted": (sense,)}, Codebook(160))[0]
+        own = meaning_vectors({"wanted": (meaning,)}, TargetCodebook(160))[0]
         assert int(torch.argmax(vectors @ own)) in referents
 
 

@@ -18,8 +18,8 @@ from training.lexicon.lexicon import language_codes, load_lexicon
 from training.recipe import RECIPES
 from training.scenes.mixture import sample_scene
 from training.stages import checkpoints, pipeline
-from training.stages.loop import STAGES, Workshop
-from training.stages.vision_encoder import restored
+from training.stages.loop import STAGES, TrainingContext
+from training.stages.vision_encoder import restore_modules
 from training.tasks.samples import SampleKind, make_sample
 
 ROOT = Path(__file__).parents[2]
@@ -39,14 +39,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Path:
     return folder
 
 
-def workshop(folder: Path) -> Workshop:
-    return Workshop(RECIPES["smoke"], folder / "smoke", RUNS / "sources", torch.device("cpu"))
+def workshop(folder: Path) -> TrainingContext:
+    return TrainingContext(RECIPES["smoke"], folder / "smoke", RUNS / "sources", torch.device("cpu"))
 
 
 def test_a_stopped_stage_ends_with_the_weights_of_one_that_was_not(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, calls = checkpoints.save, []
+    save, calls = checkpoints.save_checkpoint, []
 
     def save_then_fail(path: Path, state: dict[str, Any]) -> None:
         save(path, state)
@@ -56,10 +56,12 @@ def test_a_stopped_stage_ends_with_the_weights_of_one_that_was_not(
 
     monkeypatch.setattr(checkpoints, "save", save_then_fail)
     with pytest.raises(PowerCutError):
-        pipeline.run("vision", workshop(tmp_path), output=tmp_path)
+        pipeline.run_stage("vision", workshop(tmp_path), output=tmp_path)
     monkeypatch.undo()
-    pipeline.run("vision", workshop(tmp_path), output=tmp_path)
-    interrupted, whole = (checkpoints.load(workshop(folder).file("vision")) for folder in (tmp_path, runs))
+    pipeline.run_stage("vision", workshop(tmp_path), output=tmp_path)
+    interrupted, whole = (
+        checkpoints.load_checkpoint(workshop(folder).checkpoint_path("vision")) for folder in (tmp_path, runs)
+    )
     assert interrupted is not None
     assert whole is not None
     weights = interrupted["modules"]["model"]
@@ -69,16 +71,16 @@ def test_a_stopped_stage_ends_with_the_weights_of_one_that_was_not(
 
 def test_a_finished_stage_is_not_run_again(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for stage in STAGES:
-        pipeline.run(stage, workshop(runs), output=runs)
+        pipeline.run_stage(stage, workshop(runs), output=runs)
     assert capsys.readouterr().out.count("finished already") == len(STAGES)
 
 
 def test_a_run_goes_on_from_a_finished_model(runs: Path, tmp_path: Path, sources: Path) -> None:
     before = Blip2ForConditionalGeneration.from_pretrained(runs / "tiny")
-    shop = Workshop(RECIPES["smoke"], tmp_path, sources, torch.device("cpu"), begin=runs / "tiny")
-    begun, _ = restored(shop, vocabulary=len(pipeline.own_tokenizer(shop)), stage="sight")
+    context = TrainingContext(RECIPES["smoke"], tmp_path, sources, torch.device("cpu"), initial_model=runs / "tiny")
+    begun, _ = restore_modules(context, vocabulary=len(pipeline.load_tokenizer(context)), stage="sight")
     assert torch.equal(begun.query_tokens, before.query_tokens)
-    pipeline.run_all(shop, output=tmp_path / "tiny")
+    pipeline.run_all(context, output=tmp_path / "tiny")
     after = Blip2ForConditionalGeneration.from_pretrained(tmp_path / "tiny")
     assert not torch.equal(before.query_tokens, after.query_tokens)
     one, two = (AutoTokenizer.from_pretrained(folder / "tiny").get_vocab() for folder in (runs, tmp_path))

@@ -11,12 +11,12 @@ import torch
 from training.evaluation import unseen_style
 from training.lexicon import GRAMMARS
 from training.model import targets
-from training.model.codebook import Codebook
-from training.model.targets import FACTORS, UNASKED
+from training.model.codebook import TargetCodebook
+from training.model.targets import FACTORS, IGNORE_INDEX
 from training.scenes import rendering
 from training.scenes.layouts import Box
 from training.scenes.scene import MAX_OBJECTS, Scene, SceneObject, sample_flat_scene, sort_in_reading_order
-from training.stages.language_model import blurred, reported
+from training.stages.language_model import noisy_features, sample_query_targets
 from training.tasks.questions import Question, answer
 
 MANY = range(200)
@@ -97,7 +97,7 @@ def test_a_row_is_read_from_the_left_and_a_column_from_the_top() -> None:
 
 def test_a_report_tells_each_thing_and_how_many_are_like_it() -> None:
     scene = scene_of(("circle", "blue", 20, 50), ("star", "blue", 50, 50), ("circle", "blue", 80, 50))
-    first, second, third, fourth, *_ = [dict(zip(FACTORS, row, strict=True)) for row in targets.report(scene)]
+    first, second, third, fourth, *_ = [dict(zip(FACTORS, row, strict=True)) for row in targets.query_targets(scene)]
     assert first["alike"] == first["of its kind"] == third["alike"] == 2
     assert first["of its colour"] == second["of its colour"] == 3
     assert [one["new"] for one in (first, second, third)] == [1, 1, 0]
@@ -108,7 +108,7 @@ def test_a_report_tells_each_thing_and_how_many_are_like_it() -> None:
 
 def test_a_patch_shows_the_thing_that_lies_there() -> None:
     scene = scene_of(("circle", "blue", 31, 31), ("star", "red", 81, 81))
-    patches = targets.of(scene, grid=8).patches.reshape(8, 8, -1)
+    patches = targets.scene_targets(scene, grid=8).patches.reshape(8, 8, -1)
     assert patches[2, 2, 3] == 1
     assert patches[6, 6, 3] == 2
     assert patches[0, 7].tolist() == [0, 0, 0, 0]
@@ -116,15 +116,15 @@ def test_a_patch_shows_the_thing_that_lies_there() -> None:
 
 
 def test_a_crowd_is_not_reported() -> None:
-    found = targets.of(sample_flat_scene(5, 0, split="a", numbers=(12,)), grid=8)
-    assert (found.report == UNASKED).all()
-    assert (found.patches[:, 3] == UNASKED).all()
+    found = targets.scene_targets(sample_flat_scene(5, 0, split="a", numbers=(12,)), grid=8)
+    assert (found.queries == IGNORE_INDEX).all()
+    assert (found.patches[:, 3] == IGNORE_INDEX).all()
 
 
 def test_a_written_report_can_be_read_again() -> None:
-    codebook = Codebook(160)
-    report = reported([sample_flat_scene(5, index, split="a") for index in MANY], random.Random(1))
-    odds = codebook.odds(blurred(codebook, report))
-    for answers, truth in zip(odds, report.unbind(-1), strict=True):
-        asked = truth != UNASKED
-        assert torch.equal(answers.argmax(-1)[asked], truth[asked])
+    codebook = TargetCodebook(160)
+    report = sample_query_targets([sample_flat_scene(5, index, split="a") for index in MANY], random.Random(1))
+    logits = codebook.logits(noisy_features(codebook, report))
+    for answers, expected in zip(logits, report.unbind(-1), strict=True):
+        asked = expected != IGNORE_INDEX
+        assert torch.equal(answers.argmax(-1)[asked], expected[asked])

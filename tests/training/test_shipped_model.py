@@ -17,7 +17,7 @@ from blip_space.serving.threaded import ThreadedEngine
 from training import evaluate
 from training.evaluation import flat_shapes
 from training.evaluation.scoring import mean
-from training.evaluation.tables import Candidate
+from training.evaluation.tables import EvaluatedModel
 from training.fixture import COLUMNS, FOLDER, SIDE
 from training.lexicon import GRAMMARS
 from training.lexicon.lexicon import language_codes
@@ -81,28 +81,28 @@ def test_the_examples_of_the_page_are_answered_right(ask: Ask, example: dict[str
 
 def test_two_hundred_questions_are_answered_as_the_card_promises(ask: Ask) -> None:
     questions = json.loads((FOLDER / "questions.json").read_text(encoding="utf-8"))
-    sheet = Image.open(FOLDER / "pictures.webp").convert("RGB")
+    sheet = Image.open(FOLDER / "images.webp").convert("RGB")
     right: dict[str, list[bool]] = {}
     for one in questions:
-        row, column = divmod(one["picture"], COLUMNS)
+        row, column = divmod(one["image"], COLUMNS)
         image = sheet.crop((column * SIDE, row * SIDE, (column + 1) * SIDE, (row + 1) * SIDE))
         said = ask(image, one["prompt"], language=one["language"], turns=one["turns"])
         task = one["task"].partition(":")[0]  # strange pictures of all sorts together
         right.setdefault(task, []).append(said == one["answer"])
     assert sum(map(len, right.values())) == 200
     promised = card_column("everyday things", column=2)
-    for task, marks in right.items():
+    for task, scores in right.items():
         promise = promised.get(task, 1.0)
-        assert sum(marks) / len(marks) >= promise - MARGIN, task
+        assert sum(scores) / len(scores) >= promise - MARGIN, task
 
 
-@pytest.mark.parametrize("hand", flat_shapes.HANDS)
-def test_the_card_tells_the_truth_of_flat_shapes(sources: Path, hand: str) -> None:
+@pytest.mark.parametrize("hand", flat_shapes.DRAWING_STYLES)
+def test_the_card_tells_the_truth_of_flat_shapes(sources: Path, style: str) -> None:
     """Other pictures than the card's, a dozen a cell: the mean of each task may fall short by a margin, no more."""
-    candidate: Candidate = evaluate.load(TINY, sources)
-    marks = evaluate.examine(candidate, hand, each=12, seed=99)
-    for task, promise in card_column(f"flat shapes, {hand}", column=-1).items():
-        assert mean(marks, task) >= promise - MARGIN, task
+    model: EvaluatedModel = evaluate.load_model(TINY, sources)
+    scores = evaluate.evaluate_flat_shapes(model, style, each=12, seed=99)
+    for task, promise in card_column(f"flat shapes, {style}", column=-1).items():
+        assert mean(scores, task) >= promise - MARGIN, task
 
 
 def card_column(title: str, *, column: int) -> dict[str, float]:

@@ -1,2 +1,2 @@
-"""What it has learned: `exam` and `plainstyle` on flat shapes, `everyday_exam` and `distortions` on everyday things,
-`marking` marks, `figures` and `gallery` lay out."""
+"""Evaluation: questions on `flat_shapes` (also in an `unseen_style`) and on `everyday_objects` (also under hard
+`conditions`), `scoring`, and the card's `tables` and `example_images`."""

@@ -1,6 +1,6 @@
-"""One thing under hard conditions: what happens to pictures on their way to a model, and things of awkward sizes.
+"""One object under hard conditions: degraded images, unusual sizes and angles, difficult backgrounds.
 
-Each condition is a function of a drawing and a seed. Knows pixels; knows no model and no words.
+Each condition is a function of a sprite and a random generator. Must not import `model` or `lexicon`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from training.scenes.scene import Scene, SceneObject
 from training.scenes.sprite_cache import SpriteCache
 
 SIDE = 224
-"""Pictures are drawn at this size, before the model's processor makes them smaller."""
+"""The side of these images in pixels, before the model's processor resizes them."""
 
 Condition = Callable[[SpriteCache, str, random.Random], Image.Image]
 
@@ -64,7 +64,7 @@ def _busy(sprite_cache: SpriteCache, kind: str, rng: random.Random) -> Image.Ima
 
 
 def _screenshot(sprite_cache: SpriteCache, kind: str, rng: random.Random) -> Image.Image:
-    """A window with a bar of buttons above and a line of words below."""
+    """A window with a title bar of buttons and a line of text at the bottom."""
     background = Image.new("RGB", (SIDE, SIDE), "white")
     canvas = ImageDraw.Draw(background)
     canvas.rectangle((0, 0, SIDE, 24), fill=(222, 225, 230))

@@ -1,6 +1,6 @@
-"""The exam on everyday things: which scenes, which questions in each of the eighty languages, and their right answers.
+"""Evaluation questions on everyday objects: scenes, prompts in each of the eighty languages, and correct answers.
 
-Questions are asked half in English and half in the answer's own language. Knows no model.
+Half of the questions are in English and half in the answer's language. Must not import `model`.
 """
 
 from __future__ import annotations
@@ -22,117 +22,121 @@ from training.tasks.templates import CAPTION, COUNT, WHAT
 
 Dialogue = Sequence[Question]
 
-NAME = "name of one thing"
-FALSELY = "falsely “I don't know” (fewer are better)"
+NAME_TASK = "name of one thing"
+FALSE_UNKNOWN = "falsely “I don't know” (fewer are better)"
 UNKNOWN = "“I don't know”: "
 
 
 @dataclass(frozen=True)
-class Task:
-    """A kind of question: on scenes of so many things, and what is asked of each."""
+class EvalTask:
+    """A task: the possible numbers of objects in its scenes, and the dialogue about a scene."""
 
     numbers: tuple[int, ...]
     dialogue: Callable[[Scene, random.Random], Dialogue | None]
 
 
-def _at(side: str) -> Question:
+def _at_side(side: str) -> Question:
     return Question(side, "what", side=side)
 
 
-def _kind(scene: Scene, rng: random.Random) -> str:
-    """A kind, as often in the scene as not."""
+def _sample_kind(scene: Scene, rng: random.Random) -> str:
+    """A kind of object, half the time one of the scene's."""
     return rng.choice(scene.objects).kind if rng.random() < 0.5 else rng.choice(everyday.NAMES)
 
 
-def _side(scene: Scene, rng: random.Random) -> Dialogue | None:
-    known = [side for side in ("left", "right") if scene.at(side)]
-    return [_at(rng.choice(known))] if known else None
+def _side_task(scene: Scene, rng: random.Random) -> Dialogue | None:
+    sides = [side for side in ("left", "right") if scene.at(side)]
+    return [_at_side(rng.choice(sides))] if sides else None
 
 
-def _second_turn(scene: Scene, rng: random.Random) -> Dialogue | None:
+def _second_turn_task(scene: Scene, rng: random.Random) -> Dialogue | None:
     if scene.at("left") and scene.at("right") and rng.random() < 0.5:
         one, other = rng.sample(("left", "right"), 2)
-        return [_at(one), Question(f"and_{other}", "what", side=other)]
-    first, second = rng.choice(scene.objects).kind, _kind(scene, rng)
+        return [_at_side(one), Question(f"and_{other}", "what", side=other)]
+    first, second = rng.choice(scene.objects).kind, _sample_kind(scene, rng)
     answer_type, wording = rng.choice((("count", "count_of"), ("exists", "exists")))
     return [Question(wording, answer_type, first), Question("and_of", answer_type, second)]
 
 
-TASKS: dict[str, Task] = {
-    NAME: Task((1,), lambda _, __: [WHAT]),
-    "caption of two": Task((2,), lambda _, __: [CAPTION]),
-    "caption of three or four": Task((3, 4), lambda _, __: [CAPTION]),
-    "how many (1–4)": Task((1, 2, 3, 4), lambda _, __: [COUNT]),
-    "how many of a kind": Task((1, 2, 3, 4), lambda s, d: [Question("count_of", "count", d.choice(s.objects).kind)]),
-    "is there a …": Task((1, 2, 3, 4), lambda s, d: [Question("exists", "exists", _kind(s, d))]),
-    "left / right": Task((2, 3, 4), _side),
-    "second turn that needs the first": Task((2, 3, 4), _second_turn),
+TASKS: dict[str, EvalTask] = {
+    NAME_TASK: EvalTask((1,), lambda _, __: [WHAT]),
+    "caption of two": EvalTask((2,), lambda _, __: [CAPTION]),
+    "caption of three or four": EvalTask((3, 4), lambda _, __: [CAPTION]),
+    "how many (1–4)": EvalTask((1, 2, 3, 4), lambda _, __: [COUNT]),
+    "how many of a kind": EvalTask(
+        (1, 2, 3, 4), lambda s, d: [Question("count_of", "count", d.choice(s.objects).kind)]
+    ),
+    "is there a …": EvalTask((1, 2, 3, 4), lambda s, d: [Question("exists", "exists", _sample_kind(s, d))]),
+    "left / right": EvalTask((2, 3, 4), _side_task),
+    "second turn that needs the first": EvalTask((2, 3, 4), _second_turn_task),
 }
 
 
-def scenes(numbers: Sequence[int], count: int, *, seed: int = SEED) -> list[Scene]:
-    """Fresh scenes of everyday things."""
+def everyday_scenes(numbers: Sequence[int], count: int, *, seed: int = SEED) -> list[Scene]:
+    """Scenes of everyday objects that are not in the training data."""
     return [
         everyday.sample_everyday_scene(random.Random(f"examination/{seed}/{numbers}/{index}"), numbers=tuple(numbers))
         for index in range(count)
     ]
 
 
-def strangers(sort: str, count: int) -> list[Scene]:
-    """Scenes of nothing that the world knows."""
-    return [ood_scene(sort) for _ in range(count)]
+def ood_scenes(kind: str, count: int) -> list[Scene]:
+    """Out-of-distribution scenes of that kind."""
+    return [ood_scene(kind) for _ in range(count)]
 
 
-def sheet(
+def everyday_questions(
     task: str,
-    shown: Sequence[Scene],
+    scenes: Sequence[Scene],
     lexicons: Mapping[str, Lexicon],
     codes: Sequence[str],
     *,
     each: int,
     seed: int = SEED,
 ) -> list[EvalQuestion]:
-    """`each` questions of the task in every one of these languages, on the scenes that suit it."""
+    """`each` questions of the task in each of these languages, on suitable scenes."""
     rng = random.Random(f"everyday-sheet/{seed}/{task}")
     questions = []
     for code in codes:
-        picked: list[EvalQuestion] = []
-        for picture in rng.sample(range(len(shown)), len(shown)):
-            dialogue = TASKS[task].dialogue(shown[picture], rng) if len(picked) < each else None
+        task_questions: list[EvalQuestion] = []
+        for index in rng.sample(range(len(scenes)), len(scenes)):
+            dialogue = TASKS[task].dialogue(scenes[index], rng) if len(task_questions) < each else None
             if dialogue:
-                picked.append(question(task, lexicons[code], picture, dialogue, shown[picture], lexicons, rng))
-        questions += picked
+                task_questions.append(
+                    make_question(task, lexicons[code], index, dialogue, scenes[index], lexicons, rng)
+                )
+        questions += task_questions
     return questions
 
 
-def unknown_sheet(
+def ood_questions(
     task: str, count: int, lexicons: Mapping[str, Lexicon], codes: Sequence[str], *, seed: int = SEED
 ) -> list[EvalQuestion]:
-    """A question about each of `count` strange pictures, in these languages by turns."""
+    """A question about each of `count` out-of-distribution images, in these languages in turn."""
     rng = random.Random(f"unknown-sheet/{seed}/{task}")
-    questions = (WHAT, WHAT, CAPTION, COUNT, Question("exists", "exists", rng.choice(everyday.NAMES)), _at("left"))
-    nothing = ood_scene("photo")
+    questions = (WHAT, WHAT, CAPTION, COUNT, Question("exists", "exists", rng.choice(everyday.NAMES)), _at_side("left"))
+    scene = ood_scene("photo")
     return [
-        question(task, lexicons[codes[i % len(codes)]], i, [rng.choice(questions)], nothing, lexicons, rng)
+        make_question(task, lexicons[codes[i % len(codes)]], i, [rng.choice(questions)], scene, lexicons, rng)
         for i in range(count)
     ]
 
 
-def question(
+def make_question(
     task: str,
     lexicon: Lexicon,
-    picture: int,
+    index: int,
     dialogue: Dialogue,
     scene: Scene,
     lexicons: Mapping[str, Lexicon],
     rng: random.Random,
 ) -> EvalQuestion:
-    """The last question of the talk, put as serving would put it after the turns before."""
-    asking = rng.choice((lexicon, lexicons["en"]))
-    worded = [
-        "" if question.wording == "caption" else templates.render_question(question, asking, rng)
-        for question in dialogue
+    """The dialogue's last question, with the prompt that serving would build after the earlier turns."""
+    question_lexicon = rng.choice((lexicon, lexicons["en"]))
+    texts = [
+        "" if make_question.wording == "caption" else templates.render_question(make_question, question_lexicon, rng)
+        for make_question in dialogue
     ]
-    answers = [templates.answer(question, scene, lexicon) for question in dialogue]
-    text = build_prompt(list(zip(worded[:-1], answers[:-1], strict=True)), worded[-1], LANGUAGES[lexicon.code])
-    return EvalQuestion(task, lexicon.code, picture, text, answers[-1])
+    answers = [templates.answer(make_question, scene, lexicon) for make_question in dialogue]
+    text = build_prompt(list(zip(texts[:-1], answers[:-1], strict=True)), texts[-1], LANGUAGES[lexicon.code])
+    return EvalQuestion(task, lexicon.code, index, text, answers[-1])

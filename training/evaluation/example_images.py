@@ -1,6 +1,6 @@
-"""Pictures of right and wrong answers for the card: what was shown, what was asked, what was said.
+"""The card's sheet of examples: images with their questions and with correct or wrong answers.
 
-Knows how to lay out a sheet; the questions and marks come from `figures`.
+Must not import `model`; questions and answers come from `tables`.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from training.evaluation.flat_shapes import EvalQuestion
 
 EACH, COLUMNS, SIDE, LINE, GAP = 8, 4, 160, 18, 12
 RIGHT, WRONG, INK = (24, 128, 56), (190, 40, 40), (40, 40, 40)
-LONGEST = 27
-"""More letters than this do not fit below a picture."""
+MAX_CHARACTERS = 27
+"""More characters than this do not fit below an image."""
 
 Pixels = NDArray[np.uint8]
 
 
-def sheet(pictures: Sequence[Pixels], questions: Sequence[EvalQuestion], said: Sequence[str]) -> Image.Image:
-    """The first pictures that were answered right, and below them the first that were not."""
-    right = [place for place, one in enumerate(questions) if said[place] == one.truth][:EACH]
-    wrong = [place for place, one in enumerate(questions) if said[place] != one.truth][:EACH]
-    rows = -(-len(right) // COLUMNS) + -(-len(wrong) // COLUMNS)
-    tall = SIDE + 3 * LINE + GAP
-    paper = Image.new("RGB", (COLUMNS * (SIDE + GAP) + GAP, rows * tall + GAP), "white")
-    for number, place in enumerate([*right, *wrong]):
-        spot = number if number < len(right) else number - len(right) + -(-len(right) // COLUMNS) * COLUMNS
-        left, top = spot % COLUMNS * (SIDE + GAP) + GAP, spot // COLUMNS * tall + GAP
-        one = questions[place]
-        paper.paste(Image.fromarray(pictures[one.image]).resize((SIDE, SIDE)), (left, top))
-        ImageDraw.Draw(paper).rectangle((left, top, left + SIDE, top + SIDE), outline=(200, 200, 200))
-        _lines(paper, left, top + SIDE + 2, one, said[place])
-    return paper
+def render_sheet(images: Sequence[Pixels], questions: Sequence[EvalQuestion], answers: Sequence[str]) -> Image.Image:
+    """The first images with correct answers, and below them the first with wrong ones."""
+    correct = [index for index, question in enumerate(questions) if answers[index] == question.expected][:EACH]
+    wrong = [index for index, question in enumerate(questions) if answers[index] != question.expected][:EACH]
+    rows = -(-len(correct) // COLUMNS) + -(-len(wrong) // COLUMNS)
+    height = SIDE + 3 * LINE + GAP
+    sheet = Image.new("RGB", (COLUMNS * (SIDE + GAP) + GAP, rows * height + GAP), "white")
+    for position, index in enumerate([*correct, *wrong]):
+        cell = position if position < len(correct) else position - len(correct) + -(-len(correct) // COLUMNS) * COLUMNS
+        left, top = cell % COLUMNS * (SIDE + GAP) + GAP, cell // COLUMNS * height + GAP
+        question = questions[index]
+        sheet.paste(Image.fromarray(images[question.image]).resize((SIDE, SIDE)), (left, top))
+        ImageDraw.Draw(sheet).rectangle((left, top, left + SIDE, top + SIDE), outline=(200, 200, 200))
+        _lines(sheet, left, top + SIDE + 2, question, answers[index])
+    return sheet
 
 
-def _lines(paper: Image.Image, left: int, top: int, question: EvalQuestion, said: str) -> None:
-    canvas, font = ImageDraw.Draw(paper), ImageFont.load_default(12)
-    asked = question.prompt.removeprefix("Question: ").partition(" Short answer")[0]
-    lines = [(asked, INK), (said, RIGHT if said == question.truth else WRONG)]
-    if said != question.truth:
-        lines.append((f"({question.truth})", INK))
-    for number, (text, colour) in enumerate(lines):
-        shown = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-        canvas.text((left, top + number * LINE), shown, colour, font=font)
+def _lines(sheet: Image.Image, left: int, top: int, question: EvalQuestion, answers: str) -> None:
+    canvas, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    prompt = question.prompt.removeprefix("Question: ").partition(" Short answer")[0]
+    lines = [(prompt, INK), (answers, RIGHT if answers == question.expected else WRONG)]
+    if answers != question.expected:
+        lines.append((f"({question.expected})", INK))
+    for position, (text, colour) in enumerate(lines):
+        shortened = text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 1]}…"
+        canvas.text((left, top + position * LINE), shortened, colour, font=font)

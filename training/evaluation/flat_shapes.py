@@ -1,7 +1,7 @@
-"""The exam: which pictures, which questions in every language, and their right answers.
+"""Evaluation questions on flat shapes: images, prompts in every language with a grammar, and correct answers.
 
-Two hands draw: the training world's (fresh seeds) and `plainstyle`'s, which training never uses. Questions are asked
-half in English and half in the answer's own language. Knows no model.
+There are two drawing styles: that of training (with other seeds) and that of `unseen_style`. Half of the questions are
+in English and half in the answer's language. Must not import `model`.
 """
 
 from __future__ import annotations
@@ -23,52 +23,52 @@ from training.tasks.questions import Question, answer, render_question
 from training.tasks.samples import build_prompt
 
 SEED = 7_777_777
-"""The exam's own; training uses its recipe's."""
+"""The evaluation's seed; training uses its recipe's."""
 
-HANDS = ("plain Pillow", "training world")
+DRAWING_STYLES = ("plain Pillow", "training style")
 Dialogue = Sequence[Question]
-Maker = Callable[[Scene, random.Random], Dialogue | None]
+TaskSampler = Callable[[Scene, random.Random], Dialogue | None]
 
 
-def _count(scene: Scene, _: random.Random) -> Dialogue | None:
+def _count_task(scene: Scene, _: random.Random) -> Dialogue | None:
     return [Question("count", "count")] if 1 <= len(scene.objects) <= 4 else None
 
 
-def _count_kind(scene: Scene, rng: random.Random) -> Dialogue | None:
+def _count_kind_task(scene: Scene, rng: random.Random) -> Dialogue | None:
     if not scene.objects or len(scene.objects) > 4:
         return None
     obj = rng.choice(scene.objects)
     return [Question("count", "count", obj.kind, rng.choice((obj.colour, None)))]
 
 
-def _colour(scene: Scene, _: random.Random) -> Dialogue | None:
+def _colour_task(scene: Scene, _: random.Random) -> Dialogue | None:
     return [Question("colour_it", "colour")] if len(scene.objects) == 1 else None
 
 
-def _shape(scene: Scene, _: random.Random) -> Dialogue | None:
+def _shape_task(scene: Scene, _: random.Random) -> Dialogue | None:
     return [Question("shape_it", "shape")] if len(scene.objects) == 1 else None
 
 
-def _exists(scene: Scene, rng: random.Random) -> Dialogue | None:
+def _exists_task(scene: Scene, rng: random.Random) -> Dialogue | None:
     if not 1 <= len(scene.objects) <= 4:
         return None
     obj, other = rng.choice(scene.objects), rng.choice(SHAPES)
     return [Question("exists", "exists", rng.choice((obj.kind, other)), rng.choice((obj.colour, None)))]
 
 
-def _side(names: Sequence[str]) -> Maker:
-    def make_one(scene: Scene, rng: random.Random) -> Dialogue | None:
-        known = [side for side in names if scene.at(side) and 2 <= len(scene.objects) <= 4]
-        return [Question("side", "what", side=rng.choice(known))] if known else None
+def _side_task(names: Sequence[str]) -> TaskSampler:
+    def sample(scene: Scene, rng: random.Random) -> Dialogue | None:
+        sides = [side for side in names if scene.at(side) and 2 <= len(scene.objects) <= 4]
+        return [Question("side", "what", side=rng.choice(sides))] if sides else None
 
-    return make_one
+    return sample
 
 
-def _caption(kinds: Sequence[int]) -> Maker:
-    def make_one(scene: Scene, _: random.Random) -> Dialogue | None:
+def _caption_task(kinds: Sequence[int]) -> TaskSampler:
+    def sample(scene: Scene, _: random.Random) -> Dialogue | None:
         return [Question("caption", "what")] if len(scene.kinds()) in kinds else None
 
-    return make_one
+    return sample
 
 
 def _second_turn(scene: Scene, rng: random.Random) -> Dialogue | None:
@@ -83,80 +83,81 @@ def _second_turn(scene: Scene, rng: random.Random) -> Dialogue | None:
     return [Question("count", "count", obj.kind), newest[scene.count(obj.kind) > 1 and rng.random() < 0.6]]
 
 
-TASKS: dict[str, Maker] = {
-    "how many (1–4)": _count,
-    "how many of a kind": _count_kind,
-    "colour of one": _colour,
-    "shape of one": _shape,
-    "is there a …": _exists,
-    "left / right": _side(("left", "right")),
-    "top / bottom / middle": _side(("top", "bottom", "middle")),
-    "caption, 1–2 kinds": _caption((1, 2)),
-    "caption, 3–4 kinds": _caption((3, 4)),
+TASKS: dict[str, TaskSampler] = {
+    "how many (1–4)": _count_task,
+    "how many of a kind": _count_kind_task,
+    "colour of one": _colour_task,
+    "shape of one": _shape_task,
+    "is there a …": _exists_task,
+    "left / right": _side_task(("left", "right")),
+    "top / bottom / middle": _side_task(("top", "bottom", "middle")),
+    "caption, 1–2 kinds": _caption_task((1, 2)),
+    "caption, 3–4 kinds": _caption_task((3, 4)),
     "second turn that needs the first": _second_turn,
 }
 
 
 @dataclass(frozen=True)
 class EvalQuestion:
-    """One question of the exam, ready to be asked and marked."""
+    """One evaluation question: its task and language, the index of its image, the prompt, the correct answer."""
 
     task: str
     language: str
     image: int
     prompt: str
-    truth: str
+    expected: str
 
 
 @dataclass(frozen=True)
-class Hand:
-    """Pictures by one hand, at the model's size, and their scenes."""
+class ImageSet:
+    """Images in one drawing style, at the model's size, and their scenes."""
 
-    pictures: torch.Tensor
+    images: torch.Tensor
     scenes: tuple[Scene, ...]
 
 
-def drawn(hand: str, *, count: int, side: int, seed: int = SEED) -> Hand:
-    """The exam's pictures by that hand."""
-    if hand == HANDS[0]:
-        made = [unseen_style.draw_image(seed, index) for index in range(count)]
+def make_image_set(style: str, *, count: int, side: int, seed: int = SEED) -> ImageSet:
+    """The evaluation's images in that style."""
+    if style == DRAWING_STYLES[0]:
+        pairs = [unseen_style.draw_image(seed, index) for index in range(count)]
     else:
         scenes = [sample_flat_scene(seed, index, split="examination") for index in range(count)]
-        made = [
+        pairs = [
             (rendering.distort(rendering.render_flat(scene), random.Random(f"{seed}/{i}")), scene)
             for i, scene in enumerate(scenes)
         ]
-    return Hand(as_bytes([image for image, _ in made], side), tuple(scene for _, scene in made))
+    return ImageSet(resized_bytes([image for image, _ in pairs], side), tuple(scene for _, scene in pairs))
 
 
-def as_bytes(images: Sequence[Image.Image], side: int) -> torch.Tensor:
-    """Pictures of any size as the model sees them."""
+def resized_bytes(images: Sequence[Image.Image], side: int) -> torch.Tensor:
+    """Images of any size at the model's, as bytes (N, side, side, 3)."""
     return torch.from_numpy(np.stack([np.asarray(rendering.resize(image, side)) for image in images]))
 
 
-def sheet(hand: Hand, *, each: int, seed: int = SEED) -> list[EvalQuestion]:
+def flat_questions(style: ImageSet, *, each: int, seed: int = SEED) -> list[EvalQuestion]:
     """`each` questions of every task in every language."""
     rng = random.Random(f"sheet/{seed}")
     questions = []
-    for task, maker in TASKS.items():
+    for task, sampler in TASKS.items():
         for grammar in GRAMMARS.values():
-            picked: list[EvalQuestion] = []
-            order = rng.sample(range(len(hand.scenes)), len(hand.scenes))
-            for picture in order * 3:
-                dialogue = maker(hand.scenes[picture], rng) if len(picked) < each else None
+            task_questions: list[EvalQuestion] = []
+            order = rng.sample(range(len(style.scenes)), len(style.scenes))
+            for index in order * 3:
+                dialogue = sampler(style.scenes[index], rng) if len(task_questions) < each else None
                 if dialogue:
-                    picked.append(_question(task, grammar, picture, dialogue, hand.scenes[picture], rng))
-            questions += picked
+                    task_questions.append(_make_question(task, grammar, index, dialogue, style.scenes[index], rng))
+            questions += task_questions
     return questions
 
 
-def _question(
-    task: str, grammar: Grammar, picture: int, dialogue: Dialogue, scene: Scene, rng: random.Random
+def _make_question(
+    task: str, grammar: Grammar, index: int, dialogue: Dialogue, scene: Scene, rng: random.Random
 ) -> EvalQuestion:
-    asking = rng.choice((grammar, GRAMMARS["en"]))
-    worded = ["" if question.wording == "caption" else render_question(question, asking, rng) for question in dialogue]
-    turns = [
-        (words, answer(question, scene, grammar)) for words, question in zip(worded[:-1], dialogue[:-1], strict=True)
+    question_grammar = rng.choice((grammar, GRAMMARS["en"]))
+    texts = [
+        "" if question.wording == "caption" else render_question(question, question_grammar, rng)
+        for question in dialogue
     ]
-    text = build_prompt(turns, worded[-1], LANGUAGES[grammar.code])
-    return EvalQuestion(task, grammar.code, picture, text, answer(dialogue[-1], scene, grammar))
+    turns = [(text, answer(question, scene, grammar)) for text, question in zip(texts[:-1], dialogue[:-1], strict=True)]
+    text = build_prompt(turns, texts[-1], LANGUAGES[grammar.code])
+    return EvalQuestion(task, grammar.code, index, text, answer(dialogue[-1], scene, grammar))

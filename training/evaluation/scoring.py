@@ -1,6 +1,6 @@
-"""Marks: whether an answer is exactly the right one, and whether it is in the language asked for.
+"""Scores: whether an answer is exactly the correct one, and whether it is in the requested language.
 
-Knows words; knows no picture and no model.
+Must not import `model` or `rendering`.
 """
 
 from __future__ import annotations
@@ -17,56 +17,60 @@ from training.scenes.scene import MAX_OBJECTS
 
 ANSWERED_IN_LANGUAGE = "answer in the language asked"
 
-Marks = dict[tuple[str, str], float]
+Scores = dict[tuple[str, str], float]
 """(task, language) to the share of exact answers."""
 
 
-def mark(questions: Sequence[EvalQuestion], said: Sequence[str], sources: Path) -> Marks:
-    """The shares of exact answers, and of answers in the right language."""
-    right: dict[tuple[str, str], list[bool]] = {}
-    for question, words in zip(questions, said, strict=True):
-        right.setdefault((question.task, question.language), []).append(words == question.truth)
-        fits = words == question.truth or in_language(words, question.language, sources)
-        right.setdefault((ANSWERED_IN_LANGUAGE, question.language), []).append(fits)
-    return {key: sum(marks) / len(marks) for key, marks in right.items()}
+def score(questions: Sequence[EvalQuestion], answers: Sequence[str], sources: Path) -> Scores:
+    """The shares of exact answers, and of answers in the requested language."""
+    correct: dict[tuple[str, str], list[bool]] = {}
+    for question, answer in zip(questions, answers, strict=True):
+        correct.setdefault((question.task, question.language), []).append(answer == question.expected)
+        is_in_language = answer == question.expected or in_language(answer, question.language, sources)
+        correct.setdefault((ANSWERED_IN_LANGUAGE, question.language), []).append(is_in_language)
+    return {key: sum(scores) / len(scores) for key, scores in correct.items()}
 
 
-def mean(marks: Mapping[tuple[str, str], float], task: str) -> float:
+def mean(scores: Mapping[tuple[str, str], float], task: str) -> float:
     """The mean share of a task over its languages."""
-    shares = [share for (name, _), share in marks.items() if name == task]
+    shares = [share for (name, _), share in scores.items() if name == task]
     return sum(shares) / len(shares)
 
 
-def in_language(words: str, code: str, sources: Path) -> bool:
-    """Whether an answer, right or wrong, uses that language's own words alone."""
-    known, spare = _lexicon(code, sources)
+def in_language(answer: str, code: str, sources: Path) -> bool:
+    """Whether an answer, correct or not, consists of that language's words only."""
+    words, prefixes = _vocabulary(code, sources)
     if LANGUAGES[code].script in UNSPACED_SCRIPTS:
-        return bool(words) and set(words) <= known
-    parts = _split(words)
-    return bool(parts) and all(part in known or any(part.removeprefix(one) in known for one in spare) for part in parts)
+        return bool(answer) and set(answer) <= words
+    parts = _split(answer)
+    return bool(parts) and all(
+        part in words or any(part.removeprefix(prefix) in words for prefix in prefixes) for part in parts
+    )
 
 
 @cache
-def _lexicon(code: str, sources: Path) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Every word of a language that an answer may hold (every character, where words are not spaced), and what it
-    writes onto the next word."""
+def _vocabulary(code: str, sources: Path) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Every word of a language that an answer may have (every character, if words are not spaced), and what lists
+    prefix to the next word."""
     lexicon = load_lexicon(code, sources)
     lines = [*lexicon.names.by_key.values(), *lexicon.colours.values(), *lexicon.shapes.values(), *lexicon.numbers]
     lines += [lexicon.yes, lexicon.no, lexicon.nothing, lexicon.unknown]
     lines += [lexicon.count_phrase("circle", count) for count in range(1, MAX_OBJECTS + 1)]
-    lines.append(lexicon.join(lines[:3]))  # for the words that join a list
-    lines += _grammatical(code)
+    lines.append(lexicon.join(lines[:3]))  # has the words that join a list
+    lines += _grammar_phrases(code)
     if LANGUAGES[code].script in UNSPACED_SCRIPTS:
         return frozenset("".join(lines)), ()
-    return frozenset(word for line in lines for word in _split(line)), _glued(lexicon)
+    return frozenset(word for line in lines for word in _split(line)), _list_prefixes(lexicon)
 
 
-def _glued(lexicon: Lexicon) -> tuple[str, ...]:
-    between = [pattern.split("{0}")[-1].split("{1}")[0] for pattern in lexicon.names.patterns.values()]
-    return tuple({one.split()[-1] for one in between if one and not one[-1].isspace() and one.split()})
+def _list_prefixes(lexicon: Lexicon) -> tuple[str, ...]:
+    separators = [pattern.split("{0}")[-1].split("{1}")[0] for pattern in lexicon.names.patterns.values()]
+    return tuple(
+        {prefix.split()[-1] for prefix in separators if prefix and not prefix[-1].isspace() and prefix.split()}
+    )
 
 
-def _grammatical(code: str) -> list[str]:
+def _grammar_phrases(code: str) -> list[str]:
     if code not in GRAMMARS:
         return []
     grammar = GRAMMARS[code]
@@ -76,5 +80,5 @@ def _grammatical(code: str) -> list[str]:
     return [*lines, grammar.join(lines[:3])]
 
 
-def _split(words: str) -> list[str]:
-    return words.replace(",", " ").replace("،", " ").split()
+def _split(answer: str) -> list[str]:
+    return answer.replace(",", " ").replace("،", " ").split()

@@ -1,6 +1,6 @@
-"""The figures on everyday things: puts a model through their exam and lays the marks out as the card's tables.
+"""Evaluates a model on everyday objects and formats the scores as the card's tables.
 
-Knows which scenes make which figure; the questions are `everyday_exam`'s, the conditions `distortions`'.
+The questions are from `everyday_objects`, the images under hard conditions from `conditions`.
 """
 
 from __future__ import annotations
@@ -19,34 +19,33 @@ from torch import Tensor
 from training import card
 from training.evaluation import conditions, example_images
 from training.evaluation.everyday_objects import (
-    FALSELY,
-    NAME,
+    FALSE_UNKNOWN,
+    NAME_TASK,
     TASKS,
     UNKNOWN,
-    question,
-    scenes,
-    sheet,
-    strangers,
-    unknown_sheet,
+    everyday_questions,
+    everyday_scenes,
+    make_question,
+    ood_questions,
+    ood_scenes,
 )
-from training.evaluation.flat_shapes import SEED, EvalQuestion, as_bytes
-from training.evaluation.scoring import ANSWERED_IN_LANGUAGE, Marks, mark, mean
+from training.evaluation.flat_shapes import SEED, EvalQuestion, resized_bytes
+from training.evaluation.scoring import ANSWERED_IN_LANGUAGE, Scores, mean, score
 from training.lexicon.lexicon import Lexicon
-from training.model.generation import greedy
+from training.model.generation import generate
 from training.recipe import STYLES
-from training.scenes import mixture
-from training.scenes.mixture import SceneRenderer
+from training.scenes.mixture import SceneRenderer, load_renderer
 from training.scenes.out_of_distribution import EVALUATION_FILES, KINDS
 from training.scenes.scene import Scene
 from training.scenes.sources import STYLES as ALL_STYLES
 
-HEAVY, PICTURES = 25, 1000
-"""English is asked so many times as often as each other language; so many pictures are drawn for a task."""
+ENGLISH_FACTOR, MAX_SCENES = 25, 1000
+"""The number of English questions per question in another language, and the maximum number of images of a task."""
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """Who is examined, and with which words."""
+class EvaluatedModel:
+    """A model with its tokenizer, every language's lexicon, and the folder of downloaded packages."""
 
     model: Any
     tokenizer: Any
@@ -55,111 +54,113 @@ class Candidate:
 
     @property
     def side(self) -> int:
-        """The side of the model's pictures, in pixels."""
+        """The side of the model's images, in pixels."""
         return int(self.model.config.vision_config.image_size)
 
-    def answers(self, pictures: Tensor, questions: Sequence[EvalQuestion]) -> list[str]:
-        """What the model says to each question about its picture."""
-        chosen = torch.tensor([question.image for question in questions])
-        return greedy(self.model, self.tokenizer, pictures[chosen], [question.prompt for question in questions])
+    def answers(self, images: Tensor, questions: Sequence[EvalQuestion]) -> list[str]:
+        """The model's answer to each question about its image."""
+        indices = torch.tensor([question.image for question in questions])
+        return generate(self.model, self.tokenizer, images[indices], [question.prompt for question in questions])
+
+    def renderer(self, styles: Sequence[str] = STYLES) -> SceneRenderer:
+        """A renderer of these drawing styles; its photographs are those of the evaluation."""
+        return load_renderer(self.sources, styles, photographs=EVALUATION_FILES)
 
 
-def pictures(shown: Sequence[Scene], of: SceneRenderer, side: int, *, seed: int = SEED) -> Tensor:
-    """The scenes as the model sees them."""
-    drawn = [
-        of.render(scene, side=side, seed=f"examination/{seed}/{i}", clean=True)[0] for i, scene in enumerate(shown)
-    ]
-    return torch.from_numpy(np.stack(drawn))
+def render_scenes(scenes: Sequence[Scene], renderer: SceneRenderer, side: int, *, seed: int = SEED) -> Tensor:
+    """The scenes' images at the model's size, as bytes (N, side, side, 3)."""
+    seeds = [f"examination/{seed}/{i}" for i in range(len(scenes))]
+    pairs = zip(scenes, seeds, strict=True)
+    images = [renderer.render(scene, side=side, seed=image_seed, clean=True)[0] for scene, image_seed in pairs]
+    return torch.from_numpy(np.stack(images))
 
 
-def examine(candidate: Candidate, *, each: int, seed: int = SEED, codes: Sequence[str] = ()) -> tuple[Marks, float]:
-    """The marks of every task in these languages (all, unless told), and the share of answers that falsely say
-    "I don't know"."""
-    codes = codes or tuple(candidate.lexicons)
-    of = mixture.load_renderer(candidate.sources, STYLES)
-    asked, said = [], []
-    for task, wanted in TASKS.items():
-        shown = scenes(wanted.numbers, min(PICTURES, HEAVY * each), seed=seed)
-        seen = pictures(shown, of, candidate.side, seed=seed)
-        others = [code for code in codes if code != "en"]
-        questions = sheet(task, shown, candidate.lexicons, others, each=each, seed=seed)
-        questions += sheet(task, shown, candidate.lexicons, ["en"], each=HEAVY * each, seed=seed)
-        asked += questions
-        said += candidate.answers(seen, questions)
-    gave_up = [words == candidate.lexicons[one.language].unknown for one, words in zip(asked, said, strict=True)]
-    return mark(asked, said, candidate.sources), sum(gave_up) / len(gave_up)
+def evaluate_everyday(
+    model: EvaluatedModel, *, each: int, seed: int = SEED, codes: Sequence[str] = ()
+) -> tuple[Scores, float]:
+    """The scores of every task in these languages (default: all), and the share of false "I don't know" answers."""
+    lexicons, renderer = model.lexicons, model.renderer()
+    other_codes = [code for code in codes or lexicons if code != "en"]
+    questions, answers = [], []
+    for task, eval_task in TASKS.items():
+        scenes = everyday_scenes(eval_task.numbers, min(MAX_SCENES, ENGLISH_FACTOR * each), seed=seed)
+        images = render_scenes(scenes, renderer, model.side, seed=seed)
+        task_questions = everyday_questions(task, scenes, lexicons, other_codes, each=each, seed=seed)
+        task_questions += everyday_questions(task, scenes, lexicons, ["en"], each=ENGLISH_FACTOR * each, seed=seed)
+        questions += task_questions
+        answers += model.answers(images, task_questions)
+    pairs = zip(questions, answers, strict=True)
+    unknown = [answer == lexicons[question.language].unknown for question, answer in pairs]
+    return score(questions, answers, model.sources), sum(unknown) / len(unknown)
 
 
-def unknown(candidate: Candidate, *, count: int, seed: int = SEED) -> dict[str, float]:
-    """The share of "I don't know" about each sort of strange picture; the photographs are those kept for the exam."""
-    of = mixture.load_renderer(candidate.sources, STYLES[:1], photographs=EVALUATION_FILES)
-    found = {}
-    for sort in KINDS:
-        seen = pictures(strangers(sort, count), of, candidate.side, seed=seed)
-        questions = unknown_sheet(UNKNOWN + sort, count, candidate.lexicons, tuple(candidate.lexicons), seed=seed)
-        said = candidate.answers(seen, questions)
-        found[sort] = sum(words == one.truth for words, one in zip(said, questions, strict=True)) / count
-    return found
+def evaluate_ood(model: EvaluatedModel, *, count: int, seed: int = SEED) -> dict[str, float]:
+    """The share of "I don't know" answers for each kind of out-of-distribution image."""
+    renderer, shares = model.renderer(STYLES[:1]), {}
+    for kind in KINDS:
+        images = render_scenes(ood_scenes(kind, count), renderer, model.side, seed=seed)
+        questions = ood_questions(UNKNOWN + kind, count, model.lexicons, tuple(model.lexicons), seed=seed)
+        pairs = zip(questions, model.answers(images, questions), strict=True)
+        shares[kind] = sum(answer == question.expected for question, answer in pairs) / count
+    return shares
 
 
-def by_style(candidate: Candidate, *, count: int) -> dict[str, float]:
-    """The share of right English names of one thing, for every hand that draws."""
-    shown = scenes((1,), count)
-    found = {}
+def by_style(model: EvaluatedModel, *, count: int) -> dict[str, float]:
+    """The share of correct English names of one object, for every drawing style."""
+    scenes = everyday_scenes((1,), count)
+    shares = {}
     for style in ALL_STYLES:
-        of = mixture.load_renderer(candidate.sources, (style,))
-        known = [scene for scene in shown if of.cache.has_sprite(scene.objects[0].kind)]
-        questions = sheet(NAME, known, candidate.lexicons, ["en"], each=count)
-        said = candidate.answers(pictures(known, of, candidate.side), questions)
-        found[style] = mean(mark(questions, said, candidate.sources), NAME)
-    return found
+        renderer = model.renderer((style,))
+        drawn = [scene for scene in scenes if renderer.cache.has_sprite(scene.objects[0].kind)]
+        questions = everyday_questions(NAME_TASK, drawn, model.lexicons, ["en"], each=count)
+        answers = model.answers(render_scenes(drawn, renderer, model.side), questions)
+        shares[style] = mean(score(questions, answers, model.sources), NAME_TASK)
+    return shares
 
 
-def by_condition(candidate: Candidate, *, count: int) -> dict[str, float]:
-    """The share of right English names of one thing under every hard condition."""
-    of = mixture.load_renderer(candidate.sources, STYLES)
-    shown = scenes((1,), count)
-    questions = sheet(NAME, shown, candidate.lexicons, ["en"], each=count)
-    found = {}
+def by_condition(model: EvaluatedModel, *, count: int) -> dict[str, float]:
+    """The share of correct English names of one object under every hard condition."""
+    renderer, scenes = model.renderer(), everyday_scenes((1,), count)
+    questions = everyday_questions(NAME_TASK, scenes, model.lexicons, ["en"], each=count)
+    shares = {}
     for name, condition in conditions.CONDITIONS.items():
         rng = random.Random(f"conditions/{SEED}")
-        images = [condition(of.cache, scene.objects[0].kind, rng) for scene in shown]
-        said = candidate.answers(as_bytes(images, candidate.side), questions)
-        found[name] = mean(mark(questions, said, candidate.sources), NAME)
-    return found
+        images = [condition(renderer.cache, scene.objects[0].kind, rng) for scene in scenes]
+        answers = model.answers(resized_bytes(images, model.side), questions)
+        shares[name] = mean(score(questions, answers, model.sources), NAME_TASK)
+    return shares
 
 
-def answered(candidate: Candidate) -> Image.Image:
-    """A sheet of pictures with right and wrong answers, in English."""
-    of = mixture.load_renderer(candidate.sources, STYLES)
-    shown = [scene for trio in zip(*(scenes((number,), 100) for number in (1, 2, 3)), strict=True) for scene in trio]
-    seen = pictures(shown, of, candidate.side)
-    asked = [
+def render_examples(model: EvaluatedModel) -> Image.Image:
+    """A sheet of images with correct and wrong answers, in English."""
+    groups = zip(*(everyday_scenes((number,), 100) for number in (1, 2, 3)), strict=True)
+    scenes = [scene for group in groups for scene in group]
+    images = render_scenes(scenes, model.renderer(), model.side)
+    questions = [
         question
-        for place, scene in enumerate(shown)
-        for question in _about(scene, place, tuple(TASKS)[place % 6], candidate.lexicons)
+        for index, scene in enumerate(scenes)
+        for question in _example_questions(scene, index, tuple(TASKS)[index % 6], model.lexicons)
     ]
-    return example_images.sheet(list(seen.numpy()), asked, candidate.answers(seen, asked))
+    return example_images.render_sheet(list(images.numpy()), questions, model.answers(images, questions))
 
 
-def _about(scene: Scene, place: int, task: str, lexicons: Mapping[str, Lexicon]) -> list[EvalQuestion]:
-    rng = random.Random(f"gallery/{SEED}/{place}")
+def _example_questions(scene: Scene, index: int, task: str, lexicons: Mapping[str, Lexicon]) -> list[EvalQuestion]:
+    rng = random.Random(f"gallery/{SEED}/{index}")
     dialogue = TASKS[task].dialogue(scene, rng)
-    return [question(task, lexicons["en"], place, dialogue, scene, lexicons, rng)] if dialogue else []
+    return [make_question(task, lexicons["en"], index, dialogue, scene, lexicons, rng)] if dialogue else []
 
 
-def tables(candidate: Candidate, *, each: int) -> Iterator[str]:
-    """The card's tables, one after another."""
-    marks, gave_up = examine(candidate, each=each)
+def card_tables(model: EvaluatedModel, *, each: int) -> Iterator[str]:
+    """The card's tables of everyday objects and out-of-distribution images."""
+    scores, false_unknown = evaluate_everyday(model, each=each)
     tasks = (*TASKS, ANSWERED_IN_LANGUAGE)
-    yield card.summary("everyday things", marks, tasks=tasks)
-    sorts = {f"{UNKNOWN}{sort}": share for sort, share in unknown(candidate, count=8 * each).items()}
-    yield card.list_of("pictures of nothing it knows", {**sorts, FALSELY: gave_up})
-    styles = by_style(candidate, count=8 * each)
-    yield card.list_of(
-        "English name of one thing, by who drew it",
-        {name if name in STYLES else f"{name} (never seen in training)": share for name, share in styles.items()},
+    yield card.summary_table("everyday objects", scores, tasks=tasks)
+    kinds = {f"{UNKNOWN}{kind}": share for kind, share in evaluate_ood(model, count=8 * each).items()}
+    yield card.share_table("out-of-distribution images", {**kinds, FALSE_UNKNOWN: false_unknown})
+    styles = by_style(model, count=8 * each)
+    labels = {name: name if name in STYLES else f"{name} (not in the training data)" for name in styles}
+    yield card.share_table(
+        "English name of one object, by drawing style", {labels[name]: share for name, share in styles.items()}
     )
-    conditions = by_condition(candidate, count=8 * each)
-    yield card.list_of("English name of one thing, by condition", conditions)
-    yield card.by_language("everyday things, by language", marks, tasks=tasks, languages=tuple(candidate.lexicons))
+    yield card.share_table("English name of one object, by condition", by_condition(model, count=8 * each))
+    yield card.language_table("everyday objects, by language", scores, tasks=tasks, languages=tuple(model.lexicons))

@@ -1,7 +1,7 @@
-"""Pictures in another hand than training's, for the exam alone: what a stranger would draw with Pillow in a minute.
+"""Flat shapes in a drawing style that training never uses: what a user would draw with Pillow in a minute.
 
-Plain CSS colours, no smoothing, usual picture sizes, mostly white paper; ellipses, rectangles and polygons by their
-simplest formulas. Shares only `Scene` and `Thing` with the training world, so that the same questions can be asked.
+CSS colours, no smoothing, usual image sizes, mostly white backgrounds; ellipses, rectangles and polygons by their
+simplest formulas. Shares only `Scene` and `SceneObject` with training, so that the same questions apply.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOW_CONTRAST = {
 
 
 def draw_image(seed: int, index: int) -> tuple[Image.Image, Scene]:
-    """A picture and what is in it: zero to five things, in a row, in a column or anywhere."""
+    """An image and its scene: zero to five objects, in a row, in a column or anywhere."""
     rng = random.Random(f"plain/{seed}/{index}")
     width, height = rng.choice(SIZES)
     background = rng.choice(BACKGROUNDS)
@@ -59,7 +59,7 @@ def _sample_shapes(rng: random.Random, background: str) -> list[tuple[str, str]]
 
 
 def _sample_positions(count: int, rng: random.Random, width: int, height: int) -> list[tuple[float, float, float]]:
-    """Centres and sizes: a line along the longer side, a line across, or spots of a loose grid."""
+    """Centres and sizes: a row, a column, or cells of a grid."""
     if count == 1:
         size = min(width, height) * rng.uniform(0.2, 0.7)
         return [(width / 2, height / 2, size)]

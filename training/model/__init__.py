@@ -1,2 +1,2 @@
-"""The model before it has learned: `vocabulary` and `tokenizer`, `network`, `embeddings`; and what it is held against:
-`targets`, `codes`, `meaning`. `answers` asks it."""
+"""The model: `architecture` with auxiliary heads, `vocabulary`, `tokenizer`, initial `embeddings`; the targets of the
+auxiliary losses (`targets`, `codebook`, `question_targets`); and `generation`."""

@@ -1,7 +1,7 @@
-"""The code that the eyes report in: one fixed vector for every option of every factor, and a badge for every query.
+"""The codebook of the query targets: one fixed vector for every option of every factor, and one for every query.
 
-A report is the sum of its codes. Since the code is agreed beforehand, the language model learns to read reports that
-were never seen while the eyes learn to write them, both at the same time. Knows vectors; knows no scene and no model.
+The target of a query output is the sum of its codes. Since the codes are fixed, the language model trains on encoded
+targets while the vision encoder and the Q-Former learn to output them. Must not import `scenes` or `architecture`.
 """
 
 from __future__ import annotations
@@ -11,60 +11,60 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.model.targets import FACTORS, QUERIES, UNASKED
+from training.model.targets import FACTORS, IGNORE_INDEX, QUERIES
 
 SEED = 5
-LOUDNESS = 6.0
-"""The length of a code; a badge's too. Words have a spread of one, so twelve or so in our widths."""
+CODE_NORM = 6.0
+"""The norm of a code. Word embeddings have a standard deviation of 1, so a norm of about 12 at our widths."""
 
-SHARPNESS = 4.0
-"""What the dot product with a code is divided by, for the odds of its option."""
+TEMPERATURE = 4.0
+"""The divisor of the dot product with a code, which gives the logit of its option."""
 
 
-class Codebook(nn.Module):
-    """The code for a text width. It has no weights: the vectors follow from a seed, and stay."""
+class TargetCodebook(nn.Module):
+    """The codes for a text width. It has no weights: the vectors follow from a seed and are constant."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        dice = torch.Generator().manual_seed(SEED)
-        kinds, small = FACTORS["kind"], QUERIES + sum(FACTORS.values()) - FACTORS["kind"]
-        # What is small lies at right angles to all else; the many kinds share the room that is left.
-        axes = nn.init.orthogonal_(torch.empty(width, width), generator=dice)
-        crowd = torch.randn(kinds, width - small, generator=dice) @ axes[small:]
-        few = axes[:small]
-        vectors = LOUDNESS * nn.functional.normalize(torch.cat([few[:QUERIES], crowd, few[QUERIES:]]), dim=-1)
-        self.badges: Tensor
-        self.codes: Tensor
-        self.register_buffer("badges", vectors[:QUERIES], persistent=False)
-        self.register_buffer("codes", vectors[QUERIES:], persistent=False)
+        generator = torch.Generator().manual_seed(SEED)
+        num_kinds, num_others = FACTORS["kind"], QUERIES + sum(FACTORS.values()) - FACTORS["kind"]
+        # Codes are orthogonal, except those of the many kinds, which share the remaining dimensions.
+        axes = nn.init.orthogonal_(torch.empty(width, width), generator=generator)
+        kinds = torch.randn(num_kinds, width - num_others, generator=generator) @ axes[num_others:]
+        others = axes[:num_others]
+        vectors = CODE_NORM * nn.functional.normalize(torch.cat([others[:QUERIES], kinds, others[QUERIES:]]), dim=-1)
+        self.query_codes: Tensor
+        self.option_codes: Tensor
+        self.register_buffer("query_codes", vectors[:QUERIES], persistent=False)
+        self.register_buffer("option_codes", vectors[QUERIES:], persistent=False)
 
     def by_factor(self) -> dict[str, Tensor]:
         """The codes of every factor's options, (options, width)."""
-        return dict(zip(FACTORS, torch.split(self.codes, list(FACTORS.values())), strict=True))
+        return dict(zip(FACTORS, torch.split(self.option_codes, list(FACTORS.values())), strict=True))
 
-    def written(self, report: Tensor) -> Tensor:
-        """Reports (N, queries, factors) as vectors (N, queries, width); what is unasked adds nothing."""
-        starts = torch.tensor([0, *FACTORS.values()][:-1], device=report.device).cumsum(0)
-        known = (report != UNASKED).unsqueeze(-1)
-        vectors = self.codes[(report + starts).clamp(min=0)] * known
-        return vectors.sum(dim=2) + self.badges
+    def encode(self, targets: Tensor) -> Tensor:
+        """Targets (N, queries, factors) as vectors (N, queries, width); ignored ones add nothing."""
+        offsets = torch.tensor([0, *FACTORS.values()][:-1], device=targets.device).cumsum(0)
+        has_target = (targets != IGNORE_INDEX).unsqueeze(-1)
+        vectors = self.option_codes[(targets + offsets).clamp(min=0)] * has_target
+        return vectors.sum(dim=2) + self.query_codes
 
-    def odds(self, vectors: Tensor) -> list[Tensor]:
+    def logits(self, vectors: Tensor) -> list[Tensor]:
         """The logits of every factor's options in vectors (N, queries, width)."""
-        logits = vectors.float() @ self.codes.T / SHARPNESS
+        logits = vectors.float() @ self.option_codes.T / TEMPERATURE
         return list(torch.split(logits, list(FACTORS.values()), dim=-1))
 
-    def loss(self, vectors: Tensor, report: Tensor) -> Tensor:
-        """How far vectors are from saying the reports: the odds against the truth, and the distance from its code."""
-        answers = report.unbind(-1)
-        surprise: Any = sum(map(entropy, self.odds(vectors), answers)) / (report != UNASKED).sum().clamp(min=1)
-        asked = (report != UNASKED).any(dim=-1)
-        distance = (vectors.float() - self.written(report)).square().mean(-1)
-        return surprise + (distance * asked).sum() / asked.sum().clamp(min=1)  # type: ignore[no-any-return]
+    def loss(self, vectors: Tensor, targets: Tensor) -> Tensor:
+        """The mean cross entropy of the options, and the mean squared distance from the encoded targets."""
+        total: Any = sum(map(summed_cross_entropy, self.logits(vectors), targets.unbind(-1)))
+        cross_entropy = total / (targets != IGNORE_INDEX).sum().clamp(min=1)
+        has_target = (targets != IGNORE_INDEX).any(dim=-1)
+        distance = (vectors.float() - self.encode(targets)).square().mean(-1)
+        return cross_entropy + (distance * has_target).sum() / has_target.sum().clamp(min=1)  # type: ignore[no-any-return]
 
 
-def entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """The summed cross entropy of everything that is asked."""
+def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """The sum of the cross entropies of all targets that are not ignored."""
     return nn.functional.cross_entropy(
-        logits.float().flatten(0, -2), target.flatten(), ignore_index=UNASKED, reduction="sum"
+        logits.float().flatten(0, -2), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
     )

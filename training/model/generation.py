@@ -1,7 +1,6 @@
-"""Asking the model: pictures and prompts in, words out, along the road that serving takes.
+"""Greedy generation from images and prompts, by the same path as in serving.
 
-The picture's vectors go in front of the prompt's embeddings and the language model answers greedily. Knows no scene
-and no right answer.
+Image features go in front of the prompt's embeddings. Must not import `scenes` or `tasks`.
 """
 
 from __future__ import annotations
@@ -12,37 +11,37 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.model.architecture import prefix
+from training.model.architecture import image_features
 
-BATCH, MOST_TOKENS = 64, 48
+BATCH, MAX_NEW_TOKENS = 64, 48
 
 
 @torch.no_grad()
-def greedy(model: Any, tokenizer: Any, pictures: Tensor, prompts: Sequence[str]) -> list[str]:
-    """The model's answer to each prompt on its picture (bytes, N x H x W x 3)."""
+def generate(model: Any, tokenizer: Any, images: Tensor, prompts: Sequence[str]) -> list[str]:
+    """The model's answer to each prompt about its image (bytes, N x H x W x 3)."""
     device = next(model.parameters()).device
-    seen = torch.cat([prefix(model, part.to(device)) for part in torch.split(pictures, BATCH)])
-    return answered(model, tokenizer, seen, prompts)
+    features = torch.cat([image_features(model, batch.to(device)) for batch in torch.split(images, BATCH)])
+    return generate_from_features(model, tokenizer, features, prompts)
 
 
 @torch.no_grad()
-def answered(model: Any, tokenizer: Any, seen: Tensor, prompts: Sequence[str]) -> list[str]:
-    """The language model's answer to each prompt behind its picture's vectors (N, queries, text width)."""
-    said: list[str] = []
+def generate_from_features(model: Any, tokenizer: Any, features: Tensor, prompts: Sequence[str]) -> list[str]:
+    """The language model's answer to each prompt after its image features (N, queries, text width)."""
+    answers: list[str] = []
     for start in range(0, len(prompts), BATCH):
-        part = slice(start, start + BATCH)
-        said += _answered(model, tokenizer, seen[part], prompts[part])
-    return said
+        batch = slice(start, start + BATCH)
+        answers += _generate_batch(model, tokenizer, features[batch], prompts[batch])
+    return answers
 
 
-def _answered(model: Any, tokenizer: Any, seen: Tensor, prompts: Sequence[str]) -> list[str]:
-    encoded = tokenizer(list(prompts), padding=True, return_tensors="pt").to(seen.device)
-    words = model.language_model.get_input_embeddings()(encoded.input_ids)
-    ones = torch.ones(seen.shape[:2], dtype=torch.long, device=seen.device)
+def _generate_batch(model: Any, tokenizer: Any, features: Tensor, prompts: Sequence[str]) -> list[str]:
+    encoded = tokenizer(list(prompts), padding=True, return_tensors="pt").to(features.device)
+    embeddings = model.language_model.get_input_embeddings()(encoded.input_ids)
+    image_mask = torch.ones(features.shape[:2], dtype=torch.long, device=features.device)
     tokens = model.language_model.generate(
-        inputs_embeds=torch.cat([seen.to(words.dtype), words], dim=1),
-        attention_mask=torch.cat([ones, encoded.attention_mask], dim=1),
-        max_new_tokens=MOST_TOKENS,
+        inputs_embeds=torch.cat([features.to(embeddings.dtype), embeddings], dim=1),
+        attention_mask=torch.cat([image_mask, encoded.attention_mask], dim=1),
+        max_new_tokens=MAX_NEW_TOKENS,
         do_sample=False,
     )
     return [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]

@@ -1,8 +1,7 @@
-"""What a question means and which things it is about: a second lesson for the reader, thrown away once learned.
+"""The question head, an auxiliary loss of the language model: a question's meaning and the objects it refers to.
 
-An answer's few words teach slowly where to look. So the end of the prompt is also asked, in no language, what the
-newest question wants and what it is about: earlier turns resolved, the things found. Knows questions and one linear
-layer; knows no words.
+The few tokens of an answer are a weak signal of where to look. So the encoder's last state also predicts the answer
+type, the properties and the objects of the newest question, with earlier turns resolved. Must not import `lexicon`.
 """
 
 from __future__ import annotations
@@ -12,55 +11,55 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.model.codebook import entropy
-from training.model.targets import KINDS, STRANGE
+from training.model.codebook import summed_cross_entropy
+from training.model.targets import KINDS, OUT_OF_DISTRIBUTION
 from training.scenes.colours import COLOURS
 from training.scenes.scene import MAX_OBJECTS, SIDES, Scene
 from training.tasks.questions import Question, referents
 
-WANTS = ("count", "colour", "shape", "what", "exists", "else")
+ANSWER_TYPES = ("count", "colour", "shape", "what", "exists", "else")
 
-PARTS = {
-    "wants": len(WANTS),
+TARGETS = {
+    "answer type": len(ANSWER_TYPES),
     "kind": len(KINDS) + 1,  # 0: any
     "colour": len(COLOURS) + 1,
     "side": len(SIDES) + 1,
-    "number of things": MAX_OBJECTS + 2,  # the last: the picture is none that the world knows
+    "number of objects": MAX_OBJECTS + 2,  # the last: the image is out of distribution
     "kind of the first": len(KINDS) + 1,  # 0: there is none
     "colour of the first": len(COLOURS) + 1,
 }
-"""What is asked, and how many options each part has."""
+"""The number of options of each target."""
 
 
-def of(question: Question, scene: Scene) -> tuple[int, ...]:
-    """The right answers for a question about a scene."""
+def question_targets(question: Question, scene: Scene) -> tuple[int, ...]:
+    """The targets for a question about a scene, in the order of `TARGETS`."""
     objects = referents(question, scene)
     first = objects[0] if objects else None
     return (
-        WANTS.index(question.answer_type),
-        _number(KINDS, question.kind),
-        _number(COLOURS, question.colour),
-        _number(SIDES, question.side),
-        STRANGE if scene.ood_kind else len(objects),
-        _number(KINDS, first.kind if first else None),
-        _number(COLOURS, first.colour if first else None),
+        ANSWER_TYPES.index(question.answer_type),
+        _option(KINDS, question.kind),
+        _option(COLOURS, question.colour),
+        _option(SIDES, question.side),
+        OUT_OF_DISTRIBUTION if scene.ood_kind else len(objects),
+        _option(KINDS, first.kind if first else None),
+        _option(COLOURS, first.colour if first else None),
     )
 
 
-def _number(names: tuple[str, ...], name: str | None) -> int:
+def _option(names: tuple[str, ...], name: str | None) -> int:
     return names.index(name) + 1 if name else 0
 
 
-class Grasp(nn.Module):
-    """Reads the meaning off the encoder's state of a prompt's last token."""
+class QuestionHead(nn.Module):
+    """Predicts a question's meaning from the encoder's state of the prompt's last token."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.head = nn.Linear(width, sum(PARTS.values()))
+        self.head = nn.Linear(width, sum(TARGETS.values()))
 
-    def loss(self, states: Tensor, mask: Tensor, meaning: Tensor) -> Tensor:
-        """How far states (N, tokens, width) are from the meanings (N, parts); the last unmasked token speaks."""
+    def loss(self, states: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
+        """The summed cross entropy for states (N, tokens, width) and targets (N, parts), at the last unmasked token."""
         last = states[torch.arange(len(states)), mask.sum(dim=1) - 1]
-        answers = self.head(last).split(list(PARTS.values()), dim=-1)
-        surprise: Any = sum(map(entropy, answers, meaning.unbind(-1)))
-        return surprise / len(states)  # type: ignore[no-any-return]  # a sum is untyped
+        logits = self.head(last).split(list(TARGETS.values()), dim=-1)
+        total: Any = sum(map(summed_cross_entropy, logits, targets.unbind(-1)))
+        return total / len(states)  # type: ignore[no-any-return]  # a sum is untyped

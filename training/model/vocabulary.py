@@ -1,8 +1,7 @@
-"""The words of the world, each of which is one piece of the vocabulary, and what each of them means.
+"""The lexicon words, each of which is one piece of the vocabulary, and their meanings.
 
-A name in a language is a concept and a language. What every piece means is known before training, so its embedding
-starts as the sum of the two, and eighty languages times three hundred concepts are eighty plus three hundred things
-to learn. Knows words; knows no tensor.
+A name is a concept in a language. Both are known before training, so its embedding starts as the sum of the two, and
+eighty languages times three hundred concepts need only eighty plus three hundred vectors. Must not import torch.
 """
 
 from __future__ import annotations
@@ -21,47 +20,48 @@ SPACE = "▁"
 
 
 @dataclass(frozen=True)
-class Sense:
-    """What a piece means in one language: a factor of the reports and its option, or a word of its own, or neither
-    (the language's own name)."""
+class WordMeaning:
+    """A piece's meaning in one language: an option of a factor (of the query targets or of `embeddings.EXTRA_FACTORS`),
+    or none ("", for the language's own name)."""
 
     factor: str
     option: int
     language: str
 
 
-Senses = Mapping[str, tuple[Sense, ...]]
+WordMeanings = Mapping[str, tuple[WordMeaning, ...]]
 
 
 @cache
-def senses(folder: Path) -> Senses:
-    """Every piece that has a meaning, with all that it means (languages share words)."""
-    found: dict[str, list[Sense]] = {}
+def word_meanings(folder: Path) -> WordMeanings:
+    """Every piece that has meanings, with all of them (languages share words)."""
+    meanings: dict[str, list[WordMeaning]] = {}
     for code in language_codes():
         lexicon = load_lexicon(code, folder)
-        for word, factor, option in _words(lexicon):
-            for piece in _pieces(word, lexicon, glued=factor == "kind"):
-                found.setdefault(piece, []).append(Sense(factor, option, code))
+        for word, factor, option in _lexicon_words(lexicon):
+            for piece in _word_pieces(word, lexicon, unspaced=factor == "kind"):
+                meanings.setdefault(piece, []).append(WordMeaning(factor, option, code))
     for language in LANGUAGES.values():
-        found.setdefault(SPACE + language.prompt_name.replace(" ", SPACE), []).append(Sense("", 0, language.code))
-    return {piece: tuple(dict.fromkeys(referents)) for piece, referents in found.items()}
+        piece = SPACE + language.prompt_name.replace(" ", SPACE)
+        meanings.setdefault(piece, []).append(WordMeaning("", 0, language.code))
+    return {piece: tuple(dict.fromkeys(several)) for piece, several in meanings.items()}
 
 
-def _words(lexicon: Lexicon) -> Iterator[tuple[str, str, int]]:
-    """The language's words, each with the factor and the option that it says."""
-    for number, kind in enumerate(KINDS, start=1):
-        yield lexicon.name_of(kind), "kind", number
-    for number, colour in enumerate(COLOURS, start=1):
-        yield lexicon.colours[colour], "colour", number
-    for number, word in enumerate(lexicon.numbers):
-        yield word, "number", number
+def _lexicon_words(lexicon: Lexicon) -> Iterator[tuple[str, str, int]]:
+    """The language's words, each with its factor and option."""
+    for option, kind in enumerate(KINDS, start=1):
+        yield lexicon.name_of(kind), "kind", option
+    for option, colour in enumerate(COLOURS, start=1):
+        yield lexicon.colours[colour], "colour", option
+    for option, word in enumerate(lexicon.numbers):
+        yield word, "number", option
     yield from ((lexicon.no, "exists", 0), (lexicon.yes, "exists", 1), (lexicon.nothing, "exists", 2))
 
 
-def _pieces(word: str, lexicon: Lexicon, *, glued: bool) -> Iterator[str]:
-    """The word as a piece at the beginning of a text or after a space; and after another word, where lists join so."""
-    written = word.replace(" ", SPACE)
-    yield SPACE + written
+def _word_pieces(word: str, lexicon: Lexicon, *, unspaced: bool) -> Iterator[str]:
+    """The piece at the beginning of a text or after a space; and directly after another word, if lists need it."""
+    piece = word.replace(" ", SPACE)
+    yield SPACE + piece
     patterns = lexicon.names.patterns.values()
-    if glued and not all(pattern.split("{1}")[0].endswith(" ") for pattern in patterns):
-        yield written
+    if unspaced and not all(pattern.split("{1}")[0].endswith(" ") for pattern in patterns):
+        yield piece

@@ -1,2 +1,2 @@
-"""How it learns: `stages`, `batches`, `checkpoints`, `progress`; the classes `vision`, `sight`, `text` and
-`joint`; and `school`, the order of them all."""
+"""Pretraining: the `loop`, `batches`, `checkpoints`, `progress`; the stages `vision_encoder`, `qformer`,
+`language_model` and `joint`; and the `pipeline` of them all."""

@@ -1,7 +1,7 @@
-"""Batches of pictures, targets and lessons, made in a worker process while the model learns from the last one.
+"""Batches of images, targets and samples, made in worker processes during training.
 
-A batch is a function of the recipe, the stage and the step's number alone, so a run that was stopped goes on as if it
-had not been. Knows numpy and tensors; knows no network.
+A batch is a function of the recipe, the stage and the step alone, so a resumed run gets the same batches. Must not
+import `architecture`.
 """
 
 from __future__ import annotations
@@ -18,128 +18,128 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.lexicon import GRAMMARS
 from training.lexicon.lexicon import Lexicon, language_codes
-from training.model import question_targets, targets
-from training.model.targets import CELLS, UNASKED
+from training.model.question_targets import question_targets
+from training.model.targets import CELLS, IGNORE_INDEX, scene_targets
 from training.recipe import Recipe
 from training.scenes.mixture import SceneRenderer, sample_scene
 from training.scenes.scene import Scene
-from training.stages.distributed import Part
+from training.stages.distributed import Shard
 from training.tasks.samples import Sample, SampleKind, make_sample
 
 Batch = dict[str, Tensor]
-LONGEST_PROMPT, LONGEST_ANSWER = 90, 40
-CROWDS = (2, 4, 4, 5, 6, 9, 9)
+MAX_PROMPT_TOKENS, MAX_ANSWER_TOKENS = 90, 40
+CROWDED_NUMBERS = (2, 4, 4, 5, 6, 9, 9)
 
-SPOKEN = ("en",) * 7 + tuple(GRAMMARS) + language_codes()
-"""What lessons are answered in: English nine times as often as most, and what has a grammar here twice."""
+ANSWER_LANGUAGES = ("en",) * 7 + tuple(GRAMMARS) + language_codes()
+"""The languages of answers: English nine times as often as most, others that have a grammar twice."""
 
-KINDS: tuple[SampleKind, ...] = ("short", "dialogue", "short", "long", "dialogue")
-"""The lessons of one batch are of one kind, so that all are about as long; the kinds take turns."""
+SAMPLE_KINDS: tuple[SampleKind, ...] = ("short", "dialogue", "short", "long", "dialogue")
+"""The samples of one batch are of one kind, so that they have similar lengths; the kinds alternate."""
 
 
 @dataclass(frozen=True)
-class Words:
-    """What lessons are worded with, and what turns them into numbers."""
+class TextResources:
+    """What the text of samples needs: the tokenizer and every language's lexicon."""
 
     tokenizer: Any
     lexicons: Mapping[str, Lexicon]
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Batches of fresh scenes for a stage: pixels, targets, and lessons where there are words."""
+class ImageBatches:
+    """Batches of new scenes for a stage: pixels, targets, and samples if there is `text`."""
 
     recipe: Recipe
-    world: SceneRenderer
+    renderer: SceneRenderer
     split: str
     size: int
-    words: Words | None = None
-    part: Part = (0, 1)
-    """Which share of every batch is made: that of one process of several."""
+    text: TextResources | None = None
+    shard: Shard = (0, 1)
+    """The part of every batch to make, in data-parallel training."""
 
-    crowds_until: int = 0
-    """Up to this step scenes are crowds: each thing is a lesson in its shape, so many things are many lessons."""
+    crowded_until: int = 0
+    """Before this step scenes are crowded: every object is a training example of its kind."""
 
     def __call__(self, step: int) -> Batch:
-        """The batch of that number."""
+        """The batch of that step."""
         seed, sizes = self.recipe.seed, self.recipe.sizes
-        numbers = CROWDS if step < self.crowds_until else ()
-        rank, processes = self.part
+        numbers = CROWDED_NUMBERS if step < self.crowded_until else ()
+        rank, processes = self.shard
         indices = range(step * self.size, (step + 1) * self.size)[rank::processes]
         scenes = [sample_scene(seed, index, split=self.split, numbers=numbers) for index in indices]
-        pixels, covers = self.drawn(scenes, step)
-        batch = {"pixels": pixels, **asked(scenes, covers, sizes.image // sizes.patch)}
-        if self.words:
+        pixels, coverages = self.render(scenes, step)
+        batch = {"pixels": pixels, **target_batch(scenes, coverages, sizes.image // sizes.patch)}
+        if self.text:
             rng = random.Random(f"{self.split}-words/{seed}/{step}/{rank}")
-            batch |= taught(scenes, rng, kind=KINDS[step % len(KINDS)], words=self.words)
+            batch |= text_batch(scenes, rng, kind=SAMPLE_KINDS[step % len(SAMPLE_KINDS)], text=self.text)
         return batch
 
-    def drawn(self, scenes: Sequence[Scene], step: int) -> tuple[Tensor, Tensor]:
-        """The pictures of the scenes, as bytes (N, side, side, 3), and what things cover of them, (N, side, side)."""
-        side, seed = self.recipe.sizes.image, f"{self.split}/{self.recipe.seed}/{step}/{self.part[0]}"
-        pictures, covers = zip(
-            *(self.world.render(one, side=side, seed=f"{seed}/{i}") for i, one in enumerate(scenes)), strict=True
-        )
-        return torch.from_numpy(np.stack(pictures)), torch.from_numpy(np.stack(covers))
+    def render(self, scenes: Sequence[Scene], step: int) -> tuple[Tensor, Tensor]:
+        """The images of the scenes, as bytes (N, side, side, 3), and their objects' coverage, (N, side, side)."""
+        side, seed = self.recipe.sizes.image, f"{self.split}/{self.recipe.seed}/{step}/{self.shard[0]}"
+        pairs = [self.renderer.render(scene, side=side, seed=f"{seed}/{i}") for i, scene in enumerate(scenes)]
+        images, coverages = zip(*pairs, strict=True)
+        return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(coverages))
 
 
-def taught(
-    scenes: Sequence[Scene], rng: random.Random, *, kind: SampleKind, words: Words, codes: Sequence[str] = SPOKEN
+def text_batch(
+    scenes: Sequence[Scene],
+    rng: random.Random,
+    *,
+    kind: SampleKind,
+    text: TextResources,
+    codes: Sequence[str] = ANSWER_LANGUAGES,
 ) -> Batch:
-    """A lesson on each scene: `prompt` and its `mask`, `labels` (UNASKED where there is none), and the `meaning`."""
-    lessons = [
-        teach(scenes, index, rng, kind=kind, lexicons=words.lexicons, codes=codes) for index in range(len(scenes))
-    ]
-    tokenizer = words.tokenizer
-    prompts = [tokenizer(one.prompt).input_ids[-LONGEST_PROMPT:] for one in lessons]
-    answers = [tokenizer(one.answer).input_ids[:LONGEST_ANSWER] for one in lessons]
-    ids = _padded(prompts, tokenizer.pad_token_id)
+    """A sample of each scene: `prompt`, its `mask`, `labels` (IGNORE_INDEX as padding), and the `question_targets`."""
+    tokenizer, lexicons = text.tokenizer, text.lexicons
+    samples = [scene_sample(scenes, i, rng, kind=kind, lexicons=lexicons, codes=codes) for i in range(len(scenes))]
+    prompts = [tokenizer(sample.prompt).input_ids[-MAX_PROMPT_TOKENS:] for sample in samples]
+    answers = [tokenizer(sample.answer).input_ids[:MAX_ANSWER_TOKENS] for sample in samples]
+    ids = _pad(prompts, tokenizer.pad_token_id)
+    targets = [question_targets(sample.newest, scene) for sample, scene in zip(samples, scenes, strict=True)]
     return {
         "prompt": ids,
         "mask": (ids != tokenizer.pad_token_id).long(),
-        "labels": _padded(answers, UNASKED),
-        "meaning": torch.tensor(
-            [question_targets.of(one.newest, scene) for one, scene in zip(lessons, scenes, strict=True)]
-        ),
+        "labels": _pad(answers, IGNORE_INDEX),
+        "question_targets": torch.tensor(targets),
     }
 
 
-def teach(
+def scene_sample(
     scenes: Sequence[Scene],
     index: int,
     rng: random.Random,
     *,
     kind: SampleKind,
     lexicons: Mapping[str, Lexicon],
-    codes: Sequence[str] = SPOKEN,
+    codes: Sequence[str] = ANSWER_LANGUAGES,
 ) -> Sample:
-    """A lesson on one of the scenes; the next one lends wrong answers."""
-    return make_sample(
-        scenes[index], rng, kind=kind, lexicons=lexicons, codes=codes, distractor=scenes[(index + 1) % len(scenes)]
-    )
+    """A sample of one of the scenes; the next one is its distractor."""
+    scene, distractor = scenes[index], scenes[(index + 1) % len(scenes)]
+    return make_sample(scene, rng, kind=kind, lexicons=lexicons, codes=codes, distractor=distractor)
 
 
-def asked(scenes: Sequence[Scene], covers: Tensor, grid: int) -> Batch:
-    """What is to be seen in scenes: see `targets`, and each patch's silhouette."""
-    found = [targets.of(one, grid=grid) for one in scenes]
-    cell = covers.shape[-1] // (grid * CELLS)
-    masks = nn.functional.avg_pool2d(covers.float(), cell) / 255
+def target_batch(scenes: Sequence[Scene], coverages: Tensor, grid: int) -> Batch:
+    """The scenes' targets, see `training.model.targets`, and each patch's coverage."""
+    targets = [scene_targets(scene, grid=grid) for scene in scenes]
+    cell_size = coverages.shape[-1] // (grid * CELLS)
+    masks = nn.functional.avg_pool2d(coverages.float(), cell_size) / 255
     cells = masks.reshape(len(scenes), grid, CELLS, grid, CELLS).transpose(2, 3)
     return {
-        "report": torch.from_numpy(np.stack([one.report for one in found])),
-        "patches": torch.from_numpy(np.stack([one.patches for one in found])),
-        "silhouettes": cells.reshape(len(scenes), grid * grid, -1),
+        "query_targets": torch.from_numpy(np.stack([one.queries for one in targets])),
+        "patch_targets": torch.from_numpy(np.stack([one.patches for one in targets])),
+        "coverage": cells.reshape(len(scenes), grid * grid, -1),
     }
 
 
-def stream(make_batch: Callable[[int], Any], *, first: int, last: int, workers: int) -> Iterator[Any]:
-    """Batches `first` to `last`, made ahead in worker processes (or here, where `workers` is 0)."""
-    numbers = _Numbered(make_batch, first, last)
-    yield from DataLoader(numbers, batch_size=None, num_workers=workers, prefetch_factor=8 if workers else None)
+def prefetch(make_batch: Callable[[int], Any], *, first: int, last: int, workers: int) -> Iterator[Any]:
+    """Batches `first` to `last` (exclusive), made ahead in worker processes, or in this one if `workers` is 0."""
+    dataset = _BatchDataset(make_batch, first, last)
+    yield from DataLoader(dataset, batch_size=None, num_workers=workers, prefetch_factor=8 if workers else None)
 
 
-class _Numbered(Dataset[Any]):
-    """Batches by number, in the shape that a DataLoader wants."""
+class _BatchDataset(Dataset[Any]):
+    """Batches by step, as a DataLoader's dataset."""
 
     def __init__(self, make_batch: Callable[[int], Any], first: int, last: int) -> None:
         self.make_batch, self.first, self.last = make_batch, first, last
@@ -152,6 +152,6 @@ class _Numbered(Dataset[Any]):
         return self.make_batch(self.first + index)
 
 
-def _padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
-    longest = max(len(row) for row in rows)
-    return torch.tensor([[*row, *([filler] * (longest - len(row)))] for row in rows])
+def _pad(rows: Sequence[Sequence[int]], padding: int) -> Tensor:
+    length = max(len(row) for row in rows)
+    return torch.tensor([[*row, *([padding] * (length - len(row)))] for row in rows])

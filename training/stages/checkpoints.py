@@ -1,6 +1,6 @@
-"""Where a run keeps what it has: one file a stage, replaced in one move, so that a stop at any moment loses a minute.
+"""Checkpoint files: one a stage, replaced atomically, so that a stop at any moment loses about a minute.
 
-Knows files; knows nothing of what is in them.
+Depends on torch only.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from typing import Any
 
 import torch
 
-Saved = dict[str, Any]
+State = dict[str, Any]
 
 
-def save(path: Path, state: Saved) -> None:
-    """Write the state beside its place, then move it there: readers see the old file or the new one, never half."""
+def save_checkpoint(path: Path, state: State) -> None:
+    """Write the state atomically: readers see the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    torch.save(state, draft)
-    draft.replace(path)
+    temporary = path.with_suffix(".draft")
+    torch.save(state, temporary)
+    temporary.replace(path)
 
 
-def load(path: Path) -> Saved | None:
-    """The state that was saved last, or None."""
+def load_checkpoint(path: Path) -> State | None:
+    """The state that was saved last, or None if there is no file."""
     if not path.exists():
         return None
-    state: Saved = torch.load(path, map_location="cpu", weights_only=True)
+    state: State = torch.load(path, map_location="cpu", weights_only=True)
     return state

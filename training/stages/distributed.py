@@ -1,6 +1,6 @@
-"""Processes that learn together, one a core: each takes its part of every batch, and their gradients are averaged.
+"""Data-parallel training, one process a core: each has its part of every batch, and gradients are averaged.
 
-Knows torch's process groups; knows no stage.
+Depends on torch only.
 """
 
 from __future__ import annotations
@@ -11,36 +11,36 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed
 
-Part = tuple[int, int]
-"""Which process this is, and of how many."""
+Shard = tuple[int, int]
+"""The rank of this process, and the number of processes."""
 
 
-def gather(meeting: Path, part: Part) -> None:
-    """Join the other processes, which meet at that file."""
-    rank, size = part
-    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
+def init_group(rendezvous: Path, shard: Shard) -> None:
+    """Initialize the process group; the processes find each other by that file."""
+    rank, size = shard
+    distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size)
 
 
-def part_way() -> None:
-    """Leave the others."""
+def destroy_group() -> None:
+    """Leave the process group."""
     distributed.destroy_process_group()
 
 
-def part() -> Part:
-    """This process's part; the first of one where it learns alone."""
+def shard() -> Shard:
+    """This process's shard, which is (0, 1) without a process group."""
     if not distributed.is_initialized():
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
 
 
-def leads() -> bool:
-    """Whether this is the process that reports and saves."""
-    return part()[0] == 0
+def is_main_process() -> bool:
+    """Whether this is the process that logs and saves."""
+    return shard()[0] == 0
 
 
-def average(parameters: Sequence[Tensor]) -> None:
-    """Make every process's gradients their mean over all processes."""
-    _, size = part()
+def average_gradients(parameters: Sequence[Tensor]) -> None:
+    """Replace every process's gradients by their mean over all processes."""
+    _, size = shard()
     if size == 1:
         return
     gradients = [one.grad for one in parameters if one.grad is not None]

@@ -1,4 +1,4 @@
-"""The last stage: eyes and language together, on fresh pictures, with the teacher still looking on."""
+"""The last stage trains the complete model on images and samples, still with the auxiliary losses."""
 
 from __future__ import annotations
 
@@ -7,49 +7,52 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.model.architecture import look, parts, prefix, report
+from training.model.architecture import encode_images, image_features, parameter_groups, run_qformer
 from training.stages import checkpoints, distributed, language_model
-from training.stages.batches import Batch, Pictures, Words
-from training.stages.language_model import LanguageExam, language_groups, spoken_loss
-from training.stages.loop import Stage, Workshop, run
-from training.stages.vision_encoder import eye_groups, restored
+from training.stages.batches import Batch, ImageBatches, TextResources
+from training.stages.language_model import LanguageEvaluation, language_model_groups, language_model_loss
+from training.stages.loop import Stage, TrainingContext, train
+from training.stages.vision_encoder import image_groups, restore_modules
 
 NAME = "joint"
-TEACHER_SHARE = 0.3
+AUXILIARY_WEIGHT = 0.3
 
 
-def teach(shop: Workshop, *, tokenizer: Any) -> None:
-    """Run the stage to its end, or go on with it."""
-    recipe = shop.recipe
-    model, teacher = restored(shop, vocabulary=len(tokenizer), stage="sight")
-    reader, _ = restored(shop, vocabulary=len(tokenizer), stage="text")
-    model.language_model.load_state_dict(reader.language_model.state_dict())
-    grasp = language_model.restored_grasp(shop)
-    world, words = shop.world(), Words(tokenizer, shop.lexicons())
-    exam = LanguageExam(recipe, words)
-    pictures = Pictures(recipe, world, "exam", len(exam.scenes)).drawn(exam.scenes, 0)[0].to(shop.device)
-    mirror = torch.no_grad()(lambda: exam(model, prefix(model, pictures)))
-    groups = [*language_groups(model), *eye_groups(model, teacher), *parts(grasp)]
+def train_joint(context: TrainingContext, *, tokenizer: Any) -> None:
+    """Run or resume the stage."""
+    recipe = context.recipe
+    model, heads = restore_modules(context, vocabulary=len(tokenizer), stage="qformer")
+    text_model, _ = restore_modules(context, vocabulary=len(tokenizer), stage="language_model")
+    model.language_model.load_state_dict(text_model.language_model.state_dict())
+    question_head = language_model.load_question_head(context)
+    renderer, text = context.renderer(), TextResources(tokenizer, context.lexicons())
+    evaluation = LanguageEvaluation(recipe, text)
+    evaluation_batches = ImageBatches(recipe, renderer, "exam", len(evaluation.scenes))
+    images = evaluation_batches.render(evaluation.scenes, 0)[0].to(context.device)
+    evaluate = torch.no_grad()(lambda: evaluation(model, image_features(model, images)))
+    groups = [*language_model_groups(model), *image_groups(model, heads), *parameter_groups(question_head)]
 
-    def learn(batch: Batch) -> Tensor:
-        seen = look(model, batch["pixels"])
-        said = report(model, seen)
-        return spoken_loss(model, grasp, said, batch) + TEACHER_SHARE * teacher.loss(seen, said, batch)
+    def loss(batch: Batch) -> Tensor:
+        outputs = encode_images(model, batch["pixels"])
+        features = run_qformer(model, outputs)
+        auxiliary_loss = heads.loss(outputs, features, batch)
+        return language_model_loss(model, question_head, features, batch) + AUXILIARY_WEIGHT * auxiliary_loss
 
-    run(
+    train(
         Stage(
             name=NAME,
             schedule=recipe.joint,
-            modules={"model": model, "teacher": teacher, "grasp": grasp},
-            groups=groups,
-            batches=Pictures(recipe, world, NAME, recipe.joint.batch, words=words, part=distributed.part()),
-            learn=learn,
-            examine=mirror,
+            modules={"model": model, "teacher": heads, "grasp": question_head},
+            parameter_groups=groups,
+            batches=ImageBatches(recipe, renderer, NAME, recipe.joint.batch, text=text, shard=distributed.shard()),
+            loss=loss,
+            evaluate=evaluate,
         ),
-        shop,
+        context,
     )
 
 
-def latest(shop: Workshop) -> str:
-    """The furthest stage that has a checkpoint."""
-    return next((name for name in (NAME, "sight") if checkpoints.load(shop.file(name))), "vision")
+def latest(context: TrainingContext) -> str:
+    """The last image stage that has a checkpoint."""
+    done = (name for name in (NAME, "qformer") if checkpoints.load_checkpoint(context.checkpoint_path(name)))
+    return next(done, "vision_encoder")

@@ -1,4 +1,4 @@
-"""The order of the school: which stage runs when, and what is written at the end."""
+"""The order of the stages, which processes run them, and the export at the end."""
 
 from __future__ import annotations
 
@@ -12,116 +12,116 @@ import torch
 from tokenizers import Tokenizer
 
 from training import card, export
-from training.model import tokenizer
-from training.model.vocabulary import senses
+from training.model.tokenizer import train_tokenizer, wrap_tokenizer
+from training.model.vocabulary import word_meanings
 from training.stages import checkpoints, distributed, joint, language_model, qformer, vision_encoder
-from training.stages.loop import EYE_STAGES, STAGES, Workshop, finished, minutes, whole_curve
+from training.stages.loop import IMAGE_STAGES, STAGES, TrainingContext, full_curve, is_finished, minutes
 
-TEAMED = (*EYE_STAGES, "joint")
-"""The stages that several processes may learn together."""
+DISTRIBUTED_STAGES = (*IMAGE_STAGES, "joint")
+"""The stages that support data-parallel training."""
 
 
-def run_all(shop: Workshop, *, output: Path) -> None:
-    """Run every stage and export: the language model learns to read beside the eyes, which learn to write.
+def run_all(context: TrainingContext, *, output: Path) -> None:
+    """Run every stage and export; the language model's stage runs in parallel with the image stages.
 
-    A run that goes on from weights has learned that: it runs the last stage alone.
+    A run from an initial model runs the last stage only.
     """
-    own_tokenizer(shop)  # made here, since both processes want it
-    if not shop.begin:
-        _run_apart(shop, output)
+    load_tokenizer(context)  # trained here, since both processes need it
+    if not context.initial_model:
+        _run_in_parallel(context, output)
     for stage in ("joint", "export"):
-        run(stage, shop, output=output)
+        run_stage(stage, context, output=output)
 
 
-def _run_apart(shop: Workshop, output: Path) -> None:
-    reader = multiprocessing.get_context("spawn").Process(
-        target=_run_beside, args=("text", shop, output, torch.get_num_threads())
+def _run_in_parallel(context: TrainingContext, output: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(
+        target=_run_with_threads, args=("language_model", context, output, torch.get_num_threads())
     )
-    reader.start()
+    process.start()
     try:
-        for stage in EYE_STAGES:
-            run(stage, shop, output=output)
-        reader.join()
+        for stage in IMAGE_STAGES:
+            run_stage(stage, context, output=output)
+        process.join()
     finally:
-        reader.terminate()
-    if reader.exitcode:
-        raise SystemExit("The text stage failed: what it printed above says why.")
+        process.terminate()
+    if process.exitcode:
+        raise SystemExit("The stage language_model failed: see its output above.")
 
 
-def _run_beside(stage: str, shop: Workshop, output: Path, threads: int) -> None:
+def _run_with_threads(stage: str, context: TrainingContext, output: Path, threads: int) -> None:
     torch.set_num_threads(threads)
-    run(stage, shop, output=output)
+    run_stage(stage, context, output=output)
 
 
-def _run_together(stage: str, shop: Workshop, output: Path) -> None:
-    """The stage by several processes, of which this is the first."""
-    alone = replace(shop, processes=1)
-    meeting = shop.folder / "team"
-    meeting.unlink(missing_ok=True)
+def _run_distributed(stage: str, context: TrainingContext, output: Path) -> None:
+    """The stage in several processes, of which this is the first."""
+    single = replace(context, processes=1)
+    rendezvous = (context.folder / "team").absolute()
+    rendezvous.unlink(missing_ok=True)
     spawn = multiprocessing.get_context("spawn")
     others = [
-        spawn.Process(target=_run_in_team, args=(stage, alone, output, meeting.absolute(), (rank, shop.processes)))
-        for rank in range(1, shop.processes)
+        spawn.Process(target=_run_rank, args=(stage, single, output, rendezvous, (rank, context.processes)))
+        for rank in range(1, context.processes)
     ]
     for other in others:
         other.start()
     try:
-        _run_in_team(stage, alone, output, meeting.absolute(), (0, shop.processes))
+        _run_rank(stage, single, output, rendezvous, (0, context.processes))
     finally:
         for other in others:
             other.terminate()
 
 
-def _run_in_team(stage: str, shop: Workshop, output: Path, meeting: Path, part: distributed.Part) -> None:
+def _run_rank(stage: str, context: TrainingContext, output: Path, rendezvous: Path, shard: distributed.Shard) -> None:
     torch.set_num_threads(1)
-    distributed.gather(meeting, part)
-    run(stage, shop, output=output)
-    distributed.part_way()
+    distributed.init_group(rendezvous, shard)
+    run_stage(stage, context, output=output)
+    distributed.destroy_group()
 
 
-def run(stage: str, shop: Workshop, *, output: Path) -> None:
+def run_stage(stage: str, context: TrainingContext, *, output: Path) -> None:
     """Run one stage, unless it is finished already."""
-    words = own_tokenizer(shop)
-    if stage in STAGES and finished(shop, stage):
+    tokenizer = load_tokenizer(context)
+    if stage in STAGES and is_finished(context, stage):
         print(f"{stage}: finished already", flush=True)
-    elif stage in TEAMED and shop.processes > 1:
-        _run_together(stage, shop, output)
-    elif stage == "vision":
-        vision_encoder.teach(shop, vocabulary=len(words))
-    elif stage == "sight":
-        qformer.teach(shop, vocabulary=len(words))
-    elif stage == "text":
-        language_model.teach(shop, tokenizer=words)
+    elif stage in DISTRIBUTED_STAGES and context.processes > 1:
+        _run_distributed(stage, context, output)
+    elif stage == "vision_encoder":
+        vision_encoder.train_vision_encoder(context, vocabulary=len(tokenizer))
+    elif stage == "qformer":
+        qformer.train_qformer(context, vocabulary=len(tokenizer))
+    elif stage == "language_model":
+        language_model.train_language_model(context, tokenizer=tokenizer)
     elif stage == "joint":
-        joint.teach(shop, tokenizer=words)
+        joint.train_joint(context, tokenizer=tokenizer)
     elif stage == "export":
-        write(shop, words, output)
+        export_model(context, tokenizer, output)
 
 
-def own_tokenizer(shop: Workshop) -> Any:
+def load_tokenizer(context: TrainingContext) -> Any:
     """The run's tokenizer, trained on the first call."""
-    state = checkpoints.load(shop.file("tokenizer"))
+    state = checkpoints.load_checkpoint(context.checkpoint_path("tokenizer"))
     if not state:
         started = time.monotonic()
-        trained = _trained(shop)
-        state = {"json": trained, "seconds": time.monotonic() - started}
-        checkpoints.save(shop.file("tokenizer"), state)
-    return tokenizer.wrapped(Tokenizer.from_str(state["json"]))
+        state = {"json": _tokenizer_json(context), "seconds": time.monotonic() - started}
+        checkpoints.save_checkpoint(context.checkpoint_path("tokenizer"), state)
+    return wrap_tokenizer(Tokenizer.from_str(state["json"]))
 
 
-def _trained(shop: Workshop) -> str:
-    if shop.begin:
-        return (shop.begin / "tokenizer.json").read_text(encoding="utf-8")
-    made: str = tokenizer.train(shop.recipe, shop.lexicons(), senses(shop.sources)).backend_tokenizer.to_str()
-    return made
+def _tokenizer_json(context: TrainingContext) -> str:
+    if context.initial_model:
+        return (context.initial_model / "tokenizer.json").read_text(encoding="utf-8")
+    tokenizer = train_tokenizer(context.recipe, context.lexicons(), word_meanings(context.sources))
+    return str(tokenizer.backend_tokenizer.to_str())
 
 
-def write(shop: Workshop, words: Any, output: Path) -> None:
-    """Export what the furthest stage has learned so far."""
-    stage = joint.latest(shop)
-    model, _ = vision_encoder.restored(shop, vocabulary=len(words), stage=stage)
-    unknown = [lexicon.unknown for lexicon in shop.lexicons().values()]
-    export.save(model.cpu(), words, output, sizes=shop.recipe.sizes, unknown=unknown)
-    whole_curve(shop).draw(output / "curve.png")
-    card.put_run(output, minutes=minutes(shop), seed=shop.recipe.seed, recipe=shop.recipe.name, device=shop.device.type)
-    print(f"export: {output} holds the model as the {stage} stage left it", flush=True)
+def export_model(context: TrainingContext, tokenizer: Any, output: Path) -> None:
+    """Export the model of the latest stage."""
+    stage = joint.latest(context)
+    model, _ = vision_encoder.restore_modules(context, vocabulary=len(tokenizer), stage=stage)
+    unknown = [lexicon.unknown for lexicon in context.lexicons().values()]
+    export.save_model(model.cpu(), tokenizer, output, sizes=context.recipe.sizes, unknown=unknown)
+    full_curve(context).draw(output / "curve.png")
+    recipe, device = context.recipe, context.device.type
+    card.write_run(output, minutes=minutes(context), seed=recipe.seed, recipe=recipe.name, device=device)
+    print(f"export: wrote the model of the stage {stage} to {output}", flush=True)

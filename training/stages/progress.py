@@ -1,6 +1,6 @@
-"""How a run is going: a line a report with samples a second and time left, and a curve of right answers over time.
+"""The progress of a run: log lines with samples per second and time left, and a plot of the scores over time.
 
-Knows numbers and a picture of them; knows no network and no lesson.
+Depends on matplotlib only.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 Point = tuple[str, int, float, dict[str, float]]
-"""Stage, samples seen in it, seconds into the run, and the shares of right answers."""
+"""Stage, its number of samples so far, seconds into the run, and the scores."""
 
 
 @dataclass
 class Curve:
-    """Marks over a whole run, stage after stage."""
+    """The scores of a run, stage after stage."""
 
     points: list[Point] = field(default_factory=list)
 
-    def add(self, stage: str, samples: int, seconds: float, marks: Mapping[str, float]) -> None:
-        """Note the marks of one exam."""
-        self.points.append((stage, samples, seconds, dict(marks)))
+    def add(self, stage: str, samples: int, seconds: float, scores: Mapping[str, float]) -> None:
+        """Add the scores of one evaluation."""
+        self.points.append((stage, samples, seconds, dict(scores)))
 
     def draw(self, path: Path) -> None:
-        """Draw every mark against minutes, one panel a stage, into a small PNG."""
+        """Plot every score over minutes, one panel a stage, into a small PNG."""
         from matplotlib.figure import Figure
 
         stages = list(dict.fromkeys(stage for stage, *_ in self.points))
@@ -36,15 +36,15 @@ class Curve:
             axes = figure.add_subplot(1, len(stages), number + 1)
             _panel(axes, stage, [point for point in self.points if point[0] == stage])
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}.png")  # two processes draw at times
-        figure.savefig(draft, dpi=80)
-        draft.replace(path)
+        temporary = path.with_suffix(f".{os.getpid()}.png")  # two processes may draw at once
+        figure.savefig(temporary, dpi=80)
+        temporary.replace(path)
 
 
 def _panel(axes: Any, stage: str, points: list[Point]) -> None:
     for name in points[-1][3]:
-        known = [(seconds / 60, marks[name]) for _, _, seconds, marks in points if name in marks]
-        axes.plot(*zip(*known, strict=True), label=name, linewidth=1.4)
+        line = [(seconds / 60, scores[name]) for _, _, seconds, scores in points if name in scores]
+        axes.plot(*zip(*line, strict=True), label=name, linewidth=1.4)
     axes.set(title=stage, xlabel="minutes of the run", ylim=(0, 1))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, loc="lower right")
@@ -52,27 +52,27 @@ def _panel(axes: Any, stage: str, points: list[Point]) -> None:
 
 @dataclass
 class Meter:
-    """Speed and time left of one stage. `before` seconds were spent on it in earlier sittings."""
+    """The speed and the time left of one stage, which earlier processes may have run for `earlier_seconds`."""
 
     stage: str
     steps: int
     batch: int
     first: int
-    before: float = 0.0
+    earlier_seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
     @property
     def seconds(self) -> float:
-        """Time spent on the stage, earlier sittings included."""
-        return self.before + time.monotonic() - self.started
+        """The time spent on the stage, including that of earlier processes."""
+        return self.earlier_seconds + time.monotonic() - self.started
 
-    def report(self, step: int, loss: float, marks: Mapping[str, float]) -> None:
-        """Print one line."""
-        pace = (step - self.first) / max(1e-9, time.monotonic() - self.started)
-        left = (self.steps - step) / max(1e-9, pace)
-        scores = " ".join(f"{name} {share:.3f}" for name, share in marks.items())
+    def report(self, step: int, loss: float, scores: Mapping[str, float]) -> None:
+        """Print a log line."""
+        steps_per_second = (step - self.first) / max(1e-9, time.monotonic() - self.started)
+        seconds_left = (self.steps - step) / max(1e-9, steps_per_second)
+        shares = " ".join(f"{name} {share:.3f}" for name, share in scores.items())
         print(
-            f"{self.stage} {step}/{self.steps} · {pace * self.batch:.0f} samples/s · "
-            f"{left / 60:.1f} min left · loss {loss:.3f} · {scores}",
+            f"{self.stage} {step}/{self.steps} · {steps_per_second * self.batch:.0f} samples/s · "
+            f"{seconds_left / 60:.1f} min left · loss {loss:.3f} · {shares}",
             flush=True,
         )

@@ -1,43 +1,43 @@
-"""The second stage: the queries learn to report what the patches show, and the patches to show what reports need."""
+"""The second stage trains the Q-Former and the vision encoder on query and patch targets."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from training.model.architecture import Look, look, report
+from training.model.architecture import VisionOutputs, encode_images, run_qformer
 from training.stages import distributed
-from training.stages.batches import Batch, Pictures
-from training.stages.loop import Stage, Workshop, run
-from training.stages.vision_encoder import exam_sheet, examine, eye_groups, restored
+from training.stages.batches import Batch, ImageBatches
+from training.stages.loop import STORED_NAMES, Stage, TrainingContext, train
+from training.stages.vision_encoder import evaluation_batches, image_groups, mean_scores, restore_modules
 
-NAME = "sight"
+NAME = "qformer"
 
 
-def teach(shop: Workshop, *, vocabulary: int) -> None:
-    """Run the stage to its end, or go on with it."""
-    recipe = shop.recipe
-    model, teacher = restored(shop, vocabulary=vocabulary, stage="vision")
-    world = shop.world()
-    sheet = exam_sheet(recipe, world)
+def train_qformer(context: TrainingContext, *, vocabulary: int) -> None:
+    """Run or resume the stage."""
+    recipe, schedule = context.recipe, context.recipe.qformer
+    model, heads = restore_modules(context, vocabulary=vocabulary, stage="vision_encoder")
+    renderer = context.renderer()
+    evaluation_set = evaluation_batches(recipe, renderer)
 
-    def learn(batch: Batch) -> Tensor:
-        seen = look(model, batch["pixels"])
-        return teacher.loss(seen, report(model, seen), batch)
+    def loss(batch: Batch) -> Tensor:
+        outputs = encode_images(model, batch["pixels"])
+        return heads.loss(outputs, run_qformer(model, outputs), batch)
 
-    def marks(seen: Look, truth: Batch) -> dict[str, float]:
-        return teacher.report_marks(report(model, seen), truth) | {
-            "which thing a patch shows": teacher.patch_marks(seen, truth)["which"]
+    def scores(outputs: VisionOutputs, expected: Batch) -> dict[str, float]:
+        return heads.query_scores(run_qformer(model, outputs), expected) | {
+            "object of a patch": heads.patch_scores(outputs, expected)["which"]
         }
 
-    run(
+    train(
         Stage(
             name=NAME,
-            schedule=recipe.sight,
-            modules={"model": model, "teacher": teacher},
-            groups=eye_groups(model, teacher),
-            batches=Pictures(recipe, world, NAME, recipe.sight.batch, part=distributed.part()),
-            learn=learn,
-            examine=lambda: examine(model, sheet, shop, marks),
+            schedule=schedule,
+            modules={"model": model, "teacher": heads},
+            parameter_groups=image_groups(model, heads),
+            batches=ImageBatches(recipe, renderer, STORED_NAMES[NAME], schedule.batch, shard=distributed.shard()),
+            loss=loss,
+            evaluate=lambda: mean_scores(model, evaluation_set, context, scores),
         ),
-        shop,
+        context,
     )

@@ -1,6 +1,6 @@
-"""The first stage: the patches alone learn to show what lies where, on crowds first.
+"""The first stage trains the vision encoder alone, with patch losses, on crowded scenes first.
 
-The queries wait: those that grow beside patches which show nothing yet learn to answer "none", and stay there.
+The Q-Former is trained later: with untrained patches its queries learn to predict "none", and do not recover.
 """
 
 from __future__ import annotations
@@ -12,103 +12,102 @@ import torch
 from torch import Tensor
 from transformers import Blip2ForConditionalGeneration
 
-from training.model.architecture import Look, Teacher, build, look, parts
+from training.model.architecture import AuxiliaryHeads, VisionOutputs, build, encode_images, parameter_groups
 from training.recipe import Recipe
 from training.scenes.mixture import SceneRenderer
 from training.stages import checkpoints, distributed
-from training.stages.batches import Batch, Pictures
-from training.stages.loop import Stage, Workshop, autocast, run
+from training.stages.batches import Batch, ImageBatches
+from training.stages.loop import STORED_NAMES, Stage, TrainingContext, autocast, train
 
-NAME = "vision"
-CROWD_SHARE = 0.65
-"""So much of the stage looks at crowds, before it looks at the world as it is."""
+NAME = "vision_encoder"
+CROWDED_SHARE = 0.65
+"""The first share of the stage, which trains on crowded scenes; then come those of the mixture."""
 
-EXAM_SIZE = 64
+EVALUATION_BATCH = 64
+Scores = Callable[[VisionOutputs, Batch], dict[str, float]]
 
 
-def teach(shop: Workshop, *, vocabulary: int) -> None:
-    """Run the stage to its end, or go on with it."""
-    recipe, schedule = shop.recipe, shop.recipe.vision
-    model, teacher = fresh(shop, vocabulary=vocabulary)
-    world = shop.world()
-    sheet = exam_sheet(recipe, world)
+def train_vision_encoder(context: TrainingContext, *, vocabulary: int) -> None:
+    """Run or resume the stage."""
+    recipe, schedule = context.recipe, context.recipe.vision_encoder
+    model, heads = new_modules(context, vocabulary=vocabulary)
+    renderer = context.renderer()
+    evaluation_set = evaluation_batches(recipe, renderer)
 
-    def learn(batch: Batch) -> Tensor:
-        return teacher.patch_loss(look(model, batch["pixels"]), batch)
+    def loss(batch: Batch) -> Tensor:
+        return heads.patch_loss(encode_images(model, batch["pixels"]), batch)
 
-    run(
+    train(
         Stage(
             name=NAME,
             schedule=schedule,
-            modules={"model": model, "teacher": teacher},
-            groups=parts(model.vision_model, teacher),
-            batches=Pictures(
+            modules={"model": model, "teacher": heads},
+            parameter_groups=parameter_groups(model.vision_model, heads),
+            batches=ImageBatches(
                 recipe,
-                world,
-                NAME,
-                recipe.vision.batch,
-                part=distributed.part(),
-                crowds_until=round(recipe.vision.steps * CROWD_SHARE),
+                renderer,
+                STORED_NAMES[NAME],
+                schedule.batch,
+                shard=distributed.shard(),
+                crowded_until=round(schedule.steps * CROWDED_SHARE),
             ),
-            learn=learn,
-            examine=lambda: examine(model, sheet, shop, teacher.patch_marks),
+            loss=loss,
+            evaluate=lambda: mean_scores(model, evaluation_set, context, heads.patch_scores),
         ),
-        shop,
+        context,
     )
 
 
-def fresh(shop: Workshop, *, vocabulary: int) -> tuple[Any, Teacher]:
-    """A new model (or the one that the run goes on from) and its teacher, on the workshop's device."""
-    model = build(shop.recipe.sizes, vocabulary=vocabulary, seed=shop.recipe.seed).to(shop.device)
-    if shop.begin:
-        known = Blip2ForConditionalGeneration.from_pretrained(shop.begin, dtype=torch.float32)
-        model.load_state_dict(known.state_dict())
-    return model, Teacher(shop.recipe.sizes).to(shop.device)
+def new_modules(context: TrainingContext, *, vocabulary: int) -> tuple[Any, AuxiliaryHeads]:
+    """A new model (or the run's initial one) and its auxiliary heads, on the context's device."""
+    model = build(context.recipe.sizes, vocabulary=vocabulary, seed=context.recipe.seed).to(context.device)
+    if context.initial_model:
+        trained = Blip2ForConditionalGeneration.from_pretrained(context.initial_model, dtype=torch.float32)
+        model.load_state_dict(trained.state_dict())
+    return model, AuxiliaryHeads(context.recipe.sizes).to(context.device)
 
 
-def restored(shop: Workshop, *, vocabulary: int, stage: str) -> tuple[Any, Teacher]:
-    """The model and the teacher as a stage left them; or, where it has not run, as a run from weights began."""
-    model, teacher = fresh(shop, vocabulary=vocabulary)
-    if shop.begin and not checkpoints.load(shop.file(stage)):
-        return model, teacher
-    modules = modules_of(shop, stage)
+def restore_modules(context: TrainingContext, *, vocabulary: int, stage: str) -> tuple[Any, AuxiliaryHeads]:
+    """The model and the auxiliary heads from a stage's checkpoint, or new ones in a run from an initial model."""
+    model, heads = new_modules(context, vocabulary=vocabulary)
+    if context.initial_model and not checkpoints.load_checkpoint(context.checkpoint_path(stage)):
+        return model, heads
+    modules = saved_modules(context, stage)
     model.load_state_dict(modules["model"])
     if "teacher" in modules:
-        teacher.load_state_dict(modules["teacher"])
-    return model, teacher
+        heads.load_state_dict(modules["teacher"])
+    return model, heads
 
 
-def modules_of(shop: Workshop, stage: str) -> dict[str, Any]:
-    """The weights of each module as a stage left them; ends the run with a sentence where the stage has not begun."""
-    state = checkpoints.load(shop.file(stage))
+def saved_modules(context: TrainingContext, stage: str) -> dict[str, Any]:
+    """The weights of each module in a stage's checkpoint. Raises `SystemExit` if there is none."""
+    state = checkpoints.load_checkpoint(context.checkpoint_path(stage))
     if not state:
-        raise SystemExit(f"The {stage} stage has not begun: run `python -m training {stage}` first.")
+        raise SystemExit(f"The stage {stage} has no checkpoint: run `python -m training {stage}` first.")
     modules: dict[str, Any] = state["modules"]
     return modules
 
 
-def eye_groups(model: Any, teacher: Teacher) -> list[dict[str, Any]]:
-    """The parameters that lie before the language model, and the teacher's."""
-    layers = parts(model.vision_model, model.qformer, model.language_projection, teacher)
+def image_groups(model: Any, heads: AuxiliaryHeads) -> list[dict[str, Any]]:
+    """The parameters in front of the language model, and those of the auxiliary heads."""
+    layers = parameter_groups(model.vision_model, model.qformer, model.language_projection, heads)
     return [*layers, {"params": [model.query_tokens]}]
 
 
-def exam_sheet(recipe: Recipe, world: SceneRenderer) -> list[Batch]:
-    """Batches of scenes that training never sees."""
-    pictures = Pictures(recipe, world, "exam", EXAM_SIZE)
-    return [pictures(step) for step in range(max(1, recipe.exam_scenes // EXAM_SIZE))]
+def evaluation_batches(recipe: Recipe, renderer: SceneRenderer) -> list[Batch]:
+    """Batches of held-out scenes."""
+    batches = ImageBatches(recipe, renderer, "exam", EVALUATION_BATCH)
+    return [batches(step) for step in range(max(1, recipe.evaluation_scenes // EVALUATION_BATCH))]
 
 
 @torch.no_grad()
-def examine(
-    model: Any, sheet: list[Batch], shop: Workshop, marks: Callable[[Look, Batch], dict[str, float]]
-) -> dict[str, float]:
-    """The mean marks over the sheet."""
+def mean_scores(model: Any, evaluation_set: list[Batch], context: TrainingContext, scores: Scores) -> dict[str, float]:
+    """The mean scores of the batches."""
     totals: dict[str, float] = {}
-    for batch in sheet:
-        with autocast(shop.device):
-            truth = {name: tensor.to(shop.device) for name, tensor in batch.items()}
-            given = marks(look(model, truth["pixels"]), truth)
-        for name, share in given.items():
-            totals[name] = totals.get(name, 0.0) + share / len(sheet)
+    for batch in evaluation_set:
+        with autocast(context.device):
+            on_device = {name: tensor.to(context.device) for name, tensor in batch.items()}
+            batch_scores = scores(encode_images(model, on_device["pixels"]), on_device)
+        for name, share in batch_scores.items():
+            totals[name] = totals.get(name, 0.0) + share / len(evaluation_set)
     return totals
