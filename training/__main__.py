@@ -35,14 +35,8 @@ def main(arguments: list[str] | None = None) -> None:
     recipe = RECIPES[args.recipe]
     # Threads beyond the free cores wait for each other: two beside a busy worker on two cores had a sixth of the speed.
     torch.set_num_threads(args.threads or max(1, (os.cpu_count() or 1) - recipe.workers))
-    context = TrainingContext(
-        recipe,
-        args.runs / recipe.name,
-        args.runs / "sources",
-        torch.device(args.device),
-        processes=args.processes,
-        initial_model=args.initial_model,
-    )
+    folder, sources, device = args.runs / recipe.name, args.runs / "sources", torch.device(args.device)
+    context = TrainingContext(recipe, folder, sources, device, args.processes, args.initial_model)
     if args.stage == "all":
         run_all(context, output=args.output)
     else:

@@ -62,9 +62,9 @@ from npm and pinned in `training/scenes/sources.py`. None of them is in the repo
 | package | content and author | licence |
 |---|---|---|
 {credits}
-| photographs (out of distribution) | scikit-image 0.26, scikit-learn 1.9: {learned} of their files | their own |
+| photographs (out of distribution) | scikit-image 0.26, scikit-learn 1.9: {training_files} of their files | their own |
 
-{examined} more photographs ({examined_names}) are used for evaluation only.
+{evaluation_files} more photographs ({evaluation_names}) are used for evaluation only.
 
 ## The run
 
@@ -158,21 +158,21 @@ def _per_cent(share: float) -> str:
     return f"{100 * share:.0f}" if share > 0.1 else f"{100 * share:.1f}"
 
 
-def _new_card() -> str:
-    credited = (sources.ANNOTATIONS, sources.LISTS, *sources.STYLES.values())  # Twemoji for the exam alone
+def new_card() -> str:
+    credited = (sources.ANNOTATIONS, sources.LISTS, *sources.STYLES.values())  # Twemoji is for evaluation only
     return TEXT.format(
         credits="\n".join(
             f"| `{source.package}` {source.version} | {source.credit} | {source.licence} |" for source in credited
         ),
-        learned=len(TRAINING_FILES),
-        examined=len(EVALUATION_FILES),
-        examined_names=", ".join(EVALUATION_FILES),
+        training_files=len(TRAINING_FILES),
+        evaluation_files=len(EVALUATION_FILES),
+        evaluation_names=", ".join(EVALUATION_FILES),
     )
 
 
 def _replace_section(folder: Path, name: str, section: str) -> None:
     path = folder / "README.md"
-    text = path.read_text(encoding="utf-8") if path.exists() else _new_card()
+    text = path.read_text(encoding="utf-8") if path.exists() else new_card()
     opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
     head, _, rest = text.partition(opening)
     _, _, tail = rest.partition(closing)

@@ -6,7 +6,7 @@ Everyday objects are from Noto Emoji (Apache-2.0); the flat shapes are our own.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,9 +49,10 @@ def main() -> None:
     characters = names.characters(sources.fetch(sources.ANNOTATIONS, sources_folder))
     for example in EVERYDAY:
         render_example(example, sources_folder, characters).save(FOLDER / example.file, optimize=True)
-    (FOLDER / "examples.json").write_text(
-        json.dumps(list(_entries()), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    keys = ("file", "prompt", "language")
+    entries = [{key: getattr(example, key) for key in keys} for example in (*EVERYDAY, *FLAT)]
+    content = json.dumps(entries, indent=2, ensure_ascii=False)
+    (FOLDER / "examples.json").write_text(f"{content}\n", encoding="utf-8")
 
 
 def render_example(example: ExampleImage, sources_folder: Path, characters: Mapping[str, str]) -> Image.Image:
@@ -64,11 +65,6 @@ def render_example(example: ExampleImage, sources_folder: Path, characters: Mapp
         left = round((index + 0.5) * (width - 20) / len(example.objects) + 10 - side / 2)
         background.paste(sprite, (left, (height - side) // 2), sprite)
     return background
-
-
-def _entries() -> Iterator[dict[str, str]]:
-    for example in (*EVERYDAY, *FLAT):
-        yield {"file": example.file, "prompt": example.prompt, "language": example.language}
 
 
 if __name__ == "__main__":

@@ -36,13 +36,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path, *, sizes: Sizes, unknow
     model.generation_config = model.language_model.generation_config = generation
     model.to(torch.bfloat16).save_pretrained(folder, max_shard_size=LARGEST_FILE)
     _processor(tokenizer, sizes.image).save_pretrained(folder)
-    facts = {
-        "name": "tiny",
-        "style": "mblip",
-        "languages": list(language_codes()),
-        "knows": DESCRIPTION,
-        "unknown": list(unknown),
-    }
+    facts = {"name": "tiny", "style": "mblip", "languages": language_codes(), "knows": DESCRIPTION, "unknown": unknown}
     (folder / "blip_space.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -33,7 +33,7 @@ def main() -> None:
     """Render the sheet and write the questions."""
     sources = RUNS / "sources"
     lexicons = {code: load_lexicon(code, sources) for code in language_codes()}
-    renderer = mixture.load_renderer(sources, STYLES, photographs=out_of_distribution.EVALUATION_FILES)
+    renderer = mixture.load_renderer(sources, STYLES, photos=out_of_distribution.EVALUATION_FILES)
     questions, images = [], []
     for index, (task, scene, dialogue) in enumerate(_sample_tasks()):
         lexicon = lexicons[language_codes()[index * 7 % len(language_codes())] if index % 4 else "en"]

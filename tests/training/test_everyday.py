@@ -1,4 +1,4 @@
-"""Everyday things: pictures that show what the scene says, true answers in plain words, and words that mean."""
+"""Everyday objects: images that show the scene, correct answers from templates, and initial embeddings."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ WHITE = ((255, 255, 255), (255, 255, 255))
 
 
 @pytest.fixture(scope="module")
-def drawings(sources: Path) -> SceneRenderer:
-    """The world as one hand draws it."""
+def renderer(sources: Path) -> SceneRenderer:
+    """A renderer with one drawing style."""
     return mixture.load_renderer(sources, ("noto",))
 
 
 @pytest.fixture(scope="module")
 def lexicons(sources: Path) -> dict[str, Lexicon]:
-    """Every language's plain words."""
+    """Every language's lexicon."""
     return {code: load_lexicon(code, sources) for code in language_codes()}
 
 
 def row(*kinds: str) -> Scene:
-    """Things from left to right on a 300 x 100 canvas."""
+    """Objects from left to right on a 300 x 100 canvas."""
     step = 300 / len(kinds)
     objects = (SceneObject(kind, None, Box((i + 0.5) * step, 50, 60), (0, 0, 0)) for i, kind in enumerate(kinds))
     return Scene(300, 100, WHITE, tuple(objects))
 
 
 @pytest.mark.parametrize(
-    ("ask", "words"),
+    ("question", "expected"),
     [
         (Question("what", "what"), "dog × 2 and cat"),
         (Question("count", "count"), "three"),
@@ -56,11 +56,11 @@ def row(*kinds: str) -> Scene:
         (Question("else", "else", "cat"), "dog × 2"),
     ],
 )
-def test_the_plain_answer_is_true(lexicons: dict[str, Lexicon], question: Question, words: str) -> None:
-    assert templates.answer(question, row("dog", "dog", "cat"), lexicons["en"]) == words
+def test_the_template_answer_is_correct(lexicons: dict[str, Lexicon], question: Question, expected: str) -> None:
+    assert templates.answer(question, row("dog", "dog", "cat"), lexicons["en"]) == expected
 
 
-def test_a_strange_picture_is_known_in_no_language(lexicons: dict[str, Lexicon]) -> None:
+def test_every_language_answers_that_it_does_not_know_an_image(lexicons: dict[str, Lexicon]) -> None:
     rng = random.Random(1)
     for lexicon in lexicons.values():
         for _ in range(5):
@@ -70,19 +70,19 @@ def test_a_strange_picture_is_known_in_no_language(lexicons: dict[str, Lexicon])
             }
 
 
-def test_every_language_can_put_every_question(lexicons: dict[str, Lexicon]) -> None:
+def test_every_language_renders_every_question(lexicons: dict[str, Lexicon]) -> None:
     rng = random.Random(2)
     for index in range(300):
         scene = everyday.sample_everyday_scene(rng)
         for question in templates.sample_dialogue(scene, rng):
             lexicon = lexicons["en"] if templates.needs_english(question) else lexicons[language_codes()[index % 80]]
-            words = templates.render_question(question, lexicon, rng)
-            assert words == words.strip()
-            assert "{" not in words
+            text = templates.render_question(question, lexicon, rng)
+            assert text == text.strip()
+            assert "{" not in text
 
 
-def test_things_are_drawn_where_the_scene_has_them(drawings: SceneRenderer) -> None:
-    _, cover = drawings.render(row("dog", "whale"), side=96, seed="x")
+def test_objects_are_rendered_where_the_scene_has_them(renderer: SceneRenderer) -> None:
+    _, cover = renderer.render(row("dog", "whale"), side=96, seed="x")
     covered = cover.reshape(6, 16, 6, 16).mean(axis=(1, 3)) > 20
     assert covered[2:4, 1].all()
     assert covered[2:4, 4].all()
@@ -90,29 +90,29 @@ def test_things_are_drawn_where_the_scene_has_them(drawings: SceneRenderer) -> N
     assert not covered[:, [0, 5]][[0, 5]].any()
 
 
-def test_the_same_seed_gives_the_same_picture(drawings: SceneRenderer) -> None:
+def test_the_same_seed_gives_the_same_image(renderer: SceneRenderer) -> None:
     for index in range(30):
         scene = mixture.sample_scene(3, index, split="a")
         assert scene == mixture.sample_scene(3, index, split="a")
-        one, two = (drawings.render(scene, side=96, seed="x")[0] for _ in range(2))
-        assert np.array_equal(one, two)
+        first, second = (renderer.render(scene, side=96, seed="x")[0] for _ in range(2))
+        assert np.array_equal(first, second)
 
 
-def test_the_exam_shows_no_photograph_that_was_learned() -> None:
+def test_training_and_evaluation_share_no_photograph() -> None:
     assert not set(out_of_distribution.TRAINING_FILES) & set(out_of_distribution.EVALUATION_FILES)
 
 
-def test_a_word_begins_as_its_meaning_in_its_language(sources: Path) -> None:
-    word_meanings = vocabulary.word_meanings(sources)
-    vectors = meaning_vectors(word_meanings, TargetCodebook(160))
-    pieces = list(word_meanings)
+def test_an_embedding_starts_as_the_meaning_in_its_language(sources: Path) -> None:
+    meanings = vocabulary.word_meanings(sources)
+    vectors = meaning_vectors(meanings, TargetCodebook(160))
+    pieces = list(meanings)
     dog = everyday.NAMES.index("dog") + 1 + 6
     for code, word in (("de", "▁Hund"), ("fr", "▁chien"), ("ja", "▁イヌ"), ("sw", "▁mbwa")):
         meaning = vocabulary.WordMeaning("kind", dog, code)
-        referents = [place for place, piece in enumerate(pieces) if meaning in word_meanings[piece]]
-        assert pieces.index(word) in referents
-        own = meaning_vectors({"wanted": (meaning,)}, TargetCodebook(160))[0]
-        assert int(torch.argmax(vectors @ own)) in referents
+        indices = [index for index, piece in enumerate(pieces) if meaning in meanings[piece]]
+        assert pieces.index(word) in indices
+        vector = meaning_vectors({"word": (meaning,)}, TargetCodebook(160))[0]
+        assert int(torch.argmax(vectors @ vector)) in indices
 
 
 @pytest.mark.parametrize(

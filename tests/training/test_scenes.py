@@ -1,4 +1,4 @@
-"""A scene follows from its seed, stays inside its canvas, and answers truly."""
+"""A scene follows from its seed, stays inside its canvas, and has correct answers and targets."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def scene_of(*objects: tuple[str, str, float, float]) -> Scene:
     return Scene(100, 100, WHITE, sort_in_reading_order(placed, 100, 100))
 
 
-def test_the_same_seed_gives_the_same_picture() -> None:
+def test_the_same_seed_gives_the_same_image() -> None:
     for index in range(20):
-        one, two = (sample_flat_scene(5, index, split="a") for _ in range(2))
-        assert one == two
+        first, second = (sample_flat_scene(5, index, split="a") for _ in range(2))
+        assert first == second
         assert np.array_equal(
-            rendering.render_pixels(one, side=96, seed="x"), rendering.render_pixels(two, side=96, seed="x")
+            rendering.render_pixels(first, side=96, seed="x"), rendering.render_pixels(second, side=96, seed="x")
         )
 
 
@@ -42,20 +42,20 @@ def test_splits_share_no_scene() -> None:
     assert all(sample_flat_scene(5, index, split="a") != sample_flat_scene(5, index, split="b") for index in MANY)
 
 
-def test_things_lie_on_the_canvas_and_apart() -> None:
+def test_objects_are_on_the_canvas_and_apart() -> None:
     for index in MANY:
         scene = sample_flat_scene(5, index, split="a")
         assert len(scene.objects) <= MAX_OBJECTS
         for obj in scene.objects:
             assert 0 <= obj.box.x <= scene.width
             assert 0 <= obj.box.y <= scene.height
-        for number, one in enumerate(scene.objects):
-            for other in scene.objects[:number]:
-                reach = (one.box.size + other.box.size) / 2 * 0.8
-                assert max(abs(one.box.x - other.box.x), abs(one.box.y - other.box.y)) > reach
+        for number, first in enumerate(scene.objects):
+            for second in scene.objects[:number]:
+                min_distance = (first.box.size + second.box.size) / 2 * 0.8
+                assert max(abs(first.box.x - second.box.x), abs(first.box.y - second.box.y)) > min_distance
 
 
-def test_the_stranger_draws_what_he_says() -> None:
+def test_the_unseen_style_draws_its_scene() -> None:
     for index in range(30):
         image, scene = unseen_style.draw_image(5, index)
         for obj in scene.objects:
@@ -71,7 +71,7 @@ def test_a_side_is_named_only_where_people_would_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ask", "words"),
+    ("question", "expected"),
     [
         (Question("count", "count"), "three"),
         (Question("count", "count", "circle"), "two"),
@@ -83,9 +83,9 @@ def test_a_side_is_named_only_where_people_would_agree() -> None:
         (Question("caption", "what"), "two blue circles and a red star"),
     ],
 )
-def test_the_answer_is_true(question: Question, words: str) -> None:
+def test_the_answer_is_correct(question: Question, expected: str) -> None:
     scene = scene_of(("circle", "blue", 20, 20), ("star", "red", 80, 50), ("circle", "blue", 20, 80))
-    assert answer(question, scene, GRAMMARS["en"]) == words
+    assert answer(question, scene, GRAMMARS["en"]) == expected
 
 
 def test_a_row_is_read_from_the_left_and_a_column_from_the_top() -> None:
@@ -95,18 +95,18 @@ def test_a_row_is_read_from_the_left_and_a_column_from_the_top() -> None:
     assert [obj.kind for obj in column.objects] == ["circle", "heart", "star"]
 
 
-def test_a_report_tells_each_thing_and_how_many_are_like_it() -> None:
+def test_query_targets_have_each_object_and_the_number_of_equal_ones() -> None:
     scene = scene_of(("circle", "blue", 20, 50), ("star", "blue", 50, 50), ("circle", "blue", 80, 50))
     first, second, third, fourth, *_ = [dict(zip(FACTORS, row, strict=True)) for row in targets.query_targets(scene)]
     assert first["alike"] == first["of its kind"] == third["alike"] == 2
     assert first["of its colour"] == second["of its colour"] == 3
-    assert [one["new"] for one in (first, second, third)] == [1, 1, 0]
-    assert [one["new colour"] for one in (first, second, third)] == [1, 0, 0]
+    assert [first["new"] for first in (first, second, third)] == [1, 1, 0]
+    assert [first["new colour"] for first in (first, second, third)] == [1, 0, 0]
     assert fourth["kind"] == 0
-    assert {one["number"] for one in (first, second, third, fourth)} == {3}
+    assert {first["number"] for first in (first, second, third, fourth)} == {3}
 
 
-def test_a_patch_shows_the_thing_that_lies_there() -> None:
+def test_a_patch_target_is_the_object_in_it() -> None:
     scene = scene_of(("circle", "blue", 31, 31), ("star", "red", 81, 81))
     patches = targets.scene_targets(scene, grid=8).patches.reshape(8, 8, -1)
     assert patches[2, 2, 3] == 1
@@ -115,16 +115,16 @@ def test_a_patch_shows_the_thing_that_lies_there() -> None:
     assert patches[..., 2].sum() == 2
 
 
-def test_a_crowd_is_not_reported() -> None:
-    found = targets.scene_targets(sample_flat_scene(5, 0, split="a", numbers=(12,)), grid=8)
-    assert (found.queries == IGNORE_INDEX).all()
-    assert (found.patches[:, 3] == IGNORE_INDEX).all()
+def test_a_crowded_scene_has_no_query_targets() -> None:
+    crowded = targets.scene_targets(sample_flat_scene(5, 0, split="a", numbers=(12,)), grid=8)
+    assert (crowded.queries == IGNORE_INDEX).all()
+    assert (crowded.patches[:, 3] == IGNORE_INDEX).all()
 
 
-def test_a_written_report_can_be_read_again() -> None:
+def test_encoded_targets_are_decoded_despite_noise() -> None:
     codebook = TargetCodebook(160)
-    report = sample_query_targets([sample_flat_scene(5, index, split="a") for index in MANY], random.Random(1))
-    logits = codebook.logits(noisy_features(codebook, report))
-    for answers, expected in zip(logits, report.unbind(-1), strict=True):
-        asked = expected != IGNORE_INDEX
-        assert torch.equal(answers.argmax(-1)[asked], expected[asked])
+    query_targets = sample_query_targets([sample_flat_scene(5, index, split="a") for index in MANY], random.Random(1))
+    logits = codebook.logits(noisy_features(codebook, query_targets))
+    for factor_logits, expected in zip(logits, query_targets.unbind(-1), strict=True):
+        has_target = expected != IGNORE_INDEX
+        assert torch.equal(factor_logits.argmax(-1)[has_target], expected[has_target])

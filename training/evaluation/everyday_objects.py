@@ -6,12 +6,12 @@ Half of the questions are in English and half in the answer's language. Must not
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from blip_space.languages import LANGUAGES
 from training.evaluation.flat_shapes import SEED, EvalQuestion
-from training.lexicon.lexicon import Lexicon
+from training.lexicon.lexicon import Lexicons
 from training.scenes import everyday
 from training.scenes.mixture import ood_scene
 from training.scenes.scene import Scene
@@ -22,6 +22,7 @@ from training.tasks.templates import CAPTION, COUNT, WHAT
 
 Dialogue = Sequence[Question]
 
+# The names of tasks are rows of the card and seeds of their questions: a new name would be new questions.
 NAME_TASK = "name of one thing"
 FALSE_UNKNOWN = "falsely “I don't know” (fewer are better)"
 UNKNOWN = "“I don't know”: "
@@ -64,9 +65,9 @@ TASKS: dict[str, EvalTask] = {
     "caption of three or four": EvalTask((3, 4), lambda _, __: [CAPTION]),
     "how many (1–4)": EvalTask((1, 2, 3, 4), lambda _, __: [COUNT]),
     "how many of a kind": EvalTask(
-        (1, 2, 3, 4), lambda s, d: [Question("count_of", "count", d.choice(s.objects).kind)]
+        (1, 2, 3, 4), lambda s, r: [Question("count_of", "count", r.choice(s.objects).kind)]
     ),
-    "is there a …": EvalTask((1, 2, 3, 4), lambda s, d: [Question("exists", "exists", _sample_kind(s, d))]),
+    "is there a …": EvalTask((1, 2, 3, 4), lambda s, r: [Question("exists", "exists", _sample_kind(s, r))]),
     "left / right": EvalTask((2, 3, 4), _side_task),
     "second turn that needs the first": EvalTask((2, 3, 4), _second_turn_task),
 }
@@ -86,57 +87,41 @@ def ood_scenes(kind: str, count: int) -> list[Scene]:
 
 
 def everyday_questions(
-    task: str,
-    scenes: Sequence[Scene],
-    lexicons: Mapping[str, Lexicon],
-    codes: Sequence[str],
-    *,
-    each: int,
-    seed: int = SEED,
+    task: str, scenes: Sequence[Scene], lexicons: Lexicons, codes: Sequence[str], *, each: int, seed: int = SEED
 ) -> list[EvalQuestion]:
     """`each` questions of the task in each of these languages, on suitable scenes."""
     rng = random.Random(f"everyday-sheet/{seed}/{task}")
     questions = []
     for code in codes:
-        task_questions: list[EvalQuestion] = []
+        chosen: list[EvalQuestion] = []
         for index in rng.sample(range(len(scenes)), len(scenes)):
-            dialogue = TASKS[task].dialogue(scenes[index], rng) if len(task_questions) < each else None
+            dialogue = TASKS[task].dialogue(scenes[index], rng) if len(chosen) < each else None
             if dialogue:
-                task_questions.append(
-                    make_question(task, lexicons[code], index, dialogue, scenes[index], lexicons, rng)
-                )
-        questions += task_questions
+                chosen.append(make_question(task, lexicons, code, index, dialogue, scenes[index], rng))
+        questions += chosen
     return questions
 
 
 def ood_questions(
-    task: str, count: int, lexicons: Mapping[str, Lexicon], codes: Sequence[str], *, seed: int = SEED
+    task: str, count: int, lexicons: Lexicons, codes: Sequence[str], *, seed: int = SEED
 ) -> list[EvalQuestion]:
     """A question about each of `count` out-of-distribution images, in these languages in turn."""
     rng = random.Random(f"unknown-sheet/{seed}/{task}")
     questions = (WHAT, WHAT, CAPTION, COUNT, Question("exists", "exists", rng.choice(everyday.NAMES)), _at_side("left"))
     scene = ood_scene("photo")
     return [
-        make_question(task, lexicons[codes[i % len(codes)]], i, [rng.choice(questions)], scene, lexicons, rng)
+        make_question(task, lexicons, codes[i % len(codes)], i, [rng.choice(questions)], scene, rng)
         for i in range(count)
     ]
 
 
 def make_question(
-    task: str,
-    lexicon: Lexicon,
-    index: int,
-    dialogue: Dialogue,
-    scene: Scene,
-    lexicons: Mapping[str, Lexicon],
-    rng: random.Random,
+    task: str, lexicons: Lexicons, code: str, index: int, dialogue: Dialogue, scene: Scene, rng: random.Random
 ) -> EvalQuestion:
     """The dialogue's last question, with the prompt that serving would build after the earlier turns."""
-    question_lexicon = rng.choice((lexicon, lexicons["en"]))
-    texts = [
-        "" if make_question.wording == "caption" else templates.render_question(make_question, question_lexicon, rng)
-        for make_question in dialogue
-    ]
-    answers = [templates.answer(make_question, scene, lexicon) for make_question in dialogue]
-    text = build_prompt(list(zip(texts[:-1], answers[:-1], strict=True)), texts[-1], LANGUAGES[lexicon.code])
-    return EvalQuestion(task, lexicon.code, index, text, answers[-1])
+    lexicon = lexicons[code]
+    asked_in = rng.choice((lexicon, lexicons["en"]))
+    texts = ["" if one.wording == "caption" else templates.render_question(one, asked_in, rng) for one in dialogue]
+    answers = [templates.answer(one, scene, lexicon) for one in dialogue]
+    prompt = build_prompt(list(zip(texts[:-1], answers[:-1], strict=True)), texts[-1], LANGUAGES[code])
+    return EvalQuestion(task, code, index, prompt, answers[-1])

@@ -34,15 +34,15 @@ def render_sheet(images: Sequence[Pixels], questions: Sequence[EvalQuestion], an
         question = questions[index]
         sheet.paste(Image.fromarray(images[question.image]).resize((SIDE, SIDE)), (left, top))
         ImageDraw.Draw(sheet).rectangle((left, top, left + SIDE, top + SIDE), outline=(200, 200, 200))
-        _lines(sheet, left, top + SIDE + 2, question, answers[index])
+        _draw_lines(sheet, left, top + SIDE + 2, question, answers[index])
     return sheet
 
 
-def _lines(sheet: Image.Image, left: int, top: int, question: EvalQuestion, answers: str) -> None:
+def _draw_lines(sheet: Image.Image, left: int, top: int, question: EvalQuestion, answer: str) -> None:
     canvas, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     prompt = question.prompt.removeprefix("Question: ").partition(" Short answer")[0]
-    lines = [(prompt, INK), (answers, RIGHT if answers == question.expected else WRONG)]
-    if answers != question.expected:
+    lines = [(prompt, INK), (answer, RIGHT if answer == question.expected else WRONG)]
+    if answer != question.expected:
         lines.append((f"({question.expected})", INK))
     for position, (text, colour) in enumerate(lines):
         shortened = text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 1]}…"

@@ -134,30 +134,27 @@ def resized_bytes(images: Sequence[Image.Image], side: int) -> torch.Tensor:
     return torch.from_numpy(np.stack([np.asarray(rendering.resize(image, side)) for image in images]))
 
 
-def flat_questions(style: ImageSet, *, each: int, seed: int = SEED) -> list[EvalQuestion]:
+def flat_questions(image_set: ImageSet, *, each: int, seed: int = SEED) -> list[EvalQuestion]:
     """`each` questions of every task in every language."""
     rng = random.Random(f"sheet/{seed}")
     questions = []
     for task, sampler in TASKS.items():
         for grammar in GRAMMARS.values():
-            task_questions: list[EvalQuestion] = []
-            order = rng.sample(range(len(style.scenes)), len(style.scenes))
+            chosen: list[EvalQuestion] = []
+            order = rng.sample(range(len(image_set.scenes)), len(image_set.scenes))
             for index in order * 3:
-                dialogue = sampler(style.scenes[index], rng) if len(task_questions) < each else None
+                dialogue = sampler(image_set.scenes[index], rng) if len(chosen) < each else None
                 if dialogue:
-                    task_questions.append(_make_question(task, grammar, index, dialogue, style.scenes[index], rng))
-            questions += task_questions
+                    chosen.append(_make_question(task, grammar, index, dialogue, image_set.scenes[index], rng))
+            questions += chosen
     return questions
 
 
 def _make_question(
     task: str, grammar: Grammar, index: int, dialogue: Dialogue, scene: Scene, rng: random.Random
 ) -> EvalQuestion:
-    question_grammar = rng.choice((grammar, GRAMMARS["en"]))
-    texts = [
-        "" if question.wording == "caption" else render_question(question, question_grammar, rng)
-        for question in dialogue
-    ]
-    turns = [(text, answer(question, scene, grammar)) for text, question in zip(texts[:-1], dialogue[:-1], strict=True)]
-    text = build_prompt(turns, texts[-1], LANGUAGES[grammar.code])
-    return EvalQuestion(task, grammar.code, index, text, answer(dialogue[-1], scene, grammar))
+    asked_in = rng.choice((grammar, GRAMMARS["en"]))
+    texts = ["" if one.wording == "caption" else render_question(one, asked_in, rng) for one in dialogue]
+    answers = [answer(one, scene, grammar) for one in dialogue]
+    prompt = build_prompt(list(zip(texts[:-1], answers[:-1], strict=True)), texts[-1], LANGUAGES[grammar.code])
+    return EvalQuestion(task, grammar.code, index, prompt, answers[-1])

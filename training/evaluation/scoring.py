@@ -43,9 +43,7 @@ def in_language(answer: str, code: str, sources: Path) -> bool:
     if LANGUAGES[code].script in UNSPACED_SCRIPTS:
         return bool(answer) and set(answer) <= words
     parts = _split(answer)
-    return bool(parts) and all(
-        part in words or any(part.removeprefix(prefix) in words for prefix in prefixes) for part in parts
-    )
+    return bool(parts) and all(any(part.removeprefix(one) in words for one in ("", *prefixes)) for part in parts)
 
 
 @cache
@@ -65,9 +63,7 @@ def _vocabulary(code: str, sources: Path) -> tuple[frozenset[str], tuple[str, ..
 
 def _list_prefixes(lexicon: Lexicon) -> tuple[str, ...]:
     separators = [pattern.split("{0}")[-1].split("{1}")[0] for pattern in lexicon.names.patterns.values()]
-    return tuple(
-        {prefix.split()[-1] for prefix in separators if prefix and not prefix[-1].isspace() and prefix.split()}
-    )
+    return tuple({one.split()[-1] for one in separators if one and not one[-1].isspace() and one.split()})
 
 
 def _grammar_phrases(code: str) -> list[str]:

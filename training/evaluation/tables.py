@@ -6,7 +6,7 @@ The questions are from `everyday_objects`, the images under hard conditions from
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from training.evaluation.everyday_objects import (
 )
 from training.evaluation.flat_shapes import SEED, EvalQuestion, resized_bytes
 from training.evaluation.scoring import ANSWERED_IN_LANGUAGE, Scores, mean, score
-from training.lexicon.lexicon import Lexicon
+from training.lexicon.lexicon import Lexicons
 from training.model.generation import generate
 from training.recipe import STYLES
 from training.scenes.mixture import SceneRenderer, load_renderer
@@ -49,7 +49,7 @@ class EvaluatedModel:
 
     model: Any
     tokenizer: Any
-    lexicons: Mapping[str, Lexicon]
+    lexicons: Lexicons
     sources: Path
 
     @property
@@ -64,23 +64,20 @@ class EvaluatedModel:
 
     def renderer(self, styles: Sequence[str] = STYLES) -> SceneRenderer:
         """A renderer of these drawing styles; its photographs are those of the evaluation."""
-        return load_renderer(self.sources, styles, photographs=EVALUATION_FILES)
+        return load_renderer(self.sources, styles, photos=EVALUATION_FILES)
 
 
 def render_scenes(scenes: Sequence[Scene], renderer: SceneRenderer, side: int, *, seed: int = SEED) -> Tensor:
     """The scenes' images at the model's size, as bytes (N, side, side, 3)."""
-    seeds = [f"examination/{seed}/{i}" for i in range(len(scenes))]
-    pairs = zip(scenes, seeds, strict=True)
-    images = [renderer.render(scene, side=side, seed=image_seed, clean=True)[0] for scene, image_seed in pairs]
+    split = f"examination/{seed}"
+    images = [renderer.render(scene, side=side, seed=f"{split}/{i}", clean=True)[0] for i, scene in enumerate(scenes)]
     return torch.from_numpy(np.stack(images))
 
 
-def evaluate_everyday(
-    model: EvaluatedModel, *, each: int, seed: int = SEED, codes: Sequence[str] = ()
-) -> tuple[Scores, float]:
-    """The scores of every task in these languages (default: all), and the share of false "I don't know" answers."""
+def evaluate_everyday(model: EvaluatedModel, *, each: int, seed: int = SEED) -> tuple[Scores, float]:
+    """The scores of every task in every language, and the share of false "I don't know" answers."""
     lexicons, renderer = model.lexicons, model.renderer()
-    other_codes = [code for code in codes or lexicons if code != "en"]
+    other_codes = [code for code in lexicons if code != "en"]
     questions, answers = [], []
     for task, eval_task in TASKS.items():
         scenes = everyday_scenes(eval_task.numbers, min(MAX_SCENES, ENGLISH_FACTOR * each), seed=seed)
@@ -144,10 +141,10 @@ def render_examples(model: EvaluatedModel) -> Image.Image:
     return example_images.render_sheet(list(images.numpy()), questions, model.answers(images, questions))
 
 
-def _example_questions(scene: Scene, index: int, task: str, lexicons: Mapping[str, Lexicon]) -> list[EvalQuestion]:
+def _example_questions(scene: Scene, index: int, task: str, lexicons: Lexicons) -> list[EvalQuestion]:
     rng = random.Random(f"gallery/{SEED}/{index}")
     dialogue = TASKS[task].dialogue(scene, rng)
-    return [make_question(task, lexicons["en"], index, dialogue, scene, lexicons, rng)] if dialogue else []
+    return [make_question(task, lexicons, "en", index, dialogue, scene, rng)] if dialogue else []
 
 
 def card_tables(model: EvaluatedModel, *, each: int) -> Iterator[str]:
@@ -158,9 +155,7 @@ def card_tables(model: EvaluatedModel, *, each: int) -> Iterator[str]:
     kinds = {f"{UNKNOWN}{kind}": share for kind, share in evaluate_ood(model, count=8 * each).items()}
     yield card.share_table("out-of-distribution images", {**kinds, FALSE_UNKNOWN: false_unknown})
     styles = by_style(model, count=8 * each)
-    labels = {name: name if name in STYLES else f"{name} (not in the training data)" for name in styles}
-    yield card.share_table(
-        "English name of one object, by drawing style", {labels[name]: share for name, share in styles.items()}
-    )
+    labelled = {name if name in STYLES else f"{name} (not in the training data)": styles[name] for name in styles}
+    yield card.share_table("English name of one object, by drawing style", labelled)
     yield card.share_table("English name of one object, by condition", by_condition(model, count=8 * each))
     yield card.language_table("everyday objects, by language", scores, tasks=tasks, languages=tuple(model.lexicons))

@@ -53,6 +53,9 @@ class Lexicon:
         return self.names.join(items)
 
 
+Lexicons = Mapping[str, Lexicon]  # by the language's code
+
+
 def language_codes() -> tuple[str, ...]:
     """The languages that have a table."""
     return tuple(sorted(path.stem for path in TABLES.glob("*.json")))
@@ -60,8 +63,7 @@ def language_codes() -> tuple[str, ...]:
 
 @cache
 def load_lexicon(code: str, folder: Path) -> Lexicon:
-    """The language's lexicon; CLDR's part is downloaded into `folder` if it is missing. Raises `ValueError` if CLDR
-    lacks a name."""
+    """The language's lexicon, with names from CLDR, which is downloaded into `folder` if it is missing."""
     keys = [concept.name for concept in concepts()]
     annotations, lists = (sources.fetch(source, folder) for source in (sources.ANNOTATIONS, sources.LISTS))
     locale_names = names.load_names(annotations, lists, code, keys)

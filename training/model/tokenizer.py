@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from blip_space.languages import LANGUAGES
 from training.lexicon import GRAMMARS
-from training.lexicon.lexicon import Lexicon
+from training.lexicon.lexicon import Lexicons
 from training.model.architecture import END, IMAGE, PAD, UNKNOWN
 from training.model.vocabulary import SPACE, WordMeanings
 from training.recipe import Recipe
@@ -40,7 +40,7 @@ EXTRA_PIECES = 1500
 """More BPE pieces to train, since many of them turn out to be lexicon words."""
 
 
-def train_tokenizer(recipe: Recipe, lexicons: Mapping[str, Lexicon], word_meanings: WordMeanings) -> Any:
+def train_tokenizer(recipe: Recipe, lexicons: Lexicons, word_meanings: WordMeanings) -> Any:
     """Train the tokenizer on the recipe's samples, as a transformers tokenizer."""
     count = recipe.sizes.pieces - len(BYTE_TOKENS)
     trainer = trainers.BpeTrainer(vocab_size=count + EXTRA_PIECES, show_progress=False)
@@ -49,7 +49,7 @@ def train_tokenizer(recipe: Recipe, lexicons: Mapping[str, Lexicon], word_meanin
     bpe.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.Split(WORD_BOUNDARIES, behavior="isolated")])
     bpe.train_from_iterator(_corpus(recipe, lexicons), trainer)
     learned = [piece for piece, _ in sorted(bpe.get_vocab().items(), key=lambda entry: entry[1]) if piece != SPACE]
-    learned.insert(0, SPACE)  # a space in bytes would be decoded as its mark
+    learned.insert(0, SPACE)  # a space in bytes would be decoded as "▁"
     subwords = [(piece, _log_probability(piece, i)) for i, piece in enumerate(learned) if piece not in word_meanings]
     pieces = [(SPECIAL[number], 0.0) for number in sorted(SPECIAL)] + [(piece, WORD_SCORE) for piece in word_meanings]
     pieces += [*subwords[:count], *((piece, BYTE_SCORE) for piece in BYTE_TOKENS)]
@@ -95,7 +95,7 @@ def _unigram_tokenizer(pieces: list[tuple[str, float]]) -> Tokenizer:
     return tokenizer
 
 
-def _corpus(recipe: Recipe, lexicons: Mapping[str, Lexicon]) -> Iterator[str]:
+def _corpus(recipe: Recipe, lexicons: Lexicons) -> Iterator[str]:
     """Prompts and answers of samples, every word of every grammar, and the names of all 96 languages."""
     rng = random.Random(f"corpus/{recipe.seed}")
     for index in range(recipe.corpus_lines):

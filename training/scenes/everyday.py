@@ -1,6 +1,6 @@
-"""Scenes of everyday objects: one to six of them (or a crowd), each a concept with a box and a pose.
+"""Scenes of everyday objects: one to six of them (more if crowded), each a concept with a box and a pose.
 
-Knows concepts by name. Must not import `sprites` or anything that renders.
+Refers to concepts by name. Must not import `sprites` or anything that renders.
 """
 
 from __future__ import annotations

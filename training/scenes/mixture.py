@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from training.scenes import everyday, names, out_of_distribution, rendering, sources, sprites
 from training.scenes.colours import WHITE, jittered
 from training.scenes.concepts import concepts
+from training.scenes.out_of_distribution import LETTERS, TRAINING_FILES
 from training.scenes.rendering import Pixels
 from training.scenes.scene import Scene, sample_flat_scene
 from training.scenes.sprite_cache import SpriteCache
@@ -30,7 +31,7 @@ NOISY, FRAMED, HARD = 0.12, 0.06, 0.15
 def sample_scene(seed: int, index: int, *, split: str, numbers: Sequence[int] = ()) -> Scene:
     """The scene of that index; `numbers`, if any, are the possible numbers of objects."""
     rng = random.Random(f"{split}/{seed}/{index}/world")
-    kind = rng.choices(("flat", "everyday", "strange"), (FLAT, EVERYDAY, OUT_OF_DISTRIBUTION))[0]
+    kind = rng.choices(("flat", "everyday", "ood"), (FLAT, EVERYDAY, OUT_OF_DISTRIBUTION))[0]
     if kind == "flat":
         return sample_flat_scene(seed, index, split=split, numbers=numbers)
     if kind == "everyday":
@@ -49,7 +50,7 @@ class SceneRenderer:
     """Renders scenes with sprites and photographs."""
 
     cache: SpriteCache
-    photographs: tuple[str, ...] = out_of_distribution.TRAINING_FILES
+    photos: tuple[str, ...] = TRAINING_FILES
 
     def render(self, scene: Scene, *, side: int, seed: str, clean: bool = False) -> tuple[Pixels, Pixels]:
         """The image of a scene, (side, side, 3), and how much of each pixel objects cover, (side, side), as bytes.
@@ -58,7 +59,7 @@ class SceneRenderer:
         """
         rng = random.Random(seed)
         if scene.ood_kind:
-            image = out_of_distribution.sample_image(scene.ood_kind, rng, files=self.photographs, side=side)
+            image = out_of_distribution.sample_image(scene.ood_kind, rng, files=self.photos, side=side)
             coverage = Image.new("L", (side, side))
         elif scene.flat:
             return rendering.render_pixels(scene, side=side, seed=seed), rendering.coverage_mask(scene, side)
@@ -66,11 +67,8 @@ class SceneRenderer:
             image = rendering.render_background(scene, (side, side))
             coverage = self.cache.paste(scene, image)
         else:
-            image = (
-                _noisy_background(rng, side)
-                if rng.random() < NOISY
-                else rendering.render_background(scene, (side, side))
-            )
+            is_noisy = rng.random() < NOISY
+            image = _noisy_background(rng, side) if is_noisy else rendering.render_background(scene, (side, side))
             image = _frame_as_window(image, rng) if rng.random() < FRAMED else image
             coverage = self.cache.paste(scene, image)
             image = rendering.shift_tones(image, rng)
@@ -78,12 +76,10 @@ class SceneRenderer:
         return np.asarray(final), np.asarray(coverage)
 
 
-def load_renderer(
-    folder: Path, styles: Sequence[str], *, photographs: tuple[str, ...] = out_of_distribution.TRAINING_FILES
-) -> SceneRenderer:
+def load_renderer(folder: Path, styles: Sequence[str], *, photos: tuple[str, ...] = TRAINING_FILES) -> SceneRenderer:
     """A renderer with the sprites of these styles; missing packages are downloaded into the folder."""
     characters = names.characters(sources.fetch(sources.ANNOTATIONS, folder))
-    return SceneRenderer(SpriteCache(sprites.load_sprites(folder, concepts(), characters, tuple(styles))), photographs)
+    return SceneRenderer(SpriteCache(sprites.load_sprites(folder, concepts(), characters, tuple(styles))), photos)
 
 
 def _noisy_background(rng: random.Random, side: int) -> Image.Image:
@@ -109,7 +105,7 @@ def _frame_as_window(image: Image.Image, rng: random.Random) -> Image.Image:
         field = (side * rng.uniform(0.25, 0.5), bar_height * 0.2, side * rng.uniform(0.7, 0.98), bar_height * 0.8)
         canvas.rectangle(field, fill=(rng.choice((255, 240, 60)),) * 3)
     if rng.random() < 0.7:
-        text = " ".join("".join(rng.choices(out_of_distribution.LETTERS, k=rng.randint(2, 8))) for _ in range(4))
+        text = " ".join("".join(rng.choices(LETTERS, k=rng.randint(2, 8))) for _ in range(4))
         position = (rng.uniform(0, side / 3), rng.choice((bar_height * 0.1, side - bar_height)))
         colour = (rng.choice((60, 100, 140)),) * 3
         canvas.text(position, text, colour, font=ImageFont.load_default(max(5, bar_height * 0.6)))

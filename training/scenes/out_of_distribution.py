@@ -1,7 +1,6 @@
 """Out-of-distribution images (photographs, noise, text, blank pages), which the model answers with "I don't know".
 
-The photographs come with scikit-image and scikit-learn, split by file between training and evaluation. Must not
-import `scene`.
+Photographs are scikit-image's and scikit-learn's, split by file for training and evaluation. Must not import `scene`.
 """
 
 from __future__ import annotations
@@ -35,9 +34,7 @@ def sample_kind(rng: random.Random) -> str:
     return rng.choices(KINDS, WEIGHTS)[0]
 
 
-def sample_image(
-    kind: str, rng: random.Random, *, files: tuple[str, ...] = TRAINING_FILES, side: int = 96
-) -> Image.Image:
+def sample_image(kind: str, rng: random.Random, *, files: tuple[str, ...], side: int) -> Image.Image:
     """An image of that kind, `side` pixels square."""
     return {"photo": lambda: _sample_photo(rng, files, side), "noise": lambda: _sample_noise(rng, side)}.get(
         kind, lambda: _sample_page(rng, side, with_text=kind == "text")
@@ -53,9 +50,8 @@ def _load_photo(file: str) -> Image.Image:
     path = next(folder / file for folder in folders if (folder / file).exists())
     image = Image.open(path).convert("RGB")
     image.thumbnail((4 * PHOTO_SIDE, 4 * PHOTO_SIDE))
-    return ImageOps.contain(
-        image, (2 * PHOTO_SIDE, PHOTO_SIDE) if image.width > image.height else (PHOTO_SIDE, 2 * PHOTO_SIDE)
-    )
+    size = (2 * PHOTO_SIDE, PHOTO_SIDE) if image.width > image.height else (PHOTO_SIDE, 2 * PHOTO_SIDE)
+    return ImageOps.contain(image, size)
 
 
 def _sample_photo(rng: random.Random, files: tuple[str, ...], side: int) -> Image.Image:

@@ -1,7 +1,6 @@
 """Scenes: what an image shows before it is rendered, objects in boxes on a background; and scenes of flat shapes.
 
-A scene is a function of its seed alone, so training and evaluation never share one. Must not import `rendering` or
-`lexicon`.
+A scene is a function of its seed alone, so training and evaluation never share one. Must not import `rendering`.
 """
 
 from __future__ import annotations

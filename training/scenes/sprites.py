@@ -94,14 +94,12 @@ class _IconSet:
     def __init__(self, folder: Path) -> None:
         self.set: dict[str, Any] = json.loads((folder / "icons.json").read_text(encoding="utf-8"))
         chars = folder / "chars.json"
-        self.by_code_points: dict[str, str] = json.loads(chars.read_text(encoding="utf-8")) if chars.exists() else {}
+        self.by_points: dict[str, str] = json.loads(chars.read_text(encoding="utf-8")) if chars.exists() else {}
 
     def svg(self, name: str, character: str) -> str | None:
         """The SVG of that name or character, or None if the set has none."""
-        code_points = "-".join(f"{ord(char):x}" for char in character if char != "\ufe0f")
-        icon = self.by_code_points.get(code_points) or re.sub(r"[^a-z0-9]+", "-", name.lower().replace("’", "")).strip(
-            "-"
-        )
+        points = "-".join(f"{ord(char):x}" for char in character if char != "\ufe0f")
+        icon = self.by_points.get(points) or re.sub(r"[^a-z0-9]+", "-", name.lower().replace("’", "")).strip("-")
         icon = self.set.get("aliases", {}).get(icon, {}).get("parent", icon)
         entry = self.set["icons"].get(icon)
         if not entry:

@@ -7,7 +7,7 @@ import `architecture`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from training.lexicon import GRAMMARS
-from training.lexicon.lexicon import Lexicon, language_codes
+from training.lexicon.lexicon import Lexicons, language_codes
 from training.model.question_targets import question_targets
 from training.model.targets import CELLS, IGNORE_INDEX, scene_targets
 from training.recipe import Recipe
@@ -30,7 +30,7 @@ Batch = dict[str, Tensor]
 MAX_PROMPT_TOKENS, MAX_ANSWER_TOKENS = 90, 40
 CROWDED_NUMBERS = (2, 4, 4, 5, 6, 9, 9)
 
-ANSWER_LANGUAGES = ("en",) * 7 + tuple(GRAMMARS) + language_codes()
+ANSWER_CODES = ("en",) * 7 + tuple(GRAMMARS) + language_codes()
 """The languages of answers: English nine times as often as most, others that have a grammar twice."""
 
 SAMPLE_KINDS: tuple[SampleKind, ...] = ("short", "dialogue", "short", "long", "dialogue")
@@ -42,7 +42,7 @@ class TextResources:
     """What the text of samples needs: the tokenizer and every language's lexicon."""
 
     tokenizer: Any
-    lexicons: Mapping[str, Lexicon]
+    lexicons: Lexicons
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class ImageBatches:
         batch = {"pixels": pixels, **target_batch(scenes, coverages, sizes.image // sizes.patch)}
         if self.text:
             rng = random.Random(f"{self.split}-words/{seed}/{step}/{rank}")
-            batch |= text_batch(scenes, rng, kind=SAMPLE_KINDS[step % len(SAMPLE_KINDS)], text=self.text)
+            kind = SAMPLE_KINDS[step % len(SAMPLE_KINDS)]
+            batch |= text_batch(scenes, rng, kind=kind, text=self.text, codes=ANSWER_CODES)
         return batch
 
     def render(self, scenes: Sequence[Scene], step: int) -> tuple[Tensor, Tensor]:
@@ -83,12 +84,7 @@ class ImageBatches:
 
 
 def text_batch(
-    scenes: Sequence[Scene],
-    rng: random.Random,
-    *,
-    kind: SampleKind,
-    text: TextResources,
-    codes: Sequence[str] = ANSWER_LANGUAGES,
+    scenes: Sequence[Scene], rng: random.Random, *, kind: SampleKind, text: TextResources, codes: Sequence[str]
 ) -> Batch:
     """A sample of each scene: `prompt`, its `mask`, `labels` (IGNORE_INDEX as padding), and the `question_targets`."""
     tokenizer, lexicons = text.tokenizer, text.lexicons
@@ -111,8 +107,8 @@ def scene_sample(
     rng: random.Random,
     *,
     kind: SampleKind,
-    lexicons: Mapping[str, Lexicon],
-    codes: Sequence[str] = ANSWER_LANGUAGES,
+    lexicons: Lexicons,
+    codes: Sequence[str],
 ) -> Sample:
     """A sample of one of the scenes; the next one is its distractor."""
     scene, distractor = scenes[index], scenes[(index + 1) % len(scenes)]

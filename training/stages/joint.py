@@ -27,9 +27,8 @@ def train_joint(context: TrainingContext, *, tokenizer: Any) -> None:
     question_head = language_model.load_question_head(context)
     renderer, text = context.renderer(), TextResources(tokenizer, context.lexicons())
     evaluation = LanguageEvaluation(recipe, text)
-    evaluation_batches = ImageBatches(recipe, renderer, "exam", len(evaluation.scenes))
-    images = evaluation_batches.render(evaluation.scenes, 0)[0].to(context.device)
-    evaluate = torch.no_grad()(lambda: evaluation(model, image_features(model, images)))
+    batches = ImageBatches(recipe, renderer, "exam", len(evaluation.scenes))
+    images = batches.render(evaluation.scenes, 0)[0].to(context.device)
     groups = [*language_model_groups(model), *image_groups(model, heads), *parameter_groups(question_head)]
 
     def loss(batch: Batch) -> Tensor:
@@ -46,7 +45,7 @@ def train_joint(context: TrainingContext, *, tokenizer: Any) -> None:
             parameter_groups=groups,
             batches=ImageBatches(recipe, renderer, NAME, recipe.joint.batch, text=text, shard=distributed.shard()),
             loss=loss,
-            evaluate=evaluate,
+            evaluate=torch.no_grad()(lambda: evaluation(model, image_features(model, images))),
         ),
         context,
     )

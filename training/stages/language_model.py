@@ -26,7 +26,7 @@ from training.recipe import Recipe
 from training.scenes.mixture import sample_scene
 from training.scenes.scene import Scene
 from training.stages import checkpoints
-from training.stages.batches import ANSWER_LANGUAGES, SAMPLE_KINDS, Batch, TextResources, scene_sample, text_batch
+from training.stages.batches import ANSWER_CODES, SAMPLE_KINDS, Batch, TextResources, scene_sample, text_batch
 from training.stages.loop import STORED_NAMES, Stage, TrainingContext, train
 from training.stages.vision_encoder import new_modules, saved_modules
 from training.tasks.samples import SampleKind
@@ -59,7 +59,7 @@ class TextBatches:
         progress = step / schedule.steps
         first = step * schedule.batch
         scenes = [sample_scene(seed, first + i, split=STORED_NAMES[NAME]) for i in range(schedule.batch)]
-        codes = ("en",) if progress < ENGLISH_SHARE else ANSWER_LANGUAGES
+        codes = ("en",) if progress < ENGLISH_SHARE else ANSWER_CODES
         kinds = SINGLE_KINDS if progress < SINGLE_SHARE else SAMPLE_KINDS
         samples = text_batch(scenes, rng, kind=kinds[step % len(kinds)], text=self.text, codes=codes)
         return {"query_targets": sample_query_targets(scenes, rng), **samples}
@@ -152,17 +152,13 @@ class LanguageEvaluation:
         rng = random.Random(f"exam-words/{recipe.seed}")
         self.scenes = [sample_scene(recipe.seed, i, split="exam") for i in range(size)]
         self.kinds = [("English", "any", "dialogue")[i % 3] for i in range(size)]
-        self.samples = [
-            scene_sample(
-                self.scenes,
-                i,
-                rng,
-                kind="dialogue" if kind == "dialogue" else "any",
-                lexicons=text.lexicons,
-                codes=("en",) if kind == "English" else tuple(text.lexicons),
+        self.samples = []
+        for i, kind in enumerate(self.kinds):
+            sample_kind: SampleKind = "dialogue" if kind == "dialogue" else "any"
+            codes = ("en",) if kind == "English" else tuple(text.lexicons)
+            self.samples.append(
+                scene_sample(self.scenes, i, rng, kind=sample_kind, lexicons=text.lexicons, codes=codes)
             )
-            for i, kind in enumerate(self.kinds)
-        ]
         self.tokenizer = text.tokenizer
 
     def __call__(self, model: Any, features: Tensor) -> Mapping[str, float]:

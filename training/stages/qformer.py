@@ -25,9 +25,8 @@ def train_qformer(context: TrainingContext, *, vocabulary: int) -> None:
         return heads.loss(outputs, run_qformer(model, outputs), batch)
 
     def scores(outputs: VisionOutputs, expected: Batch) -> dict[str, float]:
-        return heads.query_scores(run_qformer(model, outputs), expected) | {
-            "object of a patch": heads.patch_scores(outputs, expected)["which"]
-        }
+        which = heads.patch_scores(outputs, expected)["which"]
+        return heads.query_scores(run_qformer(model, outputs), expected) | {"object of a patch": which}
 
     train(
         Stage(

@@ -33,6 +33,8 @@ def train_vision_encoder(context: TrainingContext, *, vocabulary: int) -> None:
     model, heads = new_modules(context, vocabulary=vocabulary)
     renderer = context.renderer()
     evaluation_set = evaluation_batches(recipe, renderer)
+    split, until = STORED_NAMES[NAME], round(schedule.steps * CROWDED_SHARE)
+    batches = ImageBatches(recipe, renderer, split, schedule.batch, shard=distributed.shard(), crowded_until=until)
 
     def loss(batch: Batch) -> Tensor:
         return heads.patch_loss(encode_images(model, batch["pixels"]), batch)
@@ -43,14 +45,7 @@ def train_vision_encoder(context: TrainingContext, *, vocabulary: int) -> None:
             schedule=schedule,
             modules={"model": model, "teacher": heads},
             parameter_groups=parameter_groups(model.vision_model, heads),
-            batches=ImageBatches(
-                recipe,
-                renderer,
-                STORED_NAMES[NAME],
-                schedule.batch,
-                shard=distributed.shard(),
-                crowded_until=round(schedule.steps * CROWDED_SHARE),
-            ),
+            batches=batches,
             loss=loss,
             evaluate=lambda: mean_scores(model, evaluation_set, context, heads.patch_scores),
         ),

@@ -43,10 +43,10 @@ def answer(question: Question, scene: Scene, grammar: Grammar) -> str:
         return grammar.join([grammar.colours[name] for name in dict.fromkeys(obj.colour for obj in objects) if name])
     if question.answer_type == "shape":
         return _shape_answer(objects, grammar)
-    return caption(objects, grammar)
+    return list_objects(objects, grammar)
 
 
-def caption(objects: tuple[SceneObject, ...], grammar: Grammar) -> str:
+def list_objects(objects: tuple[SceneObject, ...], grammar: Grammar) -> str:
     """A caption of the objects: each kind with its count, in reading order of the first of each."""
     kinds = Counter((obj.kind, obj.colour) for obj in objects)
     if len(kinds) > MAX_KINDS:

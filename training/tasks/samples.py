@@ -7,7 +7,7 @@ other templates and BLIP-2's. Must not import torch.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +15,7 @@ from blip_space.history import Turn
 from blip_space.languages import LANGUAGES, Language
 from blip_space.prompts import STYLES, compose, is_question
 from training.lexicon import GRAMMARS
-from training.lexicon.lexicon import Lexicon
+from training.lexicon.lexicon import Lexicons
 from training.scenes.scene import Scene
 from training.tasks import templates
 from training.tasks.questions import Question
@@ -61,13 +61,7 @@ class Sample:
 
 
 def make_sample(
-    scene: Scene,
-    rng: random.Random,
-    *,
-    kind: SampleKind,
-    lexicons: Mapping[str, Lexicon],
-    codes: Sequence[str],
-    distractor: Scene,
+    scene: Scene, rng: random.Random, *, kind: SampleKind, lexicons: Lexicons, codes: Sequence[str], distractor: Scene
 ) -> Sample:
     """A sample of the scene: a dialogue, or a question whose answer has that length; answered in one of `codes`.
 

@@ -19,6 +19,7 @@ from training.tasks.questions import Question, fill_template, referents
 
 Dialogue = list[Question]
 Sampler = Callable[[Scene, random.Random], Dialogue | None]
+Weights = dict[Sampler, float]
 
 SIDES = ("left", "right", "middle")
 ENGLISH_SIDES = ("top", "bottom")
@@ -63,10 +64,10 @@ def answer(question: Question, scene: Scene, lexicon: Lexicon) -> str:
         return lexicon.nothing
     if question.answer_type == "colour":
         return lexicon.join([lexicon.colours[name] for name in dict.fromkeys(obj.colour for obj in objects) if name])
-    return caption(objects, lexicon)
+    return list_objects(objects, lexicon)
 
 
-def caption(objects: tuple[SceneObject, ...], lexicon: Lexicon) -> str:
+def list_objects(objects: tuple[SceneObject, ...], lexicon: Lexicon) -> str:
     """The names of the objects: each kind with its count, in reading order of the first of each."""
     kinds = Counter(obj.kind for obj in objects)
     return lexicon.join([lexicon.count_phrase(kind, count) for kind, count in kinds.items()])
@@ -101,17 +102,17 @@ def _english(question: Question, rng: random.Random) -> str:
 
 def sample_question(scene: Scene, rng: random.Random, *, length: str) -> Question:
     """A question that needs no context: a caption or the like ("long"), any other ("short"), or any."""
-    weights = {"long": _LONG_ANSWERS, "short": _SHORT_ANSWERS}.get(length, {**_LONG_ANSWERS, **_SHORT_ANSWERS})
+    weights = {"long": _LONG, "short": _SHORT}.get(length, {**_LONG, **_SHORT})
     return _sample_by_weight(weights, scene, rng)[0]
 
 
 def sample_dialogue(scene: Scene, rng: random.Random) -> Dialogue:
     """Two or three questions; usually the newest depends on the earlier ones."""
-    dialogue = _sample_by_weight(_DIALOGUE_WEIGHTS, scene, rng)
+    dialogue = _sample_by_weight(_DIALOGUES, scene, rng)
     return dialogue[: rng.randint(2, len(dialogue))]
 
 
-def _sample_by_weight(weights: dict[Sampler, float], scene: Scene, rng: random.Random) -> Dialogue:
+def _sample_by_weight(weights: Weights, scene: Scene, rng: random.Random) -> Dialogue:
     while True:
         dialogue = rng.choices(list(weights), list(weights.values()))[0](scene, rng)
         if dialogue:
@@ -208,19 +209,6 @@ def _maybe_present(scene: Scene, rng: random.Random) -> str:
     return rng.choice(SHAPES if scene.flat and rng.random() < 0.8 else NAMES)
 
 
-_LONG_ANSWERS: dict[Sampler, float] = {_ask_what: 1}
-_SHORT_ANSWERS: dict[Sampler, float] = {
-    _ask_count: 14,
-    _ask_count_of: 20,
-    _ask_exists: 28,
-    _ask_side: 26,
-    _ask_colour: 8,
-    _ask_shape: 4,
-}
-_DIALOGUE_WEIGHTS: dict[Sampler, float] = {
-    _sides_dialogue: 40,
-    _several_counts: 16,
-    _several_exists: 16,
-    _what_then: 16,
-    _unrelated: 12,
-}
+_LONG: Weights = {_ask_what: 1}
+_SHORT: Weights = {_ask_count: 14, _ask_count_of: 20, _ask_exists: 28, _ask_side: 26, _ask_colour: 8, _ask_shape: 4}
+_DIALOGUES: Weights = {_sides_dialogue: 40, _several_counts: 16, _several_exists: 16, _what_then: 16, _unrelated: 12}

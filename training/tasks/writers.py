@@ -6,12 +6,11 @@ Must not import `samples`.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from training.lexicon import GRAMMARS
-from training.lexicon.lexicon import Lexicon
+from training.lexicon.lexicon import Lexicons
 from training.scenes.scene import Scene
 from training.tasks import dialogues, questions, templates
 from training.tasks.dialogues import AnswerLength
@@ -73,7 +72,7 @@ class TemplateWriter:
     """Writes about any object in any of the eighty languages: names, numbers, yes and no."""
 
     code: str
-    lexicons: Mapping[str, Lexicon]
+    lexicons: Lexicons
 
     def sample_question(self, scene: Scene, rng: random.Random, *, length: AnswerLength) -> Question:
         """See `QuestionWriter`."""

@@ -1,4 +1,4 @@
-"""The tables of every language are whole, and its grammar makes the phrases that a speaker would."""
+"""Every grammar is complete, and makes the phrases that a speaker would."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from training.scenes.colours import COLOURS
 from training.scenes.scene import MAX_OBJECTS, SHAPES, SIDES
 from training.tasks.questions import Question, render_question
 
-EVERY_GRAMMAR = pytest.mark.parametrize("tongue", GRAMMARS.values(), ids=GRAMMARS)
+EVERY_GRAMMAR = pytest.mark.parametrize("grammar", GRAMMARS.values(), ids=GRAMMARS)
 
 
 @EVERY_GRAMMAR
-def test_every_table_is_whole(grammar: Grammar) -> None:
+def test_every_grammar_is_complete(grammar: Grammar) -> None:
     assert grammar.code in LANGUAGES
     assert len(grammar.numbers) == MAX_OBJECTS + 1
     assert set(grammar.colours) == set(COLOURS)
@@ -29,28 +29,28 @@ def test_every_table_is_whole(grammar: Grammar) -> None:
 
 
 @EVERY_GRAMMAR
-def test_every_wording_finds_all_its_words(grammar: Grammar) -> None:
+def test_every_wording_fills_its_placeholders(grammar: Grammar) -> None:
     rng = random.Random(1)
     for wording in WORDINGS:
         for shape in (None, *SHAPES):
             for colour in (None, *COLOURS):
-                words = [render_question(Question(wording, "", shape, colour, "left"), grammar, rng) for _ in range(4)]
-                assert all("{" not in one and "  " not in one and one == one.strip() for one in words)
+                texts = [render_question(Question(wording, "", shape, colour, "left"), grammar, rng) for _ in range(4)]
+                assert all("{" not in text and "  " not in text and text == text.strip() for text in texts)
 
 
 @EVERY_GRAMMAR
-def test_no_two_kinds_are_said_alike(grammar: Grammar) -> None:
-    said = [
+def test_no_two_kinds_have_the_same_phrase(grammar: Grammar) -> None:
+    phrases = [
         grammar.count_phrase(n, shape, colour)
         for n in range(1, MAX_OBJECTS + 1)
         for shape in SHAPES
         for colour in COLOURS
     ]
-    assert len(set(said)) == len(said)
+    assert len(set(phrases)) == len(phrases)
 
 
 @pytest.mark.parametrize(
-    ("code", "kind", "words"),
+    ("code", "kind", "expected"),
     [
         ("en", (3, "circle", "blue"), "three blue circles"),
         ("en", (1, "star", "orange"), "an orange star"),
@@ -71,12 +71,12 @@ def test_no_two_kinds_are_said_alike(grammar: Grammar) -> None:
         ("zh", (2, "circle", "blue"), "兩個藍色的圓形"),
     ],
 )
-def test_numbers_and_colours_agree_with_their_nouns(code: str, kind: tuple[int, str, str], words: str) -> None:
-    assert GRAMMARS[code].count_phrase(*kind) == words
+def test_numbers_and_colours_agree_with_their_nouns(code: str, kind: tuple[int, str, str], expected: str) -> None:
+    assert GRAMMARS[code].count_phrase(*kind) == expected
 
 
 @pytest.mark.parametrize(
-    ("code", "parts", "words"),
+    ("code", "parts", "expected"),
     [
         ("en", ["a", "b", "c"], "a, b and c"),
         ("de", ["a"], "a"),
@@ -85,13 +85,13 @@ def test_numbers_and_colours_agree_with_their_nouns(code: str, kind: tuple[int, 
         ("zh", ["a", "b"], "a和b"),
     ],
 )
-def test_lists_are_joined_as_the_language_joins_them(code: str, parts: list[str], words: str) -> None:
-    assert GRAMMARS[code].join(parts) == words
+def test_lists_are_joined_as_the_language_joins_them(code: str, parts: list[str], expected: str) -> None:
+    assert GRAMMARS[code].join(parts) == expected
 
 
 @EVERY_GRAMMAR
 def test_a_wrong_list_is_still_in_its_language(grammar: Grammar, sources: Path) -> None:
-    """The word for "and" was once missing from a language's own words, so every wrong list counted as foreign."""
-    objects = [grammar.count_phrase(count, "star", "red") for count in (1, 2, 3)]
-    assert in_language(grammar.join(objects), grammar.code, sources)
+    """The word for "and" was once missing from a language's own words, so wrong lists counted as another language."""
+    phrases = [grammar.count_phrase(count, "star", "red") for count in (1, 2, 3)]
+    assert in_language(grammar.join(phrases), grammar.code, sources)
     assert not in_language("zwei rote Sterne" if grammar.code != "de" else "two red stars", grammar.code, sources)
