@@ -22,7 +22,7 @@ from blip_space.engine.request import Request
 from blip_space.loading import loader
 from blip_space.loading.device import cpu_has_bf16
 from blip_space.models import families
-from blip_space.models.cpu_kernels import hasten
+from blip_space.models.cpu_kernels import use_cpu_kernels
 from blip_space.models.interface import VisionLanguageModel
 from blip_space.models.preparation import PLACEHOLDER, ImageInfo, Prompt
 from blip_space.options import GenerationOptions
@@ -79,22 +79,22 @@ def opened(name: str, precision: str) -> tuple[Any, Any, VisionLanguageModel]:
     if name in random_weights.SHAPES:
         dtype = torch.float32 if precision == "fp32" else torch.bfloat16
         return random_weights.build(name, dtype=dtype)
-    spec = catalogue.find(name, folders=True)
-    model = loader.load(spec, precision)
+    spec = catalogue.find_model(name, folders=True)
+    model = loader.load_model(spec, precision)
     return model._hf_model, transformers.AutoTokenizer.from_pretrained(spec.source), model
 
 
 def as_loaded(network: Any, model: VisionLanguageModel) -> None:
     """Make of a shape what the loader would have made of it; for after the cards' loop, which has none of it."""
     if model.spec.name in random_weights.SHAPES and model.precision.name == "bf16" and cpu_has_bf16():
-        family = families.find(model.spec.family)
-        hasten(network, family)
+        family = families.load_family(model.spec.family)
+        use_cpu_kernels(network, family)
         model.decoder = family.build(network, model.preparation, model.precision).decoder  # with the packed layers
 
 
 def make_endless(network: Any, model: VisionLanguageModel) -> None:
     """Answers never end before they are as long as asked, and what the engine says is the tokens themselves."""
-    model.stop = frozenset()
+    model.stop_token_ids = frozenset()
     for part in (network, getattr(network, "language_model", None)):
         if settings := getattr(part, "generation_config", None):
             settings.eos_token_id = None

@@ -37,7 +37,7 @@ def main() -> None:
     settings.prepare_libraries()
     from blip_space.apps import server  # Gradio is imported once its environment is prepared
 
-    up = server.launch(ThreadedEngine([catalogue.find("tiny")]), host="127.0.0.1", port=given.port)
+    up = server.launch(ThreadedEngine([catalogue.find_model("tiny")]), host="127.0.0.1", port=given.port)
     try:
         with tempfile.TemporaryDirectory() as folder:
             pictures = [picture(Path(folder), number) for number in range(given.clients)]

@@ -13,7 +13,7 @@ NOTICED_SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 50
 """A machine that is silent for two seconds is taken for lost."""
 
 
-class Machines:
+class LocalCluster:
     """Two machines; the first is the head, where jobs are started."""
 
     def __init__(self) -> None:
@@ -24,10 +24,10 @@ class Machines:
             "_system_config": NOTICED_SOON,
         }
         self._cluster = Cluster(initialize_head=True, head_node_args=first)
-        self.replace_it()
+        self.add_node()
         self.address: str = self._cluster.address
 
-    def workers(self, name: str) -> list[psutil.Process]:
+    def worker_processes(self, name: str) -> list[psutil.Process]:
         """The processes at work whose class has that name, on this cluster and on no other."""
         found = []
         for process in psutil.Process().children(recursive=True):
@@ -38,11 +38,11 @@ class Machines:
                 continue
         return found
 
-    def lose_one(self) -> None:
+    def kill_node(self) -> None:
         """The second machine's power goes."""
         self._cluster.remove_node(self._second, allow_graceful=False)
 
-    def replace_it(self) -> None:
+    def add_node(self) -> None:
         """Another second machine."""
         self._second = self._cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
 
@@ -52,9 +52,9 @@ class Machines:
 
 
 @contextmanager
-def two_machines() -> Iterator[Machines]:
+def local_cluster() -> Iterator[LocalCluster]:
     """For as long as the block lasts."""
-    machines = Machines()
+    machines = LocalCluster()
     try:
         yield machines
     finally:

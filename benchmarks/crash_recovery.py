@@ -59,16 +59,16 @@ def lose_jobs(folder: Path, output: Path, moments: list[int]) -> None:
 def lose_workers(folder: Path, output: Path, moments: list[int]) -> None:
     """One job, whose workers are killed after so many more lines each, and in the end one of its machines."""
     settings.prepare_libraries()
-    from benchmarks.cluster import two_machines
+    from benchmarks.cluster import local_cluster
 
-    with two_machines() as machines:
+    with local_cluster() as machines:
         process = start(folder, output, "--ray", machines.address, "--batch-size", "8")
         for loss, lines in enumerate(moments):
             wait_for(count(output) + lines, output, process)
-            for worker in machines.workers("MapWorker")[:1]:
+            for worker in machines.worker_processes("MapWorker")[:1]:
                 worker.kill()
                 print(f"worker {loss + 1}: {count(output)} whole lines", flush=True)
-        machines.lose_one()
+        machines.kill_node()
         print(f"a machine: {count(output)} whole lines", flush=True)
         process.wait()
 

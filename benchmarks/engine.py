@@ -66,7 +66,7 @@ class ForwardTimer:
 
 def suppress_stop_tokens(model: Any) -> None:
     """From here on the model finds its stop tokens too unlikely to be chosen, so answers end at their limit only."""
-    stop, forward = sorted(model.stop), model.decoder.forward
+    stop, forward = sorted(model.stop_token_ids), model.decoder.forward
 
     def endless(*arguments: Any, **named: Any) -> torch.Tensor:
         logits: torch.Tensor = forward(*arguments, **named)
@@ -79,7 +79,7 @@ def suppress_stop_tokens(model: Any) -> None:
 def main() -> None:
     """Measure, and print."""
     args = _arguments()
-    model = loader.load(catalogue.find(args.model, folders=True), args.precision)
+    model = loader.load_model(catalogue.find_model(args.model, folders=True), args.precision)
     suppress_stop_tokens(model)
     timer = ForwardTimer(model.decoder)
     greedy = GenerationOptions(max_new_tokens=args.tokens)

@@ -23,16 +23,16 @@ import torch
 from blip_space.catalogue import read_folder
 from blip_space.engine.core import EngineCore
 from blip_space.engine.request import PreparedRequest
-from blip_space.loading.loader import load
-from blip_space.loading.selftest import made_pictures
+from blip_space.loading.loader import load_model
+from blip_space.loading.selftest import make_test_images
 from blip_space.models.interface import VisionLanguageModel
 from blip_space.models.preparation import PLACEHOLDER
 from blip_space.options import GenerationOptions
 from tests.checkpoints import blip2, llava
-from tests.engine.models.driving import add, core_on, finish, request
+from tests.engine.models.driving import add, finish, make_core, make_request
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
-    **{name: partial(blip2.write, family=name) for name in blip2.FAMILIES},
+    **{name: partial(blip2.write, family=name) for name in blip2.LANGUAGE_MODELS},
     "llava (CLIP)": partial(llava.write, vision="clip"),
     "llava (SigLIP)": partial(llava.write, vision="siglip"),
 }
@@ -69,7 +69,7 @@ def main() -> int:
     is_exact = True
     with tempfile.TemporaryDirectory() as place:
         for name, write in WRITERS.items():
-            model = load(read_folder(write(Path(place) / name)), "fp32")
+            model = load_model(read_folder(write(Path(place) / name)), "fp32")
             for way, slots in (("left-aligned", False), ("slots", True)):
                 row = compare(model, slots=slots, requests=given.requests, seed=given.seed)
                 is_exact = is_exact and row.is_exact
@@ -81,7 +81,7 @@ def compare(model: VisionLanguageModel, *, slots: bool, requests: int, seed: int
     """Run the requests together and compare each."""
     rng = random.Random(seed)
     asked = [make(model, KINDS[number % len(KINDS)], rng) for number in range(requests)]
-    core = core_on(model, slots=slots, max_batch_size=6, time_slice_tokens=3)
+    core = make_core(model, slots=slots, max_batch_size=6, time_slice_tokens=3)
     logits = record_logits(core)
     waiting, running, now = list(range(requests)), dict[int, Any](), 0.0
     while waiting or core.has_work:
@@ -114,7 +114,7 @@ def make(model: VisionLanguageModel, kind: str, rng: random.Random) -> tuple[str
         num_beams=rng.choice((2, 4)),
     )
     text = " ".join(rng.choices(WORDS, k=rng.randint(1, 9)))
-    one = request(model, made_pictures()[place], text, options, digest=str(place), turns=kind == "later turn")
+    one = make_request(model, make_test_images()[place], text, options, digest=str(place), turns=kind == "later turn")
     return kind, one
 
 
@@ -135,7 +135,7 @@ def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
 
 def alone(model: VisionLanguageModel, one: PreparedRequest) -> tuple[list[int], torch.Tensor]:
     """What a request is answered without any other and without what was kept, and the logits of its tokens."""
-    core = core_on(model, slots=False)
+    core = make_core(model, slots=False)
     logits = record_logits(core)
     sequence = add(core, replace(one, continues_conversation=False))
     finish(core)
@@ -157,12 +157,12 @@ def reference(model: VisionLanguageModel, one: PreparedRequest) -> tuple[list[in
             length_penalty=options.length_penalty,
             min_new_tokens=1,
             max_new_tokens=options.max_new_tokens,
-            eos_token_id=sorted(model.stop) or None,
+            eos_token_id=sorted(model.stop_token_ids) or None,
             output_logits=True,
             return_dict_in_generate=True,
         )
     new = output.sequences[0].tolist()[-len(output.logits) :] if options.quality != "best" else _new(model, output, ids)
-    end = next((place for place, token in enumerate(new) if token in model.stop), len(new))
+    end = next((place for place, token in enumerate(new) if token in model.stop_token_ids), len(new))
     return new[:end], torch.stack([step[0] for step in output.logits]).float()
 
 

@@ -19,9 +19,9 @@ from benchmarks import random_weights, report
 from benchmarks.baseline import as_loaded, composed, opened, processed
 from benchmarks.crash_recovery import draw_folder
 from blip_space import images
-from blip_space.jobs.folder_job import Job, Run
-from blip_space.jobs.output_log import Ledger
-from blip_space.jobs.records import Task
+from blip_space.jobs.folder_job import FolderJob, FolderRun
+from blip_space.jobs.output_log import OutputLog
+from blip_space.jobs.records import CaptionTask
 from blip_space.models.interface import VisionLanguageModel
 from blip_space.options import GenerationOptions
 
@@ -77,10 +77,14 @@ def cards(
 def job(model: VisionLanguageModel, folder: Path, files: list[str], new_tokens: int, batch_size: int | None) -> float:
     """Pictures a second of ours, the model loaded before."""
     options = GenerationOptions(max_new_tokens=new_tokens)
-    task = Task(model.spec.name, model.precision.name, "en", "", options)
-    with Ledger(folder.parent / "captions.jsonl") as ledger:
+    task = CaptionTask(model.spec.name, model.precision.name, "en", "", options)
+    with OutputLog(folder.parent / "captions.jsonl") as ledger:
         started = time.monotonic()
-        Run(Job(folder, files, [task], load=lambda: model, batch_size=batch_size), ledger, tell=lambda _: None).run()
+        FolderRun(
+            FolderJob(folder, files, [task], load=lambda: model, batch_size=batch_size),
+            ledger,
+            on_progress=lambda _: None,
+        ).run()
         return len(files) / (time.monotonic() - started)
 
 

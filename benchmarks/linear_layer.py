@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from benchmarks import report
-from blip_space.loading.library_logging import quiet
+from blip_space.loading.library_logging import silenced
 from blip_space.models.cpu_kernels import PackedLinear
 
 WIDE, HIGH = 2560, 10240
@@ -38,7 +38,7 @@ def main() -> None:
     if importlib.util.find_spec("torchao"):
         kinds |= {f"torchao {name}": partial(_torchao, plain, name) for name in ("weight-only", "dynamic")}
     print(f"A layer of {WIDE} x {HIGH}, {report.machine()}\n\n| precision | 1 row | 16 rows |\n|---|--:|--:|")
-    with quiet(), torch.inference_mode():
+    with silenced(), torch.inference_mode():
         for name, make in kinds.items():
             layer = make()
             one, many = (_milliseconds(layer, torch.randn(rows, WIDE, dtype=torch.bfloat16)) for rows in (1, 16))

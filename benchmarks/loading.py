@@ -25,8 +25,8 @@ from blip_space.engine.local import LocalEngine
 from blip_space.engine.request import Request
 from blip_space.errors import UserError
 from blip_space.images import SafeImage
-from blip_space.loading.loader import load
-from blip_space.loading.selftest import made_pictures
+from blip_space.loading.loader import load_model
+from blip_space.loading.selftest import make_test_images
 from blip_space.options import GenerationOptions
 
 NEW_TOKENS = 8
@@ -69,7 +69,7 @@ def measure(folder: Path, precision: str) -> dict[str, Any]:
     """Load the folder in this process, and answer once."""
     started = time.monotonic()
     try:
-        model = load(catalogue.read_folder(folder), precision)
+        model = load_model(catalogue.read_folder(folder), precision)
     except UserError as error:
         return {"error": str(error)}
     seconds = time.monotonic() - started
@@ -77,10 +77,10 @@ def measure(folder: Path, precision: str) -> dict[str, Any]:
     parts = {part: _bytes(getattr(model._hf_model, part)) / 1e9 for part in PARTS}
     started = time.monotonic()
     options = GenerationOptions(max_new_tokens=NEW_TOKENS)
-    model.stop = frozenset()
-    shown = SafeImage(made_pictures()[0], digest="made")
+    model.stop_token_ids = frozenset()
+    shown = SafeImage(make_test_images()[0], digest="made")
     first = 0.0
-    for _ in LocalEngine(model).answer(Request(shown, "a photo of", options=options)):
+    for _ in LocalEngine(model).generate(Request(shown, "a photo of", options=options)):
         first = first or time.monotonic() - started
     return {
         "load_seconds": round(seconds, 1),

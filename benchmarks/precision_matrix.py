@@ -13,8 +13,8 @@ from pathlib import Path
 
 from blip_space.catalogue import PRECISIONS, read_folder
 from blip_space.errors import UserError
-from blip_space.loading.loader import load
-from blip_space.loading.selftest import made_pictures
+from blip_space.loading.loader import load_model
+from blip_space.loading.selftest import make_test_images
 from tests.checkpoints import blip2, layouts
 from tests.loading.test_layouts import reference, tokens
 
@@ -29,7 +29,7 @@ def main() -> int:
     print(f"| family | layout | {' | '.join(PRECISIONS)} |\n|---|---|{'---|' * len(PRECISIONS)}")
     differ = False
     with tempfile.TemporaryDirectory() as place:
-        today = {family: blip2.write(Path(place) / family, family) for family in blip2.FAMILIES}
+        today = {family: blip2.write(Path(place) / family, family) for family in blip2.LANGUAGE_MODELS}
         for family, layout in layouts.MATRIX:
             folder = Path(place) / f"{family}-{layout.replace(' ', '-')}"
             layouts.write(folder, today[family], family, layout)
@@ -41,9 +41,9 @@ def main() -> int:
 
 def outcome(folder: Path, today: Path, layout: str, precision: str) -> str:
     """What a checkpoint says in that precision."""
-    pictures = made_pictures()
+    pictures = make_test_images()
     try:
-        model = load(read_folder(folder), precision)
+        model = load_model(read_folder(folder), precision)
     except UserError:
         return REFUSED
     said = [tokens(model, picture) for picture in pictures]
@@ -51,7 +51,7 @@ def outcome(folder: Path, today: Path, layout: str, precision: str) -> str:
         return SAME if said == [reference(folder, model, picture) for picture in pictures] else OTHER
     if layout in OWN_WEIGHTS:
         return "answers"
-    other = load(read_folder(today), precision)
+    other = load_model(read_folder(today), precision)
     return SAME if said == [tokens(other, picture) for picture in pictures] else OTHER
 
 

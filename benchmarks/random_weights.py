@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, models, pre_tokenizers
+from tokenizers import Tokenizer as RustTokenizer
 from transformers import (
     AutoTokenizer,
     Blip2Config,
@@ -35,10 +36,10 @@ from blip_space.catalogue.families.blip2 import FAMILY
 from blip_space.models.chat_template import ChatTemplate
 from blip_space.models.families.blip2 import Blip2, Blip2Preparation
 from blip_space.models.families.llava import Llava, LlavaPreparation
-from blip_space.models.frame import Frame
-from blip_space.models.image_processor import ImageProcessor
+from blip_space.models.frame import ImageProcessor
+from blip_space.models.image_processor import TransformersImageProcessor
 from blip_space.models.interface import Precision, VisionLanguageModel
-from blip_space.models.tokenizer import FastTokenizer, Tokens
+from blip_space.models.tokenizer import FastTokenizer, Tokenizer
 from blip_space.prompts import STYLES
 
 SPREAD = 0.02
@@ -100,8 +101,8 @@ def build(shape: str, *, dtype: torch.dtype) -> tuple[Any, Any, VisionLanguageMo
         spec = ModelSpec(shape, shape, "llava", "llama", "llava", parameters, ("en",), context_tokens=4096)
         return network, tokenizer, Llava(network, _llava_preparation(spec, network, ours), precision=precision)
     kind = TEXTS[shape][0]
-    spec = ModelSpec(shape, shape, "blip2", kind, FAMILY.language_models[kind].style, parameters, ("en",))
-    preparation = Blip2Preparation(spec, Tokens(FastTokenizer(ours)), Frame(224), QUERY_TOKENS)
+    spec = ModelSpec(shape, shape, "blip2", kind, FAMILY.language_models[kind].prompt_style, parameters, ("en",))
+    preparation = Blip2Preparation(spec, Tokenizer(FastTokenizer(ours)), ImageProcessor(224), QUERY_TOKENS)
     return network, tokenizer, Blip2(network, preparation, precision=precision)
 
 
@@ -113,11 +114,11 @@ def _llava_preparation(spec: ModelSpec, network: Any, tokenizer: Any) -> LlavaPr
     token = network.config.image_token_id
     return LlavaPreparation(
         spec,
-        Tokens(FastTokenizer(tokenizer)),
-        ChatTemplate(tokenizer, STYLES[spec.style].chat_template, image_token=token, name=spec.name),
-        ImageProcessor(processor),
+        Tokenizer(FastTokenizer(tokenizer)),
+        ChatTemplate(tokenizer, STYLES[spec.prompt_style].chat_template, image_token=token, name=spec.name),
+        TransformersImageProcessor(processor),
         positions=576,
-        ends=frozenset(),
+        eos_token_ids=frozenset(),
     )
 
 
@@ -130,7 +131,7 @@ def write(shape: str, folder: Path) -> None:
 
 def _words(size: int) -> PreTrainedTokenizerFast:
     """As many words as the vocabulary has places; whatever else is written is the unknown word."""
-    words = Tokenizer(models.WordLevel({f"w{number}": number for number in range(size - 1)}, unk_token="w0"))
+    words = RustTokenizer(models.WordLevel({f"w{number}": number for number in range(size - 1)}, unk_token="w0"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.add_special_tokens([AddedToken("<image>", special=True)])
     return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0")

@@ -30,7 +30,7 @@ def main() -> None:
     settings.prepare_libraries()
     from blip_space.apps import server  # Gradio is imported once its environment is prepared
 
-    up = server.launch(ThreadedEngine([catalogue.find("tiny")]), host="127.0.0.1", port=given.port)
+    up = server.launch(ThreadedEngine([catalogue.find_model("tiny")]), host="127.0.0.1", port=given.port)
     try:
         take(up.url, given.output, dark=given.dark, phone=given.phone)
     finally:

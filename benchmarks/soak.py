@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--visitors", type=int, default=24)
     parser.add_argument("--model", default="tiny")
     given = parser.parse_args()
-    engine = ThreadedEngine([catalogue.find(given.model, folders=True)])
+    engine = ThreadedEngine([catalogue.find_model(given.model, folders=True)])
     engine.start()
     while engine.status().status == "loading":
         time.sleep(0.1)

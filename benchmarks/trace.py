@@ -225,7 +225,7 @@ def _engine() -> Iterator[Any]:
     """An engine that has loaded its model and was asked nothing."""
     from blip_space.serving.threaded import ThreadedEngine
 
-    engine = ThreadedEngine([catalogue.find("tiny")])
+    engine = ThreadedEngine([catalogue.find_model("tiny")])
     engine.start()
     try:
         while engine.status().status == "loading":

@@ -215,7 +215,7 @@ def copied(folder: Path) -> catalogue.ModelSpec:
     shutil.copytree(catalogue.TINY_FOLDER, folder)
     file = folder / "blip_space.json"
     file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {"name": folder.name}), "utf-8")
-    return catalogue.find(str(folder), folders=True)
+    return catalogue.find_model(str(folder), folders=True)
 
 
 @contextmanager
@@ -224,12 +224,12 @@ def _engine(loads: list[str], others: Sequence[catalogue.ModelSpec], requests: i
 
     def load(spec: catalogue.ModelSpec, precision: str, *_: Any) -> Any:
         loads.append(spec.name)
-        model = loader.load(spec, precision)
+        model = loader.load_model(spec, precision)
         suppress_stop_tokens(model)
         return model
 
     engine = ThreadedEngine(
-        [catalogue.find("tiny"), *others], load=load, config=EngineConfig(max_waiting=max(32, requests))
+        [catalogue.find_model("tiny"), *others], load=load, config=EngineConfig(max_waiting=max(32, requests))
     )
     engine.start()
     try:

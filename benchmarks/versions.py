@@ -51,13 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = given.folder or Path(temporary)
         outcomes = [
             run(version, place.resolve() / version, requirements, given.tests)
-            for version in given.versions or allowed(requirements)
+            for version in given.versions or allowed_versions(requirements)
         ]
     print(table(outcomes))
     return 0 if all(outcome.is_good for outcome in outcomes) else 1
 
 
-def allowed(requirements: str) -> list[str]:
+def allowed_versions(requirements: str) -> list[str]:
     """The minor versions of transformers, such as `5.23`, that these lines of requirements allow."""
     found = re.search(r"^transformers>=(\d+)\.(\d+),<(\d+)\.(\d+)$", requirements, re.MULTILINE)
     if not found:
@@ -86,7 +86,7 @@ def run(version: str, folder: Path, requirements: str, tests: Sequence[str]) -> 
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *tests]
     code = subprocess.run(command, cwd=ROOT).returncode
     seconds = time.monotonic() - started
-    passed, failed = count(report.read_text("utf-8")) if report.exists() else (0, 0)
+    passed, failed = count_results(report.read_text("utf-8")) if report.exists() else (0, 0)
     return Outcome(installed, passed, failed or int(code != 0), seconds)
 
 
@@ -98,7 +98,7 @@ def install(python: str, version: str, requirements: str) -> None:
     subprocess.run([*pip, *others, *FOR_TESTS, wanted], check=True, cwd=ROOT)
 
 
-def count(report: str) -> tuple[int, int]:
+def count_results(report: str) -> tuple[int, int]:
     """How many tests passed and failed, an error being a failure, by pytest's report in JUnit's format."""
     totals = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
     for suite in ElementTree.fromstring(report).iter("testsuite"):

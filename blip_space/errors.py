@@ -29,7 +29,7 @@ class EmptyAnswerError(UserError):
     """The model's whole answer holds nothing that is visible."""
 
 
-def quoted(value: object, most: int = 40) -> str:
+def quote(value: object, max_characters: int = 40) -> str:
     """A value of somebody else's as a sentence shows it: in quotes, escaped, and with … where it is cut."""
     text = str(value)
-    return repr(text if len(text) <= most else f"{text[: most - 1]}…")
+    return repr(text if len(text) <= max_characters else f"{text[: max_characters - 1]}…")

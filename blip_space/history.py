@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from blip_space.errors import PromptError, quoted
+from blip_space.errors import PromptError, quote
 
 Turn = tuple[str, str]
 """What a user asked and what the assistant answered."""
@@ -18,12 +18,12 @@ NO_TEXT_PARTS = ("file", "image", "image_url", "input_image", "audio", "video", 
 """How Gradio and OpenAI's two interfaces call a part of a message that is no text, whatever words it carries."""
 
 ROLES = ("user", "assistant")
-HISTORY_FORM = (
+HISTORY_FORMAT = (
     'Send whole turns, oldest first: [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}, …].'
 )
 
 
-def read_history(messages: Any) -> tuple[Turn, ...]:
+def parse_history(messages: Any) -> tuple[Turn, ...]:
     """Turns of a list of `{"role": "user" | "assistant", "content": …}`, alternating, oldest first, whole turns.
 
     `content` is a string, or a list of strings and of parts such as `{"type": "text", "text": str}`, whose texts are
@@ -31,14 +31,14 @@ def read_history(messages: Any) -> tuple[Turn, ...]:
     `MAX_MESSAGES`, and beyond `MAX_HISTORY_BYTES` of words.
     """
     if not isinstance(messages, list):
-        raise PromptError(f"The history must be a list of messages. {HISTORY_FORM}")
+        raise PromptError(f"The history must be a list of messages. {HISTORY_FORMAT}")
     if len(messages) > MAX_MESSAGES:
         raise PromptError(
             f"The history has {len(messages):,} messages and at most {MAX_MESSAGES:,} are read. Send the newest only."
         )
     contents = [_content(message, "assistant" if place % 2 else "user") for place, message in enumerate(messages)]
     if len(contents) % 2:
-        raise PromptError(f"The history ends with a question that has no answer. {HISTORY_FORM}")
+        raise PromptError(f"The history ends with a question that has no answer. {HISTORY_FORMAT}")
     if sum(len(content.encode("utf-8", "replace")) for content in contents) > MAX_HISTORY_BYTES:
         raise PromptError(f"The history is larger than {MAX_HISTORY_BYTES // 10**6} MB. Send the newest turns only.")
     return tuple(zip(contents[::2], contents[1::2], strict=True))
@@ -49,10 +49,10 @@ def _content(message: Any, role: str) -> str:
     if isinstance(found, str) and found not in ROLES:
         raise PromptError(
             f"The history does not alternate between user and assistant: it holds a message of the role "
-            f"{quoted(found)}, which is not read. Leave it out, or put what it says into the prompt."
+            f"{quote(found)}, which is not read. Leave it out, or put what it says into the prompt."
         )
     if found != role:
-        raise PromptError(f"The history does not alternate between user and assistant. {HISTORY_FORM}")
+        raise PromptError(f"The history does not alternate between user and assistant. {HISTORY_FORMAT}")
     return _text_of(message.get("content"))
 
 
@@ -65,7 +65,7 @@ def _text_of(content: Any) -> str:
     if not texts:
         raise PromptError(
             "A message of the history has no text. Only text is read of earlier turns: leave out messages that hold a "
-            f"file alone, and send the picture as the image of the call. {HISTORY_FORM}"
+            f"file alone, and send the picture as the image of the call. {HISTORY_FORMAT}"
         )
     return " ".join(texts)
 

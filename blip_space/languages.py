@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from blip_space.errors import UserError, quoted
+from blip_space.errors import UserError, quote
 
 Tier = Literal["strong", "good", "basic", "rare"]
 
@@ -166,17 +166,17 @@ LANGUAGES: dict[str, Language] = {row[0]: Language(*row) for row in _ROWS}
 """All languages by code, in the order of their codes."""
 
 
-def find(code: str) -> Language:
+def find_language(code: str) -> Language:
     """The language of that code; `UserError` names the way out when there is none."""
     language = LANGUAGES.get(code) if isinstance(code, str) else None
     if language is None:
-        raise UserError(f"There is no language {quoted(code)}. Use one of the 96 codes, for example en, de or zh.")
+        raise UserError(f"There is no language {quote(code)}. Use one of the 96 codes, for example en, de or zh.")
     return language
 
 
-def listed(codes: Iterable[str]) -> str:
+def format_names(codes: Iterable[str]) -> str:
     """The English names of languages as a sentence holds them: `English, German and Hindi`."""
-    names = [find(code).english_name for code in codes]
+    names = [find_language(code).english_name for code in codes]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
@@ -200,7 +200,7 @@ def _adjective() -> re.Pattern[str]:
     return re.compile(rf"(?<!\w)((?i:{DETERMINERS})\s+)(?:{named})(?=\s+(?!(?i:languages?)\b)\w)")
 
 
-def mentioned(text: str) -> bool:
+def mentions_language(text: str) -> bool:
     """Whether the text names one of the languages, in English or in the language itself (`in Swahili`, `auf Deutsch`).
 
     Names count only as they are written in the table, so the verb `polish` is not the language Polish; and only as

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from blip_space.errors import UserError, quoted
+from blip_space.errors import UserError, quote
 
 Quality = Literal["stream", "best"]
 
@@ -20,15 +20,15 @@ class Range:
 
     low: float
     high: float
-    whole: bool = False
+    is_integer: bool = False
 
 
 RANGES: dict[str, Range] = {
-    "max_new_tokens": Range(1, 512, whole=True),
+    "max_new_tokens": Range(1, 512, is_integer=True),
     "temperature": Range(0.0, 2.0),
     "top_p": Range(0.01, 1.0),
     "repetition_penalty": Range(1.0, 2.0),
-    "seed": Range(0, 2**32 - 1, whole=True),
+    "seed": Range(0, 2**32 - 1, is_integer=True),
 }
 
 
@@ -66,7 +66,7 @@ def check(**values: Any) -> GenerationOptions:
     if unknown := sorted(set(values) - known):
         raise UserError(f"There is no setting {unknown[0]!r}. The settings are {', '.join(sorted(known))}.")
     if (quality := values.get("quality", "stream")) not in get_args(Quality):
-        raise UserError(f"quality is {quoted(quality)}; it must be 'stream' or 'best'.")
+        raise UserError(f"quality is {quote(quality)}; it must be 'stream' or 'best'.")
     checked: dict[str, Any] = {
         name: _number(name, value) if name in RANGES else value for name, value in values.items()
     }
@@ -87,14 +87,14 @@ def _agreed(options: GenerationOptions) -> GenerationOptions:
 
 def _number(name: str, value: Any) -> float | int:
     limits = RANGES[name]
-    kind = "a whole number" if limits.whole else "a number"
+    kind = "a whole number" if limits.is_integer else "a number"
     allowed = f"{name} must be {kind} from {limits.low:g} to {limits.high:.10g}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{allowed}.")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{allowed}.")
-    if not limits.low <= value <= limits.high or (limits.whole and value != int(value)):
+    if not limits.low <= value <= limits.high or (limits.is_integer and value != int(value)):
         # a whole number may be too long for a float, and then for a sentence as well
         shown = f"{value:.10g}" if abs(value) <= LARGEST_SHOWN else "a number so far beyond it"
         raise UserError(f"{allowed}, and {shown} is not.")
-    return int(value) if limits.whole else float(value)
+    return int(value) if limits.is_integer else float(value)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from blip_space.errors import UserError, quoted
+from blip_space.errors import UserError, quote
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class _Choice:
         """The text as a whole number from 1; `UserError` where it is none."""
         number = _number(self.text, most)
         if number is None:
-            raise UserError(f"{self.origin} is {quoted(self.text)}; it must be a whole number from 1 to {most}.")
+            raise UserError(f"{self.origin} is {quote(self.text)}; it must be a whole number from 1 to {most}.")
         return number
 
 
@@ -105,7 +105,7 @@ def fixed_slots() -> bool | None:
     compare the two ways. `UserError` where it is neither 0 nor 1."""
     found = _from_environment("BLIP_SPACE_SLOTS")
     if found and found.text not in ("0", "1"):
-        raise UserError(f"{found.origin} is {quoted(found.text)}; it must be 0 or 1.")
+        raise UserError(f"{found.origin} is {quote(found.text)}; it must be 0 or 1.")
     return found.text == "1" if found else None
 
 
@@ -167,7 +167,7 @@ def _port(given: Mapping[str, str | int | None]) -> int:
 def _passed_over(port: _Choice) -> str:
     service = port.origin.removesuffix("_PORT").lower().replace("_", "-")
     return (
-        f"{port.origin} is {quoted(port.text)} and is passed over: Kubernetes sets it where there is a service called "
+        f"{port.origin} is {quote(port.text)} and is passed over: Kubernetes sets it where there is a service called "
         f"{service!r}. To choose a port by it, set enableServiceLinks: false for the pod or rename the service."
     )
 

@@ -24,7 +24,7 @@ COUNT = {"en": "How many circles are there?", "de": "Wie viele Kreise sind da?",
 THREE = {"en": "three", "de": "drei", "ja": "三"}
 
 
-def until(state: Any, wanted: str, seconds: float = 120) -> dict[str, Any]:
+def wait_for_status(state: Any, wanted: str, seconds: float = 120) -> dict[str, Any]:
     """What `/healthz` says once its status is the wanted one."""
     deadline = time.monotonic() + seconds
     while (health := dict(state()))["status"] != wanted:
@@ -80,7 +80,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 
 @pytest.fixture(scope="module")
 def client(app: App) -> Client:
-    until(app.health, "ready")
+    wait_for_status(app.health, "ready")
     return Client(app.url, verbose=False)
 
 
@@ -93,7 +93,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_the_page_is_up_while_the_model_loads_and_then_it_is_ready(app: App) -> None:
     assert app.first["status"] == "loading"
-    ready = until(app.health, "ready")
+    ready = wait_for_status(app.health, "ready")
     assert {"status", "model", "precision", "device", "waiting", "running"} <= set(ready)
     assert (ready["model"], ready["precision"], ready["device"]) == ("tiny", "fp32", "cpu")
 
@@ -160,7 +160,7 @@ def test_a_folder_that_is_no_checkpoint_leaves_the_page_up_and_is_told(tmp_path:
     (tmp_path / "empty").mkdir()
     running = App(tmp_path, "--model", str(tmp_path / "empty"))
     try:
-        failed = until(running.health, "failed")
+        failed = wait_for_status(running.health, "failed")
         assert "no config.json" in failed["error"]
         assert str(tmp_path) not in failed["error"]
         assert httpx.get(running.url, timeout=10).status_code == 200

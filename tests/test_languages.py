@@ -4,7 +4,7 @@ import pytest
 
 from blip_space import catalogue
 from blip_space.errors import UserError
-from blip_space.languages import LANGUAGES, find, listed, mentioned
+from blip_space.languages import LANGUAGES, find_language, format_names, mentions_language
 
 
 def test_there_are_96_languages_and_mblip_speaks_them_all() -> None:
@@ -33,26 +33,26 @@ def test_languages_written_from_the_right_say_so() -> None:
 
 
 def test_hebrew_is_asked_for_as_mblip_learned_it_and_shown_as_people_know_it() -> None:
-    assert find("iw").prompt_name == "former Hebrew"
-    assert find("iw").english_name == "Hebrew"
+    assert find_language("iw").prompt_name == "former Hebrew"
+    assert find_language("iw").english_name == "Hebrew"
 
 
 @pytest.mark.parametrize("code", ["xx", "", "EN", "en ", None, 7, ["en"]])
 def test_unknown_code_is_a_sentence(code: str) -> None:
     with pytest.raises(UserError, match="There is no language"):
-        find(code)
+        find_language(code)
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_every_language_is_recognised_when_named(code: str) -> None:
     row = LANGUAGES[code]
-    assert mentioned(f"Describe it in {row.prompt_name}.")
-    assert mentioned(f"({row.own_name})")
+    assert mentions_language(f"Describe it in {row.prompt_name}.")
+    assert mentions_language(f"({row.own_name})")
 
 
 @pytest.mark.parametrize("text", ["Please polish this.", "Describe the Englishman.", "javanese", "Describe the image"])
 def test_words_that_merely_resemble_a_language_do_not_count(text: str) -> None:
-    assert not mentioned(text)
+    assert not mentions_language(text)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_words_that_merely_resemble_a_language_do_not_count(text: str) -> None:
     ],
 )
 def test_a_country_and_a_people_are_no_language(text: str) -> None:
-    assert not mentioned(text)
+    assert not mentions_language(text)
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_a_country_and_a_people_are_no_language(text: str) -> None:
     ],
 )
 def test_a_language_is_one_where_its_country_has_its_name(text: str) -> None:
-    assert mentioned(text)
+    assert mentions_language(text)
 
 
 def test_scripts_without_spaces_need_none_around_the_name() -> None:
-    assert mentioned("日本語で答えてください")
+    assert mentions_language("日本語で答えてください")
 
 
 def test_listed_reads_as_a_sentence() -> None:
-    assert listed(["en"]) == "English"
-    assert listed(["en", "de", "hi"]) == "English, German and Hindi"
+    assert format_names(["en"]) == "English"
+    assert format_names(["en", "de", "hi"]) == "English, German and Hindi"

@@ -9,9 +9,19 @@ from dataclasses import replace
 import pytest
 
 from blip_space.errors import PromptError
-from blip_space.history import Turn, read_history
-from blip_space.languages import LANGUAGES, find
-from blip_space.prompts import STYLES, Composition, Part, Rendered, clean, compose, compose_chat, is_question, printed
+from blip_space.history import Turn, parse_history
+from blip_space.languages import LANGUAGES, find_language
+from blip_space.prompts import (
+    STYLES,
+    ComposedPrompt,
+    RenderedPrompt,
+    TurnTexts,
+    clean,
+    clean_lines,
+    compose,
+    compose_chat,
+    is_question,
+)
 
 
 def words(text: str) -> list[int]:
@@ -19,8 +29,10 @@ def words(text: str) -> list[int]:
     return [len(word) for word in text.split()]
 
 
-def sent(question: str, *turns: Turn, style: str = "mblip", language: str = "de", budget: int = 512) -> Composition:
-    return compose(turns, question, style=STYLES[style], language=find(language), budget_tokens=budget, tokenize=words)
+def sent(question: str, *turns: Turn, style: str = "mblip", language: str = "de", budget: int = 512) -> ComposedPrompt:
+    return compose(
+        turns, question, style=STYLES[style], language=find_language(language), budget_tokens=budget, tokenize=words
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,8 +76,8 @@ def test_an_exact_fit_keeps_every_turn_and_one_token_over_drops_the_oldest() -> 
     whole = sent("Four?", *turns)
     assert sent("Four?", *turns, budget=whole.tokens) == whole
     shorter = sent("Four?", *turns, budget=whole.tokens - 1)
-    assert shorter.dropped == (("One?", "1"),)
-    assert shorter.kept == tuple(turns[1:])
+    assert shorter.dropped_turns == (("One?", "1"),)
+    assert shorter.kept_turns == tuple(turns[1:])
     assert (shorter.tokens, list(shorter.ids)) == (len(words(shorter.text)), words(shorter.text))
 
 
@@ -74,7 +86,7 @@ def test_turns_fall_whole_and_oldest_first_at_every_budget() -> None:
     least = sent("And?").tokens
     for budget in range(least, sent("And?", *turns).tokens + 1):
         made = sent("And?", *turns, budget=budget)
-        assert made.dropped + made.kept == tuple(turns)
+        assert made.dropped_turns + made.kept_turns == tuple(turns)
         assert made.tokens <= budget
         assert made.text.endswith("Question: And? Short answer in German:")
 
@@ -107,14 +119,14 @@ def test_of_a_long_question_the_characters_are_counted_before_the_tokens(kind: s
     assert len(texts) == (kind == "a long question")
 
 
-def composed(turns: Sequence[Turn], question: str, budget: int, texts: list[str]) -> Composition:
+def composed(turns: Sequence[Turn], question: str, budget: int, texts: list[str]) -> ComposedPrompt:
     """As the models of one language do it; `texts` is filled with what is tokenised."""
 
     def tokenize(text: str) -> list[int]:
         texts.append(text)
         return words(text)
 
-    english = find("en")
+    english = find_language("en")
     return compose(turns, question, style=STYLES["blip2"], language=english, budget_tokens=budget, tokenize=tokenize)
 
 
@@ -137,7 +149,7 @@ def test_a_long_conversation_costs_a_few_texts_of_the_budgets_size(kind: str) ->
     texts: list[str] = []
     made = composed(HISTORIES[kind], "And?", 480, texts)
     assert made.tokens <= 480
-    assert len(made.kept) == KEPT.get(kind, 0)
+    assert len(made.kept_turns) == KEPT.get(kind, 0)
     assert len(texts) <= 18
     assert max(map(len, texts)) <= 20 * 480
     assert sum(map(len, texts)) <= 5 * 20 * 480
@@ -161,19 +173,19 @@ def test_the_longest_run_of_turns_that_fits_is_kept() -> None:
         while kept < len(turns) and composed(turns[len(turns) - kept - 1 :], "And?", 10_000, []).tokens <= budget:
             kept += 1
         assert composed(turns, "And?", budget, []) == replace(
-            composed(turns[len(turns) - kept :], "And?", 10_000, []), dropped=tuple(turns[: len(turns) - kept])
+            composed(turns[len(turns) - kept :], "And?", 10_000, []), dropped_turns=tuple(turns[: len(turns) - kept])
         )
 
 
-def chatted(turns: Sequence[Turn], question: str, budget: int, texts: list[str]) -> Composition:
+def chatted(turns: Sequence[Turn], question: str, budget: int, texts: list[str]) -> ComposedPrompt:
     """As a model does it that was taught by turns, whose image stands before the second word; `texts` is filled with
     what is tokenised."""
 
-    def render(parts: Sequence[Part], newest: str) -> Rendered:
+    def render(parts: Sequence[TurnTexts], newest: str) -> RenderedPrompt:
         texts.append(" | ".join([*(f"{asked} > {answered}" for asked, answered in parts), newest]))
-        return Rendered(texts[-1], words(texts[-1]), (1,))
+        return RenderedPrompt(texts[-1], words(texts[-1]), (1,))
 
-    style, english = STYLES["llava"], find("en")
+    style, english = STYLES["llava"], find_language("en")
     return compose_chat(turns, question, style=style, language=english, budget_tokens=budget, render=render)
 
 
@@ -186,8 +198,11 @@ def test_turns_of_a_chat_fall_as_those_of_a_text_do() -> None:
         while kept < len(turns) and chatted(turns[len(turns) - kept - 1 :], "And?", 10_000, []).tokens <= budget:
             kept += 1
         made = chatted(turns, "And?", budget, texts)
-        assert (made.kept, made.dropped) == (tuple(turns[len(turns) - kept :]), tuple(turns[: len(turns) - kept]))
-        assert made.images == (1,)
+        assert (made.kept_turns, made.dropped_turns) == (
+            tuple(turns[len(turns) - kept :]),
+            tuple(turns[: len(turns) - kept]),
+        )
+        assert made.image_positions == (1,)
         assert (list(made.ids), texts.count(made.text)) == (words(made.text), 1)
         assert made.tokens <= budget
 
@@ -219,8 +234,8 @@ def test_lines_of_a_chat_stay_as_they_are() -> None:
     for character in map(chr, range(sys.maxunicode + 1)):
         is_space = character.isspace() or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
         expected = "\n" if character in "\r\n" else "\t" if character == "\t" else " " if is_space else character
-        assert printed(f"a{character}b") == f"a{expected}b"
-    assert printed(" 1.\r\n\r\n  2.\n") == "1.\n\n  2."
+        assert clean_lines(f"a{character}b") == f"a{expected}b"
+    assert clean_lines(" 1.\r\n\r\n  2.\n") == "1.\n\n  2."
 
 
 def test_every_control_character_and_white_space_is_a_space() -> None:
@@ -259,8 +274,8 @@ def test_other_ends_do_not(text: str) -> None:
 
 def test_whole_turns_are_read_from_messages() -> None:
     messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
-    assert read_history(messages) == (("q", "a"),)
-    assert read_history([]) == ()
+    assert parse_history(messages) == (("q", "a"),)
+    assert parse_history([]) == ()
 
 
 PARTS = {
@@ -279,7 +294,7 @@ def test_parts_of_text_are_text_whatever_stands_beside_them(kind: str) -> None:
     """The case history-of-gradio-6: they were told to have no text."""
     message = {"role": "user", "content": PARTS[kind], "metadata": {"title": "x"}, "options": [], "id": 3}
     both = "r" in str(PARTS[kind])
-    assert read_history([message, {"role": "assistant", "content": [{"type": "text", "text": "a"}]}]) == (
+    assert parse_history([message, {"role": "assistant", "content": [{"type": "text", "text": "a"}]}]) == (
         ("q r" if both and kind != "beside files" else "q", "a"),
     )
 
@@ -310,7 +325,7 @@ USER, REPLY = {"role": "user", "content": "q"}, {"role": "assistant", "content":
 )
 def test_a_history_of_another_form_is_a_sentence(history: object, sentence: str) -> None:
     with pytest.raises(PromptError, match=sentence):
-        read_history(history)
+        parse_history(history)
 
 
 @pytest.mark.parametrize("words_", ["...", "!", " - ", "…", "\u200b", "\ufeff .", "«»"])

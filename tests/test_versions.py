@@ -8,25 +8,25 @@ from pathlib import Path
 import pytest
 
 from benchmarks import versions
-from benchmarks.versions import Outcome, allowed, count
+from benchmarks.versions import Outcome, allowed_versions, count_results
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_every_minor_version_of_the_range_is_tried() -> None:
-    assert allowed("torch>=2\ntransformers>=5.23,<5.26\n") == ["5.23", "5.24", "5.25"]
-    assert allowed((ROOT / "requirements.txt").read_text("utf-8"))
+    assert allowed_versions("torch>=2\ntransformers>=5.23,<5.26\n") == ["5.23", "5.24", "5.25"]
+    assert allowed_versions((ROOT / "requirements.txt").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("line", ["transformers", "transformers>=5.23,<6.1", "transformers>=5.23,<5.23"])
 def test_a_range_that_names_no_versions_is_told(line: str) -> None:
     with pytest.raises(ValueError, match=r"requirements\.txt"):
-        allowed(line)
+        allowed_versions(line)
 
 
 def test_an_error_counts_as_failed_and_a_skipped_test_as_neither() -> None:
     report = '<testsuites><testsuite tests="9" failures="2" errors="1" skipped="4"/></testsuites>'
-    assert count(report) == (2, 3)
+    assert count_results(report) == (2, 3)
 
 
 @pytest.mark.parametrize(

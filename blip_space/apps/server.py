@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from blip_space import catalogue
 from blip_space.apps import page
-from blip_space.apps.uploads import UploadLimit, sweep
+from blip_space.apps.uploads import UploadLimit, delete_expired
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
 from blip_space.serving.protocol import EngineProtocol
@@ -64,9 +64,9 @@ def serve(settings: Settings) -> None:
     """Serve until Ctrl-C or SIGTERM. `UserError` when the models or the port cannot be had."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("blip_space").setLevel(logging.INFO)
-    first, *others = [catalogue.offered(name) for name in settings.models]
+    first, *others = [catalogue.find_operator_model(name) for name in settings.models]
     specs = [replace(first, adapter=settings.adapter), *others]
-    catalogue.check_names(specs)
+    catalogue.check_unique_names(specs)
     engine = _engine(specs, settings)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # after Ray, which has a handler of its own
     server = launch(engine, host=settings.host, port=settings.port)
@@ -94,7 +94,7 @@ def launch(engine: EngineProtocol, *, host: str, port: int) -> Server:
     """Put the page up, then start the engine. Returns as soon as the page answers."""
     started = time.monotonic()
     _refuse_address(host, port)
-    sweep(Path(get_upload_folder()), max_age_seconds=page.PICTURE_SECONDS)
+    delete_expired(Path(get_upload_folder()), max_age_seconds=page.MAX_UPLOAD_AGE_SECONDS)
     demo = page.build(engine)
     try:
         _, url, _ = demo.queue(api_open=False, max_size=MAX_QUEUED, default_concurrency_limit=MAX_SHORT_EVENTS).launch(
@@ -117,7 +117,7 @@ def launch(engine: EngineProtocol, *, host: str, port: int) -> Server:
             run_history=False,
             mcp_server=False,
             pwa=False,
-            **page.looks(),
+            **page.theme_options(),
         )
     except OSError as error:
         raise UserError(_unavailable(host, port)) from error

@@ -15,10 +15,10 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 MIN_FREE_BYTES = 1_000_000_000
-FULL = "The server has no room for another picture at the moment. Try again later."
+DISK_FULL = "The server has no room for another picture at the moment. Try again later."
 
 
-def sweep(folder: Path, *, max_age_seconds: float) -> None:
+def delete_expired(folder: Path, *, max_age_seconds: float) -> None:
     """Delete the files of a folder that are older than that; those of a server that still runs are younger."""
     oldest = time.time() - max_age_seconds
     for file in folder.rglob("*"):
@@ -40,7 +40,7 @@ class UploadLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass everything on but uploads that there is no room for."""
         if scope["type"] == "http" and scope["path"].rstrip("/").endswith("/upload") and not self._has_room():
-            await PlainTextResponse(FULL, 507)(scope, receive, send)
+            await PlainTextResponse(DISK_FULL, 507)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

@@ -11,13 +11,14 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from blip_space import ASSETS
 from blip_space.catalogue import families
-from blip_space.catalogue.codes import MBLIP_LANGUAGES
 from blip_space.catalogue.folder import read_folder
 from blip_space.catalogue.hub import REPOSITORY, find_snapshot, read_repository, read_snapshot
-from blip_space.catalogue.kinds import explain_file
+from blip_space.catalogue.language_codes import MBLIP_LANGUAGES
 from blip_space.catalogue.rows import MODELS
 from blip_space.catalogue.spec import PRECISIONS, ModelSpec
+from blip_space.catalogue.validation import explain_file
 from blip_space.errors import ModelError
 
 log = logging.getLogger(__name__)
@@ -30,16 +31,16 @@ __all__ = [
     "PRECISIONS",
     "TINY_FOLDER",
     "ModelSpec",
-    "check_names",
-    "find",
-    "most_languages",
-    "offered",
+    "check_unique_names",
+    "find_model",
+    "find_operator_model",
+    "models_supporting",
+    "most_multilingual_model",
     "read_folder",
-    "speakers",
 ]
 
 DEFAULT_MODEL = "tiny"
-TINY_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "tiny"
+TINY_FOLDER = ASSETS / "tiny"
 
 NAMES: tuple[str, ...] = (DEFAULT_MODEL, *MODELS)
 
@@ -50,7 +51,7 @@ _BY_ANY_NAME = {
 LEAST_LIKENESS = 0.7
 
 
-def find(name: str, *, folders: bool = False) -> ModelSpec:
+def find_model(name: str, *, folders: bool = False) -> ModelSpec:
     """The model of that name, or of that repository of the hub where the catalogue has a row for it, in any case.
 
     Only where `folders` is set, which a caller of the page or the API never does, may it be a path, or any repository
@@ -67,13 +68,13 @@ def find(name: str, *, folders: bool = False) -> ModelSpec:
     raise ModelError(_unknown(wanted, folders=folders))
 
 
-def offered(name: str) -> ModelSpec:
+def find_operator_model(name: str) -> ModelSpec:
     """An operator's choice, a path allowed. A folder that holds no checkpoint comes back with its `fault`, to be shown.
 
     A name that is neither a model nor a folder raises `ModelError`, and nothing else is raised.
     """
     try:
-        return find(name, folders=True)
+        return find_model(name, folders=True)
     except ModelError as error:
         message = str(error)
         folder = TINY_FOLDER if name == DEFAULT_MODEL else _folder(str(name).strip())
@@ -87,7 +88,7 @@ def offered(name: str) -> ModelSpec:
     return _faulty(folder, message)
 
 
-def check_names(specs: Sequence[ModelSpec]) -> None:
+def check_unique_names(specs: Sequence[ModelSpec]) -> None:
     """Raise `ModelError`, which names both, where two of these are called the same: only one could be chosen."""
     known: dict[str, str] = {}
     for spec in specs:
@@ -99,12 +100,12 @@ def check_names(specs: Sequence[ModelSpec]) -> None:
             )
 
 
-def speakers(language: str) -> list[str]:
+def models_supporting(language: str) -> list[str]:
     """The models of the hub that speak a language."""
     return [spec.name for spec in MODELS.values() if language in spec.languages]
 
 
-def most_languages() -> str:
+def most_multilingual_model() -> str:
     """The first model of the hub that speaks more languages than those before it, and no fewer than those after it."""
     return max(MODELS.values(), key=lambda spec: len(spec.languages)).name
 
@@ -114,7 +115,7 @@ def _faulty(folder: Path, message: str) -> ModelSpec:
     family = next(iter(families.ALL.values()))
     kind, row = next(iter(family.language_models.items()))
     name = folder.resolve().name
-    return ModelSpec(name, str(folder), family.name, kind, row.style, 0, (), is_folder=True, fault=message)
+    return ModelSpec(name, str(folder), family.name, kind, row.prompt_style, 0, (), is_folder=True, load_error=message)
 
 
 def _read_path(name: str) -> ModelSpec | None:
@@ -156,7 +157,7 @@ def _unknown(name: str, *, folders: bool) -> str:
         return f"No model is named. The models are {', '.join(NAMES)}."
     what = "There is no model, and no folder," if folders else "There is no model"
     others = (
-        f" The folder of {families.nouns()}, or the hub's name of one (owner/name), may be named too."
+        f" The folder of {families.list_supported()}, or the hub's name of one (owner/name), may be named too."
         if folders
         else ""
     )

@@ -18,7 +18,7 @@ MAX_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TensorInfo:
     """One stored tensor: the format's name of its type (F32, BF16, I8, …), its shape and its size in bytes."""
 
     dtype: str
@@ -31,7 +31,7 @@ class Tensor:
         return math.prod(self.shape)
 
 
-def weight_files(folder: Path) -> list[Path]:
+def list_weight_files(folder: Path) -> list[Path]:
     """The files of a checkpoint's weights that are there; an adapter's weights beside them are none of them."""
     single = folder / "model.safetensors"
     if single.is_file():
@@ -49,18 +49,18 @@ def indexed_files(index: Path) -> list[str]:
     return sorted({Path(str(name)).name for name in listed})
 
 
-def read_headers(folder: Path) -> dict[str, Tensor]:
+def read_headers(folder: Path) -> dict[str, TensorInfo]:
     """The tensors of all files of a checkpoint's weights, by name."""
-    return {name: tensor for file in weight_files(folder) for name, tensor in read_header(file).items()}
+    return {name: tensor for file in list_weight_files(folder) for name, tensor in read_header(file).items()}
 
 
-def read_header(path: Path) -> dict[str, Tensor]:
+def read_header(path: Path) -> dict[str, TensorInfo]:
     """The tensors of one file by name; none where the file cannot be read or is no safetensors."""
     rows = ((name, _tensor(row)) for name, row in _entries(path).items() if name != "__metadata__")
     return {name: tensor for name, tensor in rows if tensor is not None}
 
 
-def is_whole(path: Path) -> bool:
+def is_complete(path: Path) -> bool:
     """Whether the file is as long as its header says."""
     entries = _entries(path)
     tensors = [row for name, row in entries.items() if name != "__metadata__"]
@@ -82,13 +82,13 @@ def _entries(path: Path) -> dict[str, Any]:
     return header if isinstance(header, dict) else {}
 
 
-def _tensor(row: Any) -> Tensor | None:
+def _tensor(row: Any) -> TensorInfo | None:
     if not isinstance(row, dict) or not isinstance(row.get("dtype"), str):
         return None
     shape, offsets = row.get("shape"), row.get("data_offsets")
     if not (_are_counts(shape) and _are_counts(offsets) and len(offsets) == 2):
         return None
-    return Tensor(row["dtype"], tuple(shape), offsets[1] - offsets[0])
+    return TensorInfo(row["dtype"], tuple(shape), offsets[1] - offsets[0])
 
 
 def _are_counts(value: Any) -> TypeGuard[list[int]]:

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from blip_space.catalogue.families import nouns
-from blip_space.catalogue.folder import describe
-from blip_space.catalogue.headers import INDEX, Tensor, indexed_files, read_headers, weight_files
-from blip_space.catalogue.kinds import ADAPTER_CONFIG
+from blip_space.catalogue.families import list_supported
+from blip_space.catalogue.folder import build_spec
+from blip_space.catalogue.headers import INDEX, TensorInfo, indexed_files, list_weight_files, read_headers
 from blip_space.catalogue.parsing import read_json
 from blip_space.catalogue.spec import ModelSpec
+from blip_space.catalogue.validation import ADAPTER_CONFIG
 from blip_space.errors import ModelError
 
 REPOSITORY = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
@@ -37,7 +37,7 @@ def read_repository(repository: str) -> ModelSpec:
     """
     folder = _small_files(repository)
     headers = read_headers(folder) if _has_all_weights(folder) else _hub_headers(repository)
-    spec = describe(folder, headers, name=repository, source=repository, is_folder=False)
+    spec = build_spec(folder, headers, name=repository, source=repository, is_folder=False)
     return spec if spec.parameters else replace(spec, parameters=_estimated_parameters(folder))
 
 
@@ -59,7 +59,7 @@ def find_snapshot(folder: Path) -> tuple[str, Path] | None:
 
 def read_snapshot(repository: str, folder: Path) -> ModelSpec:
     """The spec of a repository's snapshot that was named by its path."""
-    return describe(folder, read_headers(folder), name=repository, source=str(folder), is_folder=True)
+    return build_spec(folder, read_headers(folder), name=repository, source=str(folder), is_folder=True)
 
 
 def _small_files(repository: str) -> Path:
@@ -73,7 +73,7 @@ def _small_files(repository: str) -> Path:
         except ModelError:
             raise
         except Exception as error:  # the client lets those of its transport through, and their package differs
-            raise ModelError(explain_failure(error, repository, name=repository, instead=NO_FOLDER)) from error
+            raise ModelError(explain_download_failure(error, repository, name=repository, instead=NO_FOLDER)) from error
 
 
 def _download(repository: str) -> Path:
@@ -94,15 +94,15 @@ def _without_config(repository: str, names: list[str]) -> str:
             f"{repository} is an adapter, not a model. Name the model that it was trained on with --model, and "
             f"{repository} with --adapter."
         )
-    return f"{repository} has no config.json, so it is no checkpoint. Name a repository that holds {nouns()}."
+    return f"{repository} has no config.json, so it is no checkpoint. Name a repository that holds {list_supported()}."
 
 
 def _has_all_weights(folder: Path) -> bool:
-    here = {file.name for file in weight_files(folder)}
+    here = {file.name for file in list_weight_files(folder)}
     return "model.safetensors" in here or (bool(here) and here >= set(indexed_files(folder / INDEX)))
 
 
-def _hub_headers(repository: str) -> dict[str, Tensor]:
+def _hub_headers(repository: str) -> dict[str, TensorInfo]:
     """The headers of weights that are not here yet; none where the hub does not tell, and loading says why."""
     from huggingface_hub import HfApi
 
@@ -112,7 +112,7 @@ def _hub_headers(repository: str) -> dict[str, Tensor]:
         except Exception:  # pickles only, no connection, or a hub without ranges
             return {}
     return {
-        name: Tensor(row.dtype, tuple(row.shape), row.data_offsets[1] - row.data_offsets[0])
+        name: TensorInfo(row.dtype, tuple(row.shape), row.data_offsets[1] - row.data_offsets[0])
         for file in files
         for name, row in file.tensors.items()
     }
@@ -127,7 +127,7 @@ def _estimated_parameters(folder: Path) -> int:
     return int(size) // (2 if is_half else 4) if isinstance(size, int | float) else 0
 
 
-def explain_failure(error: Exception, source: str, *, name: str, instead: str = INSTEAD) -> str:
+def explain_download_failure(error: Exception, source: str, *, name: str, instead: str = INSTEAD) -> str:
     """Why the repository `source` could not be had, in a sentence that names the way out.
 
     `name` is what it is called here, and `instead` what else can be done.

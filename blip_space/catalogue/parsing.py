@@ -29,12 +29,12 @@ def read_json(path: Path, *, name: str) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         raise ModelError(
-            f"{path.name} in {name} is not a configuration: it holds {kind_of(content)}, where an object is expected. "
+            f"{path.name} in {name} is not a configuration: it holds {describe_type(content)}, where an object is expected. "
             "Copy it again from where the checkpoint came from."
         )
     return content
 
 
-def kind_of(value: Any) -> str:
+def describe_type(value: Any) -> str:
     """What a JSON value is, in words."""
     return "null" if value is None else KINDS.get(type(value), "something else")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from blip_space.catalogue import families
-from blip_space.catalogue.family import CheckpointRow, FamilyRow
+from blip_space.catalogue.family import CheckpointSpec, FamilySpec
 from blip_space.catalogue.spec import ModelSpec
 
 
-def _spec(family: FamilyRow, row: CheckpointRow) -> ModelSpec:
+def _spec(family: FamilySpec, row: CheckpointSpec) -> ModelSpec:
     return ModelSpec(
         row.name,
         row.source,
         family.name,
         row.language_model_type,
-        row.style,
+        row.prompt_style,
         row.parameters,
-        family.styles[row.style],
-        quantised=row.quantised,
+        family.prompt_styles[row.prompt_style],
+        quantized_parameters=row.quantized_parameters,
         context_tokens=family.context_tokens,
         download_gb=row.download_gb,
     )

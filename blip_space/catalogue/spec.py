@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from blip_space.catalogue import families
-from blip_space.catalogue.family import FamilyRow, LanguageModelRow
+from blip_space.catalogue.family import FamilySpec, LanguageModelSpec
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int4")
 BYTES_PER_PARAMETER = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5 + 4 / 64}
 """What a number of a language model's layers takes. int4 is nf4, which keeps a float32 scale for every 64 numbers:
 https://huggingface.co/docs/bitsandbytes."""
 
-KEPT_BYTES = {"int8": 2.0, "int4": 2.0}
+UNQUANTIZED_BYTES = {"int8": 2.0, "int4": 2.0}
 """What every other number takes where only the language model's layers are quantised."""
 
 
@@ -38,30 +38,30 @@ class ModelSpec:
     source: str
     family: str
     language_model_type: str
-    style: str
+    prompt_style: str
     parameters: int
     languages: tuple[str, ...]
-    quantised: int = 0
+    quantized_parameters: int = 0
     is_folder: bool = False
     revision: str | None = None
     context_tokens: int = 512
     download_gb: float | None = None
-    knows: str = ""
-    unknown: frozenset[str] = frozenset()
-    fault: str = ""
+    description: str = ""
+    unknown_image_replies: frozenset[str] = frozenset()
+    load_error: str = ""
     adapter: str = ""
-    stored: str = ""
+    stored_precision: str = ""
     stored_bytes: int = 0
 
     @property
-    def row(self) -> FamilyRow:
+    def family_spec(self) -> FamilySpec:
         """What is known of its family."""
         return families.find(self.family)
 
     @property
-    def language_model(self) -> LanguageModelRow:
+    def language_model(self) -> LanguageModelSpec:
         """What is known of its type of language model."""
-        return self.row.language_models[self.language_model_type]
+        return self.family_spec.language_models[self.language_model_type]
 
     @cached_property
     def decoder_only(self) -> bool:
@@ -72,8 +72,8 @@ class ModelSpec:
     def precisions(self) -> tuple[str, ...]:
         """Those that its language model can compute in. A checkpoint that is stored in 8 or 4 bits has that one
         only."""
-        if self.stored:
-            return (self.stored,)
+        if self.stored_precision:
+            return (self.stored_precision,)
         return tuple(name for name in PRECISIONS if name != "fp16" or not self.language_model.overflows_in_fp16)
 
     @property
@@ -82,8 +82,8 @@ class ModelSpec:
         return {name: float(f"{self._bytes(name) / 1e9:.3g}") for name in self.precisions}
 
     def _bytes(self, precision: str) -> float:
-        if self.stored:
+        if self.stored_precision:
             return self.stored_bytes
         each = BYTES_PER_PARAMETER[precision]
-        others = KEPT_BYTES.get(precision, each)
-        return self.quantised * each + (self.parameters - self.quantised) * others
+        others = UNQUANTIZED_BYTES.get(precision, each)
+        return self.quantized_parameters * each + (self.parameters - self.quantized_parameters) * others

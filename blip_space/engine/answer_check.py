@@ -22,14 +22,14 @@ MIN_REPETITIONS = 4
 _VISIBLE = regex.compile(r"[^\p{White_Space}\p{C}\p{Default_Ignorable_Code_Point}\u2800\ufffd]")
 """Braille's blank and the mark of a broken character are characters that show nothing, or nothing of an answer."""
 
-NOTHING_WRITTEN = (
+EMPTY_ANSWER = (
     "The model wrote nothing for this image. Ask in other words, switch between beam search (quality best) and "
     "streaming (quality stream), or choose another model."
 )
 
 
 @dataclass(frozen=True)
-class Judgement:
+class CheckedAnswer:
     """What is known of an answer that can stand: its text, its length in tokens, and whether it ends in a loop."""
 
     text: str
@@ -37,15 +37,15 @@ class Judgement:
     repeats: bool
 
 
-def judge(part: VisibleText, ids: Sequence[int], *, max_new_tokens: int) -> Judgement:
+def check_answer(part: VisibleText, ids: Sequence[int], *, max_new_tokens: int) -> CheckedAnswer:
     """Judge a whole answer: what may be shown of it, and the ids that it was decoded from.
 
     Raises `EmptyAnswerError` where nothing of it is visible.
     """
     if is_blank(part.text):
-        raise EmptyAnswerError(NOTHING_WRITTEN)
+        raise EmptyAnswerError(EMPTY_ANSWER)
     reached_limit = len(ids) >= max_new_tokens and not part.stopped
-    return Judgement(part.text, len(ids), repeats(ids, reached_limit=reached_limit))
+    return CheckedAnswer(part.text, len(ids), is_cut_off_in_loop(ids, reached_limit=reached_limit))
 
 
 def is_blank(text: str) -> bool:
@@ -53,7 +53,7 @@ def is_blank(text: str) -> bool:
     return _VISIBLE.search(text) is None
 
 
-def repeats(ids: Sequence[int], *, reached_limit: bool) -> bool:
+def is_cut_off_in_loop(ids: Sequence[int], *, reached_limit: bool) -> bool:
     """Whether the answer was cut off by its limit in the middle of a loop.
 
     That is so where its last one to eight tokens stand four times and more in succession at its end. An answer that

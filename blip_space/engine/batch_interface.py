@@ -38,7 +38,7 @@ class Batch(ABC):
         """
         cached = cached or [None] * len(prompts)
         most = PADDING if prompts[0].embeddings.device.type == "cpu" else sys.maxsize
-        groups = group_by_length([len(prompt) for prompt in prompts], most_padding=most)
+        groups = group_by_length([len(prompt) for prompt in prompts], max_padding=most)
         parts = [self._compute(prompts[group], cached[group]) for group in groups]
         for group, (_, part) in zip(groups, parts, strict=True):
             if any(count != 1 for count in copies[group]):

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from blip_space.engine.sampling import penalize
+from blip_space.engine.sampling import apply_repetition_penalty
 from blip_space.options import GenerationOptions
 
 EXCLUDED = -1e9
@@ -49,12 +49,12 @@ class BeamSearch:
         self._is_completed = torch.zeros(self.num_beams, dtype=torch.bool)
 
     @property
-    def rows(self) -> int:
+    def num_rows(self) -> int:
         """The number of rows of logits that the next step takes: the prompt's, or one for each beam."""
         return self.num_beams if self.length else 1
 
     @property
-    def best(self) -> list[int]:
+    def best_tokens(self) -> list[int]:
         """The tokens of the best beam so far, completed or not, without start and stop tokens; none if it `failed`."""
         if self.failed or not self.length:
             return []
@@ -75,7 +75,7 @@ class BeamSearch:
 
     def _read(self) -> npt.NDArray[np.int64]:
         """What each row of the next step has read beside the prompt, of shape (rows, tokens)."""
-        return self._ids[: self.rows, : self._start + self.length]
+        return self._ids[: self.num_rows, : self._start + self.length]
 
 
 @torch.inference_mode()
@@ -84,18 +84,18 @@ def advance(searches: Sequence[BeamSearch], logits: torch.Tensor) -> None:
 
     They may differ in options and in length; none is done.
     """
-    assert sum(search.rows for search in searches) == len(logits)
+    assert sum(search.num_rows for search in searches) == len(logits)
     assert not any(search.done for search in searches)
     log_probs = logits.log_softmax(dim=-1)
-    first_rows = np.cumsum([0, *(search.rows for search in searches)]).tolist()[:-1]
+    first_rows = np.cumsum([0, *(search.num_rows for search in searches)]).tolist()[:-1]
     _penalize(searches, first_rows, log_probs)
     _forbid_stopping(searches, first_rows, log_probs)
     groups: dict[tuple[int, int, int], tuple[list[BeamSearch], list[int]]] = {}
     for search, first in zip(searches, first_rows, strict=True):
-        key = (search.rows, search.num_beams, search._candidates)
+        key = (search.num_rows, search.num_beams, search._candidates)
         members, rows = groups.setdefault(key, ([], []))
         members.append(search)
-        rows += range(first, first + search.rows)
+        rows += range(first, first + search.num_rows)
     for members, rows in groups.values():
         own = log_probs
         if len(groups) > 1:
@@ -113,7 +113,7 @@ def _penalize(searches: Sequence[BeamSearch], first_rows: Sequence[int], log_pro
             penalties.append(np.full(read.size, search.options.repetition_penalty, dtype=np.float32))
     if tokens:
         columns = (torch.from_numpy(np.concatenate(parts)) for parts in (rows, tokens, penalties))
-        penalize(log_probs, *columns)
+        apply_repetition_penalty(log_probs, *columns)
 
 
 def _forbid_stopping(searches: Sequence[BeamSearch], first_rows: Sequence[int], log_probs: torch.Tensor) -> None:
@@ -128,7 +128,7 @@ def _best_continuations(
 ) -> tuple[torch.Tensor, list[list[int]], list[list[int]]]:
     """Of searches of one kind: the best scores (searches, candidates), each one's beam, and its token."""
     search, vocabulary = searches[0], log_probs.shape[1]
-    scores = log_probs.view(len(searches), search.rows, vocabulary)
+    scores = log_probs.view(len(searches), search.num_rows, vocabulary)
     if search.length:
         scores += torch.stack([search._scores for search in searches]).to(scores.device)[:, :, None]
     elif vocabulary < PARTIAL_SORT * search._candidates:

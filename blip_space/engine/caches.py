@@ -103,7 +103,7 @@ class PrefixCache:
         return len(self._prefixes)
 
     def put(self, key: PrefixKey, key_values: KeyValues) -> None:
-        """Keep what was read for an answer, with a value in the key for each position of `key_values`.
+        """Keep what was read for an answer, with a value in the key for each position of `saved_row`.
 
         An earlier answer that this one continues is part of it and no longer kept.
         """

@@ -11,10 +11,10 @@ import logging
 from collections import deque
 from typing import Any
 
-from blip_space.engine.answer_check import judge
+from blip_space.engine.answer_check import check_answer
 from blip_space.engine.detokenizer import Detokenizer
 from blip_space.engine.model_runner import ModelRunner
-from blip_space.engine.output import EXHAUSTED, FAULT, Output
+from blip_space.engine.output import ANSWER_FAILED, OUT_OF_MEMORY, Output
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.scheduler import Scheduler
 from blip_space.engine.sequence import FinishReason, Sequence, Status
@@ -94,7 +94,7 @@ class EngineCore:
 
     def fit_memory(self, share: float) -> None:
         """Take a share of the memory that is free now for keys and values. From `step`'s thread, while nothing runs."""
-        self._scheduler.fit(**self._limits(share))
+        self._scheduler.set_limits(**self._limits(share))
 
     @property
     def row_limit(self) -> int:
@@ -121,7 +121,7 @@ class EngineCore:
         queue = (one for one in self._queued() if not one.is_background and not one.is_cancelled)
         return next((index for index, sequence in enumerate(queue) if sequence.id == request_id), None)
 
-    def abort(self) -> tuple[list[int], list[int]]:
+    def abort_all(self) -> tuple[list[int], list[int]]:
         """Drop everything; the ids of those that ran, and of those that waited, each in their order. From `step`'s
         thread."""
         self._arrive()
@@ -160,7 +160,7 @@ class EngineCore:
                 raise sequence.error
             if sequence.status is Status.FINISHED:
                 return self._finished(sequence, sequence.detokenizer.finish(sequence.ids))
-            if sequence.search is not None or len(sequence.ids) == sequence.published_tokens:
+            if sequence.beam_search is not None or len(sequence.ids) == sequence.published_tokens:
                 return None
             sequence.published_tokens = len(sequence.ids)
             visible = sequence.detokenizer.extend(sequence.ids)
@@ -175,14 +175,14 @@ class EngineCore:
             return self._failed(sequence, error)
 
     def _finished(self, sequence: Sequence, visible: Any) -> Output:
-        judged = judge(visible, sequence.ids, max_new_tokens=sequence.request.options.max_new_tokens)
+        judged = check_answer(visible, sequence.ids, max_new_tokens=sequence.request.options.max_new_tokens)
         self._sequences.pop(sequence.id, None)
         return Output(sequence.id, judged.text, judged.tokens, finished=True, repeats=judged.repeats)
 
     def _failed(self, sequence: Sequence, error: Exception) -> Output:
         if not isinstance(error, UserError):
             log.error("a request failed", exc_info=error)
-            error = UserError(FAULT)
+            error = UserError(ANSWER_FAILED)
         sequence.fail(error.with_traceback(None))  # its frames would keep the request until some later collection
         self._sequences.pop(sequence.id, None)
         return Output(sequence.id, "", len(sequence.ids), finished=True, error=error)
@@ -206,7 +206,9 @@ class EngineCore:
                 continue
             sequence.attempts += 1
             if sequence.attempts >= MAX_ATTEMPTS:
-                outputs.append(self._failed(sequence, BusyError(EXHAUSTED) if exhausted else UserError(FAULT)))
+                outputs.append(
+                    self._failed(sequence, BusyError(OUT_OF_MEMORY) if exhausted else UserError(ANSWER_FAILED))
+                )
         return outputs
 
 

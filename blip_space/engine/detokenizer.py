@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import regex
 
-UNFINISHED = "\ufffd"
+REPLACEMENT_CHARACTER = "\ufffd"
 """What a tokenizer's decoder puts where the bytes of a character are not all there yet."""
 
 CLUSTER, MAX_CLUSTER_CHARACTERS = regex.compile(r"\X"), 64
@@ -51,7 +51,7 @@ class Detokenizer:
     def extend(self, ids: Sequence[int]) -> VisibleText:
         """What may be shown while more is to come; `ids` are all tokens so far."""
         decoded = self._decode(ids[self._start :])
-        if not decoded.endswith(UNFINISHED):
+        if not decoded.endswith(REPLACEMENT_CHARACTER):
             if not decoded.startswith(self._context):  # bytes that make no characters spoil whole ones before them
                 self._text, self._start, self._context = "", 0, ""
                 decoded = self._decode(ids)
@@ -68,7 +68,9 @@ class Detokenizer:
     def _move_window(self, ids: Sequence[int]) -> None:
         start = len(ids) - CONTEXT_TOKENS
         context = self._decode(ids[start:])
-        if context.strip() and UNFINISHED not in context:  # not special tokens alone, and not within a character
+        if (
+            context.strip() and REPLACEMENT_CHARACTER not in context
+        ):  # not special tokens alone, and not within a character
             self._start, self._context = start, context
 
 
@@ -83,8 +85,8 @@ def visible_text(text: str, stops: Sequence[str] = (), *, finished: bool = False
     if found:
         return VisibleText(text[: min(found)].rstrip(), stopped=True)
     if finished:
-        return VisibleText(text.rstrip(UNFINISHED).rstrip(), stopped=False)
-    shown = _complete_graphemes(text.rstrip(UNFINISHED))
+        return VisibleText(text.rstrip(REPLACEMENT_CHARACTER).rstrip(), stopped=False)
+    shown = _complete_graphemes(text.rstrip(REPLACEMENT_CHARACTER))
     return VisibleText(shown[: len(shown) - _partial_stop_length(text, shown, stops)].rstrip(), stopped=False)
 
 

@@ -14,36 +14,36 @@ import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from blip_space.engine.caches import KeyValues
-from blip_space.models.transfer import rows_of
+from blip_space.models.transfer import select_rows
 
 BLOCK_TOKENS = 64
 """Buffers grow by so many positions at a time, so that most steps copy nothing."""
 
 
-class Cache:
+class KVCache:
     """The keys and values of every layer for all rows, as transformers writes and reads them."""
 
     def __init__(self) -> None:
-        self.own = DynamicCache()
-        self.own.layer_class_to_replicate = _Layer
+        self.dynamic_cache = DynamicCache()
+        self.dynamic_cache.layer_class_to_replicate = _Layer
 
     @property
     def nbytes(self) -> int:
-        return sum(layer.nbytes for layer in self.own.layers)
+        return sum(layer.nbytes for layer in self.dynamic_cache.layers)
 
     @classmethod
-    def of_row(cls, layers: Iterable[tuple[torch.Tensor, torch.Tensor]], length: int) -> Cache:
+    def from_row(cls, layers: Iterable[tuple[torch.Tensor, torch.Tensor]], length: int) -> KVCache:
         """One row of so many positions, whose keys and values, each (1, heads, positions, width), are these."""
         cache = cls()
-        cache.own.layers = [_Layer.filled(keys, values, length) for keys, values in layers]
+        cache.dynamic_cache.layers = [_Layer.filled(keys, values, length) for keys, values in layers]
         return cache
 
     @property
-    def parts(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def layers(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """The keys and values of every layer, each (rows, heads, positions, width)."""
-        return [(layer.keys, layer.values) for layer in self.own.layers]
+        return [(layer.keys, layer.values) for layer in self.dynamic_cache.layers]
 
-    def load(self, cached: Sequence[KeyValues | None]) -> list[int]:
+    def load_prefixes(self, cached: Sequence[KeyValues | None]) -> list[int]:
         """Start with the keys and values of earlier positions, padded on the left; how many each row has."""
         first = next(past for past in cached if past)
         lengths = [past[0][0].shape[1] if past else 0 for past in cached]
@@ -51,51 +51,53 @@ class Cache:
         for number, (keys, values) in enumerate(first):
             parts = []
             for side, pattern in enumerate((keys, values)):
-                buffer = pattern.new_zeros(len(cached), pattern.shape[0], round_up(longest), pattern.shape[2])
+                buffer = pattern.new_zeros(len(cached), pattern.shape[0], round_up_to_block(longest), pattern.shape[2])
                 for row, past in enumerate(cached):
                     if past:
                         buffer[row, :, longest - lengths[row] : longest] = past[number][side]
                 parts.append(buffer)
-            self.own.layers.append(_Layer.filled(parts[0], parts[1], longest))
+            self.dynamic_cache.layers.append(_Layer.filled(parts[0], parts[1], longest))
         return lengths
 
     def close_gaps(self, gaps: Sequence[int], lengths: Sequence[int]) -> None:
         """Move all but the last `lengths` positions of each row, one for each row, so many positions to the right."""
-        width = self.own.get_seq_length()
+        width = self.dynamic_cache.get_seq_length()
         for row, (gap, length) in enumerate(zip(gaps, lengths, strict=True)):
             if gap:  # by slices, which a processor copies many times faster than by an index for each number
                 end = width - length
-                for part in (part for layer in self.parts for part in layer):
+                for part in (part for layer in self.layers for part in layer):
                     part[row, :, gap:end] = part[row, :, : end - gap].clone()
 
-    def copy(self, row: int, padding_left: int, padding_right: int = 0) -> Cache:
+    def copy(self, row: int, padding_left: int, padding_right: int = 0) -> KVCache:
         """That row alone, in buffers of its own, without so many positions at its ends."""
-        other = Cache()
-        other.own.layers = [layer.copy(row, padding_left, padding_right) for layer in self.own.layers]
+        other = KVCache()
+        other.dynamic_cache.layers = [
+            layer.copy(row, padding_left, padding_right) for layer in self.dynamic_cache.layers
+        ]
         return other
 
     def key_values(self, row: int, length: int) -> KeyValues:
         """Copies of the last positions of a row."""
-        return [(keys[row, :, -length:].clone(), values[row, :, -length:].clone()) for keys, values in self.parts]
+        return [(keys[row, :, -length:].clone(), values[row, :, -length:].clone()) for keys, values in self.layers]
 
     def reorder(self, moves: Sequence[tuple[int, int]]) -> None:
         """Overwrite rows with others: each move is (row, the row that it becomes), all read before any is written."""
         targets, sources = ([move[side] for move in moves] for side in (0, 1))
-        for layer in self.own.layers:
+        for layer in self.dynamic_cache.layers:
             layer.keys[targets] = layer.keys[sources]
             layer.values[targets] = layer.values[sources]
 
-    def append(self, other: Cache, *, left: bool = True) -> None:
+    def append(self, other: KVCache, *, left: bool = True) -> None:
         """Append the other's rows; the shorter of the two is padded on the left, or else on the right."""
-        if not self.own.layers:
-            self.own = other.own
+        if not self.dynamic_cache.layers:
+            self.dynamic_cache = other.dynamic_cache
             return
-        for mine, theirs in zip(self.own.layers, other.own.layers, strict=True):
+        for mine, theirs in zip(self.dynamic_cache.layers, other.dynamic_cache.layers, strict=True):
             mine.append(theirs, left=left)
 
     def select(self, rows: Sequence[int], padding_left: int, padding_right: int = 0) -> None:
         """Keep these rows, without the positions that are padding in all of them."""
-        for layer in self.own.layers:
+        for layer in self.dynamic_cache.layers:
             layer.select(rows, padding_left, padding_right)
 
 
@@ -158,7 +160,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types h
         length = end - padding_left
         moved = [(place, row) for place, row in enumerate(rows) if place != row]
         if padding_left or self._is_wasteful(len(rows), length) or any(row < len(rows) for _, row in moved):
-            parts = [rows_of(part[:, :, padding_left:end], rows) for part in (self.keys, self.values)]
+            parts = [select_rows(part[:, :, padding_left:end], rows) for part in (self.keys, self.values)]
             self._buffers = tuple(_allocate(part, len(rows), length) for part in parts)
         else:
             for buffer in self._buffers:
@@ -175,7 +177,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types h
 
     def _is_wasteful(self, rows: int, length: int) -> bool:
         places, _, capacity, _ = self._buffers[0].shape
-        return 2 * rows < places or round_up(length) + BLOCK_TOKENS < capacity
+        return 2 * rows < places or round_up_to_block(length) + BLOCK_TOKENS < capacity
 
     def _show(self, rows: int, length: int) -> None:
         self.keys, self.values = (buffer[:rows, :, :length] for buffer in self._buffers)
@@ -184,7 +186,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types h
 def _allocate(part: torch.Tensor, places: int, length: int, padding: int = 0) -> torch.Tensor:
     """A buffer for so many rows and positions that begins with these, and zeros elsewhere."""
     rows, heads, held, width = part.shape
-    buffer = part.new_empty(places, heads, round_up(length), width)
+    buffer = part.new_empty(places, heads, round_up_to_block(length), width)
     buffer[:rows, :, :padding] = 0
     buffer[:rows, :, padding : padding + held] = part
     buffer[:rows, :, padding + held :] = 0
@@ -192,6 +194,6 @@ def _allocate(part: torch.Tensor, places: int, length: int, padding: int = 0) ->
     return buffer
 
 
-def round_up(length: int) -> int:
+def round_up_to_block(length: int) -> int:
     """The capacity for so many positions, which is whole blocks."""
     return -(-length // BLOCK_TOKENS) * BLOCK_TOKENS

@@ -14,13 +14,13 @@ import torch
 
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.caches import KeyValues
-from blip_space.engine.kv_cache import Cache, round_up
-from blip_space.engine.padding import mask_of, pad, stack_masks, trimmable
+from blip_space.engine.kv_cache import KVCache, round_up_to_block
+from blip_space.engine.padding import length_mask, pad, stack_masks, trimmable_padding
 from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
-from blip_space.models.transfer import rows_of, to_device
+from blip_space.models.transfer import select_rows, to_device
 
 
-class LeftAligned(Batch):
+class LeftAlignedBatch(Batch):
     """What both kinds share: a mask, how many positions of each row are no padding, and the position that comes next in
     each."""
 
@@ -31,7 +31,7 @@ class LeftAligned(Batch):
 
     @staticmethod
     def reserved_positions(rows: int, longest: int) -> int:
-        return rows * round_up(longest)
+        return rows * round_up_to_block(longest)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -44,7 +44,7 @@ class LeftAligned(Batch):
         self.next_positions = [position + 1 for position in self.next_positions]
         return ids, positions.expand(axes, -1, -1)
 
-    def _append_lengths(self, other: LeftAligned) -> None:
+    def _append_lengths(self, other: LeftAlignedBatch) -> None:
         self.lengths = [*self.lengths, *other.lengths]
         self.next_positions = [*self.next_positions, *other.next_positions]
 
@@ -53,13 +53,13 @@ class LeftAligned(Batch):
         self.next_positions = [self.next_positions[row] for row in rows]
 
 
-class DecoderOnlyBatch(LeftAligned):
+class DecoderOnlyBatch(LeftAlignedBatch):
     """Prompt and answer share one window."""
 
     def __init__(self, decoder: DecoderOnly) -> None:
         super().__init__(decoder.device)
         self._decoder = decoder
-        self._cache = Cache()
+        self._cache = KVCache()
 
     @property
     def nbytes(self) -> int:
@@ -72,8 +72,8 @@ class DecoderOnlyBatch(LeftAligned):
         embeddings, mask, positions = pad(prompts, left=True)
         before, new = [0] * len(prompts), [len(prompt) for prompt in prompts]
         if any(cached):
-            before = other._cache.load(cached)
-            mask = torch.cat([mask_of(before, left=True, device=mask.device), mask], dim=1)
+            before = other._cache.load_prefixes(cached)
+            mask = torch.cat([length_mask(before, left=True, device=mask.device), mask], dim=1)
         other.lengths = [sum(both) for both in zip(before, new, strict=True)]
         other.next_positions = [prompt.next_position for prompt in prompts]
         is_padded = len(set(before)) > 1 or len(set(new)) > 1
@@ -81,12 +81,12 @@ class DecoderOnlyBatch(LeftAligned):
             embeddings=embeddings,
             positions=positions,
             mask=self._decoder.prompt_mask(mask, embeddings.shape[1], is_padded=is_padded),
-            key_values=other._cache.own,
+            key_values=other._cache.dynamic_cache,
         )
         other._mask = mask
         if any(cached) and len(set(new)) > 1:  # a shorter prompt has padding behind what was read before
             other._cache.close_gaps([max(new) - length for length in new], new)
-            other._mask = mask_of(other.lengths, left=True, device=mask.device, width=mask.shape[1])
+            other._mask = length_mask(other.lengths, left=True, device=mask.device, width=mask.shape[1])
         return logits, other
 
     @torch.inference_mode()
@@ -94,7 +94,7 @@ class DecoderOnlyBatch(LeftAligned):
         return self._cache.key_values(row, self.lengths[row])
 
     @property
-    def cache(self) -> Cache:
+    def cache(self) -> KVCache:
         """The keys and values of every row."""
         return self._cache
 
@@ -105,17 +105,19 @@ class DecoderOnlyBatch(LeftAligned):
     @torch.inference_mode()
     def decode(self, tokens: Sequence[int]) -> torch.Tensor:
         ids, positions = self._advance(tokens, self._decoder.axes)
-        return self._decoder.forward(ids=ids, positions=positions, mask=self._mask, key_values=self._cache.own)
+        return self._decoder.forward(
+            ids=ids, positions=positions, mask=self._mask, key_values=self._cache.dynamic_cache
+        )
 
     @torch.inference_mode()
     def copy(self, row: int) -> DecoderOnlyBatch:
         padding = self._mask.shape[1] - self.lengths[row]
-        return DecoderOnlyBatch.of_row(
+        return DecoderOnlyBatch.from_row(
             self._decoder, self._cache.copy(row, padding), self.lengths[row], self.next_positions[row]
         )
 
     @classmethod
-    def of_row(cls, decoder: DecoderOnly, cache: Cache, length: int, next_position: int) -> DecoderOnlyBatch:
+    def from_row(cls, decoder: DecoderOnly, cache: KVCache, length: int, next_position: int) -> DecoderOnlyBatch:
         """One row whose keys and values are there, without padding."""
         alone = cls(decoder)
         alone._mask, alone._cache = alone._mask.new_ones(1, length), cache
@@ -131,19 +133,19 @@ class DecoderOnlyBatch(LeftAligned):
     @torch.inference_mode()
     def select(self, rows: Sequence[int]) -> None:
         self._select_lengths(rows)
-        padding = trimmable(self._mask.shape[1] - max(self.lengths, default=0), len(rows))
-        self._mask = rows_of(self._mask, rows)[:, padding:]
+        padding = trimmable_padding(self._mask.shape[1] - max(self.lengths, default=0), len(rows))
+        self._mask = select_rows(self._mask, rows)[:, padding:]
         self._cache.select(rows, padding)
 
 
-class EncoderDecoderBatch(LeftAligned):
+class EncoderDecoderBatch(LeftAlignedBatch):
     """The encoder reads the prompt, the decoder generates; prompts are padded on the right."""
 
     def __init__(self, decoder: EncoderDecoder) -> None:
         super().__init__(decoder.device)
         self._decoder = decoder
-        self._self_attention = Cache()
-        self._cross_attention = Cache()
+        self._self_attention = KVCache()
+        self._cross_attention = KVCache()
         self._prompt_mask = self._mask
         self.prompt_lengths: list[int] = []
 
@@ -167,7 +169,7 @@ class EncoderDecoderBatch(LeftAligned):
         lengths = [len(prompt.start) for prompt in prompts]
         other.lengths, other.next_positions, longest = lengths, lengths, max(lengths)
         ids = to_device([[0] * (longest - len(prompt.start)) + list(prompt.start) for prompt in prompts], device)
-        other._mask = mask_of(lengths, left=True, device=device)
+        other._mask = length_mask(lengths, left=True, device=device)
         positions = (other._mask.cumsum(1) - 1).clamp(min=0)
         logits = self._decoder.forward(
             ids,
@@ -175,13 +177,13 @@ class EncoderDecoderBatch(LeftAligned):
             mask=self._decoder.start_mask(other._mask, is_padded=len(set(lengths)) > 1),
             states=states,
             prompt_mask=prompt_mask,
-            self_attention=other._self_attention.own,
-            cross_attention=other._cross_attention.own,
+            self_attention=other._self_attention.dynamic_cache,
+            cross_attention=other._cross_attention.dynamic_cache,
         )
         return logits, other
 
     @property
-    def caches(self) -> tuple[Cache, Cache]:
+    def caches(self) -> tuple[KVCache, KVCache]:
         """The keys and values of every row: the decoder's own, and those of the prompt, which begin at its first
         position."""
         return self._self_attention, self._cross_attention
@@ -199,8 +201,8 @@ class EncoderDecoderBatch(LeftAligned):
             mask=self._mask,
             states=None,
             prompt_mask=self._prompt_mask,
-            self_attention=self._self_attention.own,
-            cross_attention=self._cross_attention.own,
+            self_attention=self._self_attention.dynamic_cache,
+            cross_attention=self._cross_attention.dynamic_cache,
         )
 
     @torch.inference_mode()
@@ -208,13 +210,18 @@ class EncoderDecoderBatch(LeftAligned):
         padding = self._mask.shape[1] - self.lengths[row]
         prompt_padding = self._prompt_mask.shape[1] - self.prompt_lengths[row]
         caches = self._self_attention.copy(row, padding), self._cross_attention.copy(row, 0, prompt_padding)
-        return EncoderDecoderBatch.of_row(
+        return EncoderDecoderBatch.from_row(
             self._decoder, caches, self.lengths[row], self.next_positions[row], self.prompt_lengths[row]
         )
 
     @classmethod
-    def of_row(
-        cls, decoder: EncoderDecoder, caches: tuple[Cache, Cache], length: int, next_position: int, prompt_length: int
+    def from_row(
+        cls,
+        decoder: EncoderDecoder,
+        caches: tuple[KVCache, KVCache],
+        length: int,
+        next_position: int,
+        prompt_length: int,
     ) -> EncoderDecoderBatch:
         """One row whose keys and values are there, without padding."""
         alone = cls(decoder)
@@ -236,9 +243,9 @@ class EncoderDecoderBatch(LeftAligned):
     def select(self, rows: Sequence[int]) -> None:
         self._select_lengths(rows)
         self.prompt_lengths = [self.prompt_lengths[row] for row in rows]
-        padding = trimmable(self._mask.shape[1] - max(self.lengths, default=0), len(rows))
+        padding = trimmable_padding(self._mask.shape[1] - max(self.lengths, default=0), len(rows))
         prompt_padding = self._prompt_mask.shape[1] - max(self.prompt_lengths, default=0)
-        self._mask = rows_of(self._mask, rows)[:, padding:]
-        self._prompt_mask = rows_of(self._prompt_mask, rows)[:, : self._prompt_mask.shape[1] - prompt_padding]
+        self._mask = select_rows(self._mask, rows)[:, padding:]
+        self._prompt_mask = select_rows(self._prompt_mask, rows)[:, : self._prompt_mask.shape[1] - prompt_padding]
         self._self_attention.select(rows, padding)
         self._cross_attention.select(rows, 0, prompt_padding)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from blip_space.engine.core import EngineCore
 from blip_space.engine.output import Output
 from blip_space.engine.pixel_cache import PixelCache
-from blip_space.engine.request import EngineConfig, PreparedRequest, Request, prepare, refuse_foreign
+from blip_space.engine.request import EngineConfig, PreparedRequest, Request, check_language, prepare
 
 if TYPE_CHECKING:
     from blip_space.models.interface import VisionLanguageModel
@@ -53,9 +53,9 @@ class LocalEngine:
         self._unread: dict[int, Output] = {}
         """The last output of each reply that was not iterated since: all of them are generated together."""
 
-    def answer(self, request: Request) -> Reply:
+    def generate(self, request: Request) -> Reply:
         """The reply to a request, generated as it is iterated. `UserError` where it cannot be asked."""
-        refuse_foreign(self.model.spec, request.language)
+        check_language(self.model.spec, request.language)
         return Reply(self._follow(prepare(request, self.model.preparation, self._pixels)))
 
     def _follow(self, request: PreparedRequest) -> Generator[Output, None, None]:

@@ -20,7 +20,7 @@ from blip_space.engine.scheduler import Plan
 from blip_space.engine.sequence import FinishReason, Sequence
 from blip_space.loading.device import free_bytes
 from blip_space.loading.memory import is_out_of_memory
-from blip_space.models.transfer import rows_of
+from blip_space.models.transfer import select_rows
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +43,7 @@ class ModelRunner:
         self._model = model
         self._slots = config.slots
         self._batch: Batch = self._new_batch()
-        self._sampler = Sampler(model.stop)
+        self._sampler = Sampler(model.stop_token_ids)
         self._rows: list[Row] = []
         self._decodes = True
         """Whether the last step decoded: a prefill may take the place of every second decode, so that those who are
@@ -58,7 +58,9 @@ class ModelRunner:
         new = [sequence for sequence in plan.admitted if not self._resume(sequence)]
         self._decodes = not (new and self._decodes)
         if self._rows and self._decodes:
-            tokens = [one.ids[-1] if one.search is None else one.search.tokens[beam] for one, beam in self._rows]
+            tokens = [
+                one.ids[-1] if one.beam_search is None else one.beam_search.tokens[beam] for one, beam in self._rows
+            ]
             self._choose(self._rows, self._batch.decode(tokens))
         if new:
             self._prefill(new)
@@ -67,7 +69,7 @@ class ModelRunner:
         """How many positions of its prompt are to be prefilled now."""
         prompt, cached = request.prompt, 0
         if self._continues(request):
-            cached = self.prefixes.cached_positions(prompt.prefix_key, at_least=prompt.reusable_from)
+            cached = self.prefixes.cached_positions(prompt.prefix_key, at_least=prompt.min_prefix_length)
         return len(prompt) - cached
 
     def reserved_positions(self, rows: int, longest: int) -> int:
@@ -96,7 +98,7 @@ class ModelRunner:
     def _remember(self, index: int, sequence: Sequence) -> None:
         """Keep what a stream has read, which is all but the last token that was chosen; an answer that there is no
         memory for is not kept."""
-        if sequence.uses_beam_search or sequence.reason is FinishReason.FAILED:
+        if sequence.uses_beam_search or sequence.finish_reason is FinishReason.FAILED:
             return
         try:
             key_values = self._batch.key_values(index)
@@ -111,7 +113,7 @@ class ModelRunner:
 
     def _preempt(self, plan: Plan) -> None:
         for sequence in plan.preempted:
-            sequence.key_values = self._batch.copy(self._rows.index((sequence, 0)))
+            sequence.saved_row = self._batch.copy(self._rows.index((sequence, 0)))
         gone = {*plan.preempted, *plan.discarded}
         self._select([index for index, (sequence, _) in enumerate(self._rows) if sequence not in gone])
 
@@ -127,11 +129,11 @@ class ModelRunner:
 
     def _resume(self, sequence: Sequence) -> bool:
         """Give a preempted sequence its row again; False for one that has not begun."""
-        if sequence.key_values is None:
+        if sequence.saved_row is None:
             return False
-        self._batch.merge(sequence.key_values)
+        self._batch.merge(sequence.saved_row)
         self._rows.append((sequence, 0))
-        sequence.key_values = None
+        sequence.saved_row = None
         return True
 
     def _prefill(self, sequences: List[Sequence]) -> None:
@@ -165,7 +167,7 @@ class ModelRunner:
         for sequence in ordered:
             if sequence.uses_beam_search:
                 options = sequence.request.options
-                sequence.search = BeamSearch(options, stop=self._model.stop, start=sequence.start)
+                sequence.beam_search = BeamSearch(options, stop=self._model.stop_token_ids, start=sequence.start)
         self._rows += [(sequence, beam) for sequence in ordered for beam in range(sequence.num_rows)]
         self._choose([(sequence, 0) for sequence in ordered], logits)
 
@@ -175,8 +177,8 @@ class ModelRunner:
         embedded: Embedded = self._model.embed(prompt, [features[image.key] for image in prompt.images])
         sequence.start = embedded.start
         if self._continues(sequence.request):
-            cached = self.prefixes.get(prompt.prefix_key, at_least=prompt.reusable_from)
-        return embedded.after(cached[0][0].shape[1] if cached else 0), cached
+            cached = self.prefixes.get(prompt.prefix_key, at_least=prompt.min_prefix_length)
+        return embedded.without_prefix(cached[0][0].shape[1] if cached else 0), cached
 
     def _continues(self, request: PreparedRequest) -> bool:
         """Whether keys and values of an earlier turn may be there."""
@@ -184,43 +186,43 @@ class ModelRunner:
 
     def _choose(self, rows: List[Row], logits: torch.Tensor) -> None:
         """The next token of every row, whose logits are (rows, vocabulary)."""
-        streams = [index for index, (sequence, _) in enumerate(rows) if sequence.search is None]
+        streams = [index for index, (sequence, _) in enumerate(rows) if sequence.beam_search is None]
         if streams:
-            own = logits if len(streams) == len(rows) else rows_of(logits, streams)
+            own = logits if len(streams) == len(rows) else select_rows(logits, streams)
             sequences = [rows[index][0] for index in streams]
             requests = [(sequence.request.options, sequence.ids, sequence.start) for sequence in sequences]
             tokens = self._sampler.sample(own, requests)
             for sequence, token in zip(sequences, tokens, strict=True):
-                sequence.append(token, self._model.stop)
+                sequence.append(token, self._model.stop_token_ids)
         if len(streams) < len(rows):
             self._advance_beams(rows, logits)
 
     def _advance_beams(self, rows: List[Row], logits: torch.Tensor) -> None:
         groups: dict[Sequence, dict[int, int]] = {}
         for index, (sequence, beam) in enumerate(rows):
-            if sequence.search is not None:
+            if sequence.beam_search is not None:
                 groups.setdefault(sequence, {})[beam] = index
         order = [group[beam] for group in groups.values() for beam in sorted(group)]
         advance(
-            [sequence.search for sequence in groups],
-            logits if order == list(range(len(rows))) else rows_of(logits, order),
+            [sequence.beam_search for sequence in groups],
+            logits if order == list(range(len(rows))) else select_rows(logits, order),
         )
         for sequence in groups:
-            if sequence.search.failed:
-                sequence.append(None, self._model.stop)
-            elif sequence.search.done:
-                sequence.ids = sequence.search.best
+            if sequence.beam_search.failed:
+                sequence.append(None, self._model.stop_token_ids)
+            elif sequence.beam_search.done:
+                sequence.ids = sequence.beam_search.best_tokens
                 sequence.finish(FinishReason.STOP)
         if rows is self._rows:
             self._reorder()
 
     def _reorder(self) -> None:
         """Give every beam the keys and values of the beam that it goes on from."""
-        place = {row: index for index, row in enumerate(self._rows) if row[0].search is not None}
+        place = {row: index for index, row in enumerate(self._rows) if row[0].beam_search is not None}
         moves = [
-            (index, place[sequence, sequence.search.parents[beam]])
+            (index, place[sequence, sequence.beam_search.parents[beam]])
             for (sequence, beam), index in place.items()
-            if not sequence.search.done and sequence.search.parents[beam] != beam
+            if not sequence.beam_search.done and sequence.beam_search.parents[beam] != beam
         ]
         if moves:
             self._batch.reorder(moves)

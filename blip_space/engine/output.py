@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from blip_space.errors import UserError
 
-FAULT = "The answer failed through a fault of the server, which is in its log. Try again."
-EXHAUSTED = "The server ran out of memory for this answer. Ask again in a while, or for fewer new tokens."
+ANSWER_FAILED = "The answer failed through a fault of the server, which is in its log. Try again."
+OUT_OF_MEMORY = "The server ran out of memory for this answer. Ask again in a while, or for fewer new tokens."
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from blip_space.models.interface import Embedded
 from blip_space.models.transfer import to_device
 
 
-def group_by_length(lengths: Sequence[int], *, most_padding: int) -> list[slice]:
+def group_by_length(lengths: Sequence[int], *, max_padding: int) -> list[slice]:
     """Neighbours that are computed together, with no more padding among them; fewest groups when sorted by length."""
     found, start = [], 0
     for end in range(1, len(lengths) + 1):
         run = lengths[start : end + 1]
-        if end == len(lengths) or max(run) * len(run) - sum(run) > most_padding:
+        if end == len(lengths) or max(run) * len(run) - sum(run) > max_padding:
             found.append(slice(start, end))
             start = end
     return found
@@ -32,11 +32,11 @@ def pad(prompts: Sequence[Embedded], *, left: bool) -> tuple[torch.Tensor, torch
         sides = (spare, 0) if left else (0, spare)
         rows.append(torch.nn.functional.pad(prompt.embeddings, (0, 0, *sides)))
         positions.append(torch.nn.functional.pad(prompt.positions, sides))
-    mask = mask_of([len(prompt) for prompt in prompts], left=left, device=rows[0].device)
+    mask = length_mask([len(prompt) for prompt in prompts], left=left, device=rows[0].device)
     return torch.stack(rows), mask, torch.stack(positions, dim=1)
 
 
-def mask_of(lengths: Sequence[int], *, left: bool, device: torch.device, width: int = 0) -> torch.Tensor:
+def length_mask(lengths: Sequence[int], *, left: bool, device: torch.device, width: int = 0) -> torch.Tensor:
     """Ones of so many positions a row, and zeros on that side: (rows, width), the longest where no width is given."""
     width, ends = width or max(lengths), to_device(lengths, device)[:, None]
     places = torch.arange(width, device=device)
@@ -53,6 +53,6 @@ def stack_masks(above: torch.Tensor, below: torch.Tensor, *, left: bool = True) 
     return torch.cat(parts)
 
 
-def trimmable(padding: int, rows: int) -> int:
+def trimmable_padding(padding: int, rows: int) -> int:
     """How many positions of common padding are worth a copy of the rest: whole blocks, and all where no row is left."""
     return padding // BLOCK_TOKENS * BLOCK_TOKENS if rows else padding

@@ -23,7 +23,7 @@ class PixelCache:
         self._lock = threading.Lock()
         self._pixels: OrderedDict[Key, Any] = OrderedDict()
 
-    def get_or_make(self, key: Key, make: Callable[[], Any]) -> Any:
+    def get_or_compute(self, key: Key, make: Callable[[], Any]) -> Any:
         """What is kept under the key, or what `make` gives, which is then kept. Nothing is locked meanwhile."""
         with self._lock:
             if key in self._pixels:

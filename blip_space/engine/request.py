@@ -29,7 +29,7 @@ class EngineConfig:
     `max_batch_size` streams and `max_beam_groups` beam searches run at once, and `max_rows` rows where that is not 0;
     `max_waiting` requests wait for that, and `max_background` of a batch or a folder. A step prefills
     `max_prefill_tokens` positions, which bounds how long the running streams pause for it. A stream that has generated
-    `time_slice_tokens` since it was admitted is preempted where others wait. With `fill_share` above 0 requests are
+    `time_slice_tokens` since it was admitted is preempted where others wait. With `min_free_share` above 0 requests are
     admitted only once so much of the batch is free, which saves passes where nobody watches. Timeouts are in seconds; a
     model that failed to load is tried again after `failure_seconds`, and a batch that memory made smaller grows again
     by one each `recovery_seconds`. `slots` says whether rows have fixed slots; where it is None, as it is
@@ -43,7 +43,7 @@ class EngineConfig:
     max_background: int = 64
     max_prefill_tokens: int = 512
     time_slice_tokens: int = 64
-    fill_share: float = 0.0
+    min_free_share: float = 0.0
     timeout_seconds: float = 300.0
     background_timeout_seconds: float = 1_800.0
     failure_seconds: float = 180.0
@@ -107,12 +107,12 @@ def prepare(request: Request, preparation: Preparation, pixels: PixelCache) -> P
     image, options = request.image, request.options
     pixels_key = preparation.spec.name, preparation.feature_key(image.digest, options)
 
-    def resized() -> Resized:
-        kept: Resized = pixels.get_or_make(pixels_key, lambda: _resize(image, preparation, options))
+    def resized() -> PreparedImage:
+        kept: PreparedImage = pixels.get_or_compute(pixels_key, lambda: _resize(image, preparation, options))
         return kept
 
     # a prompt that does not fit is refused before the image is decoded, where that can be known
-    size = (resized().width, resized().height) if preparation.size_decides else (0, 0)
+    size = (resized().width, resized().height) if preparation.positions_depend_on_size else (0, 0)
     prompt = preparation.prepare(
         [ImageInfo(image.digest, *size)], request.turns, request.prompt, language=request.language, options=options
     )
@@ -127,7 +127,7 @@ def prepare(request: Request, preparation: Preparation, pixels: PixelCache) -> P
 
 
 @dataclass(frozen=True, eq=False)
-class Resized:
+class PreparedImage:
     """An image's pixel values, and the size that it had before in pixels."""
 
     pixels: Any
@@ -140,14 +140,14 @@ class Resized:
         return int(self.pixels.nbytes)
 
 
-def resize(image: Any, preparation: Preparation, options: GenerationOptions) -> Resized:
+def prepare_image(image: Any, preparation: Preparation, options: GenerationOptions) -> PreparedImage:
     """A `PIL.Image` as the model takes it."""
-    return Resized(preparation.pixels(image, options), image.width, image.height)
+    return PreparedImage(preparation.pixels(image, options), image.width, image.height)
 
 
-def _resize(image: SafeImage | ImageFile, preparation: Preparation, options: GenerationOptions) -> Resized:
-    with image.opened() as opened:
-        return resize(opened.pixels, preparation, options)
+def _resize(image: SafeImage | ImageFile, preparation: Preparation, options: GenerationOptions) -> PreparedImage:
+    with image.open() as opened:
+        return prepare_image(opened.pixels, preparation, options)
 
 
 def decoding_options(options: GenerationOptions, prompt: str) -> GenerationOptions:
@@ -158,13 +158,17 @@ def decoding_options(options: GenerationOptions, prompt: str) -> GenerationOptio
     return options
 
 
-def refuse_foreign(spec: ModelSpec, code: str) -> None:
+def check_language(spec: ModelSpec, code: str) -> None:
     """`UserError` that names models which support the language, where this one does not or there is none such."""
-    language = languages.find(code)
+    language = languages.find_language(code)
     if code in spec.languages:
         return
-    speakers = " and ".join(catalogue.speakers(code))
-    spoken = languages.listed(spec.languages) if len(spec.languages) <= 12 else f"{len(spec.languages)} other languages"
+    speakers = " and ".join(catalogue.models_supporting(code))
+    spoken = (
+        languages.format_names(spec.languages)
+        if len(spec.languages) <= 12
+        else f"{len(spec.languages)} other languages"
+    )
     raise UserError(
         f"{spec.name} does not speak {language.english_name}; it speaks {spoken}. "
         f"Choose one of those, or a model that speaks {language.english_name}: {speakers}."
@@ -184,7 +188,7 @@ def measure_budget(
         image_tokens=composed.image_positions,
         prompt_tokens=len(composed) - composed.image_positions,
         reply_tokens=reply_tokens,
-        kept_turns=len(composed.kept),
-        dropped_turns=len(composed.dropped),
+        kept_turns=len(composed.kept_turns),
+        dropped_turns=len(composed.dropped_turns),
         prompt=composed.text,
     )

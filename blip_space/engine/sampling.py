@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from blip_space.models.transfer import rows_of, to_device, to_host
+from blip_space.models.transfer import select_rows, to_device, to_host
 from blip_space.options import GenerationOptions
 
 BLOCK_DRAWS, WORDS_PER_COUNT, CACHED_BLOCKS = 64, 4, 1024
@@ -71,7 +71,7 @@ class Sampler:
                 penalties += [options.repetition_penalty] * len(counted)
         if tokens:
             row_index, columns = to_device([rows, tokens], logits.device)
-            penalize(logits, row_index, columns, torch.tensor(penalties))
+            apply_repetition_penalty(logits, row_index, columns, torch.tensor(penalties))
 
     def _forbid_stopping(self, logits: torch.Tensor, requests: Sequence[SampledRequest]) -> None:
         rows = [row for row, (_, ids, _) in enumerate(requests) if not ids] if self._stop else []
@@ -80,7 +80,9 @@ class Sampler:
             logits[index] = -torch.inf
 
 
-def penalize(scores: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor, penalties: torch.Tensor) -> None:
+def apply_repetition_penalty(
+    scores: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor, penalties: torch.Tensor
+) -> None:
     """Apply the repetition penalty in place: to the score in `rows` and `tokens`, the penalty at the same index.
 
     `scores` are float32 of shape (sequences, vocabulary), logits or their log softmax, the others of shape (n,); a
@@ -127,7 +129,7 @@ def _draw(logits: torch.Tensor, requests: Sequence[tuple[int, SampledRequest]]) 
     """A token for each of these rows, given with their requests."""
     scores = logits
     if len(requests) < len(logits):
-        scores = rows_of(logits, [row for row, _ in requests])
+        scores = select_rows(logits, [row for row, _ in requests])
     temperatures = [options.temperature for _, (options, _, _) in requests]
     if any(temperature != 1.0 for temperature in temperatures):
         scores = scores / torch.tensor(temperatures, device=scores.device)[:, None]

@@ -55,7 +55,7 @@ class Scheduler:
 
         self.running: list[Sequence] = []
 
-    def fit(self, max_rows: int, max_positions: int) -> None:
+    def set_limits(self, max_rows: int, max_positions: int) -> None:
         """From here on so much fits into memory."""
         self._max_rows = self.row_limit = max_rows
         self._max_positions = max_positions
@@ -215,8 +215,8 @@ class Scheduler:
         return admitted
 
     def _is_worth_a_prefill(self) -> bool:
-        """Whether enough of the batch is free; always where `fill_share` is 0."""
-        share = self._config.fill_share
+        """Whether enough of the batch is free; always where `min_free_share` is 0."""
+        share = self._config.min_free_share
         return not share or not self.running or self._rows() <= (1 - share) * self._config.max_batch_size
 
     def _has_rows(self, sequence: Sequence) -> bool:

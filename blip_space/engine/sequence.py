@@ -47,17 +47,17 @@ class Sequence:
     request: PreparedRequest
     detokenizer: Detokenizer
     status: Status = Status.WAITING
-    reason: FinishReason | None = None
+    finish_reason: FinishReason | None = None
     ids: list[int] = field(default_factory=list)
     """Its tokens so far, without the stop token."""
 
     start: tuple[int, ...] = ()
     """What a decoder has read before the first of them, apart from the prompt."""
 
-    search: Any = None
+    beam_search: Any = None
     """The `BeamSearch` of its beams, while it runs."""
 
-    key_values: Any = None
+    saved_row: Any = None
     """A batch of its row alone, while it is preempted."""
 
     error: Exception | None = None
@@ -113,7 +113,7 @@ class Sequence:
 
     def finish(self, reason: FinishReason) -> None:
         """No further token is wanted."""
-        self.status, self.reason = Status.FINISHED, reason
+        self.status, self.finish_reason = Status.FINISHED, reason
 
     def fail(self, error: Exception) -> None:
         """There is no answer, for this reason."""
@@ -122,6 +122,6 @@ class Sequence:
 
     def restart(self) -> None:
         """Forget every token; the same ones come again, and are published once they are more than before."""
-        self.status, self.ids, self.search, self.key_values = Status.WAITING, [], None, None
+        self.status, self.ids, self.beam_search, self.saved_row = Status.WAITING, [], None, None
         self.published_tokens = 0
         self.detokenizer.clear()

@@ -16,10 +16,10 @@ import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from blip_space.engine.caches import KeyValues
-from blip_space.engine.kv_cache import BLOCK_TOKENS, Cache
+from blip_space.engine.kv_cache import BLOCK_TOKENS, KVCache
 from blip_space.models.transfer import to_device
 
-Part = tuple[torch.Tensor, torch.Tensor]
+KeyValuePair = tuple[torch.Tensor, torch.Tensor]
 """Keys and values of one layer."""
 
 
@@ -28,7 +28,7 @@ class SlotCache:
 
     def __init__(self) -> None:
         self.slots = self.capacity = 0
-        self._buffers: list[Part] = []
+        self._buffers: list[KeyValuePair] = []
         self._view: DynamicCache | None = None
         self._viewed = 0
 
@@ -36,7 +36,7 @@ class SlotCache:
     def nbytes(self) -> int:
         return sum(part.nbytes for layer in self._buffers for part in layer)
 
-    def first(self, count: int, position: torch.Tensor | None = None) -> DynamicCache:
+    def view(self, count: int, position: torch.Tensor | None = None) -> DynamicCache:
         """The first `count` slots as transformers reads them, and writes one new position each, at `position`
         (count,)."""
         if self._view is None or self._viewed != count:
@@ -60,9 +60,9 @@ class SlotCache:
         """Give all memory back."""
         self._buffers, self._view, self.slots, self.capacity = [], None, 0, 0
 
-    def write(self, slots: Sequence[int], other: Cache, lengths: Sequence[int], *, left: bool = True) -> None:
+    def write(self, slots: Sequence[int], other: KVCache, lengths: Sequence[int], *, left: bool = True) -> None:
         """Put the other's rows into these slots, of which nothing else is left; they are padded on that side."""
-        parts = other.parts
+        parts = other.layers
         if not self._buffers:
             self._buffers = [_pair(_allocate(part, self.slots, self.capacity) for part in layer) for layer in parts]
         device, width = parts[0][0].device, parts[0][0].shape[2]
@@ -87,10 +87,10 @@ class SlotCache:
             for buffer in layer:
                 buffer.index_copy_(0, targets, buffer.index_select(0, sources))
 
-    def row(self, slot: int, length: int) -> Cache:
+    def copy_row(self, slot: int, length: int) -> KVCache:
         """Copies of a slot's first positions, as rows that are aligned at their ends have them."""
         layers = ([part[slot : slot + 1, :, :length].clone() for part in layer] for layer in self._buffers)
-        return Cache.of_row(map(_pair, layers), length)
+        return KVCache.from_row(map(_pair, layers), length)
 
     def key_values(self, slot: int, length: int) -> KeyValues:
         """Copies of a slot's first positions."""
@@ -104,7 +104,7 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no typ
         super().__init__()
         self.lazy_initialization(keys, values)
         self.keys, self.values = keys, values
-        self.where: Part | None = None
+        self.where: KeyValuePair | None = None
         """The slots and the position in each that the next step writes."""
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
@@ -119,14 +119,14 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no typ
         return int(self.keys.shape[2]) - 1
 
 
-def power_of_two(number: int) -> int:
+def next_power_of_two(number: int) -> int:
     """The least power of two that is no less; 1 for 0."""
     return 1 << max(0, number - 1).bit_length()
 
 
 def capacity_for(length: int) -> int:
     """How many positions a slot of that many has."""
-    return BLOCK_TOKENS * power_of_two(-(-length // BLOCK_TOKENS))
+    return BLOCK_TOKENS * next_power_of_two(-(-length // BLOCK_TOKENS))
 
 
 def _resized(part: torch.Tensor, slots: int, capacity: int, kept: torch.Tensor, length: int) -> torch.Tensor:
@@ -139,6 +139,6 @@ def _allocate(part: torch.Tensor, slots: int, capacity: int) -> torch.Tensor:
     return part.new_zeros(slots, part.shape[1], capacity, part.shape[3])
 
 
-def _pair(parts: Any) -> Part:
+def _pair(parts: Any) -> KeyValuePair:
     keys, values = parts
     return keys, values

@@ -16,8 +16,8 @@ import torch
 
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.caches import KeyValues
-from blip_space.engine.left_aligned import DecoderOnlyBatch, EncoderDecoderBatch, LeftAligned
-from blip_space.engine.slot_cache import SlotCache, capacity_for, power_of_two
+from blip_space.engine.left_aligned import DecoderOnlyBatch, EncoderDecoderBatch, LeftAlignedBatch
+from blip_space.engine.slot_cache import SlotCache, capacity_for, next_power_of_two
 from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
 from blip_space.models.transfer import to_device
 
@@ -51,7 +51,7 @@ class Slots(Batch):
 
     @staticmethod
     def reserved_positions(rows: int, longest: int) -> int:
-        return power_of_two(rows) * capacity_for(longest)
+        return next_power_of_two(rows) * capacity_for(longest)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -88,7 +88,7 @@ class Slots(Batch):
         for row, (slot, _) in zip(copies, moves, strict=True):
             row.slot = slot
 
-    def _add(self, other: LeftAligned, prompt_lengths: Iterable[int]) -> list[_Row]:
+    def _add(self, other: LeftAlignedBatch, prompt_lengths: Iterable[int]) -> list[_Row]:
         """Rows in free slots for the other's, whose buffers can hold them."""
         columns = zip(other.lengths, other.next_positions, prompt_lengths, strict=True)
         new = [_Row(-1, length, position, prompt) for length, position, prompt in columns]
@@ -105,14 +105,14 @@ class Slots(Batch):
     def _reserve(self, count: int, rows: Sequence[_Row]) -> None:
         """Have so many slots, and capacity for the lengths of these rows."""
         for cache, lengths in self._caches(rows):
-            slots = max(cache.slots, power_of_two(count))
+            slots = max(cache.slots, next_power_of_two(count))
             capacity = max(cache.capacity, capacity_for(max(lengths, default=0)))
             if (slots, capacity) != (cache.slots, cache.capacity):
                 cache.rebuild(slots, capacity, range(cache.slots))
 
     def _shrink(self) -> None:
         """Give back what is far too large, and everything where no row is left."""
-        slots, order = power_of_two(len(self._rows)), sorted(row.slot for row in self._rows)
+        slots, order = next_power_of_two(len(self._rows)), sorted(row.slot for row in self._rows)
         fewer = slots * WASTE <= self._cache.slots
         for cache, lengths in self._caches(self._rows):
             if not lengths:
@@ -132,7 +132,7 @@ class Slots(Batch):
         for row in self._rows:
             row.length += 1
         self._reserve(len(self._rows), self._rows)
-        count = power_of_two(1 + max(row.slot for row in self._rows))
+        count = next_power_of_two(1 + max(row.slot for row in self._rows))
         rows, ids = [FREE] * count, [0] * count
         for row, token in zip(self._rows, tokens, strict=True):
             rows[row.slot], ids[row.slot] = row, token
@@ -175,15 +175,15 @@ class DecoderOnlySlots(Slots):
             ids=ids,
             positions=positions.expand(self._decoder.axes, -1, -1),
             mask=self._decoder.slot_mask(lengths, self._cache.capacity),
-            key_values=self._cache.first(len(ids), lengths),
+            key_values=self._cache.view(len(ids), lengths),
         )
         return self._in_order(logits, slots)
 
     @torch.inference_mode()
     def copy(self, row: int) -> DecoderOnlyBatch:
         own = self._rows[row]
-        cache = self._cache.row(own.slot, own.length)
-        return DecoderOnlyBatch.of_row(self._decoder, cache, own.length, own.next_position)
+        cache = self._cache.copy_row(own.slot, own.length)
+        return DecoderOnlyBatch.from_row(self._decoder, cache, own.length, own.next_position)
 
     @torch.inference_mode()
     def merge(self, other: DecoderOnlyBatch) -> None:
@@ -219,16 +219,16 @@ class EncoderDecoderSlots(Slots):
             mask=self._decoder.slot_mask(lengths, self._cache.capacity),
             states=None,
             prompt_mask=self._decoder.slot_mask(prompts, self._prompt_cache.capacity),
-            self_attention=self._cache.first(len(ids), lengths),
-            cross_attention=self._prompt_cache.first(len(ids)),
+            self_attention=self._cache.view(len(ids), lengths),
+            cross_attention=self._prompt_cache.view(len(ids)),
         )
         return self._in_order(logits, slots)
 
     @torch.inference_mode()
     def copy(self, row: int) -> EncoderDecoderBatch:
         own = self._rows[row]
-        caches = self._cache.row(own.slot, own.length), self._prompt_cache.row(own.slot, own.prompt_length)
-        return EncoderDecoderBatch.of_row(self._decoder, caches, own.length, own.next_position, own.prompt_length)
+        caches = self._cache.copy_row(own.slot, own.length), self._prompt_cache.copy_row(own.slot, own.prompt_length)
+        return EncoderDecoderBatch.from_row(self._decoder, caches, own.length, own.next_position, own.prompt_length)
 
     @torch.inference_mode()
     def merge(self, other: EncoderDecoderBatch) -> None:

@@ -27,30 +27,33 @@ from pathlib import Path
 from PIL import Image
 
 from blip_space.errors import ImageError
+from blip_space.images import orientations
 from blip_space.images.budget import DecodingBudget
 from blip_space.images.decoder import MAX_JPEG_PIXELS, MAX_PIXELS, decode_pixels
 from blip_space.images.estimates import decoding_bytes
-from blip_space.images.formats import FORMATS, READABLE, WAY_OUT, endings, is_picture
+from blip_space.images.flattening import flat
+from blip_space.images.formats import FORMAT_NAMES, FORMATS, WAY_OUT, endings, is_image
 
 __all__ = [
-    "ENDINGS",
+    "EXTENSIONS",
     "FORMATS",
-    "MAX_BYTES",
+    "FORMAT_NAMES",
     "MAX_DECODING_BYTES",
     "MAX_FILE_BYTES",
     "MAX_JPEG_PIXELS",
     "MAX_PIXELS",
-    "READABLE",
+    "MAX_UPLOAD_BYTES",
     "WAY_OUT",
     "ImageFile",
     "SafeImage",
     "decode",
     "digest",
-    "is_picture",
-    "read",
+    "from_pillow",
+    "is_image",
+    "read_file",
 ]
 
-MAX_BYTES = 20_000_000
+MAX_UPLOAD_BYTES = 20_000_000
 """Of an upload."""
 
 MAX_FILE_BYTES = 64_000_000
@@ -61,7 +64,7 @@ MAX_DECODING_BYTES = 600_000_000
 
 DECODING = DecodingBudget(MAX_DECODING_BYTES)
 
-ENDINGS = endings()
+EXTENSIONS = endings()
 """All endings, lower-case and with their dot, under which the formats that are read or told of are saved."""
 
 
@@ -73,7 +76,7 @@ class SafeImage:
     digest: str
 
     @contextmanager
-    def opened(self) -> Iterator[SafeImage]:
+    def open(self) -> Iterator[SafeImage]:
         """The same as of a file; nothing is reserved."""
         yield self
 
@@ -83,7 +86,7 @@ class ImageFile:
     """The bytes of an image that is not decoded yet, so that a request holds no more than these."""
 
     data: bytes = field(repr=False)
-    max_bytes: int = MAX_BYTES
+    max_bytes: int = MAX_UPLOAD_BYTES
 
     @cached_property
     def digest(self) -> str:
@@ -91,7 +94,7 @@ class ImageFile:
         return digest(self.data)
 
     @contextmanager
-    def opened(self) -> Iterator[SafeImage]:
+    def open(self) -> Iterator[SafeImage]:
         """The decoded image, for as long as the context lasts; afterwards its pixels are gone.
 
         Waits until there is room for it within `MAX_DECODING_BYTES`. Must not be opened inside another's context.
@@ -106,15 +109,24 @@ class ImageFile:
                 image.pixels.close()  # whoever still holds it holds no memory
 
 
-def decode(source: str | Path | bytes, *, max_bytes: int = MAX_BYTES) -> SafeImage:
+def decode(source: str | Path | bytes, *, max_bytes: int = MAX_UPLOAD_BYTES) -> SafeImage:
     """Read an image from a path or from its bytes: first frame, upright, on white where it is transparent.
 
     Raises `ImageError` with a sentence for whatever is missing, too large, damaged or of another format.
     """
-    data = source if isinstance(source, bytes) else read(Path(source), max_bytes=max_bytes)
+    data = source if isinstance(source, bytes) else read_file(Path(source), max_bytes=max_bytes)
     _check_size(data, max_bytes)
     with DECODING.reserve(decoding_bytes(data)):
         return SafeImage(decode_pixels(data), digest(data))
+
+
+def from_pillow(image: Image.Image) -> SafeImage:
+    """An image that a program opened with Pillow, upright and on white; its digest is that of its mode, size and
+    pixels."""
+    turn = orientations.of_image(image)
+    content = hashlib.sha256(f"{image.mode} {image.size} {turn}".encode())
+    content.update(image.tobytes())
+    return SafeImage(orientations.upright(flat(image), turn), content.hexdigest())
 
 
 def digest(data: bytes) -> str:
@@ -122,7 +134,7 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def read(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
+def read_file(path: Path, *, max_bytes: int = MAX_UPLOAD_BYTES) -> bytes:
     """A file's bytes, `max_bytes` + 1 of them at most. `ImageError` where it cannot be read."""
     try:
         with path.open("rb") as file:

@@ -13,8 +13,8 @@ from PIL import Image, features
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Pillow's names of the formats that are read; HEIC comes to them where pillow-heif is installed."""
 
-READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF"
-WAY_OUT = f"Send a {READABLE.replace(' and ', ' or ')} file."
+FORMAT_NAMES = "JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF"
+WAY_OUT = f"Send a {FORMAT_NAMES.replace(' and ', ' or ')} file."
 
 BMP_HEADER_BYTES = frozenset({12, 40, 52, 56, 64, 108, 124})
 """The sizes of the headers that may follow `BM` in a bitmap (Microsoft's and OS/2's)."""
@@ -30,7 +30,7 @@ TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 HEIF_PACKAGE = (
     "HEIC and HEIF pictures are read only where the package pillow-heif is installed (pip install pillow-heif). "
-    f"Save it as JPEG; {READABLE} are read."
+    f"Save it as JPEG; {FORMAT_NAMES} are read."
 )
 HEIF_DAMAGED = (
     "The HEIC or HEIF picture is damaged or was cut off, so it cannot be decoded. Save it as JPEG, or upload it again."
@@ -83,7 +83,7 @@ def endings() -> frozenset[str]:
     return MET_ENDINGS | {ending for ending, name in Image.registered_extensions().items() if name in FORMATS}
 
 
-def is_picture(head: bytes) -> bool:
+def is_image(head: bytes) -> bool:
     """Whether a file that begins so (32 bytes are enough) has a format that is read or told of: JPEG … AVIF, HEIC."""
     return _is_simple_format(head) or is_avif(head) or is_heif(head)
 
@@ -116,22 +116,22 @@ def failure(data: bytes, *, heif_is_read: bool) -> str:
         return HEIF_DAMAGED if heif_is_read else HEIF_PACKAGE
     if is_avif(data[:512]) and not features.check("avif"):
         return NO_AVIF
-    return DAMAGED if is_picture(data[:512]) and not _raw(data) else _unreadable(data)
+    return DAMAGED if is_image(data[:512]) and not _raw(data) else _unreadable(data)
 
 
 def _unreadable(data: bytes) -> str:
     start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<svg", b"<?xml", b"<!doctype svg")):
-        return f"SVG drawings are not read. Export the drawing as PNG; {READABLE} are read."
+        return f"SVG drawings are not read. Export the drawing as PNG; {FORMAT_NAMES} are read."
     if start.startswith((b"<!doctype html", b"<html")):
         return f"This is a web page, not a picture. Save the picture itself from it. {WAY_OUT}"
     if _raw(data):
-        return RAW.format(readable=READABLE)
+        return RAW.format(readable=FORMAT_NAMES)
     if _is_video(data[:512]) or (data[:4] == b"RIFF" and data[8:12] == b"AVI "):
-        return VIDEO.format(readable=READABLE)
+        return VIDEO.format(readable=FORMAT_NAMES)
     for starts, sentence in OTHER_FILES:
         if data.startswith(starts):
-            return sentence.format(readable=READABLE)
+            return sentence.format(readable=FORMAT_NAMES)
     return f"The file is not a picture that can be read, whatever its name ends with. {WAY_OUT}"
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 
-class WholeWriter(io.FileIO):
+class UnbufferedWriter(io.FileIO):
     """An unbuffered file that takes all that it is given, or raises; what did not fit is not written at its end."""
 
     def write(self, content: Any) -> int:
@@ -53,13 +53,13 @@ class Disk:
         old.replace(new)
 
     @contextlib.contextmanager
-    def atomically(self, path: Path, *, synced: bool = True) -> Iterator[WholeWriter]:
+    def open_atomically(self, path: Path, *, synced: bool = True) -> Iterator[UnbufferedWriter]:
         """A file that is there once it is whole; whatever goes wrong leaves what was there, and no draft. Unless it is
         `synced`, a loss of power may leave it empty."""
         path = path.resolve()  # a link stays a link
         draft = draft_of(path)
         try:
-            with WholeWriter(draft, "w") as file:
+            with UnbufferedWriter(draft, "w") as file:
                 yield file
                 if synced:
                     self.sync(file)
@@ -74,7 +74,7 @@ class Disk:
 
     def write_atomically(self, path: Path, chunks: Iterable[bytes], *, synced: bool = True) -> None:
         """Write a whole file; `OSError` where that fails. See `atomically`."""
-        with self.atomically(path, synced=synced) as file:
+        with self.open_atomically(path, synced=synced) as file:
             for chunk in chunks:
                 file.write(chunk)
 

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from blip_space.jobs.outputs.text_form import text_names
-from blip_space.jobs.records import Record
+from blip_space.jobs.outputs.text_format import text_names
+from blip_space.jobs.records import CaptionRecord
 
-COLUMNS = tuple(field.name for field in fields(Record))
+COLUMNS = tuple(field.name for field in fields(CaptionRecord))
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula: https://owasp.org/www-community/attacks/CSV_Injection."""
@@ -24,17 +24,17 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 BOM = "\ufeff"
 
 
-def as_json(records: Sequence[Record]) -> bytes:
+def as_json(records: Sequence[CaptionRecord]) -> bytes:
     """One array of records."""
     return _encoded(json.dumps([asdict(record) for record in records], ensure_ascii=False, indent=1) + "\n")
 
 
-def as_lines(records: Sequence[Record]) -> bytes:
+def as_lines(records: Sequence[CaptionRecord]) -> bytes:
     """One record a line, as `folder` writes them."""
-    return b"".join(record.line() for record in records)
+    return b"".join(record.to_json_line() for record in records)
 
 
-def as_csv(records: Sequence[Record]) -> bytes:
+def as_csv(records: Sequence[CaptionRecord]) -> bytes:
     """A table that opens right in a spreadsheet in every script, with no cell that is a formula."""
     table = io.StringIO()
     writer = csv.writer(table)
@@ -43,7 +43,7 @@ def as_csv(records: Sequence[Record]) -> bytes:
     return _encoded(BOM + table.getvalue())
 
 
-def as_zip(records: Sequence[Record]) -> bytes:
+def as_zip(records: Sequence[CaptionRecord]) -> bytes:
     """A text file for each caption; where two images would share one, each keeps its own ending before `.txt`."""
     captions = {record.file: record.caption for record in records if record.caption is not None}
     names, packed = text_names(captions, ".txt"), io.BytesIO()
@@ -53,7 +53,7 @@ def as_zip(records: Sequence[Record]) -> bytes:
     return packed.getvalue()
 
 
-def captions_of(path: Path) -> set[tuple[str, str, str]] | None:
+def read_table(path: Path) -> set[tuple[str, str, str]] | None:
     """File, language and caption of every row of a table of ours; None where it is no such table."""
     try:
         text = path.read_text("utf-8").removeprefix(BOM)

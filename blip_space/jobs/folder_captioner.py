@@ -10,11 +10,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blip_space.engine.output import FAULT, Output
-from blip_space.engine.request import EngineConfig, PreparedRequest, Resized, decoding_options, refuse_foreign, resize
+from blip_space.engine.output import ANSWER_FAILED, Output
+from blip_space.engine.request import (
+    EngineConfig,
+    PreparedImage,
+    PreparedRequest,
+    check_language,
+    decoding_options,
+    prepare_image,
+)
 from blip_space.errors import UserError
-from blip_space.jobs.image_reader import Seen
-from blip_space.jobs.records import Task
+from blip_space.jobs.image_reader import LoadedImage
+from blip_space.jobs.records import CaptionTask
 from blip_space.models.preparation import ImageInfo, Prompt
 from blip_space.options import GenerationOptions
 
@@ -27,23 +34,25 @@ if TYPE_CHECKING:
 SMALL_PARAMETERS = 500_000_000
 SMALL_BATCH, LARGE_BATCH = 64, 16
 FILL_SHARE = 0.5
-FAILED = "The caption failed through a fault of this program, which is in its log. Try again with --retry-errors."
+CAPTION_FAILED = (
+    "The caption failed through a fault of this program, which is in its log. Try again with --retry-errors."
+)
 
 
 @dataclass(frozen=True, eq=False)
-class Wish:
+class PendingCaption:
     """An image that is here, and what is asked of it."""
 
-    seen: Seen
-    task: Task
+    image: LoadedImage
+    task: CaptionTask
 
 
 @dataclass(frozen=True)
-class Written:
+class Caption:
     """What came of a wish: a caption with its length and the seconds of its share, or an error. `repeats` says that the
     caption was cut off by its limit in the middle of a loop."""
 
-    wish: Wish
+    pending: PendingCaption
     caption: str | None = None
     tokens: int = 0
     seconds: float = 0.0
@@ -63,29 +72,29 @@ class Captioner:
         self._model = model
         self._batch_size = batch_size or (SMALL_BATCH if small else LARGE_BATCH)
         self._core: EngineCore | None = None
-        self._asked: dict[int, Wish] = {}
-        self._prompts: dict[Task, Prompt] = {}
+        self._asked: dict[int, PendingCaption] = {}
+        self._prompts: dict[CaptionTask, Prompt] = {}
         self._since = time.monotonic()
         use_threads(ALL_THREADS)  # which pays for many rows at once; a small model is loaded for few, and takes one
 
-    def prepare(self, image: Image.Image) -> Resized:
+    def prepare(self, image: Image.Image) -> PreparedImage:
         """The pixel values of an image. From any thread."""
-        return resize(image, self._model.preparation, GenerationOptions())
+        return prepare_image(image, self._model.preparation, GenerationOptions())
 
-    def add(self, wishes: Sequence[Wish]) -> Iterator[Written]:
+    def add(self, wishes: Sequence[PendingCaption]) -> Iterator[Caption]:
         """Take these, and give what is done by now; work goes on once enough wait to fill the batch."""
         for wish in wishes:
             try:
                 request = self._request(wish)
             except UserError as error:
-                yield Written(wish, error=str(error))
+                yield Caption(wish, error=str(error))
                 continue
             core = self._core = self._core or self._new_core(request.options)
             self._asked[core.add(request)] = wish
         while self._core and self._core.waiting >= self._core.config.max_waiting:
             yield from self._step()
 
-    def finish(self) -> Iterator[Written]:
+    def finish(self) -> Iterator[Caption]:
         """Do all that was taken."""
         while self._core and self._core.has_work:
             yield from self._step()
@@ -93,7 +102,7 @@ class Captioner:
     def abort(self) -> None:
         """Forget all that was taken and is not done."""
         if self._core:
-            self._core.abort()
+            self._core.abort_all()
         self._asked.clear()
 
     def _new_core(self, options: GenerationOptions) -> EngineCore:
@@ -105,34 +114,34 @@ class Captioner:
             max_rows=self._batch_size,
             max_waiting=groups,
             max_prefill_tokens=self._batch_size * self._model.spec.context_tokens,
-            fill_share=FILL_SHARE,
+            min_free_share=FILL_SHARE,
         )
         from blip_space.engine.core import EngineCore  # with torch, which a server's page does without
 
         return EngineCore(self._model, config)
 
-    def _step(self) -> Iterator[Written]:
+    def _step(self) -> Iterator[Caption]:
         assert self._core is not None
         ended = [output for output in self._core.step(time.monotonic()) if output.finished]
         if ended:
             seconds = self._seconds(len(ended))
             yield from (_written(self._asked.pop(output.id), output, seconds) for output in ended)
 
-    def _request(self, wish: Wish) -> PreparedRequest:
-        task, seen = wish.task, wish.seen
+    def _request(self, wish: PendingCaption) -> PreparedRequest:
+        task, seen = wish.task, wish.image
         key = self._model.preparation.feature_key(seen.digest or "", task.options)
-        prompt = self._prompt(task, seen.prepared).about(key)
+        prompt = self._prompt(task, seen.prepared).with_image_keys(key)
         options = decoding_options(task.options, task.prompt)
         return PreparedRequest(self._model.spec, prompt, (seen.prepared.pixels,), options)
 
-    def _prompt(self, task: Task, image: Resized) -> Prompt:
+    def _prompt(self, task: CaptionTask, image: PreparedImage) -> Prompt:
         """The prompt of all images of that size."""
         if prompt := self._prompts.get(task):
             return prompt
-        refuse_foreign(self._model.spec, task.language)
+        check_language(self._model.spec, task.language)
         preparation, info = self._model.preparation, ImageInfo("", image.width, image.height)
         prompt = preparation.prepare([info], (), task.prompt, language=task.language, options=task.options)
-        if not preparation.size_decides:
+        if not preparation.positions_depend_on_size:
             self._prompts[task] = prompt
         return prompt
 
@@ -143,8 +152,8 @@ class Captioner:
         return (now - before) / count
 
 
-def _written(wish: Wish, output: Output, seconds: float) -> Written:
+def _written(wish: PendingCaption, output: Output, seconds: float) -> Caption:
     if output.error is not None:
         sentence = str(output.error)
-        return Written(wish, seconds=seconds, error=FAILED if sentence == FAULT else sentence)
-    return Written(wish, output.text, output.tokens, seconds, repeats=output.repeats)
+        return Caption(wish, seconds=seconds, error=CAPTION_FAILED if sentence == ANSWER_FAILED else sentence)
+    return Caption(wish, output.text, output.tokens, seconds, repeats=output.repeats)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from blip_space import images
 from blip_space.errors import ImageError, UserError
-from blip_space.jobs.folder_listing import find, locate, shown
-from blip_space.jobs.output_log import Ledger
+from blip_space.jobs.folder_listing import find_images, locate, printable_name
+from blip_space.jobs.output_log import OutputLog
 
 SAMPLE = 200
 """So many files are looked at before the whole folder is."""
 
 
-def refuse_other_folder(ledger: Ledger, folder: Path) -> None:
+def refuse_other_folder(ledger: OutputLog, folder: Path) -> None:
     """`UserError` where the lines are about other images: none of them is here under any name, or more of the names
     that both have show something else here than they do in the lines, and most of what those show is not here at all.
     """
@@ -28,22 +28,22 @@ def refuse_other_folder(ledger: Ledger, folder: Path) -> None:
         return
     here = {
         digest
-        for file in find(folder, recursive=True, pattern=None, limit=None).names
+        for file in find_images(folder, recursive=True, pattern=None, limit=None).names
         if (digest := _digest(locate(folder, file)))
     } & digests
     if here and (not other or 2 * len(here) >= len(digests)):
         return  # renamed, or a part of it
     held = f"only {len(here):,} of the {len(digests):,}" if here else f"none of the {len(digests):,}"
     raise UserError(
-        f"{ledger.path.name} is about other images: {held} in it lie in {shown(folder.resolve().name)!r}. Name another "
+        f"{ledger.path.name} is about other images: {held} in it lie in {printable_name(folder.resolve().name)!r}. Name another "
         "--output, caption the folder that holds both with --recursive, or, where all images were changed, begin it "
         "again with --existing overwrite."
     )
 
 
-def _digests_by_name(ledger: Ledger) -> dict[str, set[str]]:
+def _digests_by_name(ledger: OutputLog) -> dict[str, set[str]]:
     known: dict[str, set[str]] = {}
-    for file, key in ledger.lines:
+    for file, key in ledger.entries:
         if key[0]:
             known.setdefault(file, set()).add(key[0])
     return known
@@ -59,6 +59,6 @@ def _compare(known: Mapping[str, set[str]], folder: Path) -> tuple[int, int]:
 
 def _digest(path: Path) -> str | None:
     try:
-        return images.digest(images.read(path, max_bytes=images.MAX_FILE_BYTES))
+        return images.digest(images.read_file(path, max_bytes=images.MAX_FILE_BYTES))
     except ImageError:
         return None

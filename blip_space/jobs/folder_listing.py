@@ -20,10 +20,10 @@ from blip_space.jobs.hidden_names import is_hidden
 
 HIDDEN = "hidden"
 NO_IMAGE = "other files"
-NO_FILE = "not ordinary files"
-NOWHERE = "links that lead nowhere"
+NOT_A_FILE = "not ordinary files"
+BROKEN_LINK = "links that lead nowhere"
 SUBFOLDER = "subfolders (--recursive looks into them)"
-TWICE = "folders linked more than once"
+LINKED_TWICE = "folders linked more than once"
 SAME_NAME = "with a name that cannot be told from another's"
 BEYOND = "beyond --limit"
 UNREADABLE_FOLDER = "The folder cannot be read. Check its permissions."
@@ -33,7 +33,7 @@ BESIDE_IMAGES = frozenset(
 )
 """What lies beside images by the thousand, and is never looked into for being one."""
 
-LIST_OF_WRITTEN = ".blip-space.jsonl"
+MANIFEST_NAME = ".blip-space.jsonl"
 """What this program wrote in a folder; it lies in the folder, so that it moves with it."""
 
 HEAD_BYTES = 64
@@ -45,7 +45,7 @@ class Listing:
     """A folder's images in the order of their names, relative to it, with slashes; and what was not taken."""
 
     names: list[str] = field(default_factory=list)
-    passed_by: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
     """How many things were passed by, by the reason."""
 
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -54,12 +54,12 @@ class Listing:
     def __str__(self) -> str:
         """What was taken, what was passed by, and why."""
         taken = f"{len(self.names):,} image{'s' * (len(self.names) != 1)} taken"
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.passed_by.items()))
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.ignored.items()))
         return f"{taken}; passed by: {reasons}" if reasons else taken
 
 
-def find(
-    folder: Path, *, recursive: bool, pattern: str | None, limit: int | None, ours: Collection[Path] = ()
+def find_images(
+    folder: Path, *, recursive: bool, pattern: str | None, limit: int | None, own_files: Collection[Path] = ()
 ) -> Listing:
     """The images of a folder, without the files that are `ours`. `UserError` where there is none.
 
@@ -68,20 +68,20 @@ def find(
     `cats/**/*.jpg`, only what matches is looked at.
     """
     if not folder.is_dir():
-        raise UserError(f"There is no folder {shown(folder.name)!r}. Check its name.")
-    walk = _Walk(folder, recursive=recursive, pattern=pattern, ours=ours)
+        raise UserError(f"There is no folder {printable_name(folder.name)!r}. Check its name.")
+    walk = _Walk(folder, recursive=recursive, pattern=pattern, ours=own_files)
     listing = walk.listing()
     if not listing.names and not listing.unreadable:
-        reasons = f" Passed by: {str(listing).partition('passed by: ')[2]}." if listing.passed_by else ""
+        reasons = f" Passed by: {str(listing).partition('passed by: ')[2]}." if listing.ignored else ""
         where = "" if recursive else " Its folders are looked into with --recursive."
-        raise UserError(f"There is no picture in {shown(folder.resolve().name)!r}.{where}{reasons}")
+        raise UserError(f"There is no picture in {printable_name(folder.resolve().name)!r}.{where}{reasons}")
     if limit is not None and len(listing.names) > limit:
-        listing.passed_by[BEYOND] = len(listing.names) - limit
+        listing.ignored[BEYOND] = len(listing.names) - limit
         listing.names = listing.names[:limit]
     return listing
 
 
-def shown(name: str) -> str:
+def printable_name(name: str) -> str:
     r"""A file's name as text that every file and terminal can hold: bytes that are no UTF-8 become `\xe9`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
@@ -119,7 +119,7 @@ class _Walk:
             links, self._linked = sorted(self._linked), []
             for link in links:
                 found += self._files(link)
-        names = sorted(map(shown, found))
+        names = sorted(map(printable_name, found))
         self._listing.names = list(dict.fromkeys(names))
         self._pass_by(SAME_NAME, len(names) - len(self._listing.names))
         return self._listing
@@ -129,7 +129,7 @@ class _Walk:
         while waiting:
             folder = waiting.pop()
             if not self._is_new(folder):
-                self._pass_by(TWICE)
+                self._pass_by(LINKED_TWICE)
                 continue
             for entry in self._entries(folder):
                 name = folder.name + entry.name
@@ -167,35 +167,35 @@ class _Walk:
             with os.scandir(folder.path) as entries:
                 return list(entries)
         except OSError:
-            self._listing.unreadable.append((shown(folder.name.rstrip("/")) or ".", UNREADABLE_FOLDER))
+            self._listing.unreadable.append((printable_name(folder.name.rstrip("/")) or ".", UNREADABLE_FOLDER))
             return []
 
     def _refusal(self, entry: os.DirEntry[str]) -> str:
         """Why an entry is passed by; nothing for an image."""
         if not _is(entry.is_file):
-            return NOWHERE if entry.is_symlink() else NO_FILE
+            return BROKEN_LINK if entry.is_symlink() else NOT_A_FILE
         if (mine := self._ours.get(entry.name)) and Path(entry.path).resolve() == mine:
             return NO_IMAGE
         _, dot, end = entry.name.rpartition(".")
         ending = f"{dot}{end.lower()}" if dot else ""
-        if ending in images.ENDINGS:
+        if ending in images.EXTENSIONS:
             return ""
         return NO_IMAGE if ending in BESIDE_IMAGES or not _looks_like_image(entry.path) else ""
 
     def _pass_by(self, reason: str, count: int = 1) -> None:
         if count:
-            self._listing.passed_by[reason] += count
+            self._listing.ignored[reason] += count
 
 
 def _is_of_a_job(name: str) -> bool:
     """Whether a job like this one keeps the hidden file for itself."""
-    return name == LIST_OF_WRITTEN or name.endswith((".lock", ".draft"))
+    return name == MANIFEST_NAME or name.endswith((".lock", ".draft"))
 
 
 def _looks_like_image(path: str) -> bool:
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # once for each of very many files
-            return images.is_picture(file.read(HEAD_BYTES))
+            return images.is_image(file.read(HEAD_BYTES))
     except OSError:
         return False
 

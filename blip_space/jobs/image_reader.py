@@ -28,7 +28,7 @@ Prepare = Callable[[Image.Image], Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class LoadedImage:
     """One file: its digest, and what the model takes, or why there is none. Neither where nobody wants it."""
 
     file: str
@@ -37,21 +37,21 @@ class Seen:
     error: str | None = None
 
 
-class Reader:
+class ImageReader:
     """Looks ahead in a list of files."""
 
-    def __init__(self, folder: Path, *, workers: int, ahead: int, is_wanted: Callable[[str, str], bool]) -> None:
+    def __init__(self, folder: Path, *, workers: int, prefetch: int, is_wanted: Callable[[str, str], bool]) -> None:
         """`is_wanted` is asked with a file and its digest, from the threads."""
         self._folder = folder
         self._is_wanted = is_wanted
-        self._ahead = ahead
+        self._ahead = prefetch
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
         self.prepare: Prepare | None = None
         """Until it is set, files are only looked up, since most runs have nothing left to do."""
 
-    def seen(self, files: Sequence[str]) -> Generator[Seen, None, None]:
+    def load_all(self, files: Sequence[str]) -> Generator[LoadedImage, None, None]:
         """The files in order. Whoever gets one that is wanted and not prepared sets `prepare` and asks `again`."""
-        waiting: deque[Future[Seen]] = deque()
+        waiting: deque[Future[LoadedImage]] = deque()
         rest = iter(files)
         try:
             for file in rest:
@@ -65,29 +65,29 @@ class Reader:
                 future.cancel()
             self._pool.shutdown(wait=True)
 
-    def again(self, seen: Seen) -> Seen:
+    def reload(self, seen: LoadedImage) -> LoadedImage:
         """The same file once more, now with what the model takes."""
         return self._look(seen.file)
 
-    def _look(self, file: str) -> Seen:
+    def _look(self, file: str) -> LoadedImage:
         try:
-            data = images.read(locate(self._folder, file), max_bytes=images.MAX_FILE_BYTES)
+            data = images.read_file(locate(self._folder, file), max_bytes=images.MAX_FILE_BYTES)
         except ImageError as error:
-            return Seen(file, None, error=str(error))
+            return LoadedImage(file, None, error=str(error))
         digest = images.digest(data)
         if not self._is_wanted(file, digest) or self.prepare is None:
-            return Seen(file, digest)
-        return look(file, data, self.prepare)
+            return LoadedImage(file, digest)
+        return load_image(file, data, self.prepare)
 
 
-def look(file: str, data: bytes, prepare: Prepare) -> Seen:
+def load_image(file: str, data: bytes, prepare: Prepare) -> LoadedImage:
     """What the model takes of a file's bytes, or why there is none."""
     image = images.ImageFile(data, max_bytes=images.MAX_FILE_BYTES)
     try:
-        with image.opened() as opened:
-            return Seen(file, image.digest, prepare(opened.pixels))
+        with image.open() as opened:
+            return LoadedImage(file, image.digest, prepare(opened.pixels))
     except ImageError as error:
-        return Seen(file, image.digest, error=str(error))
+        return LoadedImage(file, image.digest, error=str(error))
     except Exception:
         log.exception("an image was not prepared for the model")
-        return Seen(file, image.digest, error=NOT_PREPARED)
+        return LoadedImage(file, image.digest, error=NOT_PREPARED)

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from blip_space.errors import UserError
-from blip_space.jobs.durable_files import Disk, WholeWriter, is_file, is_folder
+from blip_space.jobs.durable_files import Disk, UnbufferedWriter, is_file, is_folder
 
 SYNC_SECONDS = 1.0
 """Lines are on the disk after so long at most."""
@@ -122,9 +122,9 @@ class LogFile:
         if tail and not self._is_open_ended:
             self._file.truncate(end)
 
-    def _opened(self) -> WholeWriter:
+    def _opened(self) -> UnbufferedWriter:
         is_new = not is_file(self.path)
-        file = WholeWriter(self.path, "a+")
+        file = UnbufferedWriter(self.path, "a+")
         if is_new:
             self._disk.sync_folder(self.path.parent)
         return file

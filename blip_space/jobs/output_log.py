@@ -18,7 +18,7 @@ from blip_space.engine.answer_check import is_blank
 from blip_space.errors import UserError
 from blip_space.jobs.durable_files import Disk
 from blip_space.jobs.log_file import BOM, LogFile
-from blip_space.jobs.records import Key, Record, json_line, parse
+from blip_space.jobs.records import CaptionRecord, Key, json_line, parse_record
 
 Place: TypeAlias = tuple[str, Key]
 """A file's name and what its line answers."""
@@ -26,44 +26,44 @@ Place: TypeAlias = tuple[str, Key]
 LINE_BEGINS = b'{"file": '
 
 
-class Ledger:
+class OutputLog:
     """Opened for one job; a context manager."""
 
     def __init__(
         self,
         path: Path,
         *,
-        identities: Mapping[str, str] = MappingProxyType({}),
-        forget_edited: bool = False,
+        fingerprints: Mapping[str, str] = MappingProxyType({}),
+        overwrite_edited: bool = False,
         disk: Disk | None = None,
     ) -> None:
         """`identities` are the fingerprints of models by their name, for lines that know the name only. With
         `forget_edited` a caption that a person corrected is one that is still to be written."""
         self.path = path.resolve()  # a linked output stays a link
-        self.known: dict[Key, Record] = {}
+        self.captioned: dict[Key, CaptionRecord] = {}
         """A captioned record for everything that was asked before."""
 
-        self.lines: set[Place] = set()
+        self.entries: set[Place] = set()
         """Which files have a line, for which question; errors are lines too."""
 
-        self.failed: dict[Place, str] = {}
+        self.errors: dict[Place, str] = {}
         """Of those, the errors."""
 
-        self.nameless = False
+        self.lacks_fingerprints = False
         """Whether lines count as a model's by its name alone."""
 
-        self.unsettled = ""
+        self.superseded_error = ""
         """Why lines that were superseded still stand, where they do."""
 
-        self._identities = identities
-        self._forget_edited = forget_edited
+        self._identities = fingerprints
+        self._forget_edited = overwrite_edited
         self._disk = disk or Disk()
         self._count = 0
         self._is_begun_again = False
-        self._held: list[Record] | None = None
-        self._captions: dict[Place, Record] | None = None
+        self._held: list[CaptionRecord] | None = None
+        self._captions: dict[Place, CaptionRecord] | None = None
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> OutputLog:
         """`UserError` where the place cannot be written to, holds something else, or another job writes there."""
         self._log = LogFile(self.path, self._disk)
         try:
@@ -79,19 +79,19 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self._log.close()
 
-    def append(self, records: Sequence[Record]) -> None:
+    def append(self, records: Sequence[CaptionRecord]) -> None:
         """Write these lines. `UserError` when the disk is full; nothing whole is lost."""
         if self._held is not None:
             self._held += records
             if any(record.caption is not None for record in records):
                 held, self._held = self._held, None
-                self._rewrite([*self._foreign(), *(record.line() for record in held)])
+                self._rewrite([*self._foreign(), *(record.to_json_line() for record in held)])
             return
-        self._log.append(b"".join(record.line() for record in records))
+        self._log.append(b"".join(record.to_json_line() for record in records))
         for record in records:
             self._note(record)
 
-    def begin_again(self) -> None:
+    def start_over(self) -> None:
         """Everything is still to be done but what a person corrected; the captions that are there go when the first new
         one is there."""
         self._captions, self._is_begun_again = self._captioned(), True
@@ -103,17 +103,17 @@ class Ledger:
         for record in edited:
             self._note(record)
 
-    def keep_only(self, wanted: Callable[[Record], bool]) -> None:
+    def filter(self, wanted: Callable[[CaptionRecord], bool]) -> None:
         """Write the file again with these records alone, and with what is none, at once or not at all."""
         self._rewrite([line for line, record in self._entries() if record is None or wanted(record)])
 
-    def settle(self) -> None:
+    def remove_superseded(self) -> None:
         """Of an image that was changed since, the later lines stay. Where the disk has no room for that, all do."""
-        if len({_question(place) for place in self.lines}) == self._count:
+        if len({_question(place) for place in self.entries}) == self._count:
             return
         lines = list[bytes]()
         places: dict[Place, list[int]] = {}
-        records: dict[int, Record] = {}
+        records: dict[int, CaptionRecord] = {}
         for number, (line, record) in enumerate(self._entries()):
             lines.append(line)
             if record:
@@ -131,9 +131,9 @@ class Ledger:
         try:
             self._rewrite([lines[number] for number in order if number >= 0])
         except UserError as error:
-            self.unsettled = str(error)
+            self.superseded_error = str(error)
 
-    def _kept(self, records: Sequence[Record]) -> list[int]:
+    def _kept(self, records: Sequence[CaptionRecord]) -> list[int]:
         """Which of the lines that answer one question stay: the captions of what the file showed last, or its error. A
         file that nobody could read shows what it showed before."""
         usable = [place for place, record in enumerate(records) if _is_caption(record) or record.digest is not None]
@@ -145,7 +145,7 @@ class Ledger:
             captions = [place for place in captions if not records[place].edited]
         return captions or [usable[-1]]
 
-    def replace(self, changed: Callable[[Record], Record | None]) -> int:
+    def replace(self, changed: Callable[[CaptionRecord], CaptionRecord | None]) -> int:
         """Write other records in the place of those for which `changed` has one, with whatever else is in their lines;
         how many there were."""
         lines, count = [], 0
@@ -157,11 +157,11 @@ class Ledger:
             self._rewrite(lines)
         return count
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[CaptionRecord]:
         """All lines that hold a record, in order, each with its model's fingerprint where that is known."""
         return (record for _, record in self._entries() if record)
 
-    def keep(self, place: Place) -> bool:
+    def keep_previous(self, place: Place) -> bool:
         """Whether the file was captioned before for the same question, whatever it showed then; that caption stays."""
         if self._captions is None:
             self._captions = self._captioned()
@@ -169,7 +169,7 @@ class Ledger:
         if record and self._is_begun_again:
             kept = replace(record, file=place[0])
             if self._held is None:
-                self._log.append(kept.line())
+                self._log.append(kept.to_json_line())
                 self._note(kept)
             else:
                 self._held.append(kept)
@@ -184,19 +184,19 @@ class Ledger:
         self._forget()
         self._read()
 
-    def _entries(self) -> Iterator[tuple[bytes, Record | None]]:
+    def _entries(self) -> Iterator[tuple[bytes, CaptionRecord | None]]:
         """Every line with the record that it holds."""
         for line in self._log.lines():
-            record = parse(line)
+            record = parse_record(line)
             yield line, self._identified(record) if record else None
 
     def _foreign(self) -> list[bytes]:
         return [line for line, record in self._entries() if record is None]
 
-    def _identified(self, record: Record) -> Record:
+    def _identified(self, record: CaptionRecord) -> CaptionRecord:
         if record.fingerprint or not (fingerprint := self._identities.get(record.model, "")):
             return record
-        self.nameless = True
+        self.lacks_fingerprints = True
         return replace(record, fingerprint=fingerprint)
 
     def _read(self) -> None:
@@ -209,23 +209,25 @@ class Ledger:
             )
 
     def _forget(self) -> None:
-        self.known, self.lines, self.failed, self._count = {}, set(), {}, 0
+        self.captioned, self.entries, self.errors, self._count = {}, set(), {}, 0
 
-    def _note(self, record: Record) -> None:
+    def _note(self, record: CaptionRecord) -> None:
         self._count += 1
         if (record.edited and self._forget_edited) or (record.error is None and not _is_caption(record)):
             return
         key = record.key()
         line = (record.file, key)
-        self.lines.add(line)
+        self.entries.add(line)
         if record.error is not None:
-            self.failed[line] = record.error
+            self.errors[line] = record.error
         else:
-            self.failed.pop(line, None)
-            self.known[key] = record
+            self.errors.pop(line, None)
+            self.captioned[key] = record
 
-    def _captioned(self) -> dict[Place, Record]:
-        return {_question((file, key)): self.known[key] for file, key in self.lines if (file, key) not in self.failed}
+    def _captioned(self) -> dict[Place, CaptionRecord]:
+        return {
+            _question((file, key)): self.captioned[key] for file, key in self.entries if (file, key) not in self.errors
+        }
 
 
 def _question(place: Place) -> Place:
@@ -234,7 +236,7 @@ def _question(place: Place) -> Place:
     return file, ("", *key[1:])
 
 
-def _is_caption(record: Record) -> bool:
+def _is_caption(record: CaptionRecord) -> bool:
     """Whether it answers; an earlier version took an answer that shows nothing for a caption."""
     return record.caption is not None and not is_blank(record.caption)
 
@@ -242,4 +244,6 @@ def _is_caption(record: Record) -> bool:
 def _is_partial(tail: bytes) -> bool:
     """Whether a line that was not written to its end, or space that a crash left without its content."""
     bare = tail.rstrip(b"\0")
-    return parse(tail.removeprefix(BOM)) is None and (bare.startswith(LINE_BEGINS) or LINE_BEGINS.startswith(bare))
+    return parse_record(tail.removeprefix(BOM)) is None and (
+        bare.startswith(LINE_BEGINS) or LINE_BEGINS.startswith(bare)
+    )

@@ -19,7 +19,7 @@ its fingerprint, or its name in lines of versions that kept no fingerprint."""
 
 
 @dataclass(frozen=True)
-class Task:
+class CaptionTask:
     """What is asked of every image. `fingerprint` is that of the weights and the adapter; `model` is for people."""
 
     model: str
@@ -37,7 +37,7 @@ class Task:
     def _asked(self) -> tuple[str, str, str, str, str]:
         """What every key has in common, worked out once for a hundred thousand files."""
         model = self.fingerprint or self.model
-        return model, self.precision, self.language, self.prompt, _sorted(told(self.options))
+        return model, self.precision, self.language, self.prompt, _sorted(non_default_options(self.options))
 
     def record(
         self,
@@ -49,9 +49,9 @@ class Task:
         tokens: int = 0,
         seconds: float = 0.0,
         repeats: bool = False,
-    ) -> Record:
+    ) -> CaptionRecord:
         """What came of it for one image."""
-        return Record(
+        return CaptionRecord(
             file=file,
             digest=digest,
             model=self.model,
@@ -62,14 +62,14 @@ class Task:
             tokens=tokens,
             seconds=round(seconds, 4),
             error=error,
-            options=told(self.options),
+            options=non_default_options(self.options),
             fingerprint=self.fingerprint,
             repeats=repeats,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class CaptionRecord:
     """Exactly one of `caption` and `error` is None. `file` is relative to the folder, with slashes; `digest` is None
     where the file could not be read; `seconds` is 0 for what was copied from an equal image. `repeats` marks a caption
     that repeats its end up to the token limit; `edited` is the digest of the text file where a person corrected it."""
@@ -90,7 +90,7 @@ class Record:
     edited: str = ""
 
     def key(self) -> Key:
-        """See `Task.key`."""
+        """See `CaptionTask.key`."""
         return (
             self.digest or "",
             self.fingerprint or self.model,
@@ -100,7 +100,7 @@ class Record:
             _sorted(self.options),
         )
 
-    def line(self) -> bytes:
+    def to_json_line(self) -> bytes:
         """The record as one line of JSON in UTF-8, its end included; what no UTF-8 holds is escaped."""
         return json_line(asdict(self))
 
@@ -110,7 +110,7 @@ def json_line(row: dict[str, Any]) -> bytes:
     return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
-def told(options: GenerationOptions) -> dict[str, Any]:
+def non_default_options(options: GenerationOptions) -> dict[str, Any]:
     """What was chosen, apart from what is always so."""
     plain = GenerationOptions()
     return {name: value for name, value in asdict(options).items() if value != getattr(plain, name)}
@@ -119,10 +119,10 @@ def told(options: GenerationOptions) -> dict[str, Any]:
 _TEXTS = ("file", "model", "precision", "language", "prompt")
 _SHARED = ("model", "precision", "language", "prompt", "fingerprint")
 _OPTIONAL_TEXTS = ("digest", "caption", "error")
-_FIELDS = frozenset(part.name for part in fields(Record))
+_FIELDS = frozenset(part.name for part in fields(CaptionRecord))
 
 
-def parse(line: str | bytes) -> Record | None:
+def parse_record(line: str | bytes) -> CaptionRecord | None:
     """The record that a line holds, or None where it holds none. Keys that a record does not have are passed over."""
     try:
         row = json.loads(line)
@@ -132,7 +132,7 @@ def parse(line: str | bytes) -> Record | None:
         for name in _SHARED:  # a hundred thousand lines hold the same few
             if name in values:
                 values[name] = intern(values[name])
-        return Record(**values)
+        return CaptionRecord(**values)
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
 

@@ -12,27 +12,27 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 
-from blip_space.engine.output import FAULT
+from blip_space.engine.output import ANSWER_FAILED
 from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import BusyError, PromptError, UserError
 from blip_space.images import ImageFile
-from blip_space.jobs.folder_job import Tally
-from blip_space.jobs.records import Record, Task
+from blip_space.jobs.folder_job import JobProgress
+from blip_space.jobs.records import CaptionRecord, CaptionTask
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.response import ResponseStream
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 12
+MAX_IN_FLIGHT = 12
 """More than the engine writes of guests at once by default, so that no place of theirs waits for a picture."""
 
 HEARTBEAT_SECONDS = 0.25
-MOST_SECONDS = EngineConfig.background_timeout_seconds
-TIME_IS_UP = f"The batch took longer than {MOST_SECONDS / 60:.0f} minutes and was ended. Send this picture again."
+MAX_SECONDS = EngineConfig.background_timeout_seconds
+TIMED_OUT = f"The batch took longer than {MAX_SECONDS / 60:.0f} minutes and was ended. Send this picture again."
 
 
 @dataclass(frozen=True)
-class Picture:
+class UploadedImage:
     """A picture that is still to be read. `read` gives its bytes, or raises the `UserError` that says why not."""
 
     file: str
@@ -58,27 +58,27 @@ class _Guest:
         return text
 
 
-class Guests:
+class UploadJob:
     """One batch: what is to be captioned, and what came of it so far, in the order of the pictures."""
 
-    def __init__(self, engine: EngineProtocol, pictures: Sequence[Picture], task: Task) -> None:
+    def __init__(self, engine: EngineProtocol, pictures: Sequence[UploadedImage], task: CaptionTask) -> None:
         """The task's precision is what the engine says when a caption is there. `UserError` for a task that it cannot
         do at all."""
         self._task = replace(task, model=engine.resolve_model(task.model, task.language).name)
-        self.tally = Tally(len(pictures))
-        self.records: list[Record] = []
+        self.progress = JobProgress(len(pictures))
+        self.records: list[CaptionRecord] = []
         self._engine = engine
         self._rest = iter(pictures)
         self._line: deque[_Guest] = deque()
         self._begun: set[str] = set()
-        self._first: dict[str, Record] = {}
+        self._first: dict[str, CaptionRecord] = {}
         """What came of each digest."""
 
-        self._deadline = time.monotonic() + MOST_SECONDS
+        self._deadline = time.monotonic() + MAX_SECONDS
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """End soon; what is done stays. From any thread."""
-        self.tally.stopped = True
+        self.progress.cancelled = True
 
     def run(self) -> Generator[None, None, None]:
         """Do it; comes back after each picture and after each heartbeat. Closing the generator frees the rows.
@@ -86,7 +86,7 @@ class Guests:
         `UserError` where the words cannot be sent, since they are the same for every picture.
         """
         try:
-            while not self.tally.stopped and self._fill():
+            while not self.progress.cancelled and self._fill():
                 if time.monotonic() > self._deadline:
                     self._end_late()
                 elif self._line[0].answer is None or self._line[0].answer.wait(HEARTBEAT_SECONDS):
@@ -99,14 +99,14 @@ class Guests:
 
     def _fill(self) -> bool:
         """Have the next pictures in the engine; whether anything is left to wait for."""
-        while len(self._line) < AT_ONCE:
+        while len(self._line) < MAX_IN_FLIGHT:
             picture = next(self._rest, None)
             if picture is None:
                 break
             self._line.append(self._begin(picture))
         return bool(self._line)
 
-    def _begin(self, picture: Picture) -> _Guest:
+    def _begin(self, picture: UploadedImage) -> _Guest:
         digest = None
         try:
             image = ImageFile(picture.read())
@@ -121,21 +121,21 @@ class Guests:
             return _Guest(picture.file, digest, error=error)
         except Exception:
             log.exception("an image was not prepared for the model")
-            return _Guest(picture.file, digest, error=UserError(FAULT))
+            return _Guest(picture.file, digest, error=UserError(ANSWER_FAILED))
 
     def _note(self, guest: _Guest) -> None:
         if guest.answer is None and guest.error is None:
             record = replace(self._first[guest.digest or ""], file=guest.file, seconds=0.0)
-            self.tally.copied += record.error is None
+            self.progress.copied += record.error is None
         else:
             record = self._record(guest)
             self._first[guest.digest or ""] = record
-            self.tally.written += record.error is None
+            self.progress.generated += record.error is None
         self.records.append(record)
         if record.error is not None:
-            self.tally.errors.append((record.file, record.error))
+            self.progress.errors.append((record.file, record.error))
 
-    def _record(self, guest: _Guest) -> Record:
+    def _record(self, guest: _Guest) -> CaptionRecord:
         try:
             caption = guest.caption()
         except PromptError:
@@ -162,4 +162,4 @@ class Guests:
                 guest.answer.cancel()
         self._line.clear()
         for guest in late:
-            self._note(_Guest(guest.file, guest.digest, error=BusyError(TIME_IS_UP)))
+            self._note(_Guest(guest.file, guest.digest, error=BusyError(TIMED_OUT)))

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from blip_space.catalogue.family import FamilyRow
-from blip_space.catalogue.wrappers import Names
+from blip_space.catalogue.family import FamilySpec
+from blip_space.catalogue.weight_names import WeightNames
 from blip_space.errors import ModelError
 from blip_space.loading.adapter_files import AdapterFiles
 from blip_space.loading.memory import is_out_of_memory
@@ -23,8 +23,8 @@ BODY = "model."
 """What stands before the names of a language model that was trained with its output layer on it."""
 
 
-def put_on(
-    network: Any, adapter: AdapterFiles, family: Family, row: FamilyRow, *, name: str, precision: Precision
+def apply_lora(
+    network: Any, adapter: AdapterFiles, family: Family, row: FamilySpec, *, name: str, precision: Precision
 ) -> None:
     """Put the adapter onto the network of the model `name`; `ModelError` where it does not fit in every weight.
 
@@ -33,8 +33,8 @@ def put_on(
     """
     peft = _import_peft()
     _refuse_unsupported(adapter, precision)
-    names = Names(adapter.keys, row)
-    is_whole = any(names.plain(key).startswith(row.parts) for key in adapter.keys)
+    names = WeightNames(adapter.keys, row)
+    is_whole = any(names.parameter_name(key).startswith(row.weight_prefixes) for key in adapter.keys)
     target = network if is_whole else family.language_model(network)
     for mark in ("is_loaded_in_8bit", "is_loaded_in_4bit"):  # which peft looks for on the part that it is given
         setattr(target, mark, getattr(network, mark, False))
@@ -49,17 +49,17 @@ def put_on(
         raise ModelError(_mismatch(adapter, name))
     if missing := [key for key in found.missing_keys if NAME in key.split(".")]:
         raise ModelError(_incomplete(adapter, name, missing))
-    if not precision.quantised and not _shares_weights(target):
+    if not precision.is_quantized and not _shares_weights(target):
         adapted.merge_and_unload()
     network.eval()
 
 
-def changes_head(adapter: AdapterFiles) -> bool:
+def changes_lm_head(adapter: AdapterFiles) -> bool:
     """Whether the adapter has a part for the language model's head, which then differs from the stored one."""
     return any("lm_head." in key for key in adapter.keys)
 
 
-def _apply(peft: Any, target: Any, adapter: AdapterFiles, names: Names) -> tuple[Any, Any]:
+def _apply(peft: Any, target: Any, adapter: AdapterFiles, names: WeightNames) -> tuple[Any, Any]:
     """The adapted network, and which keys of the file and of the network have no counterpart."""
     try:
         config = peft.PeftConfig.from_pretrained(str(adapter.folder))
@@ -73,7 +73,7 @@ def _apply(peft: Any, target: Any, adapter: AdapterFiles, names: Names) -> tuple
     has_body = hasattr(target, BODY.removesuffix("."))
     weights = {
         PEFTS_PREFIX + (plain if has_body else plain.removeprefix(BODY)): value
-        for plain, value in ((names.plain(key), value) for key, value in stored.items())
+        for plain, value in ((names.parameter_name(key), value) for key, value in stored.items())
     }
     return adapted, peft.set_peft_model_state_dict(adapted, weights, adapter_name=NAME)
 
@@ -123,7 +123,7 @@ def _unusable(adapter: AdapterFiles) -> str:
 
 
 def _mismatch(adapter: AdapterFiles, name: str) -> str:
-    trained = f", {adapter.base!r} as it says," if adapter.base else ""
+    trained = f", {adapter.base_model!r} as it says," if adapter.base_model else ""
     way_out = f"Name the model that it was trained on{trained} with --model."
     return f"The adapter {adapter.name!r} does not fit {name}. {way_out}"
 

@@ -13,13 +13,13 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
-from blip_space.catalogue.hub import REPOSITORY, explain_failure
-from blip_space.catalogue.kinds import ADAPTER_CONFIG as CONFIG
-from blip_space.catalogue.kinds import base_name
+from blip_space.catalogue.hub import REPOSITORY, explain_download_failure
 from blip_space.catalogue.parsing import read_json
+from blip_space.catalogue.validation import ADAPTER_CONFIG as CONFIG
+from blip_space.catalogue.validation import base_model_name
 from blip_space.errors import ModelError
-from blip_space.loading.library_logging import quiet
-from blip_space.loading.progress import download_bar, silent
+from blip_space.loading.library_logging import silenced
+from blip_space.loading.progress import download_progress_bar, ignore_progress
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +37,9 @@ class AdapterFiles:
     keys: tuple[str, ...]
 
     @property
-    def base(self) -> str:
+    def base_model(self) -> str:
         """What the adapter says that it was trained on, or nothing."""
-        return base_name(self.config)
+        return base_model_name(self.config)
 
 
 def find_adapter(chosen: str) -> AdapterFiles:
@@ -103,12 +103,12 @@ def _inner(folder: Path) -> Path:
 
 def _download(repository: str) -> Path:
     try:
-        with quiet():
-            bar = download_bar(silent, here=0, total=0)
+        with silenced():
+            bar = download_progress_bar(ignore_progress, here=0, total=0)
             folder = Path(snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS], tqdm_class=bar))
     except Exception as error:  # the client lets those of its transport through, and their package differs by version
         instead = "name the folder of an adapter (there is none that is called so)"
-        raise ModelError(explain_failure(error, repository, name=repository, instead=instead)) from error
+        raise ModelError(explain_download_failure(error, repository, name=repository, instead=instead)) from error
     if not (folder / CONFIG).is_file():
         raise ModelError(f"The repository {repository} holds no adapter ({CONFIG}). Name one that peft has saved.")
     return folder

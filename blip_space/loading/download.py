@@ -14,12 +14,12 @@ from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from blip_space.catalogue import ModelSpec
-from blip_space.catalogue.headers import INDEX, indexed_files, is_whole
-from blip_space.catalogue.hub import explain_failure
-from blip_space.catalogue.kinds import explain_pickle
+from blip_space.catalogue.headers import INDEX, indexed_files, is_complete
+from blip_space.catalogue.hub import explain_download_failure
+from blip_space.catalogue.validation import explain_pickle
 from blip_space.errors import ModelError
-from blip_space.loading.library_logging import quiet
-from blip_space.loading.progress import Tell, download_bar, silent
+from blip_space.loading.library_logging import silenced
+from blip_space.loading.progress import OnProgress, download_progress_bar, ignore_progress
 from blip_space.models.tokenizer import has_tokenizer
 
 SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
@@ -30,7 +30,7 @@ TRAINERS_PICKLES = ["*.pth", "*.pt", "*.ckpt", "*.bin"]
 AGAIN = "Download the checkpoint again"
 
 
-def locate(spec: ModelSpec, *, tell: Tell = silent) -> Path:
+def download_checkpoint(spec: ModelSpec, *, on_progress: OnProgress = ignore_progress) -> Path:
     """The folder that holds the model's files, downloaded first where that is needed.
 
     Raises `ModelError` when the hub does not have it, does not give it or cannot be reached, or the disk has no room.
@@ -39,9 +39,9 @@ def locate(spec: ModelSpec, *, tell: Tell = silent) -> Path:
         return Path(spec.source)
     wanted: dict[str, Any] = {"revision": spec.revision, "allow_patterns": [*SMALL_FILES, *SAFETENSORS]}
     try:
-        with quiet():
+        with silenced():
             here, total = _check_disk(spec, wanted)
-            bar = download_bar(tell, here=here, total=total)
+            bar = download_progress_bar(on_progress, here=here, total=total)
             folder = Path(snapshot_download(spec.source, **wanted, tqdm_class=bar))
         if not total and not any(folder.glob("*.safetensors")):  # a configuration alone, and the hub said nothing
             raise LocalEntryNotFoundError("no weights in the cache")
@@ -49,10 +49,10 @@ def locate(spec: ModelSpec, *, tell: Tell = silent) -> Path:
     except ModelError:
         raise
     except Exception as error:  # the client lets those of its transport through, and their package differs by version
-        raise ModelError(explain_failure(error, spec.source, name=spec.name)) from error
+        raise ModelError(explain_download_failure(error, spec.source, name=spec.name)) from error
 
 
-def locate_small_files(spec: ModelSpec) -> Path:
+def download_small_files(spec: ModelSpec) -> Path:
     """The folder that holds the model's configuration and tokenizer, downloaded first where that is needed.
 
     Raises `ModelError` as `locate` does.
@@ -61,9 +61,9 @@ def locate_small_files(spec: ModelSpec) -> Path:
         return Path(spec.source)
     wanted: dict[str, Any] = {"revision": spec.revision, "allow_patterns": SMALL_FILES}
     try:
-        with quiet():
+        with silenced():
             _, total = _check_disk(spec, wanted)
-            bar = download_bar(silent, here=0, total=total)
+            bar = download_progress_bar(ignore_progress, here=0, total=total)
             folder = Path(snapshot_download(spec.source, **wanted, tqdm_class=bar))
         if not total and not has_tokenizer(folder):  # a configuration alone, and the hub said nothing
             raise LocalEntryNotFoundError("no tokenizer in the cache")
@@ -71,16 +71,16 @@ def locate_small_files(spec: ModelSpec) -> Path:
     except ModelError:
         raise
     except Exception as error:  # as above
-        raise ModelError(explain_failure(error, spec.source, name=spec.name)) from error
+        raise ModelError(explain_download_failure(error, spec.source, name=spec.name)) from error
 
 
-def find_weights(folder: Path, *, name: str) -> list[Path]:
+def find_weight_files(folder: Path, *, name: str) -> list[Path]:
     """The files that hold the weights, each one there and whole; `ModelError`, which calls the model `name`, if not."""
     single, index = folder / "model.safetensors", folder / INDEX
     if single.is_file() or index.is_file():
         files = [single] if single.is_file() else _shards(index, name=name)
         for file in files:
-            if not is_whole(file):
+            if not is_complete(file):
                 raise ModelError(f"{file.name} of {name} is damaged or only half downloaded. {AGAIN}.")
         return files
     if _half_downloaded(folder):

@@ -47,7 +47,7 @@ _SILENCE = _Silence()
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Inside, transformers and the hub's client log errors only and draw no bars. From any number of threads."""
     _SILENCE.enter()
     try:

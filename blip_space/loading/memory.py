@@ -14,7 +14,7 @@ import torch
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError
 from blip_space.loading.device import Device, find_device, free_bytes
-from blip_space.loading.precision import fits, needed_gb, offered
+from blip_space.loading.precision import fits, needed_gb, supported_precisions
 from blip_space.models.interface import Precision, VisionLanguageModel
 
 MEMORY_SHARE, DEFAULT_BATCH_SIZE = 0.5, 16
@@ -22,7 +22,7 @@ MEMORY_SHARE, DEFAULT_BATCH_SIZE = 0.5, 16
 is taken to be memory where nobody knows it."""
 
 
-def check_room(spec: ModelSpec, precision: Precision, *, free: int | None, device: Device | None = None) -> None:
+def check_memory(spec: ModelSpec, precision: Precision, *, free: int | None, device: Device | None = None) -> None:
     """Raise `ModelError` when the weights alone need more than is free on the device; it says what would fit."""
     if free is not None and not fits(spec, precision.name, free, device):
         sizes = {name: needed_gb(spec, name, device) for name in spec.precisions if fits(spec, name, free, device)}
@@ -30,16 +30,16 @@ def check_room(spec: ModelSpec, precision: Precision, *, free: int | None, devic
         raise ModelError(_told(spec, precision, needed, f", and {free / 1e9:.1f} GB are free", sizes))
 
 
-def fitting(spec: ModelSpec, *, freed: int = 0) -> tuple[str, ...]:
+def fitting_precisions(spec: ModelSpec, *, freed: int = 0) -> tuple[str, ...]:
     """The precisions in which the weights fit this machine now; `freed` bytes are given back first."""
     device = find_device()
     free = free_bytes(device.name)
     room = None if free is None else free + freed
-    return tuple(name for name in offered(spec, device) if fits(spec, name, room, device))
+    return tuple(name for name in supported_precisions(spec, device) if fits(spec, name, room, device))
 
 
 @contextmanager
-def enough_memory(spec: ModelSpec, precision: Precision) -> Iterator[None]:
+def reraise_out_of_memory(spec: ModelSpec, precision: Precision) -> Iterator[None]:
     """Tells in a sentence when memory runs out inside, which activations and a neighbour can still bring about."""
     try:
         yield

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 
 from blip_space.catalogue import PRECISIONS, ModelSpec
-from blip_space.catalogue.spec import KEPT_BYTES
-from blip_space.catalogue.stored import BITS
+from blip_space.catalogue.spec import UNQUANTIZED_BYTES
+from blip_space.catalogue.storage import BITS
 from blip_space.errors import ModelError
 from blip_space.loading.device import Device
 from blip_space.models.interface import Precision
@@ -24,13 +24,13 @@ QUANTISED = ("int8", "int4")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose(wanted: str, spec: ModelSpec, device: Device, *, free: int | None) -> Precision:
+def select_precision(wanted: str, spec: ModelSpec, device: Device, *, free: int | None) -> Precision:
     """The precision for a model on that device, `auto` decided by what computes well there and fits into `free` bytes.
 
     Raises `ModelError` when there is no such precision, or not for this model or device.
     """
-    if spec.stored and wanted in ("auto", spec.stored):
-        return _decided(spec.stored, spec, device, _as_stored(spec, device))
+    if spec.stored_precision and wanted in ("auto", spec.stored_precision):
+        return _decided(spec.stored_precision, spec, device, _as_stored(spec, device))
     if wanted != "auto":
         return _decided(wanted, spec, device, _as_asked(wanted, spec, device))
     if spec.parameters < SMALL_PARAMETERS:
@@ -52,11 +52,13 @@ def fits(spec: ModelSpec, precision: str, free: int | None, device: Device | Non
 def needed_gb(spec: ModelSpec, precision: str, device: Device | None = None) -> float:
     """The weights' size in 10^9 bytes: `spec.memory_gb`, and more where what is not quantised is kept in fp32."""
     is_wide = device is not None and precision in QUANTISED and _dtype(precision, spec, device) == torch.float32
-    more = (spec.parameters - spec.quantised) * (4.0 - KEPT_BYTES[precision]) / 1e9 if is_wide else 0.0
+    more = (
+        (spec.parameters - spec.quantized_parameters) * (4.0 - UNQUANTIZED_BYTES[precision]) / 1e9 if is_wide else 0.0
+    )
     return float(f"{spec.memory_gb[precision] + more:.3g}")
 
 
-def offered(spec: ModelSpec, device: Device) -> tuple[str, ...]:
+def supported_precisions(spec: ModelSpec, device: Device) -> tuple[str, ...]:
     """The precisions that the model can have on the device."""
     return tuple(name for name in spec.precisions if name not in QUANTISED or device.kind != "mps")
 
@@ -81,22 +83,22 @@ def _smaller(first: str, device: Device) -> tuple[str, ...]:
 
 def _as_stored(spec: ModelSpec, device: Device) -> str:
     """The reason, or a `ModelError`."""
-    if not offered(spec, device):
+    if not supported_precisions(spec, device):
         raise ModelError(f"{_stored_so(spec)}, which cannot be had on Apple's GPU. Choose the original checkpoint.")
-    return f"the checkpoint is stored in {BITS[spec.stored]} bits"
+    return f"the checkpoint is stored in {BITS[spec.stored_precision]} bits"
 
 
 def _stored_so(spec: ModelSpec) -> str:
-    return f"{spec.name} is stored in {BITS[spec.stored]} bits"
+    return f"{spec.name} is stored in {BITS[spec.stored_precision]} bits"
 
 
 def _as_asked(wanted: str, spec: ModelSpec, device: Device) -> str:
     """The reason, or a `ModelError`."""
     if wanted not in PRECISIONS:
         raise ModelError(f"There is no precision {str(wanted)[:40]!r}. Choose auto, {_listed(PRECISIONS)}.")
-    if spec.stored:
+    if spec.stored_precision:
         raise ModelError(
-            f"{_stored_so(spec)}, so it cannot be had in {wanted}. Choose {spec.stored} (or auto), or the original "
+            f"{_stored_so(spec)}, so it cannot be had in {wanted}. Choose {spec.stored_precision} (or auto), or the original "
             "checkpoint."
         )
     if wanted not in spec.precisions:
@@ -104,8 +106,10 @@ def _as_asked(wanted: str, spec: ModelSpec, device: Device) -> str:
             f"{spec.name} cannot compute in fp16: the layers of its language model overflow, and its answers would be "
             f"noise. Choose {_listed(spec.precisions)}."
         )
-    if wanted not in offered(spec, device):
-        raise ModelError(f"{wanted} cannot be had on Apple's GPU. Choose {_listed(offered(spec, device))}.")
+    if wanted not in supported_precisions(spec, device):
+        raise ModelError(
+            f"{wanted} cannot be had on Apple's GPU. Choose {_listed(supported_precisions(spec, device))}."
+        )
     if wanted in QUANTISED and device.kind == "cpu" and device.has_bf16:
         return "as asked; it saves memory and, on a processor that computes in bf16, time, after a longer load"
     if wanted in QUANTISED and device.kind == "cpu":

@@ -18,8 +18,8 @@ from blip_space.catalogue.folder import inspect_checkpoint
 from blip_space.catalogue.headers import read_headers
 from blip_space.catalogue.parsing import read_json
 from blip_space.errors import ModelError
-from blip_space.loading.download import locate_small_files
-from blip_space.loading.library_logging import quiet
+from blip_space.loading.download import download_small_files
+from blip_space.loading.library_logging import silenced
 from blip_space.loading.memory import is_out_of_memory
 from blip_space.models import families
 from blip_space.models.preparation import Preparation
@@ -35,11 +35,11 @@ def load_preparation(spec: ModelSpec) -> Preparation:
 
     Raises `ModelError`, with the sentences of `loader.load`, when they cannot be had, or are missing or unreadable.
     """
-    with explained(spec):
-        folder = locate_small_files(spec)
+    with as_model_error(spec):
+        folder = download_small_files(spec)
         inspect_checkpoint(folder, read_headers(folder), name=spec.name)  # which refuses what is of no family
-        with quiet():
-            return families.find(spec.family).read_preparation(spec, folder, read_config(folder, spec))
+        with silenced():
+            return families.load_family(spec.family).load_preparation(spec, folder, read_config(folder, spec))
 
 
 def read_config(folder: Path, spec: ModelSpec) -> Any:
@@ -52,18 +52,18 @@ def read_config(folder: Path, spec: ModelSpec) -> Any:
         if isinstance(part, dict):
             part.pop("quantization_config", None)
     try:
-        return families.find(spec.family).config_class.from_dict(content)
+        return families.load_family(spec.family).config_class.from_dict(content)
     except Exception as error:  # the file is not ours, and its checks raise what they like
         raise ModelError(
-            f"config.json of {spec.name} cannot be read as that of {spec.row.noun}. {COPY_AGAIN}."
+            f"config.json of {spec.name} cannot be read as that of {spec.family_spec.noun}. {COPY_AGAIN}."
         ) from error
 
 
 @contextmanager
-def explained(spec: ModelSpec) -> Iterator[None]:
+def as_model_error(spec: ModelSpec) -> Iterator[None]:
     """Whatever goes wrong inside is a `ModelError`; a model that is known to have a fault is refused at once."""
-    if spec.fault:
-        raise ModelError(spec.fault)
+    if spec.load_error:
+        raise ModelError(spec.load_error)
     try:
         yield
     except ModelError:
@@ -80,7 +80,7 @@ def _unexpected(spec: ModelSpec, error: Exception) -> str:
         return f"The memory ran out while {spec.name} was loaded. {way_out}"
     adapter = " with its adapter" if spec.adapter else ""
     return (
-        f"{spec.name} could not be loaded{adapter}: {type(error).__name__} where {spec.row.noun} with "
+        f"{spec.name} could not be loaded{adapter}: {type(error).__name__} where {spec.family_spec.noun} with "
         f"{spec.language_model_type} as its language model was read. Save it again with transformers' "
         "save_pretrained() where it works, or choose another model."
     )

@@ -15,22 +15,22 @@ from transformers.utils import logging
 
 
 @dataclass(frozen=True)
-class Step:
+class LoadEvent:
     """What is being done, and how much of how much: bytes of a download, tensors of a load."""
 
-    doing: Literal["download", "load"]
+    phase: Literal["download", "load"]
     done: int
     total: int
 
 
-Tell: TypeAlias = Callable[[Step], None]
+OnProgress: TypeAlias = Callable[[LoadEvent], None]
 
 
-def silent(_: Step) -> None:
+def ignore_progress(_: LoadEvent) -> None:
     """Tells nobody."""
 
 
-def download_bar(tell: Tell, *, here: int, total: int) -> type[Any]:
+def download_progress_bar(tell: OnProgress, *, here: int, total: int) -> type[Any]:
     """A bar for `snapshot_download` that tells of bytes; `here` of `total` lay on this machine before."""
 
     class Bar(tqdm):  # type: ignore[type-arg]  # it is over nothing
@@ -43,14 +43,14 @@ def download_bar(tell: Tell, *, here: int, total: int) -> type[Any]:
         def update(self, n: float | None = 1) -> bool | None:
             if self._bytes:
                 self._seen += int(n or 0)
-                tell(Step("download", min(self._seen, total), total))
+                tell(LoadEvent("download", min(self._seen, total), total))
             return None
 
     return Bar
 
 
 @contextmanager
-def told_of_weights(tell: Tell) -> Iterator[None]:
+def report_weight_loading(tell: OnProgress) -> Iterator[None]:
     """Inside, what transformers reads of a checkpoint is told tensor by tensor. One thread at a time."""
 
     def watched(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -66,8 +66,8 @@ def told_of_weights(tell: Tell) -> Iterator[None]:
         logging.set_tqdm_hook(before)
 
 
-def _counted(items: Any, tell: Tell) -> Iterator[Any]:
+def _counted(items: Any, tell: OnProgress) -> Iterator[Any]:
     for place, item in enumerate(items):
-        tell(Step("load", place, len(items)))
+        tell(LoadEvent("load", place, len(items)))
         yield item
-    tell(Step("load", len(items), len(items)))
+    tell(LoadEvent("load", len(items), len(items)))

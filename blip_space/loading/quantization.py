@@ -12,14 +12,14 @@ from typing import Any
 
 from transformers import BitsAndBytesConfig
 
-from blip_space.catalogue.stored import Stored
+from blip_space.catalogue.storage import StoredWeights
 from blip_space.models.family import Family
 from blip_space.models.interface import Precision
 
 SHARING, BLOCK_OUTPUTS = 64, 32
 
 
-def as_stored(model_class: type[Any]) -> type[Any]:
+def without_fp32_modules(model_class: type[Any]) -> type[Any]:
     """The class of a network whose layers are quantised exactly where they are in the file: the library's own list of
     parts that stay whole, which differs between versions, does not count."""
     # transformers knows by the class's name and module what the weights were called before
@@ -27,9 +27,9 @@ def as_stored(model_class: type[Any]) -> type[Any]:
     return type(model_class.__name__, (model_class,), {**origin, "_keep_in_fp32_modules": None})
 
 
-def quantisation(precision: Precision, family: Family) -> Any:
+def quantization_config(precision: Precision, family: Family) -> Any:
     """What `from_pretrained` is told, or None where nothing is quantised."""
-    kept = [rf"(?:.*\.)?{re.escape(name)}" for name in family.unquantised]  # wherever in the network it stands
+    kept = [rf"(?:.*\.)?{re.escape(name)}" for name in family.unquantized_modules]  # wherever in the network it stands
     if precision.name == "int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     if precision.name == "int4":
@@ -42,7 +42,7 @@ def quantisation(precision: Precision, family: Family) -> Any:
     return None
 
 
-def stored_quantisation(stored: Stored, precision: Precision, family: Family) -> dict[str, Any]:
+def stored_quantization_config(stored: StoredWeights, precision: Precision, family: Family) -> dict[str, Any]:
     """The `quantization_config` that reads quantised weights as they are stored."""
     settings = {
         "quant_method": "bitsandbytes",
@@ -52,14 +52,14 @@ def stored_quantisation(stored: Stored, precision: Precision, family: Family) ->
         return settings | {"load_in_8bit": True, "llm_int8_threshold": stored.threshold}
     return settings | {
         "load_in_4bit": True,
-        "bnb_4bit_quant_type": stored.kind,
+        "bnb_4bit_quant_type": stored.quant_type,
         "bnb_4bit_compute_dtype": str(precision.dtype).removeprefix("torch."),
         "bnb_4bit_use_double_quant": any(key.endswith(".nested_absmax") for key in stored.tensors),
         "bnb_4bit_quant_storage": _packed_in(stored),
     }
 
 
-def settle(network: Any) -> None:
+def disable_avx512_packing(network: Any) -> None:
     """Keep bitsandbytes from packing, for processors with AVX512-BF16, layers that its packing cannot hold: those
     whose width is no multiple of the numbers that share a scale, or whose outputs do not fill its blocks (0.50.2 raises
     in the first forward)."""
@@ -69,18 +69,18 @@ def settle(network: Any) -> None:
             layer.support_avx512bf16_for_cpu = False
 
 
-def _whole_layers(stored: Stored, family: Family) -> list[str]:
+def _whole_layers(stored: StoredWeights, family: Family) -> list[str]:
     """One expression for the layers that are not quantised: those of the file, and a head that shares the embedding's.
 
     It is one, since transformers tries each on every layer, and Python remembers no more than 512.
     """
-    weights = {key for key in (*stored.tensors, *family.heads) if key.endswith(".weight")}
+    weights = {key for key in (*stored.tensors, *family.lm_head_weights) if key.endswith(".weight")}
     names = {key.removesuffix(".weight") for key in weights}
-    return [f"(?:{'|'.join(re.escape(name) for name in sorted(names - stored.layers))})$"]
+    return [f"(?:{'|'.join(re.escape(name) for name in sorted(names - stored.quantized_layers))})$"]
 
 
-def _packed_in(stored: Stored) -> str:
+def _packed_in(stored: StoredWeights) -> str:
     """The type of the tensors that hold packed numbers: bytes, or another where training wanted it."""
     types = {"U8": "uint8", "BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-    found = (tensor for key, tensor in stored.tensors.items() if key.removesuffix(".weight") in stored.layers)
+    found = (tensor for key, tensor in stored.tensors.items() if key.removesuffix(".weight") in stored.quantized_layers)
     return next((types[tensor.dtype] for tensor in found if tensor.dtype in types), "uint8")

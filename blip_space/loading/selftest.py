@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from safetensors import safe_open
 
 from blip_space.catalogue import ModelSpec
-from blip_space.catalogue.wrappers import Names
+from blip_space.catalogue.weight_names import WeightNames
 from blip_space.errors import ModelError, PromptError
 from blip_space.languages import LANGUAGES
 from blip_space.models.family import Family
@@ -31,10 +31,10 @@ PROMPT = "a photo of"
 HEAD_ROWS = 64
 
 
-def check_sight(model: VisionLanguageModel) -> None:
+def check_image_is_used(model: VisionLanguageModel) -> None:
     """Raise `ModelError` unless two made pictures give finite and different prefixes and first-token logits."""
     options, preparation = GenerationOptions(max_new_tokens=1), model.preparation
-    pixels = [preparation.pixels(picture, options) for picture in made_pictures()]
+    pixels = [preparation.pixels(picture, options) for picture in make_test_images()]
     prompt = _shortest_prompt(preparation, model.spec, options)
     features = model.encode_images(pixels)
     prefixes = torch.stack(features)
@@ -63,7 +63,7 @@ def _shortest_prompt(preparation: Preparation, spec: ModelSpec, options: Generat
         ) from error
 
 
-def check_words(preparation: Preparation) -> None:
+def check_tokenizer(preparation: Preparation) -> None:
     """Raise `ModelError` unless the tokenizer gives back what prompts are made of: their words and language names."""
     spec = preparation.spec
     names = [LANGUAGES[code].prompt_name for code in spec.languages] if preparation.style.multilingual else []
@@ -75,7 +75,9 @@ def check_words(preparation: Preparation) -> None:
             )
 
 
-def check_head(network: Any, weights: Sequence[Path], family: Family, *, name: str, names: Names | None = None) -> None:
+def check_lm_head(
+    network: Any, weights: Sequence[Path], family: Family, *, name: str, names: WeightNames | None = None
+) -> None:
     """Raise `ModelError` where the checkpoint stores a head of its own and the network writes with another.
 
     transformers 5 ties the head of a T5 to its embedding unless it sees that the stored ones differ. `names` tells what
@@ -84,11 +86,13 @@ def check_head(network: Any, weights: Sequence[Path], family: Family, *, name: s
     for file in weights:
         with safe_open(file, "pt") as opened:
             keys = opened.keys()  # it is no dict
-            stored_name = next((key for key in keys if (names.plain(key) if names else key) in family.heads), None)
+            stored_name = next(
+                (key for key in keys if (names.parameter_name(key) if names else key) in family.lm_head_weights), None
+            )
             if stored_name is None:
                 continue
             stored = opened.get_slice(stored_name)[:HEAD_ROWS]
-        used = family.output_layer(network).weight[:HEAD_ROWS].detach().cpu()
+        used = family.lm_head(network).weight[:HEAD_ROWS].detach().cpu()
         if not used.dtype.is_floating_point:  # quantised, which no embedding is
             continue
         if not torch.equal(stored.to(used.dtype), used):
@@ -134,7 +138,7 @@ def relative_difference(pair: torch.Tensor) -> float:
     return float((first - second).norm()) / scale if scale else 0.0
 
 
-def made_pictures(size: int = 224) -> list[Image.Image]:
+def make_test_images(size: int = 224) -> list[Image.Image]:
     """Two pictures that no model can take for one: a red disc on white, and blue and yellow bars on black."""
     disc, bars = Image.new("RGB", (size, size), "white"), Image.new("RGB", (size, size), "black")
     ImageDraw.Draw(disc).ellipse((size // 4, size // 4, size * 3 // 4, size * 3 // 4), fill="red")

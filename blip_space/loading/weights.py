@@ -13,10 +13,15 @@ from typing import Any
 from transformers import GenerationConfig
 
 from blip_space.catalogue.parsing import read_json
-from blip_space.catalogue.stored import Stored
+from blip_space.catalogue.storage import StoredWeights
 from blip_space.errors import ModelError
 from blip_space.loading.memory import is_out_of_memory
-from blip_space.loading.quantization import as_stored, quantisation, settle, stored_quantisation
+from blip_space.loading.quantization import (
+    disable_avx512_packing,
+    quantization_config,
+    stored_quantization_config,
+    without_fp32_modules,
+)
 from blip_space.models.family import Family
 from blip_space.models.interface import Precision
 
@@ -28,23 +33,25 @@ NO_ADAPTER = {"subfolder": "no-adapter-is-asked-for"}
 OF_ONE_PLACE = "Its files belong to different checkpoints; copy config.json and the weights from the same place"
 
 
-def read_network(folder: Path, config: Any, stored: Stored, family: Family, *, name: str, precision: Precision) -> Any:
+def load_hf_model(
+    folder: Path, config: Any, stored: StoredWeights, family: Family, *, name: str, precision: Precision
+) -> Any:
     """The network on its one device, in evaluation mode, in the given precision.
 
     `config` is changed where the weights are quantised. Raises `ModelError`, which calls the model `name`.
     """
     if stored.precision:
-        config.quantization_config = stored_quantisation(stored, precision, family)
+        config.quantization_config = stored_quantization_config(stored, precision, family)
     model_class = family.model_class()
-    kind = as_stored(model_class) if stored.precision else model_class
+    kind = without_fp32_modules(model_class) if stored.precision else model_class
     try:
         network, found = kind.from_pretrained(
             folder,
             config=config,
             dtype=precision.dtype,
-            quantization_config=None if stored.precision else quantisation(precision, family),
+            quantization_config=None if stored.precision else quantization_config(precision, family),
             device_map={"": precision.device},  # "auto" would part a model on several GPUs
-            key_mapping=stored.names.mapping or None,
+            key_mapping=stored.names.key_mapping or None,
             adapter_kwargs=NO_ADAPTER,
             generation_config=_read_generation(folder, config, name=name),
             use_safetensors=True,
@@ -64,7 +71,7 @@ def read_network(folder: Path, config: Any, stored: Stored, family: Family, *, n
             f"The weights of {name} cannot be read into the model that its config.json describes. {OF_ONE_PLACE}."
         ) from error
     _check_loading_info(network, found, stored, name=name)
-    settle(network)
+    disable_avx512_packing(network)
     return network
 
 
@@ -88,7 +95,7 @@ def _tokens(named: Any) -> list[int]:
     return [token for token in (named if isinstance(named, list) else [named]) if type(token) is int]
 
 
-def _check_loading_info(network: Any, found: dict[str, Any], stored: Stored, *, name: str) -> None:
+def _check_loading_info(network: Any, found: dict[str, Any], stored: StoredWeights, *, name: str) -> None:
     """Raise `ModelError` when a part would be newly initialised, or when weights hold more layers than the config."""
     parts = {_layer_pattern(key) for key in network.state_dict()}
     beyond = sorted(key for key in found["unexpected_keys"] if _layer_pattern(key) in parts)
@@ -106,7 +113,7 @@ def _check_loading_info(network: Any, found: dict[str, Any], stored: Stored, *, 
         log.info("%s: %d stored tensors are of no use here", name, len(found["unexpected_keys"]))
 
 
-def _held_instead(found: dict[str, Any], stored: Stored) -> str:
+def _held_instead(found: dict[str, Any], stored: StoredWeights) -> str:
     """What the weights hold in the place of what is missing."""
     held = sorted(found["unexpected_keys"])
     if held:

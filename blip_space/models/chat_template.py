@@ -22,10 +22,10 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from blip_space.errors import ModelError
 from blip_space.models.tokenizer import SHORT_TEXT, special_ids
-from blip_space.prompts import Part, Rendered
+from blip_space.prompts import RenderedPrompt, TurnTexts
 
 Message = dict[str, Any]
-Words = tuple[Sequence[Part], str]
+Words = tuple[Sequence[TurnTexts], str]
 """Earlier questions with their answers, and the newest question."""
 
 Form = Callable[[Words], list[Message]]
@@ -56,7 +56,7 @@ class ChatTemplate:
         self._messages = self._form(name)
         self._tokenizers.guard_names(self._text(_plain(1)))
 
-    def render(self, turns: Sequence[Part], question: str) -> Rendered:
+    def render(self, turns: Sequence[TurnTexts], question: str) -> RenderedPrompt:
         """The prompt of a conversation: questions with their answers, oldest first, and the newest question. The
         image, which has no id, stands where the template puts it."""
         words = turns, question
@@ -65,7 +65,7 @@ class ChatTemplate:
         if self._tokenizers.controls(ids) != self._expected(len(turns)):
             ids = self._tokenizers.encode_pieces(*self._pieces(words))
         place = ids.index(self._image)
-        return Rendered(text, ids[:place] + ids[place + 1 :], (place,))
+        return RenderedPrompt(text, ids[:place] + ids[place + 1 :], (place,))
 
     def _text(self, words: Words) -> str:
         return self._rendered(self._messages(words))
@@ -239,7 +239,7 @@ def _marked(words: Words) -> tuple[Words, list[str]]:
     return marked, [*(text for turn in turns for text in turn), question]
 
 
-def read_template(folder: Path, tokenizer: Any) -> str:
+def load_chat_template(folder: Path, tokenizer: Any) -> str:
     """The chat template of a checkpoint where transformers' processors look for it, and then its tokenizer's; empty
     where it has none. Of several, which have names, it is the default one."""
     settings, _ = ProcessorMixin.get_processor_dict(folder, local_files_only=True)

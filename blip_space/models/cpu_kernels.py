@@ -22,7 +22,7 @@ ROWS = 16
 """oneDNN is told how many rows there will be; layouts for one row and for sixteen are equally fast."""
 
 
-def hasten(network: Any, family: Family) -> None:
+def use_cpu_kernels(network: Any, family: Family) -> None:
     """Change a network of 16-bit weights on the processor in place; it cannot be saved or trained afterwards.
 
     Layers that share their weight, are quantised or have adapters stay what they are.
@@ -31,7 +31,7 @@ def hasten(network: Any, family: Family) -> None:
         return
     table = network.get_input_embeddings().weight
     adapted = {id(part) for layer in network.modules() if hasattr(layer, "base_layer") for part in layer.modules()}
-    for part in family.packed(network):
+    for part in family.packed_modules(network):
         # without the linear layers, each of which is to go as soon as it is packed: all of them take the memory twice
         parents = [module for module in part.modules() if type(module) is not torch.nn.Linear]
         for parent in parents:
@@ -40,7 +40,7 @@ def hasten(network: Any, family: Family) -> None:
                     setattr(parent, name, PackedLinear(layer))
     language_model = family.language_model(network)
     if language_model.config._attn_implementation == "sdpa":
-        AttentionInterface.register(ATTENTION, attend)
+        AttentionInterface.register(ATTENTION, single_token_attention)
         AttentionMaskInterface.register(ATTENTION, sdpa_mask)
         language_model.set_attn_implementation(ATTENTION)
 
@@ -62,7 +62,7 @@ class PackedLinear(torch.nn.Module):
         return made
 
 
-def attend(
+def single_token_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,

@@ -63,7 +63,7 @@ class CausalDecoder(DecoderOnly):
         return mask if self._builds_own_mask else causal_mask(mask, new)
 
     def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
-        mask = read_mask(lengths, capacity)
+        mask = decode_mask(lengths, capacity)
         return mask.long() if self._builds_own_mask else mask[:, None, None]
 
     def kv_bytes(self, positions: int) -> int:
@@ -123,7 +123,7 @@ class T5Decoder(EncoderDecoder):
         return causal_mask(mask, mask.shape[1]) if is_padded else None
 
     def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
-        return read_mask(lengths, capacity)[:, None, None]
+        return decode_mask(lengths, capacity)[:, None, None]
 
     def kv_bytes(self, positions: int) -> int:
         config = self._model.config
@@ -151,7 +151,7 @@ class T5Decoder(EncoderDecoder):
             del layer.compute_bias
 
 
-def read_mask(lengths: torch.Tensor, capacity: int) -> torch.Tensor:
+def decode_mask(lengths: torch.Tensor, capacity: int) -> torch.Tensor:
     """Bool of shape (rows, capacity): the first `lengths` (rows,) positions, and the one after them."""
     return torch.arange(capacity, device=lengths.device) <= lengths[:, None]
 

@@ -24,19 +24,19 @@ class Family:
     `unquantised` are the parts and layers that keep their 16 bits where others are quantised, by their last name;
     `packed` are the parts whose linear layers are packed for a processor; `heads` are the network's names of the
     weights of the language model's output layer. `language_model` gives the part that an adapter may have been
-    trained on alone, and `output_layer` the layer of `heads`.
+    trained on alone, and `lm_head` the layer of `heads`.
     """
 
     config_class: type[Any]
     model_class: Callable[[], type[Any]]
     """Imports the network's class, which preparing a request does without."""
 
-    unquantised: tuple[str, ...]
-    packed: Callable[[Any], list[torch.nn.Module]]
-    heads: tuple[str, ...]
+    unquantized_modules: tuple[str, ...]
+    packed_modules: Callable[[Any], list[torch.nn.Module]]
+    lm_head_weights: tuple[str, ...]
     language_model: Callable[[Any], Any]
-    output_layer: Callable[[Any], Any]
-    read_preparation: Callable[[ModelSpec, Path, Any], Preparation]
+    lm_head: Callable[[Any], Any]
+    load_preparation: Callable[[ModelSpec, Path, Any], Preparation]
     """From a row, the folder and its configuration."""
 
     build: Callable[[Any, Preparation, Precision], VisionLanguageModel]

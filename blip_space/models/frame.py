@@ -23,7 +23,7 @@ COPY_AGAIN = "Copy it again from where the checkpoint came from"
 
 
 @dataclass(frozen=True)
-class Frame:
+class ImageProcessor:
     """One checkpoint's preprocessing: every picture is squashed to `size` x `size` pixels, then normalised."""
 
     size: int
@@ -40,7 +40,7 @@ class Frame:
         return torch.from_numpy(normal.transpose(0, 3, 1, 2).copy())
 
 
-def read_frame(folder: Path, *, size: int, name: str) -> Frame:
+def load_image_processor(folder: Path, *, size: int, name: str) -> ImageProcessor:
     """The frame of a checkpoint whose vision model takes `size` x `size` pixels; `ModelError`, which calls the model
     `name`, where its file cannot be read.
 
@@ -55,11 +55,11 @@ def read_frame(folder: Path, *, size: int, name: str) -> Frame:
         ) from error
 
 
-def _read(folder: Path, size: int) -> Frame:
+def _read(folder: Path, size: int) -> ImageProcessor:
     row = _json(folder / "preprocessor_config.json") or _json(folder / "processor_config.json").get(
         "image_processor", {}
     )
-    return Frame(
+    return ImageProcessor(
         size=size,
         mean=_three(row.get("image_mean") or CLIP_MEAN),
         std=_three(row.get("image_std") or CLIP_STD),

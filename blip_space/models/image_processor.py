@@ -16,12 +16,12 @@ from transformers import AutoImageProcessor
 from blip_space.errors import ModelError
 from blip_space.models.frame import COPY_AGAIN
 
-MAX_RATIO = 16
+MAX_ASPECT_RATIO = 16
 """Of an image whose middle square is seen, no more than so many times its shorter side is resized: a strip of one pixel
 by a million would become 336 by 336 million."""
 
 
-class ImageProcessor:
+class TransformersImageProcessor:
     """One checkpoint's preprocessing into images of `size` x `size` pixels."""
 
     def __init__(self, processor: Any) -> None:
@@ -39,18 +39,20 @@ class ImageProcessor:
 def middle(image: Image.Image) -> Image.Image:
     """The middle of an image that is much longer than wide or the other way round, and any other image as it is."""
     width, height = image.size
-    over = max(image.size) - MAX_RATIO * min(image.size)
+    over = max(image.size) - MAX_ASPECT_RATIO * min(image.size)
     if over <= 1:
         return image
     left, top = (over // 2, 0) if width > height else (0, over // 2)
     return image.crop((left, top, width - left, height - top))
 
 
-def read_image_processor(folder: Path, *, size: int, name: str) -> ImageProcessor:
+def load_transformers_image_processor(folder: Path, *, size: int, name: str) -> TransformersImageProcessor:
     """The image processor of a checkpoint whose vision encoder takes `size` x `size` pixels; `ModelError`, which calls
     the model `name`, where its file is missing, cannot be read or makes images of another size."""
     try:
-        processor = ImageProcessor(AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True))
+        processor = TransformersImageProcessor(
+            AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+        )
         made = tuple(processor.pixels(Image.new("RGB", (3 * size, 2 * size))).shape)
     except Exception as error:  # the file is not ours, and its checks raise what they like
         raise ModelError(

@@ -34,7 +34,7 @@ class Precision:
     dtype: torch.dtype = torch.float32
 
     @property
-    def quantised(self) -> bool:
+    def is_quantized(self) -> bool:
         """Whether the language model's layers are kept in fewer bits than they compute in."""
         return self.name in ("int8", "int4")
 
@@ -53,7 +53,7 @@ class Embedded:
     def __len__(self) -> int:
         return len(self.embeddings)
 
-    def after(self, length: int) -> Embedded:
+    def without_prefix(self, length: int) -> Embedded:
         """What is left to be read once so many positions have been."""
         return Embedded(self.embeddings[length:], self.positions[:, length:], self.next_position, self.start)
 
@@ -88,7 +88,7 @@ class DecoderOnly(Decoder):
         """The logits (rows, vocabulary) of what follows the last position.
 
         Either `ids` (rows, new) or `embeddings` (rows, new, hidden); `positions` (axes, rows, new). `mask` is what
-        `slot_mask` or `prompt_mask` gives or (rows, read and new), with 0 for padding. `key_values` is a transformers
+        `slot_mask` or `prompt_mask` gives or (rows, read and new), with 0 for padding. `saved_row` is a transformers
         cache, or None.
         """
 
@@ -157,8 +157,8 @@ class VisionLanguageModel(ABC):
         self.preparation = preparation
         self.spec = preparation.spec
         self.precision = precision
-        self.stop = stop
-        self.stop_strings = preparation.style.stops
+        self.stop_token_ids = stop
+        self.stop_strings = preparation.style.stop_strings
         self.decode = preparation.decode
         self.threads = 1 if self.spec.parameters < MIN_PARAMETERS else ALL_THREADS
         self._hf_model = hf_model
@@ -184,7 +184,7 @@ class VisionLanguageModel(ABC):
             torch.cuda.empty_cache()
 
 
-def place_features(
+def merge_image_features(
     prompt: Prompt, features: Sequence[torch.Tensor], table: torch.nn.Module, *, device: torch.device
 ) -> torch.Tensor:
     """The embeddings (length, hidden) of a prompt whose ids are looked up in `table`, images' features in between."""

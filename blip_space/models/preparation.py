@@ -16,7 +16,7 @@ from blip_space import languages
 from blip_space.catalogue import ModelSpec
 from blip_space.history import Turn
 from blip_space.options import GenerationOptions
-from blip_space.prompts import STYLES, Composition, Style, compose
+from blip_space.prompts import STYLES, ComposedPrompt, PromptStyle, compose
 
 PLACEHOLDER = -1
 """The id of a position that an image's feature takes; no tokenizer has it."""
@@ -57,8 +57,8 @@ class Prompt:
     text: str
     ids: tuple[int, ...]
     images: tuple[ImageSpan, ...]
-    kept: tuple[Turn, ...] = ()
-    dropped: tuple[Turn, ...] = ()
+    kept_turns: tuple[Turn, ...] = ()
+    dropped_turns: tuple[Turn, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -77,13 +77,13 @@ class Prompt:
             key[image.start : image.end] = [(image.key, number) for number in range(image.length)]
         return tuple(key)
 
-    def about(self, *keys: str) -> Prompt:
+    def with_image_keys(self, *keys: str) -> Prompt:
         """The same prompt about other images of the same sizes, whose features are cached under these keys."""
         images = tuple(replace(image, key=key) for image, key in zip(self.images, keys, strict=True))
         return replace(self, images=images)
 
     @property
-    def reusable_from(self) -> int:
+    def min_prefix_length(self) -> int:
         """From how many positions on the keys and values of another prompt's beginning are worth having, and right: no
         image may be cut."""
         return self.images[-1].end + 1 if self.images else 1
@@ -93,7 +93,7 @@ class Preparation(ABC):
     """The tokenizer, the image processor and the prompts of one model."""
 
     spec: ModelSpec
-    size_decides = False
+    positions_depend_on_size = False
     """Whether the number of an image's positions depends on its size."""
 
     @abstractmethod
@@ -132,17 +132,17 @@ class Preparation(ABC):
         return digest
 
     @property
-    def style(self) -> Style:
+    def style(self) -> PromptStyle:
         """How the model was taught to be asked."""
-        return STYLES[self.spec.style]
+        return STYLES[self.spec.prompt_style]
 
-    def room(self, image_positions: int, options: GenerationOptions) -> int:
+    def budget_tokens(self, image_positions: int, options: GenerationOptions) -> int:
         """How many tokens of the window are left for the prompt's text."""
         reply = options.max_new_tokens if self.spec.decoder_only else 0
         return self.spec.context_tokens - image_positions - reply
 
 
-class ImageFirst(Preparation):
+class ImageFirstPreparation(Preparation):
     """A preparation whose prompt is the image's positions and then one text, composed by the model's style."""
 
     query_tokens: int
@@ -167,12 +167,14 @@ class ImageFirst(Preparation):
             question,
             style=self.style,
             language=languages.LANGUAGES[language],
-            budget_tokens=self.room(self.query_tokens, options),
+            budget_tokens=self.budget_tokens(self.query_tokens, options),
             tokenize=self.encode,
         )
-        return self.image_first(composed, self.feature_key(image.digest, options))
+        return self.build_prompt(composed, self.feature_key(image.digest, options))
 
-    def image_first(self, composed: Composition, key: str) -> Prompt:
+    def build_prompt(self, composed: ComposedPrompt, key: str) -> Prompt:
         """The prompt of a composed text behind the image whose features are cached under `key`."""
         ids = (PLACEHOLDER,) * self.query_tokens + composed.ids
-        return Prompt(composed.text, ids, (ImageSpan(0, self.query_tokens, key),), composed.kept, composed.dropped)
+        return Prompt(
+            composed.text, ids, (ImageSpan(0, self.query_tokens, key),), composed.kept_turns, composed.dropped_turns
+        )

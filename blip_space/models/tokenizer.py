@@ -42,7 +42,7 @@ SHORT_TEXT, SHORT_IDS = 4_096, 512
 released it waits up to five milliseconds (`sys.getswitchinterval`) until it has it again."""
 
 
-class Tokens:
+class Tokenizer:
     """One tokenizer. From any thread."""
 
     def __init__(self, backend: Backend) -> None:
@@ -115,7 +115,7 @@ class SentencePiece:
         return frozenset(marked | _named({pieces.id_to_piece(token): token for token in range(size)}))
 
 
-def read_tokens(folder: Path, *, name: str) -> Tokens:
+def load_tokenizer(folder: Path, *, name: str) -> Tokenizer:
     """The tokenizer of a checkpoint; `ModelError`, which calls the model `name`, when it is missing or unreadable.
 
     `tokenizer.json` is the whole tokenizer, so it is read as it is: the classes that a checkpoint names rebuild it
@@ -142,13 +142,13 @@ def has_tokenizer(folder: Path) -> bool:
     return any(all((folder / name).is_file() for name in names) for names in KINDS)
 
 
-def _read(folder: Path) -> Tokens | None:
+def _read(folder: Path) -> Tokenizer | None:
     rust, pieces, vocabulary = (all((folder / name).is_file() for name in names) for names in KINDS)
     if rust:
-        return Tokens(FastTokenizer(PreTrainedTokenizerFast.from_pretrained(folder)))
+        return Tokenizer(FastTokenizer(PreTrainedTokenizerFast.from_pretrained(folder)))
     if pieces:
-        return Tokens(SentencePiece(folder / "spiece.model"))
-    return Tokens(FastTokenizer(GPT2Tokenizer.from_pretrained(folder))) if vocabulary else None
+        return Tokenizer(SentencePiece(folder / "spiece.model"))
+    return Tokenizer(FastTokenizer(GPT2Tokenizer.from_pretrained(folder))) if vocabulary else None
 
 
 def start_token(settings: Any) -> int:

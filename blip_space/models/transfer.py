@@ -25,6 +25,6 @@ def to_host(tokens: torch.Tensor) -> list[int]:
     return numbers
 
 
-def rows_of(part: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+def select_rows(part: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
     """Copies of these rows of a tensor, in this order; a list as an index would make the host wait for a GPU."""
     return part.index_select(0, to_device(rows, part.device))

@@ -13,25 +13,25 @@ from dataclasses import dataclass
 
 from blip_space.errors import PromptError
 from blip_space.history import Turn
-from blip_space.languages import Language, mentioned
-from blip_space.prompts.styles import STYLES, Style
+from blip_space.languages import Language, mentions_language
+from blip_space.prompts.styles import STYLES, PromptStyle
 
 __all__ = [
     "STYLES",
-    "Composition",
-    "Part",
-    "Rendered",
-    "Style",
+    "ComposedPrompt",
+    "PromptStyle",
+    "RenderedPrompt",
+    "TurnTexts",
     "clean",
+    "clean_lines",
     "compose",
     "compose_chat",
     "fit",
     "is_question",
     "is_wordless",
-    "printed",
 ]
 
-Part = tuple[str, ...]
+TurnTexts = tuple[str, ...]
 """What is sent of an earlier turn: its texts."""
 
 MAX_PROMPT_CHARACTERS = 200_000
@@ -61,23 +61,23 @@ CLOSERS = "\"'”’»」』)]） "
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedPrompt:
     """A conversation as one text, and its token ids. Images have none: each stands before the id of that number."""
 
     text: str
     ids: Sequence[int]
-    images: tuple[int, ...] = ()
+    image_positions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
-class Composition:
-    """The prompt as it is sent, its token ids, and what of the conversation is in it. `images` are as in `Rendered`."""
+class ComposedPrompt:
+    """The prompt as it is sent, its token ids, and what of the conversation is in it. `images` are as in `RenderedPrompt`."""
 
     text: str
     ids: tuple[int, ...]
-    kept: tuple[Turn, ...]
-    dropped: tuple[Turn, ...]
-    images: tuple[int, ...] = ()
+    kept_turns: tuple[Turn, ...]
+    dropped_turns: tuple[Turn, ...]
+    image_positions: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -93,7 +93,7 @@ def clean(text: str) -> str:
     return SPACES.sub(" ", text).strip()
 
 
-def printed(text: str) -> str:
+def clean_lines(text: str) -> str:
     """The text without control characters, its lines and the spaces inside them as they are."""
     return UNPRINTED.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
@@ -115,11 +115,11 @@ def compose(
     turns: Sequence[Turn],
     question: str,
     *,
-    style: Style,
+    style: PromptStyle,
     language: Language,
     budget_tokens: int,
     tokenize: Callable[[str], Sequence[int]],
-) -> Composition:
+) -> ComposedPrompt:
     """The longest run of newest turns that fits the budget, and the newest question after it, as one prompt.
 
     Whole turns fall, oldest first; the question never falls and is never cut. A question without words asks for a
@@ -131,9 +131,9 @@ def compose(
     """
     newest = _newest(_read(question, clean, budget_tokens), style, language)
 
-    def render(parts: Sequence[Part], newest: str) -> Rendered:
+    def render(parts: Sequence[TurnTexts], newest: str) -> RenderedPrompt:
         text = " ".join(filter(None, [*(text for (text,) in parts), newest]))
-        return Rendered(text, tokenize(text))
+        return RenderedPrompt(text, tokenize(text))
 
     return fit(turns, newest, part=lambda turn: (_earlier(turn),), render=render, budget_tokens=budget_tokens)
 
@@ -142,21 +142,21 @@ def compose_chat(
     turns: Sequence[Turn],
     question: str,
     *,
-    style: Style,
+    style: PromptStyle,
     language: Language,
     budget_tokens: int,
-    render: Callable[[Sequence[Part], str], Rendered],
-) -> Composition:
+    render: Callable[[Sequence[TurnTexts], str], RenderedPrompt],
+) -> ComposedPrompt:
     """The same for a model that was taught by turns: `render` writes questions with their answers, oldest first, and
     the newest question in the form of its conversations.
 
     Texts keep their lines. An earlier question without words was a request for a caption, and is sent as one.
     """
-    newest = _newest(_read(question, printed, budget_tokens), style, language)
+    newest = _newest(_read(question, clean_lines, budget_tokens), style, language)
 
-    def part(turn: Turn) -> Part:
-        asked = printed(turn[0])
-        return _newest("" if is_wordless(asked) else asked, style, language), printed(turn[1])
+    def part(turn: Turn) -> TurnTexts:
+        asked = clean_lines(turn[0])
+        return _newest("" if is_wordless(asked) else asked, style, language), clean_lines(turn[1])
 
     return fit(turns, newest, part=part, render=render, budget_tokens=budget_tokens)
 
@@ -165,10 +165,10 @@ def fit(
     turns: Sequence[Turn],
     newest: str,
     *,
-    part: Callable[[Turn], Part],
-    render: Callable[[Sequence[Part], str], Rendered],
+    part: Callable[[Turn], TurnTexts],
+    render: Callable[[Sequence[TurnTexts], str], RenderedPrompt],
     budget_tokens: int,
-) -> Composition:
+) -> ComposedPrompt:
     """The longest run of newest turns whose parts `render` writes, with `newest` behind them, in that many tokens.
 
     Raises `PromptError` as `compose` does, and tries as few runs.
@@ -191,7 +191,7 @@ def fit(
         return True
 
     split = len(turns) - _largest(len(earlier), fits)
-    return Composition(best.text, tuple(best.ids), tuple(turns[split:]), tuple(turns[:split]), best.images)
+    return ComposedPrompt(best.text, tuple(best.ids), tuple(turns[split:]), tuple(turns[:split]), best.image_positions)
 
 
 def _read(question: str, cleaned: Callable[[str], str], budget_tokens: int) -> str:
@@ -213,9 +213,9 @@ def _check_length(text: str, max_characters: int, budget_tokens: int) -> None:
         )
 
 
-def _within(turns: Sequence[Turn], part: Callable[[Turn], Part], max_characters: int) -> list[Part]:
+def _within(turns: Sequence[Turn], part: Callable[[Turn], TurnTexts], max_characters: int) -> list[TurnTexts]:
     """What is sent of turns, newest first, as many as have that many characters in all, a space after each text."""
-    parts: list[Part] = []
+    parts: list[TurnTexts] = []
     for turn in reversed(turns):
         parts.append(part(turn))
         max_characters -= sum(len(text) + 1 for text in parts[-1])
@@ -246,12 +246,12 @@ def _asked(question: str) -> str:
     return "" if is_wordless(text) else text
 
 
-def _newest(question: str, style: Style, language: Language) -> str:
+def _newest(question: str, style: PromptStyle, language: Language) -> str:
     if not question:
         return style.caption.format(L=language.prompt_name)
     if is_question(question):
         return _fill(style.question, question, language)
-    if not style.multilingual or mentioned(question):
+    if not style.multilingual or mentions_language(question):
         return question
     return _fill(style.instruction, question.rstrip(" .。।۔"), language)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Style:
+class PromptStyle:
     """How one family of models was taught to be asked. `{q}` is the words, `{L}` the language's prompt name.
 
     `chat_template` is the Jinja template of a family that reads turns, for checkpoints that come without one; it is
@@ -20,7 +20,7 @@ class Style:
     caption: str
     question: str
     instruction: str
-    stops: tuple[str, ...] = ()
+    stop_strings: tuple[str, ...] = ()
     multilingual: bool = False
     chat_template: str = ""
 
@@ -35,12 +35,14 @@ VICUNA = """\
 {{- "ASSISTANT:" }}"""
 """The form of LLaVA-1.5's conversations: https://huggingface.co/llava-hf/llava-1.5-7b-hf."""
 
-STYLES: dict[str, Style] = {
-    "blip2": Style(caption="", question="Question: {q} Answer:", instruction="{q}", stops=("\n", "Question:")),
-    "blip2-coco": Style(
-        caption="a photo of", question="Question: {q} Answer:", instruction="{q}", stops=("\n", "Question:")
+STYLES: dict[str, PromptStyle] = {
+    "blip2": PromptStyle(
+        caption="", question="Question: {q} Answer:", instruction="{q}", stop_strings=("\n", "Question:")
     ),
-    "mblip": Style(
+    "blip2-coco": PromptStyle(
+        caption="a photo of", question="Question: {q} Answer:", instruction="{q}", stop_strings=("\n", "Question:")
+    ),
+    "mblip": PromptStyle(
         caption="Caption in {L}: ",
         question="Question: {q} Short answer in {L}:",
         instruction="{q} in {L}.",
@@ -48,11 +50,11 @@ STYLES: dict[str, Style] = {
     ),
     # the caption is one of the instructions for brief descriptions that LLaVA was trained on: Liu et al., Visual
     # Instruction Tuning (https://arxiv.org/abs/2304.08485), appendix, list of instructions for brief image description
-    "llava": Style(
+    "llava": PromptStyle(
         caption="Provide a brief description of the given image.",
         question="{q}",
         instruction="{q}",
-        stops=("USER:",),
+        stop_strings=("USER:",),
         chat_template=VICUNA,
     ),
 }

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from blip_space.catalogue import ModelSpec
-from blip_space.engine.output import FAULT, Output
+from blip_space.engine.output import ANSWER_FAILED, Output
 from blip_space.errors import UserError
 from blip_space.serving.metrics import Metrics, MetricsSnapshot
 from blip_space.serving.model_manager import ModelManager
@@ -83,11 +83,11 @@ class Driver:
         """After a fault of the thread itself: what ran ends with a sentence, what waited is put into its core again."""
         for core in [model.core for model in self._models.loaded]:
             with self._lock:
-                _, waited = core.abort()
+                _, waited = core.abort_all()
                 waiting = [task for number in waited if (task := self._tasks.pop(number, None))]
                 for task in [task for task in self._tasks.values() if task.core is core]:
                     del self._tasks[task.id]
-                    task.response.fail(UserError(FAULT))  # also where it was whole, and that was not published
+                    task.response.fail(UserError(ANSWER_FAILED))  # also where it was whole, and that was not published
                 for task in waiting:
                     self._add(task, core)
 
@@ -187,7 +187,7 @@ class Driver:
     def _release(self, core: EngineCore) -> None:
         """Before a model leaves: what waits in its core waits in the queue again."""
         with self._lock:
-            ran, waited = core.abort()
+            ran, waited = core.abort_all()
             returned = [task for number in (*ran, *waited) if (task := self._tasks.pop(number, None))]
             for task in returned:
                 task.core = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from blip_space.loading.progress import Step
+    from blip_space.loading.progress import LoadEvent
 
 MIN_SECONDS = 1.0
 """Before that an estimate is a guess."""
@@ -35,21 +35,21 @@ class LoadProgress:
         self,
         report: Callable[[str], None] | None = None,
         *,
-        every: float = REPORT_SECONDS,
+        interval_seconds: float = REPORT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`report` is given the sentence each `every` seconds: not at once, since most models are loaded soon."""
         self._clock = clock
-        self._report, self._every, self._reported_at = report, every, 0.0
-        self._first: tuple[Step, float] | None = None
-        self._last: tuple[Step, float] | None = None
+        self._report, self._every, self._reported_at = report, interval_seconds, 0.0
+        self._first: tuple[LoadEvent, float] | None = None
+        self._last: tuple[LoadEvent, float] | None = None
 
-    def __call__(self, step: Step) -> None:
+    def __call__(self, step: LoadEvent) -> None:
         """Take the next step."""
         now = self._clock()
         if self._first is None:
             self._reported_at = now + QUIET_SECONDS - self._every
-        if self._first is None or self._first[0].doing != step.doing:
+        if self._first is None or self._first[0].phase != step.phase:
             self._first = (step, now)
         self._last = (step, now)
         estimate = self.estimate() if self._report and now - self._reported_at >= self._every else None
@@ -68,8 +68,8 @@ class LoadProgress:
         return LoadEstimate(share, _sentence(last, share, left), left)
 
 
-def _sentence(step: Step, share: float, left: float | None) -> str:
-    if step.doing == "download":
+def _sentence(step: LoadEvent, share: float, left: float | None) -> str:
+    if step.phase == "download":
         text = f"downloading, {step.done / 1e9:.2f} of {step.total / 1e9:.2f} GB"
     else:
         text = f"reading its weights, {share:.0%}"

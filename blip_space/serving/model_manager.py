@@ -58,7 +58,7 @@ class LoadedModel:
 class Failure:
     """Why a model did not load, and until when nobody tries again."""
 
-    sentence: str
+    message: str
     until: float
 
 
@@ -119,7 +119,7 @@ class ModelManager:
     def failure(self, name: str) -> str:
         """Why a model did not load, as long as nobody is to try again. From any thread."""
         failure = self._failures.get(name)
-        return failure.sentence if failure and self._clock() < failure.until else ""
+        return failure.message if failure and self._clock() < failure.until else ""
 
     def seconds_until(self, spec: ModelSpec) -> float:
         """How long those models still stay that would have to leave for this one; 0 where it can be loaded at once.
@@ -144,8 +144,8 @@ class ModelManager:
         self.loading, self.progress = spec.name, LoadProgress()
         try:
             with self._remembering(spec):
-                if spec.fault:
-                    raise ModelError(spec.fault)
+                if spec.load_error:
+                    raise ModelError(spec.load_error)
                 for model in self._leaving(spec):
                     left.append(model.core.model.spec)
                     self._close(model, release)
@@ -174,8 +174,8 @@ class ModelManager:
     def _leaving(self, spec: ModelSpec, *, at_least: int | None = None) -> list[LoadedModel]:
         """The least recently used models, as many as have to leave for this one. `at_least` is how much memory there is
         at least without any; `ModelError` where that is too little."""
-        from blip_space.loading.memory import check_room
-        from blip_space.loading.precision import choose, fits
+        from blip_space.loading.memory import check_memory
+        from blip_space.loading.precision import fits, select_precision
 
         device, free = self._find_memory()
         if free is None:
@@ -185,8 +185,8 @@ class ModelManager:
         if at_least is None:
             self._capacity = alone
         alone = max(alone, at_least or 0)
-        precision = choose(self.precision, spec, device, free=alone)
-        check_room(spec, precision, free=alone)
+        precision = select_precision(self.precision, spec, device, free=alone)
+        check_memory(spec, precision, free=alone)
         leaving: list[LoadedModel] = []
         for model in there:
             if fits(spec, precision.name, int(free / HEADROOM)):
@@ -245,4 +245,4 @@ def _load(spec: ModelSpec, precision: str, progress: LoadProgress) -> Any:
     import_model_libraries()
     from blip_space.loading import loader
 
-    return loader.load(spec, precision, tell=progress)
+    return loader.load_model(spec, precision, on_progress=progress)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from blip_space.catalogue import ModelSpec
-from blip_space.engine.request import refuse_foreign
-from blip_space.errors import ModelError, quoted
+from blip_space.engine.request import check_language
+from blip_space.errors import ModelError, quote
 
 
 class OfferedModels:
@@ -24,15 +24,15 @@ class OfferedModels:
         `ModelError` where there is none."""
         spec = self.specs.get(model or self.default.name) or self._by_other_name(model)
         if spec is None:
-            raise ModelError(f"There is no model {quoted(model, 80)} here. Choose among {', '.join(self.specs)}.")
+            raise ModelError(f"There is no model {quote(model, 80)} here. Choose among {', '.join(self.specs)}.")
         return spec
 
     def resolve(self, model: str, language: str) -> ModelSpec:
         """The same model; `UserError` where it has a fault or does not support the language."""
         spec = self.find(model)
-        if spec.fault:
-            raise ModelError(spec.fault)
-        refuse_foreign(spec, language)
+        if spec.load_error:
+            raise ModelError(spec.load_error)
+        check_language(spec, language)
         return spec
 
     def _by_other_name(self, model: str) -> ModelSpec | None:

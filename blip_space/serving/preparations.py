@@ -14,7 +14,7 @@ from blip_space.models.preparation import Preparation
 
 LoadPreparation = Callable[[ModelSpec], Preparation]
 
-IMPORTING = threading.Lock()
+IMPORT_LOCK = threading.Lock()
 """Held by the first thread that imports the model's libraries: two that do so at once may see half of a module."""
 
 
@@ -40,7 +40,7 @@ class Preparations:
 
 def import_model_libraries() -> None:
     """Import what loads models, from one thread at a time."""
-    with IMPORTING:
+    with IMPORT_LOCK:
         import blip_space.loading.loader  # noqa: F401
 
 

@@ -27,7 +27,7 @@ def queue_full(waiting: int) -> str:
 
 
 @dataclass(frozen=True)
-class Status:
+class EngineStatus:
     """How an engine is. `model` is the most recently used one of those that are `loaded`; `reason` says why it has this
     precision on this device, `error` why there is no model, `metrics` how fast the engine is and what it did not
     compute twice, `load_progress` how far a model's loading is, `replicas` how many engines are ready where there are
@@ -68,7 +68,7 @@ class EngineProtocol(Protocol):
     def stop(self) -> None:
         """End every answer with a `BusyError`, and free what there is."""
 
-    def status(self) -> Status:
+    def status(self) -> EngineStatus:
         """How it is, of one moment."""
 
     def submit(self, request: Request) -> ResponseStream:
@@ -80,5 +80,5 @@ class EngineProtocol(Protocol):
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
         """How a prompt would fill the model's window, loaded or not. `UserError` where it cannot be sent."""
 
-    def fitting(self, spec: ModelSpec) -> tuple[str, ...] | None:
+    def fitting_precisions(self, spec: ModelSpec) -> tuple[str, ...] | None:
         """The precisions in which the model fits the machine once the others have left; None where nobody knows yet."""

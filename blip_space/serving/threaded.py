@@ -22,7 +22,7 @@ from blip_space.serving.metrics import Metrics
 from blip_space.serving.model_manager import FindMemory, Load, ModelManager
 from blip_space.serving.offered_models import OfferedModels
 from blip_space.serving.preparations import LoadPreparation, Preparations
-from blip_space.serving.protocol import STOPPED_RUNNING, STOPPED_WAITING, STOPPING, Status, queue_full
+from blip_space.serving.protocol import STOPPED_RUNNING, STOPPED_WAITING, STOPPING, EngineStatus, queue_full
 from blip_space.serving.response import ResponseStream
 from blip_space.serving.task_queue import GenerationTask
 
@@ -82,7 +82,7 @@ class ThreadedEngine:
         if thread and thread.is_alive():
             thread.join(timeout=10)
 
-    def status(self) -> Status:
+    def status(self) -> EngineStatus:
         """How it is, of one moment."""
         models, loaded = self._models, self._models.loaded
         with self._changed:
@@ -92,13 +92,13 @@ class ThreadedEngine:
         loading = models.loading or ("" if loaded or models.last_error else self.default.name)
         if loaded and not loading:
             chosen = loaded[-1].core.model.precision
-            return Status(
+            return EngineStatus(
                 *("ready", names[-1], chosen.name, chosen.device, waiting, running, chosen.reason),
                 metrics=self._driver.snapshot(self._restarts),
                 loaded=names,
             )
         state: Literal["loading", "failed"] = "loading" if loading else "failed"
-        return Status(
+        return EngineStatus(
             *(state, loading or self.default.name, models.precision, "", waiting, running),
             error="" if loading else models.last_error,
             load_progress=models.progress.estimate() if models.loading else None,
@@ -132,14 +132,14 @@ class ThreadedEngine:
         preparation = self._preparations.get(self.resolve_model(model, language))
         return measure_budget(preparation, prompt=prompt, language=language, turns=turns, max_new_tokens=max_new_tokens)
 
-    def fitting(self, spec: ModelSpec) -> tuple[str, ...] | None:
+    def fitting_precisions(self, spec: ModelSpec) -> tuple[str, ...] | None:
         """See `EngineProtocol`; None until a model has been loaded, or could not be."""
         loaded = self._models.loaded
         if not loaded and not self._models.last_error:
             return None
-        from blip_space.loading.memory import fitting
+        from blip_space.loading.memory import fitting_precisions
 
-        return fitting(spec, freed=sum(model.nbytes for model in loaded))
+        return fitting_precisions(spec, freed=sum(model.nbytes for model in loaded))
 
     def _enqueue(self, request: PreparedRequest, response: ResponseStream) -> ResponseStream:
         task = GenerationTask(request.spec.name, request, response, time.monotonic())

@@ -66,9 +66,9 @@ def url(_server: tuple[str, FakeEngine]) -> str:
 @pytest.fixture(autouse=True)
 def engine(_server: tuple[str, FakeEngine]) -> Iterator[FakeEngine]:
     """The engine behind the page, for each test as after its start."""
-    _server[1].forget()
+    _server[1].reset()
     yield _server[1]
-    _server[1].forget()
+    _server[1].reset()
 
 
 @pytest.fixture(scope="session")

@@ -14,17 +14,17 @@ from dataclasses import replace
 from typing import Any
 
 from blip_space.catalogue import MBLIP_LANGUAGES, ModelSpec
-from blip_space.engine.answer_check import NOTHING_WRITTEN
+from blip_space.engine.answer_check import EMPTY_ANSWER
 from blip_space.engine.request import Budget, EngineConfig, Request, measure_budget
 from blip_space.errors import BusyError, EmptyAnswerError, UserError
 from blip_space.history import Turn
-from blip_space.models.preparation import ImageFirst
+from blip_space.models.preparation import ImageFirstPreparation
 from blip_space.serving.offered_models import OfferedModels
-from blip_space.serving.protocol import STOPPED_RUNNING, STOPPING, Status, queue_full
+from blip_space.serving.protocol import STOPPED_RUNNING, STOPPING, EngineStatus, queue_full
 from blip_space.serving.response import ResponseStream
 
-EIGHT = ("en", "de", "es", "fr", "ar", "hi", "ja", "zh")
-STRANGE = "never seen"
+EIGHT_LANGUAGES = ("en", "de", "es", "fr", "ar", "hi", "ja", "zh")
+UNKNOWN_REPLY = "never seen"
 PARROT = ModelSpec(
     "parrot",
     "parrot",
@@ -32,14 +32,14 @@ PARROT = ModelSpec(
     "mt5",
     "mblip",
     1_000,
-    EIGHT,
+    EIGHT_LANGUAGES,
     context_tokens=64,
-    knows="Repeats what you say.",
-    unknown=frozenset({STRANGE}),
+    description="Repeats what you say.",
+    unknown_image_replies=frozenset({UNKNOWN_REPLY}),
 )
 POLYGLOT = ModelSpec("polyglot", "polyglot", "blip2", "mt5", "mblip", 2_000, MBLIP_LANGUAGES)
 
-READY = Status(
+READY = EngineStatus(
     *("ready", PARROT.name, "fp32", "cpu", 0, 0, "fp32: the model is small and the answers stay exact"),
     loaded=(PARROT.name,),
 )
@@ -49,7 +49,7 @@ BLANK = "blank"
 WORD_SECONDS = 0.005
 
 
-class WordCounter(ImageFirst):
+class WordCounter(ImageFirstPreparation):
     """Counts words, as a tokenizer counts tokens; the image takes four."""
 
     query_tokens = 4
@@ -76,11 +76,11 @@ class FakeEngine:
         self.specs, self.default = self._offered.specs, self._offered.default
         self.replicas = 1
         self.requests: list[Request] = []
-        self.sizes: list[tuple[int, int]] = []
+        self.image_sizes: list[tuple[int, int]] = []
         """Of the images that were asked about."""
 
-        self.answers: list[ResponseStream] = []
-        self.now = (
+        self.responses: list[ResponseStream] = []
+        self.current_status = (
             READY if self.default is PARROT else replace(READY, model=self.default.name, loaded=(self.default.name,))
         )
         self._config = config or EngineConfig()
@@ -98,13 +98,13 @@ class FakeEngine:
         """Let answers go on."""
         self._open_gate.set()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """As after the start: ready, nothing held, nothing asked yet."""
-        self.now = READY
+        self.current_status = READY
         self.release()
         self.requests.clear()
-        self.sizes.clear()
-        self.answers.clear()
+        self.image_sizes.clear()
+        self.responses.clear()
 
     def start(self) -> None:
         """Nothing to load."""
@@ -112,12 +112,12 @@ class FakeEngine:
     def stop(self) -> None:
         """Nothing to unload."""
         self._stopping = True
-        for answer in self.answers:
+        for answer in self.responses:
             answer.fail(BusyError(STOPPED_RUNNING))
         self.release()
 
-    def status(self) -> Status:
-        return self.now
+    def status(self) -> EngineStatus:
+        return self.current_status
 
     def resolve_model(self, model: str, language: str) -> ModelSpec:
         return self._offered.resolve(model, language)
@@ -126,16 +126,16 @@ class FakeEngine:
         spec = self.resolve_model(request.model, request.language)
         if self._stopping:
             raise BusyError(STOPPING)
-        unfinished = sum(not answer.done for answer in self.answers)
+        unfinished = sum(not answer.done for answer in self.responses)
         if request.prompt == BUSY or unfinished >= self._config.max_batch_size + self._config.max_waiting:
             raise BusyError(queue_full(self._config.max_waiting))
         self._measure(spec, request)
-        with request.image.opened() as image:
+        with request.image.open() as image:
             size = image.pixels.size
-        self.sizes.append(size)
+        self.image_sizes.append(size)
         self.requests.append(request)
         answer = ResponseStream(deadline=time.monotonic() + 60)
-        self.answers.append(answer)
+        self.responses.append(answer)
         held = len(self.requests) > self._free
         text = request.prompt or f"a picture of {size[0]} by {size[1]}"
         streams = request.options.quality == "stream"
@@ -148,12 +148,12 @@ class FakeEngine:
         counter = WordCounter(self.resolve_model(model, language))
         return measure_budget(counter, prompt=prompt, language=language, turns=turns, max_new_tokens=max_new_tokens)
 
-    def fitting(self, spec: ModelSpec) -> tuple[str, ...] | None:
+    def fitting_precisions(self, spec: ModelSpec) -> tuple[str, ...] | None:
         return spec.precisions
 
-    def become(self, **changes: Any) -> None:
+    def set_status(self, **changes: Any) -> None:
         """Another status, such as `status="loading"`."""
-        self.now = replace(self.now, **changes)
+        self.current_status = replace(self.current_status, **changes)
 
     def _measure(self, spec: ModelSpec, request: Request) -> None:
         """`PromptError` for a question longer than the window, as composing raises it."""
@@ -171,7 +171,7 @@ class FakeEngine:
                 answer.publish(shown)
             if text == BLANK:
                 answer.publish("\u200b")
-                answer.fail(EmptyAnswerError(NOTHING_WRITTEN))
+                answer.fail(EmptyAnswerError(EMPTY_ANSWER))
             if text == BROKEN:
                 answer.fail(UserError("The answer broke off. Ask again."))
             while held and place == 0 and not self._open_gate.wait(0.01) and not answer.done:

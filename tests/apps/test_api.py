@@ -89,7 +89,7 @@ def test_a_question_is_answered_and_the_options_arrive(client: Client, engine: F
     (request,) = engine.requests
     assert (request.language, request.turns) == ("de", (("How many?", "three"),))
     assert (request.options.temperature, request.options.seed, request.options.max_new_tokens) == (0.5, 7, 64)
-    assert engine.sizes == [(400, 200)]
+    assert engine.image_sizes == [(400, 200)]
 
 
 def test_each_update_is_the_whole_text_so_far(client: Client, picture: Path) -> None:
@@ -191,7 +191,7 @@ def test_cancelling_reaches_the_engine_within_a_second(client: Client, engine: F
     wait_until(lambda: job.outputs())
     started = time.monotonic()
     job.cancel()
-    wait_until(lambda: engine.answers[0].done)
+    wait_until(lambda: engine.responses[0].done)
     assert time.monotonic() - started < 1 + HEARTBEAT_SECONDS
     assert job.outputs()[-1] == "never"
     with pytest.raises((CancelledError, KeyError, ValueError)):  # as the README says; which one depends on who is first
@@ -210,8 +210,8 @@ def test_health_is_told_at_once_and_a_failure_has_its_sentence(web: httpx.Client
     fields = {"model": "parrot", "precision": "fp32", "device": "cpu", "waiting": 0, "running": 0}
     fields |= asdict(READY.metrics)
     assert web.get("/healthz").json() == {"status": "ready", **fields}
-    engine.become(status="loading")
+    engine.set_status(status="loading")
     assert web.get("/healthz").json()["status"] == "loading"
-    engine.become(status="failed", error="It is not there. Download it.")
+    engine.set_status(status="failed", error="It is not there. Download it.")
     answer = web.get("/healthz")
     assert (answer.status_code, answer.json()["error"]) == (200, "It is not there. Download it.")

@@ -50,7 +50,7 @@ def refusal(client: Client, *values: Any, api_name: str = "/chat", **named: Any)
     return sentence_of(str(caught.value))
 
 
-def heard(web: httpx.Client, where: str) -> list[Any]:
+def server_events(web: httpx.Client, where: str) -> list[Any]:
     """What a stream of events says."""
     lines = web.get(f"/gradio_api/{where}").text.splitlines()
     return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
@@ -59,7 +59,7 @@ def heard(web: httpx.Client, where: str) -> list[Any]:
 def raw_refusal(web: httpx.Client, name: str, values: list[Any]) -> str:
     """The same over HTTP, by the endpoint's name."""
     started = web.post(f"/gradio_api/call/{name}", json={"data": values})
-    (said,) = heard(web, f"call/{name}/{started.json()['event_id']}")
+    (said,) = server_events(web, f"call/{name}/{started.json()['event_id']}")
     return sentence_of(said["error"])
 
 
@@ -230,7 +230,7 @@ def test_every_function_of_the_page_survives_every_kind_of_value(
         for row in functions:
             body = {"data": [value] * len(row["inputs"]), "fn_index": row["id"], "event_data": value}
             web.post("/gradio_api/queue/join", json=body | {"session_hash": f"visitor{number}"})
-        ends = [said for said in heard(web, f"queue/data?session_hash=visitor{number}") if "success" in said]
+        ends = [said for said in server_events(web, f"queue/data?session_hash=visitor{number}") if "success" in said]
         assert {said["event_id"] for said in ends if said["msg"] == "process_completed"}
         for said in ends:
             assert "root:" not in json.dumps(said)

@@ -114,12 +114,12 @@ def test_what_makes_no_batch_is_a_sentence(client: Client, zipped: Path, tmp_pat
 
 def test_a_visitor_has_one_batch_at_a_time_and_the_server_a_few(url: str, engine: FakeEngine, zipped: Path) -> None:
     engine.hold()
-    jobs, visitors = [], [Client(url, verbose=False) for _ in range(batches.MOST_BATCHES + 1)]
+    jobs, visitors = [], [Client(url, verbose=False) for _ in range(batches.MAX_BATCHES + 1)]
     for visitor in visitors[:-1]:
         jobs.append(visitor.submit(handle_file(zipped), api_name="/batch"))
         wait_until(lambda: jobs[-1].outputs())
     assert batches.ONE_AT_A_TIME in refusal(visitors[0], handle_file(zipped), api_name="/batch")
-    assert batches.ALL_TAKEN in refusal(visitors[-1], handle_file(zipped), api_name="/batch")
+    assert batches.TOO_MANY_BATCHES in refusal(visitors[-1], handle_file(zipped), api_name="/batch")
     engine.release()
     for job in jobs:
         assert job.result()["done"] == 20
@@ -133,7 +133,7 @@ def test_cancelling_a_job_frees_the_rows_and_the_visitors_place(
     job = client.submit(handle_file(zipped), api_name="/batch")
     wait_until(lambda: job.outputs())
     job.cancel()
-    wait_until(lambda: all(answer.done for answer in engine.answers))
+    wait_until(lambda: all(answer.done for answer in engine.responses))
     engine.release()
 
     def is_free() -> bool:
@@ -208,7 +208,7 @@ def test_cancel_keeps_what_is_done_and_another_batch_may_begin(
     page.click("#batch-cancel")
     expect(progress(page)).to_have_text("Cancelled: 3 of 20")
     expect(rows(page)).to_have_count(3)
-    wait_for(page, lambda: all(answer.done for answer in engine.answers))
+    wait_for(page, lambda: all(answer.done for answer in engine.responses))
     records = json.loads(taken_home(page, "JSON", tmp_path).read_text("utf-8"))
     assert [record["caption"] for record in records] == [CAPTION.format(400 + 10 * number) for number in range(3)]
     engine.release()
@@ -244,9 +244,9 @@ def test_a_batch_that_cannot_begin_is_told_and_the_button_is_there_again(page: P
 def test_leaving_the_page_ends_the_batch(page: Page, engine: FakeEngine, zipped: Path) -> None:
     engine.hold()
     begin(page, zipped)
-    wait_for(page, lambda: bool(engine.answers))
+    wait_for(page, lambda: bool(engine.responses))
     page.reload()
-    wait_for(page, lambda: all(answer.done for answer in engine.answers))
+    wait_for(page, lambda: all(answer.done for answer in engine.responses))
 
 
 def test_captions_read_literally_and_in_their_own_direction(page: Page, tmp_path: Path) -> None:

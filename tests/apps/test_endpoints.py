@@ -15,7 +15,7 @@ from gradio.utils import get_upload_folder
 from blip_space import images
 from blip_space.apps.gradio_api.endpoints import Endpoints, session_of
 from blip_space.apps.page.conversation import Conversation
-from blip_space.apps.page.messages import user
+from blip_space.apps.page.messages import user_message
 from blip_space.engine.request import Request
 from blip_space.errors import ImageError
 from blip_space.options import GenerationOptions
@@ -56,7 +56,9 @@ def caption(calls: Endpoints, _: FakeEngine, image: Any) -> Iterator[Any]:
 def page(calls: Endpoints, engine: FakeEngine, image: Any) -> Iterator[Any]:
     options = GenerationOptions()
     decoding = (options.max_new_tokens, options.temperature, options.top_p, options.repetition_penalty, options.seed)
-    return Conversation(engine, calls).answer([user("one two three")], image, "en", "", *decoding, "stream", True)
+    return Conversation(engine, calls).answer(
+        [user_message("one two three")], image, "en", "", *decoding, "stream", True
+    )
 
 
 @pytest.mark.parametrize("call", [chat, caption, page])
@@ -95,11 +97,11 @@ def test_the_page_decodes_an_image_once_to_check_it(upload: dict[str, Any], monk
     Path(upload["path"]).write_bytes(blue_circles(7))
     engine = FakeEngine()
     conversation = Conversation(engine, Endpoints(engine))
-    conversation.look(upload)
+    conversation.validate_image(upload)
     for question in ("one", "two"):
-        conversation.begin(question, [], upload, False)
+        conversation.submit(question, [], upload, False)
     assert len(decoded) == 1
     Path(upload["path"]).write_bytes(b"no image")
     for _ in range(2):
         with pytest.raises(ImageError):
-            conversation.begin("three", [], upload, False)
+            conversation.submit("three", [], upload, False)

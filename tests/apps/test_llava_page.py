@@ -13,11 +13,11 @@ from blip_space import images
 from blip_space.catalogue import read_folder
 from blip_space.engine.local import LocalEngine
 from blip_space.engine.request import Request
-from blip_space.loading.loader import load
+from blip_space.loading.loader import load_model
 from blip_space.options import GenerationOptions
-from tests.apps.test_model_switch import visitor
+from tests.apps.test_model_switch import open_page
 from tests.checkpoints import llava
-from tests.test_end_to_end import App, until
+from tests.test_end_to_end import App, wait_for_status
 
 QUESTION, NEXT = "How many circles are there?", "And what colour are they?"
 
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def app(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """A server with the embedded model and a small LLaVA to choose."""
     app = App(tmp_path_factory.mktemp("app"), "--models", f"tiny,{folder}")
-    until(app.health, "ready")
+    wait_for_status(app.health, "ready")
     yield app
     app.close()
 
@@ -39,10 +39,10 @@ def app(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]
 @pytest.fixture(scope="module")
 def expected(folder: Path, picture: Path) -> list[str]:
     """What the model answers to both questions by itself."""
-    engine, image = LocalEngine(load(read_folder(folder))), images.decode(picture)
-    (*_, first) = engine.answer(Request(image, QUESTION, options=GenerationOptions(max_new_tokens=12)))
+    engine, image = LocalEngine(load_model(read_folder(folder))), images.decode(picture)
+    (*_, first) = engine.generate(Request(image, QUESTION, options=GenerationOptions(max_new_tokens=12)))
     later = Request(image, NEXT, turns=((QUESTION, first),), options=GenerationOptions(max_new_tokens=12))
-    (*_, second) = engine.answer(later)
+    (*_, second) = engine.generate(later)
     assert first != second
     return [first, second]
 
@@ -62,7 +62,7 @@ def test_by_api_a_conversation_with_it_is_its_own(app: App, picture: Path, expec
 
 
 def test_on_the_page_it_is_chosen_and_answers_twice(app: App, browser: Browser, picture: Path) -> None:
-    page = visitor(browser, app, picture, "small-llava")
+    page = open_page(browser, app, picture, "small-llava")
     replies = page.locator("#chat [data-testid=bot]")
     for number, words in enumerate((QUESTION, NEXT), start=1):
         page.fill("#question textarea", words)
@@ -71,4 +71,4 @@ def test_on_the_page_it_is_chosen_and_answers_twice(app: App, browser: Browser, 
         expect(page.locator("#ask")).to_be_visible(timeout=30_000)
         expect(replies.last).not_to_be_empty()
     assert replies.all_inner_texts()[0] != replies.all_inner_texts()[1]
-    assert until(app.health, "ready")["model"] == "small-llava"
+    assert wait_for_status(app.health, "ready")["model"] == "small-llava"

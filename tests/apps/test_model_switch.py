@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from blip_space.catalogue import TINY_FOLDER
-from tests.test_end_to_end import App, until
+from tests.test_end_to_end import App, wait_for_status
 
 QUESTION = "How many circles are there?"
 ROUNDS = 3
@@ -25,12 +25,12 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     own = json.loads((twin / "blip_space.json").read_text("utf-8"))
     (twin / "blip_space.json").write_text(json.dumps(own | {"name": "twin"}), "utf-8")
     app = App(tmp_path_factory.mktemp("app"), "--models", f"tiny,{twin}")
-    until(app.health, "ready")
+    wait_for_status(app.health, "ready")
     yield app
     app.close()
 
 
-def visitor(browser: Browser, app: App, picture: Path, model: str) -> Page:
+def open_page(browser: Browser, app: App, picture: Path, model: str) -> Page:
     """Somebody who has the page open, a picture in it and a model chosen."""
     page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
     page.set_default_timeout(30_000)
@@ -46,7 +46,7 @@ def visitor(browser: Browser, app: App, picture: Path, model: str) -> Page:
 
 
 def test_a_switch_during_anothers_answers_loses_none(app: App, browser: Browser, picture: Path) -> None:
-    pages = [visitor(browser, app, picture, model) for model in ("tiny", "twin")]
+    pages = [open_page(browser, app, picture, model) for model in ("tiny", "twin")]
     for number in range(1, ROUNDS + 1):
         for page in pages:
             page.fill("#question textarea", QUESTION)
@@ -56,7 +56,7 @@ def test_a_switch_during_anothers_answers_loses_none(app: App, browser: Browser,
             expect(replies).to_have_count(number, timeout=30_000)
             expect(replies.last).to_have_text("three", timeout=30_000)
             expect(page.locator("#ask")).to_be_visible(timeout=30_000)
-    state = until(app.health, "ready")
+    state = wait_for_status(app.health, "ready")
     assert (state["model"] in ("tiny", "twin"), state["running"], state["waiting"]) == (True, 0, 0)
     for page in pages:
         page.context.close()

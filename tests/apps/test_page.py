@@ -15,7 +15,7 @@ from blip_space.apps.page import strings
 from blip_space.apps.server import MAX_UPLOAD_BYTES
 from blip_space.serving.load_progress import LoadEstimate
 from blip_space.serving.response import ResponseStream
-from tests.apps.fake_engine import BLANK, BUSY, POLYGLOT, STRANGE, FakeEngine
+from tests.apps.fake_engine import BLANK, BUSY, POLYGLOT, UNKNOWN_REPLY, FakeEngine
 from tests.example_images import blue_circles
 
 WORDS = "one two three four"
@@ -79,7 +79,7 @@ def test_an_answer_streams_in_and_the_box_is_free_again(page: Page, picture: Pat
     expect(replies(page)).to_have_text(WORDS)
     expect(page.locator("#ask")).to_be_visible()
     expect(box(page)).to_have_value("")
-    assert engine.sizes[0] == (400, 200)
+    assert engine.image_sizes[0] == (400, 200)
 
 
 def test_a_follow_up_tells_the_earlier_turn(asked: Page, engine: FakeEngine) -> None:
@@ -90,7 +90,7 @@ def test_a_follow_up_tells_the_earlier_turn(asked: Page, engine: FakeEngine) -> 
 def test_without_words_a_caption_is_asked_for(page: Page, picture: Path, engine: FakeEngine) -> None:
     upload(page, picture)
     page.click("#ask")
-    expect(questions(page)).to_have_text(strings.CAPTION_ASKED)
+    expect(questions(page)).to_have_text(strings.CAPTION_REQUEST)
     expect(replies(page)).to_have_text("a picture of 400 by 200")
     answered(page, "and then?")
     assert (engine.requests[0].prompt, engine.requests[1].turns[0][0]) == ("", "")
@@ -104,7 +104,7 @@ def test_stop_keeps_what_was_written(page: Page, picture: Path, engine: FakeEngi
     page.click("#stop")
     expect(page.locator("#ask")).to_be_visible()
     expect(replies(page)).to_have_text("one")
-    wait_for(page, lambda: engine.answers[0].done)
+    wait_for(page, lambda: engine.responses[0].done)
     engine.release()
     answered(page, "again")
     assert engine.requests[1].turns == ((WORDS, "one"),)
@@ -116,7 +116,7 @@ def test_a_second_question_waits_for_the_first_answer(page: Page, picture: Path,
     ask(page, WORDS)
     expect(replies(page)).to_have_text("one")
     ask(page, "me too")
-    expect(toast(page)).to_contain_text(strings.STILL_WRITING)
+    expect(toast(page)).to_contain_text(strings.STILL_ANSWERING)
     expect(box(page)).to_have_value("me too")
     engine.release()
     expect(replies(page)).to_have_text([WORDS])
@@ -161,7 +161,7 @@ def test_clear_stops_a_running_answer(page: Page, picture: Path, engine: FakeEng
     ask(page, WORDS)
     expect(replies(page)).to_have_text("one")
     press(page, "Clear")
-    wait_for(page, lambda: engine.answers[0].done)
+    wait_for(page, lambda: engine.responses[0].done)
     expect(page.locator("#ask")).to_be_visible()
     expect(replies(page)).to_have_count(0)
 
@@ -218,7 +218,7 @@ def test_a_new_picture_stops_the_answer_about_the_old_one(page: Page, picture: P
     ask(page, WORDS)
     expect(replies(page)).to_have_text("one")
     page.locator("#examples button").first.click()
-    wait_for(page, lambda: engine.answers[0].done)
+    wait_for(page, lambda: engine.responses[0].done)
     expect(questions(page)).to_have_count(0)
     expect(page.locator("#ask")).to_be_visible()
 
@@ -232,7 +232,7 @@ def test_a_reload_stops_the_answer_and_keeps_language_and_settings(asked: Page, 
     ask(asked, "eins zwei")
     expect(replies(asked).last).to_have_text("eins")
     asked.reload()
-    wait_for(asked, lambda: engine.answers[1].done)
+    wait_for(asked, lambda: engine.responses[1].done)
     expect(asked.locator("#language input")).to_have_value(re.compile("Deutsch"))
     expect(questions(asked)).to_have_count(0)
     expect(asked.locator("#picture img")).to_have_count(0)
@@ -263,8 +263,8 @@ def test_a_question_that_is_given_up_in_line_leaves_no_empty_turn(
     engine.hold()
     monkeypatch.setattr(ResponseStream, "publish", lambda *_: None)
     ask(asked, "is it my turn")
-    wait_for(asked, lambda: len(engine.answers) == 2)
-    engine.answers[1].queue_position = lambda: 3
+    wait_for(asked, lambda: len(engine.responses) == 2)
+    engine.responses[1].queue_position = lambda: 3
     expect(replies(asked).last).to_have_text("… (3 before you)")
     asked.click("#stop")
     expect(box(asked)).to_have_value("is it my turn")
@@ -325,7 +325,7 @@ def test_the_budget_follows_the_typing_and_says_what_no_longer_fits(asked: Page)
 
 
 def test_how_far_a_download_is_is_drawn_and_told(page: Page, engine: FakeEngine, web: httpx.Client) -> None:
-    engine.become(
+    engine.set_status(
         status="loading", load_progress=LoadEstimate(0.25, "downloading, 5.00 of 20.00 GB, 4 min left", 240.0)
     )
     page.reload()
@@ -337,17 +337,17 @@ def test_how_far_a_download_is_is_drawn_and_told(page: Page, engine: FakeEngine,
 
 def test_a_loading_model_is_told_and_the_page_wakes_when_it_is_ready(page: Page, engine: FakeEngine) -> None:
     expect(page.locator("#status")).to_contain_text("fp32 on cpu")
-    engine.become(status="loading")
+    engine.set_status(status="loading")
     page.reload()
     expect(page.locator("#status")).to_contain_text("is loading")
     expect(page.locator("#budget")).to_contain_text("of 64 tokens")  # counted without the weights
-    engine.become(status="ready")
+    engine.set_status(status="ready")
     expect(page.locator("#status")).to_contain_text("fp32 on cpu")
     expect(page.locator("#budget")).to_contain_text("of 64 tokens")
 
 
 def test_a_model_that_did_not_load_is_told_with_its_reason(page: Page, engine: FakeEngine) -> None:
-    engine.become(status="failed", error="It is not <here>. Download it.")
+    engine.set_status(status="failed", error="It is not <here>. Download it.")
     page.reload()
     expect(page.locator("#status")).to_contain_text("It is not <here>. Download it.")
 
@@ -361,9 +361,9 @@ def test_the_page_says_what_the_model_knows_how_to_switch_and_what_is_kept(page:
 
 
 def test_who_shows_a_picture_that_the_model_does_not_know_hears_which_model_would(asked: Page) -> None:
-    hint = asked.get_by_text(strings.unknown_picture("parrot", [POLYGLOT.name]))
+    hint = asked.get_by_text(strings.unknown_image("parrot", [POLYGLOT.name]))
     expect(hint).to_have_count(0)
-    answered(asked, STRANGE)
+    answered(asked, UNKNOWN_REPLY)
     expect(hint).to_be_visible()
 
 
@@ -423,7 +423,7 @@ def test_the_webcam_gives_a_picture(page: Page, engine: FakeEngine) -> None:
     page.locator("#picture [aria-label='capture photo']").click()
     page.locator("#picture img:visible").wait_for()
     answered(page, WORDS)
-    assert engine.sizes[0][0] > 1
+    assert engine.image_sizes[0][0] > 1
 
 
 def test_a_picture_can_be_pasted(page: Page, engine: FakeEngine) -> None:
@@ -434,7 +434,7 @@ def test_a_picture_can_be_pasted(page: Page, engine: FakeEngine) -> None:
     page.locator("#picture [aria-label='Paste from clipboard']").click()
     page.locator("#picture img").wait_for()
     answered(page, WORDS)
-    assert engine.sizes[0] == (400, 200)
+    assert engine.image_sizes[0] == (400, 200)
 
 
 def test_a_picture_can_be_dropped(page: Page, engine: FakeEngine) -> None:
@@ -446,7 +446,7 @@ def test_a_picture_can_be_dropped(page: Page, engine: FakeEngine) -> None:
     page.locator("#picture .upload-container button").first.evaluate(drop, list(blue_circles(2)))
     page.locator("#picture img").wait_for()
     answered(page, WORDS)
-    assert engine.sizes[0] == (400, 200)
+    assert engine.image_sizes[0] == (400, 200)
 
 
 def choose_language(page: Page, name: str) -> None:

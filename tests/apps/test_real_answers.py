@@ -18,11 +18,11 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from blip_space import catalogue
-from blip_space.engine.answer_check import NOTHING_WRITTEN
+from blip_space.engine.answer_check import EMPTY_ANSWER
 from blip_space.serving.threaded import ThreadedEngine
 from tests.apps.conftest import free_port
 from tests.apps.test_api import wait_until
-from tests.apps.test_bad_input import heard
+from tests.apps.test_bad_input import server_events
 from tests.checkpoints.constant import SPACE, write_constant
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,8 +42,8 @@ def real(_own_uploads: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
     root = tmp_path_factory.mktemp("models")
     made = [write_constant(root / "blank", SPACE), write_constant(root / "loop", "at")]
-    folders = [catalogue.find(str(folder), folders=True) for folder in made]
-    engine = ThreadedEngine([catalogue.find("tiny"), *folders])
+    folders = [catalogue.find_model(str(folder), folders=True) for folder in made]
+    engine = ThreadedEngine([catalogue.find_model("tiny"), *folders])
     up = server.launch(engine, host="127.0.0.1", port=free_port())
     wait_until(lambda: engine.status().status == "ready", 60)
     yield up.url.rstrip("/")
@@ -119,10 +119,10 @@ def test_a_blank_answer_is_an_error_with_its_sentence(program: Client, picture: 
         assert not any(isinstance(text, str) and text.strip() for text in job)
         with pytest.raises(AppError) as caught:
             job.result()
-        assert str(caught.value) == NOTHING_WRITTEN
+        assert str(caught.value) == EMPTY_ANSWER
     told = program.predict([handle_file(picture)], **few, api_name="/batch")
     assert (told["done"], told["errors"]) == (1, 1)
-    assert [(record["caption"], record["error"]) for record in told["records"]] == [(None, NOTHING_WRITTEN)]
+    assert [(record["caption"], record["error"]) for record in told["records"]] == [(None, EMPTY_ANSWER)]
 
 
 @pytest.mark.parametrize("quality", ["stream", "best"])
@@ -149,5 +149,5 @@ def test_a_call_that_lists_the_values_of_before_is_as_good_as_before(real: str, 
             ("batch", [[file], "", "de", "tiny", "best", 50]),
         ):
             started = web.post(f"/gradio_api/call/{name}", json={"data": values}).json()["event_id"]
-            last = heard(web, f"call/{name}/{started}")[-1]
+            last = server_events(web, f"call/{name}/{started}")[-1]
             assert "drei blaue Kreise" in str(last)

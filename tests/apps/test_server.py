@@ -113,7 +113,7 @@ def test_uploads_stop_before_the_disk_is_full(web: httpx.Client, monkeypatch: py
     assert web.post("/gradio_api/upload", files=file).status_code == 200
     monkeypatch.setattr(uploads, "MIN_FREE_BYTES", 10**18)
     answer = web.post("/gradio_api/upload", files=file)
-    assert (answer.status_code, answer.text) == (507, uploads.FULL)
+    assert (answer.status_code, answer.text) == (507, uploads.DISK_FULL)
     assert web.get("/healthz").status_code == 200
 
 
@@ -142,7 +142,7 @@ def test_pictures_that_a_killed_server_left_behind_go_at_the_next_start(tmp_path
         file.parent.mkdir()
         file.write_bytes(b"a picture")
     os.utime(old, (0, 0))
-    uploads.sweep(tmp_path, max_age_seconds=80_000)
+    uploads.delete_expired(tmp_path, max_age_seconds=80_000)
     assert not old.exists()
     assert new.exists()
 

@@ -11,7 +11,7 @@ import pytest
 
 from blip_space import catalogue
 from blip_space.catalogue import ModelSpec, families
-from blip_space.catalogue.kinds import base_name
+from blip_space.catalogue.validation import base_model_name
 from blip_space.errors import ModelError
 from blip_space.prompts import STYLES
 
@@ -24,37 +24,37 @@ def folder(path: Path, **config: Any) -> Path:
 
 def test_every_row_can_be_found_prompted_and_priced() -> None:
     for name in catalogue.NAMES:
-        spec = catalogue.find(name)
+        spec = catalogue.find_model(name)
         assert spec.name == name
-        assert spec.style in STYLES
+        assert spec.prompt_style in STYLES
         assert spec.memory_gb["bf16"] * 2 == pytest.approx(spec.memory_gb["fp32"], rel=0.01)
 
 
 def test_the_size_of_a_model_is_that_of_its_numbers() -> None:
-    spec = ModelSpec("x", "x", "blip2", "opt", "blip2", 3_000_000_000, ("en",), quantised=2_000_000_000)
+    spec = ModelSpec("x", "x", "blip2", "opt", "blip2", 3_000_000_000, ("en",), quantized_parameters=2_000_000_000)
     assert spec.memory_gb == {"fp32": 12.0, "bf16": 6.0, "fp16": 6.0, "int8": 4.0, "int4": 3.12}  # 1.125 and 2
-    assert replace(spec, stored="int4", stored_bytes=5_000_000_000).memory_gb == {"int4": 5.0}
+    assert replace(spec, stored_precision="int4", stored_bytes=5_000_000_000).memory_gb == {"int4": 5.0}
     assert "fp16" not in replace(spec, language_model_type="t5").memory_gb
     assert [replace(spec, language_model_type=kind).decoder_only for kind in ("bloom", "mt5")] == [True, False]
 
 
 def test_blip2_speaks_english_and_mblip_speaks_96_languages() -> None:
-    assert catalogue.find("blip2-flan-t5-xl").languages == ("en",)
-    assert len(catalogue.find("mblip-mt0-xl").languages) == 96
-    assert catalogue.speakers("de") == ["mblip-mt0-xl", "mblip-bloomz-7b"]
+    assert catalogue.find_model("blip2-flan-t5-xl").languages == ("en",)
+    assert len(catalogue.find_model("mblip-mt0-xl").languages) == 96
+    assert catalogue.models_supporting("de") == ["mblip-mt0-xl", "mblip-bloomz-7b"]
 
 
 @pytest.mark.parametrize("name", ["", "gpt", "../tiny", "/etc"])
 def test_an_unknown_name_is_a_sentence_that_lists_the_models(name: str) -> None:
     with pytest.raises(ModelError, match=r"The models are tiny, blip2-opt-2\.7b"):
-        catalogue.find(name)
+        catalogue.find_model(name)
 
 
 def test_a_path_is_a_model_only_where_paths_are_allowed(tmp_path: Path) -> None:
     folder(tmp_path, model_type="blip-2", text_config={"model_type": "bloom"})
-    assert catalogue.find(str(tmp_path), folders=True).name == tmp_path.name
+    assert catalogue.find_model(str(tmp_path), folders=True).name == tmp_path.name
     with pytest.raises(ModelError, match="no model"):
-        catalogue.find(str(tmp_path))
+        catalogue.find_model(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_folder_is_taken_for_what_its_language_model_is(
     tmp_path: Path, text_type: str, style: str, languages: int
 ) -> None:
     spec = catalogue.read_folder(folder(tmp_path, model_type="blip-2", text_config={"model_type": text_type}))
-    assert (spec.language_model_type, spec.style, len(spec.languages)) == (text_type, style, languages)
+    assert (spec.language_model_type, spec.prompt_style, len(spec.languages)) == (text_type, style, languages)
 
 
 def test_blip_space_json_says_otherwise(tmp_path: Path) -> None:
@@ -80,8 +80,8 @@ def test_blip_space_json_says_otherwise(tmp_path: Path) -> None:
     }
     (tmp_path / "blip_space.json").write_text(json.dumps(own), "utf-8")
     spec = catalogue.read_folder(tmp_path)
-    assert (spec.name, spec.style, spec.languages, spec.knows) == ("mine", "blip2", ("en", "de"), "Cats.")
-    assert spec.unknown == {"Eh?"}
+    assert (spec.name, spec.prompt_style, spec.languages, spec.description) == ("mine", "blip2", ("en", "de"), "Cats.")
+    assert spec.unknown_image_replies == {"Eh?"}
     assert spec.context_tokens == 128
 
 
@@ -102,12 +102,12 @@ def test_a_folder_that_is_no_blip2_is_refused_by_its_name_alone(tmp_path: Path) 
 
 
 def test_an_owners_folder_that_is_no_checkpoint_keeps_its_fault_for_the_page(tmp_path: Path) -> None:
-    spec = catalogue.offered(str(tmp_path))
+    spec = catalogue.find_operator_model(str(tmp_path))
     assert spec.name == tmp_path.name
-    assert "no config.json" in spec.fault
-    assert catalogue.offered("mblip-mt0-xl").fault == ""
+    assert "no config.json" in spec.load_error
+    assert catalogue.find_operator_model("mblip-mt0-xl").load_error == ""
     with pytest.raises(ModelError, match="no folder"):
-        catalogue.offered(str(tmp_path / "nowhere"))
+        catalogue.find_operator_model(str(tmp_path / "nowhere"))
 
 
 def weights(path: Path, *names: str, file: str = "model.safetensors") -> Path:
@@ -160,15 +160,15 @@ def check_refused(tmp_path: Path, config: dict[str, Any], told: str) -> None:
     """A folder of that configuration is refused with the same sentence everywhere, which keeps the path to itself."""
     folder(tmp_path, **config)
     with pytest.raises(ModelError, match=told) as caught:
-        catalogue.find(str(tmp_path), folders=True)
+        catalogue.find_model(str(tmp_path), folders=True)
     assert str(caught.value).endswith(".")
     assert str(tmp_path.parent) not in str(caught.value)
-    assert catalogue.offered(str(tmp_path)).fault == str(caught.value)
+    assert catalogue.find_operator_model(str(tmp_path)).load_error == str(caught.value)
 
 
 def test_what_a_checkpoint_is_called_does_not_matter_where_its_weights_are_whole(tmp_path: Path) -> None:
     weights(folder(tmp_path, **OPT, architectures=["Blip2Model"]), "query_tokens", "language_model.model.x.weight")
-    assert catalogue.find(str(tmp_path), folders=True).language_model_type == "opt"
+    assert catalogue.find_model(str(tmp_path), folders=True).language_model_type == "opt"
 
 
 def test_weights_with_a_language_model_that_the_configuration_does_not_name_are_told(tmp_path: Path) -> None:
@@ -182,11 +182,11 @@ def test_lavis_own_files_are_told_with_the_converted_checkpoints(tmp_path: Path,
     (tmp_path / file).write_bytes(b"x")
     for name in (tmp_path, tmp_path / file):
         with pytest.raises(ModelError, match=r"a pickle, which may run code.*choose one of blip2-opt-2\.7b,") as caught:
-            catalogue.find(str(name), folders=True)
+            catalogue.find_model(str(name), folders=True)
         assert str(tmp_path.parent) not in str(caught.value)
     folder(weights(tmp_path, "visual_encoder.x", "Qformer.x", "opt_model.x"), **OPT)
     with pytest.raises(ModelError, match="named as LAVIS names them"):
-        catalogue.find(str(tmp_path), folders=True)
+        catalogue.find_model(str(tmp_path), folders=True)
 
 
 def test_a_file_and_an_outer_folder_are_told_what_to_name(tmp_path: Path) -> None:
@@ -195,9 +195,9 @@ def test_a_file_and_an_outer_folder_are_told_what_to_name(tmp_path: Path) -> Non
     weights(folder(inner, **OPT), "query_tokens")
     for name in ("model.safetensors", "config.json"):
         with pytest.raises(ModelError, match="is a file, and a model is a folder"):
-            catalogue.find(str(inner / name), folders=True)
+            catalogue.find_model(str(inner / name), folders=True)
     with pytest.raises(ModelError, match=r"its folder checkpoint-10 has one\. Name that folder"):
-        catalogue.find(str(tmp_path), folders=True)
+        catalogue.find_model(str(tmp_path), folders=True)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", '"x"', "7", "{", "[" * 100_000, "\x00"])
@@ -205,7 +205,7 @@ def test_a_file_and_an_outer_folder_are_told_what_to_name(tmp_path: Path) -> Non
 def test_json_of_others_is_read_asking_for_its_type(tmp_path: Path, file: str, text: str) -> None:
     folder(tmp_path, **OPT)
     (tmp_path / file).write_text(text, "utf-8")
-    assert file in catalogue.offered(str(tmp_path)).fault
+    assert file in catalogue.find_operator_model(str(tmp_path)).load_error
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_only_the_models_own_weights_are_counted(tmp_path: Path) -> None:
     weights(tmp_path, "a.lora_A.weight", file="adapter_model.safetensors")
     weights(tmp_path, "query_tokens", "a", "b", file="model-00001-of-00001.safetensors")
     spec = catalogue.read_folder(tmp_path)
-    assert (spec.parameters, spec.quantised) == (2, 1)
+    assert (spec.parameters, spec.quantized_parameters) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -244,27 +244,27 @@ def test_only_the_models_own_weights_are_counted(tmp_path: Path) -> None:
 )
 def test_a_model_is_found_by_the_names_that_people_have(name: str) -> None:
     for folders in (False, True):
-        assert catalogue.find(name, folders=folders).name == "blip2-opt-2.7b"
-    assert catalogue.find("Tiny").name == "tiny"
+        assert catalogue.find_model(name, folders=folders).name == "blip2-opt-2.7b"
+    assert catalogue.find_model("Tiny").name == "tiny"
 
 
 def test_a_name_that_is_nearly_right_is_met_with_a_guess() -> None:
     with pytest.raises(ModelError, match=r"Did you mean 'blip2-opt-2\.7b'\?"):
-        catalogue.find("blip2-opt-2.7")
+        catalogue.find_model("blip2-opt-2.7")
     with pytest.raises(ModelError, match=r"Did you mean 'mblip-mt0-xl'\?"):
-        catalogue.find("Gregor/mblip-mt0-x")
+        catalogue.find_model("Gregor/mblip-mt0-x")
     with pytest.raises(ModelError) as caught:
-        catalogue.find("some/model")
+        catalogue.find_model("some/model")
     assert "owner/name" not in str(caught.value)
-    with pytest.raises(ModelError, match=f"The folder of {families.nouns()}, or the hub's name of one"):
-        catalogue.find("gpt", folders=True)
+    with pytest.raises(ModelError, match=f"The folder of {families.list_supported()}, or the hub's name of one"):
+        catalogue.find_model("gpt", folders=True)
 
 
 @pytest.mark.parametrize("name", ["", "  ", "\n"])
 def test_a_blank_name_is_no_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was the folder that one happened to be in."""
     monkeypatch.chdir(folder(tmp_path, **OPT))
-    for find in (catalogue.offered, catalogue.find):
+    for find in (catalogue.find_operator_model, catalogue.find_model):
         with pytest.raises(ModelError, match="No model is named"):
             find(name)
 
@@ -272,7 +272,7 @@ def test_a_blank_name_is_no_folder(name: str, tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("name", ["x" * 5000, "\x00", "~nobody-of-that-name/x", "a\nb", "/proc/self/mem", "é" * 300])
 def test_names_that_no_file_can_have_are_told(name: str) -> None:
     with pytest.raises(ModelError, match=r"The models are|is a file"):
-        catalogue.offered(name)
+        catalogue.find_operator_model(name)
 
 
 def test_a_folder_of_the_hubs_cache_is_its_snapshot(tmp_path: Path) -> None:
@@ -283,13 +283,13 @@ def test_a_folder_of_the_hubs_cache_is_its_snapshot(tmp_path: Path) -> None:
         weights(cached / "snapshots" / commit, "query_tokens")
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("aaa", "utf-8")
-    spec = catalogue.find(str(cached), folders=True)
+    spec = catalogue.find_model(str(cached), folders=True)
     assert (spec.name, spec.language_model_type, spec.parameters) == ("some/blip2--tuned", "t5", 1)
-    assert catalogue.find(str(cached / "snapshots" / "bbb"), folders=True).name == "some/blip2--tuned"
+    assert catalogue.find_model(str(cached / "snapshots" / "bbb"), folders=True).name == "some/blip2--tuned"
     (cached / "refs" / "main").write_text("gone", "utf-8")
-    assert catalogue.find(str(cached), folders=True).language_model_type in ("t5", "bloom")
+    assert catalogue.find_model(str(cached), folders=True).language_model_type in ("t5", "bloom")
     shutil.rmtree(cached / "snapshots")
-    assert "no config.json" in catalogue.offered(str(cached)).fault
+    assert "no config.json" in catalogue.find_operator_model(str(cached)).load_error
 
 
 def test_two_models_of_one_name_are_refused_with_both(tmp_path: Path) -> None:
@@ -297,10 +297,10 @@ def test_two_models_of_one_name_are_refused_with_both(tmp_path: Path) -> None:
     spec = replace(catalogue.MODELS["blip2-opt-2.7b"], name="m", is_folder=True)
     first, second = (replace(spec, source=str(tmp_path / part / "m")) for part in "ab")
     with pytest.raises(ModelError) as caught:
-        catalogue.check_names([first, catalogue.MODELS["mblip-mt0-xl"], second])
+        catalogue.check_unique_names([first, catalogue.MODELS["mblip-mt0-xl"], second])
     assert all(part in str(caught.value) for part in ("'m'", first.source, second.source, "Rename"))
     same = replace(first, source=str(tmp_path / "b" / ".." / "a" / "m"))
-    catalogue.check_names([first, same, *catalogue.MODELS.values()])
+    catalogue.check_unique_names([first, same, *catalogue.MODELS.values()])
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_two_models_of_one_name_are_refused_with_both(tmp_path: Path) -> None:
     ],
 )
 def test_a_folder_that_an_adapter_was_trained_on_is_called_by_its_last_name(named: Any, base: str) -> None:
-    assert base_name({"base_model_name_or_path": named}) == base
+    assert base_model_name({"base_model_name_or_path": named}) == base
 
 
 def test_a_language_model_is_known_by_its_type_alone(tmp_path: Path) -> None:
@@ -338,4 +338,4 @@ def test_what_overflows_in_eight_bits_is_not_counted_among_what_they_make_smalle
     spec = catalogue.read_folder(
         weights(folder(tmp_path, model_type="blip-2", text_config={"model_type": "t5"}), *names)
     )
-    assert (spec.parameters, spec.quantised) == (6, 2)
+    assert (spec.parameters, spec.quantized_parameters) == (6, 2)

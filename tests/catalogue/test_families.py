@@ -21,7 +21,7 @@ SOURCES = sorted(
 )
 WORDS = sorted(
     {word.lower() for row in families.ALL.values() for word in (row.name, row.noun.split()[-1], *row.language_models)}
-    | {style for row in families.ALL.values() for style in row.styles}
+    | {style for row in families.ALL.values() for style in row.prompt_styles}
 )
 PROGRAMS = re.compile(r"blip.space|llama\.cpp", re.IGNORECASE)
 """Names of programs, this one's among them, which are no family's."""
@@ -101,7 +101,7 @@ def test_a_family_without_its_modules_is_gone_and_the_others_stay(tmp_path: Path
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     script = (
         "import json\nfrom blip_space import catalogue\n"
-        f"print(json.dumps([list(catalogue.MODELS), catalogue.offered({str(folder)!r}).fault]))"
+        f"print(json.dumps([list(catalogue.MODELS), catalogue.find_operator_model({str(folder)!r}).load_error]))"
     )
     run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     models, fault = json.loads(run.stdout)

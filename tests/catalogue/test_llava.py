@@ -45,8 +45,13 @@ def test_a_folder_of_a_llava_is_read_whatever_wrote_its_weights(
     tmp_path: Path, names: tuple[str, ...], wrapper: str
 ) -> None:
     spec = catalogue.read_folder(weights(folder(tmp_path, **LLAVA), *(wrapper + name for name in names)))
-    assert (spec.family, spec.language_model_type, spec.style, spec.languages) == ("llava", "llama", "llava", ("en",))
-    assert (spec.parameters, spec.quantised, spec.context_tokens) == (7, 1, 4096)
+    assert (spec.family, spec.language_model_type, spec.prompt_style, spec.languages) == (
+        "llava",
+        "llama",
+        "llava",
+        ("en",),
+    )
+    assert (spec.parameters, spec.quantized_parameters, spec.context_tokens) == (7, 1, 4096)
     assert spec.decoder_only
     assert spec.precisions == catalogue.PRECISIONS
     found = inspect_checkpoint(tmp_path, read_headers(tmp_path), name="x")
@@ -74,8 +79,8 @@ def test_another_vision_encoder_is_read_where_the_owner_says_how_the_model_is_as
     with pytest.raises(ModelError, match=r"as JoyCaption is.*choose llava-1\.5-7b or.*blip_space\.json"):
         catalogue.read_folder(tmp_path)
     (tmp_path / "blip_space.json").write_text('{"style": "llava"}', "utf-8")
-    assert catalogue.read_folder(tmp_path).style == "llava"
-    assert inspect_checkpoint(tmp_path, {}, name="x").parameters == {}
+    assert catalogue.read_folder(tmp_path).prompt_style == "llava"
+    assert inspect_checkpoint(tmp_path, {}, name="x").parameter_counts == {}
 
 
 def test_a_model_is_not_asked_in_the_style_of_another_family(tmp_path: Path) -> None:
@@ -177,7 +182,10 @@ def test_a_llava_that_is_not_read_is_a_sentence(
     ("name", "width", "layers", "inner"), [("llava-1.5-7b", 4096, 32, 11_008), ("llava-1.5-13b", 5120, 40, 13_824)]
 )
 def test_the_size_of_a_llava_is_that_of_its_configuration(name: str, width: int, layers: int, inner: int) -> None:
-    spec, vision, vocabulary = catalogue.find(name), 303_507_456, 32_064
+    spec, vision, vocabulary = catalogue.find_model(name), 303_507_456, 32_064
     projector = 1024 * width + width + width**2 + width
-    assert spec.quantised == layers * (4 * width**2 + 3 * width * inner)
-    assert spec.parameters == spec.quantised + (2 * layers + 1) * width + 2 * vocabulary * width + vision + projector
+    assert spec.quantized_parameters == layers * (4 * width**2 + 3 * width * inner)
+    assert (
+        spec.parameters
+        == spec.quantized_parameters + (2 * layers + 1) * width + 2 * vocabulary * width + vision + projector
+    )

@@ -29,9 +29,9 @@ from transformers import (
 )
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from blip_space.loading.library_logging import quiet
+from blip_space.loading.library_logging import silenced
 
-FAMILIES = ("opt", "t5", "mt5", "bloom")
+LANGUAGE_MODELS = ("opt", "t5", "mt5", "bloom")
 QUERY_TOKENS = {"opt": 4, "t5": 8, "mt5": 4, "bloom": 6}
 HIDDEN, HEAD_SPREAD = 32, 0.03
 FIELDS_OF_2023 = {"max_length": 20, "top_k": 50, "num_beams": 1, "pruned_heads": {}, "torch_dtype": "float32"}
@@ -48,8 +48,8 @@ CORPUS = [
 def write(folder: Path, family: str, *, seed: int = 0, **save: Any) -> Path:
     """A checkpoint in today's layout: safetensors, `image_token_index`, a processor that knows `num_query_tokens`."""
     tokenizer = make_tokenizer(family)
-    network = make_network(family, tokenizer, seed=seed)
-    with quiet():
+    network = make_hf_model(family, tokenizer, seed=seed)
+    with silenced():
         network.save_pretrained(folder, **save)
     size = {"height": 28, "width": 28}
     Blip2Processor(BlipImageProcessorPil(size=size), tokenizer, QUERY_TOKENS[family]).save_pretrained(folder)
@@ -61,7 +61,7 @@ def write_old(folder: Path, new: Path) -> Path:
 
     The configuration names every field of the language model, as transformers wrote it then.
     """
-    with quiet():
+    with silenced():
         network = Blip2ForConditionalGeneration.from_pretrained(new)
         network.save_pretrained(folder)
     config = json.loads((new / "config.json").read_text())
@@ -75,7 +75,7 @@ def write_old(folder: Path, new: Path) -> Path:
     return folder
 
 
-def make_network(family: str, tokenizer: Any, *, seed: int) -> Any:
+def make_hf_model(family: str, tokenizer: Any, *, seed: int) -> Any:
     """Random weights, large enough that pictures and prompts matter."""
     torch.manual_seed(seed)
     config = Blip2Config(

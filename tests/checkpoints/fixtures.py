@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from blip_space.catalogue import read_folder
-from blip_space.loading.loader import load
-from blip_space.loading.selftest import made_pictures
+from blip_space.loading.loader import load_model
+from blip_space.loading.selftest import make_test_images
 from blip_space.models.families.blip2 import Blip2
 from tests.checkpoints import blip2
 from tests.one_thread import one_thread  # noqa: F401  # a fixture
@@ -20,7 +20,7 @@ Folders = dict[str, Path]
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     """A checkpoint in today's layout by family. Read only."""
     root = tmp_path_factory.mktemp("checkpoints")
-    return {family: blip2.write(root / family, family) for family in blip2.FAMILIES}
+    return {family: blip2.write(root / family, family) for family in blip2.LANGUAGE_MODELS}
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def loaded(folders: Folders) -> Callable[[str], Blip2]:
 
     def of(family: str) -> Blip2:
         if family not in models:
-            found = load(read_folder(folders[family]))
+            found = load_model(read_folder(folders[family]))
             assert isinstance(found, Blip2)
             models[family] = found
         return models[family]
@@ -38,7 +38,7 @@ def loaded(folders: Folders) -> Callable[[str], Blip2]:
     return of
 
 
-@pytest.fixture(scope="session", params=blip2.FAMILIES)
+@pytest.fixture(scope="session", params=blip2.LANGUAGE_MODELS)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -50,5 +50,5 @@ def model(family: str, loaded: Callable[[str], Blip2]) -> Blip2:
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[Image.Image]:
-    return made_pictures()
+def two_images() -> list[Image.Image]:
+    return make_test_images()

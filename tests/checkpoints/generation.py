@@ -15,14 +15,14 @@ from blip_space.models.families.blip2 import Blip2, Blip2Preparation
 from blip_space.models.interface import Embedded, VisionLanguageModel
 from blip_space.models.preparation import Preparation
 from blip_space.options import GenerationOptions
-from tests.engine.models.driving import ids_alone, prompt_of, request
+from tests.engine.models.driving import generate_alone, make_request, prompt_of
 
 OPTIONS = GenerationOptions()
 
 
 def new_tokens(model: VisionLanguageModel, picture: Image.Image, text: str, options: GenerationOptions) -> list[int]:
     """The new tokens after a prompt that is sent as it is."""
-    return ids_alone(model, request(model, picture, text, options))
+    return generate_alone(model, make_request(model, picture, text, options))
 
 
 def image_features(model: VisionLanguageModel, pictures: Sequence[Image.Image]) -> torch.Tensor:
@@ -30,14 +30,14 @@ def image_features(model: VisionLanguageModel, pictures: Sequence[Image.Image]) 
     return torch.stack(model.encode_images([model.preparation.pixels(picture, OPTIONS) for picture in pictures]))
 
 
-def embedded(model: VisionLanguageModel, features: torch.Tensor, text: str) -> Embedded:
+def embed_text(model: VisionLanguageModel, features: torch.Tensor, text: str) -> Embedded:
     """A text as it is behind the features (positions, hidden) of one image, as the decoder reads it."""
     return model.embed(prompt_of(model.preparation, text, ""), [features])
 
 
 def first_logits(model: VisionLanguageModel, features: torch.Tensor, text: str) -> torch.Tensor:
     """The logits (1, vocabulary) of the first token after that prompt."""
-    return selftest.first_logits(model.decoder, embedded(model, features, text))
+    return selftest.first_logits(model.decoder, embed_text(model, features, text))
 
 
 def image_positions(preparation: Preparation) -> int:
@@ -51,7 +51,7 @@ def blip2_preparation(preparation: Preparation) -> Blip2Preparation:
     return preparation
 
 
-def beside(model: VisionLanguageModel, network: Any, spec: ModelSpec) -> Blip2:
+def with_hf_model(model: VisionLanguageModel, network: Any, spec: ModelSpec) -> Blip2:
     """Another network as a model of that row, with the preparation and the precision of `model`."""
     preparation = replace(blip2_preparation(model.preparation), spec=spec)
     return Blip2(network, preparation, precision=model.precision)

@@ -11,14 +11,16 @@ import torch
 from sentencepiece import SentencePieceTrainer
 from transformers import Blip2ForConditionalGeneration
 
-from blip_space.loading.library_logging import quiet
+from blip_space.loading.library_logging import silenced
 from tests.checkpoints import blip2
 
 SLOW = {"t5", "mt5", "opt"}
 """The families whose tokenizers came without `tokenizer.json`."""
 
 LAYOUTS = ("2023", "2023 with a slow tokenizer", "2024", "sharded", "stored in bf16", "larger pictures")
-MATRIX = [(family, layout) for family in blip2.FAMILIES for layout in LAYOUTS if "slow" not in layout or family in SLOW]
+MATRIX = [
+    (family, layout) for family in blip2.LANGUAGE_MODELS for layout in LAYOUTS if "slow" not in layout or family in SLOW
+]
 
 
 def write(folder: Path, base: Path, family: str, layout: str) -> Path:
@@ -32,7 +34,7 @@ def write(folder: Path, base: Path, family: str, layout: str) -> Path:
     if layout in ("sharded", "stored in bf16"):
         (folder / "model.safetensors").unlink()
         network = Blip2ForConditionalGeneration.from_pretrained(base)
-        with quiet():
+        with silenced():
             if layout == "sharded":
                 network.save_pretrained(folder, max_shard_size="50KB")
             else:
@@ -71,7 +73,7 @@ def _larger_pictures(folder: Path) -> None:
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     config["vision_config"]["image_size"] = 42
     (folder / "config.json").write_text(json.dumps(config))
-    with quiet():
+    with silenced():
         network = Blip2ForConditionalGeneration.from_pretrained(folder, ignore_mismatched_sizes=True)
         torch.manual_seed(3)
         torch.nn.init.normal_(network.vision_model.embeddings.position_embedding, std=0.2)

@@ -15,10 +15,10 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProces
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from blip_space.loading.library_logging import quiet
+from blip_space.loading.library_logging import silenced
 from tests.checkpoints.blip2 import CORPUS
 
-VISIONS = ("clip", "siglip")
+VISION_ENCODERS = ("clip", "siglip")
 SIZE, PATCH = 28, 7
 POSITIONS = {"clip": 16, "siglip": 16}
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "initializer_range": 0.3}
@@ -36,8 +36,8 @@ def write(folder: Path, vision: str = "clip", *, template: str = TEMPLATE, piece
     """A checkpoint whose vision encoder is CLIP's, of which all positions but the first are read, or SigLIP's, of which
     all are. `pieces` makes its tokenizer one of Llama's kind, of SentencePiece; else it is byte-level."""
     tokenizer = make_tokenizer(pieces=pieces)
-    network = make_network(vision, len(tokenizer), seed=seed)
-    with quiet():
+    network = make_hf_model(vision, len(tokenizer), seed=seed)
+    with silenced():
         network.save_pretrained(folder)
     processor(vision, tokenizer, template=template or None).save_pretrained(folder)
     if not template:
@@ -66,7 +66,7 @@ def processor(vision: str, tokenizer: Any, *, template: str | None) -> Any:
     )
 
 
-def make_network(vision: str, vocab_size: int, *, seed: int = 0) -> Any:
+def make_hf_model(vision: str, vocab_size: int, *, seed: int = 0) -> Any:
     """Random weights, large enough that images and prompts matter; two heads of queries share one of keys."""
     torch.manual_seed(seed)
     encoder = {"model_type": f"{vision}_vision_model", **SMALL, "num_hidden_layers": 3, "image_size": SIZE}

@@ -13,21 +13,21 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BitsAndBytesConfig, Blip2ForConditionalGeneration
 
-from blip_space.loading.library_logging import quiet
+from blip_space.loading.library_logging import silenced
 
-EIGHT = {"load_in_8bit": True}
+INT8 = {"load_in_8bit": True}
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
 FP4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "fp4"}
-DOUBLE = {**NF4, "bnb_4bit_use_double_quant": True}
+DOUBLE_NF4 = {**NF4, "bnb_4bit_use_double_quant": True}
 
 
-class EverythingQuantised(Blip2ForConditionalGeneration):  # type: ignore[misc]  # transformers has no types here
+class FullyQuantized(Blip2ForConditionalGeneration):  # type: ignore[misc]  # transformers has no types here
     """As the transformers of 2023 quantised it, which knew no list of parts that stay whole."""
 
     _keep_in_fp32_modules = None
 
 
-def copy(source: Path, folder: Path) -> Path:
+def copy_checkpoint(source: Path, folder: Path) -> Path:
     """A checkpoint of the caller's own."""
     shutil.copytree(source, folder)
     return folder
@@ -49,30 +49,30 @@ def change_config(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def quantise(source: Path, folder: Path, kind: Any = Blip2ForConditionalGeneration, **settings: Any) -> Path:
+def quantize(source: Path, folder: Path, kind: Any = Blip2ForConditionalGeneration, **settings: Any) -> Path:
     """The checkpoint of `source`, saved in fewer bits by transformers itself."""
-    copy(source, folder)
+    copy_checkpoint(source, folder)
     (folder / "model.safetensors").unlink()
-    network = as_stored(source, kind, quantization_config=BitsAndBytesConfig(**settings))
-    with quiet():
+    network = load_as_stored(source, kind, quantization_config=BitsAndBytesConfig(**settings))
+    with silenced():
         network.save_pretrained(folder)
     return folder
 
 
-def as_stored(folder: Path, kind: Any = Blip2ForConditionalGeneration, **arguments: Any) -> Any:
+def load_as_stored(folder: Path, kind: Any = Blip2ForConditionalGeneration, **arguments: Any) -> Any:
     """What transformers alone makes of a folder, in bf16."""
-    with quiet():
+    with silenced():
         return kind.from_pretrained(folder, device_map={"": "cpu"}, dtype=torch.bfloat16, **arguments).eval()
 
 
-def rename(folder: Path, name: Callable[[str], str]) -> Path:
+def rename_weights(folder: Path, name: Callable[[str], str]) -> Path:
     """Call every weight otherwise."""
     return change_weights(folder, lambda weights: {name(key): value for key, value in weights.items()})
 
 
-def train_adapter(source: Path, folder: Path, *, part: str = "", **settings: Any) -> Path:
+def write_adapter(source: Path, folder: Path, *, part: str = "", **settings: Any) -> Path:
     """A LoRA with random weights, of the whole model or of one part of it, as peft saves it."""
-    with quiet():
+    with silenced():
         network = Blip2ForConditionalGeneration.from_pretrained(source)
         torch.manual_seed(1)
         adapted = peft.get_peft_model(getattr(network, part) if part else network, peft.LoraConfig(r=4, **settings))
@@ -83,8 +83,8 @@ def train_adapter(source: Path, folder: Path, *, part: str = "", **settings: Any
     return folder
 
 
-def with_adapter(source: Path, adapter: Path) -> Any:
+def load_with_adapter(source: Path, adapter: Path) -> Any:
     """What transformers and peft alone make of a checkpoint and an adapter of the whole model."""
-    with quiet():
+    with silenced():
         network = Blip2ForConditionalGeneration.from_pretrained(source)
         return peft.PeftModel.from_pretrained(network, adapter).base_model.model.eval()

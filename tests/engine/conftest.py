@@ -30,7 +30,7 @@ def model() -> FakeModel:
     return FakeModel()
 
 
-class Running:
+class SteppedCore:
     """A core that a test steps by hand, and what came of its requests."""
 
     def __init__(self, model: FakeModel, **limits: Any) -> None:
@@ -79,6 +79,6 @@ class Running:
 
 
 @pytest.fixture
-def run(model: FakeModel, slots: bool) -> Callable[..., Running]:
+def run(model: FakeModel, slots: bool) -> Callable[..., SteppedCore]:
     """A core on the fake model, with such limits."""
-    return lambda **limits: Running(model, **{"slots": slots, **limits})
+    return lambda **limits: SteppedCore(model, **{"slots": slots, **limits})

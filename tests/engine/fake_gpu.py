@@ -30,7 +30,7 @@ CHOSEN = 7
 """What every row is told that it chose."""
 
 
-class HostWaitsError(RuntimeError):
+class HostSyncError(RuntimeError):
     """Numbers went from the GPU to the host."""
 
 
@@ -46,7 +46,7 @@ class FakeGpu(FakeTensorMode):  # type: ignore[no-untyped-call]  # of a metaclas
         given = [part.device.type for part in tree_leaves((args, kwargs)) if isinstance(part, torch.Tensor)]
         made = [part.device.type for part in tree_leaves(output) if isinstance(part, torch.Tensor)]
         if "cuda" in given and "cpu" in made:
-            raise HostWaitsError(str(func))
+            raise HostSyncError(str(func))
         return output
 
 
@@ -95,7 +95,7 @@ def basic(tensor: torch.Tensor, index: Any) -> tuple[torch.Tensor, list[torch.Te
             start, stop, step = part.indices(tensor.shape[dim])
             tensor = torch.ops.aten.slice.Tensor(tensor, dim, start, max(start, stop), step)
         elif not isinstance(part, torch.Tensor) or part.device.type != "cuda":
-            raise HostWaitsError(f"an index of {type(part)} travels")
+            raise HostSyncError(f"an index of {type(part)} travels")
         indices.append(part if isinstance(part, torch.Tensor) else None)
         dim += 1
     return tensor, indices if any(part is not None for part in indices) else []
@@ -105,7 +105,7 @@ Build = Callable[[Any, Precision], VisionLanguageModel]
 
 
 @contextmanager
-def on_the_gpu(network: Any, build: Build) -> Iterator[VisionLanguageModel]:
+def on_fake_gpu(network: Any, build: Build) -> Iterator[VisionLanguageModel]:
     """A model whose weights have no numbers, for as long as the context lasts."""
     network.requires_grad_(False)
     with FakeGpu(), Indexing():
@@ -143,7 +143,7 @@ def end(one: Sequence) -> Sequence:
     return one
 
 
-def live(runner: ModelRunner, model: VisionLanguageModel) -> None:
+def run_all_steps(runner: ModelRunner, model: VisionLanguageModel) -> None:
     """Three prompts of different lengths, a decode of all, one goes, two come, one of which goes on from what that one
     read, one is preempted and comes back, and all but one go."""
     options = GenerationOptions(max_new_tokens=9, repetition_penalty=1.3)

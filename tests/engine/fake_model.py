@@ -16,9 +16,9 @@ import torch
 
 from blip_space.catalogue import ModelSpec
 from blip_space.history import Turn
-from blip_space.models.decoders import read_mask
+from blip_space.models.decoders import decode_mask
 from blip_space.models.interface import DecoderOnly, Embedded
-from blip_space.models.preparation import ImageFirst, ImageInfo, Prompt
+from blip_space.models.preparation import ImageFirstPreparation, ImageInfo, Prompt
 from blip_space.options import GenerationOptions
 
 VOCABULARY = 2_000
@@ -42,7 +42,7 @@ def spec(name: str = "fake", **changes: Any) -> ModelSpec:
     given = {
         "family": "blip2",
         "language_model_type": "mt5",
-        "style": "mblip",
+        "prompt_style": "mblip",
         "parameters": 1,
         "languages": ("en", "de", "ja"),
         **changes,
@@ -50,7 +50,7 @@ def spec(name: str = "fake", **changes: Any) -> ModelSpec:
     return ModelSpec(name, name, **given)
 
 
-class FakePreparation(ImageFirst):
+class FakePreparation(ImageFirstPreparation):
     """The tokenizer, of which every word is a token, and the image processor, which takes a picture as it is."""
 
     query_tokens = QUERY_TOKENS
@@ -109,7 +109,7 @@ class FakeDecoder(DecoderOnly):
         return torch.stack([self._model.next(*row) if row[1].any() else empty for row in rows])
 
     def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
-        return read_mask(lengths, capacity)
+        return decode_mask(lengths, capacity)
 
     def kv_bytes(self, positions: int) -> int:  # noqa: ARG002
         return self._model.bytes_per_sequence
@@ -128,20 +128,20 @@ class FakeModel(FakePreparation):
         super().__init__(its_spec or spec())
         self.preparation = self
         self.precision = FakePrecision()
-        self.stop, self.stop_strings = frozenset({STOP}), self.style.stops
+        self.stop_token_ids, self.stop_strings = frozenset({STOP}), self.style.stop_strings
         self.decoder = FakeDecoder(self)
-        self.encoded = 0
-        self.batches = 0
-        self.said: list[str] = []
-        self.most_rows = 0
-        self.exhausted = 0
+        self.encoded_images = 0
+        self.encoder_batches = 0
+        self.generated_words: list[str] = []
+        self.largest_batch = 0
+        self.memory_rows = 0
         self.bytes_per_sequence = 1
         self.closed = False
         self.gate: threading.Semaphore | None = None
 
     def encode_images(self, pixels: Sequence[Any]) -> list[torch.Tensor]:
-        self.encoded += len(pixels)
-        self.batches += 1
+        self.encoded_images += len(pixels)
+        self.encoder_batches += 1
         return list(torch.zeros(len(pixels), QUERY_TOKENS, 2))
 
     def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:
@@ -154,8 +154,8 @@ class FakeModel(FakePreparation):
 
     def note_decode(self, rows: int) -> None:
         assert not self.closed
-        self.most_rows = max(self.most_rows, rows)
-        if self.exhausted and rows > self.exhausted:
+        self.largest_batch = max(self.largest_batch, rows)
+        if self.memory_rows and rows > self.memory_rows:
             raise RuntimeError("can't allocate memory")
 
     def next(self, words: torch.Tensor, is_prompt: torch.Tensor) -> torch.Tensor:
@@ -165,7 +165,7 @@ class FakeModel(FakePreparation):
         end = int(is_prompt.nonzero().max()) + 1  # an answer that is gone on from is part of the prompt
         prompt, generated = words[QUERY_TOKENS:end].long().tolist(), len(words) - end
         number = prompt[generated] if generated < len(prompt) else STOP
-        self.said.append(self.words[number])
+        self.generated_words.append(self.words[number])
         scores = torch.zeros(VOCABULARY)
         scores[number] = SURE
         return scores * torch.nan if "explode" in self.words[number] else scores
@@ -178,7 +178,7 @@ class SizedModel(FakeModel):
     """One whose image takes positions by its size, and whose features depend on an option; `infos` are those that it
     was asked about."""
 
-    size_decides = True
+    positions_depend_on_size = True
 
     def __init__(self) -> None:
         super().__init__()

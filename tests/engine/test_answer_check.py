@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from blip_space.engine.answer_check import MAX_PERIOD, MIN_REPETITIONS, is_blank, judge, repeats
+from blip_space.engine.answer_check import MAX_PERIOD, MIN_REPETITIONS, check_answer, is_blank, is_cut_off_in_loop
 from blip_space.engine.detokenizer import VisibleText, visible_text
 from blip_space.errors import EmptyAnswerError, UserError
 
@@ -28,13 +28,13 @@ BLANKS = {
 def test_what_nobody_sees_is_no_answer(kind: str) -> None:
     assert is_blank(BLANKS[kind])
     with pytest.raises(EmptyAnswerError, match=r"wrote nothing for this image\. Ask in other words.*another model\."):
-        judge(VisibleText(BLANKS[kind], stopped=False), [5, 5], max_new_tokens=8)
+        check_answer(VisibleText(BLANKS[kind], stopped=False), [5, 5], max_new_tokens=8)
 
 
 @pytest.mark.parametrize("text", [".", "٣", "三", "🐙", "\u200bx", "👩\u200d👧", "ไ", "$", "\u0301a", "<b></b>"])
 def test_what_somebody_sees_is_one(text: str) -> None:
     assert not is_blank(text)
-    assert judge(VisibleText(text, stopped=False), [5], max_new_tokens=8).text == text
+    assert check_answer(VisibleText(text, stopped=False), [5], max_new_tokens=8).text == text
 
 
 def test_no_answer_is_told_like_any_mistake_of_a_person() -> None:
@@ -44,15 +44,15 @@ def test_no_answer_is_told_like_any_mistake_of_a_person() -> None:
 @pytest.mark.parametrize("period", range(1, MAX_PERIOD + 1))
 def test_one_to_eight_tokens_four_times_at_the_end_are_a_loop(period: int) -> None:
     loop = list(range(period)) * MIN_REPETITIONS
-    assert repeats([100, 101, *loop], reached_limit=True)
-    assert repeats(loop, reached_limit=True)
-    assert not repeats(loop[1:], reached_limit=True)
+    assert is_cut_off_in_loop([100, 101, *loop], reached_limit=True)
+    assert is_cut_off_in_loop(loop, reached_limit=True)
+    assert not is_cut_off_in_loop(loop[1:], reached_limit=True)
 
 
 def test_a_loop_that_the_limit_cut_in_its_middle_is_one() -> None:
     endless = itertools.cycle([7, 8, 9])
     for length in range(12, 20):
-        assert repeats([1, 2, *itertools.islice(endless, length)], reached_limit=True)
+        assert is_cut_off_in_loop([1, 2, *itertools.islice(endless, length)], reached_limit=True)
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,12 @@ def test_a_loop_that_the_limit_cut_in_its_middle_is_one() -> None:
     ],
 )
 def test_what_stands_less_often_or_is_longer_or_went_on_is_none(ids: list[int]) -> None:
-    assert not repeats(ids, reached_limit=True)
+    assert not is_cut_off_in_loop(ids, reached_limit=True)
 
 
 def test_an_answer_that_ended_by_itself_may_repeat_itself() -> None:
-    assert not repeats([1] * 40, reached_limit=False)
-    assert not judge(VisibleText("ha ha", stopped=False), [1] * 40, max_new_tokens=41).repeats
-    assert judge(VisibleText("ha ha", stopped=False), [1] * 40, max_new_tokens=40).repeats
+    assert not is_cut_off_in_loop([1] * 40, reached_limit=False)
+    assert not check_answer(VisibleText("ha ha", stopped=False), [1] * 40, max_new_tokens=41).repeats
+    assert check_answer(VisibleText("ha ha", stopped=False), [1] * 40, max_new_tokens=40).repeats
     stopped = visible_text("ha ha ha\nQuestion:", ("\n",), finished=True)
-    assert not judge(stopped, [1] * 40, max_new_tokens=40).repeats
+    assert not check_answer(stopped, [1] * 40, max_new_tokens=40).repeats

@@ -18,11 +18,11 @@ from blip_space.errors import BusyError, EmptyAnswerError, UserError
 from blip_space.models.interface import Embedded
 from blip_space.models.preparation import Prompt
 from blip_space.options import GenerationOptions
-from tests.engine.conftest import Running
+from tests.engine.conftest import SteppedCore
 from tests.engine.fake_model import SURE, FakeModel, spec
 from tests.engine.models.driving import prompt_of
 
-Run = Callable[..., Running]
+Run = Callable[..., SteppedCore]
 MEMORY = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
 
@@ -49,7 +49,7 @@ def test_who_runs_goes_on_in_the_step_that_admits_others(run: Run) -> None:
     running.step()
     running.ask("four five")
     running.step()
-    assert running.model.said == ["one", "two", "four"]
+    assert running.model.generated_words == ["one", "two", "four"]
 
 
 def test_long_prompts_are_read_in_a_step_each(run: Run) -> None:
@@ -70,7 +70,7 @@ def test_many_requests_each_get_their_own_words_whatever_runs_beside_them(run: R
         running.step()
     running.finish()
     assert {number: running.text(number) for number in asked} == asked
-    assert running.model.encoded == 3
+    assert running.model.encoded_images == 3
 
 
 def test_a_background_search_gives_its_rows_up_and_begins_again(run: Run, caplog: pytest.LogCaptureFixture) -> None:
@@ -103,7 +103,7 @@ class Starting(FakeModel):
 @pytest.mark.parametrize("quality", ["stream", "best"])
 @pytest.mark.usefixtures("slots")
 def test_a_penalty_counts_what_a_decoder_reads_before_an_answer(quality: str) -> None:
-    running = Running(Starting())
+    running = SteppedCore(Starting())
     running.model.encode("liked other a b c d e")
     plain, penalized = (
         running.ask("c d", quality=quality, max_new_tokens=1, repetition_penalty=penalty) for penalty in (1.0, 2.0)
@@ -127,10 +127,10 @@ def test_images_that_arrive_together_are_encoded_as_one_batch(run: Run) -> None:
     for digest in ("a", "b", "a", "c"):
         running.ask("what", digest=digest)
     running.finish()
-    assert (running.model.encoded, running.model.batches) == (3, 1)
+    assert (running.model.encoded_images, running.model.encoder_batches) == (3, 1)
     running.ask("what", digest="b")
     running.finish()
-    assert (running.model.encoded, running.core.image_feature_hits) == (3, 1)
+    assert (running.model.encoded_images, running.core.image_feature_hits) == (3, 1)
 
 
 def test_a_cancelled_request_is_generated_no_further_and_has_no_output(run: Run) -> None:
@@ -141,8 +141,8 @@ def test_a_cancelled_request_is_generated_no_further_and_has_no_output(run: Run)
     running.core.cancel(second)
     running.finish()
     assert running.ended.keys() == {third}
-    assert running.model.said.count("one") == 2
-    assert "two" not in running.model.said
+    assert running.model.generated_words.count("one") == 2
+    assert "two" not in running.model.generated_words
 
 
 def test_a_request_cancelled_during_a_step_has_no_output(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_an_answer_that_ended_holds_no_request(run: Run, monkeypatch: pytest.Mon
         if ends == "cancelled":
             running.core.cancel(number)
         if ends == "aborted":
-            running.core.abort()
+            running.core.abort_all()
         running.finish()
         assert (number in running.ended) == (ends not in ("cancelled", "aborted"))
         assert freed == [True]
@@ -185,12 +185,12 @@ def test_an_answer_that_ended_holds_no_request(run: Run, monkeypatch: pytest.Mon
 
 def test_a_stop_string_ends_the_answer_and_frees_its_row() -> None:
     """It would be generated to its last token, which nobody sees."""
-    running = Running(FakeModel(spec(style="blip2")))
+    running = SteppedCore(FakeModel(spec(prompt_style="blip2")))
     short, long = running.ask("one two Question: " + "more " * 30), running.ask("word " * 40)
     running.finish()
     assert running.text(short) == "one two"
     assert len(running.text(long).split()) == 40
-    assert running.model.said.count("more") == 0
+    assert running.model.generated_words.count("more") == 0
 
 
 def test_a_long_answer_does_not_keep_short_ones_waiting_and_goes_on_where_it_was(run: Run) -> None:
@@ -201,10 +201,10 @@ def test_a_long_answer_does_not_keep_short_ones_waiting_and_goes_on_where_it_was
     running.step(6)
     assert running.text(short) == "who"
     assert long not in running.ended
-    assert running.core._sequences[long].key_values is None  # they are in the batch again, and no second time
+    assert running.core._sequences[long].saved_row is None  # they are in the batch again, and no second time
     running.finish()
     assert running.text(long) == " ".join(map(str, range(20)))
-    assert [running.model.said.count(str(number)) for number in range(20)] == [1] * 20
+    assert [running.model.generated_words.count(str(number)) for number in range(20)] == [1] * 20
 
 
 def test_streams_go_on_while_a_beam_search_does(run: Run) -> None:
@@ -309,7 +309,7 @@ def test_what_ended_in_the_step_that_fails_has_ended(run: Run, monkeypatch: pyte
     assert running.text(first) == "one two"
     running.finish()
     assert running.text(second) == "three"
-    assert (running.model.said.count("one"), running.core.restarts) == (1, 1)
+    assert (running.model.generated_words.count("one"), running.core.restarts) == (1, 1)
 
 
 @pytest.mark.parametrize("background", [False, True])
@@ -317,7 +317,7 @@ def test_nobody_sees_an_answer_that_begins_again_become_shorter(run: Run, backgr
     running = run(max_batch_size=4)
     ids = [running.ask(f"{number} one two three four", background=background) for number in range(2)]
     running.step(4)
-    running.model.exhausted = 1
+    running.model.memory_rows = 1
     running.finish()
     assert running.core.restarts == 1
     for number, asked in enumerate(ids):
@@ -327,7 +327,7 @@ def test_nobody_sees_an_answer_that_begins_again_become_shorter(run: Run, backgr
 
 def test_memory_that_runs_out_makes_the_batch_smaller_and_nobody_notices(run: Run) -> None:
     running = run()
-    running.model.exhausted = 2
+    running.model.memory_rows = 2
     ids = [running.ask(f"what is {number}") for number in range(8)]
     running.finish()
     assert [running.text(number) for number in ids] == [f"what is {number}" for number in range(8)]
@@ -339,12 +339,12 @@ def test_memory_that_runs_out_makes_the_batch_smaller_and_nobody_notices(run: Ru
 def test_after_quiet_minutes_the_batch_grows_again(run: Run) -> None:
     """M5: after one shortage the server was smaller until its model was exchanged."""
     running = run(recovery_seconds=10.0, max_batch_size=8)
-    running.model.exhausted = 4
+    running.model.memory_rows = 4
     for number in range(8):
         running.ask(f"what is {number}")
     running.finish()
     assert running.core.row_limit == 4
-    running.model.exhausted = 0
+    running.model.memory_rows = 0
     running.ask("word " * 60)
     running.finish()
     assert running.core.row_limit > 6
@@ -354,7 +354,7 @@ def test_after_quiet_minutes_the_batch_grows_again(run: Run) -> None:
 def test_an_answer_that_no_memory_is_left_for_says_so(run: Run, quality: str) -> None:
     """M11: a search was told to have failed through a fault, and was not tried again."""
     running = run()
-    running.model.exhausted = -1
+    running.model.memory_rows = -1
     number = running.ask("two words", quality=quality)
     running.finish()
     assert running.core.restarts == 2
@@ -371,7 +371,7 @@ def test_memory_that_runs_out_at_the_edges_of_a_step_ends_nobodys_answer(
     plain = getattr(running.batch_class, place)
 
     def failing(self: Any, *arguments: Any) -> Any:
-        if failures and (place != "merge" or running.model.said):
+        if failures and (place != "merge" or running.model.generated_words):
             raise failures.pop()
         return plain(self, *arguments)
 
@@ -406,15 +406,15 @@ def test_when_memory_runs_out_the_caches_are_freed_first(run: Run) -> None:
     running = run()
     running.ask("what", digest="a")
     running.finish()
-    running.model.exhausted = 1
+    running.model.memory_rows = 1
     for number in range(2):
         running.ask(f"is it {number}", digest="b")
     running.finish()
-    running.model.exhausted = 0
+    running.model.memory_rows = 0
     number = running.ask("what what now", digest="a", turns=True)
     running.finish()
     assert running.text(number) == "what what now"
-    assert running.model.encoded == 4  # both images again after they were freed
+    assert running.model.encoded_images == 4  # both images again after they were freed
     assert running.core.prefix_hits == 0
 
 
@@ -487,12 +487,12 @@ def test_an_aborted_core_hands_back_what_was_not_finished(run: Run) -> None:
     assert done in running.ended
     background, late = running.ask("seven", background=True), running.ask("eight")
     running.core.cancel(cancelled)
-    assert running.core.abort() == ([runs], [waits, late, background])
+    assert running.core.abort_all() == ([runs], [waits, late, background])
     assert not running.core.has_work
     last = running.ask("nine")
     running.finish()
     assert running.text(last) == "nine"
-    assert "four" not in running.model.said
+    assert "four" not in running.model.generated_words
 
 
 def test_who_is_admitted_waits_for_no_decode_and_who_runs_for_one_prefill_at_most(run: Run) -> None:

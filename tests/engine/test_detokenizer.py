@@ -9,10 +9,10 @@ import pytest
 import regex
 
 from blip_space.catalogue import TINY_FOLDER, read_folder
-from blip_space.engine.detokenizer import UNFINISHED, Detokenizer, visible_text
+from blip_space.engine.detokenizer import REPLACEMENT_CHARACTER, Detokenizer, visible_text
 from blip_space.loading.preparation import load_preparation
-from blip_space.models.tokenizer import read_tokens
-from tests.checkpoints.blip2 import FAMILIES, write
+from blip_space.models.tokenizer import load_tokenizer
+from tests.checkpoints.blip2 import LANGUAGE_MODELS, write
 
 STOPS = ("\n", "Question:")
 
@@ -79,7 +79,7 @@ SENTENCES = (
 )
 
 
-@pytest.fixture(scope="module", params=(*FAMILIES, "embedded"))
+@pytest.fixture(scope="module", params=(*LANGUAGE_MODELS, "embedded"))
 def tokens(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Callable[[Sequence[int]], str], Callable[[str], list[int]]]:
@@ -88,7 +88,7 @@ def tokens(
         preparation = load_preparation(read_folder(TINY_FOLDER))
         return preparation.decode, preparation.encode
     folder: Path = write(tmp_path_factory.mktemp("tokens") / request.param, request.param)
-    found = read_tokens(folder, name="x")
+    found = load_tokenizer(folder, name="x")
     return found.decode, found.encode
 
 
@@ -121,7 +121,7 @@ def decode_bytes(ids: Sequence[int]) -> str:
         try:
             text += bytes(tokens).decode() if is_byte else "".join(chr(token - 256) for token in tokens)
         except UnicodeDecodeError:
-            text += UNFINISHED * len(tokens)
+            text += REPLACEMENT_CHARACTER * len(tokens)
     return text
 
 
@@ -134,7 +134,7 @@ def test_bytes_are_shown_once_they_make_characters(ids: list[int]) -> None:
     detokenizer = Detokenizer(decode_bytes)
     for count in range(1, len(ids) + 1):
         shown, whole = detokenizer.extend(ids[:count]), decode_bytes(ids[:count])
-        assert shown == visible_text(whole) or whole.endswith(UNFINISHED)
+        assert shown == visible_text(whole) or whole.endswith(REPLACEMENT_CHARACTER)
 
 
 def test_a_token_is_decoded_with_few_before_it() -> None:

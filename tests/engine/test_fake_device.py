@@ -14,7 +14,7 @@ from blip_space.engine.request import EngineConfig
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Precision, VisionLanguageModel
 from tests.checkpoints import blip2
-from tests.engine.fake_gpu import GPU, live, on_the_gpu
+from tests.engine.fake_gpu import GPU, on_fake_gpu, run_all_steps
 from tests.engine.fake_model import FakePreparation
 from tests.engine.gpu_fixtures import copied, gpu  # noqa: F401
 
@@ -22,23 +22,23 @@ COPIES = [3, 3, 2, 2, 4, 3, 4, 1]
 """How many ids each forward pass of `live` brings to the host."""
 
 
-@pytest.fixture(params=blip2.FAMILIES)
+@pytest.fixture(params=blip2.LANGUAGE_MODELS)
 def model(request: pytest.FixtureRequest, gpu: None) -> Iterator[VisionLanguageModel]:  # noqa: ARG001, F811
     """A BLIP-2 with each language model in turn."""
     preparation = FakePreparation(ModelSpec("fake", "fake", "blip2", request.param, "mblip", 1, ("en",)))
     preparation.query_tokens = blip2.QUERY_TOKENS[request.param]
-    network = blip2.make_network(request.param, blip2.make_tokenizer(request.param), seed=0)
+    network = blip2.make_hf_model(request.param, blip2.make_tokenizer(request.param), seed=0)
 
     def build(network: Any, precision: Precision) -> Blip2:
         return Blip2(network, preparation, precision=precision)
 
-    with on_the_gpu(network, build) as made:
+    with on_fake_gpu(network, build) as made:
         yield made
 
 
 def test_a_step_brings_nothing_to_the_host_but_the_chosen_ids(model: VisionLanguageModel, copied: list[int]) -> None:  # noqa: F811
     runner = ModelRunner(model, EngineConfig())
-    live(runner, model)
+    run_all_steps(runner, model)
     assert copied == COPIES
     assert runner.prefixes.hits == (1 if model.spec.decoder_only else 0)
 
@@ -74,4 +74,4 @@ def test_every_read_in_a_step_is_noticed(
 
     monkeypatch.setattr(batch, place, reading)
     with pytest.raises(RuntimeError):  # torch's own is one, whichever of its checks finds it
-        live(runner, model)
+        run_all_steps(runner, model)

@@ -30,16 +30,16 @@ def engine(model: FakeModel) -> LocalEngine:
 
 
 def test_a_reply_grows_and_ends_whole(engine: LocalEngine) -> None:
-    reply = engine.answer(ask("it"))
+    reply = engine.generate(ask("it"))
     texts = list(reply)
     assert (texts[0], texts[-1]) == ("Question", answer("it"))
     assert (reply.tokens, reply.repeats) == (8, False)
-    assert list(engine.answer(ask("it")))[-1] == answer("it")
+    assert list(engine.generate(ask("it")))[-1] == answer("it")
 
 
 def test_replies_are_whole_in_whatever_order_they_are_iterated(engine: LocalEngine) -> None:
     """The steps of one gave the tokens of all others away, and a reply that was iterated later was empty."""
-    first, second, third = (engine.answer(ask(words)) for words in ("one", "two and more", "three"))
+    first, second, third = (engine.generate(ask(words)) for words in ("one", "two and more", "three"))
     assert list(third)[-1] == answer("three")
     pairs = list(zip(first, second, strict=False))
     assert pairs[-1][0] == answer("one")
@@ -47,24 +47,24 @@ def test_replies_are_whole_in_whatever_order_they_are_iterated(engine: LocalEngi
 
 
 def test_a_closed_reply_is_generated_no_further(engine: LocalEngine, model: FakeModel) -> None:
-    reply = engine.answer(ask("it"))
+    reply = engine.generate(ask("it"))
     assert next(iter(reply)) == "Question"
     reply.close()
-    assert list(engine.answer(ask("that")))[-1] == answer("that")
-    assert "it?" not in model.said
+    assert list(engine.generate(ask("that")))[-1] == answer("that")
+    assert "it?" not in model.generated_words
 
 
 def test_a_language_that_the_model_does_not_support_is_refused(engine: LocalEngine) -> None:
     with pytest.raises(UserError, match="fake does not speak French"):
-        engine.answer(ask("it", language="fr"))
+        engine.generate(ask("it", language="fr"))
 
 
 def test_an_unread_reply_that_is_closed_is_never_generated(engine: LocalEngine, model: FakeModel) -> None:
-    engine.answer(ask("it")).close()
-    assert list(engine.answer(ask("that")))[-1] == answer("that")
-    assert "it?" not in model.said
+    engine.generate(ask("it")).close()
+    assert list(engine.generate(ask("that")))[-1] == answer("that")
+    assert "it?" not in model.generated_words
 
 
 def test_what_there_is_in_place_of_an_answer_is_raised(engine: LocalEngine) -> None:
     with pytest.raises(UserError, match="fault of the server"):
-        list(engine.answer(ask("about to explode")))
+        list(engine.generate(ask("about to explode")))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from blip_space.engine.kv_cache import BLOCK_TOKENS
-from blip_space.engine.padding import group_by_length, mask_of, pad, stack_masks, trimmable
+from blip_space.engine.padding import group_by_length, length_mask, pad, stack_masks, trimmable_padding
 from blip_space.models.interface import Embedded
 
 
@@ -21,11 +21,11 @@ from blip_space.models.interface import Embedded
     ],
 )
 def test_a_group_has_no_more_padding_than_is_allowed(lengths: Sequence[int], parts: list[list[int]]) -> None:
-    assert [list(lengths[part]) for part in group_by_length(lengths, most_padding=8)] == parts
+    assert [list(lengths[part]) for part in group_by_length(lengths, max_padding=8)] == parts
 
 
 def test_where_passes_are_expensive_there_is_one() -> None:
-    assert group_by_length([1, 2, 400], most_padding=10_000) == [slice(0, 3)]
+    assert group_by_length([1, 2, 400], max_padding=10_000) == [slice(0, 3)]
 
 
 @pytest.mark.parametrize("left", [True, False])
@@ -45,8 +45,8 @@ def test_padding_is_on_one_side_and_masked(left: bool) -> None:
 
 def test_masks_of_two_widths_are_stacked() -> None:
     for left, stacked in ((True, [[0, 0, 1], [0, 1, 1]]), (False, [[1, 0, 0], [1, 1, 0]])):
-        wide = mask_of([2], left=left, device=torch.device("cpu"), width=3)
-        narrow = mask_of([1], left=left, device=torch.device("cpu"))
+        wide = length_mask([2], left=left, device=torch.device("cpu"), width=3)
+        narrow = length_mask([1], left=left, device=torch.device("cpu"))
         assert stack_masks(narrow, wide, left=left).tolist() == stacked
         assert stack_masks(wide, narrow, left=left).tolist() == stacked[::-1]
 
@@ -54,5 +54,5 @@ def test_masks_of_two_widths_are_stacked() -> None:
 def test_padding_that_all_rows_share_is_trimmed_in_blocks() -> None:
     """A copy of everything pays for no less; without rows there is nothing to copy."""
     block = BLOCK_TOKENS
-    assert [trimmable(padding, 2) for padding in (block - 1, block, 2 * block + 1)] == [0, block, 2 * block]
-    assert trimmable(block - 1, 0) == block - 1
+    assert [trimmable_padding(padding, 2) for padding in (block - 1, block, 2 * block + 1)] == [0, block, 2 * block]
+    assert trimmable_padding(block - 1, 0) == block - 1

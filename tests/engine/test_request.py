@@ -9,7 +9,7 @@ from PIL import Image
 
 from blip_space import catalogue
 from blip_space.engine.pixel_cache import PixelCache
-from blip_space.engine.request import Request, decoding_options, measure_budget, prepare, refuse_foreign
+from blip_space.engine.request import Request, check_language, decoding_options, measure_budget, prepare
 from blip_space.errors import ImageError, PromptError, UserError
 from blip_space.images import ImageFile, SafeImage
 from blip_space.models.preparation import ImageInfo
@@ -41,19 +41,19 @@ def test_turns_that_no_longer_fit_are_counted() -> None:
 
 @pytest.mark.parametrize("name", catalogue.MODELS)
 def test_a_foreign_language_is_refused_with_the_models_that_speak_it(name: str) -> None:
-    found = catalogue.find(name)
+    found = catalogue.find_model(name)
     if "de" in found.languages:
-        refuse_foreign(found, "de")
+        check_language(found, "de")
         return
     with pytest.raises(
         UserError, match=f"{name} does not speak German; it speaks English.*mblip-mt0-xl and mblip-bloomz-7b"
     ):
-        refuse_foreign(found, "de")
+        check_language(found, "de")
 
 
 def test_an_unknown_language_is_a_sentence() -> None:
     with pytest.raises(UserError, match="There is no language 'xx'"):
-        refuse_foreign(spec(), "xx")
+        check_language(spec(), "xx")
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_pixel_values_are_kept_within_a_bound_of_bytes_and_by_model() -> None:
     def ask(model: str, digest: str) -> bool:
         """Whether they had to be made."""
         before = len(made)
-        cache.get_or_make((model, digest), lambda: made.append(digest) or Pixels())  # type: ignore[func-returns-value]
+        cache.get_or_compute((model, digest), lambda: made.append(digest) or Pixels())  # type: ignore[func-returns-value]
         return len(made) > before
 
     assert [ask("one", "a"), ask("one", "b"), ask("one", "a"), ask("two", "a")] == [True, True, False, True]

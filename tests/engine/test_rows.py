@@ -9,7 +9,7 @@ import torch
 
 from blip_space.engine.batch import new_batch
 from blip_space.engine.left_aligned import DecoderOnlyBatch, EncoderDecoderBatch
-from blip_space.models.decoders import read_mask
+from blip_space.models.decoders import decode_mask
 from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
 
 AXES, HIDDEN, VOCABULARY = 3, 2, 5
@@ -29,7 +29,7 @@ class Told:
         return positions
 
     def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
-        return read_mask(lengths, capacity)
+        return decode_mask(lengths, capacity)
 
     def note(self, given: torch.Tensor, positions: torch.Tensor, *caches: Any) -> torch.Tensor:
         self.positions.append(positions)

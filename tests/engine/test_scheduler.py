@@ -82,7 +82,7 @@ def test_cancelled_sequences_are_forgotten_wherever_they_are(background: bool) -
     running.is_cancelled = waiting.is_cancelled = True
     plan = queue.schedule()
     assert (queue.named(plan.removed), queue.named(plan.admitted)) == ("a", "c")
-    assert (running.reason, waiting.status) == (FinishReason.CANCELLED, Status.FINISHED)
+    assert (running.finish_reason, waiting.status) == (FinishReason.CANCELLED, Status.FINISHED)
     assert last.status is Status.RUNNING
 
 
@@ -241,7 +241,7 @@ def test_nobody_is_preempted_for_one_that_would_not_fit_beside_its_keys_and_valu
     running.ids = [1] * 9
     queue.add("b", new_tokens=10)
     assert queue.schedule() == Plan()
-    queue.scheduler.fit(max_rows=99, max_positions=40)
+    queue.scheduler.set_limits(max_rows=99, max_positions=40)
     assert queue.named(queue.schedule().preempted) == "a"
 
 
@@ -307,7 +307,7 @@ def test_however_long_it_was_quiet_there_are_no_more_rows_than_fit() -> None:
     queue.add("b")
     queue.schedule(now=10_000.0)
     assert queue.scheduler.row_limit == 4
-    queue.scheduler.fit(max_rows=2, max_positions=10_000)  # another model takes the rest
+    queue.scheduler.set_limits(max_rows=2, max_positions=10_000)  # another model takes the rest
     queue.add("c")
     queue.schedule(now=20_000.0)
     assert queue.scheduler.row_limit == 2
@@ -434,7 +434,7 @@ def test_the_background_gives_away_the_memory_of_what_waits_first() -> None:
 
 
 def test_with_a_fill_share_sequences_come_once_half_of_the_batch_is_free() -> None:
-    queue = Queue(max_batch_size=4, max_prefill_tokens=99, fill_share=0.5)
+    queue = Queue(max_batch_size=4, max_prefill_tokens=99, min_free_share=0.5)
     queue.add("abcdef")
     assert queue.admitted() == "abcd"
     queue.scheduler.running[0].finish(FinishReason.STOP)

@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, ImageOps, features
 
 from blip_space import images
 from blip_space.errors import ImageError
-from blip_space.images import MAX_BYTES, decode, flattening, heif
+from blip_space.images import MAX_UPLOAD_BYTES, decode, flattening, heif
 from tests.images.image_bytes import SIGNATURE, chunk, disc, encoded, exif, noise, with_chunk
 
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
@@ -48,7 +48,7 @@ def test_every_format_that_is_promised_is_read(form: str) -> None:
         (png_header(12_000, 12_000), "144 megapixels"),
         (png_header(16_000, 16_000), "256 megapixels"),
         (png_header(8_000, 8_001), r"64\.01 megapixels"),
-        (b"x" * (MAX_BYTES + 1), "at most 20 MB"),
+        (b"x" * (MAX_UPLOAD_BYTES + 1), "at most 20 MB"),
     ],
     ids=[
         "empty",
@@ -239,14 +239,14 @@ def test_files_of_other_kinds_are_told_as_what_they_are(data: bytes, sentence: s
 
 def test_limits_in_sentences_add_up(tmp_path: Path) -> None:
     """Case telephone-64-megapixels: "20.0 MB, and at most 20 MB are read" and its like helped nobody."""
-    (tmp_path / "big").write_bytes(bytes(MAX_BYTES + 2))
-    assert len(images.read(tmp_path / "big")) == MAX_BYTES + 1
+    (tmp_path / "big").write_bytes(bytes(MAX_UPLOAD_BYTES + 2))
+    assert len(images.read_file(tmp_path / "big")) == MAX_UPLOAD_BYTES + 1
     with pytest.raises(ImageError, match="larger than 20 MB"):
         decode(tmp_path / "big")
-    assert len(images.read(tmp_path / "big", max_bytes=7)) == 8
+    assert len(images.read_file(tmp_path / "big", max_bytes=7)) == 8
     with pytest.raises(ImageError, match=r"at most 2\.5 MB"):
         decode(bytes(2_500_001), max_bytes=2_500_000)
-    assert images.MAX_FILE_BYTES > MAX_BYTES
+    assert images.MAX_FILE_BYTES > MAX_UPLOAD_BYTES
 
 
 @pytest.mark.parametrize("transparent", [1, 0x4000, 0x7FFF, 0xFFFF])
@@ -289,17 +289,17 @@ def test_memory_that_runs_out_is_told_as_such(monkeypatch: pytest.MonkeyPatch, e
 def test_endings_are_pillows_and_those_that_people_meet() -> None:
     """Case endings-of-pictures."""
     wanted = ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .hif .mpo .jpg_large"
-    assert set(wanted.split()) <= images.ENDINGS
-    assert all(ending == ending.lower() and ending.startswith(".") for ending in images.ENDINGS)
-    assert not images.ENDINGS & {".mp4", ".txt", ".zip", ".psd", ".svg"}
+    assert set(wanted.split()) <= images.EXTENSIONS
+    assert all(ending == ending.lower() and ending.startswith(".") for ending in images.EXTENSIONS)
+    assert not images.EXTENSIONS & {".mp4", ".txt", ".zip", ".psd", ".svg"}
 
 
 def test_a_picture_is_known_by_its_first_bytes() -> None:
     files = [encoded(disc(), form) for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")]
     files += [encoded(disc(), "TIFF", big_tiff=True), b"MM\0*\0\0\0\x08" + bytes(40), HEIC_STUB]
     files += [b"\0\0\0\x20ftyp" + brand + b"\0\0\0\0mif1miaf" for brand in (b"avif", b"avis", b"mif1", b"heix")]
-    assert all(images.is_picture(file[:32]) for file in files)
+    assert all(images.is_image(file[:32]) for file in files)
     others = [b"", b"BM", b"BMW is a car, and this is a text about it", b"RIFF\0\0\0\0WAVEfmt ", b"\xff\xd8", b"GIF"]
     others += [b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41", b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", b"PK\3\4", b"%PDF"]
-    assert not any(images.is_picture(other[:32]) for other in others)
-    assert all(images.is_picture(file[:end]) in (True, False) for file in files for end in range(32))
+    assert not any(images.is_image(other[:32]) for other in others)
+    assert all(images.is_image(file[:end]) in (True, False) for file in files for end in range(32))

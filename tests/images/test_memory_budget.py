@@ -143,7 +143,7 @@ def test_a_wait_that_was_interrupted_is_forgotten(
 def test_a_file_is_decoded_as_ever_and_only_while_it_is_open() -> None:
     data = encoded(disc(), "PNG")
     file = ImageFile(data)
-    with file.opened() as image:
+    with file.open() as image:
         assert isinstance(image, SafeImage)
         assert image.pixels.tobytes() == decode(data).pixels.tobytes()
         assert image.digest == file.digest == images.digest(data)
@@ -151,7 +151,7 @@ def test_a_file_is_decoded_as_ever_and_only_while_it_is_open() -> None:
     assert images.DECODING.reserved == 0
     with pytest.raises(ValueError, match="closed image"):
         image.pixels.tobytes()
-    with file.opened() as again:
+    with file.open() as again:
         assert again.pixels.size == disc().size
 
 
@@ -164,14 +164,14 @@ def test_a_digest_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(images, "digest", counted)
     file = ImageFile(encoded(disc(), "PNG"))
-    with file.opened() as image:
+    with file.open() as image:
         assert {file.digest, file.digest, image.digest} == {compute(file.data)}
     assert len(calls) == 1
 
 
 def test_a_decoded_image_opens_as_itself() -> None:
     image = decode(encoded(disc(), "PNG"))
-    with image.opened() as opened:
+    with image.open() as opened:
         assert opened is image
         assert images.DECODING.reserved == 0
     assert image.pixels.getpixel((0, 0)) == (255, 255, 255)
@@ -188,16 +188,16 @@ def test_a_decoded_image_opens_as_itself() -> None:
     ids=["empty", "large", "damaged", "another"],
 )
 def test_what_cannot_be_opened_is_told_and_gives_back_what_it_reserved(file: ImageFile, sentence: str) -> None:
-    with pytest.raises(ImageError, match=sentence), file.opened():
+    with pytest.raises(ImageError, match=sentence), file.open():
         pytest.fail("it was opened")
     assert images.DECODING.reserved == 0
 
 
 def test_an_error_of_whoever_opened_it_passes_and_gives_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RuntimeError, match="theirs"), ImageFile(encoded(disc(), "PNG")).opened():
+    with pytest.raises(RuntimeError, match="theirs"), ImageFile(encoded(disc(), "PNG")).open():
         raise RuntimeError("theirs")
     monkeypatch.setattr(decoder, "_decoded", lambda _: (_ for _ in ()).throw(MemoryError))
-    with pytest.raises(ImageError, match="not enough memory"), ImageFile(encoded(disc(), "PNG")).opened():
+    with pytest.raises(ImageError, match="not enough memory"), ImageFile(encoded(disc(), "PNG")).open():
         pytest.fail("it was opened")
     assert images.DECODING.reserved == 0
 
@@ -213,7 +213,7 @@ def test_the_largest_images_are_decoded_one_after_the_other(monkeypatch: pytest.
     monkeypatch.setattr(images, "decode_pixels", decode_pixels)
 
     def resize(file: ImageFile) -> None:
-        with file.opened():
+        with file.open():
             at_once.append(images.DECODING.reserved // decoding_bytes(LARGEST))
 
     with ThreadPoolExecutor(6) as pool:
@@ -299,18 +299,18 @@ from threading import Thread
 from PIL import Image
 from blip_space.images import DECODING, ImageFile
 from blip_space.images.estimates import decoding_bytes
-from blip_space.models.frame import Frame
+from blip_space.models.frame import ImageProcessor
 
 def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 
-frame, data = Frame(224), open(sys.argv[1], "rb").read()
+frame, data = ImageProcessor(224), open(sys.argv[1], "rb").read()
 frame.pixels([Image.new("RGB", (300, 300))])
 DECODING.max_bytes = 1  # one at a time
 before = peak()
 
 def work():
-    with ImageFile(data).opened() as image:
+    with ImageFile(data).open() as image:
         frame.pixels([image.pixels])
 
 threads = [Thread(target=work) for _ in range(int(sys.argv[2]))]

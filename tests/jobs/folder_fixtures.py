@@ -28,7 +28,7 @@ def draw(file: Path, number: int) -> None:
 
 
 @contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
+def limit_file_size(size: int) -> Iterator[None]:
     """The system writes no longer file, as if the disk were full."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -53,6 +53,6 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny() -> Callable[[], Any]:
     """Loads the embedded model once."""
-    from blip_space.loading.loader import load
+    from blip_space.loading.loader import load_model
 
-    return cache(lambda: load(read_folder(TINY_FOLDER)))
+    return cache(lambda: load_model(read_folder(TINY_FOLDER)))

@@ -23,15 +23,15 @@ from blip_space import images
 from blip_space.errors import UserError
 from blip_space.jobs.durable_files import Disk
 from blip_space.jobs.outputs import dataset_formats, shards
-from blip_space.jobs.outputs.output import Output
-from blip_space.jobs.outputs.text_form import TextForm
-from blip_space.jobs.records import Record
+from blip_space.jobs.outputs.output_files import OutputFiles
+from blip_space.jobs.outputs.text_format import TextFormat
+from blip_space.jobs.records import CaptionRecord
 from tests.jobs.folder_fixtures import draw
 
-RECORD = Record("1.png", "d", "tiny", "fp32", "en", "", "octopus", 1, 0.1, None)
+RECORD = CaptionRecord("1.png", "d", "tiny", "fp32", "en", "", "octopus", 1, 0.1, None)
 
 
-def records(folder: Path, captions: dict[str, str | None]) -> list[Record]:
+def records(folder: Path, captions: dict[str, str | None]) -> list[CaptionRecord]:
     """An image for each, and its record; without a caption the image failed."""
     made = []
     for number, (name, caption) in enumerate(captions.items()):
@@ -45,8 +45,8 @@ def records(folder: Path, captions: dict[str, str | None]) -> list[Record]:
     return made
 
 
-def output(form: str, folder: Path, name: str = "captions.out") -> Output:
-    return Output(form, folder.parent / name, folder, texts=TextForm())
+def output(form: str, folder: Path, name: str = "captions.out") -> OutputFiles:
+    return OutputFiles(form, folder.parent / name, folder, text_format=TextFormat())
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_table_that_was_there_or_was_changed_is_refused(folder: Path) -> None:
     target = output("imagefolder", folder)
 
     class Lines:
-        def records(self) -> list[Record]:
+        def records(self) -> list[CaptionRecord]:
             return made
 
     (folder / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "mine"}\n')
@@ -201,7 +201,7 @@ def test_webdataset_reads_every_image_beside_its_caption(folder: Path, tmp_path:
 def test_shards_are_of_bounded_size_and_those_of_a_larger_run_go(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "SHARD_IMAGES", 2)
+    monkeypatch.setattr(shards, "MAX_SHARD_IMAGES", 2)
     made = records(folder, {f"{number}.png": str(number) for number in range(5)})
     output("webdataset", folder, "set.tar").write(made)
     (tmp_path / "set-000007.tar").write_bytes(b"somebody's")
@@ -218,7 +218,7 @@ def test_an_image_that_changed_since_is_in_no_shard(folder: Path, tmp_path: Path
     made = records(folder, {"a.png": "one", "b.png": "two"})
     draw(folder / "a.png", 9)
     outcome = output("webdataset", folder, "set.tar").write(made)
-    assert outcome.failed == [("a.png", shards.CHANGED)]
+    assert outcome.failed == [("a.png", shards.FILE_CHANGED)]
     assert [sample["txt"] for sample in samples(tmp_path)] == [b"two"]
 
 
@@ -228,5 +228,5 @@ def test_a_shard_that_cannot_be_written_leaves_no_half_one(folder: Path, tmp_pat
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        shards.write(records(folder, {"a.png": "one"}), folder, tmp_path / "set.tar", Full())
+        shards.write_shards(records(folder, {"a.png": "one"}), folder, tmp_path / "set.tar", Full())
     assert [path.name for path in tmp_path.iterdir()] == ["images"]

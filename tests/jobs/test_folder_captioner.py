@@ -13,20 +13,22 @@ import pytest
 import torch
 
 from blip_space.engine.output import Output
-from blip_space.engine.request import Resized
+from blip_space.engine.request import PreparedImage
 from blip_space.jobs import folder_captioner
-from blip_space.jobs.folder_captioner import FAILED, SMALL_PARAMETERS, Captioner, Wish
-from blip_space.jobs.image_reader import Seen
-from blip_space.jobs.records import Task
+from blip_space.jobs.folder_captioner import CAPTION_FAILED, SMALL_PARAMETERS, Captioner, PendingCaption
+from blip_space.jobs.image_reader import LoadedImage
+from blip_space.jobs.records import CaptionTask
 from blip_space.models import threads
 from blip_space.models.preparation import ImageInfo
 from blip_space.options import ANSWER_LENGTH_PENALTY, GenerationOptions, check
 from tests.engine.fake_model import FakeModel, SizedModel, spec
 
-SMALL = Resized(torch.zeros(1, 1), 1, 1)
-TASKS = [Task("fake", "fp32", "en", f"What is {number}?", GenerationOptions()) for number in range(6)]
+SMALL = PreparedImage(torch.zeros(1, 1), 1, 1)
+TASKS = [CaptionTask("fake", "fp32", "en", f"What is {number}?", GenerationOptions()) for number in range(6)]
 WISHES = [
-    Wish(Seen(f"{number}.png", str(number), prepared=Resized(torch.full((1, 1), number), 1, 1)), task)
+    PendingCaption(
+        LoadedImage(f"{number}.png", str(number), prepared=PreparedImage(torch.full((1, 1), number), 1, 1)), task
+    )
     for number, task in enumerate(TASKS)
 ]
 
@@ -35,13 +37,13 @@ WISHES = [
 def test_when_memory_runs_out_what_was_being_written_is_written_again() -> None:
     """Rows that were lost with the batch would be captions that vanish without a line."""
     model: Any = FakeModel(spec())
-    model.exhausted = 2
+    model.memory_rows = 2
     writer = Captioner(model, batch_size=4)
     written = [*writer.add(WISHES), *writer.finish()]
-    assert {one.wish.seen.file: one.caption for one in written} == {
+    assert {one.pending.image.file: one.caption for one in written} == {
         f"{number}.png": f"Question: What is {number}? Short answer in English:" for number in range(6)
     }
-    assert model.most_rows == 4
+    assert model.largest_batch == 4
 
 
 @pytest.mark.parametrize("quality", ["stream", "best"])
@@ -57,10 +59,10 @@ def test_a_picture_that_the_model_cannot_read_ends_alone(quality: str) -> None:
     model: Any = Picky(spec())
     tasks = [replace(task, options=check(quality=quality)) for task in TASKS]
     writer = Captioner(model, batch_size=20)
-    wishes = [Wish(wish.seen, task) for wish, task in zip(WISHES, tasks, strict=True)]
+    wishes = [PendingCaption(wish.image, task) for wish, task in zip(WISHES, tasks, strict=True)]
     written = [*writer.add(wishes), *writer.finish()]
-    assert sorted(one.wish.seen.file for one in written) == [f"{number}.png" for number in range(6)]
-    assert [(one.wish.seen.file, one.error) for one in written if one.error] == [("3.png", FAILED)]
+    assert sorted(one.pending.image.file for one in written) == [f"{number}.png" for number in range(6)]
+    assert [(one.pending.image.file, one.error) for one in written if one.error] == [("3.png", CAPTION_FAILED)]
 
 
 def test_what_was_aborted_does_not_come_with_what_is_asked_next() -> None:
@@ -69,14 +71,14 @@ def test_what_was_aborted_does_not_come_with_what_is_asked_next() -> None:
     captioner = Captioner(model, batch_size=2)
     assert not list(captioner.add(WISHES[:1]))
     captioner.abort()
-    assert [one.wish.seen.file for one in [*captioner.add(WISHES[1:2]), *captioner.finish()]] == ["1.png"]
+    assert [one.pending.image.file for one in [*captioner.add(WISHES[1:2]), *captioner.finish()]] == ["1.png"]
 
 
 def test_a_task_that_cannot_be_asked_has_an_error_for_each_image_and_the_others_go_on() -> None:
     long = replace(TASKS[0], prompt="word " * 600 + "?")
     captioner = Captioner(FakeModel(spec()), batch_size=2)  # type: ignore[arg-type]
-    wishes = [Wish(WISHES[0].seen, long), *WISHES[1:3]]
-    written = {one.wish.seen.file: one for one in [*captioner.add(wishes), *captioner.finish()]}
+    wishes = [PendingCaption(WISHES[0].image, long), *WISHES[1:3]]
+    written = {one.pending.image.file: one for one in [*captioner.add(wishes), *captioner.finish()]}
     assert "tokens long" in (written["0.png"].error or "")
     assert [written[f"{number}.png"].error for number in (1, 2)] == [None, None]
 
@@ -88,18 +90,18 @@ def test_no_more_rows_are_decoded_at_once_than_asked_for_however_tasks_are_mixed
     qualities = (first, "best", "stream", "best", "best", "best")
     tasks = [replace(task, options=check(quality=quality)) for task, quality in zip(TASKS, qualities, strict=True)]
     captioner = Captioner(model, batch_size=8)
-    wishes = [Wish(wish.seen, task) for wish in WISHES for task in tasks]
+    wishes = [PendingCaption(wish.image, task) for wish in WISHES for task in tasks]
     written = [*captioner.add(wishes), *captioner.finish()]
     assert {one.error for one in written} == {None}
     assert len(written) == len(wishes)
-    assert 5 < model.most_rows <= 8
+    assert 5 < model.largest_batch <= 8
 
 
 def test_an_image_is_forgotten_once_it_is_captioned_or_given_up() -> None:
     """Its pixel values would stay until the end of the folder."""
     captioner, freed = Captioner(FakeModel(spec()), batch_size=2), list[bool]()  # type: ignore[arg-type]
     for number, end in enumerate((lambda: list(captioner.finish()), captioner.abort), start=1):
-        wish = Wish(Seen("x.png", "x", prepared=Resized(torch.zeros(1, 1), 1, 1)), TASKS[0])
+        wish = PendingCaption(LoadedImage("x.png", "x", prepared=PreparedImage(torch.zeros(1, 1), 1, 1)), TASKS[0])
         weakref.finalize(wish, freed.append, True)
         assert not list(captioner.add([wish]))
         del wish
@@ -111,9 +113,9 @@ def test_beams_are_counted_as_rows() -> None:
     model: Any = FakeModel(spec())
     captioner = Captioner(model, batch_size=10)
     task = replace(TASKS[0], options=check(quality="best"))
-    wishes = [Wish(wish.seen, task) for wish in WISHES]
+    wishes = [PendingCaption(wish.image, task) for wish in WISHES]
     assert len([*captioner.add(wishes), *captioner.finish()]) == 6
-    assert model.most_rows == 10
+    assert model.largest_batch == 10
 
 
 def test_a_prompt_is_composed_once_and_all_processors_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +131,7 @@ def test_a_prompt_is_composed_once_and_all_processors_are_taken(monkeypatch: pyt
 
     model: Any = Counting(spec())
     captioner = Captioner(model, batch_size=2)
-    assert len([*captioner.add([Wish(wish.seen, TASKS[0]) for wish in WISHES]), *captioner.finish()]) == 6
+    assert len([*captioner.add([PendingCaption(wish.image, TASKS[0]) for wish in WISHES]), *captioner.finish()]) == 6
     assert (used, model.texts) == ([threads.ALL_THREADS], 1)
 
 
@@ -146,19 +148,19 @@ def test_the_batch_is_filled_anew_when_half_of_it_is_free_and_read_at_once() -> 
     for count, batch_size, passes in ((8, 4, 3), (60, 60, 1)):
         model: Any = FakeModel(spec())
         wishes = [
-            Wish(Seen(f"{number}.png", str(number), prepared=SMALL), replace(TASKS[0], prompt=words))
+            PendingCaption(LoadedImage(f"{number}.png", str(number), prepared=SMALL), replace(TASKS[0], prompt=words))
             for number, words in enumerate(f"What is {'very ' * number}long?" for number in range(count))
         ]
         captioner = Captioner(model, batch_size=batch_size)
         assert len([*captioner.add(wishes), *captioner.finish()]) == count
-        assert model.batches == passes
+        assert model.encoder_batches == passes
 
 
 def test_a_question_is_asked_as_everywhere_else() -> None:
     captioner = Captioner(FakeModel(spec()), batch_size=2)  # type: ignore[arg-type]
     best = replace(TASKS[0], options=check(quality="best"))
-    assert captioner._request(Wish(WISHES[0].seen, best)).options.length_penalty == ANSWER_LENGTH_PENALTY
-    (written,) = captioner.add([Wish(WISHES[0].seen, replace(TASKS[0], language="fr"))])
+    assert captioner._request(PendingCaption(WISHES[0].image, best)).options.length_penalty == ANSWER_LENGTH_PENALTY
+    (written,) = captioner.add([PendingCaption(WISHES[0].image, replace(TASKS[0], language="fr"))])
     assert "fake does not speak French" in (written.error or "")
 
 
@@ -167,7 +169,7 @@ def test_work_begins_once_enough_wait_to_fill_the_batch() -> None:
     captioner = Captioner(model, batch_size=4)
     for wish, encoded in zip(WISHES, (0, 0, 0, 4, 4, 4), strict=True):
         list(captioner.add([wish]))
-        assert model.encoded == encoded
+        assert model.encoded_images == encoded
 
 
 @pytest.mark.parametrize(("parameters", "rows"), [(SMALL_PARAMETERS - 1, 64), (SMALL_PARAMETERS, 16)])
@@ -191,7 +193,7 @@ def test_a_prompt_is_composed_for_each_image_where_its_size_decides() -> None:
     model: Any = SizedModel()
     captioner = Captioner(model, batch_size=2)
     task = replace(TASKS[0], options=GenerationOptions(num_beams=3))
-    seen = [Seen("x.png", "x", prepared=Resized(torch.zeros(1, 1), *size)) for size in ((3, 2), (5, 4))]
-    requests = [captioner._request(Wish(one, task)) for one in seen]
+    seen = [LoadedImage("x.png", "x", prepared=PreparedImage(torch.zeros(1, 1), *size)) for size in ((3, 2), (5, 4))]
+    requests = [captioner._request(PendingCaption(one, task)) for one in seen]
     assert model.infos == [ImageInfo("", 3, 2), ImageInfo("", 5, 4)]
     assert {image.key for request in requests for image in request.prompt.images} == {"x 3"}

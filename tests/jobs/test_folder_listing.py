@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 def find(
     folder: Path, *, recursive: bool = True, pattern: str | None = None, limit: int | None = None
 ) -> folder_listing.Listing:
-    return folder_listing.find(folder, recursive=recursive, pattern=pattern, limit=limit)
+    return folder_listing.find_images(folder, recursive=recursive, pattern=pattern, limit=limit)
 
 
 def image(path: Path) -> Path:
@@ -51,7 +51,7 @@ def test_what_is_hidden_or_made_by_a_machine_is_passed_by_wherever_it_lies(folde
     image(folder / place / "copy.png")
     listing = find(folder)
     assert listing.names == ["a.png"]
-    assert listing.passed_by == {folder_listing.HIDDEN: 1}
+    assert listing.ignored == {folder_listing.HIDDEN: 1}
 
 
 def test_a_folder_that_is_not_looked_into_is_counted(folder: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_linked_folder_is_followed_once_and_under_its_own_name(folder: Path, t
     (folder / "up").symlink_to(folder)
     listing = find(folder)
     assert listing.names == ["a.png", "a_second/b.png"]
-    assert listing.passed_by == {folder_listing.TWICE: 2}
+    assert listing.ignored == {folder_listing.LINKED_TWICE: 2}
 
 
 def test_a_folder_comes_before_a_link_to_it(folder: Path) -> None:
@@ -80,7 +80,7 @@ def test_links_and_pipes_that_hold_no_image_are_counted_and_not_opened(folder: P
     (folder / "gone.png").symlink_to(folder / "nowhere.png")
     (folder / "circle.png").symlink_to(folder / "circle.png")
     os.mkfifo(folder / "pipe.png")
-    assert find(folder).passed_by == {folder_listing.NOWHERE: 2, folder_listing.NO_FILE: 1}
+    assert find(folder).ignored == {folder_listing.BROKEN_LINK: 2, folder_listing.NOT_A_FILE: 1}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_name_that_is_no_utf8_is_told_in_letters_and_found_again(folder: Path)
     assert name == r"caf\xe9.png"
     assert folder_listing.locate(folder, name).read_bytes() == Path(os.fsdecode(odd)).read_bytes()
     image(folder / r"caf\xe9.png")
-    assert find(folder).passed_by == {folder_listing.SAME_NAME: 1}
+    assert find(folder).ignored == {folder_listing.SAME_NAME: 1}
 
 
 def test_what_is_beyond_the_limit_is_counted(folder: Path) -> None:
@@ -131,7 +131,9 @@ def test_what_is_beyond_the_limit_is_counted(folder: Path) -> None:
 
 def test_the_jobs_own_files_are_no_images_whatever_they_are_called(folder: Path) -> None:
     listing = (
-        folder_listing.find(folder, recursive=False, pattern="*", limit=None, ours=[(folder / "a.png").resolve()])
+        folder_listing.find_images(
+            folder, recursive=False, pattern="*", limit=None, own_files=[(folder / "a.png").resolve()]
+        )
         if image(folder / "b.png")
         else None
     )

@@ -15,16 +15,16 @@ import pytest
 from blip_space.errors import UserError
 from blip_space.jobs import log_file
 from blip_space.jobs.durable_files import Disk
-from blip_space.jobs.output_log import Ledger
-from blip_space.jobs.records import Record
-from tests.jobs.folder_fixtures import files_of_at_most
+from blip_space.jobs.output_log import OutputLog
+from blip_space.jobs.records import CaptionRecord
+from tests.jobs.folder_fixtures import limit_file_size
 from tests.jobs.lossy_disk import LossyDisk
 
-RECORD = Record("a.png", "d", "tiny", "fp32", "en", "", "two", 1, 0.1, None, fingerprint="f")
+RECORD = CaptionRecord("a.png", "d", "tiny", "fp32", "en", "", "two", 1, 0.1, None, fingerprint="f")
 FAILED = replace(RECORD, digest=None, caption=None, error="The file cannot be read.")
 
 
-def numbered(count: int) -> list[Record]:
+def numbered(count: int) -> list[CaptionRecord]:
     return [replace(RECORD, file=f"{number:03}.png", digest=str(number)) for number in range(count)]
 
 
@@ -38,9 +38,9 @@ def output(tmp_path: Path) -> Path:
 
 
 def test_two_jobs_on_one_output_refuse_each_other(output: Path) -> None:
-    with Ledger(output), pytest.raises(UserError, match=r"Another job writes to lines\.jsonl"):
-        Ledger(output).__enter__()
-    with Ledger(output):
+    with OutputLog(output), pytest.raises(UserError, match=r"Another job writes to lines\.jsonl"):
+        OutputLog(output).__enter__()
+    with OutputLog(output):
         pass
 
 
@@ -54,7 +54,7 @@ def test_lines_survive_a_loss_of_power_in_the_middle_of_a_job(output: Path, monk
         synced.set()
 
     monkeypatch.setattr(disk, "sync", noted)
-    with Ledger(output, disk=disk) as ledger:
+    with OutputLog(output, disk=disk) as ledger:
         ledger.append(numbered(5))
         assert synced.wait(10)
         monkeypatch.setattr(log_file, "SYNC_SECONDS", 1_000.0)
@@ -65,7 +65,7 @@ def test_lines_survive_a_loss_of_power_in_the_middle_of_a_job(output: Path, monk
 
 def test_a_job_that_ended_loses_nothing_to_a_loss_of_power(output: Path) -> None:
     disk = LossyDisk()
-    with Ledger(output, disk=disk) as ledger:
+    with OutputLog(output, disk=disk) as ledger:
         ledger.append(numbered(9))
     disk.lose_power()
     assert len(rows(output)) == 9
@@ -74,42 +74,42 @@ def test_a_job_that_ended_loses_nothing_to_a_loss_of_power(output: Path) -> None
 def test_a_file_that_is_written_again_is_never_empty_after_a_loss_of_power(output: Path) -> None:
     """An unsynced draft that was renamed over the file left nothing of it on some disks."""
     disk = LossyDisk()
-    with Ledger(output, disk=disk) as ledger:
+    with OutputLog(output, disk=disk) as ledger:
         ledger.append(numbered(4))
         ledger.append([replace(numbered(1)[0], digest="another", caption="three")])
-        ledger.settle()
+        ledger.remove_superseded()
     disk.lose_power()
     assert [row["caption"] for row in rows(output)] == ["three", "two", "two", "two"]
 
 
 def test_what_was_not_synced_is_lost_by_the_disk_that_the_tests_above_rely_on(output: Path) -> None:
     disk = LossyDisk()
-    with Ledger(output, disk=disk) as ledger:
+    with OutputLog(output, disk=disk) as ledger:
         ledger.sync()
         with output.open("ab") as file:
-            file.write(RECORD.line())
+            file.write(RECORD.to_json_line())
         disk.lose_power()
     assert rows(output) == []
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_whole_lines_only(output: Path) -> None:
-    with Ledger(output) as ledger:
+    with OutputLog(output) as ledger:
         ledger.append([RECORD])
         with (
-            files_of_at_most(output.stat().st_size + 20),
+            limit_file_size(output.stat().st_size + 20),
             pytest.raises(UserError, match=r"takes no larger file than lines\.jsonl"),
         ):
             ledger.append([RECORD])
-    assert output.read_bytes() == RECORD.line()
+    assert output.read_bytes() == RECORD.to_json_line()
 
 
 def test_a_full_disk_leaves_what_was_superseded_in_its_place(output: Path) -> None:
     """The ledger is written again at the end of a job, which left a traceback and a draft."""
-    with Ledger(output) as ledger:
+    with OutputLog(output) as ledger:
         ledger.append([*numbered(3), replace(numbered(1)[0], digest="another", caption="three")])
-        with files_of_at_most(100):
-            ledger.settle()
-        assert "takes no larger file" in ledger.unsettled
+        with limit_file_size(100):
+            ledger.remove_superseded()
+        assert "takes no larger file" in ledger.superseded_error
     assert len(rows(output)) == 4
     assert sorted(path.name for path in output.parent.iterdir()) == [".lines.jsonl.lock", "lines.jsonl"]
 
@@ -118,8 +118,8 @@ def test_a_full_disk_leaves_what_was_superseded_in_its_place(output: Path) -> No
     "tail", [b'{"fil', b'{"file": "b.png", "digest": "x', b"\0" * 300, b'{"file": "b"' + b"\0" * 90]
 )
 def test_what_a_crash_left_of_a_line_is_taken_away(output: Path, tail: bytes) -> None:
-    output.write_bytes(RECORD.line() + tail)
-    with Ledger(output) as ledger:
+    output.write_bytes(RECORD.to_json_line() + tail)
+    with OutputLog(output) as ledger:
         ledger.append([replace(RECORD, file="b.png")])
     assert [row["file"] for row in rows(output)] == ["a.png", "b.png"]
 
@@ -128,7 +128,7 @@ def test_what_a_crash_left_of_a_line_is_taken_away(output: Path, tail: bytes) ->
     "content",
     [
         "my notes".encode("utf-16"),
-        RECORD.line().decode().encode("utf-16"),
+        RECORD.to_json_line().decode().encode("utf-16"),
         b"my notes",
         b"my notes\n",
         b'[{"file": "a.png"}]\n',
@@ -137,19 +137,19 @@ def test_what_a_crash_left_of_a_line_is_taken_away(output: Path, tail: bytes) ->
 )
 def test_a_file_of_somebodys_is_refused_as_it_is(output: Path, content: bytes) -> None:
     output.write_bytes(content)
-    with pytest.raises(UserError, match=r"holds something else|saved as UTF-16"), Ledger(output):
+    with pytest.raises(UserError, match=r"holds something else|saved as UTF-16"), OutputLog(output):
         pass
     assert output.read_bytes() == content
 
 
 def test_lines_that_are_no_records_stay_where_a_person_put_them(output: Path) -> None:
     note = b'{"note": "checked until here"}\n'
-    output.write_bytes(RECORD.line() + note + replace(RECORD, digest="later").line())
-    with Ledger(output) as ledger:
-        ledger.settle()
-    assert output.read_bytes() == replace(RECORD, digest="later").line() + note
-    with Ledger(output) as ledger:
-        ledger.begin_again()
+    output.write_bytes(RECORD.to_json_line() + note + replace(RECORD, digest="later").to_json_line())
+    with OutputLog(output) as ledger:
+        ledger.remove_superseded()
+    assert output.read_bytes() == replace(RECORD, digest="later").to_json_line() + note
+    with OutputLog(output) as ledger:
+        ledger.start_over()
         ledger.append([replace(RECORD, caption="new")])
     assert note in output.read_bytes()
 
@@ -158,22 +158,22 @@ def test_lines_that_are_no_records_stay_where_a_person_put_them(output: Path) ->
     "change", [lambda line: b"\xef\xbb\xbf" + line, lambda line: line.replace(b"\n", b"\r\n"), bytes.strip]
 )
 def test_what_an_editor_saved_is_read(output: Path, change: Any) -> None:
-    output.write_bytes(change(replace(RECORD, caption="by hand").line()))
-    with Ledger(output) as ledger:
+    output.write_bytes(change(replace(RECORD, caption="by hand").to_json_line()))
+    with OutputLog(output) as ledger:
         assert [record.caption for record in ledger.records()] == ["by hand"]
         ledger.append([replace(RECORD, file="b.png")])
-    with Ledger(output) as ledger:
+    with OutputLog(output) as ledger:
         assert [record.file for record in ledger.records()] == ["a.png", "b.png"]
 
 
 def test_a_key_that_a_person_added_stays_until_the_image_is_done_again(output: Path) -> None:
     output.write_bytes(
-        RECORD.line().replace(b'"tokens"', b'"rating": 5, "tokens"')
-        + replace(RECORD, file="b.png").line()
-        + replace(RECORD, file="b.png", digest="later").line()
+        RECORD.to_json_line().replace(b'"tokens"', b'"rating": 5, "tokens"')
+        + replace(RECORD, file="b.png").to_json_line()
+        + replace(RECORD, file="b.png", digest="later").to_json_line()
     )
-    with Ledger(output) as ledger:
-        ledger.settle()
+    with OutputLog(output) as ledger:
+        ledger.remove_superseded()
     assert [row.get("rating") for row in rows(output)] == [5, None]
 
 
@@ -181,59 +181,61 @@ def test_captions_that_were_appended_for_the_same_image_all_stay(output: Path) -
     """A plain run after `--existing append` left the last of them only."""
     appended = [RECORD, replace(RECORD, caption="second"), replace(RECORD, caption="third")]
     other = [replace(RECORD, file="b.png", digest="old"), replace(RECORD, file="b.png", digest="new")]
-    output.write_bytes(b"".join(record.line() for record in [*appended, *other]))
-    with Ledger(output) as ledger:
-        ledger.settle()
+    output.write_bytes(b"".join(record.to_json_line() for record in [*appended, *other]))
+    with OutputLog(output) as ledger:
+        ledger.remove_superseded()
     assert [row["caption"] for row in rows(output)] == ["two", "second", "third", "two"]
 
 
 def test_a_corrected_caption_outlives_a_job_that_begins_again(output: Path) -> None:
-    output.write_bytes(replace(RECORD, caption="mine", edited="0123").line() + replace(RECORD, file="b.png").line())
-    with Ledger(output) as ledger:
-        ledger.begin_again()
-        assert ledger.lines == {("a.png", RECORD.key())}
+    output.write_bytes(
+        replace(RECORD, caption="mine", edited="0123").to_json_line() + replace(RECORD, file="b.png").to_json_line()
+    )
+    with OutputLog(output) as ledger:
+        ledger.start_over()
+        assert ledger.entries == {("a.png", RECORD.key())}
         ledger.append([replace(RECORD, file="b.png", caption="new")])
     assert [row["caption"] for row in rows(output)] == ["mine", "new"]
-    with Ledger(output, forget_edited=True) as ledger:
-        ledger.begin_again()
-        assert not ledger.lines
+    with OutputLog(output, overwrite_edited=True) as ledger:
+        ledger.start_over()
+        assert not ledger.entries
 
 
 def test_a_correction_leaves_what_else_is_in_the_line(output: Path) -> None:
-    output.write_bytes(RECORD.line().replace(b'"tokens"', b'"rating": 5, "tokens"'))
-    with Ledger(output) as ledger:
+    output.write_bytes(RECORD.to_json_line().replace(b'"tokens"', b'"rating": 5, "tokens"'))
+    with OutputLog(output) as ledger:
         assert ledger.replace(lambda record: replace(record, caption="mine")) == 1
     assert [(row["caption"], row["rating"]) for row in rows(output)] == [("mine", 5)]
 
 
 def test_old_captions_stay_until_the_first_new_one_is_there(output: Path) -> None:
     """`--existing overwrite` emptied the output before anything was known to work."""
-    output.write_bytes(RECORD.line())
-    with Ledger(output) as ledger:
-        ledger.begin_again()
+    output.write_bytes(RECORD.to_json_line())
+    with OutputLog(output) as ledger:
+        ledger.start_over()
         ledger.append([replace(FAILED, file="b.png")])
-        assert output.read_bytes() == RECORD.line()
-    assert output.read_bytes() == RECORD.line()
-    with Ledger(output) as ledger:
-        ledger.begin_again()
-        assert not ledger.keep(("c.png", FAILED.key()))
+        assert output.read_bytes() == RECORD.to_json_line()
+    assert output.read_bytes() == RECORD.to_json_line()
+    with OutputLog(output) as ledger:
+        ledger.start_over()
+        assert not ledger.keep_previous(("c.png", FAILED.key()))
         ledger.append([replace(RECORD, file="c.png")])
     assert [row["file"] for row in rows(output)] == ["c.png"]
 
 
 def test_in_settling_an_unreadable_file_displaces_no_caption(output: Path) -> None:
-    output.write_bytes(RECORD.line() + FAILED.line())
-    with Ledger(output) as ledger:
-        ledger.settle()
+    output.write_bytes(RECORD.to_json_line() + FAILED.to_json_line())
+    with OutputLog(output) as ledger:
+        ledger.remove_superseded()
     assert [row["caption"] for row in rows(output)] == ["two"]
 
 
 def test_a_linked_output_stays_a_link(output: Path) -> None:
     kept = output.with_name("kept.jsonl")
-    kept.write_bytes(RECORD.line() + replace(RECORD, digest="later").line())
+    kept.write_bytes(RECORD.to_json_line() + replace(RECORD, digest="later").to_json_line())
     output.symlink_to(kept)
-    with Ledger(output) as ledger:
-        ledger.settle()
+    with OutputLog(output) as ledger:
+        ledger.remove_superseded()
     assert output.is_symlink()
     assert len(rows(kept)) == 1
 
@@ -256,17 +258,17 @@ def test_what_keeps_the_output_from_being_written_is_told(
         raise OSError(getattr(numbers, errno), errno)
 
     monkeypatch.setattr("blip_space.jobs.log_file.FileLock.acquire", refuse)
-    with pytest.raises(UserError, match=sentence), Ledger(output):
+    with pytest.raises(UserError, match=sentence), OutputLog(output):
         pass
 
 
 def test_a_name_of_full_length_is_written_and_a_longer_one_is_told(tmp_path: Path) -> None:
     longest = tmp_path / ("x" * 242 + ".jsonl")
-    with Ledger(longest) as ledger:
+    with OutputLog(longest) as ledger:
         ledger.append([RECORD, replace(RECORD, digest="later")])
-        ledger.settle()
+        ledger.remove_superseded()
     assert len(rows(longest)) == 1
-    with pytest.raises(UserError, match="too long for this disk"), Ledger(tmp_path / ("y" * 300)):
+    with pytest.raises(UserError, match="too long for this disk"), OutputLog(tmp_path / ("y" * 300)):
         pass
 
 

@@ -12,32 +12,32 @@ import pytest
 from blip_space import images
 from blip_space.errors import UserError
 from blip_space.jobs.outputs.corrections import Corrections
-from blip_space.jobs.outputs.text_files import Texts
-from blip_space.jobs.outputs.text_form import TextForm, read_form, text_names
-from blip_space.jobs.outputs.written_files import FINISHED, NAME, WrittenTree
-from blip_space.jobs.records import Record
-from tests.jobs.folder_fixtures import draw, files_of_at_most
+from blip_space.jobs.outputs.manifest import FINISHED, NAME, Manifests
+from blip_space.jobs.outputs.text_files import TextFiles
+from blip_space.jobs.outputs.text_format import TextFormat, parse_text_format, text_names
+from blip_space.jobs.records import CaptionRecord
+from tests.jobs.folder_fixtures import draw, limit_file_size
 
-RECORD = Record("1.png", "d", "tiny", "fp32", "en", "", "octopus", 1, 0.1, None)
-
-
-PLAIN = TextForm()
+RECORD = CaptionRecord("1.png", "d", "tiny", "fp32", "en", "", "octopus", 1, 0.1, None)
 
 
-def write(folder: Path, *captions: str, form: TextForm = PLAIN, over_edited: bool = False) -> list[str]:
+PLAIN = TextFormat()
+
+
+def write(folder: Path, *captions: str, form: TextFormat = PLAIN, over_edited: bool = False) -> list[str]:
     """The captions of 1.png, 2.png, …; which texts were left as they are."""
     records = [
         replace(RECORD, file=f"{number}.png", digest=str(number), caption=text)
         for number, text in enumerate(captions, start=1)
     ]
-    outcome = Texts(WrittenTree(folder), form).write(records, over_edited=over_edited)
+    outcome = TextFiles(Manifests(folder), form).write(records, overwrite_edited=over_edited)
     assert not outcome.failed
     return outcome.kept
 
 
 def corrected(folder: Path, digest: str = "1") -> str | None:
     """The caption of 1.png as a person corrected it."""
-    record = Corrections(WrittenTree(folder), ["1.png"]).of(replace(RECORD, digest=digest))
+    record = Corrections(Manifests(folder), ["1.png"]).correct(replace(RECORD, digest=digest))
     return record.caption if record else None
 
 
@@ -61,7 +61,7 @@ def test_two_images_never_share_one_text(files: list[str], texts: list[str]) -> 
 
 def test_what_we_wrote_follows_its_caption_and_what_surrounds_it(tmp_path: Path) -> None:
     write(tmp_path, "octopus", "dog")
-    assert write(tmp_path, "squid", "dog", form=TextForm(prefix="sks, ", suffix=".")) == []
+    assert write(tmp_path, "squid", "dog", form=TextFormat(prefix="sks, ", suffix=".")) == []
     assert there(tmp_path) == {"1.txt": "sks, squid.", "2.txt": "sks, dog."}
 
 
@@ -84,7 +84,7 @@ def test_an_edit_that_says_what_we_wrote_elsewhere_is_still_an_edit(tmp_path: Pa
 
 
 def test_what_stands_around_a_caption_is_no_part_of_its_correction(tmp_path: Path) -> None:
-    write(tmp_path, "octopus", form=TextForm(prefix="sks, ", suffix=", flat"))
+    write(tmp_path, "octopus", form=TextFormat(prefix="sks, ", suffix=", flat"))
     (tmp_path / "1.txt").write_text("sks, red octopus, flat\n")
     assert corrected(tmp_path) == "red octopus"
 
@@ -129,21 +129,21 @@ def test_a_caption_stands_on_one_line_and_no_text_is_empty(tmp_path: Path) -> No
 
 
 def test_once_two_images_share_a_name_the_text_that_was_ones_gives_way(tmp_path: Path) -> None:
-    texts = Texts(WrittenTree(tmp_path), TextForm())
-    texts.write([replace(RECORD, file="a.jpg")], over_edited=False)
-    texts.write([replace(RECORD, file="a.jpg"), replace(RECORD, file="a.heic", caption="dog")], over_edited=False)
+    texts = TextFiles(Manifests(tmp_path), TextFormat())
+    texts.write([replace(RECORD, file="a.jpg")], overwrite_edited=False)
+    texts.write([replace(RECORD, file="a.jpg"), replace(RECORD, file="a.heic", caption="dog")], overwrite_edited=False)
     assert there(tmp_path) == {"a.heic.txt": "dog", "a.jpg.txt": "octopus"}
 
 
 def test_what_has_no_place_is_known_before_and_survived_after(tmp_path: Path) -> None:
     """Case text-file-in-the-way."""
     (tmp_path / "1.txt").mkdir()
-    texts = Texts(WrittenTree(tmp_path), TextForm(".caption"))
-    assert texts.blocked(["1.png"]) == {}
-    assert "name is too long" in texts.blocked(["x" * 250 + ".png"])["x" * 250 + ".png"]
-    texts = Texts(WrittenTree(tmp_path), TextForm())
-    assert "1.txt is a folder" in texts.blocked(["1.png", "2.png"])["1.png"]
-    outcome = texts.write([RECORD, replace(RECORD, file="2.png")], over_edited=True)
+    texts = TextFiles(Manifests(tmp_path), TextFormat(".caption"))
+    assert texts.find_blocked(["1.png"]) == {}
+    assert "name is too long" in texts.find_blocked(["x" * 250 + ".png"])["x" * 250 + ".png"]
+    texts = TextFiles(Manifests(tmp_path), TextFormat())
+    assert "1.txt is a folder" in texts.find_blocked(["1.png", "2.png"])["1.png"]
+    outcome = texts.write([RECORD, replace(RECORD, file="2.png")], overwrite_edited=True)
     assert [file for file, _ in outcome.failed] == ["1.png"]
     assert (tmp_path / "2.txt").read_text() == "octopus"
     assert sorted(path.name for path in tmp_path.iterdir()) == [NAME, "1.txt", "2.txt"]
@@ -163,9 +163,9 @@ def test_a_text_that_cannot_be_read_stays_and_is_told(tmp_path: Path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", failing)
         records = [replace(RECORD, digest="1", caption="squid")]
-        outcome = Texts(WrittenTree(tmp_path), TextForm()).write(records, over_edited=False)
+        outcome = TextFiles(Manifests(tmp_path), TextFormat()).write(records, overwrite_edited=False)
         assert [file for file, _ in outcome.failed] == ["1.png"]
-        (note,) = Corrections(WrittenTree(tmp_path), ["1.png"]).notes
+        (note,) = Corrections(Manifests(tmp_path), ["1.png"]).notes
         assert "1.txt cannot be read" in note
     assert (tmp_path / "1.txt").read_text() == "MY LONG WORK"
 
@@ -194,9 +194,9 @@ def test_half_a_line_in_the_list_costs_no_later_one(tmp_path: Path) -> None:
 
 def test_a_list_that_finds_no_room_leaves_no_half_line(tmp_path: Path) -> None:
     write(tmp_path, "octopus")
-    with files_of_at_most((tmp_path / NAME).stat().st_size + 40):
+    with limit_file_size((tmp_path / NAME).stat().st_size + 40):
         records = [replace(RECORD, file="2.png", digest="2", caption="dog")]
-        assert Texts(WrittenTree(tmp_path), TextForm()).write(records, over_edited=False).failed
+        assert TextFiles(Manifests(tmp_path), TextFormat()).write(records, overwrite_edited=False).failed
     assert (tmp_path / NAME).read_bytes().endswith(b"\n")
 
 
@@ -213,7 +213,7 @@ def test_a_list_that_finds_no_room_leaves_no_half_line(tmp_path: Path) -> None:
 def test_only_what_stood_around_a_caption_is_taken_off(
     tmp_path: Path, around: tuple[str, str], saved: str, caption: str | None
 ) -> None:
-    write(tmp_path, "octopus", form=TextForm(prefix=around[0], suffix=around[1]))
+    write(tmp_path, "octopus", form=TextFormat(prefix=around[0], suffix=around[1]))
     (tmp_path / "1.txt").write_text(saved, "utf-8")
     assert corrected(tmp_path) == caption
 
@@ -224,13 +224,13 @@ def test_an_edit_that_is_no_text_stays_and_is_told(tmp_path: Path, content: byte
     (tmp_path / "1.txt").write_bytes(content)
     assert write(tmp_path, "squid") == ["1.txt"]
     assert corrected(tmp_path) is None
-    (note,) = Corrections(WrittenTree(tmp_path), ["1.png"]).notes
+    (note,) = Corrections(Manifests(tmp_path), ["1.png"]).notes
     assert "save it as UTF-8" in note
 
 
 def test_of_two_texts_of_an_image_the_one_that_was_edited_last_counts(tmp_path: Path) -> None:
     write(tmp_path, "octopus")
-    write(tmp_path, "octopus", form=TextForm(".caption"))
+    write(tmp_path, "octopus", form=TextFormat(".caption"))
     for seconds, (name, text) in enumerate((("1.caption", "second"), ("1.txt", "third"))):
         (tmp_path / name).write_text(text)
         os.utime(tmp_path / name, (seconds, seconds))
@@ -245,29 +245,29 @@ def test_a_text_that_was_renamed_with_its_image_is_still_ours(tmp_path: Path) ->
     draw(tmp_path / "x.png", 1)
     digest = images.digest((tmp_path / "x.png").read_bytes())
     moved = replace(RECORD, file="x.png", digest="1", caption="squid")
-    outcome = Texts(WrittenTree(tmp_path), TextForm()).write([moved], over_edited=False)
+    outcome = TextFiles(Manifests(tmp_path), TextFormat()).write([moved], overwrite_edited=False)
     assert (outcome.kept, there(tmp_path)) == ([], {"x.txt": "squid"})
-    assert Texts(WrittenTree(tmp_path), TextForm()).by_hand(["x.png"]) == set()
+    assert TextFiles(Manifests(tmp_path), TextFormat()).find_user_written(["x.png"]) == set()
     assert digest
 
 
 def test_beside_an_image_without_a_caption_no_older_text_of_ours_stays(tmp_path: Path) -> None:
     write(tmp_path, "octopus", "dog")
     failed = replace(RECORD, caption=None, error="It is broken.")
-    Texts(WrittenTree(tmp_path), TextForm()).write([failed], over_edited=False)
+    TextFiles(Manifests(tmp_path), TextFormat()).write([failed], overwrite_edited=False)
     assert there(tmp_path) == {"2.txt": "dog"}
 
 
 def test_an_image_of_another_job_keeps_the_text_that_both_would_have(tmp_path: Path) -> None:
     for name in ("a.jpg", "a.png"):
         (tmp_path / name).touch()
-        texts = Texts(WrittenTree(tmp_path), TextForm())
-        texts.write([replace(RECORD, file=name, caption=name)], over_edited=False)
+        texts = TextFiles(Manifests(tmp_path), TextFormat())
+        texts.write([replace(RECORD, file=name, caption=name)], overwrite_edited=False)
     assert there(tmp_path) == {"a.png.txt": "a.png", "a.txt": "a.jpg"}
 
 
 @pytest.mark.parametrize("ending", [".png", "JPG", ".", "", "a/b", ".heic"])
 def test_an_ending_that_is_none_of_a_text_is_refused(ending: str) -> None:
     with pytest.raises(UserError, match="no ending of a text file"):
-        read_form(ending, "", "")
-    assert read_form("caption", "", "").extension == ".caption"
+        parse_text_format(ending, "", "")
+    assert parse_text_format("caption", "", "").extension == ".caption"

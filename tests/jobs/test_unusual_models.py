@@ -20,14 +20,14 @@ from blip_space import catalogue, images
 from blip_space.apps import cli
 from blip_space.apps.cluster import worker, worker_pool
 from blip_space.apps.cluster.replica import EngineReplica, PartialResponse
-from blip_space.engine.answer_check import NOTHING_WRITTEN
+from blip_space.engine.answer_check import EMPTY_ANSWER
 from blip_space.engine.local import LocalEngine
 from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import EmptyAnswerError
-from blip_space.jobs.folder_captioner import Captioner, Wish, Written
-from blip_space.jobs.image_reader import Seen
-from blip_space.jobs.records import Task
-from blip_space.jobs.upload_job import Guests, Picture
+from blip_space.jobs.folder_captioner import Caption, Captioner, PendingCaption
+from blip_space.jobs.image_reader import LoadedImage
+from blip_space.jobs.records import CaptionTask
+from blip_space.jobs.upload_job import UploadedImage, UploadJob
 from blip_space.loading import loader
 from blip_space.options import GenerationOptions, check
 from blip_space.serving.threaded import ThreadedEngine
@@ -52,7 +52,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def loaded(folders: dict[str, Path]) -> dict[str, Any]:
-    return {name: loader.load(catalogue.find(str(folder), folders=True), "fp32") for name, folder in folders.items()}
+    return {
+        name: loader.load_model(catalogue.find_model(str(folder), folders=True), "fp32")
+        for name, folder in folders.items()
+    }
 
 
 @pytest.fixture
@@ -68,10 +71,10 @@ def engine(loaded: dict[str, Any]) -> Iterator[ThreadedEngine]:
     made.stop()
 
 
-def written(model: Any, chosen: GenerationOptions) -> Written:
+def written(model: Any, chosen: GenerationOptions) -> Caption:
     captioner = Captioner(model, batch_size=4)
-    seen = Seen("a.png", PICTURE.digest, prepared=captioner.prepare(PICTURE.pixels))
-    (one,) = [*captioner.add([Wish(seen, Task("m", "fp32", "en", "", chosen))]), *captioner.finish()]
+    seen = LoadedImage("a.png", PICTURE.digest, prepared=captioner.prepare(PICTURE.pixels))
+    (one,) = [*captioner.add([PendingCaption(seen, CaptionTask("m", "fp32", "en", "", chosen))]), *captioner.finish()]
     return one
 
 
@@ -88,8 +91,8 @@ def test_a_folder_whose_captions_are_blank_ends_with_an_error_for_each_picture(
     command = ["folder", str(tmp_path / "in"), "--output", str(output), "--quality", quality, "--max-new-tokens", "4"]
     assert cli.main([*command, "--model", str(folders["blank"])]) == 1
     rows = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
-    assert [(row["caption"], row["error"]) for row in rows] == [(None, NOTHING_WRITTEN)] * 3
-    assert f"1.png: {NOTHING_WRITTEN}" in capsys.readouterr().err
+    assert [(row["caption"], row["error"]) for row in rows] == [(None, EMPTY_ANSWER)] * 3
+    assert f"1.png: {EMPTY_ANSWER}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
@@ -99,7 +102,7 @@ def test_ask_tells_a_blank_answer_in_one_line_and_exits_1(
     (tmp_path / "a.png").write_bytes(blue_circles())
     command = ["ask", str(tmp_path / "a.png"), "What is it?", "--quality", quality, "--max-new-tokens", "4"]
     assert cli.main([*command, "--model", str(folders["blank"])]) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == f"blip-space: {NOTHING_WRITTEN}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"blip-space: {EMPTY_ANSWER}"
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
@@ -110,7 +113,7 @@ def test_every_driver_of_the_engine_ends_a_blank_answer_with_the_error(
     with pytest.raises(EmptyAnswerError, match="wrote nothing for this image"):
         list(engine.submit(request).updates(0.01))
     with pytest.raises(EmptyAnswerError, match="wrote nothing for this image"):
-        list(LocalEngine(loaded["blank"]).answer(request))
+        list(LocalEngine(loaded["blank"]).generate(request))
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
@@ -121,11 +124,11 @@ def test_a_caption_cut_off_in_a_loop_is_marked_wherever_it_is_written(
     for changes, looping in (({}, True), ({"repetition_penalty": 2.0}, False)):
         chosen = options(quality, **changes)
         request = Request(PICTURE, options=chosen, model="loop")
-        answer, reply = engine.submit(request), LocalEngine(loaded["loop"]).answer(request)
+        answer, reply = engine.submit(request), LocalEngine(loaded["loop"]).generate(request)
         *_, text = answer.updates()
         assert [text] * 2 == [list(reply)[-1], written(loaded["loop"], chosen).caption]
         assert (text == "at" * LIMIT) == looping
-        batch = Guests(engine, [Picture("a.png", blue_circles)], Task("loop", "", "en", "", chosen))
+        batch = UploadJob(engine, [UploadedImage("a.png", blue_circles)], CaptionTask("loop", "", "en", "", chosen))
         assert list(batch.run())
         marks = [answer.repeats, reply.repeats, batch.records[0].repeats, written(loaded["loop"], chosen).repeats]
         assert marks == [looping] * 4
@@ -133,30 +136,32 @@ def test_a_caption_cut_off_in_a_loop_is_marked_wherever_it_is_written(
 
 
 def test_a_batch_has_an_error_for_a_blank_caption_and_counts_it(engine: ThreadedEngine) -> None:
-    batch = Guests(engine, [Picture("a.png", blue_circles)], Task("blank", "", "en", "", options("best")))
+    batch = UploadJob(
+        engine, [UploadedImage("a.png", blue_circles)], CaptionTask("blank", "", "en", "", options("best"))
+    )
     assert list(batch.run())
-    assert [(record.caption, record.error) for record in batch.records] == [(None, NOTHING_WRITTEN)]
-    assert (batch.tally.written, len(batch.tally.errors)) == (0, 1)
+    assert [(record.caption, record.error) for record in batch.records] == [(None, EMPTY_ANSWER)]
+    assert (batch.progress.generated, len(batch.progress.errors)) == (0, 1)
 
 
 def test_a_worker_of_a_cluster_judges_as_well_and_the_mark_comes_back(folders: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(blue_circles())
     row = {"number": 0, "file": "a.png", "digest": PICTURE.digest, "tasks": [0]}
-    table = pyarrow.Table.from_pydict(worker.read(pyarrow.Table.from_pylist([row]), tmp_path))
+    table = pyarrow.Table.from_pydict(worker.read_files(pyarrow.Table.from_pylist([row]), tmp_path))
     came = {}
     for name, folder in folders.items():
-        task = Task(name, "fp32", "en", "", options("stream"))
-        spec = catalogue.find(str(folder), folders=True)
+        task = CaptionTask(name, "fp32", "en", "", options("stream"))
+        spec = catalogue.find_model(str(folder), folders=True)
         columns = worker.Worker(spec, [task], batch_size=2, threads=1)(table)
         (found,) = pyarrow.table(columns).to_pylist()
-        came[name] = worker_pool._written(Wish(Seen("a.png", PICTURE.digest), task), found)
-    assert (came["blank"].caption, came["blank"].error) == (None, NOTHING_WRITTEN)
+        came[name] = worker_pool._written(PendingCaption(LoadedImage("a.png", PICTURE.digest), task), found)
+    assert (came["blank"].caption, came["blank"].error) == (None, EMPTY_ANSWER)
     assert (came["loop"].caption, came["loop"].repeats) == ("at" * LIMIT, True)
 
 
 def test_a_replica_tells_the_mark_with_the_end_of_the_answer(folders: dict[str, Path]) -> None:
     """Its last tokens may change no text, and then nothing was told of them."""
-    replica = EngineReplica([catalogue.find(str(folders["loop"]), folders=True)], "fp32", EngineConfig())
+    replica = EngineReplica([catalogue.find_model(str(folders["loop"]), folders=True)], "fp32", EngineConfig())
 
     async def told() -> list[PartialResponse]:
         return [part async for part in replica.answer(Request(PICTURE, options=options("stream")))]

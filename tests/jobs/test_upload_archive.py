@@ -30,7 +30,7 @@ def packed(members: dict[str, bytes], *, compression: int = zipfile.ZIP_DEFLATED
 
 def with_lie(data: bytes, place: int, value: bytes) -> bytes:
     """The zip with other bytes at that place of its first entry."""
-    at = data.index(upload_archive.ENTRY) + place
+    at = data.index(upload_archive.ENTRY_SIGNATURE) + place
     return data[:at] + value + data[at + len(value) :]
 
 
@@ -40,7 +40,7 @@ def looked_into(folder: Path, files: dict[str, bytes]) -> dict[str, bytes | str]
     for number, (name, data) in enumerate(files.items()):
         (folder / str(number)).write_bytes(data)
         uploads.append((name, folder / str(number)))
-    with upload_archive.opened(uploads) as pictures:
+    with upload_archive.open_uploads(uploads) as pictures:
         found: dict[str, bytes | str] = {}
         for picture in pictures:
             try:
@@ -117,8 +117,8 @@ def test_a_member_that_is_longer_than_it_says_is_read_no_further(tmp_path: Path)
 
 
 def test_a_member_longer_than_a_picture_is_read_no_further(tmp_path: Path) -> None:
-    zipped = packed({"a.png": bytes(images.MAX_BYTES + 1_000_000)}, compression=zipfile.ZIP_STORED)
-    assert len(looked_into(tmp_path, {"x.zip": zipped})["a.png"]) == images.MAX_BYTES + 1
+    zipped = packed({"a.png": bytes(images.MAX_UPLOAD_BYTES + 1_000_000)}, compression=zipfile.ZIP_STORED)
+    assert len(looked_into(tmp_path, {"x.zip": zipped})["a.png"]) == images.MAX_UPLOAD_BYTES + 1
 
 
 def test_a_damaged_member_is_told_and_the_others_are_read(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ REFUSED = {
     "a bomb": (packed({f"{n}.png": bytes(1_000_000) for n in range(30)}), "unpack to 30 MB"),
     "a bomb by its own words": (with_lie(packed({"a.png": PNG}), SIZE_OF_ENTRY, b"\xff\xff\xff\xee"), "4,010 MB"),
     "too many members": (
-        packed({f"{n}/": b"" for n in range(upload_archive.MOST_MEMBERS + 1)}),
+        packed({f"{n}/": b"" for n in range(upload_archive.MAX_MEMBERS + 1)}),
         "more than 2,000 files",
     ),
     "too many pictures": (packed({f"{n}.png": b"" for n in range(501)}), "501 files, and a batch has at most 500"),

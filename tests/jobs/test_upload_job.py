@@ -14,13 +14,13 @@ from blip_space import images
 from blip_space.engine.request import Request
 from blip_space.errors import ImageError, ModelError, PromptError, UserError
 from blip_space.jobs import upload_job as room
-from blip_space.jobs.records import Task
-from blip_space.jobs.upload_job import Guests, Picture
+from blip_space.jobs.records import CaptionTask
+from blip_space.jobs.upload_job import UploadedImage, UploadJob
 from blip_space.options import GenerationOptions
 from blip_space.serving.protocol import EngineProtocol
 from tests.example_images import blue_circles
 from tests.serving.conftest import Build
-from tests.serving.fakes import Loading, until
+from tests.serving.fakes import FakeLoader, wait_until
 
 VISITOR = Request(images.decode(blue_circles()), "Who is it?")
 BEST = GenerationOptions(quality="best")
@@ -28,13 +28,13 @@ ANSWER = "Question: What is it? Short answer in English:"
 DRAWN = [blue_circles(count) for count in range(1, 21)]
 
 
-def task(prompt: str = "What is it?", **changes: str) -> Task:
+def task(prompt: str = "What is it?", **changes: str) -> CaptionTask:
     given = {"model": "", "precision": "", "language": "en", "prompt": prompt, **changes}
-    return Task(**given, options=GenerationOptions())
+    return CaptionTask(**given, options=GenerationOptions())
 
 
-def pictures(*data: bytes) -> list[Picture]:
-    return [Picture(f"{number}.png", lambda data=data: data) for number, data in enumerate(data)]  # type: ignore[misc]
+def pictures(*data: bytes) -> list[UploadedImage]:
+    return [UploadedImage(f"{number}.png", lambda data=data: data) for number, data in enumerate(data)]  # type: ignore[misc]
 
 
 def unreadable() -> bytes:
@@ -42,17 +42,17 @@ def unreadable() -> bytes:
 
 
 @contextmanager
-def at_work(batch: Guests) -> Iterator[threading.Thread]:
+def at_work(batch: UploadJob) -> Iterator[threading.Thread]:
     """The batch in a thread of its own, ended with the test."""
     thread = threading.Thread(target=lambda: list(batch.run()))
     thread.start()
     yield thread
-    batch.stop()
+    batch.cancel()
     thread.join()
 
 
-def done(engine: EngineProtocol, *given: Picture, **changes: str) -> Guests:
-    batch = Guests(engine, given, task(**changes))
+def done(engine: EngineProtocol, *given: UploadedImage, **changes: str) -> UploadJob:
+    batch = UploadJob(engine, given, task(**changes))
     for _ in batch.run():
         pass
     return batch
@@ -65,31 +65,31 @@ def test_each_picture_has_its_record_in_the_order_of_the_pictures(build: Build) 
     assert (first.caption, first.error, first.language, first.prompt) == (ANSWER, None, "en", "What is it?")
     assert (first.model, first.precision, first.tokens) == ("fake", "fp32", 8)
     assert first.digest == images.digest(DRAWN[0])
-    assert (batch.tally.done, batch.tally.total, batch.tally.seconds_left) == (20, 20, 0)
+    assert (batch.progress.done, batch.progress.total, batch.progress.seconds_left) == (20, 20, 0)
 
 
-def test_equal_pictures_are_answered_once(build: Build, loading: Loading) -> None:
+def test_equal_pictures_are_answered_once(build: Build, loading: FakeLoader) -> None:
     batch = done(build(), *pictures(*DRAWN[:2], DRAWN[0], DRAWN[0]))
     assert [record.caption for record in batch.records] == [ANSWER] * 4
     assert [record.seconds > 0 for record in batch.records] == [True, True, False, False]
-    assert (batch.tally.written, batch.tally.copied, len(loading.models[0].said)) == (2, 2, 2 * 9)
+    assert (batch.progress.generated, batch.progress.copied, len(loading.models[0].generated_words)) == (2, 2, 2 * 9)
 
 
 def test_a_picture_that_cannot_be_read_or_answered_has_a_record_with_a_sentence(build: Build) -> None:
     broken = pictures(b"no picture", DRAWN[0], b"no picture")
     engine = build()
-    batch = done(engine, Picture("gone.png", unreadable), *broken)
+    batch = done(engine, UploadedImage("gone.png", unreadable), *broken)
     assert [record.caption for record in batch.records] == [None, None, ANSWER, None]
     assert batch.records[0].error == "It cannot be read. Send another."
     assert "not a picture that can be read" in str(batch.records[1].error)
     assert batch.records[3].error == batch.records[1].error
-    assert [name for name, _ in batch.tally.errors] == ["gone.png", "0.png", "2.png"]
+    assert [name for name, _ in batch.progress.errors] == ["gone.png", "0.png", "2.png"]
     faulty = done(engine, *pictures(DRAWN[0]), prompt="Will this explode?")
     assert "fault of the server" in str(faulty.records[0].error)
 
 
 def test_a_picture_that_nobody_foresaw_ends_alone(
-    build: Build, loading: Loading, monkeypatch: pytest.MonkeyPatch
+    build: Build, loading: FakeLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """L11: the whole batch ended, with the captions that were there."""
     engine, shown = build(), list[images.SafeImage]()
@@ -116,12 +116,12 @@ def test_words_that_cannot_be_sent_end_the_batch_and_not_each_picture(build: Bui
         done(engine, *pictures(*DRAWN), model="other")
 
 
-def test_a_visitor_is_answered_before_a_batch_that_was_there_first(build: Build, loading: Loading) -> None:
+def test_a_visitor_is_answered_before_a_batch_that_was_there_first(build: Build, loading: FakeLoader) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build(max_batch_size=1)
-    batch = Guests(engine, pictures(*DRAWN), task())
+    batch = UploadJob(engine, pictures(*DRAWN), task())
     with at_work(batch) as thread:
-        until(lambda: engine.status().running == 1)
+        wait_until(lambda: engine.status().running == 1)
         answer = engine.submit(VISITOR)
         assert answer.queue_position() == 0
         loading.gate.release(1 + 9)  # a word of the batch, and the visitor's eight with their stop
@@ -132,64 +132,64 @@ def test_a_visitor_is_answered_before_a_batch_that_was_there_first(build: Build,
     assert [record.caption for record in batch.records] == [ANSWER] * 20
 
 
-def test_a_visitors_search_takes_the_place_of_a_search_of_the_batch(build: Build, loading: Loading) -> None:
+def test_a_visitors_search_takes_the_place_of_a_search_of_the_batch(build: Build, loading: FakeLoader) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build(max_beam_groups=1)
-    batch = Guests(engine, pictures(*DRAWN[:12]), Task("", "", "en", "What is it?", BEST))
+    batch = UploadJob(engine, pictures(*DRAWN[:12]), CaptionTask("", "", "en", "What is it?", BEST))
     with at_work(batch) as thread:
-        until(lambda: engine.status().running > 0)
+        wait_until(lambda: engine.status().running > 0)
         answer = engine.submit(Request(VISITOR.image, VISITOR.prompt, options=BEST))
-        until(lambda: bool(loading.gate and loading.gate.release()) or answer.done)
+        wait_until(lambda: bool(loading.gate and loading.gate.release()) or answer.done)
         assert list(answer)[-1].startswith("Question: Who")
         assert batch.records == []
         loading.gate.release(10_000)
         thread.join()
-    assert batch.tally.written == 12
+    assert batch.progress.generated == 12
 
 
-def test_a_batch_does_not_fill_the_visitors_line(build: Build, loading: Loading) -> None:
+def test_a_batch_does_not_fill_the_visitors_line(build: Build, loading: FakeLoader) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build(max_batch_size=1, max_waiting=1)
-    with at_work(Guests(engine, pictures(*DRAWN), task())):
-        until(lambda: engine.status().running == 1)
+    with at_work(UploadJob(engine, pictures(*DRAWN), task())):
+        wait_until(lambda: engine.status().running == 1)
         assert engine.status().waiting == 0
         answer = engine.submit(VISITOR)
         loading.gate.release(1_000)
         assert list(answer.updates())
 
 
-def test_stopping_keeps_what_is_done_and_frees_the_rows(build: Build, loading: Loading) -> None:
+def test_stopping_keeps_what_is_done_and_frees_the_rows(build: Build, loading: FakeLoader) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build(max_batch_size=2)
-    batch = Guests(engine, pictures(*DRAWN), task())
+    batch = UploadJob(engine, pictures(*DRAWN), task())
     with at_work(batch) as thread:
         loading.gate.release(9 * 3)
-        until(lambda: len(batch.records) == 3)
-        batch.stop()
+        wait_until(lambda: len(batch.records) == 3)
+        batch.cancel()
         thread.join()
     loading.gate.release(100)
-    until(lambda: engine.status().running == 0)
+    wait_until(lambda: engine.status().running == 0)
     assert [record.caption for record in batch.records] == [ANSWER] * 3
-    assert (batch.tally.stopped, batch.tally.done) == (True, 3)
+    assert (batch.progress.cancelled, batch.progress.done) == (True, 3)
 
 
-def test_closing_frees_the_rows(build: Build, loading: Loading) -> None:
+def test_closing_frees_the_rows(build: Build, loading: FakeLoader) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build()
-    steps = Guests(engine, pictures(*DRAWN), task()).run()
+    steps = UploadJob(engine, pictures(*DRAWN), task()).run()
     next(steps)
-    until(lambda: engine.status().running > 0)
+    wait_until(lambda: engine.status().running > 0)
     steps.close()
     loading.gate.release(100)
-    until(lambda: engine.status().running == 0)
-    assert len(loading.models[0].said) <= 3 * room.AT_ONCE
+    wait_until(lambda: engine.status().running == 0)
+    assert len(loading.models[0].generated_words) <= 3 * room.MAX_IN_FLIGHT
 
 
 def test_pictures_that_time_does_not_suffice_for_say_so(
-    build: Build, loading: Loading, monkeypatch: pytest.MonkeyPatch
+    build: Build, loading: FakeLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loading.gate = threading.Semaphore(0)
-    monkeypatch.setattr(room, "MOST_SECONDS", 0.0)
+    monkeypatch.setattr(room, "MAX_SECONDS", 0.0)
     batch = done(build(), *pictures(*DRAWN))
-    assert [record.error for record in batch.records] == [room.TIME_IS_UP] * 20
-    assert batch.tally.done == 20
+    assert [record.error for record in batch.records] == [room.TIMED_OUT] * 20
+    assert batch.progress.done == 20

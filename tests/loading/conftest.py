@@ -1,6 +1,6 @@
 """Checkpoints of every layout, and the models loaded from them."""
 
-from tests.checkpoints.fixtures import family, folders, loaded, model, pictures
+from tests.checkpoints.fixtures import family, folders, loaded, model, two_images
 from tests.one_thread import one_thread
 
-__all__ = ["family", "folders", "loaded", "model", "one_thread", "pictures"]
+__all__ = ["family", "folders", "loaded", "model", "one_thread", "two_images"]

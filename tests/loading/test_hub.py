@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import constants
 
-from blip_space.catalogue import ModelSpec, find, offered
+from blip_space.catalogue import ModelSpec, find_model, find_operator_model
 from blip_space.errors import ModelError
-from blip_space.loading.download import locate
-from blip_space.loading.loader import load
+from blip_space.loading.download import download_checkpoint
+from blip_space.loading.loader import load_model
 from blip_space.loading.preparation import load_preparation
-from blip_space.loading.progress import Step
+from blip_space.loading.progress import LoadEvent
 from tests.checkpoints import blip2, stored
 from tests.loading.fake_hub import Hub, serve
 
@@ -47,7 +47,7 @@ def _connect(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
 
 
 def test_row_is_downloaded_and_answers(hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
-    assert load(row("some/mt")).spec.name == "mt"
+    assert load_model(row("some/mt")).spec.name == "mt"
     assert "model.safetensors" in hub.asked
     assert not {"pytorch_model.bin", "README.md"} & set(hub.asked)
     assert capfd.readouterr() == ("", "")
@@ -69,7 +69,7 @@ def test_of_a_row_that_is_prepared_only_small_files_are_downloaded_and_once(
 @pytest.mark.parametrize("source", ["some/gated", "some/private", "some/none"])
 def test_a_row_that_cannot_be_had_is_told_as_loading_tells_it(hub: Hub, source: str) -> None:  # noqa: ARG001
     with pytest.raises(ModelError) as expected:
-        load(row(source))
+        load_model(row(source))
     with pytest.raises(ModelError) as caught:
         load_preparation(row(source))
     assert str(caught.value) == str(expected.value)
@@ -78,7 +78,7 @@ def test_a_row_that_cannot_be_had_is_told_as_loading_tells_it(hub: Hub, source: 
 def test_a_configuration_alone_in_the_cache_is_not_taken_for_the_model(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert find("some/mt", folders=True).language_model_type == "mt5"  # which downloads config.json
+    assert find_model("some/mt", folders=True).language_model_type == "mt5"  # which downloads config.json
     hub.asked.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="the hub cannot be reached"):
@@ -92,22 +92,22 @@ def test_a_pickle_is_not_even_downloaded(hub: Hub, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("hub")
 def test_the_download_is_told_byte_by_byte_and_then_the_load() -> None:
-    steps: list[Step] = []
-    load(row("some/mt"), tell=steps.append)
-    downloads = [step for step in steps if step.doing == "download"]
+    steps: list[LoadEvent] = []
+    load_model(row("some/mt"), on_progress=steps.append)
+    downloads = [step for step in steps if step.phase == "download"]
     assert downloads[-1].done == downloads[-1].total > 100_000
     assert [step.done for step in downloads] == sorted(step.done for step in downloads)
-    loads = [step for step in steps if step.doing == "load"]
+    loads = [step for step in steps if step.phase == "load"]
     assert steps[-1] == loads[-1]
     assert loads[0].done < loads[-1].done == loads[-1].total
-    again: list[Step] = []
-    load(row("some/mt"), tell=again.append)
-    assert {step.doing for step in again} == {"load"}
+    again: list[LoadEvent] = []
+    load_model(row("some/mt"), on_progress=again.append)
+    assert {step.phase for step in again} == {"load"}
 
 
 def test_a_download_that_breaks_off_once_is_gone_on_with(hub: Hub) -> None:
     hub.breaks = 1
-    assert load(row("some/mt")).spec.name == "mt"
+    assert load_model(row("some/mt")).spec.name == "mt"
     assert len(hub.starts) == 2
 
 
@@ -116,7 +116,7 @@ def test_a_download_that_keeps_breaking_off_is_told_and_what_arrived_whole_is_ke
     assert "the files that arrived whole are kept" in _told("some/mt", tmp_path)
     hub.breaks = 0
     hub.asked.clear()
-    assert load(row("some/mt")).spec.name == "mt"
+    assert load_model(row("some/mt")).spec.name == "mt"
     assert "model.safetensors" in hub.asked
     assert "config.json" not in hub.asked
 
@@ -137,22 +137,22 @@ def test_a_private_repository_opens_with_the_owners_token(
     hub.private["some/mt"] = "hf_secret"
     assert "hf auth login" in _told("some/mt", tmp_path)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    assert load(row("some/mt")).spec.name == "mt"
+    assert load_model(row("some/mt")).spec.name == "mt"
 
 
 def test_second_time_nothing_is_downloaded(hub: Hub) -> None:
-    folder = locate(row("some/mt"))
+    folder = download_checkpoint(row("some/mt"))
     hub.asked.clear()
-    assert locate(row("some/mt")) == folder
+    assert download_checkpoint(row("some/mt")) == folder
     assert hub.asked == []
 
 
 @pytest.mark.usefixtures("hub")
 @pytest.mark.parametrize("how", ["offline", "unreachable"])
 def test_what_was_downloaded_is_found_without_the_hub(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    folder = locate(row("some/mt"))
+    folder = download_checkpoint(row("some/mt"))
     _disconnect(monkeypatch, how)
-    assert locate(row("some/mt")) == folder
+    assert download_checkpoint(row("some/mt")) == folder
 
 
 def _disconnect(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
@@ -164,7 +164,7 @@ def _disconnect(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
 
 def _told(source: str, tmp_path: Path) -> str:
     with pytest.raises(ModelError) as caught:
-        load(row(source))
+        load_model(row(source))
     told = str(caught.value)
     assert told.endswith(".")
     assert "\n" not in told
@@ -182,7 +182,7 @@ def test_model_that_is_nowhere_is_told(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.usefixtures("hub")
 def test_half_a_download_offline_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (locate(row("some/mt")) / "model.safetensors").unlink()
+    (download_checkpoint(row("some/mt")) / "model.safetensors").unlink()
     _disconnect(monkeypatch, "offline")
     assert "not all of it" in _told("some/mt", tmp_path)
 
@@ -205,51 +205,51 @@ def test_refusal_is_told(tmp_path: Path, source: str, sentence: str) -> None:
 def test_another_repository_is_known_before_its_weights_are_there(
     hub: Hub, folders: dict[str, Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    spec, expected = find(" some/mt ", folders=True), find(str(folders["mt5"]), folders=True)
+    spec, expected = find_model(" some/mt ", folders=True), find_model(str(folders["mt5"]), folders=True)
     assert (spec.name, spec.source, spec.is_folder) == ("some/mt", "some/mt", False)
-    assert (spec.language_model_type, spec.style, len(spec.languages)) == ("mt5", "mblip", 96)
-    assert (spec.parameters, spec.quantised) == (expected.parameters, expected.quantised)
+    assert (spec.language_model_type, spec.prompt_style, len(spec.languages)) == ("mt5", "mblip", 96)
+    assert (spec.parameters, spec.quantized_parameters) == (expected.parameters, expected.quantized_parameters)
     assert "tokenizer.json" not in hub.asked
-    assert load(spec).spec.name == "some/mt"
+    assert load_model(spec).spec.name == "some/mt"
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_repository_in_8_bits_is_known_as_such_before_its_weights_are_there(
     hub: Hub, folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    hub.folders["some/small"] = stored.quantise(folders["mt5"], tmp_path / "small", **stored.EIGHT)
-    spec = find("some/small", folders=True)
+    hub.folders["some/small"] = stored.quantize(folders["mt5"], tmp_path / "small", **stored.INT8)
+    spec = find_model("some/small", folders=True)
     assert spec.precisions == ("int8",)
-    assert load(spec).precision.name == "int8"
+    assert load_model(spec).precision.name == "int8"
 
 
 @pytest.mark.parametrize("how", ["offline", "unreachable"])
 def test_another_repository_is_found_again_without_the_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    spec = find("some/mt", folders=True)
-    load(spec)
+    spec = find_model("some/mt", folders=True)
+    load_model(spec)
     hub.asked.clear()
-    assert find("some/mt", folders=True) == spec
+    assert find_model("some/mt", folders=True) == spec
     assert hub.asked == []
     _disconnect(monkeypatch, how)
-    assert find("some/mt", folders=True) == spec
-    assert load(find("some/mt", folders=True)).spec.parameters == spec.parameters
+    assert find_model("some/mt", folders=True) == spec
+    assert load_model(find_model("some/mt", folders=True)).spec.parameters == spec.parameters
 
 
 @pytest.mark.parametrize("how", ["offline", "unreachable"])
 def test_a_half_cached_repository_is_told_by_its_load_without_the_hub(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    find("some/mt", folders=True)
+    find_model("some/mt", folders=True)
     assert "model.safetensors" not in [name for name in hub.asked if name == "tokenizer.json"]
     _disconnect(monkeypatch, how)
     with pytest.raises(ModelError, match="not all of it, and the hub cannot be reached"):
-        load(find("some/mt", folders=True))
+        load_model(find_model("some/mt", folders=True))
 
 
 @pytest.mark.parametrize("how", ["offline", "unreachable"])
 def test_another_repository_that_is_nowhere_is_told(monkeypatch: pytest.MonkeyPatch, hub: Hub, how: str) -> None:
     _disconnect(monkeypatch, how)
-    for search in (offered, lambda name: find(name, folders=True)):
+    for search in (find_operator_model, lambda name: find_model(name, folders=True)):
         with pytest.raises(ModelError, match=r"some/mt is not on this machine.*cannot be reached.*no folder"):
             search("some/mt")
     assert hub.asked == []
@@ -266,7 +266,7 @@ def test_another_repository_that_is_nowhere_is_told(monkeypatch: pytest.MonkeyPa
 )
 def test_a_repository_that_is_refused_is_told(source: str, sentence: str) -> None:
     with pytest.raises(ModelError, match=sentence) as caught:
-        find(source, folders=True)
+        find_model(source, folders=True)
     assert "127.0.0.1" not in str(caught.value)
 
 
@@ -277,34 +277,34 @@ def test_a_repository_that_is_nearly_one_of_the_catalogues_is_met_with_a_guess(
         if how:
             _disconnect(monkeypatch, how)
         with pytest.raises(ModelError, match=r"Salesforce/blip2-opt2\.7b .*Did you mean 'blip2-opt-2\.7b'\?"):
-            find("Salesforce/blip2-opt2.7b", folders=True)
+            find_model("Salesforce/blip2-opt2.7b", folders=True)
     assert hub.asked == []
 
 
 def test_a_visitor_names_no_repository(hub: Hub) -> None:
     with pytest.raises(ModelError, match="There is no model 'some/mt'"):
-        find("some/mt")
+        find_model("some/mt")
     assert hub.asked == []
 
 
 def test_an_adapter_comes_from_the_hub_and_is_no_model(
     hub: Hub, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    published = stored.train_adapter(folders["mt5"], tmp_path / "published-lora", target_modules=["q", "v"])
+    published = stored.write_adapter(folders["mt5"], tmp_path / "published-lora", target_modules=["q", "v"])
     (published / "optimizer.bin").write_bytes(b"x")
     hub.folders["some/lora"] = published
-    spec = replace(find(str(folders["mt5"]), folders=True), adapter="some/lora")
-    here = load(replace(spec, adapter=str(published)))
+    spec = replace(find_model(str(folders["mt5"]), folders=True), adapter="some/lora")
+    here = load_model(replace(spec, adapter=str(published)))
     assert sorted(set(hub.asked)) == []
-    there = load(spec)
+    there = load_model(spec)
     assert sorted(set(hub.asked)) == ["adapter_config.json", "adapter_model.safetensors"]
     assert here.nbytes == there.nbytes
     with pytest.raises(ModelError, match=r"some/lora is an adapter, not a model.*--adapter"):
-        find("some/lora", folders=True)
+        find_model("some/lora", folders=True)
     _disconnect(monkeypatch, "offline")
-    assert load(spec).spec.adapter == "some/lora"
+    assert load_model(spec).spec.adapter == "some/lora"
     with pytest.raises(ModelError, match=r"some/other is not on this machine.*name the folder of an adapter"):
-        load(replace(spec, adapter="some/other"))
+        load_model(replace(spec, adapter="some/other"))
 
 
 @pytest.mark.parametrize(
@@ -319,12 +319,12 @@ def test_an_adapter_that_the_hub_does_not_give_is_told(
     hub: Hub, folders: dict[str, Path], source: str, sentence: str
 ) -> None:
     with pytest.raises(ModelError, match=sentence):
-        load(replace(find(str(folders["mt5"]), folders=True), adapter=source))
+        load_model(replace(find_model(str(folders["mt5"]), folders=True), adapter=source))
     assert "model.safetensors" not in hub.asked
 
 
 def test_a_size_that_only_the_index_tells_is_taken_from_it(hub: Hub, folders: dict[str, Path], tmp_path: Path) -> None:
-    published = stored.copy(folders["opt"], tmp_path / "indexed")
+    published = stored.copy_checkpoint(folders["opt"], tmp_path / "indexed")
     (published / "model.safetensors").write_bytes(b"")
     index = {
         "metadata": {"total_size": 4_000_000_000},
@@ -332,4 +332,4 @@ def test_a_size_that_only_the_index_tells_is_taken_from_it(hub: Hub, folders: di
     }
     (published / "model.safetensors.index.json").write_text(json.dumps(index))
     hub.folders["some/indexed"] = published
-    assert find("some/indexed", folders=True).parameters == 1_000_000_000
+    assert find_model("some/indexed", folders=True).parameters == 1_000_000_000

@@ -15,7 +15,7 @@ from transformers import Blip2ForConditionalGeneration
 
 from blip_space.catalogue import read_folder
 from blip_space.languages import LANGUAGES
-from blip_space.loading.loader import load
+from blip_space.loading.loader import load_model
 from blip_space.models.interface import VisionLanguageModel
 from blip_space.options import GenerationOptions
 from blip_space.prompts import STYLES, compose
@@ -59,31 +59,31 @@ def reference(folder: Path, model: VisionLanguageModel, picture: Image.Image) ->
 
 @pytest.mark.parametrize(("kind", "layout"), layouts.MATRIX)
 def test_whatever_the_layout_the_tokens_are_transformers_own(
-    kind: str, layout: str, written: Written, pictures: list[Image.Image]
+    kind: str, layout: str, written: Written, two_images: list[Image.Image]
 ) -> None:
-    model = load(read_folder(written(kind, layout)), "fp32")
-    for picture in pictures:
+    model = load_model(read_folder(written(kind, layout)), "fp32")
+    for picture in two_images:
         assert tokens(model, picture) == reference(written(kind, layout), model, picture)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "int8", "int4"])
 @pytest.mark.parametrize("layout", ["2023", "sharded"])
 def test_whatever_the_layout_a_precision_says_the_same(
-    family: str, layout: str, precision: str, written: Written, pictures: list[Image.Image]
+    family: str, layout: str, precision: str, written: Written, two_images: list[Image.Image]
 ) -> None:
     today = read_folder(written(family, "2024"))
     precision = precision if precision in today.precisions else "bf16"  # fp16 is refused for T5 and mT5
-    assert tokens(load(read_folder(written(family, layout)), precision), pictures[0]) == tokens(
-        load(today, precision), pictures[0]
+    assert tokens(load_model(read_folder(written(family, layout)), precision), two_images[0]) == tokens(
+        load_model(today, precision), two_images[0]
     )
 
 
 def test_a_coco_fine_tune_takes_its_size_and_its_prompt(written: Written) -> None:
     folder = written("opt", "larger pictures")
     (folder / "blip_space.json").write_text(json.dumps({"style": "blip2-coco"}))
-    model = load(read_folder(folder))
-    assert blip2_preparation(model.preparation).frame.size == 42
+    model = load_model(read_folder(folder))
+    assert blip2_preparation(model.preparation).image_processor.size == 42
     asked = compose(
-        [], "", style=STYLES[model.spec.style], language=LANGUAGES["en"], budget_tokens=100, tokenize=str.encode
+        [], "", style=STYLES[model.spec.prompt_style], language=LANGUAGES["en"], budget_tokens=100, tokenize=str.encode
     )
     assert asked.text == "a photo of"

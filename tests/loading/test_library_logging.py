@@ -8,7 +8,7 @@ from threading import Event, Thread
 
 from transformers.utils import logging
 
-from blip_space.loading.library_logging import quiet
+from blip_space.loading.library_logging import silenced
 from tests.checkpoints import stored
 
 PROGRAM = """
@@ -20,20 +20,20 @@ from blip_space.engine.local import LocalEngine
 from blip_space.engine.request import Request
 from blip_space.errors import EmptyAnswerError
 from blip_space.images import SafeImage
-from blip_space.loading.loader import load
-from blip_space.loading.selftest import made_pictures
+from blip_space.loading.loader import load_model
+from blip_space.loading.selftest import make_test_images
 from blip_space.options import GenerationOptions
 
 from pathlib import Path
 
 for argument in sys.argv[1:]:
     folder, precision, adapter = argument.split("|")
-    model = load(replace(read_folder(Path(folder)), adapter=adapter), precision)
-    shown = SafeImage(made_pictures()[0], "made")
+    model = load_model(replace(read_folder(Path(folder)), adapter=adapter), precision)
+    shown = SafeImage(make_test_images()[0], "made")
     for quality in ("stream", "best"):
         options = GenerationOptions(max_new_tokens=4, num_beams=2, quality=quality)
         with suppress(EmptyAnswerError):  # of weights that were not trained
-            list(LocalEngine(model).answer(Request(shown, "a photo of", options=options)))
+            list(LocalEngine(model).generate(Request(shown, "a photo of", options=options)))
 """
 
 
@@ -41,8 +41,8 @@ def test_nothing_but_the_answer_is_shown_in_fewer_bits_and_with_adapters(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     """In int8 `MatMul8bitLt: inputs will be cast` came for every layer of every step."""
-    adapter = stored.train_adapter(folders["opt"], tmp_path / "lora", target_modules=["q_proj", "qkv"])
-    small = stored.quantise(folders["t5"], tmp_path / "small", **stored.EIGHT)
+    adapter = stored.write_adapter(folders["opt"], tmp_path / "lora", target_modules=["q_proj", "qkv"])
+    small = stored.quantize(folders["t5"], tmp_path / "small", **stored.INT8)
     loads = [f"{folders['opt']}|{precision}|{adapter}" for precision in ("bf16", "int8", "int4")]
     arguments = [sys.executable, "-c", PROGRAM, *loads, f"{small}|auto|"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=200)
@@ -55,12 +55,12 @@ def test_two_threads_that_overlap_leave_everything_as_it_was() -> None:
     before, inside, leave = logging.get_verbosity(), Event(), Event()
 
     def overlap() -> None:
-        with quiet():
+        with silenced():
             inside.set()
             leave.wait(10)
 
     thread = Thread(target=overlap)
-    with quiet():
+    with silenced():
         thread.start()
         assert inside.wait(10)
     assert logging.get_verbosity() == logging.ERROR

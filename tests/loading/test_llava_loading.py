@@ -18,17 +18,17 @@ from blip_space.catalogue import read_folder
 from blip_space.catalogue.folder import inspect_checkpoint
 from blip_space.catalogue.headers import read_headers
 from blip_space.errors import ModelError
-from blip_space.loading.library_logging import quiet
-from blip_space.loading.loader import load
-from blip_space.loading.quantization import settle
-from blip_space.loading.selftest import check_head, first_logits, made_pictures
+from blip_space.loading.library_logging import silenced
+from blip_space.loading.loader import load_model
+from blip_space.loading.quantization import disable_avx512_packing
+from blip_space.loading.selftest import check_lm_head, first_logits, make_test_images
 from blip_space.models import families
 from blip_space.models.interface import VisionLanguageModel
 from blip_space.models.preparation import ImageInfo
 from blip_space.options import GenerationOptions
 from tests.checkpoints import llava, stored
 
-FAMILY = families.find("llava")
+FAMILY = families.load_family("llava")
 LORA = {"r": 4, "target_modules": ["q_proj", "v_proj"]}
 
 
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def logits(model: VisionLanguageModel) -> torch.Tensor:
     """Of the first token after a question about each of two images."""
     options, preparation = GenerationOptions(max_new_tokens=1), model.preparation
-    features = model.encode_images([preparation.pixels(image, options) for image in made_pictures()])
+    features = model.encode_images([preparation.pixels(image, options) for image in make_test_images()])
     prompt = preparation.prepare([ImageInfo()], (), "What is this?", language="en", options=options)
     return torch.cat([first_logits(model.decoder, model.embed(prompt, [own])) for own in features])
 
@@ -64,11 +64,11 @@ def beside(model: VisionLanguageModel, network: Any) -> VisionLanguageModel:
 def test_weights_are_the_same_whatever_they_are_called(
     name: Callable[[str], str], folder: Path, tmp_path: Path
 ) -> None:
-    renamed = stored.rename(stored.copy(folder, tmp_path / "renamed"), name)
-    ours, plain = (load(read_folder(place))._hf_model.state_dict() for place in (renamed, folder))
+    renamed = stored.rename_weights(stored.copy_checkpoint(folder, tmp_path / "renamed"), name)
+    ours, plain = (load_model(read_folder(place))._hf_model.state_dict() for place in (renamed, folder))
     assert ours.keys() == plain.keys()
     assert all(torch.equal(ours[key], weight) for key, weight in plain.items())
-    assert read_folder(renamed).quantised == read_folder(folder).quantised
+    assert read_folder(renamed).quantized_parameters == read_folder(folder).quantized_parameters
 
 
 def in_memory(key: str) -> str:
@@ -81,11 +81,11 @@ def in_memory(key: str) -> str:
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_the_language_model_alone_is_quantised(precision: str, folder: Path) -> None:
     spec = read_folder(folder)
-    model = load(spec, precision)
+    model = load_model(spec, precision)
     layers = {name: layer for name, layer in model._hf_model.named_modules() if hasattr(layer, "in_features")}
     quantised = quantised_layers(model._hf_model)
     assert quantised == {name for name in layers if name.startswith("model.language_model.layers.")}
-    assert sum(layers[name].in_features * layers[name].out_features for name in quantised) == spec.quantised
+    assert sum(layers[name].in_features * layers[name].out_features for name in quantised) == spec.quantized_parameters
 
 
 def quantised_layers(network: Any) -> set[str]:
@@ -93,22 +93,22 @@ def quantised_layers(network: Any) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("settings", "precision"), [(stored.EIGHT, "int8"), (stored.NF4, "int4"), (stored.DOUBLE, "int4")]
+    ("settings", "precision"), [(stored.INT8, "int8"), (stored.NF4, "int4"), (stored.DOUBLE_NF4, "int4")]
 )
 def test_a_quantised_llava_is_loaded_as_it_is_stored(
     settings: dict[str, Any], precision: str, folder: Path, tmp_path: Path
 ) -> None:
-    place = stored.copy(folder, tmp_path / "small")
+    place = stored.copy_checkpoint(folder, tmp_path / "small")
     (place / "model.safetensors").unlink()
-    with quiet():
-        network = stored.as_stored(
+    with silenced():
+        network = stored.load_as_stored(
             folder, LlavaForConditionalGeneration, quantization_config=BitsAndBytesConfig(**settings)
         )
         network.save_pretrained(place)
-    model = load(read_folder(place))
-    assert (model.spec.stored, model.precision.name) == (precision, precision)
-    network = stored.as_stored(place, LlavaForConditionalGeneration)
-    settle(network)
+    model = load_model(read_folder(place))
+    assert (model.spec.stored_precision, model.precision.name) == (precision, precision)
+    network = stored.load_as_stored(place, LlavaForConditionalGeneration)
+    disable_avx512_packing(network)
     ours, theirs = logits(model), logits(beside(model, network))
     assert torch.corrcoef(torch.stack([ours.flatten(), theirs.flatten()]))[0, 1] > 0.95
     assert quantised_layers(model._hf_model) == quantised_layers(network)
@@ -126,7 +126,7 @@ def train(network: Any, place: Path, **settings: Any) -> Path:
 
 
 def whole(folder: Path) -> Any:
-    with quiet():
+    with silenced():
         return LlavaForConditionalGeneration.from_pretrained(folder)
 
 
@@ -145,16 +145,16 @@ def test_an_adapter_of_the_whole_answers_as_peft_has_it(
     modules: Any, naming: str, folder: Path, tmp_path: Path
 ) -> None:
     place = train(whole(folder), tmp_path / "lora", target_modules=modules)
-    with quiet():
+    with silenced():
         theirs = peft.PeftModel.from_pretrained(whole(folder), place).base_model.model.eval()
     if naming == "of transformers 4":
         file = place / "adapter_model.safetensors"
         old = {in_transformers_4(key): value for key, value in load_file(file).items()}
         save_file(old, file, {"format": "pt"})
-    model = load(replace(read_folder(folder), adapter=str(place)))
+    model = load_model(replace(read_folder(folder), adapter=str(place)))
     expected = logits(beside(model, theirs))
     assert torch.allclose(logits(model), expected, atol=1e-4)
-    assert not torch.allclose(expected, logits(load(read_folder(folder))), atol=1e-2)
+    assert not torch.allclose(expected, logits(load_model(read_folder(folder))), atol=1e-2)
 
 
 @pytest.mark.parametrize("kind", ["the body", "with its output layer"])
@@ -168,9 +168,9 @@ def test_an_adapter_of_the_language_model_alone_is_put_onto_it(kind: str, folder
         place = train(outer, tmp_path / "lora", task_type="CAUSAL_LM")
     else:
         place = train(body, tmp_path / "lora")
-    model = load(replace(read_folder(folder), adapter=str(place)))
+    model = load_model(replace(read_folder(folder), adapter=str(place)))
     assert torch.allclose(logits(model), logits(beside(model, network)), atol=1e-4)  # whose layers peft has changed
-    assert not torch.allclose(logits(model), logits(load(read_folder(folder))), atol=1e-2)
+    assert not torch.allclose(logits(model), logits(load_model(read_folder(folder))), atol=1e-2)
 
 
 def test_an_adapter_that_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -180,29 +180,29 @@ def test_an_adapter_that_does_not_fit_is_refused(folder: Path, tmp_path: Path) -
     kept = {key: value for key, value in load_file(file).items() if ".layers.1." not in key}
     save_file(kept, file, {"format": "pt"})
     with pytest.raises(ModelError, match=r"does not fit small: .* lacks 2"):
-        load(replace(read_folder(folder), adapter=str(place)))
+        load_model(replace(read_folder(folder), adapter=str(place)))
 
 
 def test_the_stop_tokens_are_those_of_the_folder_or_else_of_the_configuration(folder: Path, tmp_path: Path) -> None:
     """The language model in a LLaVA has no settings of its own."""
-    place = stored.copy(folder, tmp_path / "stops")
+    place = stored.copy_checkpoint(folder, tmp_path / "stops")
     (place / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 5]}), "utf-8")
-    assert load(read_folder(place)).stop >= {2, 5}
+    assert load_model(read_folder(place)).stop_token_ids >= {2, 5}
     (place / "generation_config.json").unlink()
     config = json.loads((place / "config.json").read_text("utf-8"))
     config["text_config"]["eos_token_id"] = [7, 9]
     (place / "config.json").write_text(json.dumps(config), "utf-8")
-    assert load(read_folder(place)).stop >= {7, 9}
+    assert load_model(read_folder(place)).stop_token_ids >= {7, 9}
 
 
 def test_a_head_that_is_not_the_stored_one_is_refused(folder: Path) -> None:
-    model = load(read_folder(folder))
+    model = load_model(read_folder(folder))
     network, weights = model._hf_model, [folder / "model.safetensors"]
     stored_as = inspect_checkpoint(folder, read_headers(folder), name="tied").names
-    check_head(network, weights, FAMILY, name="tied", names=stored_as)
+    check_lm_head(network, weights, FAMILY, name="tied", names=stored_as)
     network.lm_head.weight = network.get_input_embeddings().weight
     with pytest.raises(ModelError, match="tied was loaded with its embedding in the place of its own head"):
-        check_head(network, weights, FAMILY, name="tied", names=stored_as)
+        check_lm_head(network, weights, FAMILY, name="tied", names=stored_as)
 
 
 def test_a_configuration_of_another_shape_is_told_with_the_familys_noun(folder: Path, tmp_path: Path) -> None:
@@ -210,13 +210,13 @@ def test_a_configuration_of_another_shape_is_told_with_the_familys_noun(folder: 
     config = json.loads((place / "config.json").read_text("utf-8"))
     (place / "config.json").write_text(json.dumps(config | {"vision_config": "clip"}), "utf-8")
     with pytest.raises(ModelError, match="odd cannot be read as that of a LLaVA"):
-        load(read_folder(place))
+        load_model(read_folder(place))
     config["text_config"]["num_hidden_layers"] = 4
     (place / "config.json").write_text(json.dumps(config), "utf-8")
     with pytest.raises(
         ModelError, match=r"The weights of odd do not fit: model\.language_model\.layers\.3\..* missing"
     ):
-        load(read_folder(place))
+        load_model(read_folder(place))
 
 
 def test_a_window_in_which_no_question_fits_behind_an_image_is_told(folder: Path, tmp_path: Path) -> None:
@@ -227,4 +227,4 @@ def test_a_window_in_which_no_question_fits_behind_an_image_is_told(folder: Path
     with pytest.raises(
         ModelError, match=r"short has a window of 20 tokens, of which an image takes 16: .*Correct max_pos"
     ):
-        load(read_folder(place))
+        load_model(read_folder(place))

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from blip_space.catalogue import ModelSpec, offered, read_folder
+from blip_space.catalogue import ModelSpec, find_operator_model, read_folder
 from blip_space.errors import ModelError
-from blip_space.loading.loader import load
+from blip_space.loading.loader import load_model
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import VisionLanguageModel
 from blip_space.options import GenerationOptions
@@ -29,27 +29,27 @@ def answer(model: VisionLanguageModel, picture: Image.Image) -> list[int]:
 
 
 def test_old_layout_sees_and_answers_the_same(
-    model: Blip2, folders: dict[str, Path], family: str, tmp_path: Path, pictures: list[Image.Image]
+    model: Blip2, folders: dict[str, Path], family: str, tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
     """Of 2023's checkpoints `generate` of transformers >= 4.57 either raises or silently ignores the picture."""
     folder = blip2.write_old(tmp_path / "old", folders[family])
-    old = load(read_folder(folder))
-    for picture in pictures:
+    old = load_model(read_folder(folder))
+    for picture in two_images:
         assert answer(old, picture) == answer(model, picture)
 
 
-def test_shards_load(tmp_path: Path, pictures: list[Image.Image], model: Blip2, family: str) -> None:
+def test_shards_load(tmp_path: Path, two_images: list[Image.Image], model: Blip2, family: str) -> None:
     folder = blip2.write(tmp_path / "sharded", family, max_shard_size="50KB")
     assert len(list(folder.glob("*.safetensors"))) > 1
-    assert answer(load(read_folder(folder)), pictures[0]) == answer(model, pictures[0])
+    assert answer(load_model(read_folder(folder)), two_images[0]) == answer(model, two_images[0])
 
 
-def test_bf16_loads_and_answers(folders: dict[str, Path], family: str, pictures: list[Image.Image]) -> None:
-    model = load(read_folder(folders[family]), "bf16")
-    prefix = image_features(model, pictures)
+def test_bf16_loads_and_answers(folders: dict[str, Path], family: str, two_images: list[Image.Image]) -> None:
+    model = load_model(read_folder(folders[family]), "bf16")
+    prefix = image_features(model, two_images)
     assert prefix.dtype == torch.bfloat16
     assert prefix.isfinite().all()
-    assert answer(model, pictures[0])
+    assert answer(model, two_images[0])
     assert model.precision.name == "bf16"
 
 
@@ -66,23 +66,23 @@ def test_opt_stops_at_the_newline(loaded: Callable[[str], Blip2]) -> None:
 
 
 def test_untied_head_stays_untied_whatever_the_config_says(
-    tmp_path: Path, pictures: list[Image.Image], loaded: Callable[[str], Blip2]
+    tmp_path: Path, two_images: list[Image.Image], loaded: Callable[[str], Blip2]
 ) -> None:
     """transformers 5 ties mT5's head by default; a stored head that differs must be used."""
     folder = blip2.write(tmp_path / "untied", "mt5")
     config = json.loads((folder / "config.json").read_text())
     config["text_config"].pop("tie_word_embeddings", None)
     (folder / "config.json").write_text(json.dumps(config))
-    assert answer(load(read_folder(folder)), pictures[0]) == answer(loaded("mt5"), pictures[0])
+    assert answer(load_model(read_folder(folder)), two_images[0]) == answer(loaded("mt5"), two_images[0])
 
 
 def test_loading_is_silent(folders: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
-    load(read_folder(folders["mt5"]))
+    load_model(read_folder(folders["mt5"]))
     assert capfd.readouterr() == ("", "")
 
 
 def test_closed_model_holds_no_weights(folders: dict[str, Path]) -> None:
-    model = load(read_folder(folders["bloom"]))
+    model = load_model(read_folder(folders["bloom"]))
     model.close()
     assert not hasattr(model, "_hf_model")
     assert not hasattr(model, "decoder")
@@ -223,7 +223,7 @@ def test_damage_is_told_in_a_sentence_without_a_path(
     spec = read_folder(folder)
     damage(folder)
     with pytest.raises(ModelError, match=sentence) as caught:
-        load(spec)
+        load_model(spec)
     told = str(caught.value)
     assert told.endswith(".")
     assert "\n" not in told
@@ -234,18 +234,18 @@ def test_harmless_extra_tensors_are_let_be(folders: dict[str, Path], tmp_path: P
     folder = tmp_path / "extra"
     shutil.copytree(folders["mt5"], folder)
     change_weights(folder, lambda weights: weights.update({"qformer.cls.predictions.bias": torch.zeros(3)}))
-    assert image_positions(load(read_folder(folder)).preparation) == 4
+    assert image_positions(load_model(read_folder(folder)).preparation) == 4
 
 
 def test_unknown_precision_is_told_before_anything_is_read() -> None:
     spec = ModelSpec("x", "no/such", "blip2", "opt", "blip2", 1, ("en",))
     with pytest.raises(ModelError, match="no precision 'int3'"):
-        load(spec, "int3")
+        load_model(spec, "int3")
 
 
 def test_fault_that_the_catalogue_found_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is no checkpoint"):
-        load(offered(str(tmp_path)))
+        load_model(find_operator_model(str(tmp_path)))
 
 
 def test_whatever_else_goes_wrong_is_a_sentence_with_its_traceback_in_the_log(
@@ -254,15 +254,15 @@ def test_whatever_else_goes_wrong_is_a_sentence_with_its_traceback_in_the_log(
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("/secret/path")
 
-    monkeypatch.setattr("blip_space.loading.loader.check_sight", fail)
+    monkeypatch.setattr("blip_space.loading.loader.check_image_is_used", fail)
     caplog.set_level(logging.DEBUG, "blip_space")
     with pytest.raises(ModelError, match=r"mt5 could not be loaded: ZeroDivisionError .*mt5 as its language") as caught:
-        load(read_folder(folders["mt5"]))
+        load_model(read_folder(folders["mt5"]))
     assert "secret" not in str(caught.value)
     assert any(record.exc_info for record in caplog.records)
 
 
-@pytest.mark.parametrize("step", ["check_sight", "find_weights"])
+@pytest.mark.parametrize("step", ["check_image_is_used", "find_weight_files"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), RuntimeError("out of memory")])
 def test_neither_an_interruption_nor_a_lack_of_memory_is_taken_for_a_fault(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, error: BaseException, step: str
@@ -272,6 +272,6 @@ def test_neither_an_interruption_nor_a_lack_of_memory_is_taken_for_a_fault(
 
     monkeypatch.setattr(f"blip_space.loading.loader.{step}", fail)
     with pytest.raises((ModelError, KeyboardInterrupt)) as caught:
-        load(read_folder(folders["mt5"]))
+        load_model(read_folder(folders["mt5"]))
     assert isinstance(caught.value, KeyboardInterrupt) == isinstance(error, KeyboardInterrupt)
     assert isinstance(caught.value, KeyboardInterrupt) or "memory" in str(caught.value)

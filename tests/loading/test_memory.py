@@ -9,7 +9,7 @@ from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError
 from blip_space.loading import device, memory
 from blip_space.loading.device import free_bytes
-from blip_space.loading.memory import check_room, enough_memory
+from blip_space.loading.memory import check_memory, reraise_out_of_memory
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Precision
 
@@ -21,12 +21,12 @@ def test_weights_larger_than_the_free_memory_are_refused() -> None:
     with pytest.raises(
         ModelError, match=r"large does not fit .* in fp32 .* take 15 GB, and 8.0 GB are free\. bf16 \(7.48 GB\) or"
     ):
-        check_room(SPEC, FP32, free=8_000_000_000)
-    check_room(SPEC, BF16, free=8_000_000_000)
+        check_memory(SPEC, FP32, free=8_000_000_000)
+    check_memory(SPEC, BF16, free=8_000_000_000)
 
 
 def test_nothing_is_refused_where_the_system_does_not_say() -> None:
-    check_room(SPEC, FP32, free=None)
+    check_memory(SPEC, FP32, free=None)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_nothing_is_refused_where_the_system_does_not_say() -> None:
     ],
 )
 def test_memory_that_runs_out_is_told(error: Exception) -> None:
-    with pytest.raises(ModelError, match=r"large does not fit .* 7.48 GB\. Choose"), enough_memory(SPEC, BF16):
+    with pytest.raises(ModelError, match=r"large does not fit .* 7.48 GB\. Choose"), reraise_out_of_memory(SPEC, BF16):
         raise error
 
 
@@ -48,20 +48,24 @@ def test_what_fits_is_offered_and_counts_what_is_given_back_first(monkeypatch: p
     """A model that is exchanged for another leaves its room to it."""
     monkeypatch.setattr(memory, "find_device", lambda: device.Device("cpu", "", has_bf16=True))
     monkeypatch.setattr(memory, "free_bytes", lambda _: 0)
-    found = memory.fitting(SPEC), memory.fitting(SPEC, freed=8_000_000_000), memory.fitting(SPEC, freed=99_000_000_000)
+    found = (
+        memory.fitting_precisions(SPEC),
+        memory.fitting_precisions(SPEC, freed=8_000_000_000),
+        memory.fitting_precisions(SPEC, freed=99_000_000_000),
+    )
     assert found[0] == ()
     assert "bf16" in found[1]
     assert "fp32" not in found[1]
     assert found[2] == SPEC.precisions
     monkeypatch.setattr(memory, "free_bytes", lambda _: None)
-    assert memory.fitting(SPEC) == SPEC.precisions
+    assert memory.fitting_precisions(SPEC) == SPEC.precisions
     monkeypatch.setattr(memory, "find_device", lambda: device.Device("mps", "", has_bf16=True))
-    assert memory.fitting(SPEC) == ("fp32", "bf16", "fp16")
+    assert memory.fitting_precisions(SPEC) == ("fp32", "bf16", "fp16")
 
 
 def test_other_errors_stay_what_they_are() -> None:
     """A bug keeps its traceback."""
-    with pytest.raises(RuntimeError, match="a bug"), enough_memory(SPEC, BF16):
+    with pytest.raises(RuntimeError, match="a bug"), reraise_out_of_memory(SPEC, BF16):
         raise RuntimeError("a bug")
 
 

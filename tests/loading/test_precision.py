@@ -8,8 +8,8 @@ import torch
 from blip_space.catalogue import MODELS, PRECISIONS, ModelSpec
 from blip_space.errors import ModelError
 from blip_space.loading.device import Device, find_device
-from blip_space.loading.memory import check_room
-from blip_space.loading.precision import choose, needed_gb, offered
+from blip_space.loading.memory import check_memory
+from blip_space.loading.precision import needed_gb, select_precision, supported_precisions
 from blip_space.models.interface import Precision
 
 SMALL = ModelSpec("small", "x/small", "blip2", "mt5", "mblip", 7_000_000, ("en",))
@@ -23,7 +23,7 @@ PLENTY = 10**12
 
 
 def test_a_language_model_that_was_trained_in_bf16_may_overflow_in_fp16() -> None:
-    reasons = [choose("fp16", spec, NEW_GPU, free=PLENTY).reason for spec in (OPT, BLOOM)]
+    reasons = [select_precision("fp16", spec, NEW_GPU, free=PLENTY).reason for spec in (OPT, BLOOM)]
     assert ["overflow" in reason for reason in reasons] == [False, True]
 
 
@@ -44,7 +44,7 @@ def test_a_language_model_that_was_trained_in_bf16_may_overflow_in_fp16() -> Non
     ],
 )
 def test_auto_follows_size_and_machine(spec: ModelSpec, device: Device, name: str) -> None:
-    decided = choose("auto", spec, device, free=PLENTY)
+    decided = select_precision("auto", spec, device, free=PLENTY)
     assert (decided.name, decided.device) == (name, device.name)
 
 
@@ -60,19 +60,19 @@ def test_auto_follows_size_and_machine(spec: ModelSpec, device: Device, name: st
     ],
 )
 def test_auto_takes_what_fits_and_says_what_did_not(device: Device, free_gb: float, name: str) -> None:
-    decided = choose("auto", MT5, device, free=int(free_gb * 1e9))
+    decided = select_precision("auto", MT5, device, free=int(free_gb * 1e9))
     assert decided.name == name
     assert (f"{free_gb:.1f} GB are free" in decided.reason) == (name in ("int8", "int4") or device is OLD_CPU)
 
 
 def test_where_nothing_fits_the_best_is_named_so_that_loading_can_refuse_it() -> None:
-    assert choose("auto", MT5, NEW_GPU, free=10**9).name == "bf16"
+    assert select_precision("auto", MT5, NEW_GPU, free=10**9).name == "bf16"
 
 
 @pytest.mark.parametrize("wanted", ["auto", *PRECISIONS])
 @pytest.mark.parametrize("device", [NEW_CPU, OLD_CPU, NEW_GPU, OLD_GPU])
 def test_every_decision_carries_a_reason_that_fits_into_a_sentence(wanted: str, device: Device) -> None:
-    reason = choose(wanted, OPT, device, free=PLENTY).reason
+    reason = select_precision(wanted, OPT, device, free=PLENTY).reason
     assert reason
     assert not reason.endswith(".")
 
@@ -89,45 +89,45 @@ def test_every_decision_carries_a_reason_that_fits_into_a_sentence(wanted: str, 
     ],
 )
 def test_what_is_asked_for_is_given(wanted: str, device: Device, dtype: torch.dtype) -> None:
-    decided = choose(wanted, OPT, device, free=PLENTY)
+    decided = select_precision(wanted, OPT, device, free=PLENTY)
     assert (decided.name, decided.dtype) == (wanted, dtype)
 
 
 def test_a_t5_never_computes_in_fp16_not_even_beside_its_quantised_layers() -> None:
     for spec in (T5, MT5):
         with pytest.raises(ModelError, match=r"overflow.*Choose fp32, bf16, int8 or int4\."):
-            choose("fp16", spec, NEW_GPU, free=PLENTY)
+            select_precision("fp16", spec, NEW_GPU, free=PLENTY)
         for wanted in ("int8", "int4"):
-            assert choose(wanted, spec, OLD_GPU, free=PLENTY).dtype == torch.float32, "bf16 is imitated there"
-            assert choose(wanted, spec, NEW_GPU, free=PLENTY).dtype == torch.bfloat16
+            assert select_precision(wanted, spec, OLD_GPU, free=PLENTY).dtype == torch.float32, "bf16 is imitated there"
+            assert select_precision(wanted, spec, NEW_GPU, free=PLENTY).dtype == torch.bfloat16
 
 
 def test_what_is_kept_in_fp32_beside_quantised_layers_is_counted() -> None:
-    spec = replace(T5, parameters=4_000_000_000, quantised=3_000_000_000)
+    spec = replace(T5, parameters=4_000_000_000, quantized_parameters=3_000_000_000)
     assert (needed_gb(spec, "int8", NEW_GPU), needed_gb(spec, "int8", OLD_GPU)) == (5.0, 7.0)
-    assert choose("auto", spec, NEW_GPU, free=6 * 10**9).name == "int8"
-    assert choose("auto", spec, OLD_GPU, free=6 * 10**9).name == "int4"
+    assert select_precision("auto", spec, NEW_GPU, free=6 * 10**9).name == "int8"
+    assert select_precision("auto", spec, OLD_GPU, free=6 * 10**9).name == "int4"
     with pytest.raises(ModelError, match=r"int8 its weights alone take 7 GB, and 6\.0 GB are free\. int4 \(5\.69 GB"):
-        check_room(spec, choose("int8", spec, OLD_GPU, free=None), free=6 * 10**9, device=OLD_GPU)
+        check_memory(spec, select_precision("int8", spec, OLD_GPU, free=None), free=6 * 10**9, device=OLD_GPU)
 
 
 def test_what_is_risky_or_slow_is_given_and_told() -> None:
-    assert "slowly" in choose("bf16", SMALL, OLD_CPU, free=None).reason
-    assert "may overflow" in choose("fp16", BLOOM, NEW_GPU, free=None).reason
-    assert "memory, not time" in choose("int8", MT5, OLD_CPU, free=None).reason
-    assert "a longer load" in choose("int4", MT5, NEW_CPU, free=None).reason
+    assert "slowly" in select_precision("bf16", SMALL, OLD_CPU, free=None).reason
+    assert "may overflow" in select_precision("fp16", BLOOM, NEW_GPU, free=None).reason
+    assert "memory, not time" in select_precision("int8", MT5, OLD_CPU, free=None).reason
+    assert "a longer load" in select_precision("int4", MT5, NEW_CPU, free=None).reason
 
 
 def test_apples_gpu_has_no_quantised_models_and_says_what_it_has() -> None:
-    assert offered(MT5, APPLE) == ("fp32", "bf16")
+    assert supported_precisions(MT5, APPLE) == ("fp32", "bf16")
     with pytest.raises(ModelError, match=r"Apple's GPU\. Choose fp32 or bf16\."):
-        choose("int4", MT5, APPLE, free=None)
+        select_precision("int4", MT5, APPLE, free=None)
 
 
 @pytest.mark.parametrize("wanted", ["int3", "", "FP32"])
 def test_unknown_precision_is_told_what_there_is(wanted: str) -> None:
     with pytest.raises(ModelError, match=r"Choose auto, fp32, bf16, fp16, int8 or int4\."):
-        choose(wanted, SMALL, NEW_CPU, free=None)
+        select_precision(wanted, SMALL, NEW_CPU, free=None)
 
 
 def test_this_machine_answers() -> None:
@@ -138,4 +138,4 @@ def test_this_machine_answers() -> None:
 
 
 def test_only_int8_and_int4_are_quantised() -> None:
-    assert [name for name in PRECISIONS if Precision(name, "cpu", "").quantised] == ["int8", "int4"]
+    assert [name for name in PRECISIONS if Precision(name, "cpu", "").is_quantized] == ["int8", "int4"]

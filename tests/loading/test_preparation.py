@@ -17,7 +17,7 @@ from transformers import Blip2Config
 
 from blip_space.catalogue import TINY_FOLDER, ModelSpec, read_folder
 from blip_space.errors import ModelError
-from blip_space.loading.loader import load
+from blip_space.loading.loader import load_model
 from blip_space.loading.preparation import load_preparation
 from blip_space.models.families.blip2 import Blip2
 from tests.checkpoints import blip2
@@ -26,27 +26,27 @@ from tests.checkpoints.generation import OPTIONS, blip2_preparation, image_featu
 TEXT = "Question: how many cats are there? Answer:"
 
 
-def test_it_prepares_as_the_loaded_model_does(model: Blip2, pictures: list[Image.Image]) -> None:
+def test_it_prepares_as_the_loaded_model_does(model: Blip2, two_images: list[Image.Image]) -> None:
     preparation = load_preparation(model.spec)
-    (features,) = image_features(model, pictures[:1])
+    (features,) = image_features(model, two_images[:1])
     assert image_positions(preparation) == len(features) == blip2.QUERY_TOKENS[model.spec.name]
     assert preparation.encode(TEXT) == model.preparation.encode(TEXT)
     assert preparation.decode(preparation.encode(TEXT)) == model.decode(model.preparation.encode(TEXT))
-    for picture in pictures:
+    for picture in two_images:
         pixels = preparation.pixels(picture, OPTIONS)
         assert torch.equal(pixels, model.preparation.pixels(picture, OPTIONS))
         assert pixels.shape == (1, 3, 28, 28)
 
 
 def test_features_are_of_the_language_models_type_whatever_the_parts_before_it_are(
-    folders: dict[str, Path], pictures: list[Image.Image]
+    folders: dict[str, Path], two_images: list[Image.Image]
 ) -> None:
     """Under fp16 the Q-Former keeps fp32."""
-    model = load(read_folder(folders["opt"]), "fp32")
-    expected = image_features(model, pictures)
+    model = load_model(read_folder(folders["opt"]), "fp32")
+    expected = image_features(model, two_images)
     for part in ("vision_model", "language_projection"):
         getattr(model._hf_model, part).to(torch.bfloat16)
-        features = image_features(model, pictures)
+        features = image_features(model, two_images)
         assert features.dtype == torch.float32
         assert torch.nn.functional.cosine_similarity(features.flatten(), expected.flatten(), dim=0) > 0.99
 
@@ -61,8 +61,8 @@ def test_weights_are_neither_needed_nor_read(folders: dict[str, Path], tmp_path:
 
 def test_no_network_is_built() -> None:
     program = (
-        "import sys; from blip_space.catalogue import find; from blip_space.loading import preparation\n"
-        "preparation.load_preparation(find('tiny')); print('transformers.models.blip_2.modeling_blip_2' in sys.modules)"
+        "import sys; from blip_space.catalogue import find_model; from blip_space.loading import preparation\n"
+        "preparation.load_preparation(find_model('tiny')); print('transformers.models.blip_2.modeling_blip_2' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == ("False", "")
@@ -76,16 +76,16 @@ def test_what_config_json_does_not_say_is_what_transformers_takes(tmp_path: Path
     spec = replace(read_folder(TINY_FOLDER), source=str(tmp_path / "silent"))
     preparation = blip2_preparation(load_preparation(spec))
     expected = Blip2Config.from_dict(config)
-    assert (preparation.query_tokens, preparation.frame.size) == (32, 224)
+    assert (preparation.query_tokens, preparation.image_processor.size) == (32, 224)
     assert (expected.num_query_tokens, expected.vision_config.image_size) == (32, 224)
 
 
-def test_many_threads_may_prepare_at_once(pictures: list[Image.Image]) -> None:
+def test_many_threads_may_prepare_at_once(two_images: list[Image.Image]) -> None:
     preparation = load_preparation(read_folder(TINY_FOLDER))
 
     def prepare(number: int) -> tuple[list[int], str, float]:
         ids = preparation.encode(f"{TEXT} {number}")
-        return ids, preparation.decode(ids), float(preparation.pixels(pictures[number % 2], OPTIONS).sum())
+        return ids, preparation.decode(ids), float(preparation.pixels(two_images[number % 2], OPTIONS).sum())
 
     expected = [prepare(number) for number in range(40)]
     with ThreadPoolExecutor(8) as pool:
@@ -123,7 +123,7 @@ def test_mistakes_are_told_as_loading_tells_them(folders: dict[str, Path], tmp_p
     spec = read_folder(tmp_path / "mt")
     DAMAGE[damage](tmp_path / "mt")
     with pytest.raises(ModelError) as expected:
-        load(spec)
+        load_model(spec)
     with pytest.raises(ModelError) as caught:
         load_preparation(spec)
     assert str(caught.value) == str(expected.value)
@@ -132,4 +132,6 @@ def test_mistakes_are_told_as_loading_tells_them(folders: dict[str, Path], tmp_p
 
 def test_a_model_with_a_fault_is_refused_with_it() -> None:
     with pytest.raises(ModelError, match="it is damaged"):
-        load_preparation(ModelSpec("x", "x", "blip2", "opt", "blip2", 0, (), is_folder=True, fault="it is damaged"))
+        load_preparation(
+            ModelSpec("x", "x", "blip2", "opt", "blip2", 0, (), is_folder=True, load_error="it is damaged")
+        )

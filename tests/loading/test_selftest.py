@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from blip_space.catalogue import read_folder
 from blip_space.errors import ModelError
 from blip_space.loading import selftest
-from blip_space.loading.loader import load
-from blip_space.loading.selftest import check_head, made_pictures, relative_difference
+from blip_space.loading.loader import load_model
+from blip_space.loading.selftest import check_lm_head, make_test_images, relative_difference
 from blip_space.models.families.blip2 import FAMILY
 from tests.checkpoints import blip2
 from tests.engine.fake_model import FakePrecision, FakePreparation, spec
@@ -33,7 +33,7 @@ def spoil(folder: Path, **spoiled: Any) -> Path:
 def test_blinded_checkpoint_is_refused(tmp_path: Path, family: str) -> None:
     folder = spoil(blip2.write(tmp_path / "blind", family), language_projection__weight=torch.zeros_like)
     with pytest.raises(ModelError, match=r"^blind ignores the picture: ") as caught:
-        load(read_folder(folder))
+        load_model(read_folder(folder))
     assert str(tmp_path) not in str(caught.value)
 
 
@@ -44,7 +44,7 @@ def test_equal_queries_with_nothing_to_look_at_are_refused(tmp_path: Path) -> No
         patch_embedding__weight=torch.zeros_like,
     )
     with pytest.raises(ModelError, match="ignores the picture"):
-        load(read_folder(folder))
+        load_model(read_folder(folder))
 
 
 @pytest.mark.parametrize("ending", ["language_projection__weight", "final_layer_norm__weight"])
@@ -52,7 +52,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, ending: str) ->
     nan = {ending: lambda weight: torch.full_like(weight, float("nan"))}
     folder = spoil(blip2.write(tmp_path / "broken", "opt"), **nan)
     with pytest.raises(ModelError, match="not finite"):
-        load(read_folder(folder))
+        load_model(read_folder(folder))
 
 
 def test_a_tokenizer_that_cannot_write_the_languages_names_is_refused(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_tokenizer_that_cannot_write_the_languages_names_is_refused(tmp_path: 
     tokenizer["model"]["vocab"] = [piece for piece in tokenizer["model"]["vocab"] if "z" not in piece[0]]
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
     with pytest.raises(ModelError, match="tokenizer of mute cannot write 'Azerbaijani'"):
-        load(read_folder(folder))
+        load_model(read_folder(folder))
 
 
 def test_an_image_token_outside_the_embedding_is_refused(tmp_path: Path) -> None:
@@ -72,17 +72,17 @@ def test_an_image_token_outside_the_embedding_is_refused(tmp_path: Path) -> None
     with pytest.raises(
         ModelError, match=r"beyond says that token \d+ stands for the picture, and there are \d+ tokens"
     ):
-        load(read_folder(folder))
+        load_model(read_folder(folder))
 
 
 def test_a_head_that_was_tied_though_it_is_stored_is_refused(tmp_path: Path) -> None:
     folder = blip2.write(tmp_path / "tied", "t5")
     weights = [folder / "model.safetensors"]
-    network = load(read_folder(folder))._hf_model
-    check_head(network, weights, FAMILY, name="tied")
+    network = load_model(read_folder(folder))._hf_model
+    check_lm_head(network, weights, FAMILY, name="tied")
     network.language_model.lm_head.weight = network.language_model.shared.weight
     with pytest.raises(ModelError, match="tied was loaded with its embedding in the place of its own head"):
-        check_head(network, weights, FAMILY, name="tied")
+        check_lm_head(network, weights, FAMILY, name="tied")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_what_is_seen_must_reach_the_first_word(
     )
     monkeypatch.setattr(selftest, "first_logits", lambda _, picture: torch.tensor([[logits[picture]]]))
     with pytest.raises(ModelError, match=told) if told else nullcontext():
-        selftest.check_sight(model)
+        selftest.check_image_is_used(model)
 
 
 def test_difference_is_relative() -> None:
@@ -121,5 +121,5 @@ def test_difference_is_relative() -> None:
 
 
 def test_made_pictures_differ() -> None:
-    first, second = made_pictures(28)
+    first, second = make_test_images(28)
     assert first.tobytes() != second.tobytes()

@@ -15,75 +15,75 @@ from transformers import Blip2ForConditionalGeneration
 from blip_space.catalogue import ModelSpec, read_folder
 from blip_space.errors import ModelError
 from blip_space.loading.device import Device
-from blip_space.loading.loader import load
-from blip_space.loading.precision import choose, offered
-from blip_space.loading.quantization import settle
+from blip_space.loading.loader import load_model
+from blip_space.loading.precision import select_precision, supported_precisions
+from blip_space.loading.quantization import disable_avx512_packing
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import VisionLanguageModel
 from blip_space.options import GenerationOptions
 from tests.checkpoints import stored
-from tests.checkpoints.generation import beside, first_logits, image_features, new_tokens
+from tests.checkpoints.generation import first_logits, image_features, new_tokens, with_hf_model
 
 FORMS: dict[str, tuple[dict[str, Any], str]] = {
-    "int8": (stored.EIGHT, "int8"),
+    "int8": (stored.INT8, "int8"),
     "nf4": (stored.NF4, "int4"),
     "fp4": (stored.FP4, "int4"),
-    "nf4-double": (stored.DOUBLE, "int4"),
+    "nf4-double": (stored.DOUBLE_NF4, "int4"),
 }
 
 
-def logits(model: VisionLanguageModel, pictures: list[Image.Image]) -> torch.Tensor:
-    features = [image_features(model, [picture])[0] for picture in pictures]
+def logits(model: VisionLanguageModel, two_images: list[Image.Image]) -> torch.Tensor:
+    features = [image_features(model, [picture])[0] for picture in two_images]
     return torch.cat([first_logits(model, own, "a photo of") for own in features])
 
 
 @pytest.mark.parametrize("family", ["opt", "mt5"])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_quantised_checkpoint_answers_as_transformers_has_it(
-    form: str, family: str, folders: dict[str, Path], tmp_path: Path, pictures: list[Image.Image]
+    form: str, family: str, folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
     """quantised-checkpoint-8-bit: every precision ended in a traceback."""
     settings, precision = FORMS[form]
-    folder = stored.quantise(folders[family], tmp_path / "small", **settings)
+    folder = stored.quantize(folders[family], tmp_path / "small", **settings)
     spec = read_folder(folder)
-    model = load(spec)
+    model = load_model(spec)
     assert (model.precision.name, "stored in" in model.precision.reason) == (precision, True)
-    network = stored.as_stored(folder)
-    settle(network)  # without which layers as narrow as these raise on AVX512-BF16
-    reference = beside(model, network, spec)
-    ours, theirs = logits(model, pictures), logits(reference, pictures)
+    network = stored.load_as_stored(folder)
+    disable_avx512_packing(network)  # without which layers as narrow as these raise on AVX512-BF16
+    reference = with_hf_model(model, network, spec)
+    ours, theirs = logits(model, two_images), logits(reference, two_images)
     assert torch.corrcoef(torch.stack([ours.flatten(), theirs.flatten()]))[0, 1] > 0.95  # theirs multiplies in fp32
-    assert new_tokens(model, pictures[0], "a photo of", GenerationOptions())
+    assert new_tokens(model, two_images[0], "a photo of", GenerationOptions())
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_quantised_checkpoint_tells_what_it_is(form: str, folders: dict[str, Path], tmp_path: Path) -> None:
     settings, precision = FORMS[form]
-    spec = read_folder(stored.quantise(folders["bloom"], tmp_path / "small", **settings))
+    spec = read_folder(stored.quantize(folders["bloom"], tmp_path / "small", **settings))
     assert spec.parameters == read_folder(folders["bloom"]).parameters
     assert spec.precisions == (precision,)
     assert list(spec.memory_gb) == [precision]
-    assert load(spec, precision).nbytes / 1e9 == pytest.approx(spec.memory_gb[precision], rel=0.5)
+    assert load_model(spec, precision).nbytes / 1e9 == pytest.approx(spec.memory_gb[precision], rel=0.5)
 
 
 @pytest.mark.parametrize("wanted", ["fp32", "bf16", "fp16", "int4"])
 def test_another_precision_than_the_stored_one_is_refused_with_a_way_out(
     wanted: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    spec = read_folder(stored.quantise(folders["opt"], tmp_path / "small", **stored.EIGHT))
+    spec = read_folder(stored.quantize(folders["opt"], tmp_path / "small", **stored.INT8))
     with pytest.raises(ModelError, match=r"small is stored in 8 bits.*Choose int8 \(or auto\), or the original"):
-        load(spec, wanted)
+        load_model(spec, wanted)
 
 
 def test_a_repository_whose_weights_turn_out_to_be_quantised_is_loaded_as_they_are(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     """The row of a repository is read before its weights are there."""
-    spec = read_folder(stored.quantise(folders["opt"], tmp_path / "small", **stored.EIGHT))
-    unread = replace(spec, stored="", stored_bytes=0)
-    assert load(unread).precision.name == "int8"
+    spec = read_folder(stored.quantize(folders["opt"], tmp_path / "small", **stored.INT8))
+    unread = replace(spec, stored_precision="", stored_bytes=0)
+    assert load_model(unread).precision.name == "int8"
     with pytest.raises(ModelError, match="stored in 8 bits"):
-        load(unread, "bf16")
+        load_model(unread, "bf16")
 
 
 def without(ending: str) -> Any:
@@ -94,8 +94,8 @@ def without(ending: str) -> Any:
 @pytest.mark.parametrize(
     ("kind", "settings", "lost"),
     [
-        (stored.EverythingQuantised, {}, ""),
-        (stored.EverythingQuantised, {}, "weight_format"),
+        (stored.FullyQuantized, {}, ""),
+        (stored.FullyQuantized, {}, "weight_format"),
         (Blip2ForConditionalGeneration, {"llm_int8_skip_modules": []}, ""),
         (Blip2ForConditionalGeneration, {"llm_int8_skip_modules": ["vision_model", "language_projection"]}, ""),
     ],
@@ -103,16 +103,16 @@ def without(ending: str) -> Any:
 )
 def test_whichever_layers_are_quantised_they_are_read_as_they_are(
     kind: Any, settings: Any, lost: str, family: str, folders: dict[str, Path], tmp_path: Path,
-    pictures: list[Image.Image],
+    two_images: list[Image.Image],
 ) -> None:  # fmt: skip
     """Versions and people differ in the layers that they leave whole; transformers goes by its own list."""
-    settings = {**stored.EIGHT, **settings}
-    folder = stored.quantise(folders[family], tmp_path / "small", kind, **settings)
+    settings = {**stored.INT8, **settings}
+    folder = stored.quantize(folders[family], tmp_path / "small", kind, **settings)
     if lost:
         stored.change_weights(folder, without(lost))
-    model = load(read_folder(folder))
-    whole = load(read_folder(folders[family]), "bf16")
-    likeness = torch.corrcoef(torch.stack([logits(model, pictures).flatten(), logits(whole, pictures).flatten()]))
+    model = load_model(read_folder(folder))
+    whole = load_model(read_folder(folders[family]), "bf16")
+    likeness = torch.corrcoef(torch.stack([logits(model, two_images).flatten(), logits(whole, two_images).flatten()]))
     assert likeness[0, 1] > (0.99 if family == "opt" else 0.3)
 
 
@@ -130,24 +130,24 @@ ENTRIES = {
     ("entry", "where"), [*((entry, "whole") for entry in ENTRIES), ("bitsandbytes", "text"), ("gptq", "text")]
 )
 def test_whole_weights_are_whole_whatever_the_configuration_says(
-    entry: str, where: str, folders: dict[str, Path], tmp_path: Path, pictures: list[Image.Image],
+    entry: str, where: str, folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image],
     loaded: Callable[[str], Blip2], caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """quantisation-that-was-undone: AttributeError: 'Parameter' object has no attribute 'CB'."""
-    folder = stored.copy(folders["opt"], tmp_path / "undone")
+    folder = stored.copy_checkpoint(folders["opt"], tmp_path / "undone")
     text = json.loads((folder / "config.json").read_text())["text_config"]
     change = {"quantization_config": ENTRIES[entry]}
     stored.change_config(folder, **(change if where == "whole" else {"text_config": text | change}))
     with caplog.at_level(logging.INFO, "blip_space"):
-        model = load(read_folder(folder), "fp32")
+        model = load_model(read_folder(folder), "fp32")
     assert sum("passed over, since the weights are whole" in line for line in caplog.messages) == 1
-    assert torch.allclose(logits(model, pictures), logits(loaded("opt"), pictures), atol=1e-4)
+    assert torch.allclose(logits(model, two_images), logits(loaded("opt"), two_images), atol=1e-4)
 
 
 def test_left_over_entries_do_not_hinder_quantising_while_loading(folders: dict[str, Path], tmp_path: Path) -> None:
-    folder = stored.copy(folders["opt"], tmp_path / "undone")
+    folder = stored.copy_checkpoint(folders["opt"], tmp_path / "undone")
     stored.change_config(folder, quantization_config=ENTRIES["bitsandbytes"])
-    assert load(read_folder(folder), "int4").precision.name == "int4"
+    assert load_model(read_folder(folder), "int4").precision.name == "int4"
 
 
 FOREIGN = {
@@ -167,7 +167,7 @@ def test_forms_of_other_libraries_are_named_with_the_way_out(
     method: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     numbers, named = FOREIGN[method]
-    folder = stored.copy(folders["opt"], tmp_path / "foreign")
+    folder = stored.copy_checkpoint(folders["opt"], tmp_path / "foreign")
     layer = "language_model.model.decoder.layers.0.self_attn."
     added = {layer + key: torch.zeros(4, 4).to(kind) for key, kind in numbers.items()}
     stored.change_weights(folder, lambda weights: without("0.self_attn.q_proj.weight")(weights) | added)
@@ -177,7 +177,7 @@ def test_forms_of_other_libraries_are_named_with_the_way_out(
 
 
 def test_quantised_weights_without_an_entry_are_told(folders: dict[str, Path], tmp_path: Path) -> None:
-    folder = stored.quantise(folders["opt"], tmp_path / "small", **stored.NF4)
+    folder = stored.quantize(folders["opt"], tmp_path / "small", **stored.NF4)
     stored.change_config(folder, quantization_config=None)
     with pytest.raises(ModelError, match=r"stored in 4 bits by bitsandbytes.*no quantization_config\. Copy config"):
         read_folder(folder)
@@ -185,7 +185,7 @@ def test_quantised_weights_without_an_entry_are_told(folders: dict[str, Path], t
 
 def test_scales_that_were_reordered_before_saving_are_told(folders: dict[str, Path], tmp_path: Path) -> None:
     """bitsandbytes saves them so after a first pass on AVX512-BF16, and reads them in the usual order."""
-    folder = stored.quantise(folders["opt"], tmp_path / "late", **stored.NF4)
+    folder = stored.quantize(folders["opt"], tmp_path / "late", **stored.NF4)
     stored.change_weights(
         folder,
         lambda weights: {
@@ -197,14 +197,14 @@ def test_scales_that_were_reordered_before_saving_are_told(folders: dict[str, Pa
 
 
 def test_apples_gpu_has_no_stored_bits() -> None:
-    spec = ModelSpec("small", "x", "blip2", "opt", "blip2", 1, ("en",), stored="int8", stored_bytes=1)
+    spec = ModelSpec("small", "x", "blip2", "opt", "blip2", 1, ("en",), stored_precision="int8", stored_bytes=1)
     apple = Device("mps", "", has_bf16=True)
-    assert offered(spec, apple) == ()
+    assert supported_precisions(spec, apple) == ()
     with pytest.raises(ModelError, match=r"Apple's GPU\. Choose the original checkpoint"):
-        choose("auto", spec, apple, free=None)
+        select_precision("auto", spec, apple, free=None)
 
 
 @pytest.mark.parametrize("entry", [[], "bitsandbytes", 7, True, {"quant_method": []}, {"load_in_8bit": "yes"}])
 def test_an_entry_of_another_type_hinders_nothing(entry: Any, folders: dict[str, Path], tmp_path: Path) -> None:
-    folder = stored.change_config(stored.copy(folders["opt"], tmp_path / "odd"), quantization_config=entry)
-    assert load(read_folder(folder), "fp32").precision.name == "fp32"
+    folder = stored.change_config(stored.copy_checkpoint(folders["opt"], tmp_path / "odd"), quantization_config=entry)
+    assert load_model(read_folder(folder), "fp32").precision.name == "fp32"

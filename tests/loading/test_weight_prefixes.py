@@ -13,9 +13,9 @@ from transformers import Blip2ForConditionalGeneration
 
 from blip_space.catalogue import read_folder
 from blip_space.catalogue.families.blip2 import FAMILY as BLIP2
-from blip_space.catalogue.wrappers import Names
+from blip_space.catalogue.weight_names import WeightNames
 from blip_space.errors import ModelError
-from blip_space.loading.loader import load
+from blip_space.loading.loader import load_model
 from blip_space.models.families.blip2 import Blip2
 from tests.checkpoints import blip2, stored
 from tests.checkpoints.generation import first_logits, image_features
@@ -45,25 +45,25 @@ NAMES: dict[str, Callable[[str], str]] = {
     ("wrapper", "family"), [*((name, "opt") for name in NAMES), ("nested", "t5"), ("parts", "mt5")]
 )
 def test_the_prefix_of_all_weights_is_taken_off(
-    wrapper: str, family: str, folders: dict[str, Path], tmp_path: Path, pictures: list[Image.Image],
+    wrapper: str, family: str, folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image],
     loaded: Callable[[str], Blip2],
 ) -> None:  # fmt: skip
     """weights-under-a-prefix: "Download the checkpoint again", which could not help."""
-    folder = stored.rename(stored.copy(folders[family], tmp_path / "wrapped"), NAMES[wrapper])
+    folder = stored.rename_weights(stored.copy_checkpoint(folders[family], tmp_path / "wrapped"), NAMES[wrapper])
     before = (folder / "model.safetensors").read_bytes()
     spec = read_folder(folder)
     expected = read_folder(folders[family])
-    assert (spec.parameters, spec.quantised) == (expected.parameters, expected.quantised)
-    model = load(spec)
-    features, plain = image_features(model, pictures[:1]), loaded(family)
-    assert torch.allclose(features, image_features(plain, pictures[:1]), atol=1e-4)
+    assert (spec.parameters, spec.quantized_parameters) == (expected.parameters, expected.quantized_parameters)
+    model = load_model(spec)
+    features, plain = image_features(model, two_images[:1]), loaded(family)
+    assert torch.allclose(features, image_features(plain, two_images[:1]), atol=1e-4)
     ours, expected_logits = (first_logits(one, features[0], "a") for one in (model, plain))
     assert torch.allclose(ours, expected_logits, atol=1e-4)
     assert (folder / "model.safetensors").read_bytes() == before
 
 
 def test_a_prefix_goes_with_shards_and_with_fewer_bits(
-    folders: dict[str, Path], tmp_path: Path, pictures: list[Image.Image]
+    folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
     folder = blip2.write(tmp_path / "sharded", "opt", max_shard_size="50KB")
     for file in folder.glob("*.safetensors"):
@@ -72,25 +72,25 @@ def test_a_prefix_goes_with_shards_and_with_fewer_bits(
     content = json.loads(index.read_text())
     content["weight_map"] = {f"module.{key}": file for key, file in content["weight_map"].items()}
     index.write_text(json.dumps(content))
-    assert image_features(load(read_folder(folder)), pictures).isfinite().all()
-    assert load(read_folder(folder), "int8").precision.name == "int8"
-    small = stored.rename(stored.quantise(folders["opt"], tmp_path / "small", **stored.EIGHT), NAMES["nested"])
-    assert load(read_folder(small)).precision.name == "int8"
+    assert image_features(load_model(read_folder(folder)), two_images).isfinite().all()
+    assert load_model(read_folder(folder), "int8").precision.name == "int8"
+    small = stored.rename_weights(stored.quantize(folders["opt"], tmp_path / "small", **stored.INT8), NAMES["nested"])
+    assert load_model(read_folder(small)).precision.name == "int8"
 
 
 def test_a_prefix_of_some_weights_is_told_with_what_is_there(folders: dict[str, Path], tmp_path: Path) -> None:
-    folder = stored.copy(folders["opt"], tmp_path / "half")
-    stored.rename(folder, lambda key: f"left.{key}" if key.startswith("qformer") else key)
+    folder = stored.copy_checkpoint(folders["opt"], tmp_path / "half")
+    stored.rename_weights(folder, lambda key: f"left.{key}" if key.startswith("qformer") else key)
     spec = read_folder(folder)
     with pytest.raises(
         ModelError, match=r"qformer\S+ and \d+ more are missing; the weights hold left\.qformer"
     ) as caught:
-        load(spec)
+        load_model(spec)
     assert "Download" not in str(caught.value)
 
 
 def test_a_lora_that_was_not_merged_is_told_with_the_way_out(folders: dict[str, Path], tmp_path: Path) -> None:
-    folder = stored.copy(folders["opt"], tmp_path / "unmerged")
+    folder = stored.copy_checkpoint(folders["opt"], tmp_path / "unmerged")
     network = peft.get_peft_model(
         Blip2ForConditionalGeneration.from_pretrained(folder), peft.LoraConfig(target_modules=["q_proj"])
     )
@@ -104,10 +104,12 @@ def test_a_lora_that_was_not_merged_is_told_with_the_way_out(folders: dict[str, 
 
 
 def test_names_of_layers_that_resemble_wrappers_stay() -> None:
-    names = Names(["model.query_tokens", "model.language_model.model.decoder.embed_tokens.weight"], BLIP2)
-    assert names.plain("model.language_model.model.decoder.embed_tokens.weight").startswith("language_model.model.")
-    assert Names(["query_tokens", "model.x"], BLIP2).plain("model.x") == "model.x"
-    assert Names([], BLIP2).mapping == {}
+    names = WeightNames(["model.query_tokens", "model.language_model.model.decoder.embed_tokens.weight"], BLIP2)
+    assert names.parameter_name("model.language_model.model.decoder.embed_tokens.weight").startswith(
+        "language_model.model."
+    )
+    assert WeightNames(["query_tokens", "model.x"], BLIP2).parameter_name("model.x") == "model.x"
+    assert WeightNames([], BLIP2).key_mapping == {}
 
 
 @pytest.mark.parametrize(
@@ -123,26 +125,26 @@ def test_names_of_layers_that_resemble_wrappers_stay() -> None:
 )
 def test_names_of_wrappers_come_off_wherever_they_stand(wrapper: str) -> None:
     stored_as = [f"{wrapper}.query_tokens", f"{wrapper}.language_model.{wrapper}.x"]
-    names = Names(stored_as, BLIP2)
-    assert [names.plain(name) for name in stored_as] == ["query_tokens", "language_model.x"]
+    names = WeightNames(stored_as, BLIP2)
+    assert [names.parameter_name(name) for name in stored_as] == ["query_tokens", "language_model.x"]
 
 
 def test_what_stands_before_some_names_only_is_no_prefix() -> None:
-    assert Names(["net.query_tokens", "net.qformer.x"], BLIP2).prefix == "net."
-    assert Names(["net.query_tokens", "optimizer.state.query"], BLIP2).prefix == ""
+    assert WeightNames(["net.query_tokens", "net.qformer.x"], BLIP2).prefix == "net."
+    assert WeightNames(["net.query_tokens", "optimizer.state.query"], BLIP2).prefix == ""
 
 
 def test_an_adapter_beside_the_weights_is_not_put_on_unasked(
-    folders: dict[str, Path], tmp_path: Path, pictures: list[Image.Image], loaded: Callable[[str], Blip2],
+    folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image], loaded: Callable[[str], Blip2],
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """adapter-beside-the-weights: transformers put it on without a word."""
-    folder = stored.copy(folders["opt"], tmp_path / "both")
-    stored.train_adapter(folder, folder, target_modules=["q_proj", "k_proj"])
+    folder = stored.copy_checkpoint(folders["opt"], tmp_path / "both")
+    stored.write_adapter(folder, folder, target_modules=["q_proj", "k_proj"])
     spec = read_folder(folder)
     assert spec.parameters == read_folder(folders["opt"]).parameters
-    model = load(spec)
-    (features,) = image_features(model, pictures[:1])
+    model = load_model(spec)
+    (features,) = image_features(model, two_images[:1])
     ours, plain = (first_logits(one, features, "a") for one in (model, loaded("opt")))
     assert torch.allclose(ours, plain, atol=1e-4)
     assert "is not put on; name its folder with --adapter" in caplog.text

@@ -14,14 +14,14 @@ from blip_space.catalogue import read_folder
 from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
 from blip_space.loading.device import cpu_has_bf16
-from blip_space.loading.loader import load
+from blip_space.loading.loader import load_model
 from blip_space.loading.preparation import load_preparation
 from blip_space.models import cpu_kernels
-from blip_space.models.cpu_kernels import PackedLinear, attend, hasten
+from blip_space.models.cpu_kernels import PackedLinear, single_token_attention, use_cpu_kernels
 from blip_space.models.families.blip2 import FAMILY, Blip2
 from blip_space.models.interface import Embedded, Precision
 from tests.checkpoints.blip2 import HIDDEN
-from tests.checkpoints.generation import embedded, image_positions
+from tests.checkpoints.generation import embed_text, image_positions
 
 
 def test_a_packed_layer_is_the_layer() -> None:
@@ -41,7 +41,7 @@ def test_one_new_token_looks_back_as_torch_does(masked: bool, biased: bool) -> N
     wanted = torch.nn.functional.scaled_dot_product_attention(
         query, key, value, attn_mask=told if mask is None else told.masked_fill(~mask, -torch.inf)
     )
-    made, _ = attend(torch.nn.Module(), query, key, value, mask, position_bias=bias)
+    made, _ = single_token_attention(torch.nn.Module(), query, key, value, mask, position_bias=bias)
     torch.testing.assert_close(made, wanted.transpose(1, 2))
 
 
@@ -52,7 +52,7 @@ def test_a_hastened_network_says_what_it_said(folders: dict[str, Path], family: 
     plain = Blip2(network, preparation, precision=precision)
     prompts = [random_prompt(plain, length) for length in (9, 4, 6)]
     before = written(new_batch(plain.decoder), prompts)
-    hasten(network, FAMILY)
+    use_cpu_kernels(network, FAMILY)
     hastened = new_batch(Blip2(network, preparation, precision=precision).decoder)
     torch.use_deterministic_algorithms(True)  # memory that nobody wrote is full of NaN, and must weigh nothing
     try:
@@ -76,14 +76,14 @@ def test_a_layer_goes_as_soon_as_it_is_packed(folders: dict[str, Path], monkeypa
             alive.append(sum(layer() is not None for layer in layers))
 
     monkeypatch.setattr(cpu_kernels, "PackedLinear", Watched)
-    hasten(network, FAMILY)
+    use_cpu_kernels(network, FAMILY)
     assert len(alive) > 20
     assert alive[-1] <= len(layers) - len(alive) + 2  # the one in hand, and the one before it
 
 
 def random_prompt(model: Blip2, length: int) -> Embedded:
     """So many positions of random embeddings."""
-    start = embedded(model, torch.zeros(image_positions(model.preparation), HIDDEN), "a").start
+    start = embed_text(model, torch.zeros(image_positions(model.preparation), HIDDEN), "a").start
     return Embedded(torch.randn(length, HIDDEN), torch.arange(length)[None], length, start)
 
 
@@ -95,7 +95,9 @@ def written(rows: Batch, prompts: list[Embedded]) -> list[torch.Tensor]:
 
 
 def test_weights_in_bf16_are_packed_where_the_processor_computes_in_it(folders: dict[str, Path], family: str) -> None:
-    network = load(read_folder(folders[family]), "bf16")._hf_model
+    network = load_model(read_folder(folders[family]), "bf16")._hf_model
     packed = [layer for layer in network.language_model.modules() if isinstance(layer, PackedLinear)]
     assert bool(packed) == cpu_has_bf16()
-    assert not any(isinstance(layer, PackedLinear) for layer in load(read_folder(folders[family]))._hf_model.modules())
+    assert not any(
+        isinstance(layer, PackedLinear) for layer in load_model(read_folder(folders[family]))._hf_model.modules()
+    )

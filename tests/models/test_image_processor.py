@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from blip_space.models.frame import CLIP_MEAN, CLIP_STD, Frame, read_frame
+from blip_space.models.frame import CLIP_MEAN, CLIP_STD, ImageProcessor, load_image_processor
 
 
 @pytest.mark.parametrize("size", [(28, 28), (300, 200), (1, 1), (3, 500)])
@@ -18,16 +18,18 @@ def test_pixels_equal_the_processors(size: tuple[int, int]) -> None:
     picture = Image.fromarray(noise)
     processor = BlipImageProcessorPil(size={"height": 56, "width": 56})
     expected = processor(picture, return_tensors="pt")["pixel_values"]
-    assert torch.allclose(Frame(56).pixels([picture]), expected, atol=1e-5)
+    assert torch.allclose(ImageProcessor(56).pixels([picture]), expected, atol=1e-5)
 
 
 def test_a_batch_is_its_pictures() -> None:
     pictures = [Image.new("RGB", (9, 5), colour) for colour in ("red", "blue")]
-    assert torch.equal(Frame(14).pixels(pictures), torch.cat([Frame(14).pixels([one]) for one in pictures]))
+    assert torch.equal(
+        ImageProcessor(14).pixels(pictures), torch.cat([ImageProcessor(14).pixels([one]) for one in pictures])
+    )
 
 
 def test_clip_where_the_folder_is_silent(tmp_path: Path) -> None:
-    assert read_frame(tmp_path, size=364, name="x") == Frame(364, CLIP_MEAN, CLIP_STD)
+    assert load_image_processor(tmp_path, size=364, name="x") == ImageProcessor(364, CLIP_MEAN, CLIP_STD)
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -35,6 +37,6 @@ def test_mean_and_deviation_come_from_the_folder(tmp_path: Path, nested: bool) -
     row = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.1], "resample": 2}
     name = "processor_config.json" if nested else "preprocessor_config.json"
     (tmp_path / name).write_text(json.dumps({"image_processor": row} if nested else row))
-    frame = read_frame(tmp_path, size=28, name="x")
+    frame = load_image_processor(tmp_path, size=28, name="x")
     assert (frame.mean, frame.std) == ((0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
     assert frame.resample == Image.Resampling.BILINEAR

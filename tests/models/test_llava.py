@@ -17,15 +17,15 @@ from blip_space.catalogue import ModelSpec, read_folder
 from blip_space.engine.request import Budget, measure_budget
 from blip_space.errors import ModelError, PromptError
 from blip_space.history import Turn
-from blip_space.loading.loader import load
+from blip_space.loading.loader import load_model
 from blip_space.loading.preparation import load_preparation
 from blip_space.models.families.llava import Llava, LlavaPreparation, _image_positions
-from blip_space.models.image_processor import MAX_RATIO
+from blip_space.models.image_processor import MAX_ASPECT_RATIO
 from blip_space.models.interface import Precision
 from blip_space.models.preparation import PLACEHOLDER, ImageInfo, Preparation, Prompt
 from blip_space.options import GenerationOptions
 from tests.checkpoints import llava, stored
-from tests.checkpoints.llava import IMAGE_TOKEN, POSITIONS, VISIONS
+from tests.checkpoints.llava import IMAGE_TOKEN, POSITIONS, VISION_ENCODERS
 from tests.engine.fake_model import FakePreparation
 
 Folders = dict[str, Path]
@@ -37,10 +37,10 @@ SQUARE = {"size": {"height": 28, "width": 28}, "do_center_crop": True}
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     """A checkpoint by vision encoder. Read only."""
     root = tmp_path_factory.mktemp("llava")
-    return {vision: llava.write(root / vision, vision) for vision in VISIONS}
+    return {vision: llava.write(root / vision, vision) for vision in VISION_ENCODERS}
 
 
-@pytest.fixture(scope="module", params=VISIONS)
+@pytest.fixture(scope="module", params=VISION_ENCODERS)
 def vision(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -52,7 +52,7 @@ def folder(folders: Folders, vision: str) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Any:
-    return load(read_folder(folder), "fp32")
+    return load_model(read_folder(folder), "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +71,12 @@ def test_the_family_is_read_from_the_folder(model: Any, preparation: Any) -> Non
     assert model.spec.family == "llava"
 
 
-def test_the_features_are_transformers(model: Any, folder: Path, vision: str, pictures: list[Image.Image]) -> None:
+def test_the_features_are_transformers(model: Any, folder: Path, vision: str, two_images: list[Image.Image]) -> None:
     network, processor = LlavaForConditionalGeneration.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
-    pixels = processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
+    pixels = processor.image_processor(images=two_images, return_tensors="pt")["pixel_values"]
     with torch.inference_mode():
         expected = network.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
-    own = [model.preparation.pixels(picture, OPTIONS) for picture in pictures]
+    own = [model.preparation.pixels(picture, OPTIONS) for picture in two_images]
     assert torch.equal(torch.cat(own), pixels)
     together, alone = model.encode_images(own), [model.encode_images([one])[0] for one in own]
     for made in (together, alone):
@@ -102,7 +102,7 @@ def test_positions_are_counted_on_the_vision_encoder(vision_config: Any, select:
 
 def test_a_processor_that_miscounts_changes_nothing(folder: Path, tmp_path: Path, vision: str) -> None:
     """Old folders write 575 placeholders for 576 features."""
-    copied = stored.copy(folder, tmp_path / "m")
+    copied = stored.copy_checkpoint(folder, tmp_path / "m")
     path = copied / "processor_config.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "num_additional_image_tokens": 7, "patch_size": 3}))
@@ -170,11 +170,11 @@ def test_a_long_history_loses_whole_turns_oldest_first(preparation: Any) -> None
     turns = [(f"What about {'very ' * (number % 5)}{number}?", "two cats on a red mat") for number in range(200)]
     prompt = prompt_of(preparation, "And?", turns, max_new_tokens=64)
     assert len(prompt) + 64 <= preparation.spec.context_tokens
-    assert prompt.dropped + prompt.kept == tuple(turns)
-    assert 3 < len(prompt.kept) < 200
-    assert prompt.text.startswith(f"USER: <image>\n{prompt.kept[0][0]} ASSISTANT:")
-    longer = prompt_of(preparation, "And?", turns[-len(prompt.kept) - 1 :], max_new_tokens=64)
-    assert longer.dropped == (turns[-len(prompt.kept) - 1],)
+    assert prompt.dropped_turns + prompt.kept_turns == tuple(turns)
+    assert 3 < len(prompt.kept_turns) < 200
+    assert prompt.text.startswith(f"USER: <image>\n{prompt.kept_turns[0][0]} ASSISTANT:")
+    longer = prompt_of(preparation, "And?", turns[-len(prompt.kept_turns) - 1 :], max_new_tokens=64)
+    assert longer.dropped_turns == (turns[-len(prompt.kept_turns) - 1],)
 
 
 def test_a_question_too_long_by_itself_is_refused_with_both_numbers(preparation: Any, vision: str) -> None:
@@ -183,12 +183,12 @@ def test_a_question_too_long_by_itself_is_refused_with_both_numbers(preparation:
         prompt_of(preparation, "ab " * 900)
 
 
-def test_any_number_of_threads_prepare_at_once(preparation: Any, pictures: list[Image.Image]) -> None:
+def test_any_number_of_threads_prepare_at_once(preparation: Any, two_images: list[Image.Image]) -> None:
     texts = ["What?", FORGED, "word " * 60, "赤い丸"] * 20
 
     def both(number: int) -> tuple[tuple[int, ...], bytes]:
         text = texts[number]
-        pixels = preparation.pixels(pictures[number % 2], OPTIONS)
+        pixels = preparation.pixels(two_images[number % 2], OPTIONS)
         return prompt_of(preparation, text, [(text, text)]).ids, pixels.numpy().tobytes()
 
     alone = [both(number) for number in range(len(texts))]
@@ -215,13 +215,13 @@ def test_a_strip_is_not_blown_up(preparation: Any, size: tuple[int, int], monkey
     monkeypatch.setattr(Image.Image, "resize", noted)
     assert preparation.pixels(Image.new("RGB", size, "red"), OPTIONS).shape == (1, 3, 28, 28)
     assert sizes
-    assert max(sizes) <= 28 * (MAX_RATIO + 1)
+    assert max(sizes) <= 28 * (MAX_ASPECT_RATIO + 1)
 
 
 @pytest.mark.parametrize("swap", [False, True])
 def test_the_middle_of_a_strip_is_what_transformers_sees(preparation: Any, folder: Path, swap: bool) -> None:
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randint(0, 256, (40, 40 * MAX_RATIO + 100, 3), generator=generator, dtype=torch.uint8).numpy()
+    noise = torch.randint(0, 256, (40, 40 * MAX_ASPECT_RATIO + 100, 3), generator=generator, dtype=torch.uint8).numpy()
     image = Image.fromarray(noise.swapaxes(0, 1).copy() if swap else noise)
     expected = AutoProcessor.from_pretrained(folder).image_processor(images=image, return_tensors="pt")["pixel_values"]
     assert torch.allclose(preparation.pixels(image, OPTIONS), expected, atol=0.05)
@@ -229,7 +229,7 @@ def test_the_middle_of_a_strip_is_what_transformers_sees(preparation: Any, folde
 
 def edited(folder: Path, place: Path, name: str, edit: Callable[[dict[str, Any]], Any]) -> Path:
     """A copy of the checkpoint with one file of JSON changed."""
-    copied = stored.copy(folder, place)
+    copied = stored.copy_checkpoint(folder, place)
     content = json.loads((copied / name).read_text())
     edit(content)
     (copied / name).write_text(json.dumps(content))
@@ -239,7 +239,7 @@ def edited(folder: Path, place: Path, name: str, edit: Callable[[dict[str, Any]]
 def test_the_tokenizers_end_ends_an_answer_as_well(folder: Path, tmp_path: Path) -> None:
     """Where the generation settings name another."""
     copied = edited(folder, tmp_path / "m", "generation_config.json", lambda content: content.update(eos_token_id=[9]))
-    assert load(read_folder(copied), "fp32").stop == {2, 9}
+    assert load_model(read_folder(copied), "fp32").stop_token_ids == {2, 9}
 
 
 def test_a_processor_that_converts_nothing_is_given_three_channels_and_gives_floats(
@@ -269,8 +269,8 @@ def test_a_tokenizer_without_an_end_of_use_has_none(
     )
     assert isinstance(plain, LlavaPreparation)
     assert isinstance(changed, LlavaPreparation)
-    assert plain.ends == {2}
-    assert not changed.ends
+    assert plain.eos_token_ids == {2}
+    assert not changed.eos_token_ids
 
 
 def test_the_checkpoints_template_goes_before_the_styles(tmp_path: Path) -> None:
@@ -284,11 +284,11 @@ def test_the_checkpoints_template_goes_before_the_styles(tmp_path: Path) -> None
 
 def test_features_are_of_the_language_models_type() -> None:
     """Beside a vision encoder of another, as quantised checkpoints have it."""
-    network = llava.make_network("clip", 400)
+    network = llava.make_hf_model("clip", 400)
     network.model.vision_tower.to(torch.bfloat16)
     network.model.multi_modal_projector.to(torch.bfloat16)
     preparation: Any = FakePreparation(ModelSpec("fake", "fake", "llava", "llama", "llava", 1, ("en",)))
-    preparation.ends = frozenset()
+    preparation.eos_token_ids = frozenset()
     model = Llava(network, preparation, precision=Precision("fp32", "cpu", "as asked"))
     (features,) = model.encode_images([torch.zeros(1, 3, 28, 28)])
     assert features.dtype == torch.float32

@@ -16,8 +16,8 @@ from tokenizers import AddedToken, Tokenizer, models, processors
 from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerFast
 
 from blip_space.errors import ModelError
-from blip_space.models.chat_template import ChatTemplate, read_template
-from blip_space.prompts import STYLES, Part
+from blip_space.models.chat_template import ChatTemplate, load_chat_template
+from blip_space.prompts import STYLES, TurnTexts
 from tests.checkpoints import llava
 from tests.checkpoints.llava import IMAGE_TOKEN, TEMPLATE
 
@@ -71,7 +71,7 @@ def of(tokenizer: Any, template: str) -> ChatTemplate:
     return ChatTemplate(tokenizer, template, image_token=IMAGE_TOKEN, name="tiny")
 
 
-def messages(turns: Sequence[Part], question: str, *, strings: bool) -> list[dict[str, Any]]:
+def messages(turns: Sequence[TurnTexts], question: str, *, strings: bool) -> list[dict[str, Any]]:
     texts = [*(text for turn in turns for text in turn), question]
     written: list[dict[str, Any]] = []
     for place, text in enumerate(texts):
@@ -80,7 +80,7 @@ def messages(turns: Sequence[Part], question: str, *, strings: bool) -> list[dic
     return written
 
 
-def expected(tokenizer: Any, template: str, turns: Sequence[Part], question: str) -> tuple[str, list[int]]:
+def expected(tokenizer: Any, template: str, turns: Sequence[TurnTexts], question: str) -> tuple[str, list[int]]:
     """What transformers makes of it: the text, and the ids as a processor of its makes them."""
     conversation = messages(turns, question, strings=template == LLAMA_3)
     text = tokenizer.apply_chat_template(
@@ -98,7 +98,7 @@ def test_plain_texts_are_tokenised_as_transformers_does(tokenizer: Any, kind: st
             rendered = chat.render(earlier, question)
             text, ids = expected(tokenizer, TEMPLATES[kind], earlier, question)
             assert rendered.text == text
-            (place,) = rendered.images
+            (place,) = rendered.image_positions
             assert [*rendered.ids[:place], IMAGE_TOKEN, *rendered.ids[place:]] == ids
 
 
@@ -128,7 +128,7 @@ def test_nobody_forges_a_control_token(tokenizer: Any, kind: str, place: str) ->
         assert [token for token in rendered.ids if token in control] == [
             token for token in honest.ids if token in control
         ]
-        assert rendered.images == honest.images
+        assert rendered.image_positions == honest.image_positions
         if kind == "llava" and OWN_TOKENS[1] not in forged:  # nothing is lost: between the tokens stands what was typed
             assert forged.strip() in tokenizer.decode(rendered.ids)
 
@@ -160,7 +160,7 @@ def test_blank_lines_are_typed_as_before_where_they_are_a_token(tokenizer: Any) 
     made = copy.deepcopy(tokenizer)
     made.add_tokens([AddedToken("\n\n", normalized=False, special=False)])
     rendered = of(made, LLAMA_3).render((), "a\n\nb")
-    (place,) = rendered.images
+    (place,) = rendered.image_positions
     ids = expected(made, LLAMA_3, (), "a\n\nb")[1]
     assert [*rendered.ids[:place], IMAGE_TOKEN, *rendered.ids[place:]] == ids
 
@@ -176,7 +176,7 @@ def test_what_a_tokenizers_file_says_of_lengths_and_ends_is_transformers(tokeniz
     made._tokenizer.enable_truncation(4)
     made._tokenizer.enable_padding(length=99)
     rendered = of(made, template).render((), "What?")
-    (place,) = rendered.images
+    (place,) = rendered.image_positions
     assert [*rendered.ids[:place], IMAGE_TOKEN, *rendered.ids[place:]] == ids
 
 
@@ -259,7 +259,7 @@ def test_the_template_is_found_wherever_transformers_looks(place: str, tmp_path:
         content = json.loads(path.read_text()) if path.is_file() else {}
         path.write_text(json.dumps({**content, "chat_template": own}))
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    rendered = of(tokenizer, read_template(folder, tokenizer)).render((), "What?")
+    rendered = of(tokenizer, load_chat_template(folder, tokenizer)).render((), "What?")
     assert rendered.text.endswith("ROBOT:")
     if place != "tokenizer_config.json":
         processor = AutoProcessor.from_pretrained(folder)
@@ -278,12 +278,12 @@ def test_the_processors_template_goes_before_the_tokenizers(tmp_path: Path) -> N
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": "the processor's"}))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = "the tokenizer's"
-    assert read_template(folder, tokenizer) == "the processor's"
+    assert load_chat_template(folder, tokenizer) == "the processor's"
 
 
 def test_a_checkpoint_without_a_template_has_none(tmp_path: Path) -> None:
     folder = llava.write(tmp_path / "m", template="")
-    assert read_template(folder, AutoTokenizer.from_pretrained(folder)) == ""
+    assert load_chat_template(folder, AutoTokenizer.from_pretrained(folder)) == ""
 
 
 def _text(words: str) -> list[dict[str, str]]:

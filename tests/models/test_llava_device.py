@@ -12,7 +12,7 @@ from blip_space.engine.request import EngineConfig
 from blip_space.models.families.llava import Llava
 from blip_space.models.interface import Precision
 from tests.checkpoints import llava
-from tests.engine.fake_gpu import live, on_the_gpu
+from tests.engine.fake_gpu import on_fake_gpu, run_all_steps
 from tests.engine.fake_model import FakePreparation
 from tests.engine.gpu_fixtures import copied, gpu  # noqa: F401
 from tests.engine.test_fake_device import COPIES
@@ -21,16 +21,16 @@ VOCABULARY = 400
 
 
 @pytest.mark.usefixtures("gpu")
-@pytest.mark.parametrize("vision", llava.VISIONS)
+@pytest.mark.parametrize("vision", llava.VISION_ENCODERS)
 def test_a_step_brings_nothing_to_the_host_but_the_chosen_ids(vision: str, copied: list[int]) -> None:  # noqa: F811
     preparation: Any = FakePreparation(ModelSpec("fake", "fake", "llava", "llama", "mblip", 1, ("en",)))
-    preparation.query_tokens, preparation.ends = llava.POSITIONS[vision], frozenset()
+    preparation.query_tokens, preparation.eos_token_ids = llava.POSITIONS[vision], frozenset()
 
     def build(network: Any, precision: Precision) -> Llava:
         return Llava(network, preparation, precision=precision)
 
-    with on_the_gpu(llava.make_network(vision, VOCABULARY), build) as model:
+    with on_fake_gpu(llava.make_hf_model(vision, VOCABULARY), build) as model:
         runner = ModelRunner(model, EngineConfig())
-        live(runner, model)
+        run_all_steps(runner, model)
         assert copied == COPIES
         assert runner.prefixes.hits == 1

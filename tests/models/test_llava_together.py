@@ -19,12 +19,12 @@ from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.scheduler import Plan
 from blip_space.engine.sequence import Sequence
 from blip_space.history import Turn
-from blip_space.loading.loader import load
+from blip_space.loading.loader import load_model
 from blip_space.models.preparation import ImageInfo
 from blip_space.options import GenerationOptions
 from tests.checkpoints import llava
-from tests.checkpoints.llava import POSITIONS, VISIONS
-from tests.engine.models.driving import add, core_on, finish
+from tests.checkpoints.llava import POSITIONS, VISION_ENCODERS
+from tests.engine.models.driving import add, finish, make_core
 
 REQUESTS, TOLERANCE = 72, 1e-3
 KINDS = ("greedy", "beams", "sampled", "later turn")
@@ -32,14 +32,14 @@ WORDS = ("how", "many", "cats", "are", "there?", "two", "blau", "赤い丸", "a 
 WAYS = ("left-aligned", "slots") if "slots" in {field.name for field in fields(EngineConfig)} else ("left-aligned",)
 
 
-@pytest.fixture(scope="module", params=VISIONS)
+@pytest.fixture(scope="module", params=VISION_ENCODERS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return llava.write(tmp_path_factory.mktemp("llava") / str(request.param), str(request.param))
 
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Any:
-    return load(read_folder(folder), "fp32")
+    return load_model(read_folder(folder), "fp32")
 
 
 @pytest.fixture(params=WAYS)
@@ -59,12 +59,12 @@ class Asked:
     kind: str = "greedy"
 
 
-def asked_of(model: Any, pictures: List[Image.Image], asked: Asked) -> PreparedRequest:
+def asked_of(model: Any, two_images: List[Image.Image], asked: Asked) -> PreparedRequest:
     digest = str(asked.picture)
     prompt = model.preparation.prepare(
         [ImageInfo(digest)], asked.turns, asked.question, language="en", options=asked.options
     )
-    pixels = model.preparation.pixels(pictures[asked.picture], asked.options)
+    pixels = model.preparation.pixels(two_images[asked.picture], asked.options)
     return PreparedRequest(model.spec, prompt, (pixels,), asked.options, bool(asked.turns))
 
 
@@ -106,9 +106,9 @@ class Reference:
 
 
 @pytest.fixture(scope="module")
-def reference(folder: Path, pictures: list[Image.Image]) -> Reference:
+def reference(folder: Path, two_images: list[Image.Image]) -> Reference:
     network = LlavaForConditionalGeneration.from_pretrained(folder).eval()
-    return Reference(network, AutoProcessor.from_pretrained(folder), pictures)
+    return Reference(network, AutoProcessor.from_pretrained(folder), two_images)
 
 
 def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
@@ -119,7 +119,7 @@ def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
 
     def recording(rows: List[tuple[Sequence, int]], logits: torch.Tensor) -> None:
         for (sequence, _), own in zip(rows, logits, strict=True):
-            if sequence.search is None:
+            if sequence.beam_search is None:
                 found.setdefault(sequence.id, []).append(own.clone())
         choose(rows, logits)
 
@@ -143,7 +143,7 @@ def record_preemptions(core: EngineCore) -> list[Sequence]:
 
 def alone(model: Any, one: PreparedRequest, limits: dict[str, Any]) -> tuple[list[int], torch.Tensor]:
     """What a request is answered without a neighbour and without what was kept, and the logits of its tokens."""
-    core = core_on(model, **limits)
+    core = make_core(model, **limits)
     logits = record_logits(core)
     sequence = add(core, replace(one, continues_conversation=False))
     finish(core)
@@ -167,18 +167,18 @@ QUESTIONS = (("What is it?", ()), ("Describe it\nin two lines.", ()), ("And now?
 
 @pytest.mark.parametrize("picture", [0, 1])
 def test_one_request_is_generates(
-    model: Any, reference: Reference, pictures: list[Image.Image], limits: dict[str, Any], picture: int
+    model: Any, reference: Reference, two_images: list[Image.Image], limits: dict[str, Any], picture: int
 ) -> None:
     for question, turns in QUESTIONS:
         asked = Asked(picture, question, tuple(turns), GenerationOptions(max_new_tokens=16))
-        ids, logits = alone(model, asked_of(model, pictures, asked), limits)
-        check(ids, list(logits), reference.generate(asked, model.stop))
+        ids, logits = alone(model, asked_of(model, two_images, asked), limits)
+        check(ids, list(logits), reference.generate(asked, model.stop_token_ids))
 
 
-def test_another_image_has_another_answer(model: Any, pictures: list[Image.Image], limits: dict[str, Any]) -> None:
+def test_another_image_has_another_answer(model: Any, two_images: list[Image.Image], limits: dict[str, Any]) -> None:
     for question, turns in QUESTIONS:
         answers = [
-            alone(model, asked_of(model, pictures, Asked(place, question, tuple(turns), GenerationOptions())), limits)
+            alone(model, asked_of(model, two_images, Asked(place, question, tuple(turns), GenerationOptions())), limits)
             for place in (0, 1)
         ]
         assert answers[0][0] != answers[1][0]
@@ -209,18 +209,18 @@ def some_words(rng: random.Random) -> str:
 
 
 def test_requests_that_arrive_at_random_are_generates(
-    model: Any, reference: Reference, pictures: list[Image.Image], limits: dict[str, Any]
+    model: Any, reference: Reference, two_images: list[Image.Image], limits: dict[str, Any]
 ) -> None:
     """Greedy, beams, samples and later turns, with preemptions, about two images."""
     rng = random.Random(5)
     asked = [draw(rng, number) for number in range(REQUESTS)]
-    core = core_on(model, max_batch_size=6, time_slice_tokens=3, **limits)
+    core = make_core(model, max_batch_size=6, time_slice_tokens=3, **limits)
     logits, preempted = record_logits(core), record_preemptions(core)
     waiting, running, now = list(enumerate(asked)), dict[int, Sequence](), 0.0
     while waiting or core.has_work:
         while waiting and rng.random() < 0.4:
             number, one = waiting.pop(0)
-            running[number] = add(core, asked_of(model, pictures, one))
+            running[number] = add(core, asked_of(model, two_images, one))
         now += 1.0
         core.step(now)
     assert len(running) == REQUESTS
@@ -229,24 +229,24 @@ def test_requests_that_arrive_at_random_are_generates(
     for number, one in enumerate(asked):
         sequence = running[number]
         if one.kind == "beams":
-            assert sequence.ids == reference.generate(one, model.stop)[0]
+            assert sequence.ids == reference.generate(one, model.stop_token_ids)[0]
         elif one.kind == "sampled":
-            check(sequence.ids, logits[sequence.id], alone(model, asked_of(model, pictures, one), limits))
+            check(sequence.ids, logits[sequence.id], alone(model, asked_of(model, two_images, one), limits))
         else:
-            check(sequence.ids, logits[sequence.id], reference.generate(one, model.stop))
+            check(sequence.ids, logits[sequence.id], reference.generate(one, model.stop_token_ids))
 
 
 def test_a_later_turn_reads_only_what_is_new(
-    model: Any, reference: Reference, pictures: list[Image.Image], limits: dict[str, Any]
+    model: Any, reference: Reference, two_images: list[Image.Image], limits: dict[str, Any]
 ) -> None:
     """The image stands in the middle: another image's conversation, word for word the same, shares nothing with it."""
-    core = core_on(model, **limits)
+    core = make_core(model, **limits)
     options = GenerationOptions(max_new_tokens=6)
-    add(core, asked_of(model, pictures, Asked(0, "What is it?", (), options)))
+    add(core, asked_of(model, two_images, Asked(0, "What is it?", (), options)))
     finish(core)
     turns = (("What is it?", "two cats"),)
     same, other = (Asked(place, "And now?", turns, options) for place in (0, 1))
-    requests = [asked_of(model, pictures, one) for one in (same, other)]
+    requests = [asked_of(model, two_images, one) for one in (same, other)]
     (span,) = requests[0].prompt.images
     assert core._runner.uncached_tokens(requests[0]) < len(requests[0].prompt) - span.end
     assert core._runner.uncached_tokens(requests[1]) == len(requests[1].prompt)
@@ -255,29 +255,31 @@ def test_a_later_turn_reads_only_what_is_new(
     finish(core)
     assert core.prefix_hits == 1
     for sequence, one in zip(sequences, (same, other), strict=True):
-        check(sequence.ids, logits[sequence.id], reference.generate(one, model.stop))
+        check(sequence.ids, logits[sequence.id], reference.generate(one, model.stop_token_ids))
 
 
-def test_a_beginning_that_ends_before_or_inside_the_image_is_not_used(model: Any, pictures: list[Image.Image]) -> None:
-    core = core_on(model)
+def test_a_beginning_that_ends_before_or_inside_the_image_is_not_used(
+    model: Any, two_images: list[Image.Image]
+) -> None:
+    core = make_core(model)
     options = GenerationOptions(max_new_tokens=4)
-    first = asked_of(model, pictures, Asked(0, "What is it?", (), options))
+    first = asked_of(model, two_images, Asked(0, "What is it?", (), options))
     add(core, first)
     finish(core)
     later = replace(first, continues_conversation=True)
     assert core._runner.uncached_tokens(later) == 1
-    cut = replace(later, prompt=later.prompt.about("another image"))
+    cut = replace(later, prompt=later.prompt.with_image_keys("another image"))
     assert core._runner.uncached_tokens(cut) == len(cut.prompt)
 
 
 def test_the_stop_string_never_shows(
-    model: Any, pictures: list[Image.Image], limits: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    model: Any, two_images: list[Image.Image], limits: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Vicuna goes on with the next question by itself."""
     core = EngineCore(model, EngineConfig(**limits))
     script = model.preparation.encode("a red mat. USER: And?")[1:]
     monkeypatch.setattr(core._runner._sampler, "sample", lambda _, requests: [script[len(requests[0][1])]])
-    one = asked_of(model, pictures, Asked(0, "What?", (), GenerationOptions(max_new_tokens=60)))
+    one = asked_of(model, two_images, Asked(0, "What?", (), GenerationOptions(max_new_tokens=60)))
     core.add(one)
     texts, now = [], 0.0
     while core.has_work:
@@ -288,10 +290,10 @@ def test_the_stop_string_never_shows(
     assert len(texts) > 3
 
 
-def test_an_images_features_are_made_once(model: Any, pictures: list[Image.Image], limits: dict[str, Any]) -> None:
-    core = core_on(model, **limits)
+def test_an_images_features_are_made_once(model: Any, two_images: list[Image.Image], limits: dict[str, Any]) -> None:
+    core = make_core(model, **limits)
     for question in ("What?", "And?", "So?"):
-        add(core, asked_of(model, pictures, Asked(0, question, (), GenerationOptions(max_new_tokens=2))))
+        add(core, asked_of(model, two_images, Asked(0, question, (), GenerationOptions(max_new_tokens=2))))
         finish(core)
     assert core.image_feature_hits == 2
     features = core._runner.image_features

@@ -9,7 +9,7 @@ import torch
 
 from blip_space.engine.caches import PrefixCache
 from blip_space.errors import PromptError
-from blip_space.models.interface import Embedded, place_features
+from blip_space.models.interface import Embedded, merge_image_features
 from blip_space.models.preparation import PLACEHOLDER, ImageInfo, ImageSpan, Prompt
 from blip_space.options import GenerationOptions
 from tests.engine.fake_model import QUERY_TOKENS, FakePreparation, spec
@@ -25,34 +25,34 @@ def test_images_are_read_where_their_placeholders_are() -> None:
 
 
 def test_prompts_about_other_images_begin_alike_up_to_the_image() -> None:
-    other = TWO.about("a", "c")
+    other = TWO.with_image_keys("a", "c")
     assert (other.ids, TWO.images[1].key) == (TWO.ids, "b")
     assert [mine == its for mine, its in zip(TWO.prefix_key, other.prefix_key, strict=True)] == [True] * 4 + [
         False
     ] * 3 + [True] * 2
     with pytest.raises(ValueError, match="zip"):
-        TWO.about("a")
+        TWO.with_image_keys("a")
 
 
 def test_features_stand_where_the_placeholders_are() -> None:
     table = torch.nn.Embedding(5, 2, _weight=torch.arange(5.0)[:, None].repeat(1, 2))
     features, device = [torch.full((2, 2), 70.0), torch.full((3, 2), 80.0)], torch.device("cpu")
-    placed = place_features(TWO, features, table, device=device)
+    placed = merge_image_features(TWO, features, table, device=device)
     assert placed[:, 1].tolist() == [1, 70, 70, 2, 80, 80, 80, 3, 4]
     image_alone = Prompt("", (PLACEHOLDER,) * 2, (ImageSpan(0, 2, "a"),))
-    assert torch.equal(place_features(image_alone, features[:1], table, device=device), features[0])
+    assert torch.equal(merge_image_features(image_alone, features[:1], table, device=device), features[0])
     with pytest.raises(ValueError, match="zip"):
-        place_features(TWO, features[:1], table, device=device)
+        merge_image_features(TWO, features[:1], table, device=device)
 
 
 def test_what_is_left_of_a_prompt_has_its_own_positions() -> None:
     """Positions need not be those of the rows: an image may share some."""
     whole = Embedded(torch.arange(8.0).view(4, 2), torch.tensor([[5, 5, 6, 7], [5, 6, 6, 7]]), 8, (3,))
-    left = whole.after(1)
+    left = whole.without_prefix(1)
     assert (len(left), left.next_position, left.start) == (3, 8, (3,))
     assert torch.equal(left.embeddings, whole.embeddings[1:])
     assert left.positions.tolist() == [[5, 6, 7], [6, 6, 7]]
-    assert torch.equal(whole.after(0).positions, whole.positions)
+    assert torch.equal(whole.without_prefix(0).positions, whole.positions)
 
 
 @pytest.mark.parametrize(("shared", "found"), [(4, 0), (6, 0), (8, 8)])
@@ -60,15 +60,15 @@ def test_no_image_of_a_prompt_is_cut(shared: int, found: int) -> None:
     """Its features would be read in part from another prompt."""
     prefixes = PrefixCache(10_000)
     prefixes.put((*TWO.prefix_key[:shared], "other"), key_values(shared + 1))
-    assert prefixes.cached_positions(TWO.prefix_key, at_least=TWO.reusable_from) == found
+    assert prefixes.cached_positions(TWO.prefix_key, at_least=TWO.min_prefix_length) == found
 
 
 def test_a_prompt_without_images_goes_on_from_one_id() -> None:
     prompt, prefixes = Prompt("", (1, 2, 3), ()), PrefixCache(10_000)
     prefixes.put((7,), key_values(1))
-    assert prefixes.cached_positions(prompt.prefix_key, at_least=prompt.reusable_from) == 0
+    assert prefixes.cached_positions(prompt.prefix_key, at_least=prompt.min_prefix_length) == 0
     prefixes.put((1, 7), key_values(2))
-    assert prefixes.cached_positions(prompt.prefix_key, at_least=prompt.reusable_from) == 1
+    assert prefixes.cached_positions(prompt.prefix_key, at_least=prompt.min_prefix_length) == 1
 
 
 class Keyed(FakePreparation):
@@ -91,7 +91,7 @@ def ask(preparation: FakePreparation, words: int, images: int = 1, **options: An
 def test_an_image_comes_first_and_its_features_are_kept_under_their_key() -> None:
     prompt = ask(Keyed(spec()), 1, num_beams=3)
     assert prompt.images == (ImageSpan(0, QUERY_TOKENS, "d 3"),)
-    assert (prompt.kept, prompt.dropped) == ((("Why?", "a cat"),), ())
+    assert (prompt.kept_turns, prompt.dropped_turns) == ((("Why?", "a cat"),), ())
     with pytest.raises(ValueError, match="too many"):
         ask(Keyed(spec()), 1, images=2)
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer as RustTokenizer
 from transformers import GPT2Tokenizer, PreTrainedTokenizerFast
 
 from blip_space.catalogue import TINY_FOLDER
@@ -21,17 +22,17 @@ from blip_space.errors import ModelError
 from blip_space.models import interface
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.threads import MIN_PARAMETERS
-from blip_space.models.tokenizer import FastTokenizer, Tokens, read_tokens, start_token, stop_tokens
+from blip_space.models.tokenizer import FastTokenizer, Tokenizer, load_tokenizer, start_token, stop_tokens
 from tests.checkpoints import blip2
-from tests.checkpoints.generation import beside, embedded, image_features, image_positions
+from tests.checkpoints.generation import embed_text, image_features, image_positions, with_hf_model
 
 TEXTS = ["a photo of two cats", "Question: how many? Answer:", "Ein roter Kreis", " leading and  double "]
 
 
 @pytest.mark.parametrize("text", TEXTS)
-@pytest.mark.parametrize("family", blip2.FAMILIES)
+@pytest.mark.parametrize("family", blip2.LANGUAGE_MODELS)
 def test_ids_equal_the_processors(folders: dict[str, Path], family: str, text: str) -> None:
-    assert read_tokens(folders[family], name="x").encode(text) == blip2.make_tokenizer(family)(text)["input_ids"]
+    assert load_tokenizer(folders[family], name="x").encode(text) == blip2.make_tokenizer(family)(text)["input_ids"]
 
 
 def test_decoding_leaves_special_tokens_out_and_spaces_alone(model: Blip2) -> None:
@@ -44,28 +45,28 @@ def test_typed_image_slot_is_plain_text(model: Blip2, folders: dict[str, Path], 
     assert slot not in model.preparation.encode("what is <image> here")
 
 
-def test_counting_counts_what_the_model_reads(model: Blip2, pictures: list[Image.Image]) -> None:
-    (features,) = image_features(model, pictures[:1])
-    read = len(embedded(model, features, TEXTS[0]))
+def test_counting_counts_what_the_model_reads(model: Blip2, two_images: list[Image.Image]) -> None:
+    (features,) = image_features(model, two_images[:1])
+    read = len(embed_text(model, features, TEXTS[0]))
     assert read == image_positions(model.preparation) + len(model.preparation.encode(TEXTS[0]))
     assert len(model.preparation.encode("a " * 3000)) >= 3000
 
 
 def test_what_a_decoder_reads_before_an_answer_is_as_generation_has_it(
-    model: Blip2, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+    model: Blip2, two_images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The repetition penalty counts it, so the prompt of a decoder-only model has none."""
-    network, (features,) = model._hf_model, image_features(model, pictures[:1])
+    network, (features,) = model._hf_model, image_features(model, two_images[:1])
     monkeypatch.setattr(network.language_model.generation_config, "decoder_start_token_id", 3)
     expected = () if model.spec.decoder_only else (3,)
-    prompt = embedded(beside(model, network, model.spec), features, "a")
+    prompt = embed_text(with_hf_model(model, network, model.spec), features, "a")
     assert (prompt.start, prompt.next_position) == (expected, len(prompt))
 
 
 def test_a_small_model_decodes_on_one_thread(model: Blip2, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interface, "ALL_THREADS", 7)
     specs = [replace(model.spec, parameters=MIN_PARAMETERS - less) for less in (1, 0)]
-    assert [beside(model, model._hf_model, spec).threads for spec in specs] == [1, 7]
+    assert [with_hf_model(model, model._hf_model, spec).threads for spec in specs] == [1, 7]
 
 
 STRANGE = [
@@ -87,7 +88,7 @@ def as_before(tokenizer: Any, hidden: Collection[int]) -> Callable[[str], tuple[
     return both_ways
 
 
-@pytest.mark.parametrize("kind", [*blip2.FAMILIES, "tiny", "vocabulary", "truncating"])
+@pytest.mark.parametrize("kind", [*blip2.LANGUAGE_MODELS, "tiny", "vocabulary", "truncating"])
 def test_ids_and_texts_are_those_of_transformers_own_call(folders: dict[str, Path], tmp_path: Path, kind: str) -> None:
     folder = {"tiny": TINY_FOLDER, "vocabulary": tmp_path, "truncating": tmp_path}.get(kind) or folders[kind]
     if kind == "vocabulary":
@@ -97,7 +98,7 @@ def test_ids_and_texts_are_those_of_transformers_own_call(folders: dict[str, Pat
         truncating.backend_tokenizer.enable_truncation(4)
         truncating.backend_tokenizer.enable_padding(length=9)
         truncating.save_pretrained(tmp_path)
-    tokens = read_tokens(folder, name="x")
+    tokens = load_tokenizer(folder, name="x")
     reader = GPT2Tokenizer if kind == "vocabulary" else PreTrainedTokenizerFast
     expected = as_before(reader.from_pretrained(folder), tokens._hidden)
     for text in [*TEXTS, *STRANGE]:
@@ -106,12 +107,12 @@ def test_ids_and_texts_are_those_of_transformers_own_call(folders: dict[str, Pat
         assert (ids, *texts) == expected(text), text
 
 
-@pytest.mark.parametrize("kind", [*blip2.FAMILIES, "pieces"])
+@pytest.mark.parametrize("kind", [*blip2.LANGUAGE_MODELS, "pieces"])
 def test_threads_may_encode_and_decode_at_once(folders: dict[str, Path], tmp_path: Path, kind: str) -> None:
     """A call of transformers' own sets the tokenizer anew, and another thread may then read what that set."""
     if kind == "pieces":
         train_pieces(tmp_path, vocab_size=150)
-    tokens = read_tokens(folders.get(kind, tmp_path), name="x")
+    tokens = load_tokenizer(folders.get(kind, tmp_path), name="x")
 
     def both_ways(text: str) -> tuple[list[int], str]:
         ids = tokens.encode(text)
@@ -128,13 +129,13 @@ def test_a_long_text_holds_no_other_thread_up(folders: dict[str, Path], tmp_path
     """The interpreter's lock was held for as long as 200 kB took, and every stream stood still."""
     if kind == "pieces":
         train_pieces(tmp_path, vocab_size=150)
-    tokens = read_tokens(folders.get(kind, tmp_path), name="x")
+    tokens = load_tokenizer(folders.get(kind, tmp_path), name="x")
     ids: list[int] = []
     for work in (lambda: ids.extend(tokens.encode("a photo of two cats " * 20_000)), lambda: tokens.decode(ids)):
         assert any(has_time(tokens, work) for _ in range(20))  # a busy machine may let the other wait a while
 
 
-def has_time(tokens: Tokens, work: Callable[[], Any]) -> bool:
+def has_time(tokens: Tokenizer, work: Callable[[], Any]) -> bool:
     """Whether another thread can use the tokenizer while `work` does, which alone gives the interpreter's lock back."""
     begun, texts, before = Event(), list[str](), sys.getswitchinterval()
 
@@ -174,7 +175,7 @@ def write_vocabulary(folder: Path) -> Any:
 def test_sentencepiece_alone_is_enough(tmp_path: Path) -> None:
     """Old mT5 folders have `spiece.model` and no `tokenizer.json`, which transformers reads only with protobuf."""
     train_pieces(tmp_path, vocab_size=150)
-    tokens = read_tokens(tmp_path, name="x")
+    tokens = load_tokenizer(tmp_path, name="x")
     ids = tokens.encode(TEXTS[0])
     assert ids == [*SentencePieceProcessor(model_file=str(tmp_path / "spiece.model")).encode(TEXTS[0]), 1]
     size = SentencePieceProcessor(model_file=str(tmp_path / "spiece.model")).get_piece_size()
@@ -184,19 +185,19 @@ def test_sentencepiece_alone_is_enough(tmp_path: Path) -> None:
 def test_vocabulary_and_merges_are_enough(tmp_path: Path) -> None:
     """Old OPT folders say in `tokenizer_config.json` alone that a prompt begins with BOS."""
     made = write_vocabulary(tmp_path)
-    assert read_tokens(tmp_path, name="x").encode(TEXTS[0]) == made(TEXTS[0])["input_ids"]
+    assert load_tokenizer(tmp_path, name="x").encode(TEXTS[0]) == made(TEXTS[0])["input_ids"]
 
 
 def test_missing_tokenizer_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="x has no tokenizer"):
-        read_tokens(tmp_path, name="x")
+        load_tokenizer(tmp_path, name="x")
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "spiece.model"])
 def test_broken_tokenizer_is_told(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"{")
     with pytest.raises(ModelError, match="cannot be read") as caught:
-        read_tokens(tmp_path, name="x")
+        load_tokenizer(tmp_path, name="x")
     assert str(tmp_path) not in str(caught.value)
 
 
@@ -219,18 +220,21 @@ HIDDEN = [
 def test_special_tokens_are_never_shown_whatever_the_file_calls_them(name: str, how: str) -> None:
     """mT5 has its `<extra_id_0>` in the vocabulary, as a word like any other."""
     pieces = ["<none>", "▁two", "▁cats", "▁<b>", *{"in the vocabulary": [name], "as a word": [f"▁{name}"]}.get(how, [])]
-    made = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=0))
+    made = RustTokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=0))
     made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     if how in ("marked", "unmarked"):
         made.add_tokens([AddedToken(name, special=how == "marked", normalized=False)])
-    tokens = Tokens(FastTokenizer(PreTrainedTokenizerFast(tokenizer_object=made)))
+    tokens = Tokenizer(FastTokenizer(PreTrainedTokenizerFast(tokenizer_object=made)))
     assert tokens.decode([4, 1, 4, 2, 4, 3, 4]) == "two cats <b>"
 
 
 def test_special_pieces_of_sentencepiece_are_never_shown(tmp_path: Path) -> None:
     symbols = ["▁<extra_id_1>", "<extra_id_0>", "<image>", "<b>"]
     train_pieces(tmp_path, vocab_size=160, bos_id=3, user_defined_symbols=symbols)
-    tokens, pieces = read_tokens(tmp_path, name="x"), SentencePieceProcessor(model_file=str(tmp_path / "spiece.model"))
+    tokens, pieces = (
+        load_tokenizer(tmp_path, name="x"),
+        SentencePieceProcessor(model_file=str(tmp_path / "spiece.model")),
+    )
     special = [0, 1, 2, 3, *(pieces.piece_to_id(piece) for piece in ("▁<extra_id_1>", "<extra_id_0>", "<image>"))]
     ids = [token for word in pieces.encode(TEXTS[0]) for token in (word, *special)]
     assert tokens.decode(ids) == TEXTS[0]

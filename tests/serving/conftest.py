@@ -12,18 +12,18 @@ from blip_space.engine.request import EngineConfig
 from blip_space.serving.threaded import ThreadedEngine
 from tests.engine.fake_model import spec
 from tests.one_thread import one_thread  # noqa: F401  # a fixture
-from tests.serving.fakes import Loading
+from tests.serving.fakes import FakeLoader
 
 Build = Callable[..., ThreadedEngine]
 
 
 @pytest.fixture
-def loading() -> Loading:
-    return Loading()
+def loading() -> FakeLoader:
+    return FakeLoader()
 
 
 @pytest.fixture
-def build(loading: Loading) -> Iterator[Build]:
+def build(loading: FakeLoader) -> Iterator[Build]:
     """An engine of models by name, or by spec, that has been started unless `start` is false."""
     made: list[ThreadedEngine] = []
 
@@ -43,7 +43,7 @@ def build(loading: Loading) -> Iterator[Build]:
         return engine
 
     yield _build
-    loading.held.set()
+    loading.may_finish.set()
     if loading.gate is not None:
         loading.gate.release(10_000)
     for engine in made:

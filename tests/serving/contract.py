@@ -1,4 +1,4 @@
-"""What every engine owes the apps in front of it. Each implementation is tested with this by a subclass of `Contract`.
+"""What every engine owes the apps in front of it. Each implementation is tested with this by a subclass of `EngineContract`.
 
 An engine under test offers the models `one` and `two`, answers one request at a time while one other may wait, and
 repeats the question in its answer.
@@ -20,7 +20,7 @@ from blip_space.images import ImageFile, SafeImage
 from blip_space.serving.protocol import EngineProtocol
 from tests.engine.fake_model import FakePreparation, spec
 from tests.example_images import blue_circles
-from tests.serving.fakes import until
+from tests.serving.fakes import wait_until
 
 SPECS = [spec("one"), spec("two")]
 CONFIG = EngineConfig(max_batch_size=1, max_waiting=1)
@@ -48,14 +48,14 @@ def ask(
     return Request(image or ImageFile(blue_circles()), prompt, language, model=model)
 
 
-def message(call: Callable[[], object]) -> str:
+def error_message(call: Callable[[], object]) -> str:
     """What a `UserError` says."""
     with pytest.raises(UserError) as caught:
         call()
     return str(caught.value)
 
 
-class Contract:
+class EngineContract:
     """The tests; a subclass has a fixture `subject`."""
 
     def test_an_answer_grows_and_ends_whole(self, subject: Subject) -> None:
@@ -80,16 +80,16 @@ class Contract:
 
     def test_an_unknown_model_is_refused_wherever_it_is_named(self, subject: Subject) -> None:
         engine, said = subject.engine, "There is no model 'other' here. Choose among one, two."
-        assert message(lambda: engine.resolve_model("other", "en")) == said
-        assert message(lambda: engine.submit(ask(model="other"))) == said
+        assert error_message(lambda: engine.resolve_model("other", "en")) == said
+        assert error_message(lambda: engine.submit(ask(model="other"))) == said
         with pytest.raises(ModelError, match="no model 'other'"):
             engine.budget(prompt="", language="en", turns=(), model="other", max_new_tokens=8)
 
     def test_a_language_that_the_model_does_not_support_is_refused_at_once(self, subject: Subject) -> None:
         engine = subject.engine
-        said = message(lambda: engine.resolve_model("two", "fr"))
+        said = error_message(lambda: engine.resolve_model("two", "fr"))
         assert said.startswith("two does not speak French; it speaks English, German and Japanese.")
-        assert message(lambda: engine.submit(ask(model="two", language="fr"))) == said
+        assert error_message(lambda: engine.submit(ask(model="two", language="fr"))) == said
 
     def test_a_question_that_is_too_long_is_refused(self, subject: Subject) -> None:
         with pytest.raises(UserError, match="tokens long"):
@@ -105,7 +105,7 @@ class Contract:
 
     def test_the_status_says_which_model_is_ready(self, subject: Subject) -> None:
         assert list(subject.engine.submit(ask()))
-        until(lambda: subject.engine.status().running == 0)
+        wait_until(lambda: subject.engine.status().running == 0)
         status = subject.engine.status()
         assert (status.status, status.model, status.error) == ("ready", "one", "")
         assert "one" in status.loaded
@@ -115,22 +115,22 @@ class Contract:
     def test_a_full_queue_is_busy_and_a_reader_who_leaves_frees_it(self, subject: Subject) -> None:
         subject.hold()
         running = subject.engine.submit(ask())
-        until(subject.is_running)
+        wait_until(subject.is_running)
         waiting = subject.engine.submit(ask())
-        until(lambda: self._is_busy(subject))
+        wait_until(lambda: self._is_busy(subject))
         for response in (waiting, running):
             updates = response.updates(heartbeat_seconds=0.01)
             next(updates)
             updates.close()  # type: ignore[attr-defined]
             assert response.done
         subject.release()
-        until(lambda: not self._is_busy(subject))
+        wait_until(lambda: not self._is_busy(subject))
         assert QUESTION in list(subject.engine.submit(ask()))[-1]
 
     def test_stopping_tells_those_who_wait_and_those_who_come(self, subject: Subject) -> None:
         subject.hold()
         response = subject.engine.submit(ask())
-        until(subject.is_running)
+        wait_until(subject.is_running)
         stopping = threading.Thread(target=subject.engine.stop)
         stopping.start()
         with pytest.raises(BusyError, match="stopped"):

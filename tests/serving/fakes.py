@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError
 from blip_space.loading.device import Device
-from blip_space.loading.progress import Step
+from blip_space.loading.progress import LoadEvent
 from tests.engine.fake_model import FakeModel, FakePreparation
 
 GIGABYTE = 10**9
@@ -27,13 +27,13 @@ class Gate:
     """Holds tokens back while it is not open; takes a semaphore's place in a fake model."""
 
     def __init__(self, open_: Flag) -> None:
-        self.open = open_
+        self.flag = open_
 
     def acquire(self) -> None:
-        self.open.wait()
+        self.flag.wait()
 
 
-class Loading:
+class FakeLoader:
     """Loads fakes into a memory of so many bytes, remembers them, and fails for the names that it is given.
 
     `memory` None is a machine that does not say how much is free. `held` keeps loads from ending until it is set;
@@ -47,22 +47,22 @@ class Loading:
 
         self.failing: set[str] = set()
         self.gate: Any = None
-        self.memory: int | None = None
-        self.held = threading.Event()
-        self.held.set()
-        self.takes = 0.0
+        self.memory_bytes: int | None = None
+        self.may_finish = threading.Event()
+        self.may_finish.set()
+        self.load_seconds = 0.0
         self.now = 0.0
         self._preparations: dict[str, FakePreparation] = {}
 
     def __call__(self, spec: ModelSpec, precision: str, progress: Any) -> FakeModel:
         assert precision == "auto"
-        progress(Step("load", 1, 4))
-        self.held.wait()
-        self.now += self.takes
+        progress(LoadEvent("load", 1, 4))
+        self.may_finish.wait()
+        self.now += self.load_seconds
         self.events.append(f"load {spec.name}")
         if spec.name in self.failing:
             raise ModelError(f"{spec.name} has no weights. Download it again.")
-        self.models.append(Model(spec, self))
+        self.models.append(SizedModel(spec, self))
         return self.models[-1]
 
     def prepare(self, spec: ModelSpec) -> FakePreparation:
@@ -72,7 +72,7 @@ class Loading:
     def find_memory(self) -> tuple[Device, int | None]:
         """The processor, and what is free of its memory."""
         used = sum(model.nbytes for model in self.models if not model.closed)
-        return Device("cpu", "", has_bf16=False), None if self.memory is None else self.memory - used
+        return Device("cpu", "", has_bf16=False), None if self.memory_bytes is None else self.memory_bytes - used
 
     def clock(self) -> float:
         """Seconds, of which a test decides when they pass."""
@@ -83,10 +83,10 @@ class Loading:
         return next(model for model in reversed(self.models) if model.spec.name == name)
 
 
-class Model(FakeModel):
+class SizedModel(FakeModel):
     """A fake that takes as much memory as its spec says, and says when it is closed."""
 
-    def __init__(self, spec: ModelSpec, loading: Loading) -> None:
+    def __init__(self, spec: ModelSpec, loading: FakeLoader) -> None:
         super().__init__(spec)
         self.words = loading.prepare(spec).words
         self.gate = loading.gate
@@ -98,7 +98,7 @@ class Model(FakeModel):
         super().close()
 
 
-def until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     """Wait for a state of another thread; a test that waits in vain fails by its time limit."""
     pause = threading.Event()
     while not condition():

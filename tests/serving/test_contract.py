@@ -9,25 +9,25 @@ import pytest
 
 from blip_space.serving.threaded import ThreadedEngine
 from tests.apps.fake_engine import FakeEngine
-from tests.serving.contract import CONFIG, SPECS, Contract
-from tests.serving.fakes import Gate, Loading
+from tests.serving.contract import CONFIG, SPECS, EngineContract
+from tests.serving.fakes import FakeLoader, Gate
 
 
 class Threaded:
     """The real engine on models of words."""
 
     def __init__(self) -> None:
-        loading, self._gate = Loading(), Gate(threading.Event())
+        loading, self._gate = FakeLoader(), Gate(threading.Event())
         loading.gate = self._gate
         self.release()
         self.engine = ThreadedEngine(SPECS, config=CONFIG, load=loading, load_preparation=loading.prepare)
         self.engine.start()
 
     def hold(self) -> None:
-        self._gate.open.clear()
+        self._gate.flag.clear()
 
     def release(self) -> None:
-        self._gate.open.set()
+        self._gate.flag.set()
 
     def is_running(self) -> bool:
         return self.engine.status().running == 1
@@ -44,7 +44,7 @@ class Fake:
         return True
 
 
-class TestThreadedEngine(Contract):
+class TestThreadedEngine(EngineContract):
     @pytest.fixture
     def subject(self) -> Iterator[Threaded]:
         subject = Threaded()
@@ -53,7 +53,7 @@ class TestThreadedEngine(Contract):
         subject.engine.stop()
 
 
-class TestFakeEngine(Contract):
+class TestFakeEngine(EngineContract):
     @pytest.fixture
     def subject(self) -> Iterator[Fake]:
         subject = Fake()

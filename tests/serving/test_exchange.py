@@ -19,7 +19,7 @@ from blip_space.serving.response import ResponseStream
 from blip_space.serving.threaded import ThreadedEngine
 from tests.engine.fake_model import spec
 from tests.serving.conftest import Build
-from tests.serving.fakes import GIGABYTE, Loading, until
+from tests.serving.fakes import GIGABYTE, FakeLoader, wait_until
 from tests.serving.test_threaded import BEST, IMAGE
 
 ONE, TWO, THREE = (spec(name, parameters=100_000_000) for name in ("one", "two", "three"))
@@ -39,8 +39,8 @@ def answer(engine: ThreadedEngine, *models: str) -> None:
         assert list(engine.submit(ask(model)))[-1].endswith("English:")
 
 
-def test_models_that_fit_beside_each_other_are_never_exchanged(build: Build, loading: Loading) -> None:
-    loading.memory = FOR_TWO
+def test_models_that_fit_beside_each_other_are_never_exchanged(build: Build, loading: FakeLoader) -> None:
+    loading.memory_bytes = FOR_TWO
     engine = build(ONE, TWO)
     answer(engine, "one", "two", "one", "two", "one")
     assert loading.events == ["load one", "load two"]
@@ -58,13 +58,13 @@ def test_loaded_models_share_the_memory_for_keys_and_values(build: Build, monkey
     assert [model.core.row_limit for model in engine._models.loaded] == [33, 33, 33]
 
 
-def test_where_nobody_knows_what_is_free_every_model_stays(build: Build, loading: Loading) -> None:
+def test_where_nobody_knows_what_is_free_every_model_stays(build: Build, loading: FakeLoader) -> None:
     answer(build(ONE, TWO, THREE), "one", "two", "three", "one")
     assert loading.events == ["load one", "load two", "load three"]
 
 
-def test_the_least_recently_used_model_leaves(build: Build, loading: Loading) -> None:
-    loading.memory = FOR_TWO
+def test_the_least_recently_used_model_leaves(build: Build, loading: FakeLoader) -> None:
+    loading.memory_bytes = FOR_TWO
     engine = build(ONE, TWO, THREE)
     answer(engine, "one", "two", "one", "three", "one")
     assert loading.events == ["load one", "load two", "close two", "load three"]
@@ -93,7 +93,7 @@ def interrupted(function: Any, moment: int, act: Callable[[], None], *arguments:
     return left < 0
 
 
-def test_a_model_that_leaves_while_another_thread_asks_for_it_has_left(loading: Loading) -> None:
+def test_a_model_that_leaves_while_another_thread_asks_for_it_has_left(loading: FakeLoader) -> None:
     """It was among the loaded ones again, closed, and every request for it failed."""
     for moment in range(1_000):
         models = ModelManager("auto", EngineConfig(), load=loading, find_memory=loading.find_memory)
@@ -106,8 +106,8 @@ def test_a_model_that_leaves_while_another_thread_asks_for_it_has_left(loading: 
     assert moment > 10
 
 
-def test_as_many_models_leave_as_have_to_and_their_numbers_stay(build: Build, loading: Loading) -> None:
-    loading.memory = int(1.7 * GIGABYTE)
+def test_as_many_models_leave_as_have_to_and_their_numbers_stay(build: Build, loading: FakeLoader) -> None:
+    loading.memory_bytes = int(1.7 * GIGABYTE)
     engine = build(ONE, TWO, HUGE)
     answer(engine, "one", "one")
     core = engine._models.loaded[0].core
@@ -119,23 +119,25 @@ def test_as_many_models_leave_as_have_to_and_their_numbers_stay(build: Build, lo
     assert loading.events == ["load one", "load two", "close one", "close two", "load huge"]
 
 
-def test_beside_others_a_model_finds_more_than_its_weights_take(build: Build, loading: Loading) -> None:
-    loading.memory = int(0.85 * GIGABYTE)
+def test_beside_others_a_model_finds_more_than_its_weights_take(build: Build, loading: FakeLoader) -> None:
+    loading.memory_bytes = int(0.85 * GIGABYTE)
     answer(build(ONE, TWO), "one", "two")
     assert loading.events == ["load one", "close one", "load two"]
 
 
-def test_what_keys_and_values_of_others_take_counts_as_free_without_them(build: Build, loading: Loading) -> None:
+def test_what_keys_and_values_of_others_take_counts_as_free_without_them(build: Build, loading: FakeLoader) -> None:
     """A model that fits well was refused because others were being answered."""
-    loading.memory = FOR_ONE
+    loading.memory_bytes = FOR_ONE
     engine = build(ONE, TWO)
     answer(engine, "one")
-    loading.memory = int(0.39 * GIGABYTE)
+    loading.memory_bytes = int(0.39 * GIGABYTE)
     assert engine._models.seconds_until(TWO) == 0
 
 
-def test_a_model_that_does_not_fit_even_alone_is_refused_and_nothing_is_closed(build: Build, loading: Loading) -> None:
-    loading.memory = FOR_TWO
+def test_a_model_that_does_not_fit_even_alone_is_refused_and_nothing_is_closed(
+    build: Build, loading: FakeLoader
+) -> None:
+    loading.memory_bytes = FOR_TWO
     engine = build(ONE, HUGE)
     answer(engine, "one")
     with pytest.raises(ModelError, match="huge does not fit into this machine's memory"):
@@ -147,10 +149,10 @@ def test_a_model_that_does_not_fit_even_alone_is_refused_and_nothing_is_closed(b
 
 
 def test_what_a_model_keeps_of_answers_is_free_once_it_has_left(
-    build: Build, loading: Loading, monkeypatch: pytest.MonkeyPatch
+    build: Build, loading: FakeLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that fits alone was refused for minutes, for the caches of the one that would have left for it."""
-    loading.memory = int(HUGE.memory_gb["fp32"] * GIGABYTE)
+    loading.memory_bytes = int(HUGE.memory_gb["fp32"] * GIGABYTE)
     find_memory = loading.find_memory
 
     def find_what_is_left() -> tuple[Any, int | None]:
@@ -165,11 +167,11 @@ def test_what_a_model_keeps_of_answers_is_free_once_it_has_left(
     assert loading.events == ["load one", "close one", "load huge"]
 
 
-def test_an_impossible_model_is_refused_while_others_are_answered(build: Build, loading: Loading) -> None:
-    loading.memory, loading.gate = FOR_ONE, threading.Semaphore(1)
+def test_an_impossible_model_is_refused_while_others_are_answered(build: Build, loading: FakeLoader) -> None:
+    loading.memory_bytes, loading.gate = FOR_ONE, threading.Semaphore(1)
     engine = build(ONE, HUGE)
     running = engine.submit(ask("one"))
-    until(lambda: engine.status().running == 1)
+    wait_until(lambda: engine.status().running == 1)
     refused = engine.submit(ask("huge"))
     loading.gate.release()
     with pytest.raises(ModelError, match="does not fit"):
@@ -177,13 +179,13 @@ def test_an_impossible_model_is_refused_while_others_are_answered(build: Build, 
     assert not running.done
 
 
-def test_a_model_that_does_not_load_fails_everyone_who_waits_for_it_at_once(build: Build, loading: Loading) -> None:
+def test_a_model_that_does_not_load_fails_everyone_who_waits_for_it_at_once(build: Build, loading: FakeLoader) -> None:
     """For five who waited the first model was loaded five times, minutes each."""
-    loading.memory, loading.failing = FOR_ONE, {"two"}
-    loading.held.clear()
+    loading.memory_bytes, loading.failing = FOR_ONE, {"two"}
+    loading.may_finish.clear()
     engine = build(ONE, TWO)
     waiting = [engine.submit(ask("two")) for _ in range(5)]
-    loading.held.set()
+    loading.may_finish.set()
     for response in waiting:
         with pytest.raises(ModelError, match="two has no weights"):
             list(response)
@@ -192,8 +194,8 @@ def test_a_model_that_does_not_load_fails_everyone_who_waits_for_it_at_once(buil
     assert engine.status().status == "ready"
 
 
-def test_the_model_that_left_in_vain_is_loaded_back_before_anybody_asks(build: Build, loading: Loading) -> None:
-    loading.memory, loading.failing = FOR_ONE, {"two"}
+def test_the_model_that_left_in_vain_is_loaded_back_before_anybody_asks(build: Build, loading: FakeLoader) -> None:
+    loading.memory_bytes, loading.failing = FOR_ONE, {"two"}
     engine = build(ONE, TWO)
     with pytest.raises(ModelError):
         list(engine.submit(ask("two")))
@@ -201,18 +203,18 @@ def test_the_model_that_left_in_vain_is_loaded_back_before_anybody_asks(build: B
     assert engine.status().loaded == ("one",)
 
 
-def test_of_those_that_left_in_vain_the_last_used_is_loaded_back(build: Build, loading: Loading) -> None:
-    loading.memory, loading.failing = int(1.7 * GIGABYTE), {"huge"}
+def test_of_those_that_left_in_vain_the_last_used_is_loaded_back(build: Build, loading: FakeLoader) -> None:
+    loading.memory_bytes, loading.failing = int(1.7 * GIGABYTE), {"huge"}
     engine = build(ONE, TWO, HUGE)
     answer(engine, "two", "one")
     with pytest.raises(ModelError):
         list(engine.submit(ask("huge")))
-    until(lambda: engine.status().status == "ready")
+    wait_until(lambda: engine.status().status == "ready")
     assert loading.events == ["load one", "load two", "close two", "close one", "load huge", "load one"]
 
 
-def test_nothing_is_loaded_back_while_another_model_is_there(build: Build, loading: Loading) -> None:
-    loading.memory, loading.failing = FOR_TWO, {"three"}
+def test_nothing_is_loaded_back_while_another_model_is_there(build: Build, loading: FakeLoader) -> None:
+    loading.memory_bytes, loading.failing = FOR_TWO, {"three"}
     engine = build(ONE, TWO, THREE)
     answer(engine, "one", "two")
     with pytest.raises(ModelError):
@@ -221,7 +223,7 @@ def test_nothing_is_loaded_back_while_another_model_is_there(build: Build, loadi
     assert loading.events == ["load one", "load two", "close one", "load three"]
 
 
-def test_a_model_that_does_not_load_fails_nobody_who_waits_for_another(build: Build, loading: Loading) -> None:
+def test_a_model_that_does_not_load_fails_nobody_who_waits_for_another(build: Build, loading: FakeLoader) -> None:
     loading.failing = {"two"}
     engine = build(ONE, TWO, THREE, start=False)
     fails, waits = engine.submit(ask("two")), engine.submit(ask("three"))
@@ -231,21 +233,21 @@ def test_a_model_that_does_not_load_fails_nobody_who_waits_for_another(build: Bu
     assert list(waits)[-1].endswith("English:")
 
 
-def test_while_another_model_loads_the_status_says_which(build: Build, loading: Loading) -> None:
+def test_while_another_model_loads_the_status_says_which(build: Build, loading: FakeLoader) -> None:
     engine = build(ONE, TWO)
     answer(engine, "one")
-    loading.held.clear()
+    loading.may_finish.clear()
     response = engine.submit(ask("two"))
-    until(lambda: engine._models.loading == "two")
+    wait_until(lambda: engine._models.loading == "two")
     status = engine.status()
     assert (status.status, status.model, status.loaded) == ("loading", "two", ("one",))
-    loading.held.set()
+    loading.may_finish.set()
     assert list(response)
     assert engine.status().status == "ready"
 
 
 def test_each_model_computes_with_its_own_number_of_threads(
-    build: Build, loading: Loading, monkeypatch: pytest.MonkeyPatch
+    build: Build, loading: FakeLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = list[int]()
     monkeypatch.setattr("blip_space.models.threads.use_threads", used.append)
@@ -262,7 +264,7 @@ def test_each_model_computes_with_its_own_number_of_threads(
     assert used == [1, 2, 2]
 
 
-def test_a_failure_is_remembered_for_a_while_and_then_tried_again(build: Build, loading: Loading) -> None:
+def test_a_failure_is_remembered_for_a_while_and_then_tried_again(build: Build, loading: FakeLoader) -> None:
     """It was remembered until a restart, though the network was away for a minute only."""
     loading.failing = {"two"}
     engine = build("one", "two", failure_seconds=180.0)
@@ -276,12 +278,12 @@ def test_a_failure_is_remembered_for_a_while_and_then_tried_again(build: Build, 
     answer(engine, "two")
 
 
-def test_the_default_model_too_is_tried_again(build: Build, loading: Loading) -> None:
+def test_the_default_model_too_is_tried_again(build: Build, loading: FakeLoader) -> None:
     loading.failing = {"fake"}
-    loading.held.clear()
+    loading.may_finish.clear()
     engine = build()
     response = engine.submit(ask(""))
-    loading.held.set()
+    loading.may_finish.set()
     with pytest.raises(ModelError, match="no weights"):
         list(response)
     assert engine.status().status == "failed"
@@ -292,13 +294,13 @@ def test_the_default_model_too_is_tried_again(build: Build, loading: Loading) ->
 
 @pytest.mark.parametrize("leaves", [True, False])
 def test_no_model_is_exchanged_under_a_beam_search_that_is_cancelled(
-    build: Build, loading: Loading, leaves: bool
+    build: Build, loading: FakeLoader, leaves: bool
 ) -> None:
     """Two models were in memory at once, and the search went on with the closed one."""
-    loading.memory, loading.gate = FOR_ONE, threading.Semaphore(2)
+    loading.memory_bytes, loading.gate = FOR_ONE, threading.Semaphore(2)
     engine = build(ONE, TWO)
     search = engine.submit(ask("one", "one two three four five six seven eight", options=BEST))
-    until(lambda: engine.status().running == 1)
+    wait_until(lambda: engine.status().running == 1)
     other = engine.submit(ask("two"))
     if leaves:
         search.cancel()
@@ -309,17 +311,17 @@ def test_no_model_is_exchanged_under_a_beam_search_that_is_cancelled(
     assert loading.events == ["load one", "close one", "load two"]
 
 
-def test_requests_that_come_after_one_for_another_model_wait_for_it(build: Build, loading: Loading) -> None:
-    loading.memory, loading.gate = FOR_TWO, threading.Semaphore(1)
+def test_requests_that_come_after_one_for_another_model_wait_for_it(build: Build, loading: FakeLoader) -> None:
+    loading.memory_bytes, loading.gate = FOR_TWO, threading.Semaphore(1)
     engine = build(ONE, TWO, max_batch_size=1)
     running, before = engine.submit(ask("one", "Who runs?")), engine.submit(ask("one", "Who was before?"))
-    until(lambda: engine.status().running == 1)
+    wait_until(lambda: engine.status().running == 1)
     other, after = engine.submit(ask("two", "Who waits?")), engine.submit(ask("one", "Who came after?"))
     assert [response.queue_position() for response in (before, other, after)] == [0, 1, 2]
     loading.gate.release(8 + 9 - 1)  # the words and the stop of the first two; one was there
     for response in (running, before):
         assert list(response)
-    until(lambda: loading.events == ["load one", "load two"])
+    wait_until(lambda: loading.events == ["load one", "load two"])
     assert after.tokens == 0
     loading.gate.release(1_000)
     for response in (other, after):
@@ -331,11 +333,11 @@ def waiting_batch(engine: ThreadedEngine, model: str, count: int) -> Iterator[Re
         yield engine.submit(ask(model, background=True))
 
 
-def test_the_background_waits_again_when_its_model_leaves_for_a_user(build: Build, loading: Loading) -> None:
-    loading.memory, loading.gate = FOR_ONE, threading.Semaphore(1)
+def test_the_background_waits_again_when_its_model_leaves_for_a_user(build: Build, loading: FakeLoader) -> None:
+    loading.memory_bytes, loading.gate = FOR_ONE, threading.Semaphore(1)
     engine = build(ONE, TWO, max_batch_size=1)
     batch = list(waiting_batch(engine, "one", 3))
-    until(lambda: engine.status().running == 1)
+    wait_until(lambda: engine.status().running == 1)
     user = engine.submit(ask("two"))
     loading.gate.release(10_000)
     assert list(user)[-1].endswith("English:")
@@ -344,23 +346,23 @@ def test_the_background_waits_again_when_its_model_leaves_for_a_user(build: Buil
     assert loading.events == ["load one", "close one", "load two", "close two", "load one"]
 
 
-def test_the_background_goes_on_in_its_order_after_its_model_left(build: Build, loading: Loading) -> None:
-    loading.memory, loading.gate = FOR_ONE, threading.Semaphore(1)
+def test_the_background_goes_on_in_its_order_after_its_model_left(build: Build, loading: FakeLoader) -> None:
+    loading.memory_bytes, loading.gate = FOR_ONE, threading.Semaphore(1)
     engine = build(ONE, TWO, max_batch_size=1)
     batch = [engine.submit(ask("one", f"Who is {number}?", background=True)) for number in "123"]
-    until(lambda: engine.status().running == 1)
+    wait_until(lambda: engine.status().running == 1)
     user = engine.submit(ask("two"))
     batch.append(engine.submit(ask("one", "Who is 4?", background=True)))
     loading.gate.release(10_000)
     for response in (user, *batch):
         assert list(response)[-1].endswith("English:")
-    assert [word for word in loading.last("one").said if word in ("2?", "3?", "4?")] == ["2?", "3?", "4?"]
+    assert [word for word in loading.last("one").generated_words if word in ("2?", "3?", "4?")] == ["2?", "3?", "4?"]
 
 
 def test_the_background_loads_nothing_while_a_user_waits_for_a_model_that_may_not_come_yet(
-    build: Build, loading: Loading
+    build: Build, loading: FakeLoader
 ) -> None:
-    loading.memory, loading.takes = int(0.8 * GIGABYTE), 60.0
+    loading.memory_bytes, loading.load_seconds = int(0.8 * GIGABYTE), 60.0
     engine = build(ONE, TWO, spec("small", parameters=1), start=False)  # for which there is room beside any of them
 
     def go_on() -> None:
@@ -380,11 +382,11 @@ def test_the_background_loads_nothing_while_a_user_waits_for_a_model_that_may_no
         assert list(response)[-1].endswith("English:")
 
 
-def test_the_background_loads_no_model_while_users_are_answered(build: Build, loading: Loading) -> None:
-    loading.memory, loading.gate = FOR_ONE, threading.Semaphore(1)
+def test_the_background_loads_no_model_while_users_are_answered(build: Build, loading: FakeLoader) -> None:
+    loading.memory_bytes, loading.gate = FOR_ONE, threading.Semaphore(1)
     engine = build(ONE, TWO, max_batch_size=1)
     users = [engine.submit(ask("one")), engine.submit(ask("one"))]
-    until(lambda: engine.status().running == 1)
+    wait_until(lambda: engine.status().running == 1)
     batch = list(waiting_batch(engine, "two", 2))
     users.append(engine.submit(ask("one")))
     loading.gate.release(3 * 9 - 2)
@@ -397,9 +399,9 @@ def test_the_background_loads_no_model_while_users_are_answered(build: Build, lo
     assert loading.events == ["load one", "close one", "load two"]
 
 
-def test_a_model_that_made_another_leave_stays_as_long_as_its_load_took(build: Build, loading: Loading) -> None:
+def test_a_model_that_made_another_leave_stays_as_long_as_its_load_took(build: Build, loading: FakeLoader) -> None:
     """A user who asks for two models in turn could keep the server loading, and nobody was answered."""
-    loading.memory, loading.takes = FOR_ONE, 60.0
+    loading.memory_bytes, loading.load_seconds = FOR_ONE, 60.0
     engine = build(ONE, TWO)
     answer(engine, "one", "two")
     assert loading.now == 120.0
@@ -412,19 +414,19 @@ def test_a_model_that_made_another_leave_stays_as_long_as_its_load_took(build: B
     assert loading.events[-2:] == ["close two", "load one"]
 
 
-def test_a_user_who_gives_up_while_a_model_may_not_leave_is_forgotten(build: Build, loading: Loading) -> None:
-    loading.memory, loading.takes = FOR_ONE, 60.0
+def test_a_user_who_gives_up_while_a_model_may_not_leave_is_forgotten(build: Build, loading: FakeLoader) -> None:
+    loading.memory_bytes, loading.load_seconds = FOR_ONE, 60.0
     engine = build(ONE, TWO, timeout_seconds=0.3)
     answer(engine, "one", "two")
     with pytest.raises(BusyError, match="took too long"):
         list(engine.submit(ask("one")))
     loading.now += 1_000.0
-    until(lambda: not list(engine._driver.queue))
+    wait_until(lambda: not list(engine._driver.queue))
     answer(engine, "two")
     assert loading.events == ["load one", "close one", "load two"]
 
 
-def test_what_a_machine_cannot_be_asked_ends_nobody_elses_answer(build: Build, loading: Loading) -> None:
+def test_what_a_machine_cannot_be_asked_ends_nobody_elses_answer(build: Build, loading: FakeLoader) -> None:
     def broken() -> Any:
         if loading.models:
             raise RuntimeError("the driver of the GPU is gone")
@@ -446,10 +448,10 @@ def test_which_precisions_fit_is_asked_with_all_models_gone(build: Build, monkey
         seen.append(freed)
         return ("fp32",)
 
-    monkeypatch.setattr("blip_space.loading.memory.fitting", fitting)
+    monkeypatch.setattr("blip_space.loading.memory.fitting_precisions", fitting)
     engine = build(ONE, TWO, start=False)
-    assert engine.fitting(ONE) is None
+    assert engine.fitting_precisions(ONE) is None
     engine.start()
     answer(engine, "one", "two")
-    assert engine.fitting(ONE) == ("fp32",)
+    assert engine.fitting_precisions(ONE) == ("fp32",)
     assert seen == [int(0.8 * GIGABYTE)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blip_space.loading.progress import Step
+from blip_space.loading.progress import LoadEvent
 from blip_space.serving.load_progress import LoadProgress
 
 
@@ -20,10 +20,10 @@ def test_nothing_is_known_before_the_first_step() -> None:
 def test_a_download_is_told_in_bytes_with_an_estimate_from_its_own_pace() -> None:
     clock = Clock()
     progress = LoadProgress(clock=clock)
-    progress(Step("download", 5_000_000_000, 20_000_000_000))  # a quarter was there before
+    progress(LoadEvent("download", 5_000_000_000, 20_000_000_000))  # a quarter was there before
     assert progress.estimate().sentence == "downloading, 5.00 of 20.00 GB"  # type: ignore[union-attr]
     clock.now += 60
-    progress(Step("download", 8_000_000_000, 20_000_000_000))
+    progress(LoadEvent("download", 8_000_000_000, 20_000_000_000))
     estimate = progress.estimate()
     assert estimate
     assert (estimate.share, estimate.seconds_left) == (0.4, 240.0)
@@ -33,11 +33,11 @@ def test_a_download_is_told_in_bytes_with_an_estimate_from_its_own_pace() -> Non
 def test_the_load_after_it_has_a_pace_of_its_own() -> None:
     clock = Clock()
     progress = LoadProgress(clock=clock)
-    progress(Step("download", 0, 10))
+    progress(LoadEvent("download", 0, 10))
     clock.now += 1_000
-    progress(Step("load", 0, 100))
+    progress(LoadEvent("load", 0, 100))
     clock.now += 5
-    progress(Step("load", 50, 100))
+    progress(LoadEvent("load", 50, 100))
     estimate = progress.estimate()
     assert estimate
     assert estimate.sentence == "reading its weights, 50%, 5 s left"
@@ -45,8 +45,8 @@ def test_the_load_after_it_has_a_pace_of_its_own() -> None:
 
 def test_a_short_load_is_not_reported_and_a_long_one_now_and_then() -> None:
     clock, reported = Clock(), list[str]()
-    progress = LoadProgress(reported.append, every=10, clock=clock)
+    progress = LoadProgress(reported.append, interval_seconds=10, clock=clock)
     for second in range(40):
         clock.now = 100.0 + second
-        progress(Step("load", second, 40))
+        progress(LoadEvent("load", second, 40))
     assert [line.split(", ")[1] for line in reported] == ["5%", "30%", "55%", "80%"]

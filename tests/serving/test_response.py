@@ -10,7 +10,7 @@ import pytest
 
 from blip_space.errors import BusyError, UserError
 from blip_space.serving.response import ResponseStream
-from tests.serving.fakes import until
+from tests.serving.fakes import wait_until
 
 LATER = 1e9
 
@@ -30,7 +30,7 @@ def test_every_change_is_shown_as_it_comes() -> None:
     reading = threading.Thread(target=read, daemon=True)
     reading.start()
     for text in ("a", "a b"):
-        until(lambda: is_read(response))
+        wait_until(lambda: is_read(response))
         response.publish(text)
         assert shown.get(timeout=10) == text
     response.publish("a b c", finished=True)
@@ -74,7 +74,7 @@ def test_waiting_ends_with_the_answer() -> None:
     response = ResponseStream(deadline=time.monotonic() + LATER)
 
     def end() -> None:
-        until(lambda: is_read(response))
+        wait_until(lambda: is_read(response))
         response.finish()
 
     threading.Thread(target=end, daemon=True).start()

@@ -20,7 +20,7 @@ from blip_space.serving.response import ResponseStream
 from blip_space.serving.threaded import POLL_SECONDS, ThreadedEngine
 from tests.engine.fake_model import spec
 from tests.serving.conftest import Build
-from tests.serving.fakes import Loading, until
+from tests.serving.fakes import FakeLoader, wait_until
 
 IMAGE = SafeImage(Image.new("RGB", (2, 2)), digest="a" * 64)
 BEST = GenerationOptions(quality="best")
@@ -51,40 +51,40 @@ def test_an_engine_that_was_not_started_is_loading_and_already_takes_requests(bu
     assert list(response)[-1] == ANSWER
 
 
-def test_the_state_goes_from_loading_to_ready(build: Build, loading: Loading) -> None:
-    loading.held.clear()
+def test_the_state_goes_from_loading_to_ready(build: Build, loading: FakeLoader) -> None:
+    loading.may_finish.clear()
     engine = build()
-    until(lambda: engine.status().load_progress is not None)
+    wait_until(lambda: engine.status().load_progress is not None)
     assert engine.status().status == "loading"
-    loading.held.set()
-    until(lambda: engine.status().status == "ready")
+    loading.may_finish.set()
+    wait_until(lambda: engine.status().status == "ready")
     status = engine.status()
     assert (status.model, status.precision, status.device, status.loaded) == ("fake", "fp32", "cpu", ("fake",))
 
 
-def test_many_users_each_get_their_own_words_and_wait_for_nobody_else(build: Build, loading: Loading) -> None:
+def test_many_users_each_get_their_own_words_and_wait_for_nobody_else(build: Build, loading: FakeLoader) -> None:
     engine = build(max_waiting=64)
     responses = {number: engine.submit(ask(f"What is {number}?")) for number in range(40)}
     for number, response in responses.items():
         assert list(response)[-1] == f"Question: What is {number}? Short answer in English:"
-    assert loading.models[0].encoded == 1
+    assert loading.models[0].encoded_images == 1
 
 
 @pytest.mark.parametrize("options", [GenerationOptions(), BEST])
-def test_closing_the_updates_frees_the_rows(build: Build, loading: Loading, options: GenerationOptions) -> None:
+def test_closing_the_updates_frees_the_rows(build: Build, loading: FakeLoader, options: GenerationOptions) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build()
     response = engine.submit(ask("One two three four five?", options=options))
     updates = response.updates(heartbeat_seconds=0.01)
     next(updates)
-    until(lambda: engine.status().running == 1)
+    wait_until(lambda: engine.status().running == 1)
     updates.close()  # type: ignore[attr-defined]
     loading.gate.release(10)  # no more than two steps of five beams
-    until(lambda: engine.status().running == 0)
-    assert "three" not in loading.models[0].said
+    wait_until(lambda: engine.status().running == 0)
+    assert "three" not in loading.models[0].generated_words
 
 
-def test_a_request_cancelled_in_the_queue_is_never_begun(build: Build, loading: Loading) -> None:
+def test_a_request_cancelled_in_the_queue_is_never_begun(build: Build, loading: FakeLoader) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build()
     first, second, third = (engine.submit(ask(f"What is {name}?")) for name in ("one", "two", "three"))
@@ -92,14 +92,14 @@ def test_a_request_cancelled_in_the_queue_is_never_begun(build: Build, loading: 
     loading.gate.release(1_000)
     assert list(first)
     assert "three" in list(third)[-1]
-    assert not any("two" in word for word in loading.models[0].said)
+    assert not any("two" in word for word in loading.models[0].generated_words)
 
 
-def test_a_full_queue_is_busy_and_says_so_before_an_image_is_decoded(build: Build, loading: Loading) -> None:
+def test_a_full_queue_is_busy_and_says_so_before_an_image_is_decoded(build: Build, loading: FakeLoader) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build(max_waiting=2, max_batch_size=1)
     engine.submit(ask())
-    until(lambda: engine.status().running == 1)
+    wait_until(lambda: engine.status().running == 1)
     waiting = [engine.submit(ask()), engine.submit(ask())]
     with pytest.raises(BusyError, match="2 questions are waiting"):
         engine.submit(Request(ImageFile(b"no image"), "What is it?"))
@@ -146,11 +146,11 @@ def test_a_thread_with_nothing_to_do_waits_unless_there_is_news(build: Build, mo
     assert waits == [None, POLL_SECONDS]
 
 
-def test_the_background_has_a_queue_of_its_own(build: Build, loading: Loading) -> None:
+def test_the_background_has_a_queue_of_its_own(build: Build, loading: FakeLoader) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build(max_waiting=1, max_background=2, max_batch_size=1)
     engine.submit(ask())
-    until(lambda: engine.status().running == 1)
+    wait_until(lambda: engine.status().running == 1)
     for _ in range(2):
         assert engine.submit(ask(background=True)).queue_position() is None
     with pytest.raises(BusyError, match="2 questions are waiting"):
@@ -160,18 +160,18 @@ def test_the_background_has_a_queue_of_its_own(build: Build, loading: Loading) -
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_a_timeout_ends_the_wait_while_the_thread_is_held(build: Build, loading: Loading, background: bool) -> None:
+def test_a_timeout_ends_the_wait_while_the_thread_is_held(build: Build, loading: FakeLoader, background: bool) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build(**{"background_timeout_seconds" if background else "timeout_seconds": 0.05})
     with pytest.raises(BusyError, match="took too long"):
         list(engine.submit(ask(background=background)))
 
 
-def test_a_user_who_waits_sees_how_many_are_before_him(build: Build, loading: Loading) -> None:
+def test_a_user_who_waits_sees_how_many_are_before_him(build: Build, loading: FakeLoader) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build(max_batch_size=1)
     responses = [engine.submit(ask()) for _ in range(3)]
-    until(lambda: engine.status().running == 1)
+    wait_until(lambda: engine.status().running == 1)
     assert [response.queue_position() for response in responses] == [None, 0, 1]
     loading.gate.release(10_000)
     assert list(responses[-1])
@@ -193,12 +193,12 @@ def test_an_answer_that_ended_holds_no_image_until_some_later_collection(build: 
             assert list(response)
         response.cancel()
         del response
-        until(lambda: all(event.is_set() for event in freed))
+        wait_until(lambda: all(event.is_set() for event in freed))
     finally:
         gc.enable()
 
 
-def test_the_request_is_gone_while_its_answer_is_on_the_way(build: Build, loading: Loading) -> None:
+def test_the_request_is_gone_while_its_answer_is_on_the_way(build: Build, loading: FakeLoader) -> None:
     """Images stayed at full size until the answer ended."""
     loading.gate = threading.Semaphore(0)
     engine, freed = build(), threading.Event()
@@ -213,13 +213,13 @@ def test_the_request_is_gone_while_its_answer_is_on_the_way(build: Build, loadin
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_died_is_replaced_exactly_once_and_those_who_wait_are_answered(
-    build: Build, loading: Loading, monkeypatch: pytest.MonkeyPatch
+    build: Build, loading: FakeLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eight users who noticed it at once started six threads on one model."""
     loading.gate = threading.Semaphore(1)
     engine = build(max_batch_size=1, max_waiting=64)
     running, waiting = engine.submit(ask("Who runs?")), engine.submit(ask("Who waits?"))
-    until(lambda: engine.status().running == 1)
+    wait_until(lambda: engine.status().running == 1)
     first, step = engine._thread, engine._driver._step
 
     def die(*_: Any, **__: Any) -> None:
@@ -229,7 +229,7 @@ def test_a_thread_that_died_is_replaced_exactly_once_and_those_who_wait_are_answ
     monkeypatch.setattr(engine._driver, "_step", die)
     loading.gate.release()
     assert first is not None
-    until(lambda: not first.is_alive())
+    wait_until(lambda: not first.is_alive())
     begun = []
     monkeypatch.setattr(engine, "_start_thread", lambda start=engine._start_thread: begun.append(start()))
     start = threading.Barrier(8)
@@ -269,7 +269,7 @@ def test_whoever_comes_first_notices_that_the_thread_died(
     monkeypatch.setattr(engine._driver, "iterate", die)
     lost = engine.submit(ask())
     assert first is not None
-    until(lambda: not first.is_alive())
+    wait_until(lambda: not first.is_alive())
     if how == "asks":
         assert list(engine.submit(ask()))[-1] == ANSWER
     else:
@@ -278,12 +278,12 @@ def test_whoever_comes_first_notices_that_the_thread_died(
 
 
 def test_a_fault_of_the_thread_ends_what_ran_and_nothing_else(
-    build: Build, loading: Loading, monkeypatch: pytest.MonkeyPatch
+    build: Build, loading: FakeLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loading.gate = threading.Semaphore(1)
     engine = build(max_batch_size=1)
     running, waiting = engine.submit(ask("Who runs?")), engine.submit(ask("Who waits?"))
-    until(lambda: engine.status().running == 1)
+    wait_until(lambda: engine.status().running == 1)
     break_once(engine, "_step", monkeypatch)
     loading.gate.release(10_000)
     with pytest.raises(UserError, match="fault of the server"):
@@ -322,17 +322,17 @@ def test_each_token_is_counted_once_and_the_wait_only_where_somebody_sees_it_end
     engine.start()
     response = engine.submit(ask(**changes))
     assert list(response)[-1] == ANSWER
-    until(lambda: engine.status().running == 0)
+    wait_until(lambda: engine.status().running == 0)
     assert [sum(column) for column in zip(*counted, strict=True)] == [response.tokens, firsts]
 
 
 def test_a_fault_of_the_thread_does_not_end_who_waits_behind_one_who_left(
-    build: Build, loading: Loading, monkeypatch: pytest.MonkeyPatch
+    build: Build, loading: FakeLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loading.gate = threading.Semaphore(1)
     engine = build(max_batch_size=1)
     leaves, waiting = engine.submit(ask("Who leaves?")), engine.submit(ask("Who waits?"))
-    until(lambda: engine.status().running == 1)
+    wait_until(lambda: engine.status().running == 1)
     leaves.cancel()
     break_once(engine, "_step", monkeypatch)
     loading.gate.release(10_000)
@@ -350,7 +350,7 @@ def test_an_answer_that_is_whole_when_the_thread_fails_is_not_waited_for_in_vain
     with pytest.raises(UserError, match="fault of the server"):
         list(response)
     assert list(engine.submit(ask()))[-1] == ANSWER
-    until(lambda: not engine._driver.tasks())
+    wait_until(lambda: not engine._driver.tasks())
 
 
 def test_an_answer_that_is_whole_before_its_request_has_been_noted_is_published(
@@ -405,7 +405,7 @@ def test_the_metrics_say_what_was_not_done_twice(build: Build) -> None:
     assert metrics.tokens_per_second > 0
 
 
-def test_a_heartbeat_repeats_the_unchanged_text(build: Build, loading: Loading) -> None:
+def test_a_heartbeat_repeats_the_unchanged_text(build: Build, loading: FakeLoader) -> None:
     loading.gate = threading.Semaphore(0)
     updates = build().submit(ask()).updates(heartbeat_seconds=0.01)
     assert [next(updates), next(updates)] == ["", ""]
@@ -432,18 +432,18 @@ def test_a_beam_search_answers_at_once_and_whole(build: Build) -> None:
     assert list(build().submit(ask(options=BEST))) == [ANSWER]
 
 
-def test_a_model_that_does_not_load_is_told_to_everyone_and_the_engine_stays(build: Build, loading: Loading) -> None:
+def test_a_model_that_does_not_load_is_told_to_everyone_and_the_engine_stays(build: Build, loading: FakeLoader) -> None:
     loading.failing = {"fake"}
     engine = build()
-    until(lambda: engine.status().status == "failed")
+    wait_until(lambda: engine.status().status == "failed")
     assert "Download it again" in engine.status().error
     with pytest.raises(ModelError, match="has no weights"):
         engine.submit(ask())
 
 
-def test_a_model_with_a_fault_is_never_loaded_and_says_its_fault(build: Build, loading: Loading) -> None:
-    engine = build(spec(fault="It has no weights. Copy them.", languages=()))
-    until(lambda: engine.status().status == "failed")
+def test_a_model_with_a_fault_is_never_loaded_and_says_its_fault(build: Build, loading: FakeLoader) -> None:
+    engine = build(spec(load_error="It has no weights. Copy them.", languages=()))
+    wait_until(lambda: engine.status().status == "failed")
     assert engine.status().error == "It has no weights. Copy them."
     loading.now += 1_000_000
     with pytest.raises(ModelError, match="Copy them"):
@@ -451,7 +451,7 @@ def test_a_model_with_a_fault_is_never_loaded_and_says_its_fault(build: Build, l
     assert loading.events == []
 
 
-def test_the_budget_needs_no_weights(build: Build, loading: Loading) -> None:
+def test_the_budget_needs_no_weights(build: Build, loading: FakeLoader) -> None:
     engine = build("one", "two", start=False)
     assert engine.budget(model="", **BUDGET).prompt == "Question: What? Short answer in English:"
     assert engine.budget(model="two", **BUDGET).image_tokens == 4
@@ -459,11 +459,11 @@ def test_the_budget_needs_no_weights(build: Build, loading: Loading) -> None:
 
 
 @pytest.mark.parametrize("options", [GenerationOptions(), BEST])
-def test_stopping_tells_those_who_wait_at_once(build: Build, loading: Loading, options: GenerationOptions) -> None:
+def test_stopping_tells_those_who_wait_at_once(build: Build, loading: FakeLoader, options: GenerationOptions) -> None:
     loading.gate = threading.Semaphore(0)
     engine = build(max_batch_size=1, max_beam_groups=1)
     running, waiting = engine.submit(ask(options=options)), engine.submit(ask(options=options))
-    until(lambda: engine.status().running == 1)
+    wait_until(lambda: engine.status().running == 1)
     stopping = threading.Thread(target=engine.stop)
     stopping.start()
     for response in (running, waiting):  # the thread is held still
@@ -476,12 +476,12 @@ def test_stopping_tells_those_who_wait_at_once(build: Build, loading: Loading, o
 
 
 def test_stopping_says_whether_an_answer_had_begun_and_nothing_begins_afterwards(
-    build: Build, loading: Loading
+    build: Build, loading: FakeLoader
 ) -> None:
     loading.gate = threading.Semaphore(1)
     engine = build(max_batch_size=1)
     running, waiting = engine.submit(ask()), engine.submit(ask())
-    until(lambda: running.tokens == 1)
+    wait_until(lambda: running.tokens == 1)
     stopping = threading.Thread(target=engine.stop)
     stopping.start()
     with pytest.raises(BusyError, match="stopped during this answer"):
@@ -496,24 +496,24 @@ def test_stopping_says_whether_an_answer_had_begun_and_nothing_begins_afterwards
     assert not (thread and thread.is_alive())
 
 
-def test_stopping_while_a_model_loads_tells_those_who_wait(build: Build, loading: Loading) -> None:
-    loading.held.clear()
+def test_stopping_while_a_model_loads_tells_those_who_wait(build: Build, loading: FakeLoader) -> None:
+    loading.may_finish.clear()
     engine = build()
     response = engine.submit(ask())
     stopping = threading.Thread(target=engine.stop)
     stopping.start()
     with pytest.raises(BusyError, match="stopped before this was answered"):
         list(response)
-    loading.held.set()
+    loading.may_finish.set()
     stopping.join()
 
 
-def test_a_status_during_an_exchange_is_of_one_moment(build: Build, loading: Loading) -> None:
+def test_a_status_during_an_exchange_is_of_one_moment(build: Build, loading: FakeLoader) -> None:
     """It asked the model that was just closed, and the page said that something went wrong."""
     small = spec("one", parameters=100_000_000)
-    loading.memory = 500_000_000
+    loading.memory_bytes = 500_000_000
     engine = build(small, spec("two", parameters=100_000_000))
-    until(lambda: engine.status().status == "ready")
+    wait_until(lambda: engine.status().status == "ready")
     ended = threading.Event()
     faults: list[Exception] = []
 
@@ -521,7 +521,7 @@ def test_a_status_during_an_exchange_is_of_one_moment(build: Build, loading: Loa
         while not ended.is_set():
             try:
                 assert len(engine.status().loaded) <= 1
-                engine.fitting(small)
+                engine.fitting_precisions(small)
             except Exception as error:
                 faults.append(error)
 

@@ -34,7 +34,7 @@ Ask = Callable[..., str]
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """Asks the embedded model about an image, through the engine."""
-    engine = ThreadedEngine([catalogue.find("tiny")])
+    engine = ThreadedEngine([catalogue.find_model("tiny")])
     engine.start()
     file = tmp_path_factory.mktemp("images") / "image.png"
 

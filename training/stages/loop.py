@@ -68,7 +68,7 @@ class Stage:
     name: str
     schedule: Schedule
     modules: Mapping[str, nn.Module]
-    """By their names in checkpoints: auxiliary heads are "teacher", the question head is "grasp", as in old runs."""
+    """By their names in checkpoints, which must not change: old runs resume."""
 
     parameter_groups: Sequence[dict[str, Any]]
     """Parameters for the optimizers; a group's `scale` multiplies the learning rate. If `hidden`, Muon updates the

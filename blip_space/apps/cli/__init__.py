@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any
 
 from blip_space import __version__, catalogue, images, languages, options, settings
 from blip_space.apps.cli import folder, listing
-from blip_space.apps.cli.folder_arguments import add_arguments, add_decoding, read_decoding
+from blip_space.apps.cli.folder_arguments import add_arguments, add_decoding_options, parse_decoding
 from blip_space.apps.cli.listing import print_json
-from blip_space.apps.cli.progress_bar import progress
-from blip_space.engine.request import Request, refuse_foreign
+from blip_space.apps.cli.progress_bar import print_load_progress
+from blip_space.engine.request import Request, check_language
 from blip_space.errors import UserError
-from blip_space.history import HISTORY_FORM, Turn, read_history
-from blip_space.jobs.folder_listing import shown
+from blip_space.history import HISTORY_FORMAT, Turn, parse_history
+from blip_space.jobs.folder_listing import printable_name
 
 if TYPE_CHECKING:
     from blip_space.engine.local import LocalEngine
 
-FOR_PHOTOGRAPHS = f"For photographs choose another, such as --model {catalogue.most_languages()}."
+FOR_PHOTOGRAPHS = f"For photographs choose another, such as --model {catalogue.most_multilingual_model()}."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,11 +77,11 @@ def ask(given: argparse.Namespace) -> int:
         prompt=given.prompt,
         language=given.language,
         turns=_history(given.history),
-        options=read_decoding(given),
+        options=parse_decoding(given),
     )
     engine = _load(given)
     started, written = time.monotonic(), ""
-    reply = engine.answer(request)
+    reply = engine.generate(request)
     del request  # the engine keeps what it needs of the image
     for text in reply:
         if not given.json:
@@ -89,24 +89,24 @@ def ask(given: argparse.Namespace) -> int:
         written = text
     if given.json:
         about = _record(engine, given, started)
-        print_json(file=shown(given.image), prompt=given.prompt, reply=written, repeats=reply.repeats, **about)
+        print_json(file=printable_name(given.image), prompt=given.prompt, reply=written, repeats=reply.repeats, **about)
     else:
         print()
-    if written in engine.model.spec.unknown:
+    if written in engine.model.spec.unknown_image_replies:
         print(f"blip-space: {engine.model.spec.name} knows drawings only. {FOR_PHOTOGRAPHS}", file=sys.stderr)
     return 0
 
 
 def caption(given: argparse.Namespace) -> int:
     """One line an image; one that cannot be read or captioned is told on stderr and the others go on."""
-    languages.find(given.language)
-    decoding = read_decoding(given)
+    languages.find_language(given.language)
+    decoding = parse_decoding(given)
     engine, failed = _load(given), False
     for name, image, error in _pictures(given.images):
         started, text, repeats = time.monotonic(), None, False
         if image is not None:
             try:
-                reply = engine.answer(Request(image, language=given.language, options=decoding))
+                reply = engine.generate(Request(image, language=given.language, options=decoding))
                 *_, text = reply
                 repeats = reply.repeats
             except UserError as problem:
@@ -140,36 +140,36 @@ def serve(given: argparse.Namespace) -> int:
 
 def _load(given: argparse.Namespace) -> LocalEngine:
     spec, precision = _chosen(given)
-    refuse_foreign(spec, given.language)
+    check_language(spec, given.language)
     from blip_space.engine.local import LocalEngine
     from blip_space.loading import loader
 
-    return LocalEngine(loader.load(spec, precision, tell=progress(spec.name)))
+    return LocalEngine(loader.load_model(spec, precision, on_progress=print_load_progress(spec.name)))
 
 
 def _chosen(given: argparse.Namespace) -> tuple[catalogue.ModelSpec, str]:
     """The model and its precision, by argument or environment."""
     chosen = settings.read({name: getattr(given, name) for name in ("model", "precision", "adapter")})
-    return replace(catalogue.find(chosen.model, folders=True), adapter=chosen.adapter), chosen.precision
+    return replace(catalogue.find_model(chosen.model, folders=True), adapter=chosen.adapter), chosen.precision
 
 
 def _history(file: str | None) -> tuple[Turn, ...]:
     if file is None:
         return ()
     try:
-        return read_history(json.loads(Path(file).read_bytes()))  # which knows a BOM, and UTF-16 by it
+        return parse_history(json.loads(Path(file).read_bytes()))  # which knows a BOM, and UTF-16 by it
     except OSError:
         raise UserError(f"The history file {file!r} cannot be read. Check its name.") from None
     except (ValueError, RecursionError):
-        raise UserError(f"The history file {file!r} is not JSON. {HISTORY_FORM}") from None
+        raise UserError(f"The history file {file!r} is not JSON. {HISTORY_FORMAT}") from None
 
 
 def _pictures(files: Sequence[str]) -> Iterator[tuple[str, images.SafeImage | None, str | None]]:
     for file in files:
         try:
-            yield shown(file), images.decode(file, max_bytes=images.MAX_FILE_BYTES), None
+            yield printable_name(file), images.decode(file, max_bytes=images.MAX_FILE_BYTES), None
         except UserError as error:
-            yield shown(file), None, str(error)
+            yield printable_name(file), None, str(error)
 
 
 def _show(text: str, before: str) -> None:
@@ -198,23 +198,23 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     one = add("ask", ask, "ask about a picture; the answer streams to the terminal")
-    one.add_argument("image", metavar="IMAGE", help=f"a file ({images.READABLE})")
+    one.add_argument("image", metavar="IMAGE", help=f"a file ({images.FORMAT_NAMES})")
     one.add_argument("prompt", metavar="PROMPT", nargs="?", default="", help="the question; none asks for a caption")
     one.add_argument("--history", metavar="FILE.json", help="earlier turns, as the API takes them")
-    add_decoding(one, quality="stream", max_new_tokens=None)
+    add_decoding_options(one, quality="stream", max_new_tokens=None)
     many = add("caption", caption, "caption pictures, one line each")
-    many.add_argument("images", metavar="IMAGE", nargs="+", help=f"files ({images.READABLE})")
-    add_decoding(many, quality="best", max_new_tokens=options.CAPTION.max_new_tokens)
+    many.add_argument("images", metavar="IMAGE", nargs="+", help=f"files ({images.FORMAT_NAMES})")
+    add_decoding_options(many, quality="best", max_new_tokens=options.CAPTION.max_new_tokens)
     for made in (one, many):
         made.add_argument("--language", metavar="CODE", default="en", help="language of the answer (default en)")
         _add_model(made)
     job = add("folder", caption_folder, "caption a folder of pictures, saved as they come; the same command goes on")
     add_arguments(job)
-    add_decoding(job, quality="best", max_new_tokens=options.CAPTION.max_new_tokens)
+    add_decoding_options(job, quality="best", max_new_tokens=options.CAPTION.max_new_tokens)
     _add_model(job)
-    shown = add("models", listing.models, "list the models")
+    shown = add("models", listing.list_models, "list the models")
     shown.add_argument("--markdown", action="store_true", help="the table of the README")
-    tongues = add("languages", listing.all_languages, "list the 96 languages")
+    tongues = add("languages", listing.list_languages, "list the 96 languages")
     for made in (one, many, shown, tongues):
         made.add_argument("--json", action="store_true", help="one JSON object a line")
     door = add("serve", serve, "serve the page and the API")

@@ -9,9 +9,9 @@ import argparse
 from pathlib import Path
 
 from blip_space import catalogue, images, languages, options
-from blip_space.engine.request import refuse_foreign
+from blip_space.engine.request import check_language
 from blip_space.errors import UserError
-from blip_space.jobs.outputs.output import FORMATS, ONE_CAPTION
+from blip_space.jobs.outputs.output_files import FORMATS, SINGLE_CAPTION_FORMATS
 
 EXISTING = ("skip", "overwrite", "append")
 
@@ -19,7 +19,7 @@ EXISTING = ("skip", "overwrite", "append")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `folder` takes, apart from the model and how captions are decoded."""
     add = parser.add_argument
-    add("folder", metavar="DIR", type=Path, help=f"images ({images.READABLE})")
+    add("folder", metavar="DIR", type=Path, help=f"images ({images.FORMAT_NAMES})")
     add("--output", metavar="FILE", type=Path, required=True, help="one JSON object a line, appended")
     add("--recursive", action="store_true", help="look into its folders as well")
     add("--glob", metavar="PATTERN", help="take the images whose names match, such as '*.jpg'")
@@ -39,46 +39,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--ray", metavar="ADDRESS", help="on a Ray cluster: its HOST:PORT, auto, or local")
 
 
-def add_decoding(parser: argparse.ArgumentParser, *, quality: options.Quality, max_new_tokens: int | None) -> None:
+def add_decoding_options(
+    parser: argparse.ArgumentParser, *, quality: options.Quality, max_new_tokens: int | None
+) -> None:
     """How an answer is written, for every command that writes one; `max_new_tokens` is the default where it differs."""
     text = "best: beam search" if quality == "best" else "best: beam search, no stream"
     parser.add_argument("--quality", choices=("stream", "best"), default=quality, help=f"{text} (default {quality})")
     for name, limits in options.RANGES.items():
-        kind = int if limits.whole else float
+        kind = int if limits.is_integer else float
         text = f"from {limits.low:g} to {limits.high:.10g}"
         default = max_new_tokens if name == "max_new_tokens" else None
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="N", type=kind, default=default, help=text)
 
 
-def read_decoding(given: argparse.Namespace) -> options.GenerationOptions:
+def parse_decoding(given: argparse.Namespace) -> options.GenerationOptions:
     """`UserError` for a number that makes no sense."""
     chosen = {name: value for name in options.RANGES if (value := getattr(given, name)) is not None}
     return options.check(quality=given.quality, **chosen)
 
 
-def read_languages(given: argparse.Namespace, spec: catalogue.ModelSpec) -> list[str]:
+def parse_languages(given: argparse.Namespace, spec: catalogue.ModelSpec) -> list[str]:
     """The codes, each once. `UserError` for one that the model does not support, or too many for the format."""
     codes = [code.strip() for code in given.language.split(",") if code.strip()]
     for code in codes:
-        languages.find(code)
-        refuse_foreign(spec, code)
+        languages.find_language(code)
+        check_language(spec, code)
     if not codes:
         raise UserError("--language names no language. Leave it out for English, or name one such as de.")
-    if given.format in ONE_CAPTION and len(set(codes)) > 1:
+    if given.format in SINGLE_CAPTION_FORMATS and len(set(codes)) > 1:
         raise UserError(
             f"--format {given.format} holds one caption a picture. Name one --language, or choose another format."
         )
     return list(dict.fromkeys(codes))
 
 
-def read_limit(limit: int | None) -> int | None:
+def parse_limit(limit: int | None) -> int | None:
     """`UserError` for less than one."""
     if limit is not None and limit < 1:
         raise UserError("--limit must be at least 1.")
     return limit
 
 
-def read_batch_size(text: str) -> int | None:
+def parse_batch_size(text: str) -> int | None:
     """None for `auto`; `UserError` for what is neither that nor a number."""
     if text == "auto":
         return None

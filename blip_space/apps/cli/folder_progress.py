@@ -11,9 +11,9 @@ import time
 from typing import Any
 
 from blip_space.apps.cli.listing import print_json
-from blip_space.jobs.folder_job import Tally
+from blip_space.jobs.folder_job import JobProgress
 from blip_space.jobs.folder_listing import Listing
-from blip_space.jobs.outputs.output import Outcome
+from blip_space.jobs.outputs.output_files import Outcome
 
 SHOWN_EVERY_SECONDS = {True: 0.2, False: 10.0}
 """On a terminal, and elsewhere."""
@@ -37,7 +37,7 @@ class ProgressPrinter:
         self._terminal = sys.stderr.isatty() and not as_json
         self._last = time.monotonic()
 
-    def __call__(self, tally: Tally) -> None:
+    def __call__(self, tally: JobProgress) -> None:
         now = time.monotonic()
         if now - self._last < SHOWN_EVERY_SECONDS[self._terminal]:
             return
@@ -47,7 +47,7 @@ class ProgressPrinter:
         elif self._terminal:
             print(f"\r\x1b[K{tally}", end="", file=sys.stderr, flush=True)
         else:
-            say(str(tally))
+            print_message(str(tally))
 
     def close(self) -> None:
         """Leave no half line on a terminal."""
@@ -55,33 +55,33 @@ class ProgressPrinter:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def summarize(tally: Tally, listing: Listing, outcome: Outcome, given: argparse.Namespace) -> int:
+def summarize(tally: JobProgress, listing: Listing, outcome: Outcome, given: argparse.Namespace) -> int:
     """Say what was done, what was passed by, and the way on; the exit code."""
     if given.json:
-        passed_by = dict(sorted(listing.passed_by.items()))
-        print_json(event="stopped" if tally.stopped else "end", **_figures(tally), passed_by=passed_by)
+        passed_by = dict(sorted(listing.ignored.items()))
+        print_json(event="stopped" if tally.cancelled else "end", **_figures(tally), passed_by=passed_by)
     else:
-        say(
-            f"{tally.written:,} captions written, {tally.copied:,} copied from equal pictures, "
+        print_message(
+            f"{tally.generated:,} captions written, {tally.copied:,} copied from equal pictures, "
             f"{tally.skipped:,} were there, {len(tally.errors)} errors"
         )
-        say(str(listing))
+        print_message(str(listing))
     errors = [*listing.unreadable, *tally.errors, *outcome.failed]
     for file, error in errors[:MAX_NAMED]:
-        say(f"{file}: {error}")
+        print_message(f"{file}: {error}")
     if len(errors) > MAX_NAMED:
-        say(f"and {len(errors) - MAX_NAMED:,} more, in the output")
+        print_message(f"and {len(errors) - MAX_NAMED:,} more, in the output")
     if tally.errors and not given.retry_errors:
-        say("--retry-errors tries them again")
+        print_message("--retry-errors tries them again")
     for note in [*_kept(outcome), *outcome.notes]:
-        say(note)
-    if tally.stopped:
-        say(f"stopped; {GO_ON[given.existing]}")
+        print_message(note)
+    if tally.cancelled:
+        print_message(f"stopped; {GO_ON[given.existing]}")
         return STOPPED
     return 1 if errors else 0
 
 
-def say(sentence: str) -> None:
+def print_message(sentence: str) -> None:
     """A line of ours on stderr."""
     print(f"blip-space: {sentence}", file=sys.stderr, flush=True)
 
@@ -93,15 +93,15 @@ def _kept(outcome: Outcome) -> list[str]:
     return [f"left as a person made it: {outcome.kept[0]}{more} (--overwrite-edited writes over it)"]
 
 
-def _figures(tally: Tally) -> dict[str, Any]:
+def _figures(tally: JobProgress) -> dict[str, Any]:
     left = tally.seconds_left
     return {
         "done": tally.done,
         "total": tally.total,
-        "written": tally.written,
+        "written": tally.generated,
         "copied": tally.copied,
         "skipped": tally.skipped,
         "errors": len(tally.errors),
-        "captions_per_second": round(tally.a_second, 2),
+        "captions_per_second": round(tally.items_per_second, 2),
         "seconds_left": None if left is None else round(left, 1),
     }

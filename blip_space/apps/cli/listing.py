@@ -13,16 +13,16 @@ from typing import Any
 from blip_space import catalogue, languages
 
 
-def models(given: argparse.Namespace) -> int:
+def list_models(given: argparse.Namespace) -> int:
     """The models by name: size, languages, memory by precision, and in which of them each fits this machine now."""
-    specs = [catalogue.find(name) for name in catalogue.NAMES]
+    specs = [catalogue.find_model(name) for name in catalogue.NAMES]
     if given.markdown:
         print(_markdown(specs))
         return 0
-    from blip_space.loading.memory import fitting
+    from blip_space.loading.memory import fitting_precisions
 
     for spec in specs:
-        fits = fitting(spec)
+        fits = fitting_precisions(spec)
         if given.json:
             print_json(
                 name=spec.name,
@@ -41,7 +41,7 @@ def models(given: argparse.Namespace) -> int:
     return 0
 
 
-def all_languages(given: argparse.Namespace) -> int:
+def list_languages(given: argparse.Namespace) -> int:
     """The 96 languages: code, own name, English name, how much mBLIP saw of each."""
     for row in languages.LANGUAGES.values():
         if given.json:

@@ -12,11 +12,11 @@ from typing import Any
 
 import ray
 
-TRIES_TOGETHER = 2
+MAX_BATCHED_ATTEMPTS = 2
 """So often images are begun together; after that each is begun alone, once."""
 
-LOST = (
-    f"Its worker died {TRIES_TOGETHER + 1} times while it had this image, the last time with no other beside it. Try "
+WORKER_DIED = (
+    f"Its worker died {MAX_BATCHED_ATTEMPTS + 1} times while it had this image, the last time with no other beside it. Try "
     "the image alone with the caption command, or leave it out; --retry-errors tries it again."
 )
 
@@ -34,7 +34,7 @@ class Attempts:
     def begin(self, numbers: Sequence[int]) -> bool:
         """Note that these images are begun; whether together, or each alone."""
         self._begun.update(numbers)
-        return all(self._begun[number] <= TRIES_TOGETHER for number in numbers)
+        return all(self._begun[number] <= MAX_BATCHED_ATTEMPTS for number in numbers)
 
     def begin_alone(self, number: int, tasks: Sequence[int]) -> Rows | None:
         """Note that this image is begun alone; what is known to come of it, of each of its tasks."""
@@ -42,7 +42,9 @@ class Attempts:
             self._alone[number] = None
             return None
         known = self._alone[number]
-        return known if known is not None else [{"number": number, "task": task, "error": LOST} for task in tasks]
+        return (
+            known if known is not None else [{"number": number, "task": task, "error": WORKER_DIED} for task in tasks]
+        )
 
     def end_alone(self, number: int, rows: Rows) -> None:
         """Note what came of it."""

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 LOCAL = "local"
 ADDRESSES = f"the HOST:PORT that `ray start --head` prints, auto on one of the cluster's machines, or {LOCAL}"
-PATIENCE_SECONDS = 5.0
+CONNECT_TIMEOUT_SECONDS = 5.0
 
 
 def connect(address: str) -> None:
@@ -43,7 +43,7 @@ def connect(address: str) -> None:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def cluster_errors() -> Iterator[None]:
     """What breaks on other machines as a sentence: that a package is missing there, or that nobody is left."""
     try:
         yield
@@ -56,31 +56,31 @@ def told() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Share:
+class WorkerResources:
     """What a worker gets, and how many workers there are for it."""
 
     workers: int
     num_cpus: int
     num_gpus: int
 
-    def resources(self) -> dict[str, int]:
+    def ray_options(self) -> dict[str, int]:
         """As Ray wants it told."""
         return {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
 
 
-def share(spec: ModelSpec) -> Share:
+def resources_per_worker(spec: ModelSpec) -> WorkerResources:
     """A GPU for each where there are any; else a processor for each of a small model, a machine for each of a large
     one. Ray tells torch how many threads that makes."""
     from blip_space.models.threads import MIN_PARAMETERS
 
     machines = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
     if gpus := sum(int(machine.get("GPU", 0)) for machine in machines):
-        return Share(gpus, num_cpus=1, num_gpus=1)
+        return WorkerResources(gpus, num_cpus=1, num_gpus=1)
     processors = [int(count) for machine in machines if (count := machine.get("CPU", 0)) >= 1]
     if not processors:
         raise UserError("The cluster has no processor to offer. Add a machine to it with `ray start --address`.")
     each = 1 if spec.parameters < MIN_PARAMETERS else min(processors)
-    return Share(sum(count // each for count in processors), num_cpus=each, num_gpus=0)
+    return WorkerResources(sum(count // each for count in processors), num_cpus=each, num_gpus=0)
 
 
 def _knock(address: str) -> None:
@@ -89,7 +89,7 @@ def _knock(address: str) -> None:
     if not host:
         return
     try:
-        socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_SECONDS).close()
     except (OSError, ValueError, OverflowError):
         raise UserError(_unreachable(address)) from None
 

@@ -15,7 +15,7 @@ from typing import Any
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.request import Budget, EngineConfig, Request
 from blip_space.errors import UserError
-from blip_space.serving.protocol import EngineProtocol, Status
+from blip_space.serving.protocol import EngineProtocol, EngineStatus
 from blip_space.serving.response import ResponseStream
 from blip_space.serving.threaded import ThreadedEngine
 
@@ -65,7 +65,7 @@ class EngineReplica:
         finally:
             response.cancel()
 
-    def status(self) -> Status:
+    def status(self) -> EngineStatus:
         """See `EngineProtocol`."""
         return self._engine.status()
 
@@ -76,9 +76,9 @@ class EngineReplica:
         except UserError as error:
             return error
 
-    def fitting(self, spec: ModelSpec) -> tuple[str, ...] | None:
+    def fitting_precisions(self, spec: ModelSpec) -> tuple[str, ...] | None:
         """See `EngineProtocol`."""
-        return self._engine.fitting(spec)
+        return self._engine.fitting_precisions(spec)
 
     def _build(self, specs: Sequence[ModelSpec], precision: str, config: EngineConfig) -> EngineProtocol:
         return ThreadedEngine(specs, precision=precision, config=config)

@@ -22,7 +22,7 @@ from ray.exceptions import RayError
 from ray.serve.config import ProxyLocation, RequestRouterConfig
 from ray.serve.exceptions import RayServeException
 
-from blip_space.apps.cluster.connection import connect, share
+from blip_space.apps.cluster.connection import connect, resources_per_worker
 from blip_space.apps.cluster.replica import EngineReplica, PartialResponse
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.request import Budget, EngineConfig, Request
@@ -31,7 +31,7 @@ from blip_space.history import Turn
 from blip_space.images import ImageFile
 from blip_space.serving.metrics import MetricsSnapshot
 from blip_space.serving.offered_models import OfferedModels
-from blip_space.serving.protocol import STOPPED_RUNNING, STOPPING, Status
+from blip_space.serving.protocol import STOPPED_RUNNING, STOPPING, EngineStatus
 from blip_space.serving.response import ResponseStream
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ WATCH_SECONDS, TIMEOUT_SECONDS, RETRY_SECONDS = 1.0, 5.0, 10.0
 MAX_ATTEMPTS = 3
 STARTING = "The server is starting its replicas. Try again in a minute."
 NOT_STARTED = "The replicas did not start, for a reason that is in the server's log. The server keeps trying."
-LOST = "The answer was lost on its way from the machine that wrote it. Ask again."
+ANSWER_LOST = "The answer was lost on its way from the machine that wrote it. Ask again."
 FAILURES = (RayError, RayServeException, TimeoutError)
 
 
@@ -67,17 +67,17 @@ class ReplicatedEngine:
         self._precision, self._config = precision, config
         connect(address)
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
-        each = share(self.default)
+        each = resources_per_worker(self.default)
         self.replicas = replicas or each.workers
         self._application = serve.deployment(
             EngineReplica,
             num_replicas=self.replicas,
-            ray_actor_options=each.resources(),
+            ray_actor_options=each.ray_options(),
             max_ongoing_requests=MAX_ONGOING,
             request_router_config=RequestRouterConfig(request_router_class=ROUTER),
         ).bind(list(specs), precision, config)
         self._handle: Any = None
-        self._states: list[Status] = []
+        self._states: list[EngineStatus] = []
         self._error = ""
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -97,13 +97,13 @@ class ReplicatedEngine:
                 serve.delete(NAME)
         ray.shutdown()
 
-    def status(self) -> Status:
+    def status(self) -> EngineStatus:
         """One that answers for all, with their numbers together."""
         states, error = self._states, self._error
         ready = [state for state in states if state.status == "ready"]
         first = next(iter(ready or states), None)
         if first is None:
-            state = Status("loading", self.default.name, self._precision, "", 0, 0, replicas=0)
+            state = EngineStatus("loading", self.default.name, self._precision, "", 0, 0, replicas=0)
             return replace(state, status="failed", error=error) if error else state
         return replace(
             first,
@@ -143,9 +143,9 @@ class ReplicatedEngine:
             raise budget
         return budget
 
-    def fitting(self, spec: ModelSpec) -> tuple[str, ...] | None:
+    def fitting_precisions(self, spec: ModelSpec) -> tuple[str, ...] | None:
         """As a replica finds its machine."""
-        fitting: tuple[str, ...] | None = self._ask("fitting", spec)
+        fitting: tuple[str, ...] | None = self._ask("fitting_precisions", spec)
         return fitting
 
     def _ask(self, name: str, *values: Any, **named: Any) -> Any:
@@ -172,7 +172,7 @@ class ReplicatedEngine:
                 break
             else:
                 return
-        response.fail(BusyError(STOPPED_RUNNING) if self._stopped.is_set() else UserError(LOST))
+        response.fail(BusyError(STOPPED_RUNNING) if self._stopped.is_set() else UserError(ANSWER_LOST))
 
     def _follow(self, request: Request, response: ResponseStream) -> None:
         """Publish what comes. A replica goes on with a stream that is only dropped, so it is always cancelled."""
@@ -209,7 +209,7 @@ class ReplicatedEngine:
         while not self._stopped.wait(WATCH_SECONDS):
             self._states = self._look()
 
-    def _look(self) -> list[Status]:
+    def _look(self) -> list[EngineStatus]:
         try:
             states = self._handle.broadcast("status").results(timeout_s=TIMEOUT_SECONDS, return_exceptions=True)
         except FAILURES:
@@ -217,7 +217,7 @@ class ReplicatedEngine:
         except Exception:
             log.exception("the replicas cannot be asked how they are")
             return []
-        return [state for state in states if isinstance(state, Status)]
+        return [state for state in states if isinstance(state, EngineStatus)]
 
 
 def _cancel(parts: Any) -> None:
@@ -232,7 +232,7 @@ def _encoded(request: Request) -> Request:
     """The request with its image as encoded bytes: a decoded one would be up to a hundred times as large."""
     if isinstance(request.image, ImageFile):
         return request
-    with request.image.opened() as image, BytesIO() as file:
+    with request.image.open() as image, BytesIO() as file:
         image.pixels.save(file, "PNG")
         data = file.getvalue()
     return replace(request, image=ImageFile(data, max_bytes=len(data)))

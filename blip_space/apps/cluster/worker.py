@@ -13,37 +13,37 @@ from typing import Any, Protocol
 from blip_space import images
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ImageError, UserError
-from blip_space.jobs.folder_captioner import Captioner, Wish, Written
+from blip_space.jobs.folder_captioner import Caption, Captioner, PendingCaption
 from blip_space.jobs.folder_listing import locate
-from blip_space.jobs.image_reader import Seen, look
-from blip_space.jobs.records import Task
+from blip_space.jobs.image_reader import LoadedImage, load_image
+from blip_space.jobs.records import CaptionTask
 
 COLUMNS = ("number", "task", "caption", "tokens", "seconds", "repeats", "error", "fault")
-CHANGED = "The file was changed while the job ran. Run it again."
+FILE_CHANGED = "The file was changed while the job ran. Run it again."
 
 Row = dict[str, Any]
 Columns = dict[str, list[Any]]
 
 
-def choose(spec: ModelSpec, precision: str) -> tuple[str, str]:
+def select_worker_precision(spec: ModelSpec, precision: str) -> tuple[str, str]:
     """The precision that this machine computes in where `precision` leaves it open, or a sentence why there is none."""
     from blip_space.loading import device
     from blip_space.loading import precision as precisions
 
     found = device.find_device()
     try:
-        return precisions.choose(precision, spec, found, free=device.free_bytes(found.name)).name, ""
+        return precisions.select_precision(precision, spec, found, free=device.free_bytes(found.name)).name, ""
     except UserError as error:
         return "", str(error)
 
 
-def read(rows: Any, folder: Path) -> Columns:
+def read_files(rows: Any, folder: Path) -> Columns:
     """The rows with the bytes of their files, or why there are none. Where the folder is."""
     whole = [{**row, **_content(locate(folder, row["file"]))} for row in rows.to_pylist()]
     return {name: [row[name] for row in whole] for name in whole[0]}
 
 
-class Noted(Protocol):
+class AttemptLog(Protocol):
     """See `attempts.Attempts`."""
 
     def begin(self, numbers: Sequence[int]) -> bool: ...
@@ -57,11 +57,11 @@ class Worker:
     def __init__(
         self,
         spec: ModelSpec,
-        tasks: Sequence[Task],
+        tasks: Sequence[CaptionTask],
         *,
         batch_size: int | None,
         threads: int,
-        attempts: Noted | None = None,
+        attempts: AttemptLog | None = None,
     ) -> None:
         """What keeps the model from loading is told in place of captions, since Ray would wrap it up. `attempts` know
         which images workers died of."""
@@ -72,7 +72,7 @@ class Worker:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
         self._fault = ""
         try:
-            self._captioner = Captioner(loader.load(spec, tasks[0].precision), batch_size=batch_size)
+            self._captioner = Captioner(loader.load_model(spec, tasks[0].precision), batch_size=batch_size)
         except UserError as error:
             self._fault = str(error)
 
@@ -94,34 +94,37 @@ class Worker:
             yield from known
 
     def _told(self, rows: Sequence[Row]) -> Iterator[Row]:
-        asked: dict[Wish, Row] = {}
+        asked: dict[PendingCaption, Row] = {}
         try:
             for row, seen in zip(rows, self._pool.map(self._seen, rows), strict=True):
-                own = {Wish(seen, self._tasks[task]): {"number": row["number"], "task": task} for task in row["tasks"]}
+                own = {
+                    PendingCaption(seen, self._tasks[task]): {"number": row["number"], "task": task}
+                    for task in row["tasks"]
+                }
                 asked |= own
                 yield from _rows(self._written(seen, list(own)), asked)
             yield from _rows(self._captioner.finish(), asked)
         finally:
             self._captioner.abort()  # where it broke off, so that the next call gets none of these
 
-    def _written(self, seen: Seen, wishes: Sequence[Wish]) -> Iterable[Written]:
-        return [Written(wish, error=seen.error) for wish in wishes] if seen.error else self._captioner.add(wishes)
+    def _written(self, seen: LoadedImage, wishes: Sequence[PendingCaption]) -> Iterable[Caption]:
+        return [Caption(wish, error=seen.error) for wish in wishes] if seen.error else self._captioner.add(wishes)
 
-    def _seen(self, row: Row) -> Seen:
+    def _seen(self, row: Row) -> LoadedImage:
         if row["error"]:
-            return Seen(row["file"], row["digest"], error=row["error"])
-        seen = look(row["file"], row["data"], self._captioner.prepare)
-        return seen if seen.digest == row["digest"] else Seen(row["file"], row["digest"], error=CHANGED)
+            return LoadedImage(row["file"], row["digest"], error=row["error"])
+        seen = load_image(row["file"], row["data"], self._captioner.prepare)
+        return seen if seen.digest == row["digest"] else LoadedImage(row["file"], row["digest"], error=FILE_CHANGED)
 
 
-def _rows(written: Iterable[Written], asked: dict[Wish, Row]) -> Iterator[Row]:
+def _rows(written: Iterable[Caption], asked: dict[PendingCaption, Row]) -> Iterator[Row]:
     for one in written:
         came = {name: getattr(one, name) for name in ("caption", "tokens", "seconds", "repeats", "error")}
-        yield {**asked[one.wish], **came}
+        yield {**asked[one.pending], **came}
 
 
 def _content(file: Path) -> Row:
     try:
-        return {"data": images.read(file, max_bytes=images.MAX_FILE_BYTES), "error": ""}
+        return {"data": images.read_file(file, max_bytes=images.MAX_FILE_BYTES), "error": ""}
     except ImageError as error:
         return {"data": b"", "error": str(error)}

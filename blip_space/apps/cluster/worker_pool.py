@@ -20,17 +20,17 @@ import ray.data
 
 from blip_space.apps.cluster import worker
 from blip_space.apps.cluster.attempts import SharedAttempts
-from blip_space.apps.cluster.connection import Share, connect, share, told
+from blip_space.apps.cluster.connection import WorkerResources, cluster_errors, connect, resources_per_worker
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import UserError
-from blip_space.jobs.folder_captioner import Wish, Written
-from blip_space.jobs.records import Task
+from blip_space.jobs.folder_captioner import Caption, PendingCaption
+from blip_space.jobs.records import CaptionTask
 
-PICTURES_AT_ONCE = 64
+IMAGES_PER_BATCH = 64
 """So many go to a worker together, come back together, and are done again together when it dies."""
 
 
-class Crew:
+class WorkerPool:
     """Workers with a model each, on the cluster at an address, which is not asked before there is something to do."""
 
     def __init__(self, address: str, spec: ModelSpec, folder: Path, *, batch_size: int | None, threads: int) -> None:
@@ -41,17 +41,17 @@ class Crew:
         self._batch_size = batch_size
         self._threads = threads
 
-    def choose(self, precision: str) -> str:
+    def select_precision(self, precision: str) -> str:
         """The precision for the workers' machines, which need not be like this one."""
         connect(self._address)
-        task = ray.remote(worker.choose).options(**share(self._spec).resources())
-        with told():
+        task = ray.remote(worker.select_worker_precision).options(**resources_per_worker(self._spec).ray_options())
+        with cluster_errors():
             name, fault = ray.get(task.remote(self._spec, precision))
         if fault:
             raise UserError(fault)
         return str(name)
 
-    def write(self, wishes: Iterable[list[Wish]]) -> Iterator[list[Written]]:
+    def caption(self, wishes: Iterable[list[PendingCaption]]) -> Iterator[list[Caption]]:
         """What came of the wishes, as it comes. All pictures are looked up before the first one is sent: Ray Data has
         to know its work, and most runs have little left."""
         pictures = list(wishes)
@@ -65,22 +65,24 @@ class Crew:
         if left:
             raise UserError(f"{len(left):,} captions did not come back. The same command asks for them again.")
 
-    def _answers(self, pictures: Sequence[list[Wish]], tasks: list[Task]) -> Iterator[list[worker.Row]]:
+    def _answers(
+        self, pictures: Sequence[list[PendingCaption]], tasks: list[CaptionTask]
+    ) -> Iterator[list[worker.Row]]:
         connect(self._address)
-        each = share(self._spec)
+        each = resources_per_worker(self._spec)
         print(f"blip-space: {each.workers} workers on {self._address}", file=sys.stderr, flush=True)
         work = self._work(_rows(pictures, tasks), tasks, each)
-        with told():  # nothing is fetched ahead: what is done must not wait for what is not
+        with cluster_errors():  # nothing is fetched ahead: what is done must not wait for what is not
             for table in work.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 yield table.to_pylist()
 
-    def _work(self, rows: list[worker.Row], tasks: list[Task], each: Share) -> Any:
+    def _work(self, rows: list[worker.Row], tasks: list[CaptionTask], each: WorkerResources) -> Any:
         """Rows are read here and answered by the workers, as Ray Data plans it; it begins when it is asked."""
-        at_once = self._batch_size or PICTURES_AT_ONCE
+        at_once = self._batch_size or IMAGES_PER_BATCH
         blocks = -(-len(rows) // at_once)
         shared = {"batch_size": self._batch_size, "threads": self._threads, "attempts": SharedAttempts()}
         read = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
-            worker.read,
+            worker.read_files,
             fn_args=(self._folder,),
             batch_format="pyarrow",
             compute=ray.data.TaskPoolStrategy(size=min(self._threads, blocks)),
@@ -94,33 +96,35 @@ class Crew:
             batch_size=at_once,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=each.workers),
-            **each.resources(),
+            **each.ray_options(),
         )
 
 
 @contextmanager
-def crew(address: str, spec: ModelSpec, folder: Path, *, batch_size: int | None, threads: int) -> Iterator[Crew]:
+def open_worker_pool(
+    address: str, spec: ModelSpec, folder: Path, *, batch_size: int | None, threads: int
+) -> Iterator[WorkerPool]:
     """A crew that leaves the cluster at the end."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"ray\.")  # what it says of itself is of no use to whoever captions
     try:
-        yield Crew(address, spec, folder, batch_size=batch_size, threads=threads)
+        yield WorkerPool(address, spec, folder, batch_size=batch_size, threads=threads)
     finally:
         ray.shutdown()
 
 
-def _rows(pictures: Sequence[list[Wish]], tasks: list[Task]) -> list[worker.Row]:
+def _rows(pictures: Sequence[list[PendingCaption]], tasks: list[CaptionTask]) -> list[worker.Row]:
     return [
         {
             "number": number,
-            "file": wishes[0].seen.file,
-            "digest": wishes[0].seen.digest,
+            "file": wishes[0].image.file,
+            "digest": wishes[0].image.digest,
             "tasks": [tasks.index(wish.task) for wish in wishes],
         }
         for number, wishes in enumerate(pictures)
     ]
 
 
-def _written(wish: Wish, row: dict[str, Any]) -> Written:
-    return Written(wish, row["caption"], row["tokens"], row["seconds"], row["error"], bool(row.get("repeats")))
+def _written(wish: PendingCaption, row: dict[str, Any]) -> Caption:
+    return Caption(wish, row["caption"], row["tokens"], row["seconds"], row["error"], bool(row.get("repeats")))

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from blip_space.errors import BusyError
-from blip_space.jobs.records import Record, Task
-from blip_space.jobs.upload_archive import opened
-from blip_space.jobs.upload_job import Guests
+from blip_space.jobs.records import CaptionRecord, CaptionTask
+from blip_space.jobs.upload_archive import open_uploads
+from blip_space.jobs.upload_job import UploadJob
 from blip_space.serving.protocol import EngineProtocol
 
 UPDATE_SECONDS = 0.5
-MOST_BATCHES = 4
+MAX_BATCHES = 4
 ONE_AT_A_TIME = "Your last batch is still running. Wait for its end or cancel it, then send the next."
-ALL_TAKEN = f"{MOST_BATCHES} batches are running already. Try again in a few minutes."
+TOO_MANY_BATCHES = f"{MAX_BATCHES} batches are running already. Try again in a few minutes."
 
 
 class Batches:
@@ -30,13 +30,13 @@ class Batches:
 
     def __init__(self, engine: EngineProtocol) -> None:
         self._engine = engine
-        self._running: dict[str, Guests] = {}
+        self._running: dict[str, UploadJob] = {}
         self._lock = threading.Lock()
 
-    def run(self, session: str, uploads: Sequence[tuple[str, Path]], task: Task) -> Iterator[Guests]:
+    def run(self, session: str, uploads: Sequence[tuple[str, Path]], task: CaptionTask) -> Iterator[UploadJob]:
         """Caption what was uploaded; how far it is, at once and every half second, until its end."""
-        with opened(uploads) as pictures:
-            guests = Guests(self._engine, pictures, task)
+        with open_uploads(uploads) as pictures:
+            guests = UploadJob(self._engine, pictures, task)
             with self._registered(session, guests), closing(guests.run()) as steps:
                 yield guests
                 told = time.monotonic()
@@ -45,19 +45,19 @@ class Batches:
                         yield guests
                         told = time.monotonic()
 
-    def stop(self, session: str) -> None:
+    def cancel(self, session: str) -> None:
         """End the batch of that session; what is done stays."""
         with self._lock:
             if guests := self._running.get(session):
-                guests.stop()
+                guests.cancel()
 
     @contextmanager
-    def _registered(self, session: str, guests: Guests) -> Iterator[None]:
+    def _registered(self, session: str, guests: UploadJob) -> Iterator[None]:
         with self._lock:
             if session in self._running:
                 raise BusyError(ONE_AT_A_TIME)
-            if len(self._running) >= MOST_BATCHES:
-                raise BusyError(ALL_TAKEN)
+            if len(self._running) >= MAX_BATCHES:
+                raise BusyError(TOO_MANY_BATCHES)
             self._running[session] = guests
         try:
             yield
@@ -66,15 +66,15 @@ class Batches:
                 del self._running[session]
 
 
-def figures(guests: Guests, records: Sequence[Record]) -> dict[str, Any]:
+def batch_update(guests: UploadJob, records: Sequence[CaptionRecord]) -> dict[str, Any]:
     """How far a batch is, with some of its records, as `/batch` tells it."""
-    tally = guests.tally
+    tally = guests.progress
     left = tally.seconds_left
     return {
         "done": tally.done,
         "total": tally.total,
         "errors": len(tally.errors),
-        "pictures_per_second": round(tally.a_second, 2),
+        "pictures_per_second": round(tally.items_per_second, 2),
         "seconds_left": None if left is None else round(left, 1),
         "records": [asdict(record) for record in records],
     }

@@ -14,11 +14,17 @@ from uuid import uuid4
 import gradio as gr
 
 from blip_space import options
-from blip_space.apps.gradio_api.batches import Batches, figures
+from blip_space.apps.gradio_api.batches import Batches, batch_update
 from blip_space.apps.gradio_api.parameters import Parameters
-from blip_space.apps.gradio_api.parsing import read_caption, read_model, read_prompt, read_request, read_task
-from blip_space.apps.gradio_api.upload_security import added, read_files
-from blip_space.history import read_history
+from blip_space.apps.gradio_api.parsing import (
+    parse_caption_request,
+    parse_model,
+    parse_prompt,
+    parse_request,
+    parse_task,
+)
+from blip_space.apps.gradio_api.upload_security import added_later, parse_files
+from blip_space.history import parse_history
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.response import ResponseStream
 
@@ -40,7 +46,7 @@ class Endpoints:
     def __init__(self, engine: EngineProtocol) -> None:
         self.batches = Batches(engine)
         self._engine = engine
-        self.limits = {"concurrency_id": ANSWERS, "concurrency_limit": MAX_ANSWERS * engine.replicas}
+        self.answer_limits = {"concurrency_id": ANSWERS, "concurrency_limit": MAX_ANSWERS * engine.replicas}
         """For every event that writes an answer."""
 
     def chat(
@@ -61,7 +67,7 @@ class Endpoints:
         """Ask about a picture. Streams: each update is the whole reply so far. An empty prompt asks for a caption."""
         decoding = (max_new_tokens, temperature, top_p, repetition_penalty, seed, quality)
         values = (image, prompt, language, history, model, *decoding, use_history)
-        yield from _updates(self._engine.submit(read_request(*values)))  # no variable holds the request meanwhile
+        yield from _updates(self._engine.submit(parse_request(*values)))  # no variable holds the request meanwhile
 
     def caption(
         self,
@@ -84,7 +90,7 @@ class Endpoints:
             "repetition_penalty": repetition_penalty,
             "seed": seed,
         }
-        yield from _updates(self._engine.submit(read_caption(image, language, model, **decoding)))
+        yield from _updates(self._engine.submit(parse_caption_request(image, language, model, **decoding)))
 
     def batch(
         self,
@@ -102,7 +108,7 @@ class Endpoints:
     ) -> Iterator[dict[str, Any]]:
         """Caption many pictures, or ask the same of each. Streams how far it is: `records` are those that are new since
         the last update, and all of them in the last one."""
-        task = read_task(
+        task = parse_task(
             prompt,
             language,
             model,
@@ -114,21 +120,21 @@ class Endpoints:
             seed=seed,
         )
         guests, told = None, 0
-        for guests in self.batches.run(session_of(caller), read_files(files), task):
-            yield figures(guests, guests.records[told:])
+        for guests in self.batches.run(session_of(caller), parse_files(files), task):
+            yield batch_update(guests, guests.records[told:])
             told = len(guests.records)
         assert guests is not None
-        yield figures(guests, guests.records)
+        yield batch_update(guests, guests.records)
 
     def budget(
         self, prompt: Any = "", language: Any = "en", history: Any = None, model: Any = "", max_new_tokens: Any = 64
     ) -> dict[str, Any]:
         """How a prompt and its history would fill the model's window, in tokens, and the text that would be sent."""
         measured = self._engine.budget(
-            prompt=read_prompt(prompt),
+            prompt=parse_prompt(prompt),
             language=language,
-            turns=read_history([] if history is None else history),
-            model=read_model(model),
+            turns=parse_history([] if history is None else history),
+            model=parse_model(model),
             max_new_tokens=options.check(max_new_tokens=max_new_tokens).max_new_tokens,
         )
         return asdict(measured)
@@ -148,7 +154,7 @@ class Endpoints:
                 "precisions": list(spec.precisions),
                 "memory_gb": spec.memory_gb,
                 "download_gb": spec.download_gb,
-                "fits": self._engine.fitting(spec),
+                "fits": self._engine.fitting_precisions(spec),
                 "loaded": spec.name in loaded,
                 "default": spec.name == self._engine.default.name,
             }
@@ -167,7 +173,7 @@ def session_of(caller: gr.Request | None) -> str:
     return (caller and caller.session_hash) or f"call {uuid4()}"
 
 
-def describe(engine: EngineProtocol, calls: Endpoints) -> None:
+def register(engine: EngineProtocol, calls: Endpoints) -> None:
     """Put the endpoints into the Blocks that are being built, behind components that nobody sees."""
     values = Parameters(engine)
     with gr.Row(visible=False):
@@ -188,12 +194,12 @@ def describe(engine: EngineProtocol, calls: Endpoints) -> None:
             values.language(),
             values.model(),
             values.quality("best"),
-            added(values.max_new_tokens(options.CAPTION.max_new_tokens)),
-            *map(added, values.decoding()),
+            added_later(values.max_new_tokens(options.CAPTION.max_new_tokens)),
+            *map(added_later, values.decoding()),
         ]
         budget = [values.prompt(), values.language(), values.history(), values.model(), values.max_new_tokens()]
-        _open("chat", calls.chat, chat, reply, **calls.limits)
-        _open("caption", calls.caption, caption, reply, **calls.limits)
+        _open("chat", calls.chat, chat, reply, **calls.answer_limits)
+        _open("caption", calls.caption, caption, reply, **calls.answer_limits)
         batch = [
             values.files(),
             values.prompt(),
@@ -201,7 +207,7 @@ def describe(engine: EngineProtocol, calls: Endpoints) -> None:
             values.model(),
             values.quality("best"),
             values.max_new_tokens(options.CAPTION.max_new_tokens),
-            *map(added, values.decoding()),
+            *map(added_later, values.decoding()),
         ]
         _open("batch", calls.batch, batch, answer, concurrency_id=BATCHES, concurrency_limit=MAX_BATCH_CALLS)
         _open("budget", calls.budget, budget, answer)

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from blip_space import languages, options
-from blip_space.apps.gradio_api.upload_security import files_input, picture_input, raw, with_example
+from blip_space.apps.gradio_api.upload_security import files_input, image_input, unvalidated, with_example
 from blip_space.options import GenerationOptions
 from blip_space.serving.protocol import EngineProtocol
 
@@ -39,7 +39,7 @@ class Parameters:
 
     def image(self) -> Any:
         """One picture."""
-        return picture_input(label="the picture")
+        return image_input(label="the picture")
 
     def files(self) -> Any:
         """Many of them."""
@@ -57,7 +57,7 @@ class Parameters:
     def history(self) -> Any:
         """Earlier turns; their example says something about the picture that is everybody's example."""
         turn = [{"role": "user", "content": "What is this?"}, {"role": "assistant", "content": "an octopus"}]
-        return with_example(raw(gr.JSON([], label="earlier turns, oldest first"), HISTORY_SCHEMA), turn)
+        return with_example(unvalidated(gr.JSON([], label="earlier turns, oldest first"), HISTORY_SCHEMA), turn)
 
     def use_history(self) -> Any:
         """Whether the model reads them."""
@@ -89,7 +89,7 @@ class Parameters:
 
 def _number(name: str, value: float, label: str) -> Any:
     limits = options.RANGES[name]
-    precision = 0 if limits.whole else None
+    precision = 0 if limits.is_integer else None
     return _with_default(gr.Number(value, label=label, minimum=limits.low, maximum=limits.high, precision=precision))
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 from blip_space import options
-from blip_space.apps.gradio_api.upload_security import read_picture
+from blip_space.apps.gradio_api.upload_security import parse_image
 from blip_space.engine.request import Request
 from blip_space.errors import ModelError, PromptError, UserError
-from blip_space.history import read_history
-from blip_space.jobs.records import Task
+from blip_space.history import parse_history
+from blip_space.jobs.records import CaptionTask
 from blip_space.prompts import clean
 
 
-def read_request(
+def parse_request(
     image: Any,
     prompt: Any,
     language: Any,
@@ -31,7 +31,7 @@ def read_request(
     use_history: Any,
 ) -> Request:
     """The request that `/chat` makes of its values."""
-    words = read_prompt(prompt)
+    words = parse_prompt(prompt)
     chosen = options.check(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
@@ -40,31 +40,31 @@ def read_request(
         seed=seed,
         quality=quality,
     )
-    turns = read_history([] if history is None else history)
-    kept = turns if read_switch("use_history", use_history) else ()
+    turns = parse_history([] if history is None else history)
+    kept = turns if parse_bool("use_history", use_history) else ()
     return Request(
-        image=read_picture(image),
+        image=parse_image(image),
         prompt=words,
         language=language,
         turns=kept,
-        model=read_model(model),
+        model=parse_model(model),
         options=chosen,
     )
 
 
-def read_caption(image: Any, language: Any, model: Any, **decoding: Any) -> Request:
+def parse_caption_request(image: Any, language: Any, model: Any, **decoding: Any) -> Request:
     """The request that `/caption` makes of its values; `decoding` is checked by its names."""
     return Request(
-        image=read_picture(image), language=language, model=read_model(model), options=options.check(**decoding)
+        image=parse_image(image), language=language, model=parse_model(model), options=options.check(**decoding)
     )
 
 
-def read_task(prompt: Any, language: Any, model: Any, **decoding: Any) -> Task:
+def parse_task(prompt: Any, language: Any, model: Any, **decoding: Any) -> CaptionTask:
     """What `/batch` asks of every picture; in which precision is known once there is an answer."""
-    return Task(read_model(model), "", language, clean(read_prompt(prompt)), options.check(**decoding))
+    return CaptionTask(parse_model(model), "", language, clean(parse_prompt(prompt)), options.check(**decoding))
 
 
-def read_prompt(value: Any) -> str:
+def parse_prompt(value: Any) -> str:
     """The words of a call; none are a request for a caption."""
     if value is None:
         return ""
@@ -73,7 +73,7 @@ def read_prompt(value: Any) -> str:
     return value
 
 
-def read_model(value: Any) -> str:
+def parse_model(value: Any) -> str:
     """The model's name of a call; none is the server's default."""
     if value is None:
         return ""
@@ -82,7 +82,7 @@ def read_model(value: Any) -> str:
     return value
 
 
-def read_switch(name: str, value: Any) -> bool:
+def parse_bool(name: str, value: Any) -> bool:
     """A choice of yes or no."""
     if not isinstance(value, bool):
         raise UserError(f"{name} must be true or false.")

@@ -19,13 +19,13 @@ import gradio as gr
 
 from blip_space.apps.gradio_api import endpoints
 from blip_space.apps.gradio_api.endpoints import Endpoints
-from blip_space.apps.gradio_api.upload_security import Guarded
+from blip_space.apps.gradio_api.upload_security import SecureBlocks
 from blip_space.apps.page import events, layout, static, strings
 from blip_space.apps.page.conversation import Conversation
 from blip_space.serving.protocol import EngineProtocol
 
 SWEEP_SECONDS = 3_600
-PICTURE_SECONDS = 82_800
+MAX_UPLOAD_AGE_SECONDS = 82_800
 """A picture goes at the first sweep after this: within a day, as the page promises."""
 
 PUBLIC_FOLDERS = [str(static.EXAMPLES)]
@@ -34,16 +34,16 @@ PUBLIC_FOLDERS = [str(static.EXAMPLES)]
 
 def build(engine: EngineProtocol) -> Any:
     """The Blocks of the page and its API. Of the engine only its status is asked before the first event."""
-    sweep = (SWEEP_SECONDS, PICTURE_SECONDS)
-    with Guarded(title=strings.TITLE, analytics_enabled=False, delete_cache=sweep) as demo:
+    sweep = (SWEEP_SECONDS, MAX_UPLOAD_AGE_SECONDS)
+    with SecureBlocks(title=strings.TITLE, analytics_enabled=False, delete_cache=sweep) as demo:
         calls = Endpoints(engine)
-        at = layout.draw(engine, calls.batches)
+        at = layout.build_layout(engine, calls.batches)
         events.connect(demo, at, Conversation(engine, calls))
-        endpoints.describe(engine, calls)
+        endpoints.register(engine, calls)
     return demo
 
 
-def looks() -> dict[str, Any]:
+def theme_options() -> dict[str, Any]:
     """What the page looks like, as arguments of Gradio's `launch`."""
     # Its half-bold has three glyphs, so only these two weights are used.
     fonts = [gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "system-ui", "sans-serif"]
@@ -56,7 +56,7 @@ def looks() -> dict[str, Any]:
         button_primary_background_fill_dark="*primary_700",
         button_primary_background_fill_hover_dark="*primary_800",
     )
-    code = static.script("page.js", waiting=strings.WAITING, caption_asked=strings.CAPTION_ASKED)
+    code = static.render_script("page.js", waiting=strings.WAITING, caption_asked=strings.CAPTION_REQUEST)
     return {
         "theme": theme,
         "css_paths": static.STYLE,

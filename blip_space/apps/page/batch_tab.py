@@ -17,17 +17,17 @@ from gradio.utils import get_upload_folder
 
 from blip_space.apps.gradio_api.batches import Batches
 from blip_space.apps.gradio_api.endpoints import BATCHES, MAX_BATCH_CALLS, session_of
-from blip_space.apps.gradio_api.parsing import read_model, read_task
-from blip_space.apps.gradio_api.upload_security import files_input, read_files
+from blip_space.apps.gradio_api.parsing import parse_model, parse_task
+from blip_space.apps.gradio_api.upload_security import files_input, parse_files
 from blip_space.apps.page import choices, static, strings
 from blip_space.jobs import export
-from blip_space.jobs.records import Record
-from blip_space.jobs.upload_job import Guests
+from blip_space.jobs.records import CaptionRecord
+from blip_space.jobs.upload_job import UploadJob
 from blip_space.languages import LANGUAGES
 from blip_space.options import CAPTION
 from blip_space.serving.protocol import EngineProtocol
 
-FORMS: dict[str, tuple[str, Callable[[Sequence[Record]], bytes]]] = {
+FORMS: dict[str, tuple[str, Callable[[Sequence[CaptionRecord]], bytes]]] = {
     "JSON": ("captions.json", export.as_json),
     "JSONL": ("captions.jsonl", export.as_lines),
     "CSV": ("captions.csv", export.as_csv),
@@ -55,7 +55,7 @@ class _Parts:
     downloads: list[Any]
 
 
-def draw(engine: EngineProtocol, batches: Batches) -> None:
+def build_batch_tab(engine: EngineProtocol, batches: Batches) -> None:
     """Put the tab into the Blocks that are being built."""
     at, does = _laid_out(engine), _Handlers(engine, batches)
     running = at.start.click(
@@ -76,19 +76,19 @@ def _laid_out(engine: EngineProtocol) -> _Parts:
     with gr.Row(elem_id="batch-desk"):
         with gr.Column(scale=4, min_width=300, elem_id="batch-left"):
             pictures = files_input(label=strings.FILES_LABEL, file_types=["image", ".zip"], elem_id="batch-files")
-            gr.HTML(static.fill("batch_bounds.html", sentence=strings.BATCH_BOUNDS), padding=False)
+            gr.HTML(static.render_template("batch_bounds.html", sentence=strings.BATCH_LIMITS), padding=False)
             language = gr.Dropdown(
                 choices.language_choices(default), value="en", label=strings.CAPTION_LANGUAGE, elem_id="batch-language"
             )
             model = gr.Dropdown(names, value=names[0], label=strings.MODEL_LABEL, visible=len(names) > 1)
             prompt = gr.Textbox(
-                "", label=strings.BATCH_PROMPT, placeholder=strings.BATCH_PROMPT_EMPTY, elem_id="batch-prompt"
+                "", label=strings.BATCH_PROMPT, placeholder=strings.BATCH_PROMPT_PLACEHOLDER, elem_id="batch-prompt"
             )
             quality = gr.Radio(strings.BATCH_QUALITIES, value=CAPTION.quality, label=strings.QUALITY_LABEL)
             start = gr.Button(strings.START, variant="primary", elem_id="batch-start")
             cancel = gr.Button(strings.CANCEL, visible=False, elem_id="batch-cancel")
         with gr.Column(scale=5, min_width=300, elem_id="batch-right"):
-            progress = gr.HTML(static.fill("batch_empty.html", sentence=strings.NO_BATCH), padding=False)
+            progress = gr.HTML(static.render_template("batch_empty.html", sentence=strings.NO_BATCH), padding=False)
             with gr.Row(elem_id="batch-downloads"):
                 downloads = [gr.DownloadButton(name, visible=False, min_width=70, size="sm") for name in FORMS]
             table = gr.HTML("", padding=False, elem_id="batch-table")
@@ -106,9 +106,9 @@ class _Handlers:
         self, uploads: Any, prompt: Any, language: Any, model: Any, quality: Any, caller: gr.Request
     ) -> Iterator[list[Any]]:
         """Caption the files, and show what is there again and again."""
-        task = read_task(prompt, language, model, quality=quality, max_new_tokens=CAPTION.max_new_tokens)
-        guests: Guests | None = None
-        for guests in self._batches.run(session_of(caller), read_files(uploads), task):
+        task = parse_task(prompt, language, model, quality=quality, max_new_tokens=CAPTION.max_new_tokens)
+        guests: UploadJob | None = None
+        for guests in self._batches.run(session_of(caller), parse_files(uploads), task):
             yield [*_buttons(running=True), _progress(guests), _table(guests.records), *_downloads([])]
         assert guests is not None
         ended = _progress(guests, ended=True)
@@ -116,12 +116,12 @@ class _Handlers:
 
     def cancel(self, caller: gr.Request) -> None:
         """End the batch; what is done stays."""
-        self._batches.stop(session_of(caller))
+        self._batches.cancel(session_of(caller))
 
     def choose_model(self, model: Any) -> Any:
         """The languages of a model that was chosen."""
         return gr.Dropdown(
-            choices=choices.language_choices(self._engine.specs.get(read_model(model), self._engine.default))
+            choices=choices.language_choices(self._engine.specs.get(parse_model(model), self._engine.default))
         )
 
 
@@ -129,22 +129,22 @@ def _buttons(*, running: bool) -> list[Any]:
     return [gr.Button(visible=not running), gr.Button(visible=running)]
 
 
-def _progress(guests: Guests, *, ended: bool = False) -> str:
-    tally = guests.tally
-    sentence = strings.batch_end(tally) if ended else str(tally)
-    return static.fill("batch_progress.html", done=tally.done, total=tally.total, sentence=sentence)
+def _progress(guests: UploadJob, *, ended: bool = False) -> str:
+    tally = guests.progress
+    sentence = strings.batch_result(tally) if ended else str(tally)
+    return static.render_template("batch_progress.html", done=tally.done, total=tally.total, sentence=sentence)
 
 
-def _table(records: Sequence[Record]) -> str:
+def _table(records: Sequence[CaptionRecord]) -> str:
     """Left open at its end, so that only new rows are sent; the browser closes it."""
-    return static.fill("batch_head.html") + "".join(map(_row, records))
+    return static.render_template("batch_head.html") + "".join(map(_row, records))
 
 
-def _row(record: Record) -> str:
+def _row(record: CaptionRecord) -> str:
     language = LANGUAGES[record.language]
     if record.error is not None:
-        return static.fill("batch_error.html", file=record.file, error=record.error)
-    return static.fill(
+        return static.render_template("batch_error.html", file=record.file, error=record.error)
+    return static.render_template(
         "batch_row.html",
         file=record.file,
         caption=record.caption,
@@ -153,7 +153,7 @@ def _row(record: Record) -> str:
     )
 
 
-def _downloads(records: Sequence[Record]) -> list[Any]:
+def _downloads(records: Sequence[CaptionRecord]) -> list[Any]:
     """The files lie among the uploads, and go with them."""
     if not records:
         return [gr.DownloadButton(visible=False)] * len(FORMS)

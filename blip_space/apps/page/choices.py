@@ -19,4 +19,4 @@ def language_choices(spec: ModelSpec) -> list[tuple[str, str]]:
 def _label(row: Language, spec: ModelSpec) -> str:
     names = row.own_name if row.own_name == row.english_name else f"{row.own_name} – {row.english_name}"
     label = f"{names} · {row.tier}"
-    return label if row.code in spec.languages else f"{label} {strings.not_spoken(spec.name)}"
+    return label if row.code in spec.languages else f"{label} {strings.not_supported(spec.name)}"

@@ -12,10 +12,10 @@ from typing import Any
 import gradio as gr
 
 from blip_space.apps.gradio_api.endpoints import HEARTBEAT_SECONDS, Endpoints
-from blip_space.apps.gradio_api.parsing import read_model, read_prompt, read_request
-from blip_space.apps.gradio_api.upload_security import check_picture
+from blip_space.apps.gradio_api.parsing import parse_model, parse_prompt, parse_request
+from blip_space.apps.gradio_api.upload_security import check_image
 from blip_space.apps.page import choices, static, status_text, strings
-from blip_space.apps.page.messages import Message, assistant, plain, read_messages, user, words_of
+from blip_space.apps.page.messages import Message, assistant_message, parse_messages, text_of, to_history, user_message
 from blip_space.engine.answer_check import is_blank
 from blip_space.errors import UserError
 from blip_space.serving.protocol import EngineProtocol
@@ -29,11 +29,11 @@ class Conversation:
     def __init__(self, engine: EngineProtocol, calls: Endpoints) -> None:
         self._engine = engine
         self._endpoints = calls
-        self.limits = calls.limits
+        self.limits = calls.answer_limits
 
-    def begin(self, words: Any, messages: Any, picture: Any, busy: Any) -> list[Any]:
+    def submit(self, words: Any, messages: Any, picture: Any, busy: Any) -> list[Any]:
         """Move the question from the box into the conversation, if it can be answered at all."""
-        return ["", *_begun([*_idle(messages, busy), user(read_prompt(words))], picture)]
+        return ["", *_begun([*_idle(messages, busy), user_message(parse_prompt(words))], picture)]
 
     def retry(self, messages: Any, picture: Any, busy: Any, chosen: gr.EventData) -> list[Any]:
         """Ask the same question again; what came after it goes."""
@@ -43,58 +43,60 @@ class Conversation:
     def edit(self, messages: Any, picture: Any, busy: Any, chosen: gr.EventData) -> list[Any]:
         """Ask with other words in place of an earlier question; what came after it goes."""
         kept, _ = _split(_idle(messages, busy), _detail(chosen, "index"))
-        return _begun([*kept, user(read_prompt(_detail(chosen, "value")))], picture)
+        return _begun([*kept, user_message(parse_prompt(_detail(chosen, "value")))], picture)
 
     def undo(self, words: Any, messages: Any, busy: Any, chosen: gr.EventData) -> list[Any]:
         """Take a question and its answer back; the words return to the box unless others are in it."""
         kept, asked = _split(_idle(messages, busy), _detail(chosen, "index"))
-        return [read_prompt(words) or words_of(asked), kept]
+        return [parse_prompt(words) or text_of(asked), kept]
 
     def answer(self, messages: Any, picture: Any, language: Any, model: Any, *decoding: Any) -> Iterator[list[Message]]:
         """Write the answer to the newest question, as far as it is, again and again."""
-        *earlier, asked = read_messages(messages) or [user("")]
+        *earlier, asked = parse_messages(messages) or [user_message("")]
         *numbers, quality, use_history = decoding
-        values = (picture, words_of(asked), language, plain(earlier), model, *numbers, quality, use_history)
-        response = self._engine.submit(read_request(*values))
+        values = (picture, text_of(asked), language, to_history(earlier), model, *numbers, quality, use_history)
+        response = self._engine.submit(parse_request(*values))
         text = ""
         for text in response.updates(HEARTBEAT_SECONDS):
             shown = strings.waiting(response.queue_position()) if is_blank(text) else text
-            yield [*earlier, asked, assistant(shown)]
+            yield [*earlier, asked, assistant_message(shown)]
         self._hint(text, model)
 
     def _hint(self, reply: str, model: Any) -> None:
         """Say which model would know a picture that this one says it does not know."""
-        spec = self._engine.specs.get(read_model(model), self._engine.default)
-        if reply in spec.unknown:
-            others = [one.name for one in self._engine.specs.values() if not one.unknown]
-            gr.Info(strings.unknown_picture(spec.name, others), duration=HINT_SECONDS, title="")
+        spec = self._engine.specs.get(parse_model(model), self._engine.default)
+        if reply in spec.unknown_image_replies:
+            others = [one.name for one in self._engine.specs.values() if not one.unknown_image_replies]
+            gr.Info(strings.unknown_image(spec.name, others), duration=HINT_SECONDS, title="")
 
-    def look(self, picture: Any) -> None:
+    def validate_image(self, picture: Any) -> None:
         """Say at once what is wrong with a new picture."""
         if picture is not None:
-            check_picture(picture)
+            check_image(picture)
 
-    def measure(self, words: Any, messages: Any, language: Any, model: Any, longest: Any, use_history: Any) -> str:
+    def update_budget(
+        self, words: Any, messages: Any, language: Any, model: Any, longest: Any, use_history: Any
+    ) -> str:
         """The budget line for what would be sent now."""
-        told = plain(read_messages(messages)) if use_history is True else []
+        told = to_history(parse_messages(messages)) if use_history is True else []
         return status_text.budget_line(lambda: self._endpoints.budget(words, language, told, model, longest))
 
-    def watch(self, busy: Any) -> list[Any]:
+    def update_status(self, busy: Any) -> list[Any]:
         """The status line, and whether it is worth looking again soon: an answer may exchange the model."""
         status = self._engine.status()
         return [status_text.status_line(status), gr.Timer(active=busy is True or status.status == "loading")]
 
-    def choose_model(self, model: Any) -> list[Any]:
+    def update_model(self, model: Any) -> list[Any]:
         """The languages and the knowledge of a model that was chosen."""
-        spec = self._engine.specs.get(read_model(model), self._engine.default)
+        spec = self._engine.specs.get(parse_model(model), self._engine.default)
         return [
             gr.Dropdown(choices=choices.language_choices(spec)),
-            status_text.about(spec, self._engine.fitting(spec)),
+            status_text.model_description(spec, self._engine.fitting_precisions(spec)),
         ]
 
-    def try_example(self, number: Any) -> list[Any]:
+    def load_example(self, number: Any) -> list[Any]:
         """The picture, question and language of an example."""
-        shown = static.examples()
+        shown = static.load_examples()
         if not isinstance(number, int) or not 0 <= number < len(shown):
             raise UserError("There is no such example. Reload the page.")
         example = shown[number]
@@ -111,13 +113,13 @@ def _detail(event: gr.EventData, name: str) -> Any:
 
 def _idle(messages: Any, busy: Any) -> list[Message]:
     if busy is True:
-        raise UserError(strings.STILL_WRITING)
-    return read_messages(messages)
+        raise UserError(strings.STILL_ANSWERING)
+    return parse_messages(messages)
 
 
 def _begun(messages: list[Message], picture: Any) -> list[Any]:
     """The conversation with a new question, `busy`, Stop in place of Ask, and the clock running."""
-    check_picture(picture)
+    check_image(picture)
     return [messages, True, gr.Button(visible=False), gr.Button(visible=True), gr.Timer(active=True)]
 
 
@@ -127,4 +129,4 @@ def _split(messages: list[Message], index: Any) -> tuple[list[Message], Message]
     if isinstance(place, int) and not isinstance(place, bool) and 0 <= place < len(messages):
         place -= place % 2
         return messages[:place], messages[place]
-    raise UserError(strings.NO_LONGER_THERE)
+    raise UserError(strings.MESSAGE_GONE)

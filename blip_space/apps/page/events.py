@@ -12,7 +12,7 @@ import gradio as gr
 
 from blip_space import languages, options
 from blip_space.apps.page.conversation import Conversation
-from blip_space.apps.page.layout import Layout
+from blip_space.apps.page.layout import Components
 from blip_space.errors import UserError
 
 SETTLE = "(words, messages) => window.blipSpace.settle(words, messages)"
@@ -22,32 +22,32 @@ FRESH = "() => window.blipSpace.fresh()"
 QUIET: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
 
 
-def connect(demo: Any, at: Layout, does: Conversation) -> None:
+def connect(demo: Any, at: Components, does: Conversation) -> None:
     """Wire every event of the page."""
     measured = [at.question, at.chat, at.language, at.model, at.decoding[0], at.use_history]
 
     def measure(after: Any) -> None:
-        after(does.measure, measured, at.budget, trigger_mode="always_last", **QUIET)
+        after(does.update_budget, measured, at.budget, trigger_mode="always_last", **QUIET)
 
     answers = _asking(at, does, measure)
     _interrupting(at, does, answers, measure)
     _keeping(demo, at)
-    at.examples.click(does.try_example, at.examples, [at.picture, at.question, at.language], **QUIET)
-    at.model.change(does.choose_model, at.model, [at.language, at.about], **QUIET)
-    gr.on([demo.load, at.clock.tick], does.watch, at.busy, [at.status, at.clock], **QUIET)
+    at.examples.click(does.load_example, at.examples, [at.picture, at.question, at.language], **QUIET)
+    at.model.change(does.update_model, at.model, [at.language, at.about], **QUIET)
+    gr.on([demo.load, at.clock.tick], does.update_status, at.busy, [at.status, at.clock], **QUIET)
     for changed in measured[:1] + measured[2:]:
         measure(changed.change)
     measure(at.status.change)
     measure(demo.load)
 
 
-def _asking(at: Layout, does: Conversation, measure: Any) -> list[Any]:
+def _asking(at: Components, does: Conversation, measure: Any) -> list[Any]:
     """The events that write an answer, and what leads to them."""
     writing = [at.chat, at.busy, at.ask, at.stop, at.clock]
     begun = [
         gr.on(
             [at.question.submit, at.ask.click],
-            does.begin,
+            does.submit,
             [at.question, at.chat, at.picture, at.busy],
             [at.question, *writing],
             js=ASKED,
@@ -73,7 +73,7 @@ def _asking(at: Layout, does: Conversation, measure: Any) -> list[Any]:
     return answers
 
 
-def _interrupting(at: Layout, does: Conversation, answers: list[Any], measure: Any) -> None:
+def _interrupting(at: Components, does: Conversation, answers: list[Any], measure: Any) -> None:
     """What ends an answer before its end."""
     fresh = [at.chat, at.busy, at.ask, at.stop]
     at.stop.click(None, None, None, cancels=answers, **QUIET)
@@ -81,15 +81,15 @@ def _interrupting(at: Layout, does: Conversation, answers: list[Any], measure: A
         changed(None, None, None, js=LEAVE, **QUIET)
         cleared = changed(None, None, None, cancels=answers, **QUIET)
         measure(cleared.then(None, None, fresh, js=FRESH, **QUIET).then)
-    at.picture.change(does.look, at.picture, None, **QUIET)
+    at.picture.change(does.validate_image, at.picture, None, **QUIET)
 
 
-def _settle(at: Layout, after: Any) -> Any:
+def _settle(at: Components, after: Any) -> Any:
     outputs = [at.question, at.chat, at.busy, at.ask, at.stop]
     return after(None, [at.question, at.chat], outputs, js=SETTLE, **QUIET)
 
 
-def _keeping(demo: Any, at: Layout) -> None:
+def _keeping(demo: Any, at: Components) -> None:
     """Language and settings stay in the visitor's browser; nothing else does."""
 
     def keep(*values: Any) -> dict[str, Any]:

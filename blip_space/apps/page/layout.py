@@ -12,7 +12,7 @@ import gradio as gr
 
 from blip_space import options
 from blip_space.apps.gradio_api.batches import Batches
-from blip_space.apps.gradio_api.upload_security import picture_input
+from blip_space.apps.gradio_api.upload_security import image_input
 from blip_space.apps.page import batch_tab, static, status_text, strings
 from blip_space.apps.page.choices import language_choices
 from blip_space.options import GenerationOptions
@@ -20,7 +20,7 @@ from blip_space.serving.protocol import EngineProtocol
 
 
 @dataclass(frozen=True)
-class Layout:
+class Components:
     """The components that events read and write. `busy` says whether an answer is being written."""
 
     status: Any
@@ -47,11 +47,11 @@ class Layout:
         return [self.language, self.model, *self.decoding, self.quality, self.use_history]
 
 
-def draw(engine: EngineProtocol, batches: Batches) -> Layout:
+def build_layout(engine: EngineProtocol, batches: Batches) -> Components:
     """Put every component where it belongs."""
     parts: dict[str, Any] = {}
     with gr.Row(elem_id="top"):
-        gr.HTML(static.fill("header.html"), padding=False)
+        gr.HTML(static.render_template("header.html"), padding=False)
         parts["status"] = gr.HTML(status_text.status_line(engine.status()), padding=False, elem_id="status")
     with gr.Tabs(elem_id="tabs"):
         with gr.Tab(strings.CHAT_TAB), gr.Row(elem_id="desk"):
@@ -60,28 +60,28 @@ def draw(engine: EngineProtocol, batches: Batches) -> Layout:
             with gr.Column(scale=5, min_width=320, elem_id="right"):
                 _conversation(parts, engine)
         with gr.Tab(strings.BATCH_TAB):
-            batch_tab.draw(engine, batches)
-    parts["about"] = gr.HTML(status_text.about(engine.default), padding=False, elem_id="about")
+            batch_tab.build_batch_tab(engine, batches)
+    parts["about"] = gr.HTML(status_text.model_description(engine.default), padding=False, elem_id="about")
     parts["clock"] = gr.Timer(1.0)
     parts["busy"] = gr.Checkbox(False, visible=False)
     parts["kept"] = gr.BrowserState(None, storage_key="blip-space", secret="not a secret: languages and numbers")
-    return Layout(**parts)
+    return Components(**parts)
 
 
 def _picture(parts: dict[str, Any]) -> None:
-    parts["picture"] = picture_input(
-        label=strings.PICTURE_LABEL,
+    parts["picture"] = image_input(
+        label=strings.IMAGE_LABEL,
         sources=["upload", "webcam", "clipboard"],
-        placeholder=strings.PICTURE_PLACEHOLDER,
+        placeholder=strings.IMAGE_PLACEHOLDER,
         show_label=False,
         buttons=["fullscreen"],
         height="clamp(18rem, 52vh, 34rem)",
         elem_id="picture",
     )
-    shown = static.examples()
+    shown = static.load_examples()
     parts["examples"] = gr.Dataset(
         label=strings.EXAMPLES_LABEL,
-        components=[gr.Image(visible=False, label=strings.PICTURE_LABEL)],
+        components=[gr.Image(visible=False, label=strings.IMAGE_LABEL)],
         samples=[[str(example.file)] for example in shown],
         type="index",
         visible=bool(shown),
@@ -146,4 +146,6 @@ def _number(name: str) -> Any:
     limits, value = options.RANGES[name], getattr(GenerationOptions, name)
     if name == "seed":
         return gr.Number(value, label=label, info=info, minimum=limits.low, maximum=limits.high, precision=0)
-    return gr.Slider(limits.low, limits.high, value=value, step=1 if limits.whole else 0.01, label=label, info=info)
+    return gr.Slider(
+        limits.low, limits.high, value=value, step=1 if limits.is_integer else 0.01, label=label, info=info
+    )

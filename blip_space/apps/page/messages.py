@@ -18,23 +18,23 @@ LITERAL = (("&", "&\u2060"), ("<", "<\u2060"))
 is shown."""
 
 
-def user(words: str) -> Message:
+def user_message(words: str) -> Message:
     """A question as the conversation shows it; without words it is a request for a caption."""
-    return _message("user", words if words.strip() else strings.CAPTION_ASKED)
+    return _message("user", words if words.strip() else strings.CAPTION_REQUEST)
 
 
-def assistant(text: str) -> Message:
+def assistant_message(text: str) -> Message:
     """A reply as the conversation shows it."""
     return _message("assistant", text)
 
 
-def words_of(message: Any) -> str:
+def text_of(message: Any) -> str:
     """What was really said: a request for a caption has no words, and neither has a reply that never began."""
     text = _text(message)
-    return "" if text in (strings.CAPTION_ASKED, strings.WAITING) else text
+    return "" if text in (strings.CAPTION_REQUEST, strings.WAITING) else text
 
 
-def read_messages(value: Any) -> list[Message]:
+def parse_messages(value: Any) -> list[Message]:
     """The conversation as a raw call holds it; `PromptError` when it is none."""
     if value is None:
         return []
@@ -43,10 +43,10 @@ def read_messages(value: Any) -> list[Message]:
     return value
 
 
-def plain(messages: list[Message]) -> list[dict[str, str]]:
+def to_history(messages: list[Message]) -> list[dict[str, str]]:
     """The newest whole turns, as many as a request may hold, as the API writes a history."""
     whole = messages[: len(messages) // 2 * 2][-MAX_MESSAGES:]
-    written = [{"role": str(message.get("role")), "content": words_of(message)} for message in whole]
+    written = [{"role": str(message.get("role")), "content": text_of(message)} for message in whole]
     sizes = [len(message["content"].encode("utf-8", "replace")) for message in written]
     size, first = sum(sizes), 0
     while size > MAX_HISTORY_BYTES:

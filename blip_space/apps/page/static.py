@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 from string import Template
 
-ASSETS = Path(__file__).resolve().parents[3] / "assets"
+from blip_space import ASSETS
+
 STYLE = ASSETS / "style.css"
 EXAMPLES = ASSETS / "examples"
 
@@ -26,17 +27,17 @@ class Example:
     language: str
 
 
-def fill(name: str, **values: object) -> str:
+def render_template(name: str, **values: object) -> str:
     """A template of `assets/page/` with every value escaped for HTML."""
     return _template(name).substitute({key: html.escape(str(value)) for key, value in values.items()})
 
 
-def script(name: str, **values: object) -> str:
+def render_script(name: str, **values: object) -> str:
     """A script of `assets/page/` with every value as JSON."""
     return _template(name).substitute({key: json.dumps(value) for key, value in values.items()})
 
 
-def examples() -> list[Example]:
+def load_examples() -> list[Example]:
     """The examples that `examples.json` names, in its order; none where there is no such file."""
     listing = EXAMPLES / "examples.json"
     rows = json.loads(listing.read_text("utf-8")) if listing.exists() else []

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from blip_space.catalogue import ModelSpec, most_languages
-from blip_space.images import MAX_BYTES
-from blip_space.jobs.folder_job import Tally
-from blip_space.jobs.upload_archive import MOST_PICTURES
-from blip_space.jobs.upload_job import MOST_SECONDS
+from blip_space.catalogue import ModelSpec, most_multilingual_model
+from blip_space.images import MAX_UPLOAD_BYTES
+from blip_space.jobs.folder_job import JobProgress
+from blip_space.jobs.upload_archive import MAX_IMAGES
+from blip_space.jobs.upload_job import MAX_SECONDS
 
 TITLE = "blip-space"
 LARGE_PARAMETERS = 100_000_000
@@ -19,20 +19,20 @@ QUESTION_LABEL = "Your question"
 QUESTION_PLACEHOLDER = "Ask about the picture, or leave this empty for a caption"
 CONVERSATION_LABEL = "Conversation"
 EMPTY_CONVERSATION = "Add a picture and ask about it."
-PICTURE_LABEL = "Picture"
-PICTURE_PLACEHOLDER = "Drop a picture here\nor click to choose one"
+IMAGE_LABEL = "Picture"
+IMAGE_PLACEHOLDER = "Drop a picture here\nor click to choose one"
 EXAMPLES_LABEL = "Or try one of these"
 LANGUAGE_LABEL = "Language of the answer"
 MODEL_LABEL = "Model"
 SETTINGS_LABEL = "How answers are written"
 
-CAPTION_ASKED = "Caption this picture"
+CAPTION_REQUEST = "Caption this picture"
 """How a question without words reads in the conversation."""
 
 WAITING = "…"
 
-STILL_WRITING = "An answer is still being written. Wait for it, or press Stop."
-NO_LONGER_THERE = "That message is no longer in the conversation. Ask again below."
+STILL_ANSWERING = "An answer is still being written. Wait for it, or press Stop."
+MESSAGE_GONE = "That message is no longer in the conversation. Ask again below."
 
 SETTINGS = {
     "max_new_tokens": ("Longest answer", "in tokens; a word is about one to three"),
@@ -51,27 +51,27 @@ USE_HISTORY_INFO = "tell the model what was said before"
 CHAT_TAB = "Chat"
 BATCH_TAB = "Batch"
 FILES_LABEL = "Pictures, or a zip of them"
-BATCH_BOUNDS = (
-    f"Up to {MOST_PICTURES} pictures; each file, a zip as well, up to {MAX_BYTES // 1_000_000} MB. "
-    f"A batch ends after {MOST_SECONDS / 60:.0f} minutes at the latest, and lets conversations go first."
+BATCH_LIMITS = (
+    f"Up to {MAX_IMAGES} pictures; each file, a zip as well, up to {MAX_UPLOAD_BYTES // 1_000_000} MB. "
+    f"A batch ends after {MAX_SECONDS / 60:.0f} minutes at the latest, and lets conversations go first."
 )
 CAPTION_LANGUAGE = "Language of the captions"
 BATCH_PROMPT = "What to ask of each"
-BATCH_PROMPT_EMPTY = "Leave this empty for captions"
+BATCH_PROMPT_PLACEHOLDER = "Leave this empty for captions"
 BATCH_QUALITIES = [("Best quality (beam search)", "best"), ("Faster (streaming)", "stream")]
 START = "Caption them"
 CANCEL = "Cancel, and keep what is done"
 NO_BATCH = "Captions appear here one by one. Take them home as JSON, CSV or text files."
 
 
-def batch_end(tally: Tally) -> str:
+def batch_result(tally: JobProgress) -> str:
     """What came of a batch."""
     failed = len(tally.errors)
-    words = f"{'Cancelled' if tally.stopped else 'Done'}: {tally.done:,} of {tally.total:,}"
+    words = f"{'Cancelled' if tally.cancelled else 'Done'}: {tally.done:,} of {tally.total:,}"
     return f"{words}, {failed} of them with an error" if failed else words
 
 
-def not_spoken(model: str) -> str:
+def not_supported(model: str) -> str:
     """The mark of a language that the model does not speak."""
     return f"(not spoken by {model})"
 
@@ -89,7 +89,7 @@ def waiting(ahead: int | None) -> str:
     return f"{WAITING} ({ahead} before you)" if ahead else WAITING
 
 
-def pace(tokens_per_second: float, running: int, line: int) -> str:
+def throughput(tokens_per_second: float, running: int, line: int) -> str:
     """How busy the server is, in a few words; nothing while nobody asks."""
     if not running:
         return ""
@@ -97,14 +97,14 @@ def pace(tokens_per_second: float, running: int, line: int) -> str:
     return f"{words}, {line} waiting" if line else words
 
 
-def unknown_picture(model: str, others: Sequence[str]) -> str:
+def unknown_image(model: str, others: Sequence[str]) -> str:
     """What helps when the model does not know a picture."""
-    start = f"start it with another: python app.py --model {most_languages()}"
+    start = f"start it with another: python app.py --model {most_multilingual_model()}"
     way_out = f"choose {others[0]} above" if others else start
     return f"{model} knows drawings only, as said below. For photographs {way_out}."
 
 
-def needs(spec: ModelSpec, fits: tuple[str, ...] | None) -> str:
+def memory_needs(spec: ModelSpec, fits: tuple[str, ...] | None) -> str:
     """How large the model is in each precision, and in which of them it fits; nothing of one that fits anywhere."""
     if spec.parameters < LARGE_PARAMETERS:
         return ""

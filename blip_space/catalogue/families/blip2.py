@@ -9,8 +9,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from blip_space.catalogue.codes import ENGLISH, MBLIP_LANGUAGES
-from blip_space.catalogue.family import CheckpointRow, FamilyRow, LanguageModelRow
+from blip_space.catalogue.family import CheckpointSpec, FamilySpec, LanguageModelSpec
+from blip_space.catalogue.language_codes import ENGLISH, MBLIP_LANGUAGES
 
 SIZES = {
     "opt-2.7b": (3_744_761_856, 2_516_582_400),
@@ -28,9 +28,9 @@ Counted on the published configurations; https://huggingface.co/Gregor/mblip-mt0
 
 def _row(
     owner: str, name: str, language_model_type: str, style: str, download_gb: float | None = None
-) -> CheckpointRow:
+) -> CheckpointSpec:
     parameters, quantised = SIZES[name.split("-", 1)[1].removesuffix("-coco")]
-    return CheckpointRow(
+    return CheckpointSpec(
         name, f"{owner}/{name}", language_model_type, style, parameters, quantised, download_gb=download_gb
     )
 
@@ -78,28 +78,28 @@ def _refusal(config: Mapping[str, Any], weights: Collection[str], own: Mapping[s
     return ""
 
 
-FAMILY = FamilyRow(
+FAMILY = FamilySpec(
     name="blip2",
     noun="a BLIP-2",
     architecture="Blip2ForConditionalGeneration",
     model_type="blip-2",
     language_models={
-        "opt": LanguageModelRow("blip2"),
-        "t5": LanguageModelRow("blip2", decoder_only=False, overflows_in_fp16=True),
-        "mt5": LanguageModelRow("mblip", decoder_only=False, overflows_in_fp16=True),
-        "bloom": LanguageModelRow("mblip", trained_in_bf16=True),
+        "opt": LanguageModelSpec("blip2"),
+        "t5": LanguageModelSpec("blip2", decoder_only=False, overflows_in_fp16=True),
+        "mt5": LanguageModelSpec("mblip", decoder_only=False, overflows_in_fp16=True),
+        "bloom": LanguageModelSpec("mblip", trained_in_bf16=True),
     },
     default_language_model="opt",
-    styles={"blip2": ENGLISH, "blip2-coco": ENGLISH, "mblip": MBLIP_LANGUAGES},
+    prompt_styles={"blip2": ENGLISH, "blip2-coco": ENGLISH, "mblip": MBLIP_LANGUAGES},
     context_tokens=512,
     # https://github.com/huggingface/transformers, `Blip2ForConditionalGeneration`
-    parts=("vision_model", "qformer", "language_projection", "language_model", "query_tokens"),
-    writer="language_model.",
-    layers=re.compile(r"language_model\..*\.weight$"),
-    whole=re.compile(r"lm_head|embed|shared|norm|relative_attention_bias|\.wo\."),
+    weight_prefixes=("vision_model", "qformer", "language_projection", "language_model", "query_tokens"),
+    generator_prefix="language_model.",
+    quantizable_weights=re.compile(r"language_model\..*\.weight$"),
+    unquantized_weights=re.compile(r"lm_head|embed|shared|norm|relative_attention_bias|\.wo\."),
     checkpoints=CHECKPOINTS,
-    partial=PARTIAL,
-    related=RELATED,
-    instead_of_pickles=CONVERTED,
-    refusal=_refusal,
+    partial_architectures=PARTIAL,
+    related_model_types=RELATED,
+    pickle_alternative=CONVERTED,
+    unsupported_reason=_refusal,
 )

@@ -9,15 +9,15 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from blip_space.catalogue.codes import ENGLISH
-from blip_space.catalogue.family import CheckpointRow, FamilyRow, LanguageModelRow
+from blip_space.catalogue.family import CheckpointSpec, FamilySpec, LanguageModelSpec
+from blip_space.catalogue.language_codes import ENGLISH
 
 # Counted on a network of the published configurations. A language model of width h, l layers and inner width i has
 # l (4 h^2 + 3 h i) numbers in its linear layers, and beside them (2 l + 1) h in norms and 2 * 32,064 h in its embedding
 # and its head. CLIP's ViT-L/14 at 336 pixels has 303,507,456, and the projector 1,024 h + h + h^2 + h.
 CHECKPOINTS = (
-    CheckpointRow("llava-1.5-7b", "llava-hf/llava-1.5-7b-hf", "llama", "llava", 7_063_427_072, 6_476_005_376),
-    CheckpointRow("llava-1.5-13b", "llava-hf/llava-1.5-13b-hf", "llama", "llava", 13_351_494_656, 12_687_769_600),
+    CheckpointSpec("llava-1.5-7b", "llava-hf/llava-1.5-7b-hf", "llama", "llava", 7_063_427_072, 6_476_005_376),
+    CheckpointSpec("llava-1.5-13b", "llava-hf/llava-1.5-13b-hf", "llama", "llava", 13_351_494_656, 12_687_769_600),
 )
 CONVERTED = f"choose the converted {' or '.join(row.name for row in CHECKPOINTS)}"
 RELATED = {
@@ -76,29 +76,29 @@ def _is_of_own_format(config: Mapping[str, Any]) -> bool:
     return isinstance(named, list) and any(isinstance(item, str) and OWN_FORMAT.fullmatch(item) for item in named)
 
 
-FAMILY = FamilyRow(
+FAMILY = FamilySpec(
     name="llava",
     noun="a LLaVA",
     architecture="LlavaForConditionalGeneration",
     model_type="llava",
-    language_models={"llama": LanguageModelRow("llava")},
+    language_models={"llama": LanguageModelSpec("llava")},
     default_language_model="llama",
-    styles={"llava": ENGLISH},
+    prompt_styles={"llava": ENGLISH},
     context_tokens=4096,
     is_bounded_by_positions=True,
-    parts=("model.language_model", "model.vision_tower", "model.multi_modal_projector", "lm_head"),
-    writer="lm_head.",
-    layers=re.compile(r"^model\.language_model\..*\.weight$"),
-    whole=re.compile("embed|norm"),
+    weight_prefixes=("model.language_model", "model.vision_tower", "model.multi_modal_projector", "lm_head"),
+    generator_prefix="lm_head.",
+    quantizable_weights=re.compile(r"^model\.language_model\..*\.weight$"),
+    unquantized_weights=re.compile("embed|norm"),
     checkpoints=CHECKPOINTS,
     # the names that the hub's checkpoints have, and that transformers still writes
-    renamed=(
+    renamed_weights=(
         (re.compile(r"^language_model\.lm_head\."), "lm_head."),
         (re.compile(r"^language_model\.(?:model\.)?"), "model.language_model."),
         (re.compile(r"^(?:model\.)?vision_tower\.(?:vision_model\.)?"), "model.vision_tower."),
         (re.compile(r"^multi_modal_projector\."), "model.multi_modal_projector."),
     ),
-    partial=PARTIAL,
-    related=RELATED,
-    refusal=_refusal,
+    partial_architectures=PARTIAL,
+    related_model_types=RELATED,
+    unsupported_reason=_refusal,
 )

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from blip_space.jobs.folder_listing import locate
-from blip_space.jobs.outputs.written_files import Entry, WrittenTree, sha256
-from blip_space.jobs.records import Record
+from blip_space.jobs.outputs.manifest import ManifestEntry, Manifests, content_digest
+from blip_space.jobs.records import CaptionRecord
 
 LETTERS = 16
 
@@ -29,7 +29,7 @@ class Correction:
 class Corrections:
     """The newest correction of an image, in a language, to a prompt. What cannot be read is told in `notes`."""
 
-    def __init__(self, tree: WrittenTree, files: Iterable[str]) -> None:
+    def __init__(self, tree: Manifests, files: Iterable[str]) -> None:
         """Looks into every folder in which one of these files lies."""
         self.notes: list[str] = []
         self._found: dict[tuple[str, str, str], Correction] = {}
@@ -39,7 +39,7 @@ class Corrections:
                 if entry.digest and (correction := self._read(tree, folder, entry)):
                     self._add((entry.digest, entry.language, entry.prompt), correction)
 
-    def of(self, record: Record) -> Record | None:
+    def correct(self, record: CaptionRecord) -> CaptionRecord | None:
         """The record as a person corrected it; None where nobody did since it was taken over last."""
         found = self._found.get((record.digest or "", record.language, record.prompt))
         if found is None or found.text == record.edited:
@@ -56,7 +56,7 @@ class Corrections:
         if before is None or correction.saved_at >= before.saved_at:
             self._found[asked] = correction
 
-    def _read(self, tree: WrittenTree, folder: str, entry: Entry) -> Correction | None:
+    def _read(self, tree: Manifests, folder: str, entry: ManifestEntry) -> Correction | None:
         name = str(PurePosixPath(folder) / entry.file)
         path = locate(tree.root, name)
         try:
@@ -66,14 +66,14 @@ class Corrections:
         except OSError:
             self.notes.append(f"{name} cannot be read, so a correction in it counts nowhere else")
             return None
-        if tree.at(name).wrote(entry.file, content):
+        if tree.at(name).is_ours(entry.file, content):
             return None
         text = _decoded(content)
         if text is None:
             self.notes.append(f"{name} is no text in UTF-8, so it counts nowhere else; save it as UTF-8")
             return None
         caption = _without(text, entry.prefix, entry.suffix)
-        return Correction(caption, sha256(content)[:LETTERS], saved_at) if caption else None
+        return Correction(caption, content_digest(content)[:LETTERS], saved_at) if caption else None
 
 
 def _decoded(content: bytes) -> str | None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from blip_space.jobs.records import Record
+from blip_space.jobs.records import CaptionRecord
 
 METADATA, CARD = "metadata.jsonl", "README.md"
 
@@ -33,10 +33,12 @@ UNLOADABLE = (
 PATTERN_LETTERS = "[]*?{}"
 
 
-def loadable(records: Sequence[Record], folder: Path) -> tuple[list[Record], list[tuple[str, str]]]:
+def select_loadable(
+    records: Sequence[CaptionRecord], folder: Path
+) -> tuple[list[CaptionRecord], list[tuple[str, str]]]:
     """The records whose images `datasets` finds under their names, and the others with a sentence: one of them would
     make the whole data set fail."""
-    taken, failed = list[Record](), list[tuple[str, str]]()
+    taken, failed = list[CaptionRecord](), list[tuple[str, str]]()
     for record in records:
         if "::" in record.file or "\\" in record.file:
             failed.append((record.file, UNLOADABLE))
@@ -45,7 +47,7 @@ def loadable(records: Sequence[Record], folder: Path) -> tuple[list[Record], lis
     return taken, failed
 
 
-def metadata(records: Sequence[Record]) -> list[bytes]:
+def to_metadata(records: Sequence[CaptionRecord]) -> list[bytes]:
     """The lines of `metadata.jsonl`: each image under `file_name`, and its caption as `text`.
 
     Where every caption looks like a date, pyarrow takes them all for dates; a space behind one keeps them texts.
@@ -56,7 +58,7 @@ def metadata(records: Sequence[Record]) -> list[bytes]:
     return [_line({"file_name": file, "text": text}) for file, text in rows]
 
 
-def card(files: Iterable[str]) -> bytes:
+def to_card(files: Iterable[str]) -> bytes:
     """A card by which `load_dataset(DIR)` takes every image, and no other file, for one split."""
     endings = sorted({PurePosixPath(file).suffix for file in files} - {""})
     paths = "".join(f"    - {json.dumps(path)}\n" for path in (METADATA, *(f"**/*{ending}" for ending in endings)))
@@ -64,7 +66,7 @@ def card(files: Iterable[str]) -> bytes:
     return ("\n".join(lines) + f"\n{paths}---\n").encode("utf-8", "backslashreplace")
 
 
-def split_note(file: str, folder: Path, *, with_card: bool) -> str:
+def describe_split(file: str, folder: Path, *, with_card: bool) -> str:
     """The calls that load a data set of which a name would make a split of its own."""
     place = str(folder.resolve())
     by_card = f"load_dataset({place!r}), which reads {CARD}, or " if with_card else ""
@@ -74,7 +76,7 @@ def split_note(file: str, folder: Path, *, with_card: bool) -> str:
     )
 
 
-def others(files: Iterable[str], folder: Path) -> list[str]:
+def find_obstacles(files: Iterable[str], folder: Path) -> list[str]:
     """What in the folder keeps `datasets` from loading it as it is."""
     notes = []
     if any(letter in str(folder.resolve()) for letter in PATTERN_LETTERS):
@@ -92,12 +94,12 @@ def others(files: Iterable[str], folder: Path) -> list[str]:
     return notes
 
 
-def splitting(files: Iterable[str]) -> list[str]:
+def find_split_names(files: Iterable[str]) -> list[str]:
     """The names in which `datasets` reads a split."""
     return [file for file in files if SPLITTING.search(str(PurePosixPath(file).with_suffix("")))]
 
 
-def coco(records: Sequence[Record]) -> tuple[bytes, bytes]:
+def to_coco(records: Sequence[CaptionRecord]) -> tuple[bytes, bytes]:
     """COCO's results, one caption an image under a whole number; and the table that says which image that is.
 
     `COCO(table).loadRes(results)` reads them.

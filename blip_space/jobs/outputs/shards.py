@@ -17,10 +17,10 @@ from blip_space import images
 from blip_space.errors import ImageError
 from blip_space.jobs.durable_files import Disk
 from blip_space.jobs.folder_listing import locate
-from blip_space.jobs.outputs.text_form import stem
-from blip_space.jobs.records import Record
+from blip_space.jobs.outputs.text_format import stem
+from blip_space.jobs.records import CaptionRecord
 
-SHARD_IMAGES, SHARD_BYTES = 10_000, 1_000_000_000
+MAX_SHARD_IMAGES, SHARD_BYTES = 10_000, 1_000_000_000
 """A shard ends with whichever comes first."""
 
 KINDS = (
@@ -29,7 +29,7 @@ KINDS = (
 )  # fmt: skip
 """By its first bytes, what webdataset's decoders are to take an image for, whatever its name ends with."""
 
-CHANGED = "The file was changed while the job ran, so it is in no shard. Run the same command again."
+FILE_CHANGED = "The file was changed while the job ran, so it is in no shard. Run the same command again."
 
 
 class _Sample(NamedTuple):
@@ -44,7 +44,7 @@ def shard_name(output: Path, number: int) -> str:
     return f"{output.name.removesuffix('.tar')}-{number:06}.tar"
 
 
-def keys(files: Sequence[str]) -> dict[str, str]:
+def sample_keys(files: Sequence[str]) -> dict[str, str]:
     """Each file's key: its name without ending and without dots, and another for each file."""
     found: dict[str, str] = {}
     used = set[str]()
@@ -66,8 +66,8 @@ def shard_pattern(output: Path) -> re.Pattern[str]:
     return re.compile(rf"{re.escape(output.name.removesuffix('.tar'))}-\d{{6}}\.tar")
 
 
-def write(
-    records: Sequence[Record], folder: Path, output: Path, disk: Disk
+def write_shards(
+    records: Sequence[CaptionRecord], folder: Path, output: Path, disk: Disk
 ) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Write the shards; their names with their sizes, and the images that are in none with the reason. `OSError` leaves
     no half one."""
@@ -77,7 +77,7 @@ def write(
     first = next(samples, None)
     while first is not None:
         path = output.with_name(shard_name(output, len(sizes)))
-        with disk.atomically(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
+        with disk.open_atomically(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
             first = _fill(tar, first, samples)
         sizes[path.name] = path.stat().st_size
     return sizes, failed
@@ -94,24 +94,26 @@ def _fill(tar: tarfile.TarFile, first: _Sample, rest: Iterator[_Sample]) -> _Sam
             size += len(content)
         count += 1
         following = next(rest, None)
-        if following is None or count >= SHARD_IMAGES or size >= SHARD_BYTES:
+        if following is None or count >= MAX_SHARD_IMAGES or size >= SHARD_BYTES:
             return following
         sample = following
 
 
-def _samples(records: Sequence[Record], folder: Path, failed: list[tuple[str, str]]) -> Iterator[_Sample]:
-    named = keys([record.file for record in records])
+def _samples(records: Sequence[CaptionRecord], folder: Path, failed: list[tuple[str, str]]) -> Iterator[_Sample]:
+    named = sample_keys([record.file for record in records])
     for record in records:
         try:
-            image = images.read(locate(folder, record.file), max_bytes=images.MAX_FILE_BYTES)
+            image = images.read_file(locate(folder, record.file), max_bytes=images.MAX_FILE_BYTES)
         except ImageError as error:
             failed.append((record.file, str(error)))
             continue
         if images.digest(image) != record.digest:
-            failed.append((record.file, CHANGED))
+            failed.append((record.file, FILE_CHANGED))
             continue
         caption = (record.caption or "").encode("utf-8", "replace")
-        yield _Sample(named[record.file], ((_kind(image), image), ("txt", caption), ("json", record.line().strip())))
+        yield _Sample(
+            named[record.file], ((_kind(image), image), ("txt", caption), ("json", record.to_json_line().strip()))
+        )
 
 
 def _kind(image: bytes) -> str:

@@ -15,9 +15,9 @@ from blip_space import images
 from blip_space.errors import ImageError
 from blip_space.jobs.durable_files import is_file, is_folder
 from blip_space.jobs.folder_listing import locate
-from blip_space.jobs.outputs.text_form import TextForm, apart, stem, text_names
-from blip_space.jobs.outputs.written_files import Entry, WrittenFiles, WrittenTree, sha256
-from blip_space.jobs.records import Record
+from blip_space.jobs.outputs.manifest import Manifest, ManifestEntry, Manifests, content_digest
+from blip_space.jobs.outputs.text_format import TextFormat, disambiguate, stem, text_names
+from blip_space.jobs.records import CaptionRecord
 
 MAX_NAME_BYTES = 255
 """Of the file systems in use."""
@@ -38,32 +38,32 @@ class TextOutcome:
     failed: list[tuple[str, str]] = field(default_factory=list)
 
 
-class Texts:
+class TextFiles:
     """The text files beside a folder's images."""
 
-    def __init__(self, tree: WrittenTree, form: TextForm, *, ledger: Path | None = None) -> None:
+    def __init__(self, tree: Manifests, form: TextFormat, *, log_path: Path | None = None) -> None:
         self._tree = tree
         self._form = form
-        self._ledger = ledger
+        self._ledger = log_path
         self._writable: dict[Path, bool] = {}
 
-    def by_hand(self, files: Sequence[str]) -> set[str]:
+    def find_user_written(self, files: Sequence[str]) -> set[str]:
         """The images whose text a person wrote, and not over one of ours."""
         names = text_names(files, self._form.extension)
         return {file for file, text in names.items() if self._is_by_hand(file, text)}
 
-    def blocked(self, files: Iterable[str]) -> dict[str, str]:
+    def find_blocked(self, files: Iterable[str]) -> dict[str, str]:
         """The images whose text has no place, each with a sentence that says why."""
         sentences = {file: self._obstacle(self._path(file, f"{stem(file)}{self._form.extension}")) for file in files}
         return {file: sentence for file, sentence in sentences.items() if sentence}
 
-    def write(self, records: Sequence[Record], *, over_edited: bool) -> TextOutcome:
-        """Write what is not there yet; what a person wrote or edited stays unless `over_edited`. What is ours beside an
+    def write(self, records: Sequence[CaptionRecord], *, overwrite_edited: bool) -> TextOutcome:
+        """Write what is not there yet; what a person wrote or edited stays unless `overwrite_edited`. What is ours beside an
         image that has no caption any more goes."""
         captioned = {record.file: record for record in records if record.caption and record.caption.strip()}
         names, outcome = self._names(captioned), TextOutcome()
-        fresh = self._fresh(captioned, names, outcome, over_edited=over_edited)
-        lists: dict[WrittenFiles, list[_Text]] = {}
+        fresh = self._fresh(captioned, names, outcome, over_edited=overwrite_edited)
+        lists: dict[Manifest, list[_Text]] = {}
         for text in fresh:
             lists.setdefault(self._tree.at(text.name), []).append(text)
         for written, texts in lists.items():
@@ -77,7 +77,7 @@ class Texts:
         return outcome
 
     def _fresh(
-        self, captioned: dict[str, Record], names: dict[str, str], outcome: TextOutcome, *, over_edited: bool
+        self, captioned: dict[str, CaptionRecord], names: dict[str, str], outcome: TextOutcome, *, over_edited: bool
     ) -> list[_Text]:
         """What is ours from here on, with its content where that has to be written."""
         fresh = []
@@ -86,12 +86,10 @@ class Texts:
             try:
                 there = self._read(file, name)
             except OSError as error:
-                told = (
-                    f"Its caption is saved, but {PurePosixPath(name).name} cannot be read, so it stays: {reason(error)}"
-                )
+                told = f"Its caption is saved, but {PurePosixPath(name).name} cannot be read, so it stays: {describe_os_error(error)}"
                 outcome.failed.append((file, told))
                 continue
-            if there is not None and sha256(there) == sha256(content):
+            if there is not None and content_digest(there) == content_digest(content):
                 if not record.edited:  # else a person wrote it, and it stays theirs
                     fresh.append(_Text(file, name, self._entry(name, content, record), None))
             elif there is None or over_edited or self._is_ours(name, there, record.digest or ""):
@@ -100,7 +98,7 @@ class Texts:
                 outcome.kept.append(name)
         return fresh
 
-    def _write_all(self, texts: Sequence[_Text], written: WrittenFiles, outcome: TextOutcome) -> None:
+    def _write_all(self, texts: Sequence[_Text], written: Manifest, outcome: TextOutcome) -> None:
         before = {text.entry.file: written.entries.get(text.entry.file) for text in texts}
         try:
             written.add([text.entry for text in texts])
@@ -114,7 +112,7 @@ class Texts:
                 if text.content is not None:
                     self._tree.disk.write_atomically(path, [text.content], synced=False)
             except OSError as error:
-                told = f"Its caption is saved, but {PurePosixPath(text.name).name} was not written: {reason(error)}"
+                told = f"Its caption is saved, but {PurePosixPath(text.name).name} was not written: {describe_os_error(error)}"
                 outcome.failed.append((text.file, told))
                 lost.append(before[text.entry.file])
         try:
@@ -122,7 +120,7 @@ class Texts:
         except OSError:
             return  # then it counts as a person's, and stays
 
-    def _names(self, captioned: dict[str, Record]) -> dict[str, str]:
+    def _names(self, captioned: dict[str, CaptionRecord]) -> dict[str, str]:
         """As `text_names`; an image that is not of this job keeps the text that is its own."""
         names = {file: f"{stem(file)}{self._form.extension}" for file in captioned}
         for file, name in names.items():
@@ -130,7 +128,7 @@ class Texts:
             other = str(PurePosixPath(name).with_name(entry.image)) if entry and entry.image else file
             if other != file and other not in captioned and is_file(locate(self._tree.root, other)):
                 names[file] = f"{file}{self._form.extension}"
-        return apart(names, self._form.extension)
+        return disambiguate(names, self._form.extension)
 
     def _is_by_hand(self, file: str, text: str) -> bool:
         if self._is_ledger(self._path(file, text)) or PurePosixPath(text).name in self._tree.at(text).entries:
@@ -141,19 +139,19 @@ class Texts:
             return True
         if there is None:
             return False
-        return not (self._tree.at(text).is_of_a_text(there) and self._is_ours(text, there, self._digest(file)))
+        return not (self._tree.at(text).is_text(there) and self._is_ours(text, there, self._digest(file)))
 
     def _is_ours(self, text: str, there: bytes, digest: str) -> bool:
         """Whether we wrote it there, or for the same image under another name, with which it was renamed."""
         written, name = self._tree.at(text), PurePosixPath(text).name
-        return written.wrote(name, there) if name in written.entries else written.wrote_for(digest, there)
+        return written.is_ours(name, there) if name in written.entries else written.is_text_for(digest, there)
 
     def _is_ledger(self, path: Path) -> bool:
         return self._ledger is not None and path.name == self._ledger.name and path.resolve() == self._ledger
 
     def _digest(self, file: str) -> str:
         try:
-            return images.digest(images.read(locate(self._tree.root, file), max_bytes=images.MAX_FILE_BYTES))
+            return images.digest(images.read_file(locate(self._tree.root, file), max_bytes=images.MAX_FILE_BYTES))
         except ImageError:
             return ""
 
@@ -191,10 +189,10 @@ class Texts:
         whole = name.startswith(own)
         return image.with_name(f"{image.name if whole else stem(image.name)}{self._form.extension}")
 
-    def _entry(self, text: str, content: bytes, record: Record) -> Entry:
-        return Entry(
+    def _entry(self, text: str, content: bytes, record: CaptionRecord) -> ManifestEntry:
+        return ManifestEntry(
             PurePosixPath(text).name,
-            sha256(content),
+            content_digest(content),
             PurePosixPath(record.file).name,
             record.digest or "",
             record.language,
@@ -212,7 +210,7 @@ class Texts:
                 if text in taken or entry is None or entry.image != PurePosixPath(file).name:
                     continue
                 path = self._path(file, text)
-                if is_file(path) and written.wrote(name, path.read_bytes()):
+                if is_file(path) and written.is_ours(name, path.read_bytes()):
                     path.unlink(missing_ok=True)
 
 
@@ -222,11 +220,11 @@ class _Text:
 
     file: str
     name: str
-    entry: Entry
+    entry: ManifestEntry
     content: bytes | None
 
 
-def reason(error: OSError) -> str:
+def describe_os_error(error: OSError) -> str:
     """What the system says, as the end of a sentence."""
     told = (error.strerror or str(error) or "the system refused it").lower()
     return f"{told}. Run the same command again when that is mended."

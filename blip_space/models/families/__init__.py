@@ -8,6 +8,6 @@ from typing import cast
 from blip_space.models.family import Family
 
 
-def find(name: str) -> Family:
+def load_family(name: str) -> Family:
     """The family of that name, which is its module's."""
     return cast(Family, importlib.import_module(f"{__name__}.{name}").FAMILY)

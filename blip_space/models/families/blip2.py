@@ -19,33 +19,33 @@ from transformers import Blip2Config
 from blip_space.catalogue import ModelSpec
 from blip_space.models.decoders import CausalDecoder, T5Decoder
 from blip_space.models.family import Family
-from blip_space.models.frame import Frame, read_frame
-from blip_space.models.interface import Embedded, Precision, VisionLanguageModel, place_features
-from blip_space.models.preparation import ImageFirst, Preparation, Prompt
-from blip_space.models.tokenizer import Tokens, read_tokens, start_token, stop_tokens
+from blip_space.models.frame import ImageProcessor, load_image_processor
+from blip_space.models.interface import Embedded, Precision, VisionLanguageModel, merge_image_features
+from blip_space.models.preparation import ImageFirstPreparation, Preparation, Prompt
+from blip_space.models.tokenizer import Tokenizer, load_tokenizer, start_token, stop_tokens
 from blip_space.options import GenerationOptions
 
 
 @dataclass(frozen=True, eq=False)
-class Blip2Preparation(ImageFirst):
+class Blip2Preparation(ImageFirstPreparation):
     """The tokenizer and the image processor of one BLIP-2; an image takes `query_tokens` positions."""
 
     spec: ModelSpec
-    tokens: Tokens
-    frame: Frame
+    tokenizer: Tokenizer
+    image_processor: ImageProcessor
     query_tokens: int
 
     def encode(self, text: str) -> list[int]:
-        """See `ImageFirst`."""
-        return self.tokens.encode(text)
+        """See `ImageFirstPreparation`."""
+        return self.tokenizer.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """See `Preparation`."""
-        return self.tokens.decode(ids)
+        return self.tokenizer.decode(ids)
 
     def pixels(self, image: Image.Image, options: GenerationOptions) -> torch.Tensor:  # noqa: ARG002
         """Float32 of shape (1, 3, size, size), on the CPU."""
-        return self.frame.pixels([image])
+        return self.image_processor.pixels([image])
 
 
 class Blip2(VisionLanguageModel):
@@ -84,7 +84,7 @@ class Blip2(VisionLanguageModel):
     def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:
         """The features and then the text, at positions that count on."""
         table, device = self._hf_model.get_input_embeddings(), self.decoder.device
-        embeddings = place_features(prompt, features, table, device=device)
+        embeddings = merge_image_features(prompt, features, table, device=device)
         positions = torch.arange(len(embeddings), device=device)[None]
         return Embedded(embeddings, positions, len(embeddings), self._start)
 
@@ -95,8 +95,8 @@ class Blip2(VisionLanguageModel):
 
 
 def _read_preparation(spec: ModelSpec, folder: Path, config: Any) -> Blip2Preparation:
-    tokens = read_tokens(folder, name=spec.name)
-    frame = read_frame(folder, size=int(config.vision_config.image_size), name=spec.name)
+    tokens = load_tokenizer(folder, name=spec.name)
+    frame = load_image_processor(folder, size=int(config.vision_config.image_size), name=spec.name)
     return Blip2Preparation(spec, tokens, frame, int(config.num_query_tokens))
 
 
@@ -110,11 +110,11 @@ FAMILY = Family(
     config_class=Blip2Config,
     model_class=_model_class,
     # T5's `wo` is kept by transformers as well: its products are too large for int8
-    unquantised=("vision_model", "qformer", "language_projection", "lm_head", "wo"),
-    packed=lambda network: [network.language_model, network.qformer, network.vision_model],
-    heads=("language_model.lm_head.weight",),
+    unquantized_modules=("vision_model", "qformer", "language_projection", "lm_head", "wo"),
+    packed_modules=lambda network: [network.language_model, network.qformer, network.vision_model],
+    lm_head_weights=("language_model.lm_head.weight",),
     language_model=lambda network: network.language_model,
-    output_layer=lambda network: network.language_model.lm_head,
-    read_preparation=_read_preparation,
+    lm_head=lambda network: network.language_model.lm_head,
+    load_preparation=_read_preparation,
     build=lambda network, preparation, precision: Blip2(network, preparation, precision=precision),
 )

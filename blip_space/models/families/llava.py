@@ -19,13 +19,13 @@ from blip_space import languages
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ModelError
 from blip_space.history import Turn
-from blip_space.models.chat_template import ChatTemplate, read_template
+from blip_space.models.chat_template import ChatTemplate, load_chat_template
 from blip_space.models.decoders import CausalDecoder
 from blip_space.models.family import Family
-from blip_space.models.image_processor import ImageProcessor, read_image_processor
-from blip_space.models.interface import Embedded, Precision, VisionLanguageModel, place_features
+from blip_space.models.image_processor import TransformersImageProcessor, load_transformers_image_processor
+from blip_space.models.interface import Embedded, Precision, VisionLanguageModel, merge_image_features
 from blip_space.models.preparation import PLACEHOLDER, ImageInfo, ImageSpan, Preparation, Prompt
-from blip_space.models.tokenizer import FastTokenizer, Tokens, stop_tokens
+from blip_space.models.tokenizer import FastTokenizer, Tokenizer, stop_tokens
 from blip_space.options import GenerationOptions
 from blip_space.prompts import STYLES, compose_chat
 
@@ -41,11 +41,11 @@ class LlavaPreparation(Preparation):
     """
 
     spec: ModelSpec
-    tokens: Tokens
-    chat: ChatTemplate
-    images: ImageProcessor
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate
+    image_processor: TransformersImageProcessor
     positions: int
-    ends: frozenset[int]
+    eos_token_ids: frozenset[int]
 
     def image_positions(self, width: int, height: int, options: GenerationOptions) -> int:  # noqa: ARG002
         """The same for every image."""
@@ -67,25 +67,25 @@ class LlavaPreparation(Preparation):
             question,
             style=self.style,
             language=languages.LANGUAGES[language],
-            budget_tokens=self.room(self.positions, options),
-            render=self.chat.render,
+            budget_tokens=self.budget_tokens(self.positions, options),
+            render=self.chat_template.render,
         )
-        (start,) = composed.images
+        (start,) = composed.image_positions
         ids = (*composed.ids[:start], *(PLACEHOLDER,) * self.positions, *composed.ids[start:])
         span = ImageSpan(start, self.positions, self.feature_key(image.digest, options))
-        return Prompt(composed.text, ids, (span,), composed.kept, composed.dropped)
+        return Prompt(composed.text, ids, (span,), composed.kept_turns, composed.dropped_turns)
 
     def pixels(self, image: Image.Image, options: GenerationOptions) -> torch.Tensor:  # noqa: ARG002
         """Float32 of shape (1, 3, size, size), on the CPU."""
-        return self.images.pixels(image)
+        return self.image_processor.pixels(image)
 
     def encode(self, text: str) -> list[int]:
         """See `Preparation`."""
-        return self.tokens.encode(text)
+        return self.tokenizer.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """See `Preparation`."""
-        return self.tokens.decode(ids)
+        return self.tokenizer.decode(ids)
 
 
 class Llava(VisionLanguageModel):
@@ -94,7 +94,9 @@ class Llava(VisionLanguageModel):
     decoder: CausalDecoder
 
     def __init__(self, hf_model: Any, preparation: LlavaPreparation, *, precision: Precision) -> None:
-        super().__init__(hf_model, preparation, precision=precision, stop=stop_tokens(hf_model) | preparation.ends)
+        super().__init__(
+            hf_model, preparation, precision=precision, stop=stop_tokens(hf_model) | preparation.eos_token_ids
+        )
         self.decoder = CausalDecoder(hf_model.model.language_model, hf_model.lm_head)
 
     @torch.inference_mode()
@@ -111,7 +113,7 @@ class Llava(VisionLanguageModel):
     def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:
         """The conversation with the features where the image stands, at positions that count on."""
         table, device = self._hf_model.get_input_embeddings(), self.decoder.device
-        embeddings = place_features(prompt, features, table, device=device)
+        embeddings = merge_image_features(prompt, features, table, device=device)
         positions = torch.arange(len(embeddings), device=device)[None]
         return Embedded(embeddings, positions, len(embeddings))
 
@@ -127,13 +129,15 @@ def _read_preparation(spec: ModelSpec, folder: Path, config: Any) -> LlavaPrepar
         )
     return LlavaPreparation(
         spec,
-        tokens=Tokens(FastTokenizer(tokenizer)),
-        chat=ChatTemplate(
-            tokenizer, template or STYLES[spec.style].chat_template, image_token=image_token, name=spec.name
+        tokenizer=Tokenizer(FastTokenizer(tokenizer)),
+        chat_template=ChatTemplate(
+            tokenizer, template or STYLES[spec.prompt_style].chat_template, image_token=image_token, name=spec.name
         ),
-        images=read_image_processor(folder, size=int(config.vision_config.image_size), name=spec.name),
+        image_processor=load_transformers_image_processor(
+            folder, size=int(config.vision_config.image_size), name=spec.name
+        ),
         positions=positions,
-        ends=frozenset(token for token in [tokenizer.eos_token_id] if token is not None and token < rows),
+        eos_token_ids=frozenset(token for token in [tokenizer.eos_token_id] if token is not None and token < rows),
     )
 
 
@@ -156,7 +160,7 @@ def _read_tokenizer(folder: Path, *, name: str) -> tuple[Any, str]:
     """The tokenizer, in the class that transformers takes, and the chat template; empty where there is none."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        return tokenizer, read_template(folder, tokenizer)
+        return tokenizer, load_chat_template(folder, tokenizer)
     except Exception as error:  # the Rust reader raises plain Exception for a broken file
         raise ModelError(
             f"The tokenizer of {name} cannot be read. Copy its files (tokenizer.json, tokenizer_config.json, "
@@ -173,12 +177,12 @@ def _model_class() -> type[Any]:
 FAMILY = Family(
     config_class=LlavaConfig,
     model_class=_model_class,
-    unquantised=("vision_tower", "multi_modal_projector", "lm_head"),
-    packed=lambda network: [network],
-    heads=("lm_head.weight",),
+    unquantized_modules=("vision_tower", "multi_modal_projector", "lm_head"),
+    packed_modules=lambda network: [network],
+    lm_head_weights=("lm_head.weight",),
     language_model=lambda network: network.model.language_model,
-    output_layer=lambda network: network.lm_head,
-    read_preparation=_read_preparation,
+    lm_head=lambda network: network.lm_head,
+    load_preparation=_read_preparation,
     build=lambda network, preparation, precision: Llava(
         network, cast(LlavaPreparation, preparation), precision=precision
     ),

@@ -117,7 +117,7 @@ def test_a_mistake_is_one_line_before_any_model_is_loaded(
     arguments: list[str],
     sentence: str,
 ) -> None:
-    monkeypatch.setattr("blip_space.loading.loader.load", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("blip_space.loading.loader.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     places = {"folder": folder, "empty": tmp_path / "empty"}
     places["empty"].mkdir()
     given = [argument.format(**places) for argument in arguments]

@@ -16,10 +16,10 @@ import pytest
 
 from blip_space import catalogue
 from blip_space.apps import cli
-from blip_space.jobs.outputs.written_files import NAME
+from blip_space.jobs.outputs.manifest import NAME
 from blip_space.loading import loader
 from tests.checkpoints import blip2
-from tests.jobs.folder_fixtures import draw, files_of_at_most
+from tests.jobs.folder_fixtures import draw, limit_file_size
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVED = ("--quality", "stream", "--max-new-tokens", "12")
@@ -29,7 +29,7 @@ Run = Callable[..., tuple[int, str]]
 
 @pytest.fixture(autouse=True)
 def _load_once(monkeypatch: pytest.MonkeyPatch, _models: dict[Any, Any]) -> None:
-    load = loader.load
+    load = loader.load_model
 
     def once(spec: catalogue.ModelSpec, precision: str = "auto", **how: Any) -> Any:
         key = (spec.source, spec.adapter, precision)
@@ -37,7 +37,7 @@ def _load_once(monkeypatch: pytest.MonkeyPatch, _models: dict[Any, Any]) -> None
             _models[key] = load(spec, precision, **how)
         return _models[key]
 
-    monkeypatch.setattr(loader, "load", once)
+    monkeypatch.setattr(loader, "load_model", once)
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +293,7 @@ def test_a_run_that_fails_before_its_first_caption_leaves_the_old_ones(
     run()
     before = (tmp_path / "o.jsonl").read_bytes()
     assert run("--existing", "overwrite", "--precision", "fp16")[0] == 1
-    monkeypatch.setattr(loader, "load", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(loader, "load_model", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     assert run("--existing", "overwrite")[0] == 130
     assert (tmp_path / "o.jsonl").read_bytes() == before
 
@@ -355,7 +355,7 @@ def test_a_text_that_has_no_place_costs_its_image_alone(run: Run, folder: Path, 
 def test_a_table_that_finds_no_room_costs_neither_lines_nor_the_summary(run: Run, tmp_path: Path) -> None:
     run(output="o.json.jsonl")
     size = (tmp_path / "o.json.jsonl").stat().st_size
-    with files_of_at_most(size - 1):
+    with limit_file_size(size - 1):
         code, said = run("--format", "json", output="o.json")
     assert code == 1
     assert "2 were there" in said
@@ -382,15 +382,15 @@ def test_an_output_among_the_images_is_never_captioned(run: Run) -> None:
 
 
 def test_a_stopped_run_names_the_command_that_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blip_space.apps.cli.folder.Run.run", stopped)
+    monkeypatch.setattr("blip_space.apps.cli.folder.FolderRun.run", stopped)
     assert "the same command goes on" in run()[1]
     assert "the same command with --existing skip goes on" in run("--existing", "overwrite")[1]
     assert "begins again with the first image" in run("--existing", "append")[1]
 
 
 def stopped(self: Any) -> Any:
-    self.tally.stopped = True
-    return self.tally
+    self.progress.cancelled = True
+    return self.progress
 
 
 def test_what_repeats_to_its_end_is_marked_and_a_penalty_is_taken(run: Run, tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.cluster import Machines, two_machines
+from benchmarks.cluster import LocalCluster, local_cluster
 
 
 @pytest.fixture(scope="package")
-def machines(_own_uploads: None) -> Iterator[Machines]:
+def machines(_own_uploads: None) -> Iterator[LocalCluster]:
     """Their workers can be killed; a machine that is lost is lost for all later tests."""
-    with two_machines() as machines:
+    with local_cluster() as machines:
         yield machines

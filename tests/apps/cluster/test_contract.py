@@ -10,8 +10,8 @@ import pytest
 from blip_space.apps.cluster import replicated_engine
 from blip_space.apps.cluster.replicated_engine import ReplicatedEngine
 from tests.apps.cluster.words_replica import HOLD_FILE, WhileMissing, WordsReplica
-from tests.serving.contract import CONFIG, SPECS, Contract
-from tests.serving.fakes import until
+from tests.serving.contract import CONFIG, SPECS, EngineContract
+from tests.serving.fakes import wait_until
 
 
 class Replicated:
@@ -21,7 +21,7 @@ class Replicated:
         self.engine = ReplicatedEngine("local", SPECS, precision="auto", config=CONFIG, replicas=1)
         self.hold, self.release = flag.clear, flag.set
         self.engine.start()
-        until(lambda: self.engine.status().status == "ready")
+        wait_until(lambda: self.engine.status().status == "ready")
 
     def is_running(self) -> bool:
         return self.engine.status().running == 1
@@ -42,7 +42,7 @@ def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicated]
         subject.engine.stop()
 
 
-class TestReplicatedEngine(Contract):
+class TestReplicatedEngine(EngineContract):
     @pytest.fixture
     def subject(self, replicated: Replicated) -> Replicated:
         return replicated

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from gradio_client import Client, handle_file
 
-from benchmarks.cluster import Machines
+from benchmarks.cluster import LocalCluster
 from blip_space.apps.cluster.replica import EngineReplica
 from blip_space.engine.request import EngineConfig, Request
 from blip_space.images import ImageFile
@@ -32,7 +32,7 @@ from dataclasses import replace
 from blip_space import settings
 settings.prepare_libraries()
 from blip_space.apps import cli
-from blip_space.apps.cluster import replicas
+from blip_space.apps.cluster import replicated_engine
 from blip_space.apps.cluster.replica import EngineReplica, PartialResponse
 
 class Patient(EngineReplica):
@@ -54,7 +54,7 @@ class Patient(EngineReplica):
     def status(self):
         return replace(super().status(), running=self.held)
 
-replicas.EngineReplica = Patient
+replicated_engine.EngineReplica = Patient
 sys.exit(cli.main(["serve", *sys.argv[1:]]))
 """
 """The command itself, but that an answer to `wait` never ends, which no model here can be asked for; `running` counts
@@ -91,7 +91,7 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(machines: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("served"), machines.address)
     yield server
     server.process.kill()
@@ -146,19 +146,19 @@ def test_who_leaves_frees_the_replica(caller: Client, server: Server, file: Any)
 
 
 def test_when_a_replica_dies_the_next_questions_are_answered_and_another_one_comes(
-    caller: Client, server: Server, machines: Machines, files: list[Any]
+    caller: Client, server: Server, machines: LocalCluster, files: list[Any]
 ) -> None:
-    machines.workers("ServeReplica")[0].kill()
+    machines.worker_processes("ServeReplica")[0].kill()
     for file in files:
         assert caller.predict(file, COUNT, api_name="/chat") == "three"
     server.until(lambda health: health["replicas"] == 1)
     server.until(lambda health: health["replicas"] == 2)
 
 
-def test_the_server_goes_down_when_it_is_told(server: Server, machines: Machines) -> None:
+def test_the_server_goes_down_when_it_is_told(server: Server, machines: LocalCluster) -> None:
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(30) == 0
-    assert not machines.workers("ServeReplica")
+    assert not machines.worker_processes("ServeReplica")
     assert "Traceback" not in server.log.read_text()
 
 
@@ -174,4 +174,4 @@ def test_a_caller_who_stops_following_a_replicas_answer_cancels_it(monkeypatch: 
         return part.text
 
     assert asyncio.run(leave()) == "one"
-    assert engine.answers[0].done
+    assert engine.responses[0].done

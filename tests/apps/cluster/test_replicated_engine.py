@@ -12,14 +12,14 @@ from ray import serve
 
 from blip_space.apps.cluster import replicated_engine
 from blip_space.apps.cluster.replica import PartialResponse
-from blip_space.apps.cluster.replicated_engine import LOST, NOT_STARTED, ReplicatedEngine
+from blip_space.apps.cluster.replicated_engine import ANSWER_LOST, NOT_STARTED, ReplicatedEngine
 from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import BusyError, ModelError, UserError
 from blip_space.images import ImageFile, decode
-from blip_space.serving.protocol import Status
+from blip_space.serving.protocol import EngineStatus
 from tests.apps.fake_engine import PARROT, READY
 from tests.example_images import blue_circles
-from tests.serving.fakes import until
+from tests.serving.fakes import wait_until
 
 REQUEST = Request(ImageFile(blue_circles()), "one two")
 
@@ -69,7 +69,7 @@ class Handle:
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReplicatedEngine]:
     """One that is in no cluster; its replicas are not started yet."""
     monkeypatch.setattr(replicated_engine, "connect", lambda _: None)
-    monkeypatch.setattr(replicated_engine, "share", lambda _: Share())
+    monkeypatch.setattr(replicated_engine, "resources_per_worker", lambda _: Share())
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr(serve, "delete", lambda _: None)
     monkeypatch.setattr(serve, "start", lambda **_: None)
@@ -85,14 +85,14 @@ class Share:
 
     workers = 2
 
-    def resources(self) -> dict[str, int]:
+    def ray_options(self) -> dict[str, int]:
         return {"num_cpus": 1}
 
 
 def ready(engine: ReplicatedEngine, handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "run_many", lambda *_, **__: (handle,))
     engine.start()
-    until(lambda: engine.status().status == "ready")
+    wait_until(lambda: engine.status().status == "ready")
 
 
 def endless() -> Iterator[PartialResponse]:
@@ -150,7 +150,7 @@ def test_an_answer_whose_replicas_all_die_is_lost_with_a_sentence(
     engine: ReplicatedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready(engine, Handle(dying, dying, dying), monkeypatch)
-    with pytest.raises(UserError, match=LOST):
+    with pytest.raises(UserError, match=ANSWER_LOST):
         list(engine.submit(REQUEST))
 
 
@@ -164,7 +164,7 @@ def test_encoded_bytes_travel_and_equal_images_go_to_the_same_replica(
         assert list(engine.submit(request))
     assert all(isinstance(request.image, ImageFile) for request in handle.requests)
     assert handle.session_ids[:2] == [REQUEST.image.digest] * 2
-    with handle.requests[2].image.opened() as image:
+    with handle.requests[2].image.open() as image:
         assert image.pixels.tobytes() == decode(blue_circles()).pixels.tobytes()
 
 
@@ -181,16 +181,16 @@ def test_replicas_that_do_not_start_are_told_and_tried_again(
 
     monkeypatch.setattr(serve, "run_many", run)
     engine.start()
-    until(lambda: engine.status().status == "failed")
+    wait_until(lambda: engine.status().status == "failed")
     assert engine.status().error == NOT_STARTED
     with pytest.raises(ModelError, match=NOT_STARTED):
         engine.submit(REQUEST)
     gate.set()
-    until(lambda: engine.status().status == "ready")
+    wait_until(lambda: engine.status().status == "ready")
     assert list(engine.submit(REQUEST))[-1] == "one two"
 
 
 def test_before_the_replicas_are_there_the_engine_is_loading(engine: ReplicatedEngine) -> None:
-    assert engine.status() == Status("loading", "parrot", "auto", "", 0, 0, replicas=0)
+    assert engine.status() == EngineStatus("loading", "parrot", "auto", "", 0, 0, replicas=0)
     with pytest.raises(BusyError, match="is starting its replicas"):
         engine.submit(REQUEST)

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import ray
 
-from benchmarks.cluster import Machines
+from benchmarks.cluster import LocalCluster
 from blip_space.apps import cli
 from blip_space.apps.cluster import worker
-from blip_space.apps.cluster.connection import connect, told
+from blip_space.apps.cluster.connection import cluster_errors, connect
 from blip_space.errors import UserError
 from tests.jobs.folder_fixtures import draw
 
@@ -59,7 +59,7 @@ def captions(file: Path) -> dict[str, tuple[Any, ...]]:
 
 
 def test_after_a_killed_worker_and_a_lost_machine_each_picture_has_the_line_that_it_has_without_a_cluster(
-    machines: Machines, tmp_path: Path
+    machines: LocalCluster, tmp_path: Path
 ) -> None:
     """The whole of it is `python -m benchmarks.crash_recovery --ray`."""
     folder, output = tmp_path / "pictures", tmp_path / "cluster.jsonl"
@@ -71,11 +71,11 @@ def test_after_a_killed_worker_and_a_lost_machine_each_picture_has_the_line_that
     assert cli.main(arguments(folder, tmp_path / "alone.jsonl")) == 1
     job = Process(*arguments(folder, output, "--ray", machines.address, "--json"))
     job.wait_for(output, 12)
-    machines.workers("MapWorker")[0].kill()
+    machines.worker_processes("MapWorker")[0].kill()
     job.wait_for(output, 60)
-    machines.lose_one()
+    machines.kill_node()
     code, out, err = job.end()
-    machines.replace_it()
+    machines.add_node()
     assert code == 1
     assert "broken.webp: The file is not a picture" in err
     assert captions(output) == captions(tmp_path / "alone.jsonl")
@@ -84,7 +84,7 @@ def test_after_a_killed_worker_and_a_lost_machine_each_picture_has_the_line_that
 
 
 def test_an_image_that_ends_its_worker_is_tried_three_times_and_the_others_are_captioned(
-    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    machines: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Ray begins a dead worker's batch again without end, so the job never ended."""
     folder, begun = tmp_path / "pictures", tmp_path / "begun"
@@ -149,12 +149,12 @@ def test_without_ray_the_command_that_installs_it_is_told(
     assert f'"{command}"' in (ROOT / "pyproject.toml").read_text("utf-8")
 
 
-def test_what_breaks_on_another_machine_is_a_sentence_that_says_what(machines: Machines) -> None:
+def test_what_breaks_on_another_machine_is_a_sentence_that_says_what(machines: LocalCluster) -> None:
     connect(machines.address)
     try:
         with (
             pytest.raises(UserError, match=r"The cluster failed: .*No module named 'nowhere'\. Every machine needs"),
-            told(),
+            cluster_errors(),
         ):
             ray.get(ray.remote(lambda: __import__("nowhere")).remote())
     finally:

@@ -12,7 +12,7 @@ from blip_space.catalogue import ModelSpec
 from blip_space.engine.request import EngineConfig
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.threaded import ThreadedEngine
-from tests.serving.fakes import Gate, Loading
+from tests.serving.fakes import FakeLoader, Gate
 
 HOLD_FILE = "BLIP_SPACE_TEST_HOLD"
 
@@ -39,6 +39,6 @@ class WordsReplica(EngineReplica):
     """Takes the place of `EngineReplica` in a test's cluster, whose processes have the test's environment."""
 
     def _build(self, specs: Sequence[ModelSpec], precision: str, config: EngineConfig) -> EngineProtocol:
-        loading = Loading()
+        loading = FakeLoader()
         loading.gate = Gate(WhileMissing(Path(os.environ[HOLD_FILE])))
         return ThreadedEngine(specs, precision=precision, config=config, load=loading, load_preparation=loading.prepare)

@@ -1,5 +1,5 @@
 """The same small checkpoints of all four families that the tests of loading use."""
 
-from tests.checkpoints.fixtures import family, folders, loaded, model, pictures
+from tests.checkpoints.fixtures import family, folders, loaded, model, two_images
 
-__all__ = ["family", "folders", "loaded", "model", "pictures"]
+__all__ = ["family", "folders", "loaded", "model", "two_images"]

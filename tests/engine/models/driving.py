@@ -11,19 +11,19 @@ from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.sequence import Sequence
 from blip_space.errors import EmptyAnswerError
 from blip_space.models.interface import VisionLanguageModel
-from blip_space.models.preparation import ImageFirst, ImageInfo, Prompt
+from blip_space.models.preparation import ImageFirstPreparation, ImageInfo, Prompt
 from blip_space.options import GenerationOptions
-from blip_space.prompts import Composition
+from blip_space.prompts import ComposedPrompt
 
 
-def core_on(model: VisionLanguageModel, **limits: Any) -> EngineCore:
+def make_core(model: VisionLanguageModel, **limits: Any) -> EngineCore:
     """A core whose answers no stop string ends, as `generate` knows none."""
     core = EngineCore(model, EngineConfig(**limits))
     core._stops = ()
     return core
 
 
-def request(
+def make_request(
     model: VisionLanguageModel,
     picture: Image.Image,
     text: str,
@@ -40,12 +40,12 @@ def request(
 def prompt_of(preparation: Any, text: str, digest: str) -> Prompt:
     """The text as it is, behind the image of that digest; of a model that was taught by turns, as the first question
     about it."""
-    if not isinstance(preparation, ImageFirst):
+    if not isinstance(preparation, ImageFirstPreparation):
         given = GenerationOptions(max_new_tokens=1)
         chat: Prompt = preparation.prepare([ImageInfo(digest)], (), text, language="en", options=given)
         return chat
-    composed = Composition(text, tuple(preparation.encode(text)), (), ())
-    return preparation.image_first(composed, digest)
+    composed = ComposedPrompt(text, tuple(preparation.encode(text)), (), ())
+    return preparation.build_prompt(composed, digest)
 
 
 def add(core: EngineCore, asked: PreparedRequest) -> Sequence:
@@ -61,9 +61,9 @@ def finish(core: EngineCore) -> None:
         core.step(now)
 
 
-def ids_alone(model: VisionLanguageModel, asked: PreparedRequest) -> list[int]:
+def generate_alone(model: VisionLanguageModel, asked: PreparedRequest) -> list[int]:
     """The new tokens of a request that nobody runs beside."""
-    core = core_on(model)
+    core = make_core(model)
     sequence = add(core, asked)
     finish(core)
     assert sequence.error is None or isinstance(sequence.error, EmptyAnswerError)

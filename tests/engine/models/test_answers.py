@@ -12,14 +12,14 @@ from PIL import Image
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
 from blip_space.catalogue import read_folder
-from blip_space.loading.loader import load
+from blip_space.loading.loader import load_model
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import VisionLanguageModel
 from blip_space.models.tokenizer import stop_tokens
 from blip_space.options import GenerationOptions, Quality
 from tests.checkpoints import stored
-from tests.checkpoints.generation import embedded, image_features, image_positions
-from tests.engine.models.driving import add, core_on, ids_alone, request
+from tests.checkpoints.generation import embed_text, image_features, image_positions
+from tests.engine.models.driving import add, generate_alone, make_core, make_request
 
 pytestmark = [
     pytest.mark.usefixtures("slots"),
@@ -31,8 +31,8 @@ GREEDY = GenerationOptions(max_new_tokens=12)
 
 
 @pytest.fixture
-def picture(pictures: list[Image.Image]) -> Image.Image:
-    return pictures[0]
+def picture(two_images: list[Image.Image]) -> Image.Image:
+    return two_images[0]
 
 
 Stops = Callable[..., None]
@@ -41,18 +41,18 @@ Stops = Callable[..., None]
 @pytest.fixture
 def stops(model: Blip2, monkeypatch: pytest.MonkeyPatch) -> Stops:
     """Gives the model other stop tokens."""
-    return lambda *tokens: monkeypatch.setattr(model, "stop", frozenset(tokens))
+    return lambda *tokens: monkeypatch.setattr(model, "stop_token_ids", frozenset(tokens))
 
 
 def write(model: VisionLanguageModel, picture: Image.Image, options: GenerationOptions = GREEDY) -> list[int]:
-    return ids_alone(model, request(model, picture, PROMPT, options))
+    return generate_alone(model, make_request(model, picture, PROMPT, options))
 
 
 def generate(model: Blip2, picture: Image.Image, **settings: Any) -> list[int]:
     """`language_model.generate` over the same embeddings: the new tokens up to the first stop."""
     language_model = model._hf_model.language_model
-    embeds = embedded(model, image_features(model, [picture])[0], PROMPT).embeddings[None]
-    stop = sorted(model.stop) or None
+    embeds = embed_text(model, image_features(model, [picture])[0], PROMPT).embeddings[None]
+    stop = sorted(model.stop_token_ids) or None
     with torch.inference_mode():
         ids: list[int] = language_model.generate(
             inputs_embeds=embeds,
@@ -60,19 +60,19 @@ def generate(model: Blip2, picture: Image.Image, **settings: Any) -> list[int]:
             **({"min_new_tokens": 1, "max_new_tokens": 12, "eos_token_id": stop} | settings),
         )[0].tolist()
     new = ids[int(language_model.config.is_encoder_decoder) :]
-    return new[: next((place for place, token in enumerate(new) if token in model.stop), len(new))]
+    return new[: next((place for place, token in enumerate(new) if token in model.stop_token_ids), len(new))]
 
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_stream_equals_the_whole_models_generate(
-    model: Blip2, folders: dict[str, Path], family: str, pictures: list[Image.Image], which: int
+    model: Blip2, folders: dict[str, Path], family: str, two_images: list[Image.Image], which: int
 ) -> None:
     processor = Blip2Processor.from_pretrained(folders[family])
     network = Blip2ForConditionalGeneration.from_pretrained(folders[family])
-    inputs = processor(images=pictures[which], text=PROMPT, return_tensors="pt")
+    inputs = processor(images=two_images[which], text=PROMPT, return_tensors="pt")
     ids = network.generate(**inputs, min_new_tokens=1, max_new_tokens=12)[0].tolist()
     read = 1 if network.config.is_encoder_decoder else inputs["input_ids"].shape[1]
-    written = write(model, pictures[which])
+    written = write(model, two_images[which])
     assert written == [token for token in ids[read:] if token not in stop_tokens(network)]
     assert written
 
@@ -160,8 +160,8 @@ def test_seeds_that_differ_in_any_digit_draw_differently(model: Blip2, picture: 
 
 
 def test_inference_mode_stays_inside(model: Blip2, picture: Image.Image) -> None:
-    core = core_on(model)
-    add(core, request(model, picture, PROMPT, GREEDY))
+    core = make_core(model)
+    add(core, make_request(model, picture, PROMPT, GREEDY))
     core.step(1.0)
     assert not torch.is_inference_mode_enabled()
 
@@ -176,10 +176,10 @@ def test_counting_from_another_thread_leaves_the_answer_alone(model: Blip2, pict
     assert set(counted) == {len(model.preparation.encode(PROMPT))}
 
 
-def test_batch_of_pictures_is_its_pictures(model: Blip2, pictures: list[Image.Image]) -> None:
-    together = image_features(model, pictures)
+def test_batch_of_pictures_is_its_pictures(model: Blip2, two_images: list[Image.Image]) -> None:
+    together = image_features(model, two_images)
     assert together.shape == (2, image_positions(model.preparation), 32)
-    alone = torch.cat([image_features(model, [one]) for one in pictures])
+    alone = torch.cat([image_features(model, [one]) for one in two_images])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
@@ -191,10 +191,10 @@ def test_the_folders_own_stop_tokens_end_an_answer_as_well(
     varied = GenerationOptions(max_new_tokens=12, repetition_penalty=2.0)
     whole = write(model, picture, varied)
     stop = next(token for token in whole[1:] if token != whole[0])
-    folder = stored.copy(folders[family], tmp_path / "stops")
+    folder = stored.copy_checkpoint(folders[family], tmp_path / "stops")
     ids = [stop, -1, 10**9, None, "x", True] if named == "several" else stop
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
-    ours = load(read_folder(folder), "fp32")
+    ours = load_model(read_folder(folder), "fp32")
     assert write(ours, picture, varied) == whole[: whole.index(stop)]
     assert stop not in write(ours, picture, GenerationOptions(max_new_tokens=12, quality="best", num_beams=3))
     assert stop_tokens(ours._hf_model) == {stop} | stop_tokens(model._hf_model)
@@ -204,7 +204,7 @@ def test_the_folders_own_stop_tokens_end_an_answer_as_well(
 def test_a_folder_without_usable_stop_tokens_has_the_language_models(
     content: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    folder = stored.copy(folders["opt"], tmp_path / "stops")
+    folder = stored.copy_checkpoint(folders["opt"], tmp_path / "stops")
     expected = json.loads((folder / "config.json").read_text())["text_config"]["eos_token_id"]
     (folder / "generation_config.json").write_text(content)
-    assert stop_tokens(load(read_folder(folder))._hf_model) == {expected}
+    assert stop_tokens(load_model(read_folder(folder))._hf_model) == {expected}

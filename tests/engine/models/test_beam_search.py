@@ -16,11 +16,11 @@ from transformers.modeling_outputs import CausalLMOutput
 from blip_space import catalogue
 from blip_space.engine.batch import new_batch
 from blip_space.engine.beam_search import BeamSearch, advance
-from blip_space.loading.loader import load
+from blip_space.loading.loader import load_model
 from blip_space.models.interface import Embedded, VisionLanguageModel
 from blip_space.options import GenerationOptions
 from tests.checkpoints import blip2
-from tests.checkpoints.generation import embedded, image_features
+from tests.checkpoints.generation import embed_text, image_features
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing .repetition_penalty.")  # by the `generate` compared with
 
@@ -31,16 +31,16 @@ BEAMS, LENGTH_PENALTIES, REPETITION_PENALTIES, LONGEST = (2, 5), (-1.0, 0.0, 1.0
 Settings = tuple[int, float, float, int]
 
 
-@pytest.fixture(scope="module", params=(*blip2.FAMILIES, "embedded"))
+@pytest.fixture(scope="module", params=(*blip2.LANGUAGE_MODELS, "embedded"))
 def model(request: pytest.FixtureRequest, loaded: Any) -> VisionLanguageModel:
     """One loaded model of each family in turn, and the one that comes with the project."""
-    return load(catalogue.find("tiny"), "fp32") if request.param == "embedded" else loaded(request.param)
+    return load_model(catalogue.find_model("tiny"), "fp32") if request.param == "embedded" else loaded(request.param)
 
 
 @pytest.fixture(scope="module")
-def prompts(model: VisionLanguageModel, pictures: list[Image.Image]) -> list[Embedded]:
-    (features,) = image_features(model, pictures[:1])
-    return [embedded(model, features, text) for text in PROMPTS]
+def prompts(model: VisionLanguageModel, two_images: list[Image.Image]) -> list[Embedded]:
+    (features,) = image_features(model, two_images[:1])
+    return [embed_text(model, features, text) for text in PROMPTS]
 
 
 @pytest.fixture(params=STOPS)
@@ -103,7 +103,7 @@ def search_together(
     while running:
         first, kept, tokens = 0, list[int](), list[int]()
         advanced, running = running, []
-        sizes = [search.rows for search in advanced]
+        sizes = [search.num_rows for search in advanced]
         advance(advanced, logits)
         for search, size in zip(advanced, sizes, strict=True):
             if not search.done:
@@ -135,7 +135,7 @@ def test_searches_together_are_each_generates(
     searches = [make(one, stop, start=prompt.start) for one, prompt in zip(settings, chosen, strict=True)]
     search_together(model, chosen, searches, slots=slots)
     expected = [generate(model, prompt, one, stop) for prompt, one in zip(chosen, settings, strict=True)]
-    assert [search.best for search in searches] == expected
+    assert [search.best_tokens for search in searches] == expected
 
 
 class Bigrams(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # transformers has no types here
@@ -181,17 +181,17 @@ def test_ties_small_vocabularies_and_many_stop_tokens_are_decided_as_by_generate
     while not search.done:
         advance([search], logits)
         logits = table[search.tokens]
-    assert search.best == expected.tolist()[: min(ends, default=len(expected))]
+    assert search.best_tokens == expected.tolist()[: min(ends, default=len(expected))]
 
 
 def test_what_is_best_so_far_can_be_had_at_any_time() -> None:
     table = torch.randn(50, 50, generator=torch.Generator().manual_seed(1))
     search = make((3, 1.0, 1.0, 9), frozenset(), start=[])
-    assert search.best == []
+    assert search.best_tokens == []
     logits = table[[0]]
     for length in range(1, 10):
         advance([search], logits)
-        assert len(search.best) == search.length == length
+        assert len(search.best_tokens) == search.length == length
         logits = table[search.tokens]
     assert search.done
 
@@ -206,5 +206,5 @@ def test_numbers_that_are_not_finite_end_their_own_search(number: float) -> None
     advance(searches, logits)
     assert [search.failed for search in searches] == [False, True, False]
     assert searches[1].done
-    assert searches[1].best == []
-    assert searches[0].best == searches[2].best != []
+    assert searches[1].best_tokens == []
+    assert searches[0].best_tokens == searches[2].best_tokens != []

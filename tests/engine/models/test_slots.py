@@ -14,25 +14,25 @@ from PIL import Image
 from blip_space.engine import slot_cache
 from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
-from blip_space.engine.kv_cache import Cache
+from blip_space.engine.kv_cache import KVCache
 from blip_space.engine.left_aligned import DecoderOnlyBatch, EncoderDecoderBatch
-from blip_space.engine.slot_cache import SlotCache, capacity_for, power_of_two
+from blip_space.engine.slot_cache import SlotCache, capacity_for, next_power_of_two
 from blip_space.engine.slots import DecoderOnlySlots, EncoderDecoderSlots, Slots
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Embedded
-from tests.checkpoints.generation import embedded, image_features
+from tests.checkpoints.generation import embed_text, image_features
 
 WORDS = ("Question:", "how", "many", "cats", "are", "there?", "Answer:", "two", "blau", "赤い丸", "a photo of", "دائرة")
 STEPS, TOLERANCE = 60, 1e-3
 
 
 @pytest.fixture(scope="module")
-def prompts(model: Blip2, pictures: list[Image.Image]) -> list[Embedded]:
+def prompts(model: Blip2, two_images: list[Image.Image]) -> list[Embedded]:
     """Prompts of every length; one of them is longer than the smallest capacity."""
-    rng, features = random.Random(3), image_features(model, pictures)
+    rng, features = random.Random(3), image_features(model, two_images)
     lengths = (1, 1, 2, 3, 4, 5, 7, 9, 24)
     found = [
-        embedded(model, features[number % 2], " ".join(rng.choices(WORDS, k=k))) for number, k in enumerate(lengths)
+        embed_text(model, features[number % 2], " ".join(rng.choices(WORDS, k=k))) for number, k in enumerate(lengths)
     ]
     third = found[2]  # whose answer stands further on than the prompt is long, as where images count otherwise
     found[2] = Embedded(third.embeddings, third.positions, third.next_position + 3, third.start)
@@ -131,7 +131,7 @@ def test_a_prompt_goes_on_from_what_was_read_in_a_slot(model: Blip2, prompts: li
         earlier.prefill([Embedded(whole.embeddings[:cut], whole.positions[:, :cut], cut)])
     cached = [earlier.key_values(row) for row in range(len(cuts))]
     batch, alone = new_batch(model.decoder, slots=slots), new_batch(model.decoder, slots=False)
-    logits, expected = batch.prefill([whole.after(cut) for cut in cuts], cached), alone.prefill([whole])
+    logits, expected = batch.prefill([whole.without_prefix(cut) for cut in cuts], cached), alone.prefill([whole])
     for token in (5, 6, 7):
         assert (logits - expected).abs().max() <= TOLERANCE
         logits, expected = batch.decode([token] * len(cuts)), alone.decode([token])
@@ -151,7 +151,7 @@ def test_nothing_but_its_rows_comes_from_a_batch_into_slots(left: bool, width: i
         rows[row, :, width if left else length :] = torch.nan
     cache.rebuild(4, 64, [])
     for _ in range(2):
-        cache.write([3, 1], Cache.of_row([(rows, rows)], width), lengths, left=left)
+        cache.write([3, 1], KVCache.from_row([(rows, rows)], width), lengths, left=left)
         keys, values = cache._buffers[0]
         for slot, row, length in zip((3, 1), rows, lengths, strict=True):
             own = row[:, width - length :] if left else row[:, :length]
@@ -217,19 +217,19 @@ def test_buffers_are_powers_of_two_and_follow_the_need(model: Blip2, prompts: li
     assert batch.nbytes == sizes[0]
 
 
-def made(length: int, *, heads: int = 2, width: int = 4, layers: int = 3) -> Cache:
+def made(length: int, *, heads: int = 2, width: int = 4, layers: int = 3) -> KVCache:
     """Numbers as keys and values of one row of that length."""
     generator = torch.Generator().manual_seed(length)
 
     def part() -> torch.Tensor:
         return torch.rand(1, heads, length, width, generator=generator) + 1
 
-    return Cache.of_row([(part(), part()) for _ in range(layers)], length)
+    return KVCache.from_row([(part(), part()) for _ in range(layers)], length)
 
 
 def test_a_long_row_gives_its_room_back_and_the_others_stay_where_they_are() -> None:
     decoder: Any = SimpleNamespace(device=torch.device("cpu"), axes=1, slot_mask=lambda *_: None)
-    rows = {length: DecoderOnlyBatch.of_row(decoder, made(length), length, length) for length in (200, 10, 20)}
+    rows = {length: DecoderOnlyBatch.from_row(decoder, made(length), length, length) for length in (200, 10, 20)}
     batch = DecoderOnlySlots(decoder)
     for alone in rows.values():
         batch.merge(alone)
@@ -238,7 +238,7 @@ def test_a_long_row_gives_its_room_back_and_the_others_stay_where_they_are() -> 
     assert batch.nbytes == 2 * 3 * 4 * (2 * 64 * 4) * 4
     for row, length in enumerate((10, 20)):
         for (keys, values), (own_keys, own_values) in zip(
-            batch.key_values(row) or (), rows[length].cache.parts, strict=True
+            batch.key_values(row) or (), rows[length].cache.layers, strict=True
         ):
             assert torch.equal(keys, own_keys[0])
             assert torch.equal(values, own_values[0])
@@ -257,10 +257,10 @@ def test_a_prompt_is_kept_whole_beside_a_short_answer() -> None:
     decoder: Any = SimpleNamespace(device=torch.device("cpu"), axes=1)
     batch, lengths = EncoderDecoderSlots(decoder), (100, 300)
     for length in lengths:
-        batch.merge(EncoderDecoderBatch.of_row(decoder, (made(1), made(length)), 1, 1, length))
+        batch.merge(EncoderDecoderBatch.from_row(decoder, (made(1), made(length)), 1, 1, length))
     assert batch.nbytes == 2 * 3 * 2 * (2 * (64 + 512) * 4) * 4
     for row, length in enumerate(lengths):
-        for parts, own in zip(batch.copy(row).caches[1].parts, made(length).parts, strict=True):
+        for parts, own in zip(batch.copy(row).caches[1].layers, made(length).layers, strict=True):
             assert all(torch.equal(part, one) for part, one in zip(parts, own, strict=True))
 
 
@@ -276,7 +276,7 @@ def test_a_row_longer_than_the_capacity_grows_it_once(model: Blip2, prompts: lis
 
 
 def test_powers_of_two() -> None:
-    assert [power_of_two(number) for number in (0, 1, 2, 3, 4, 5, 64, 65)] == [1, 1, 2, 4, 4, 8, 64, 128]
+    assert [next_power_of_two(number) for number in (0, 1, 2, 3, 4, 5, 64, 65)] == [1, 1, 2, 4, 4, 8, 64, 128]
     assert [capacity_for(length) for length in (0, 1, 64, 65, 129, 257)] == [64, 64, 64, 128, 256, 512]
 
 

@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 
 from blip_space.engine.batch_interface import Batch
-from blip_space.engine.kv_cache import BLOCK_TOKENS, Cache
+from blip_space.engine.kv_cache import BLOCK_TOKENS, KVCache
 from blip_space.engine.request import PreparedRequest
 from blip_space.engine.slot_cache import SlotCache
 from blip_space.engine.slots import Slots
 from blip_space.loading.memory import kv_positions
 from blip_space.models.families.blip2 import Blip2
 from blip_space.options import GenerationOptions
-from tests.engine.models.driving import add, core_on, finish, ids_alone, request
+from tests.engine.models.driving import add, finish, generate_alone, make_core, make_request
 
 pytestmark = pytest.mark.usefixtures("slots")
 
@@ -27,13 +27,13 @@ WORDS = ("Question:", "how", "many", "cats", "are", "there?", "Answer:", "two", 
 
 
 @pytest.fixture(scope="module")
-def asked(model: Blip2, pictures: list[Image.Image]) -> list[PreparedRequest]:
+def asked(model: Blip2, two_images: list[Image.Image]) -> list[PreparedRequest]:
     """Prompts of every length with options of every kind."""
     rng = random.Random(7)
     return [
-        request(
+        make_request(
             model,
-            pictures[number % 2],
+            two_images[number % 2],
             " ".join(rng.choices(WORDS, k=rng.randint(1, 9))),
             GenerationOptions(
                 max_new_tokens=rng.randint(1, 14),
@@ -53,14 +53,14 @@ def asked(model: Blip2, pictures: list[Image.Image]) -> list[PreparedRequest]:
 @pytest.fixture(scope="module")
 def alone(model: Blip2, asked: List[PreparedRequest]) -> list[list[int]]:
     """What each is answered without any neighbour."""
-    return [ids_alone(model, one) for one in asked]
+    return [generate_alone(model, one) for one in asked]
 
 
 def test_sequences_that_come_and_go_are_the_sequences_alone(
     model: Blip2, asked: List[PreparedRequest], alone: List[list[int]], slots: bool
 ) -> None:
     """With beam searches, samples, preemptions, cancels, and a batch that is begun again."""
-    core, rng = core_on(model, max_batch_size=5, time_slice_tokens=2), random.Random(8)
+    core, rng = make_core(model, max_batch_size=5, time_slice_tokens=2), random.Random(8)
     count = REQUESTS_OVER_SLOTS if slots else REQUESTS
     waiting, left, now = list(enumerate(asked[:count])), set[int](), 0.0
     together = {}
@@ -86,7 +86,7 @@ def test_sequences_that_come_and_go_are_the_sequences_alone(
 
 
 def test_a_batch_keeps_no_more_than_its_rows_need(model: Blip2, asked: List[PreparedRequest]) -> None:
-    core = core_on(model)
+    core = make_core(model)
     streams = [replace(one, options=GenerationOptions(max_new_tokens=60)) for one in asked[:9]]
     first = add(core, streams[0])
     core.step(1.0)
@@ -104,7 +104,7 @@ def test_a_batch_keeps_no_more_than_its_rows_need(model: Blip2, asked: List[Prep
 
 
 def test_a_new_sequence_takes_the_place_of_a_removed_one(model: Blip2, asked: List[PreparedRequest]) -> None:
-    core = core_on(model)
+    core = make_core(model)
     stream = replace(asked[0], options=GenerationOptions(max_new_tokens=60))
     sequences = [add(core, stream) for _ in range(4)]
     core.step(1.0)
@@ -121,7 +121,7 @@ def overflow(batch: Batch, rows: list[int]) -> None:
     """Make no numbers of all keys and values that are kept for these rows."""
     places = [batch._rows[row].slot for row in rows] if isinstance(batch, Slots) else rows
     for cache in vars(batch).values():
-        parts = cache.parts if isinstance(cache, Cache) else cache._buffers if isinstance(cache, SlotCache) else ()
+        parts = cache.layers if isinstance(cache, KVCache) else cache._buffers if isinstance(cache, SlotCache) else ()
         for keys, values in parts:
             keys[places] = values[places] = torch.nan
 
@@ -130,7 +130,7 @@ def test_nothing_is_left_of_a_removed_sequence(
     model: Blip2, asked: List[PreparedRequest], alone: List[list[int]]
 ) -> None:
     """Not even numbers that are none, which an answer that overflowed leaves behind."""
-    core = core_on(model)
+    core = make_core(model)
     lasting = [number for number, one in enumerate(asked) if one.options.max_new_tokens > 3]
     by_length = sorted(lasting, key=lambda number: len(asked[number].prompt))
     short, middle, long = by_length[0], by_length[len(by_length) // 2], by_length[-1]
@@ -145,11 +145,11 @@ def test_nothing_is_left_of_a_removed_sequence(
 
 
 def test_a_sequences_memory_is_what_its_keys_and_values_take(
-    model: Blip2, pictures: list[Image.Image], slots: bool
+    model: Blip2, two_images: list[Image.Image], slots: bool
 ) -> None:
-    core = core_on(model)
+    core = make_core(model)
     for _ in range(3):
-        add(core, request(model, pictures[0], "a photo of", GenerationOptions()))
+        add(core, make_request(model, two_images[0], "a photo of", GenerationOptions()))
     core.step(1.0)
     # buffers are whole blocks of positions, for the decoder's own and for those of the encoder's output
     each = model.decoder.kv_bytes(BLOCK_TOKENS)
@@ -160,13 +160,13 @@ def test_a_sequences_memory_is_what_its_keys_and_values_take(
     assert kv_positions(model) > 16 * model.spec.context_tokens
 
 
-def test_a_later_turn_reads_only_what_is_new(model: Blip2, pictures: list[Image.Image]) -> None:
+def test_a_later_turn_reads_only_what_is_new(model: Blip2, two_images: list[Image.Image]) -> None:
     """And says what it would have said without the memory, beside others with and without one."""
     options = GenerationOptions(max_new_tokens=6)
     first = "Question: how many cats are there? Answer:"
-    core = core_on(model)
+    core = make_core(model)
     varied = replace(options, repetition_penalty=2.0)  # so that the answer is not blank
-    sequence = add(core, request(model, pictures[0], first, varied, digest="one"))
+    sequence = add(core, make_request(model, two_images[0], first, varied, digest="one"))
     finish(core)
     said = model.decode(sequence.ids)
     later = [
@@ -175,7 +175,9 @@ def test_a_later_turn_reads_only_what_is_new(model: Blip2, pictures: list[Image.
         (0, "one", f"{first} something else entirely. Question: and two? Answer:"),
         (0, "one", "Caption the image in German. Ein roter"),
     ]
-    follow = [request(model, pictures[place], text, options, digest=name, turns=True) for place, name, text in later]
+    follow = [
+        make_request(model, two_images[place], text, options, digest=name, turns=True) for place, name, text in later
+    ]
     whole = len(follow[0].prompt)
     sequences = [add(core, one) for one in follow]
     assert core._runner.uncached_tokens(follow[1]) == whole
@@ -183,6 +185,6 @@ def test_a_later_turn_reads_only_what_is_new(model: Blip2, pictures: list[Image.
         core._runner.uncached_tokens(follow[0]) < whole - follow[0].prompt.image_positions
     ) == model.spec.decoder_only
     finish(core)
-    assert [one.ids for one in sequences] == [ids_alone(model, one) for one in follow]
+    assert [one.ids for one in sequences] == [generate_alone(model, one) for one in follow]
     # two of the four, or three where every text begins with the same token
     assert core.prefix_hits in ((2, 3) if model.spec.decoder_only else (0,))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from functools import cached_property
 
-from blip_space.catalogue.family import FamilyRow
+from blip_space.catalogue.family import FamilySpec
 
 # No layer of a family is called so, wherever in a name it stands. The longer ones end with the shorter ones.
 WRAPPERS = ("_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_forward_module", "_orig_mod", "module")
@@ -18,20 +18,20 @@ _BEFORE = r"(?:^|(?<=\.))"
 _WRAPPER = re.compile(rf"{_BEFORE}(?:{'|'.join(WRAPPERS)}|base_model\.model)\.")
 
 
-class Names:
+class WeightNames:
     """The names of one checkpoint's weights; `prefix` is what stands in front of all of them beside the wrappers'."""
 
-    def __init__(self, stored: Iterable[str], family: FamilyRow) -> None:
+    def __init__(self, stored: Iterable[str], family: FamilySpec) -> None:
         self.stored = tuple(stored)
         self._family = family
         self.prefix = _common_prefix([_WRAPPER.sub("", name) for name in self.stored], family)
 
-    def plain(self, name: str) -> str:
+    def parameter_name(self, name: str) -> str:
         """The name that the model has for a stored tensor."""
-        return self._family.plain(_WRAPPER.sub("", name).removeprefix(self.prefix))
+        return self._family.parameter_name(_WRAPPER.sub("", name).removeprefix(self.prefix))
 
     @cached_property
-    def mapping(self) -> dict[str, str]:
+    def key_mapping(self) -> dict[str, str]:
         """How wrappers and prefix come off, as transformers' `key_mapping`: regular expressions, each replaced at most
         once in a name. What a family's own names were before is known to transformers."""
         found: dict[str, str] = {}
@@ -45,9 +45,9 @@ class Names:
         return found
 
 
-def _common_prefix(names: list[str], family: FamilyRow) -> str:
+def _common_prefix(names: list[str], family: FamilySpec) -> str:
     """What stands before the family's parts in every one of the names, whichever version wrote them."""
-    parts = {name for part in family.parts for name in (part, part.rpartition(".")[2])}
+    parts = {name for part in family.weight_prefixes for name in (part, part.rpartition(".")[2])}
     pattern = rf"{_BEFORE}(?:{'|'.join(sorted(map(re.escape, parts)))})(?:\.|$)"
     match = re.search(pattern, min(names, key=len, default=""))
     prefix = match.string[: match.start()] if match else ""

@@ -14,20 +14,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from blip_space.errors import UserError
-from blip_space.jobs.durable_files import Disk, WholeWriter, is_file, is_folder
-from blip_space.jobs.folder_listing import LIST_OF_WRITTEN, locate
+from blip_space.jobs.durable_files import Disk, UnbufferedWriter, is_file, is_folder
+from blip_space.jobs.folder_listing import MANIFEST_NAME, locate
 
-NAME = LIST_OF_WRITTEN
+NAME = MANIFEST_NAME
 
 FINISHED = b'{"finished": true}\n'
 """Everything before it is on the disk as it says."""
 
-SIZED = "bytes:"
+SIZE_PREFIX = "bytes:"
 """In the place of a digest, with the size behind it, for files that would take minutes to read."""
 
 
 @dataclass(frozen=True)
-class Entry:
+class ManifestEntry:
     """One writing of a file: its name in the folder, and the SHA-256 of its content. A text beside an image names that
     image, its digest, what was asked of it, and what stands around the caption."""
 
@@ -41,13 +41,13 @@ class Entry:
     suffix: str = ""
 
 
-class WrittenFiles:
+class Manifest:
     """The list of a folder, read when it is made and appended to."""
 
     def __init__(self, folder: Path, disk: Disk | None = None) -> None:
         """`UserError` where there is a list that cannot be read, since then nobody knows what is whose."""
         self.folder = folder
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, ManifestEntry] = {}
         """The last writing of each file."""
 
         self.disk = disk or Disk()
@@ -62,22 +62,22 @@ class WrittenFiles:
         for line in self._lines():
             self._read(line)
 
-    def wrote(self, file: str, content: bytes) -> bool:
+    def is_ours(self, file: str, content: bytes) -> bool:
         """Whether that is what we wrote there last. An unfinished writing may have left what was there before, or,
         after a loss of power, nothing."""
         if file not in self.entries:
             return False
-        return sha256(content) in self._known[file] or (not content and file in self._unfinished)
+        return content_digest(content) in self._known[file] or (not content and file in self._unfinished)
 
-    def wrote_for(self, digest: str, content: bytes) -> bool:
+    def is_text_for(self, digest: str, content: bytes) -> bool:
         """Whether we wrote that for the image of that digest, under whatever name."""
-        return digest in self._images.get(sha256(content), ())
+        return digest in self._images.get(content_digest(content), ())
 
-    def is_of_a_text(self, content: bytes) -> bool:
+    def is_text(self, content: bytes) -> bool:
         """Whether we wrote that for any image."""
-        return sha256(content) in self._images
+        return content_digest(content) in self._images
 
-    def add(self, entries: Sequence[Entry]) -> None:
+    def add(self, entries: Sequence[ManifestEntry]) -> None:
         """Remember what will be written next; it is on the disk before, so that nothing of ours is ever taken for
         somebody's. `OSError` where the folder takes no file. Call `finish` once it is written."""
         fresh = [entry for entry in entries if self.entries.get(entry.file) != entry]
@@ -95,17 +95,17 @@ class WrittenFiles:
 
     def replace(self, file: str, content: bytes) -> None:
         """Write a file of this folder whole or not at all, and remember it as ours. `OSError` where that fails."""
-        self.add([Entry(file, sha256(content))])
+        self.add([ManifestEntry(file, content_digest(content))])
         self.disk.write_atomically(self.folder / file, [content])
         self.finish()
 
-    def refuse(self, file: str, *, way_out: str, unless: Callable[[Path], bool]) -> None:
+    def check_replaceable(self, file: str, *, way_out: str, unless: Callable[[Path], bool]) -> None:
         """`UserError` where the file is there and holds what we did not write, `unless` that is of no loss."""
         path = self.folder / file
         if not is_file(path):
             return
         try:
-            if self._is_sized(file, path) or self.wrote(file, path.read_bytes()):
+            if self._is_sized(file, path) or self.is_ours(file, path.read_bytes()):
                 return
         except OSError:
             raise UserError(f"{path.name} cannot be read, so it stays as it is. Check its permissions.") from None
@@ -115,7 +115,7 @@ class WrittenFiles:
 
     def _is_sized(self, file: str, path: Path) -> bool:
         entry = self.entries.get(file)
-        return entry is not None and entry.sha256 == f"{SIZED}{path.stat().st_size}"
+        return entry is not None and entry.sha256 == f"{SIZE_PREFIX}{path.stat().st_size}"
 
     def _lines(self) -> list[bytes]:
         try:
@@ -134,7 +134,7 @@ class WrittenFiles:
         elif entry := _parse(line):
             self._note(entry)
 
-    def _note(self, entry: Entry) -> None:
+    def _note(self, entry: ManifestEntry) -> None:
         before = self._known.get(entry.file, set())
         self._known[entry.file] = {*before, entry.sha256}
         self.entries[entry.file] = entry
@@ -149,7 +149,7 @@ class WrittenFiles:
 
     def _append(self, content: bytes) -> None:
         is_new = not is_file(self._path)
-        with WholeWriter(self._path, "a+") as file:
+        with UnbufferedWriter(self._path, "a+") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 1))
             is_open_ended = file.read(1) not in (b"", b"\n")  # a crash left half a line
@@ -163,23 +163,23 @@ class WrittenFiles:
             self.disk.sync_folder(self.folder)
 
 
-class WrittenTree:
+class Manifests:
     """What was written in a folder and the folders in it, each of which keeps its own list."""
 
     def __init__(self, root: Path, disk: Disk | None = None) -> None:
         self.root = root
         self.disk = disk or Disk()
-        self._lists: dict[str, WrittenFiles] = {}
+        self._lists: dict[str, Manifest] = {}
 
-    def at(self, file: str) -> WrittenFiles:
+    def at(self, file: str) -> Manifest:
         """The list of the folder in which the file lies. `UserError` where it cannot be read."""
         parent = str(PurePosixPath(file).parent)
         if parent not in self._lists:
-            self._lists[parent] = WrittenFiles(locate(self.root, parent), self.disk)
+            self._lists[parent] = Manifest(locate(self.root, parent), self.disk)
         return self._lists[parent]
 
 
-def refuse_what_is_no_file(path: Path) -> None:
+def check_regular_file(path: Path) -> None:
     """`UserError` for a folder, a pipe or a device, in whose place no file is put."""
     if is_folder(path):
         raise UserError(f"{path.name or path} is a folder, and a file is to be written in its place. Name another.")
@@ -187,19 +187,19 @@ def refuse_what_is_no_file(path: Path) -> None:
         raise UserError(f"{path.name} is no ordinary file, so nothing is written in its place. Name another.")
 
 
-def sha256(content: bytes) -> str:
+def content_digest(content: bytes) -> str:
     """The digest by which a content is known again, whether or not an editor ended its last line."""
     return hashlib.sha256(content.rstrip(b"\r\n")).hexdigest()
 
 
-def _line(entry: Entry) -> bytes:
+def _line(entry: ManifestEntry) -> bytes:
     row = {name: value for name, value in asdict(entry).items() if value}
     return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
-def _parse(line: bytes) -> Entry | None:
+def _parse(line: bytes) -> ManifestEntry | None:
     try:
-        entry = Entry(**json.loads(line))
+        entry = ManifestEntry(**json.loads(line))
     except (ValueError, TypeError, RecursionError):
         return None
     return entry if all(isinstance(value, str) for value in asdict(entry).values()) else None

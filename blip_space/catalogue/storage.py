@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from blip_space.catalogue.family import FamilyRow
-from blip_space.catalogue.headers import Tensor
-from blip_space.catalogue.wrappers import Names
+from blip_space.catalogue.family import FamilySpec
+from blip_space.catalogue.headers import TensorInfo
+from blip_space.catalogue.weight_names import WeightNames
 from blip_space.errors import ModelError
 
 INT8 = re.compile(r"(.+)\.SCB$")
@@ -51,31 +51,31 @@ BITS = {"int8": 8, "int4": 4}
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredWeights:
     """What the headers say. `tensors` go by the names that the model has for them, `names` knows the stored ones.
 
     `precision` is int8, int4 or, where the numbers are whole, empty; `kind` is int8, nf4 or fp4. `layers` are the
-    quantised ones, `left_over` is the method of a `quantization_config` that speaks of whole numbers. `threshold` is
+    quantised ones, `stale_quantization` is the method of a `quantization_config` that speaks of whole numbers. `threshold` is
     what a number has to exceed to be an outlier for int8.
     """
 
-    names: Names
-    tensors: dict[str, Tensor]
+    names: WeightNames
+    tensors: dict[str, TensorInfo]
     precision: str = ""
-    kind: str = ""
-    layers: frozenset[str] = frozenset()
-    left_over: str = ""
+    quant_type: str = ""
+    quantized_layers: frozenset[str] = frozenset()
+    stale_quantization: str = ""
     threshold: float = THRESHOLD
 
     @property
-    def parameters(self) -> dict[str, int]:
+    def parameter_counts(self) -> dict[str, int]:
         """How many numbers each weight has in truth: 4 bits are packed two to a byte."""
         return {name: self._count(name) for name in self.tensors if not self._is_companion(name)}
 
     @property
     def loaded_bytes(self) -> int:
         """What the weights take once loaded: quantised layers as they are stored, all else 2 bytes a number."""
-        packed = {f"{layer}.weight" for layer in self.layers}
+        packed = {f"{layer}.weight" for layer in self.quantized_layers}
         return sum(
             tensor.nbytes if name in packed or self._is_companion(name) else 2 * tensor.count
             for name, tensor in self.tensors.items()
@@ -83,20 +83,22 @@ class Stored:
 
     def _count(self, name: str) -> int:
         tensor = self.tensors[name]
-        is_packed = self.precision == "int4" and name.removesuffix(".weight") in self.layers
+        is_packed = self.precision == "int4" and name.removesuffix(".weight") in self.quantized_layers
         return 2 * tensor.nbytes if is_packed and name.endswith(".weight") else tensor.count
 
     def _is_companion(self, name: str) -> bool:
-        return bool(self.layers) and bool(COMPANION.search(name))
+        return bool(self.quantized_layers) and bool(COMPANION.search(name))
 
 
-def read_stored(headers: Mapping[str, Tensor], config: Mapping[str, Any], family: FamilyRow, *, name: str) -> Stored:
+def detect_storage(
+    headers: Mapping[str, TensorInfo], config: Mapping[str, Any], family: FamilySpec, *, name: str
+) -> StoredWeights:
     """How the weights of the model `name`, which is of that family, are stored.
 
     Raises `ModelError` where they are stored in a way that is not read here.
     """
-    names = Names(headers, family)
-    tensors = {names.plain(key): tensor for key, tensor in headers.items()}
+    names = WeightNames(headers, family)
+    tensors = {names.parameter_name(key): tensor for key, tensor in headers.items()}
     method = _method(config)
     _refuse_unmerged(tensors, name=name)
     for precision, pattern in (("int8", INT8), ("int4", INT4)):
@@ -104,10 +106,10 @@ def read_stored(headers: Mapping[str, Tensor], config: Mapping[str, Any], family
         if layers:
             _refuse_unusable(tensors, precision, method, name=name)
             kind = _kind(tensors, precision)
-            return Stored(names, tensors, precision, kind, layers, threshold=_threshold(config))
+            return StoredWeights(names, tensors, precision, kind, layers, threshold=_threshold(config))
     if tensors and (found := _foreign(tensors)):
         raise ModelError(_unread(name, METHODS.get(method, method) or found))
-    return Stored(names, tensors, left_over=method if tensors else "")
+    return StoredWeights(names, tensors, stale_quantization=method if tensors else "")
 
 
 def _method(config: Mapping[str, Any]) -> str:
@@ -126,12 +128,12 @@ def _threshold(config: Mapping[str, Any]) -> float:
     return float(named) if isinstance(named, int | float) else THRESHOLD
 
 
-def _kind(tensors: Mapping[str, Tensor], precision: str) -> str:
+def _kind(tensors: Mapping[str, TensorInfo], precision: str) -> str:
     is_fp4 = any(key.endswith("bitsandbytes__fp4") for key in tensors)
     return "int8" if precision == "int8" else "fp4" if is_fp4 else "nf4"
 
 
-def _foreign(tensors: Mapping[str, Tensor]) -> str:
+def _foreign(tensors: Mapping[str, TensorInfo]) -> str:
     """The name of another library's form, or of none that is known; empty where all numbers are whole."""
     for method, pattern in FOREIGN.items():
         if any(pattern.search(key) for key in tensors):
@@ -141,7 +143,7 @@ def _foreign(tensors: Mapping[str, Tensor]) -> str:
     return f"an unknown form (numbers of type {odd[0]})" if odd else ""
 
 
-def _refuse_unmerged(tensors: Mapping[str, Tensor], *, name: str) -> None:
+def _refuse_unmerged(tensors: Mapping[str, TensorInfo], *, name: str) -> None:
     if lora := next((key for key in tensors if LORA.search(f".{key}")), None):
         raise ModelError(
             f"The weights of {name} hold a LoRA adapter that was not merged ({lora}). Load it where it was trained, "
@@ -149,7 +151,7 @@ def _refuse_unmerged(tensors: Mapping[str, Tensor], *, name: str) -> None:
         )
 
 
-def _refuse_unusable(tensors: Mapping[str, Tensor], precision: str, method: str, *, name: str) -> None:
+def _refuse_unusable(tensors: Mapping[str, TensorInfo], precision: str, method: str, *, name: str) -> None:
     if not method:
         raise ModelError(
             f"The weights of {name} are stored in {BITS[precision]} bits by bitsandbytes, and its config.json has no "

@@ -15,7 +15,7 @@ from blip_space.errors import UserError
 
 
 @dataclass(frozen=True)
-class TextForm:
+class TextFormat:
     """How a caption becomes a text file: its ending, and what stands around the caption."""
 
     extension: str = ".txt"
@@ -27,20 +27,20 @@ class TextForm:
         return f"{self.prefix}{' '.join(caption.split())}{self.suffix}".encode("utf-8", "backslashreplace")
 
 
-def read_form(extension: str, prefix: str, suffix: str) -> TextForm:
+def parse_text_format(extension: str, prefix: str, suffix: str) -> TextFormat:
     """`UserError` for an ending that is none, or an image's."""
     ending = extension if extension.startswith(".") else f".{extension}"
-    if len(ending) < 2 or "/" in ending or "\\" in ending or ending.lower() in images.ENDINGS:
+    if len(ending) < 2 or "/" in ending or "\\" in ending or ending.lower() in images.EXTENSIONS:
         raise UserError(f"--extension {extension!r} is no ending of a text file. Name one such as .txt or .caption.")
-    return TextForm(ending, prefix, suffix)
+    return TextFormat(ending, prefix, suffix)
 
 
 def text_names(files: Iterable[str], extension: str) -> dict[str, str]:
     """Each file's text: its name with the other ending, or its whole name before that where two would share one."""
-    return apart({file: f"{stem(file)}{extension}" for file in files}, extension)
+    return disambiguate({file: f"{stem(file)}{extension}" for file in files}, extension)
 
 
-def apart(names: dict[str, str], extension: str) -> dict[str, str]:
+def disambiguate(names: dict[str, str], extension: str) -> dict[str, str]:
     """The names again, with whole ones for files that would share one."""
     while taken := {name for name, count in Counter(names.values()).items() if count > 1}:
         # again, since a.jpg and a.png become a.jpg.txt and a.png.txt, and the latter is also what a.png.webp has
@@ -53,4 +53,4 @@ def apart(names: dict[str, str], extension: str) -> dict[str, str]:
 def stem(file: str) -> str:
     """A name without its ending; what does not end as images do is no ending."""
     path = PurePosixPath(file)
-    return str(path.with_suffix("")) if path.suffix.lower() in images.ENDINGS else file
+    return str(path.with_suffix("")) if path.suffix.lower() in images.EXTENSIONS else file
