@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# transformers 5.23.0, bitsandbytes 0.50.2: llm_int8_skip_modules=["vision_tower", "multi_modal_projector"], the list that
-# LLaVA and JoyCaption are usually quantised with, protects nothing of a LLaVA. Its vision encoder and its projector are
-# quantised, and no message says so.
+# transformers 5.23.0, bitsandbytes 0.50.2: llm_int8_skip_modules=["vision_tower", "multi_modal_projector"], the usual
+# list for quantising LLaVA and JoyCaption, protects no layer of a LLaVA. Its vision encoder and its projector are
+# quantised without a warning.
 #
-# The network's parts are called `model.vision_tower…` since transformers 5, and an entry of the list is matched at the
-# beginning of a layer's full name, or as its whole last part; an entry in the middle of a name matches nothing. An
-# expression that may stand anywhere, r"(?:.*\.)?vision_tower", protects the part. The entry "lm_head" is the last part
-# of a name and works in every form.
+# Since transformers 5 the modules are called `model.vision_tower…`. An entry of the list is matched against the start
+# of a layer's full name, or against its entire last component; an entry in the middle of a name matches nothing. A
+# regular expression that allows a prefix, r"(?:.*\.)?vision_tower", protects the module. The entry "lm_head" is the
+# last component of a name and works in every form.
 #
-# Seen on 27 November 2026 with torch 2.13.0 (CPU), Python 3.11. Prints how many linear layers of each part are whole
-# for three lists; exits non-zero if that has changed.
+# Observed on 27 November 2026 with torch 2.13.0 (CPU), Python 3.11. Prints how many linear layers of each module are
+# not quantised for three lists; exits non-zero if that has changed.
 set -euo pipefail
 
 place="$(mktemp -d)"
@@ -59,7 +59,7 @@ for name, skipped in LISTS.items():
         )
         for part in PARTS
     ]
-    print(f"{name:12}", ", ".join(f"{part}: {whole} of {of} whole" for part, (whole, of) in zip(PARTS, found[name])))
+    print(f"{name:12}", ", ".join(f"{part}: {kept} of {total}" for part, (kept, total) in zip(PARTS, found[name])))
 vision, projector, text = 12, 2, 14
 expected = {
     "bare names": [(0, vision), (0, projector), (0, text), (1, 1)],

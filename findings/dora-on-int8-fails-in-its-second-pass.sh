@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# A DoRA adapter on a model in 8 bits answers once on a processor, and raises in every forward pass after that:
-# AttributeError: 'NoneType' object has no attribute 'dtype'. A plain LoRA on the same model answers every time.
+# A DoRA adapter on a model in 8 bits works for one forward pass on a CPU, and raises in every pass after that:
+# AttributeError: 'NoneType' object has no attribute 'dtype'. A plain LoRA on the same model always works.
 #
-# Seen on 27 November 2026 with torch 2.13.0, transformers 5.23.0, peft 0.21.2, bitsandbytes 0.50.2, accelerate 1.15.0,
-# Python 3.11. DoRA needs the norm of the layer's weight in each pass. peft's dequantize_module_weight reads it, and, on a
-# processor, puts `module.weight.to(device)` in the layer's place; bitsandbytes' Int8Params.to then marks the new
-# parameter as not yet taken over (CB), while its scales (SCB) went to the layer's state in the first pass. The next
-# pass takes over scales that are None.
+# Observed on 27 November 2026 with torch 2.13.0, transformers 5.23.0, peft 0.21.2, bitsandbytes 0.50.2, accelerate
+# 1.15.0, Python 3.11. DoRA needs the norm of the layer's weight in each pass. peft's dequantize_module_weight reads it
+# and, on a CPU, replaces the layer's weight by `module.weight.to(device)`; bitsandbytes' Int8Params.to then marks the
+# new parameter as not yet moved to the layer's state (CB), while its scales (SCB) were moved there in the first pass.
+# The next pass moves scales that are None.
 #
-# Prints versions and what each of three passes gave; exits non-zero if that has changed.
+# Prints versions and the result of each of three passes; exits non-zero if that has changed.
 set -euo pipefail
 
 place="$(mktemp -d)"
@@ -41,7 +41,7 @@ OPTForCausalLM(OPTConfig(vocab_size=64, **shape)).save_pretrained(folder)
 
 
 def passes(**settings):
-    """What three forward passes of the same model give."""
+    """The results of three forward passes of the same model."""
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         quantization_config=BitsAndBytesConfig(load_in_8bit=True),
@@ -65,6 +65,6 @@ print("LoRA:", lora)
 print("DoRA:", dora)
 expected = ["finite logits", *["AttributeError: 'NoneType' object has no attribute 'dtype'"] * 2]
 same = lora == ["finite logits"] * 3 and dora == expected
-print("as described above" if same else "CHANGED: it is not as described above")
+print("as described above" if same else "this has changed")
 sys.exit(0 if same else 1)
 PYTHON

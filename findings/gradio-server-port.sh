@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# Gradio cannot be imported beside a Kubernetes service that is called gradio-server.
-# Seen with gradio 6.31.0 on Python 3.11.
+# gradio 6.31.0 cannot be imported in a Kubernetes namespace with a service that is called gradio-server.
 #
-# Kubernetes writes GRADIO_SERVER_PORT=tcp://10.96.0.12:80 into every container of a namespace that has a service of
-# that name. Gradio reads a number from that variable while it is imported, so `import gradio` raises ValueError: a
-# program that gives launch() its own server_port, or never launches anything, cannot start either.
+# Kubernetes sets GRADIO_SERVER_PORT=tcp://10.96.0.12:80 in every container of a namespace that has a service of that
+# name. Gradio reads a number from that variable while it is imported, so `import gradio` raises ValueError: a program
+# that passes its own server_port to launch(), or never launches anything, cannot start either.
 #
-# Exits with 0 where that is still so, with 1 where it is not.
+# Observed with Python 3.11. Exits with 0 if this is still so, with 1 if it has changed.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
