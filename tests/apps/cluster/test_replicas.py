@@ -32,7 +32,7 @@ from dataclasses import replace
 from blip_space import settings
 settings.prepare_libraries()
 from blip_space.apps import cli
-from blip_space.apps.cluster import replicas
+from blip_space.apps.cluster import replicated_engine
 from blip_space.apps.cluster.replica import EngineReplica, PartialResponse
 
 class Patient(EngineReplica):
@@ -54,7 +54,7 @@ class Patient(EngineReplica):
     def status(self):
         return replace(super().status(), running=self.held)
 
-replicas.EngineReplica = Patient
+replicated_engine.EngineReplica = Patient
 sys.exit(cli.main(["serve", *sys.argv[1:]]))
 """
 """The command itself, but that an answer to `wait` never ends, which no model here can be asked for; `running` counts

@@ -85,7 +85,7 @@ class Share:
 
     workers = 2
 
-    def resources(self) -> dict[str, int]:
+    def ray_options(self) -> dict[str, int]:
         return {"num_cpus": 1}
 
 
