@@ -125,7 +125,7 @@ def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
 
     def recording(rows: Sequence[Any], logits: torch.Tensor) -> None:
         for (sequence, _), own in zip(rows, logits, strict=True):
-            if sequence.search is None:
+            if sequence.beam_search is None:
                 recorded.setdefault(sequence.id, []).append(own.clone())
         choose(rows, logits)
 

@@ -1,8 +1,8 @@
 """Models of the published sizes with random weights: the same speed and memory, without a download.
 
 The sizes are from the configurations of the checkpoints. Must not import any other benchmark. Each token is one word,
-so an answer that is tokenised again in a later turn has the same ids; with random ids of a real vocabulary it would not,
-although it mostly does with a real model.
+so an answer that is tokenised again in a later turn has the same ids; with random ids of a real vocabulary it would
+not, although it mostly does with a real model.
 """
 
 from __future__ import annotations

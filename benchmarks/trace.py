@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -41,12 +42,7 @@ EXCLUDED = (
     ":_parser",
     ":_add_",
 )
-LOADING = {
-    ("loading/loader.py", "load"),
-    ("loading/preparation.py", "load_preparation"),
-    ("apps/cli/__init__.py", "_load"),
-    ("apps/cli/folder.py", "_load"),
-}
+LOADING = re.compile(r"(loading|apps/cli)/\w+\.py:_?load")
 """These functions, and what they call, are not part of a request."""
 
 TRACED_STEP = 3
@@ -101,7 +97,7 @@ class Recorder:
     def _record(self, frame: FrameType, thread: int) -> None:
         module = frame.f_code.co_filename[len(ROOT) :].replace(os.sep, "/")
         name: str = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)  # Python 3.10 has only the last part
-        if (module, name) in LOADING:
+        if LOADING.match(f"{module}:{name}"):
             self._loading[thread] = frame
         elif not any(part in f":{name}" for part in EXCLUDED):
             self.calls.append(Call(threading.current_thread().name, module, name))
