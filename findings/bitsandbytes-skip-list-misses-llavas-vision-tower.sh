@@ -12,13 +12,13 @@
 # not quantised for three lists; exits non-zero if that has changed.
 set -euo pipefail
 
-place="$(mktemp -d)"
-trap 'rm -rf "$place"' EXIT
-python3 -m venv "$place/venv"
-"$place/venv/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0 transformers==5.23.0 \
+folder="$(mktemp -d)"
+trap 'rm -rf "$folder"' EXIT
+python3 -m venv "$folder/venv"
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0 transformers==5.23.0 \
     bitsandbytes==0.50.2 accelerate numpy pillow
-cd "$place"
-"$place/venv/bin/python" - <<'PYTHON'
+cd "$folder"
+"$folder/venv/bin/python" - <<'PYTHON'
 import sys
 
 import bitsandbytes
@@ -43,7 +43,7 @@ LISTS = {
     "expressions": [r"(?:.*\.)?vision_tower", r"(?:.*\.)?multi_modal_projector", "lm_head"],
 }
 PARTS = ("model.vision_tower", "model.multi_modal_projector", "model.language_model", "lm_head")
-found = {}
+counts = {}
 for name, skipped in LISTS.items():
     network = LlavaForConditionalGeneration.from_pretrained(
         "checkpoint",
@@ -52,19 +52,19 @@ for name, skipped in LISTS.items():
         quantization_config=BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped),
     )
     linear = [(key, layer) for key, layer in network.named_modules() if isinstance(layer, torch.nn.Linear)]
-    found[name] = [
+    counts[name] = [
         (
             sum(key.startswith(part) and type(layer) is torch.nn.Linear for key, layer in linear),
             sum(key.startswith(part) for key, _ in linear),
         )
         for part in PARTS
     ]
-    print(f"{name:12}", ", ".join(f"{part}: {kept} of {total}" for part, (kept, total) in zip(PARTS, found[name])))
+    print(f"{name:12}", ", ".join(f"{part}: {kept} of {total}" for part, (kept, total) in zip(PARTS, counts[name])))
 vision, projector, text = 12, 2, 14
 expected = {
     "bare names": [(0, vision), (0, projector), (0, text), (1, 1)],
     "full names": [(vision, vision), (projector, projector), (0, text), (1, 1)],
     "expressions": [(vision, vision), (projector, projector), (0, text), (1, 1)],
 }
-sys.exit(0 if found == expected else "this has changed")
+sys.exit(0 if counts == expected else "this has changed")
 PYTHON

@@ -52,7 +52,7 @@ def texts(name, captions, card="", **how):
 
 declared = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
 dates = ["2024-01-01", "2024-01-02"]
-seen = {
+results = {
     "as they are": texts("plain", dates),
     "declared as strings by features=": texts("declared", dates, features=declared),
     "declared as strings by README.md": texts("card", dates, card=CARD),
@@ -60,8 +60,8 @@ seen = {
     "with a space after the first": texts("space", ["2024-01-01 ", "2024-01-02"]),
 }
 print(f"datasets {datasets.__version__}, pyarrow {pyarrow.__version__}, Python {sys.version.split()[0]}")
-for how, found in seen.items():
-    print(f"{how}: {found}")
+for how, texts_loaded in results.items():
+    print(f"{how}: {texts_loaded}")
 expected = [
     ["2024-01-01T00:00:00", "2024-01-02T00:00:00"],
     ["2024-01-01 00:00:00", "2024-01-02 00:00:00"],
@@ -69,7 +69,7 @@ expected = [
     [*dates, "a dog"],
     ["2024-01-01 ", "2024-01-02"],
 ]
-if list(seen.values()) != expected:
+if list(results.values()) != expected:
     sys.exit("The behaviour has changed.")
 print("As described: declaring the column as text does not keep its text.")
 PYTHON

@@ -39,15 +39,15 @@ def rows(folder, names, listed):
         return type(error).__name__
 
 
-seen = {
+results = {
     "one colon": rows("one", ["a.png", "b:c.png"], ["a.png", "b:c.png"]),
     "two colons": rows("two", ["a.png", "b::c.png"], ["a.png", "b::c.png"]),
     "two colons, not in the metadata": rows("out", ["a.png", "b::c.png"], ["a.png"]),
 }
 print(f"datasets {datasets.__version__}, fsspec {fsspec.__version__}, Python {sys.version.split()[0]}")
-for what, found in seen.items():
-    print(f"{what}: {found}")
-if list(seen.values()) != [2, "FileNotFoundError", "FileNotFoundError"]:
+for what, result in results.items():
+    print(f"{what}: {result}")
+if list(results.values()) != [2, "FileNotFoundError", "FileNotFoundError"]:
     sys.exit("The behaviour has changed.")
 print("As described: one name with two colons keeps the entire folder from loading.")
 PYTHON

@@ -11,13 +11,13 @@
 # Prints versions and the result of each of three passes; exits non-zero if that has changed.
 set -euo pipefail
 
-place="$(mktemp -d)"
-trap 'rm -rf "$place"' EXIT
-python3 -m venv "$place/venv"
-"$place/venv/bin/pip" install --quiet torch==2.13.0 transformers==5.23.0 peft==0.21.2 bitsandbytes==0.50.2 \
+folder="$(mktemp -d)"
+trap 'rm -rf "$folder"' EXIT
+python3 -m venv "$folder/venv"
+"$folder/venv/bin/pip" install --quiet torch==2.13.0 transformers==5.23.0 peft==0.21.2 bitsandbytes==0.50.2 \
     accelerate==1.15.0
 
-CUDA_VISIBLE_DEVICES="" "$place/venv/bin/python" - "$place/model" <<'PYTHON'
+CUDA_VISIBLE_DEVICES="" "$folder/venv/bin/python" - "$folder/model" <<'PYTHON'
 import logging
 import sys
 import warnings
@@ -49,15 +49,15 @@ def passes(**settings):
         dtype=torch.bfloat16,
     )
     model = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"], **settings)).eval()
-    seen = []
+    results = []
     for _ in range(3):
         try:
             with torch.inference_mode():
                 logits = model(torch.tensor([[2, 5, 6]])).logits
-            seen.append("finite logits" if logits.isfinite().all() else "not finite")
+            results.append("finite logits" if logits.isfinite().all() else "not finite")
         except Exception as error:
-            seen.append(f"{type(error).__name__}: {error}")
-    return seen
+            results.append(f"{type(error).__name__}: {error}")
+    return results
 
 
 lora, dora = passes(), passes(use_dora=True)

@@ -13,8 +13,8 @@ python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check gradio==6.31.0
 export GRADIO_ANALYTICS_ENABLED=False
 version=$("$folder/venv/bin/python" -c 'import gradio; print(gradio.__version__)')
-seen=$(GRADIO_SERVER_PORT=tcp://10.96.0.12:80 "$folder/venv/bin/python" -c 'import gradio' 2>&1 | tail -n 1 || true)
+output=$(GRADIO_SERVER_PORT=tcp://10.96.0.12:80 "$folder/venv/bin/python" -c 'import gradio' 2>&1 | tail -n 1 || true)
 echo "version: gradio $version"
 echo "behaviour: with GRADIO_SERVER_PORT=tcp://10.96.0.12:80, as Kubernetes sets it, import gradio ends with"
-echo "output: ${seen:-nothing, it was imported}"
-[[ $seen == "ValueError: invalid literal for int()"* ]]
+echo "output: ${output:-nothing, it was imported}"
+[[ $output == "ValueError: invalid literal for int()"* ]]

@@ -13,10 +13,10 @@
 # tokens; exits non-zero if that has changed.
 set -euo pipefail
 
-place="$(mktemp -d)"
-trap 'rm -rf "$place"' EXIT
-python3 -m venv "$place/venv"
-cat > "$place/read.py" <<'PYTHON'
+folder="$(mktemp -d)"
+trap 'rm -rf "$folder"' EXIT
+python3 -m venv "$folder/venv"
+cat > "$folder/read.py" <<'PYTHON'
 import json
 import shutil
 import sys
@@ -31,23 +31,23 @@ transformers.utils.logging.set_verbosity_error()
 for library in (transformers, tokenizers, sentencepiece):
     print(library.__name__, library.__version__)
 
-place = Path(sys.argv[1])
+root = Path(sys.argv[1])
 lines = ["USER: how many cats are there? ASSISTANT: two cats on a red mat.", "a photo of a blue circle on a table"]
-(place / "lines.txt").write_text("\n".join(lines * 20))
+(root / "lines.txt").write_text("\n".join(lines * 20))
 sentencepiece.SentencePieceTrainer.train(
-    input=str(place / "lines.txt"), model_prefix=str(place / "tokenizer"), model_type="bpe", vocab_size=310,
+    input=str(root / "lines.txt"), model_prefix=str(root / "tokenizer"), model_type="bpe", vocab_size=310,
     hard_vocab_limit=False, byte_fallback=True, character_coverage=0.99995, unk_id=0, bos_id=1, eos_id=2, pad_id=-1,
     normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
 )
-itself = sentencepiece.SentencePieceProcessor(str(place / "tokenizer.model"))
+itself = sentencepiece.SentencePieceProcessor(str(root / "tokenizer.model"))
 texts = ["USER: how many cats? ASSISTANT:", "a photo of a cat", "two circles"]
 
 
 def read(kind):
     """The ids that AutoTokenizer returns for each text in a folder of that type, and what it decodes from them."""
-    folder = place / kind
+    folder = root / kind
     folder.mkdir(exist_ok=True)
-    shutil.copy(place / "tokenizer.model", folder)
+    shutil.copy(root / "tokenizer.model", folder)
     names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", **names}))
     (folder / "config.json").write_text(json.dumps({"model_type": kind}))
@@ -70,7 +70,7 @@ print("as described above" if same else "this has changed")
 sys.exit(0 if same else 1)
 PYTHON
 for version in 5.23.0 5.24.0; do
-    "$place/venv/bin/pip" install --quiet --disable-pip-version-check transformers==$version sentencepiece==0.2.3 \
+    "$folder/venv/bin/pip" install --quiet --disable-pip-version-check transformers==$version sentencepiece==0.2.3 \
         tokenizers==0.23.3 protobuf==7.36.2
-    "$place/venv/bin/python" "$place/read.py" "$place"
+    "$folder/venv/bin/python" "$folder/read.py" "$folder"
 done

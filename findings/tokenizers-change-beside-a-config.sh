@@ -35,11 +35,11 @@ TEXT = "USER:<image>\ncat</s>cat"
 # as in Llama's tokenizer.json: a space is inserted before every piece of text between special tokens
 vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(PIECES))}
 merges = [("▁", "c"), ("▁c", "a"), ("▁ca", "t")]
-made = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-made.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in SPECIAL])
-made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+tokenizer_json = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+tokenizer_json.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+tokenizer_json.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+tokenizer_json.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in SPECIAL])
+tokenizer_json.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
 settings = {"tokenizer_class": "LlamaTokenizer", "legacy": False, "bos_token": "<s>", "eos_token": "</s>"}
 
 
@@ -47,7 +47,7 @@ def tokens(name, model_type):
     """The tokenizer class for a folder with that config.json, and its tokens of the text."""
     folder = Path(name)
     folder.mkdir()
-    made.save(str(folder / "tokenizer.json"))
+    tokenizer_json.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "unk_token": "<unk>"}))
     if model_type:
         (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
@@ -56,16 +56,16 @@ def tokens(name, model_type):
 
 
 print(f"transformers {transformers.__version__}, tokenizers {tokenizers.__version__}")
-print(f"tokenizer.json itself: {made.encode(TEXT, add_special_tokens=False).tokens}")
-seen = {
+print(f"tokenizer.json itself: {tokenizer_json.encode(TEXT, add_special_tokens=False).tokens}")
+results = {
     "with config.json of a llava": tokens("llava", "llava"),
     "with config.json of a llama": tokens("llama", "llama"),
     "without a config.json": tokens("alone", None),
 }
-for what, (name, found) in seen.items():
-    print(f"{what}: {name} {found}")
-(_, beside), (_, llama), (_, alone) = seen.values()
-itself = made.encode(TEXT, add_special_tokens=False).tokens
+for what, (name, text_tokens) in results.items():
+    print(f"{what}: {name} {text_tokens}")
+(_, beside), (_, llama), (_, alone) = results.values()
+itself = tokenizer_json.encode(TEXT, add_special_tokens=False).tokens
 expected = beside == itself and alone == llama and alone != itself and "▁cat" in beside and "▁cat" not in alone
 print("as described" if expected else "this has changed")
 sys.exit(not expected)

@@ -13,10 +13,10 @@
 # that has changed.
 set -euo pipefail
 
-place="$(mktemp -d)"
-trap 'rm -rf "$place"' EXIT
-python3 -m venv "$place/venv"
-cat > "$place/steps.py" <<'PYTHON'
+folder="$(mktemp -d)"
+trap 'rm -rf "$folder"' EXIT
+python3 -m venv "$folder/venv"
+cat > "$folder/steps.py" <<'PYTHON'
 import sys
 import warnings
 
@@ -103,6 +103,6 @@ print("as described above" if same else "this has changed")
 sys.exit(0 if same else 1)
 PYTHON
 for version in 5.23.0 5.24.0; do
-    "$place/venv/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0 transformers==$version
-    "$place/venv/bin/python" "$place/steps.py"
+    "$folder/venv/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0 transformers==$version
+    "$folder/venv/bin/python" "$folder/steps.py"
 done

@@ -27,11 +27,11 @@ with tarfile.open("shard.tar", "w") as tar:
             part = tarfile.TarInfo(f"{key}.{kind}")
             part.size = len(content)
             tar.addfile(part, io.BytesIO(content))
-found = [sample["__key__"] for sample in webdataset.WebDataset("shard.tar", shardshuffle=False)]
+samples = [sample["__key__"] for sample in webdataset.WebDataset("shard.tar", shardshuffle=False)]
 print(f"webdataset {version('webdataset')}, Python {sys.version.split()[0]}")
 print(f"in the shard: {KEYS}")
-print(f"samples: {found}")
-if found != KEYS[1:]:
+print(f"samples: {samples}")
+if samples != KEYS[1:]:
     sys.exit("The behaviour has changed.")
 print("As described: the samples of __scans__ are dropped.")
 PYTHON
