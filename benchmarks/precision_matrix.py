@@ -19,7 +19,7 @@ from tests.checkpoints import blip2, layouts
 from tests.loading.test_layouts import reference, tokens
 
 EQUAL, DIFFERENT, REJECTED = "equal", "DIFFERENT", "rejected"
-OTHER_WEIGHTS = ("stored in bf16", "larger pictures", "2023 with a slow tokenizer")
+OTHER_WEIGHTS = ("stored in bf16", "larger images", "2023 with a slow tokenizer")
 """Layouts with other weights or ids than the current one: their answers are not compared below fp32."""
 
 

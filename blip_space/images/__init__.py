@@ -26,9 +26,11 @@ from pathlib import Path
 from PIL import Image
 
 from blip_space.errors import ImageError
+from blip_space.images import orientations
 from blip_space.images.budget import DecodingBudget
 from blip_space.images.decoder import MAX_JPEG_PIXELS, MAX_PIXELS, decode_pixels
 from blip_space.images.estimates import estimate_decoding_bytes
+from blip_space.images.flattening import flatten
 from blip_space.images.formats import FORMAT_NAMES, FORMATS, SEND_SUPPORTED, find_extensions, is_image
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "SafeImage",
     "decode",
     "digest",
+    "from_pillow",
     "is_image",
     "read_file",
 ]
@@ -111,6 +114,17 @@ def decode(source: str | Path | bytes, *, max_bytes: int = MAX_UPLOAD_BYTES) -> 
     _check_size(data, max_bytes)
     with DECODING_BUDGET.reserve(estimate_decoding_bytes(data)):
         return SafeImage(decode_pixels(data), digest(data))
+
+
+def from_pillow(image: Image.Image) -> SafeImage:
+    """An image that the caller opened with Pillow: upright, transparency on white.
+
+    Its digest is the SHA-256 of its mode, size, orientation and pixels.
+    """
+    orientation = orientations.from_image(image)
+    content = hashlib.sha256(f"{image.mode} {image.size} {orientation}".encode())
+    content.update(image.tobytes())
+    return SafeImage(orientations.make_upright(flatten(image), orientation), content.hexdigest())
 
 
 def digest(data: bytes) -> str:
