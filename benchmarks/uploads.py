@@ -48,7 +48,7 @@ INTERVAL_SECONDS = 0.01
 
 
 class Stream:
-    """A user who asks one question after another, and the time of each update."""
+    """A user with one question after another, and the time of each update."""
 
     def __init__(self, engine: ThreadedEngine) -> None:
         self.times: list[float] = []
