@@ -129,7 +129,7 @@ def test_captions_take_the_decoding_options_of_a_chat(
     sent: Any = handle_file(picture) if name == "/caption" else [handle_file(picture)]
     client.predict(sent, quality="stream", **chosen, api_name=name)
     assert engine.requests[0].options == GenerationOptions(**chosen)  # type: ignore[arg-type]
-    with pytest.raises(AppError, match=r"'best' searches and does not sample\. Set temperature to 0"):
+    with pytest.raises(AppError, match=r"'best' is beam search, which does not sample\. Set temperature to 0"):
         client.predict(sent, temperature=0.5, api_name=name)
 
 

@@ -92,7 +92,7 @@ def test_what_is_no_picture_is_a_record_with_a_sentence(client: Client, tmp_path
     told = client.predict(handle_file(packed(tmp_path / "x.zip", 1, **others)), api_name="/batch")
     said = {record["file"]: record["error"] for record in told["records"]}
     assert said["0.png"] is None
-    assert "not a picture" in said["notes.txt"]
+    assert "not an image" in said["notes.txt"]
     assert "leads out of the zip" in said["../out.png"]
     assert "not opened" in said["in.zip"]
     assert (told["done"], told["errors"]) == (4, 3)
@@ -183,7 +183,7 @@ def test_the_table_fills_while_the_batch_runs_and_is_taken_home(page: Page, engi
     expect(progress(page)).to_have_text("Done: 14 of 14, 1 of them with an error")
     expect(progress(page).locator("progress")).to_have_attribute("value", "14")
     expect(rows(page)).to_have_count(14)
-    expect(page.locator("#batch-table .error")).to_contain_text("not a picture")
+    expect(page.locator("#batch-table .error")).to_contain_text("not an image")
     records = json.loads(taken_home(page, "JSON", tmp_path).read_text("utf-8"))
     assert [record["file"] for record in records] == [
         *(f"{number}.png" for number in range(12)),

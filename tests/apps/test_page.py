@@ -280,7 +280,7 @@ def test_without_a_picture_the_question_stays_and_a_sentence_says_why(page: Page
 def test_a_file_that_is_no_picture_is_told_when_it_is_chosen(page: Page, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("I am a text")
     page.set_input_files("#picture input[type=file]", tmp_path / "text.png")
-    expect(toast(page)).to_contain_text("not a picture that can be read")
+    expect(toast(page)).to_contain_text("not an image that can be read")
 
 
 def test_a_file_over_20_megabytes_is_told_when_it_is_chosen(page: Page, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_ports_of_kubernetes_services_are_passed_over_and_the_hosts_own_is_taken
     finally:
         process.kill()
     for name in ("BLIP_SPACE_PORT", "GRADIO_SERVER_PORT"):
-        assert said.count(f"{name} is '{service}' and is passed over: Kubernetes sets it") == 1
+        assert said.count(f"{name} is '{service}' and is ignored: Kubernetes sets it") == 1
     assert "Traceback" not in said
 
 
