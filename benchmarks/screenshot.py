@@ -60,15 +60,19 @@ def take_screenshot(url: str, output: Path, *, dark: bool, phone: bool) -> None:
 
 def ask(page: Page, language: str, question: str) -> None:
     """Choose the language, ask, and wait for the complete answer."""
-    field = page.locator("#language input")
-    field.fill(language)
-    page.get_by_role("option", name=f"– {language} ·").or_(
-        page.get_by_role("option", name=f"{language} ·")
-    ).first.click()
+    choose_language(page, language)
     page.fill("#question textarea", question)
     page.press("#question textarea", "Enter")
     expect(page.locator("#chat [data-testid=user]").last).to_have_text(question)
     expect(page.locator("#ask")).to_be_visible(timeout=30_000)
+
+
+def choose_language(page: Page, language: str) -> None:
+    """Choose the language of the answer by its English name."""
+    page.locator("#language input").fill(language)
+    page.get_by_role("option", name=f"– {language} ·").or_(
+        page.get_by_role("option", name=f"{language} ·")
+    ).first.click()
 
 
 if __name__ == "__main__":
