@@ -84,6 +84,7 @@ def _build_components(engine: EngineProtocol) -> _BatchComponents:
                 status_text.language_choices(default),
                 value="en",
                 label=strings.CAPTION_LANGUAGE,
+                info=strings.LANGUAGE_INFO,
                 elem_id="batch-language",
             )
             model = gr.Dropdown(names, value=names[0], label=strings.MODEL_LABEL, visible=len(names) > 1)

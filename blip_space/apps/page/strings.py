@@ -16,7 +16,7 @@ IMAGE_LABEL = "Image"
 IMAGE_PLACEHOLDER = "Drop an image here\nor click to choose one"
 EXAMPLES_LABEL = "Or try one of these"
 LANGUAGE_LABEL = "Language of the answer"
-LANGUAGE_INFO = "strong to rare: how much training data mBLIP had"
+LANGUAGE_INFO = "Amount of mBLIP training data: strong, good, basic or rare"
 MODEL_LABEL = "Model"
 SETTINGS_LABEL = "Settings"
 
@@ -31,20 +31,20 @@ STILL_ANSWERING = "An answer is still being generated. Wait for it, or press Sto
 MESSAGE_GONE = "That message is no longer in the conversation. Ask again below."
 
 SETTINGS = {
-    "max_new_tokens": ("Max new tokens", "the maximum length of the answer; a word is one to three tokens"),
+    "max_new_tokens": ("Max new tokens", "The maximum length of the answer; a word is one to three tokens"),
     "temperature": ("Temperature", "0 always picks the most likely token; higher values give more varied answers"),
     "top_p": (
         "Top p",
-        "with temperature above 0: sample only from the most likely tokens that add up to this probability",
+        "With temperature above 0: sample only from the most likely tokens that add up to this probability",
     ),
-    "repetition_penalty": ("Repetition penalty", "values above 1 reduce repetition"),
-    "seed": ("Seed", "with temperature above 0: the same seed gives the same answer"),
+    "repetition_penalty": ("Repetition penalty", "Values above 1 reduce repetition"),
+    "seed": ("Seed", "With temperature above 0: the same seed gives the same answer"),
 }
 QUALITY_LABEL = "Decoding"
 QUALITY_INFO = "Beam search shows the answer only when it is complete"
 QUALITIES = [("Streaming (greedy or sampling)", "stream"), ("Beam search (slower, often better)", "best")]
 USE_HISTORY_LABEL = "Use conversation history"
-USE_HISTORY_INFO = "include earlier questions and answers in the prompt"
+USE_HISTORY_INFO = "Include earlier questions and answers in the prompt"
 
 CHAT_TAB = "Chat"
 BATCH_TAB = "Batch"
@@ -61,7 +61,7 @@ NO_BATCH = "Captions appear here as they finish. Download them as JSON, CSV or t
 def batch_limits(*, images: int, file_bytes: int, seconds: float) -> str:
     """What a batch may contain, and how long it may take."""
     return (
-        f"Up to {images} images; each file, also a zip, up to {file_bytes // 1_000_000} MB. "
+        f"Up to {images} images, and up to {file_bytes // 1_000_000} MB for each file or zip. "
         f"A batch stops after {seconds / 60:.0f} minutes and has lower priority than chats."
     )
 
