@@ -63,7 +63,7 @@ def caption_folder(given: argparse.Namespace, spec: catalogue.ModelSpec, precisi
             batch_size=batch_size,
             workers=given.workers,
             regenerate=given.existing == "append",
-            remote_workers=crew.write if crew else None,
+            remote_workers=crew.caption if crew else None,
             refused=refused,
         )
         tally = _run(job, ledger, given)
