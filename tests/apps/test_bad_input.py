@@ -75,7 +75,7 @@ def huge_png(width: int, height: int) -> bytes:
 
 
 BROKEN_FILES = {
-    "text.png": (b"I am a text", "not a picture"),
+    "text.png": (b"I am a text", "that can be read"),
     "empty.png": (b"", "empty"),
     "cut.png": (blue_circles()[:300], "damaged or was cut off"),
     "bomb.png": (huge_png(12_000, 12_000), "144 megapixels"),

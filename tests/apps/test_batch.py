@@ -10,6 +10,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from blip_space.apps.gradio_api import batches
+from blip_space.jobs.upload_archive import NO_FILES
 from tests.apps.fake_engine import FakeEngine
 from tests.apps.test_api import wait_until
 from tests.apps.test_bad_input import refusal
@@ -68,7 +69,7 @@ def test_a_file_that_is_not_an_image_is_a_record_with_an_error(client: Client, t
     update = client.predict(handle_file(write_zip(tmp_path / "x.zip", 1, **others)), api_name="/batch")
     errors = {record["file"]: record["error"] for record in update["records"]}
     assert errors["0.png"] is None
-    assert "not a picture" in errors["notes.txt"]
+    assert "that can be read" in errors["notes.txt"]
     assert "leads out of the zip" in errors["../out.png"]
     assert "not opened" in errors["in.zip"]
     assert (update["done"], update["errors"]) == (4, 3)
@@ -77,7 +78,7 @@ def test_a_file_that_is_not_an_image_is_a_record_with_an_error(client: Client, t
 def test_an_invalid_batch_is_refused(client: Client, zip_file: Path, tmp_path: Path) -> None:
     (tmp_path / "no.zip").write_text("no zip")
     for files, values, sentence in (
-        ([], {}, "no pictures yet"),
+        ([], {}, NO_FILES),
         ([handle_file(tmp_path / "no.zip")], {}, "not a zip"),
         ([handle_file(zip_file)], {"language": "sw"}, "parrot does not speak Swahili"),
         ([handle_file(zip_file)], {"model": "gpt"}, "Choose among parrot, polyglot"),

@@ -20,11 +20,11 @@ ROUNDS = 3
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """A server with the embedded model and a copy of it under another name."""
-    twin = tmp_path_factory.mktemp("models") / "twin"
-    shutil.copytree(TINY_FOLDER, twin)
-    config = json.loads((twin / "blip_space.json").read_text("utf-8"))
-    (twin / "blip_space.json").write_text(json.dumps(config | {"name": "twin"}), "utf-8")
-    app = App(tmp_path_factory.mktemp("app"), "--models", f"tiny,{twin}")
+    copy = tmp_path_factory.mktemp("models") / "copy"
+    shutil.copytree(TINY_FOLDER, copy)
+    config = json.loads((copy / "blip_space.json").read_text("utf-8"))
+    (copy / "blip_space.json").write_text(json.dumps(config | {"name": "copy"}), "utf-8")
+    app = App(tmp_path_factory.mktemp("app"), "--models", f"tiny,{copy}")
     wait_for_status(app.health, "ready")
     yield app
     app.close()
@@ -46,7 +46,7 @@ def open_page(browser: Browser, app: App, image_file: Path, model: str) -> Page:
 
 
 def test_a_swap_during_another_users_answer_loses_none(app: App, browser: Browser, image_file: Path) -> None:
-    pages = [open_page(browser, app, image_file, model) for model in ("tiny", "twin")]
+    pages = [open_page(browser, app, image_file, model) for model in ("tiny", "copy")]
     for number in range(1, ROUNDS + 1):
         for page in pages:
             page.fill("#question textarea", QUESTION)
@@ -57,6 +57,6 @@ def test_a_swap_during_another_users_answer_loses_none(app: App, browser: Browse
             expect(replies.last).to_have_text("three", timeout=30_000)
             expect(page.locator("#ask")).to_be_visible(timeout=30_000)
     state = wait_for_status(app.health, "ready")
-    assert (state["model"] in ("tiny", "twin"), state["running"], state["waiting"]) == (True, 0, 0)
+    assert (state["model"] in ("tiny", "copy"), state["running"], state["waiting"]) == (True, 0, 0)
     for page in pages:
         page.context.close()

@@ -33,7 +33,7 @@ HEARTBEAT_SECONDS = 0.25
 
 ANSWERS = "answers"
 MAX_ANSWERS = 40
-"""Concurrent requests per engine, waiting ones included. More than its queue holds, so that the queue reports when it is full."""
+"""Concurrent requests per engine, also waiting ones: more than the queue holds, so that it reports when it is full."""
 
 BATCHES = "batches"
 MAX_BATCH_CALLS = 16

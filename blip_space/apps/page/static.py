@@ -19,7 +19,7 @@ EXAMPLES = ASSETS / "examples"
 
 
 @dataclass(frozen=True)
-class Example:
+class ExampleImage:
     """An example image with a question about it."""
 
     file: Path
@@ -37,11 +37,11 @@ def render_script(name: str, **values: object) -> str:
     return _template(name).substitute({key: json.dumps(value) for key, value in values.items()})
 
 
-def load_examples() -> list[Example]:
+def load_examples() -> list[ExampleImage]:
     """The examples in `examples.json`, in its order; none without that file."""
     listing = EXAMPLES / "examples.json"
     entries = json.loads(listing.read_text("utf-8")) if listing.exists() else []
-    return [Example(EXAMPLES / entry["file"], entry["prompt"], entry["language"]) for entry in entries]
+    return [ExampleImage(EXAMPLES / entry["file"], entry["prompt"], entry["language"]) for entry in entries]
 
 
 @cache
