@@ -93,7 +93,7 @@ def test_ports_of_kubernetes_services_are_ignored_and_the_hosts_port_is_used() -
     finally:
         process.kill()
     for name in ("BLIP_SPACE_PORT", "GRADIO_SERVER_PORT"):
-        assert output.count(f"{name} is '{service}' and is passed over: Kubernetes sets it") == 1
+        assert output.count(f"{name} is '{service}' and is ignored: Kubernetes sets it") == 1
     assert "Traceback" not in output
 
 
