@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -115,6 +116,8 @@ def test_every_status_is_shown_and_escaped(state: Any) -> None:
 def test_other_models_are_suggested_only_to_a_model_of_fewer_languages() -> None:
     assert "--model mblip-mt0-xl" in status_text.model_description(PARROT)
     assert "--model mblip-mt0-xl" not in status_text.model_description(POLYGLOT)
+    assert "in English." in status_text.model_description(replace(POLYGLOT, languages=("en",)))
+    assert "in 0 languages." in status_text.model_description(replace(POLYGLOT, languages=()))  # it failed to load
     assert "Images and text are never logged" in status_text.model_description(POLYGLOT)
 
 

@@ -52,8 +52,8 @@ def budget_line(count: Callable[[], dict[str, Any]]) -> str:
 def model_description(spec: ModelSpec, fits: tuple[str, ...] | None = None) -> str:
     """What the model is for and needs, how to get another, and what happens to images. `fits` are the precisions in
     which it fits this machine, where that is known."""
-    count = len(spec.languages)
-    languages = f"{count} languages" if count > 1 else LANGUAGES[spec.languages[0]].english_name
+    names = [LANGUAGES[code].english_name for code in spec.languages]
+    languages = names[0] if len(names) == 1 else f"{len(names)} languages"
     description = spec.description or f"Answers questions about photographs, in {languages}."
     memory = strings.memory_needs(spec.memory_gb, fits) if spec.parameters >= LARGE_PARAMETERS else ""
     return (
