@@ -81,7 +81,7 @@ def test_an_image_that_fails_has_a_record_with_a_message(build: Build) -> None:
     job = run_job(engine, UploadedImage("gone.png", unreadable), *broken)
     assert [record.caption for record in job.records] == [None, None, ANSWER, None]
     assert job.records[0].error == "It cannot be read. Send another."
-    assert "The file is not a" in str(job.records[1].error)
+    assert "The file is not an image" in str(job.records[1].error)
     assert job.records[3].error == job.records[1].error
     assert [name for name, _ in job.progress.errors] == ["gone.png", "0.png", "2.png"]
     failed = run_job(engine, *uploads_of(IMAGES[0]), prompt="Will this explode?")

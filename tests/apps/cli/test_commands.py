@@ -111,7 +111,7 @@ def test_an_unreadable_image_is_reported_and_the_others_are_captioned(
     code, out, err = run(capsys, "caption", str(tmp_path / "text.png"), image_file, "--quality", "stream")
     assert code == 1
     assert "circles.png\t" in out
-    assert "text.png: The file is not a" in err
+    assert "text.png: The file is not an image" in err
     assert len(err.splitlines()) == 1
 
 

@@ -41,7 +41,7 @@ def test_a_folder_is_captioned_and_errors_are_listed(
     code, _, err = run(capsys, folder, "--output", output, *FAST)
     assert code == 1
     assert "4 captions generated" in err
-    assert "broken.webp: The file is not a" in err
+    assert "broken.webp: The file is not an image" in err
     assert read_captions(output) == {
         "0.png": "a red circle",
         "1.png": "two red circles",
@@ -97,7 +97,7 @@ def test_text_files_are_beside_the_images_with_prefix_and_suffix(
         (["{folder}", "--output", "{empty}"], "empty is a folder"),
         (["{folder}", "--format", "json", "--output", "."], "is a folder"),
         (["{folder}", "--glob", "/abs/*.png"], "matches nothing in the folder"),
-        (["{folder}", "--temperature", "1"], "quality 'best' searches and does not sample"),
+        (["{folder}", "--temperature", "1"], "quality 'best' is beam search, which does not sample"),
         (["{folder}", "--max-new-tokens", "9999"], "max_new_tokens must be"),
         (["{folder}", "--output", "{empty}/no/such/folder.jsonl"], "There is no folder for folder.jsonl"),
     ],
