@@ -73,7 +73,7 @@ def _open_zip(name: str, path: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except Exception:  # a hostile header may raise anything
-        raise UserError(f"{name} is not a readable zip. Pack the images again, as a plain zip.") from None
+        raise UserError(f"{name} is not a zip that can be read. Pack the images again, as a plain zip.") from None
     members = archive.infolist()
     if any(member.flag_bits & 1 for member in members):
         raise UserError(f"{name} is protected with a password. Pack the images without one.")
