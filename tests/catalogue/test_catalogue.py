@@ -1,4 +1,4 @@
-"""Laws of the catalogue, and what a folder says of itself."""
+"""The catalogue's models, and the specs of folders."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ def folder(path: Path, **config: Any) -> Path:
     return path
 
 
-def test_every_row_can_be_found_prompted_and_priced() -> None:
+def test_every_model_has_a_prompt_style_and_an_estimate_of_memory() -> None:
     for name in catalogue.NAMES:
         spec = catalogue.find_model(name)
         assert spec.name == name
@@ -30,7 +30,7 @@ def test_every_row_can_be_found_prompted_and_priced() -> None:
         assert spec.memory_gb["bf16"] * 2 == pytest.approx(spec.memory_gb["fp32"], rel=0.01)
 
 
-def test_the_size_of_a_model_is_that_of_its_numbers() -> None:
+def test_memory_follows_from_the_number_of_parameters() -> None:
     spec = ModelSpec("x", "x", "blip2", "opt", "blip2", 3_000_000_000, ("en",), quantized_parameters=2_000_000_000)
     assert spec.memory_gb == {"fp32": 12.0, "bf16": 6.0, "fp16": 6.0, "int8": 4.0, "int4": 3.12}  # 1.125 and 2
     assert replace(spec, stored_precision="int4", stored_bytes=5_000_000_000).memory_gb == {"int4": 5.0}
@@ -38,19 +38,19 @@ def test_the_size_of_a_model_is_that_of_its_numbers() -> None:
     assert [replace(spec, language_model_type=kind).decoder_only for kind in ("bloom", "mt5")] == [True, False]
 
 
-def test_blip2_speaks_english_and_mblip_speaks_96_languages() -> None:
+def test_blip2_supports_english_and_mblip_96_languages() -> None:
     assert catalogue.find_model("blip2-flan-t5-xl").languages == ("en",)
     assert len(catalogue.find_model("mblip-mt0-xl").languages) == 96
     assert catalogue.models_supporting("de") == ["mblip-mt0-xl", "mblip-bloomz-7b"]
 
 
 @pytest.mark.parametrize("name", ["", "gpt", "../tiny", "/etc"])
-def test_an_unknown_name_is_a_sentence_that_lists_the_models(name: str) -> None:
+def test_error_for_an_unknown_name_lists_the_models(name: str) -> None:
     with pytest.raises(ModelError, match=r"The models are tiny, blip2-opt-2\.7b"):
         catalogue.find_model(name)
 
 
-def test_a_path_is_a_model_only_where_paths_are_allowed(tmp_path: Path) -> None:
+def test_paths_are_accepted_only_where_allowed(tmp_path: Path) -> None:
     folder(tmp_path, model_type="blip-2", text_config={"model_type": "bloom"})
     assert catalogue.find_model(str(tmp_path), folders=True).name == tmp_path.name
     with pytest.raises(ModelError, match="no model"):
@@ -61,14 +61,12 @@ def test_a_path_is_a_model_only_where_paths_are_allowed(tmp_path: Path) -> None:
     ("text_type", "style", "languages"),
     [("opt", "blip2", 1), ("t5", "blip2", 1), ("mt5", "mblip", 96), ("bloom", "mblip", 96)],
 )
-def test_a_folder_is_taken_for_what_its_language_model_is(
-    tmp_path: Path, text_type: str, style: str, languages: int
-) -> None:
+def test_language_model_decides_style_and_languages(tmp_path: Path, text_type: str, style: str, languages: int) -> None:
     spec = catalogue.read_folder(folder(tmp_path, model_type="blip-2", text_config={"model_type": text_type}))
     assert (spec.language_model_type, spec.prompt_style, len(spec.languages)) == (text_type, style, languages)
 
 
-def test_blip_space_json_says_otherwise(tmp_path: Path) -> None:
+def test_blip_space_json_overrides_the_defaults(tmp_path: Path) -> None:
     folder(tmp_path, model_type="blip-2", text_config={"model_type": "mt5"})
     own = {
         "name": "mine",
@@ -85,12 +83,12 @@ def test_blip_space_json_says_otherwise(tmp_path: Path) -> None:
     assert spec.context_tokens == 128
 
 
-def test_a_folder_that_is_no_blip2_is_refused_by_its_name_alone(tmp_path: Path) -> None:
-    for config, told in (
+def test_error_for_another_model_names_the_folder_without_its_path(tmp_path: Path) -> None:
+    for config, message in (
         ({"model_type": "llama"}, "not a BLIP-2"),
         ({"model_type": "blip-2", "text_config": {"model_type": "llama"}}, "a BLIP-2 with the language model 'llama'"),
     ):
-        with pytest.raises(ModelError, match=told) as caught:
+        with pytest.raises(ModelError, match=message) as caught:
             catalogue.read_folder(folder(tmp_path, **config))
         assert str(tmp_path.parent) not in str(caught.value)
     (tmp_path / "config.json").write_text("{", "utf-8")
@@ -101,7 +99,7 @@ def test_a_folder_that_is_no_blip2_is_refused_by_its_name_alone(tmp_path: Path) 
         catalogue.read_folder(tmp_path)
 
 
-def test_an_owners_folder_that_is_no_checkpoint_keeps_its_fault_for_the_page(tmp_path: Path) -> None:
+def test_operators_folder_without_a_checkpoint_has_a_load_error(tmp_path: Path) -> None:
     spec = catalogue.find_operator_model(str(tmp_path))
     assert spec.name == tmp_path.name
     assert "no config.json" in spec.load_error
@@ -111,10 +109,10 @@ def test_an_owners_folder_that_is_no_checkpoint_keeps_its_fault_for_the_page(tmp
 
 
 def weights(path: Path, *names: str, file: str = "model.safetensors") -> Path:
-    """A file of weights with tensors of those names, each of one number."""
+    """A weight file with tensors of those names, each with one element."""
     header = {
-        name: {"dtype": "F32", "shape": [1], "data_offsets": [4 * place, 4 * place + 4]}
-        for place, name in enumerate(names)
+        name: {"dtype": "F32", "shape": [1], "data_offsets": [4 * index, 4 * index + 4]}
+        for index, name in enumerate(names)
     }
     encoded = json.dumps(header).encode()
     (path / file).write_bytes(struct.pack("<Q", len(encoded)) + encoded + bytes(4 * len(names)))
@@ -122,7 +120,7 @@ def weights(path: Path, *names: str, file: str = "model.safetensors") -> Path:
 
 
 OPT = {"model_type": "blip-2", "text_config": {"model_type": "opt"}}
-KINDS: dict[str, tuple[dict[str, Any], str]] = {
+NOT_BLIP2: dict[str, tuple[dict[str, Any], str]] = {
     "matching": (
         {"model_type": "blip-2", "text_config": None, "architectures": ["Blip2ForImageTextRetrieval"]},
         "scores how well images and texts match, and has no language model, so it cannot chat",
@@ -133,12 +131,12 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
     "vision alone": (OPT | {"architectures": ["Blip2VisionModelWithProjection"]}, "embeds images, and has no language"),
     "null": ({"model_type": "blip-2", "text_config": None}, "has no language model, so it cannot chat"),
     "missing": ({"model_type": "blip-2"}, "has no language model, so it cannot chat"),
-    "a text": ({"model_type": "blip-2", "text_config": "opt"}, "text_config .* is a text, where"),
-    "a list": ({"model_type": "blip-2", "text_config": [1]}, "text_config .* is a list, where"),
-    "a number": ({"model_type": "blip-2", "text_config": 7}, "text_config .* is a number, where"),
-    "an odd language model": ({"model_type": "blip-2", "text_config": {"model_type": ["opt"]}}, "here; with opt, t5"),
-    "instructblip": ({"model_type": "instructblip"}, "an InstructBLIP .*InstructBlipForConditionalGeneration takes it"),
-    "blip": ({"model_type": "blip"}, "a BLIP of the first generation .*BlipForConditionalGeneration takes it"),
+    "a string": ({"model_type": "blip-2", "text_config": "opt"}, "text_config .* is a string instead"),
+    "a list": ({"model_type": "blip-2", "text_config": [1]}, "text_config .* is a list instead"),
+    "a number": ({"model_type": "blip-2", "text_config": 7}, "text_config .* is a number instead"),
+    "an odd language model": ({"model_type": "blip-2", "text_config": {"model_type": ["opt"]}}, "not supported; opt"),
+    "instructblip": ({"model_type": "instructblip"}, "an InstructBLIP .*InstructBlipForConditionalGeneration supp"),
+    "blip": ({"model_type": "blip"}, "a BLIP of the first generation .*BlipForConditionalGeneration supports it"),
     "qwen": ({"model_type": "qwen2_5_vl", "vision_config": {}}, "'qwen2_5_vl', which is not a BLIP-2"),
     "a language model": (
         {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}, "without a vision encoder .* not a BLIP-2"
@@ -148,48 +146,46 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("config", "told"), KINDS.values(), ids=KINDS.keys())
-def test_what_is_no_blip2_that_chats_is_told_and_shown_on_the_page(
-    tmp_path: Path, config: dict[str, Any], told: str
-) -> None:
+@pytest.mark.parametrize(("config", "message"), NOT_BLIP2.values(), ids=NOT_BLIP2.keys())
+def test_folders_without_a_blip2_that_chats_are_explained(tmp_path: Path, config: dict[str, Any], message: str) -> None:
     """config-without-language-model: a traceback, and `serve` ended."""
-    check_refused(tmp_path, config, told)
+    check_refused(tmp_path, config, message)
 
 
-def check_refused(tmp_path: Path, config: dict[str, Any], told: str) -> None:
-    """A folder of that configuration is refused with the same sentence everywhere, which keeps the path to itself."""
+def check_refused(tmp_path: Path, config: dict[str, Any], message: str) -> None:
+    """A folder of that configuration raises the same error everywhere, which does not contain the path."""
     folder(tmp_path, **config)
-    with pytest.raises(ModelError, match=told) as caught:
+    with pytest.raises(ModelError, match=message) as caught:
         catalogue.find_model(str(tmp_path), folders=True)
     assert str(caught.value).endswith(".")
     assert str(tmp_path.parent) not in str(caught.value)
     assert catalogue.find_operator_model(str(tmp_path)).load_error == str(caught.value)
 
 
-def test_what_a_checkpoint_is_called_does_not_matter_where_its_weights_are_whole(tmp_path: Path) -> None:
+def test_architecture_does_not_matter_where_weights_are_complete(tmp_path: Path) -> None:
     weights(folder(tmp_path, **OPT, architectures=["Blip2Model"]), "query_tokens", "language_model.model.x.weight")
     assert catalogue.find_model(str(tmp_path), folders=True).language_model_type == "opt"
 
 
-def test_weights_with_a_language_model_that_the_configuration_does_not_name_are_told(tmp_path: Path) -> None:
+def test_language_model_that_the_configuration_lacks_is_reported(tmp_path: Path) -> None:
     weights(folder(tmp_path, model_type="blip-2", text_config=None), "query_tokens", "language_model.x.weight")
-    with pytest.raises(ModelError, match=r"does not say what its language model is.*weights hold one\. Copy"):
+    with pytest.raises(ModelError, match=r"does not describe its language model.*weights hold one\. Copy"):
         catalogue.read_folder(tmp_path)
 
 
 @pytest.mark.parametrize("file", ["blip2_pretrained_opt2.7b.pth", "model.pt", "pytorch_model.bin", "last.ckpt"])
-def test_lavis_own_files_are_told_with_the_converted_checkpoints(tmp_path: Path, file: str) -> None:
+def test_error_for_files_of_lavis_names_converted_checkpoints(tmp_path: Path, file: str) -> None:
     (tmp_path / file).write_bytes(b"x")
     for name in (tmp_path, tmp_path / file):
-        with pytest.raises(ModelError, match=r"a pickle, which may run code.*choose one of blip2-opt-2\.7b,") as caught:
+        with pytest.raises(ModelError, match=r"A pickle may run code.*choose one of blip2-opt-2\.7b,") as caught:
             catalogue.find_model(str(name), folders=True)
         assert str(tmp_path.parent) not in str(caught.value)
     folder(weights(tmp_path, "visual_encoder.x", "Qformer.x", "opt_model.x"), **OPT)
-    with pytest.raises(ModelError, match="named as LAVIS names them"):
+    with pytest.raises(ModelError, match="weights with the names of LAVIS"):
         catalogue.find_model(str(tmp_path), folders=True)
 
 
-def test_a_file_and_an_outer_folder_are_told_what_to_name(tmp_path: Path) -> None:
+def test_error_for_a_file_or_an_outer_folder_says_what_to_name(tmp_path: Path) -> None:
     inner = tmp_path / "checkpoint-10"
     inner.mkdir()
     weights(folder(inner, **OPT), "query_tokens")
@@ -202,7 +198,7 @@ def test_a_file_and_an_outer_folder_are_told_what_to_name(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("text", ["", "[]", "null", '"x"', "7", "{", "[" * 100_000, "\x00"])
 @pytest.mark.parametrize("file", ["config.json", "blip_space.json"])
-def test_json_of_others_is_read_asking_for_its_type(tmp_path: Path, file: str, text: str) -> None:
+def test_invalid_json_is_a_load_error(tmp_path: Path, file: str, text: str) -> None:
     folder(tmp_path, **OPT)
     (tmp_path / file).write_text(text, "utf-8")
     assert file in catalogue.find_operator_model(str(tmp_path)).load_error
@@ -217,7 +213,7 @@ def test_json_of_others_is_read_asking_for_its_type(tmp_path: Path, file: str, t
         ("unknown", "eh"), ("unknown", [1]),
     ],
 )  # fmt: skip
-def test_a_wrong_field_of_blip_space_json_is_named(tmp_path: Path, field: str, value: Any) -> None:
+def test_error_names_an_invalid_field_of_blip_space_json(tmp_path: Path, field: str, value: Any) -> None:
     folder(tmp_path, **OPT)
     (tmp_path / "blip_space.json").write_text(json.dumps({field: value}), "utf-8")
     with pytest.raises(ModelError, match=rf"{field} in the blip_space.json .*must be .*Correct it, or leave it out\."):
@@ -225,7 +221,7 @@ def test_a_wrong_field_of_blip_space_json_is_named(tmp_path: Path, field: str, v
 
 
 @pytest.mark.parametrize("header", [b"[]", b"{", b"null", b'{"x": 1}', b'{"x": {"dtype": 1}}', b"\xff", b"[" * 100_000])
-def test_a_header_that_is_none_counts_nothing(tmp_path: Path, header: bytes) -> None:
+def test_invalid_header_counts_no_parameters(tmp_path: Path, header: bytes) -> None:
     folder(tmp_path, **OPT)
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
     assert catalogue.read_folder(tmp_path).parameters == 0
@@ -242,13 +238,13 @@ def test_only_the_models_own_weights_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["Salesforce/blip2-opt-2.7b", "BLIP2-OPT-2.7B", " blip2-opt-2.7b\n", "salesforce/BLIP2-opt-2.7b"]
 )
-def test_a_model_is_found_by_the_names_that_people_have(name: str) -> None:
+def test_model_is_found_by_repository_and_in_any_case(name: str) -> None:
     for folders in (False, True):
         assert catalogue.find_model(name, folders=folders).name == "blip2-opt-2.7b"
     assert catalogue.find_model("Tiny").name == "tiny"
 
 
-def test_a_name_that_is_nearly_right_is_met_with_a_guess() -> None:
+def test_error_for_a_misspelled_name_suggests_a_model() -> None:
     with pytest.raises(ModelError, match=r"Did you mean 'blip2-opt-2\.7b'\?"):
         catalogue.find_model("blip2-opt-2.7")
     with pytest.raises(ModelError, match=r"Did you mean 'mblip-mt0-xl'\?"):
@@ -256,26 +252,26 @@ def test_a_name_that_is_nearly_right_is_met_with_a_guess() -> None:
     with pytest.raises(ModelError) as caught:
         catalogue.find_model("some/model")
     assert "owner/name" not in str(caught.value)
-    with pytest.raises(ModelError, match=f"The folder of {families.list_supported()}, or the hub's name of one"):
+    with pytest.raises(ModelError, match=f"A folder with {families.list_supported()}, or a hub repository of one"):
         catalogue.find_model("gpt", folders=True)
 
 
 @pytest.mark.parametrize("name", ["", "  ", "\n"])
-def test_a_blank_name_is_no_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was the folder that one happened to be in."""
+def test_blank_name_is_not_a_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was the current folder."""
     monkeypatch.chdir(folder(tmp_path, **OPT))
-    for find in (catalogue.find_operator_model, catalogue.find_model):
+    for search in (catalogue.find_operator_model, catalogue.find_model):
         with pytest.raises(ModelError, match="No model is named"):
-            find(name)
+            search(name)
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "\x00", "~nobody-of-that-name/x", "a\nb", "/proc/self/mem", "é" * 300])
-def test_names_that_no_file_can_have_are_told(name: str) -> None:
+def test_invalid_file_names_are_reported(name: str) -> None:
     with pytest.raises(ModelError, match=r"The models are|is a file"):
         catalogue.find_operator_model(name)
 
 
-def test_a_folder_of_the_hubs_cache_is_its_snapshot(tmp_path: Path) -> None:
+def test_folder_of_the_hubs_cache_is_its_snapshot(tmp_path: Path) -> None:
     cached = tmp_path / "models--some--blip2--tuned"
     for commit, kind in (("aaa", "t5"), ("bbb", "bloom")):
         (cached / "snapshots" / commit).mkdir(parents=True)
@@ -292,8 +288,8 @@ def test_a_folder_of_the_hubs_cache_is_its_snapshot(tmp_path: Path) -> None:
     assert "no config.json" in catalogue.find_operator_model(str(cached)).load_error
 
 
-def test_two_models_of_one_name_are_refused_with_both(tmp_path: Path) -> None:
-    """The second stood for the first without a word: b was offered, a was loaded."""
+def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
+    """The second silently replaced the first: b was listed, a was loaded."""
     spec = replace(catalogue.MODELS["blip2-opt-2.7b"], name="m", is_folder=True)
     first, second = (replace(spec, source=str(tmp_path / part / "m")) for part in "ab")
     with pytest.raises(ModelError) as caught:
@@ -316,16 +312,16 @@ def test_two_models_of_one_name_are_refused_with_both(tmp_path: Path) -> None:
         (5, ""),
     ],
 )
-def test_a_folder_that_an_adapter_was_trained_on_is_called_by_its_last_name(named: Any, base: str) -> None:
+def test_base_model_in_a_folder_has_the_folders_name(named: Any, base: str) -> None:
     assert base_model_name({"base_model_name_or_path": named}) == base
 
 
-def test_a_language_model_is_known_by_its_type_alone(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"without a vision encoder.*cannot be shown an image"):
+def test_language_model_is_recognized_by_its_type(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"without a vision encoder.*cannot process images"):
         catalogue.read_folder(folder(tmp_path, model_type="opt"))
 
 
-def test_what_overflows_in_eight_bits_is_not_counted_among_what_they_make_smaller(tmp_path: Path) -> None:
+def test_layers_that_overflow_in_int8_are_not_counted_as_quantized(tmp_path: Path) -> None:
     block = "language_model.encoder.block.0.layer"
     names = (
         f"{block}.0.SelfAttention.q.weight",
