@@ -79,7 +79,7 @@ def test_tokens_of_a_precision_do_not_depend_on_the_layout(
 
 
 def test_coco_fine_tune_has_its_own_size_and_prompt(write_layout: WriteLayout) -> None:
-    folder = write_layout("opt", "larger pictures")
+    folder = write_layout("opt", "larger images")
     (folder / "blip_space.json").write_text(json.dumps({"style": "blip2-coco"}))
     model = load_model(read_folder(folder))
     assert blip2_preparation(model.preparation).image_processor.size == 42
