@@ -11,15 +11,9 @@ import pytest
 
 from blip_space import catalogue
 from blip_space.catalogue import ModelSpec, families
-from blip_space.catalogue.validation import base_model_name
 from blip_space.errors import ModelError
 from blip_space.prompts import STYLES
-
-
-def folder(path: Path, **config: Any) -> Path:
-    """A folder with that configuration and no weights."""
-    (path / "config.json").write_text(json.dumps(config), "utf-8")
-    return path
+from tests.catalogue.folders import OPT, write_folder, write_weights
 
 
 def test_every_model_has_a_prompt_style_and_an_estimate_of_memory() -> None:
@@ -51,7 +45,7 @@ def test_error_for_an_unknown_name_lists_the_models(name: str) -> None:
 
 
 def test_paths_are_accepted_only_where_allowed(tmp_path: Path) -> None:
-    folder(tmp_path, model_type="blip-2", text_config={"model_type": "bloom"})
+    write_folder(tmp_path, model_type="blip-2", text_config={"model_type": "bloom"})
     assert catalogue.find_model(str(tmp_path), folders=True).name == tmp_path.name
     with pytest.raises(ModelError, match="no model"):
         catalogue.find_model(str(tmp_path))
@@ -62,12 +56,12 @@ def test_paths_are_accepted_only_where_allowed(tmp_path: Path) -> None:
     [("opt", "blip2", 1), ("t5", "blip2", 1), ("mt5", "mblip", 96), ("bloom", "mblip", 96)],
 )
 def test_language_model_decides_style_and_languages(tmp_path: Path, text_type: str, style: str, languages: int) -> None:
-    spec = catalogue.read_folder(folder(tmp_path, model_type="blip-2", text_config={"model_type": text_type}))
+    spec = catalogue.read_folder(write_folder(tmp_path, model_type="blip-2", text_config={"model_type": text_type}))
     assert (spec.language_model_type, spec.prompt_style, len(spec.languages)) == (text_type, style, languages)
 
 
 def test_blip_space_json_overrides_the_defaults(tmp_path: Path) -> None:
-    folder(tmp_path, model_type="blip-2", text_config={"model_type": "mt5"})
+    write_folder(tmp_path, model_type="blip-2", text_config={"model_type": "mt5"})
     own = {
         "name": "mine",
         "style": "blip2",
@@ -83,22 +77,6 @@ def test_blip_space_json_overrides_the_defaults(tmp_path: Path) -> None:
     assert spec.context_tokens == 128
 
 
-def test_error_for_another_model_names_the_folder_without_its_path(tmp_path: Path) -> None:
-    for config, message in (
-        ({"model_type": "llama"}, "not a BLIP-2"),
-        ({"model_type": "blip-2", "text_config": {"model_type": "llama"}}, "a BLIP-2 with the language model 'llama'"),
-    ):
-        with pytest.raises(ModelError, match=message) as caught:
-            catalogue.read_folder(folder(tmp_path, **config))
-        assert str(tmp_path.parent) not in str(caught.value)
-    (tmp_path / "config.json").write_text("{", "utf-8")
-    with pytest.raises(ModelError, match="cannot be read"):
-        catalogue.read_folder(tmp_path)
-    (tmp_path / "config.json").unlink()
-    with pytest.raises(ModelError, match=r"no config\.json"):
-        catalogue.read_folder(tmp_path)
-
-
 def test_operators_folder_without_a_checkpoint_has_a_load_error(tmp_path: Path) -> None:
     spec = catalogue.find_operator_model(str(tmp_path))
     assert spec.name == tmp_path.name
@@ -108,98 +86,10 @@ def test_operators_folder_without_a_checkpoint_has_a_load_error(tmp_path: Path) 
         catalogue.find_operator_model(str(tmp_path / "nowhere"))
 
 
-def weights(path: Path, *names: str, file: str = "model.safetensors") -> Path:
-    """A weight file with tensors of those names, each with one element."""
-    header = {
-        name: {"dtype": "F32", "shape": [1], "data_offsets": [4 * index, 4 * index + 4]}
-        for index, name in enumerate(names)
-    }
-    encoded = json.dumps(header).encode()
-    (path / file).write_bytes(struct.pack("<Q", len(encoded)) + encoded + bytes(4 * len(names)))
-    return path
-
-
-OPT = {"model_type": "blip-2", "text_config": {"model_type": "opt"}}
-NOT_BLIP2: dict[str, tuple[dict[str, Any], str]] = {
-    "matching": (
-        {"model_type": "blip-2", "text_config": None, "architectures": ["Blip2ForImageTextRetrieval"]},
-        "scores how well images and texts match, and has no language model, so it cannot chat",
-    ),
-    "matching with a text_config": (
-        OPT | {"architectures": ["Blip2ForImageTextRetrieval"]}, "has no language model, so it cannot chat"
-    ),
-    "vision alone": (OPT | {"architectures": ["Blip2VisionModelWithProjection"]}, "embeds images, and has no language"),
-    "null": ({"model_type": "blip-2", "text_config": None}, "has no language model, so it cannot chat"),
-    "missing": ({"model_type": "blip-2"}, "has no language model, so it cannot chat"),
-    "a string": ({"model_type": "blip-2", "text_config": "opt"}, "text_config .* is a string instead"),
-    "a list": ({"model_type": "blip-2", "text_config": [1]}, "text_config .* is a list instead"),
-    "a number": ({"model_type": "blip-2", "text_config": 7}, "text_config .* is a number instead"),
-    "an odd language model": ({"model_type": "blip-2", "text_config": {"model_type": ["opt"]}}, "not supported; opt"),
-    "instructblip": ({"model_type": "instructblip"}, "an InstructBLIP .*InstructBlipForConditionalGeneration supp"),
-    "blip": ({"model_type": "blip"}, "a BLIP of the first generation .*BlipForConditionalGeneration supports it"),
-    "qwen": ({"model_type": "qwen2_5_vl", "vision_config": {}}, "'qwen2_5_vl', which is not a BLIP-2"),
-    "a language model": (
-        {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}, "without a vision encoder .* not a BLIP-2"
-    ),
-    "nothing": ({}, "of type 'None', which is not a BLIP-2"),
-    "an odd type": ({"model_type": {"a": 1}}, "which is not a BLIP-2"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("config", "message"), NOT_BLIP2.values(), ids=NOT_BLIP2.keys())
-def test_folders_without_a_blip2_that_chats_are_explained(tmp_path: Path, config: dict[str, Any], message: str) -> None:
-    """config-without-language-model: a traceback, and `serve` ended."""
-    check_refused(tmp_path, config, message)
-
-
-def check_refused(tmp_path: Path, config: dict[str, Any], message: str) -> None:
-    """A folder of that configuration raises the same error everywhere, which does not contain the path."""
-    folder(tmp_path, **config)
-    with pytest.raises(ModelError, match=message) as caught:
-        catalogue.find_model(str(tmp_path), folders=True)
-    assert str(caught.value).endswith(".")
-    assert str(tmp_path.parent) not in str(caught.value)
-    assert catalogue.find_operator_model(str(tmp_path)).load_error == str(caught.value)
-
-
-def test_architecture_does_not_matter_where_weights_are_complete(tmp_path: Path) -> None:
-    weights(folder(tmp_path, **OPT, architectures=["Blip2Model"]), "query_tokens", "language_model.model.x.weight")
-    assert catalogue.find_model(str(tmp_path), folders=True).language_model_type == "opt"
-
-
-def test_language_model_that_the_configuration_lacks_is_reported(tmp_path: Path) -> None:
-    weights(folder(tmp_path, model_type="blip-2", text_config=None), "query_tokens", "language_model.x.weight")
-    with pytest.raises(ModelError, match=r"does not describe its language model.*weights hold one\. Copy"):
-        catalogue.read_folder(tmp_path)
-
-
-@pytest.mark.parametrize("file", ["blip2_pretrained_opt2.7b.pth", "model.pt", "pytorch_model.bin", "last.ckpt"])
-def test_error_for_files_of_lavis_names_converted_checkpoints(tmp_path: Path, file: str) -> None:
-    (tmp_path / file).write_bytes(b"x")
-    for name in (tmp_path, tmp_path / file):
-        with pytest.raises(ModelError, match=r"A pickle may run code.*choose one of blip2-opt-2\.7b,") as caught:
-            catalogue.find_model(str(name), folders=True)
-        assert str(tmp_path.parent) not in str(caught.value)
-    folder(weights(tmp_path, "visual_encoder.x", "Qformer.x", "opt_model.x"), **OPT)
-    with pytest.raises(ModelError, match="weights with the names of LAVIS"):
-        catalogue.find_model(str(tmp_path), folders=True)
-
-
-def test_error_for_a_file_or_an_outer_folder_says_what_to_name(tmp_path: Path) -> None:
-    inner = tmp_path / "checkpoint-10"
-    inner.mkdir()
-    weights(folder(inner, **OPT), "query_tokens")
-    for name in ("model.safetensors", "config.json"):
-        with pytest.raises(ModelError, match="is a file, and a model is a folder"):
-            catalogue.find_model(str(inner / name), folders=True)
-    with pytest.raises(ModelError, match=r"its folder checkpoint-10 has one\. Name that folder"):
-        catalogue.find_model(str(tmp_path), folders=True)
-
-
 @pytest.mark.parametrize("text", ["", "[]", "null", '"x"', "7", "{", "[" * 100_000, "\x00"])
 @pytest.mark.parametrize("file", ["config.json", "blip_space.json"])
 def test_invalid_json_is_a_load_error(tmp_path: Path, file: str, text: str) -> None:
-    folder(tmp_path, **OPT)
+    write_folder(tmp_path, **OPT)
     (tmp_path / file).write_text(text, "utf-8")
     assert file in catalogue.find_operator_model(str(tmp_path)).load_error
 
@@ -214,7 +104,7 @@ def test_invalid_json_is_a_load_error(tmp_path: Path, file: str, text: str) -> N
     ],
 )  # fmt: skip
 def test_error_names_an_invalid_field_of_blip_space_json(tmp_path: Path, field: str, value: Any) -> None:
-    folder(tmp_path, **OPT)
+    write_folder(tmp_path, **OPT)
     (tmp_path / "blip_space.json").write_text(json.dumps({field: value}), "utf-8")
     with pytest.raises(ModelError, match=rf"{field} in the blip_space.json .*must be .*Correct it, or leave it out\."):
         catalogue.read_folder(tmp_path)
@@ -222,15 +112,15 @@ def test_error_names_an_invalid_field_of_blip_space_json(tmp_path: Path, field: 
 
 @pytest.mark.parametrize("header", [b"[]", b"{", b"null", b'{"x": 1}', b'{"x": {"dtype": 1}}', b"\xff", b"[" * 100_000])
 def test_invalid_header_counts_no_parameters(tmp_path: Path, header: bytes) -> None:
-    folder(tmp_path, **OPT)
+    write_folder(tmp_path, **OPT)
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
     assert catalogue.read_folder(tmp_path).parameters == 0
 
 
 def test_only_the_models_own_weights_are_counted(tmp_path: Path) -> None:
-    weights(folder(tmp_path, **OPT), "query_tokens", "language_model.model.layers.0.fc1.weight")
-    weights(tmp_path, "a.lora_A.weight", file="adapter_model.safetensors")
-    weights(tmp_path, "query_tokens", "a", "b", file="model-00001-of-00001.safetensors")
+    write_weights(write_folder(tmp_path, **OPT), "query_tokens", "language_model.model.layers.0.fc1.weight")
+    write_weights(tmp_path, "a.lora_A.weight", file="adapter_model.safetensors")
+    write_weights(tmp_path, "query_tokens", "a", "b", file="model-00001-of-00001.safetensors")
     spec = catalogue.read_folder(tmp_path)
     assert (spec.parameters, spec.quantized_parameters) == (2, 1)
 
@@ -259,7 +149,7 @@ def test_error_for_a_misspelled_name_suggests_a_model() -> None:
 @pytest.mark.parametrize("name", ["", "  ", "\n"])
 def test_blank_name_is_not_a_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was the current folder."""
-    monkeypatch.chdir(folder(tmp_path, **OPT))
+    monkeypatch.chdir(write_folder(tmp_path, **OPT))
     for search in (catalogue.find_operator_model, catalogue.find_model):
         with pytest.raises(ModelError, match="No model is named"):
             search(name)
@@ -275,8 +165,8 @@ def test_folder_of_the_hubs_cache_is_its_snapshot(tmp_path: Path) -> None:
     cached = tmp_path / "models--some--blip2--tuned"
     for commit, kind in (("aaa", "t5"), ("bbb", "bloom")):
         (cached / "snapshots" / commit).mkdir(parents=True)
-        folder(cached / "snapshots" / commit, model_type="blip-2", text_config={"model_type": kind})
-        weights(cached / "snapshots" / commit, "query_tokens")
+        write_folder(cached / "snapshots" / commit, model_type="blip-2", text_config={"model_type": kind})
+        write_weights(cached / "snapshots" / commit, "query_tokens")
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("aaa", "utf-8")
     spec = catalogue.find_model(str(cached), folders=True)
@@ -299,28 +189,6 @@ def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
     catalogue.check_unique_names([first, same, *catalogue.MODELS.values()])
 
 
-@pytest.mark.parametrize(
-    ("named", "base"),
-    [
-        ("a/b", "a/b"),
-        ("/b", "b"),
-        ("./b", "b"),
-        ("~/b", "b"),
-        ("/x/a/b", "b"),
-        (r"C:\a\b", "b"),
-        ("a\n/b", ""),
-        (5, ""),
-    ],
-)
-def test_base_model_in_a_folder_has_the_folders_name(named: Any, base: str) -> None:
-    assert base_model_name({"base_model_name_or_path": named}) == base
-
-
-def test_language_model_is_recognized_by_its_type(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"without a vision encoder.*cannot process images"):
-        catalogue.read_folder(folder(tmp_path, model_type="opt"))
-
-
 def test_layers_that_overflow_in_int8_are_not_counted_as_quantized(tmp_path: Path) -> None:
     block = "language_model.encoder.block.0.layer"
     names = (
@@ -332,6 +200,6 @@ def test_layers_that_overflow_in_int8_are_not_counted_as_quantized(tmp_path: Pat
         "qformer.encoder.layer.0.attention.attention.query.weight",
     )
     spec = catalogue.read_folder(
-        weights(folder(tmp_path, model_type="blip-2", text_config={"model_type": "t5"}), *names)
+        write_weights(write_folder(tmp_path, model_type="blip-2", text_config={"model_type": "t5"}), *names)
     )
     assert (spec.parameters, spec.quantized_parameters) == (6, 2)

@@ -10,7 +10,7 @@ from blip_space import catalogue
 from blip_space.catalogue.folder import inspect_checkpoint
 from blip_space.catalogue.headers import read_headers
 from blip_space.errors import ModelError
-from tests.catalogue.test_catalogue import OPT, check_refused, folder, weights
+from tests.catalogue.folders import OPT, check_refused, write_folder, write_weights
 
 LLAMA, CLIP = {"model_type": "llama"}, {"model_type": "clip_vision_model"}
 LLAVA: dict[str, Any] = {
@@ -44,7 +44,7 @@ LLAVA_NEW = (
 def test_llava_is_recognized_whichever_version_saved_its_weights(
     tmp_path: Path, names: tuple[str, ...], wrapper: str
 ) -> None:
-    spec = catalogue.read_folder(weights(folder(tmp_path, **LLAVA), *(wrapper + name for name in names)))
+    spec = catalogue.read_folder(write_weights(write_folder(tmp_path, **LLAVA), *(wrapper + name for name in names)))
     assert (spec.family, spec.language_model_type, spec.prompt_style, spec.languages) == (
         "llava",
         "llama",
@@ -62,20 +62,22 @@ def test_llava_is_recognized_whichever_version_saved_its_weights(
     "missing", ["architectures", "model_type"], ids=["by its model type alone", "by its architecture alone"]
 )
 def test_model_type_or_architecture_identifies_the_family(tmp_path: Path, missing: str) -> None:
-    spec = catalogue.read_folder(folder(tmp_path, **{key: value for key, value in LLAVA.items() if key != missing}))
+    spec = catalogue.read_folder(
+        write_folder(tmp_path, **{key: value for key, value in LLAVA.items() if key != missing})
+    )
     assert spec.family == "llava"
 
 
 def test_context_window_is_that_of_the_language_model(tmp_path: Path) -> None:
     for max_positions, window in ((2048, 2048), (131072, 4096), ("many", 4096), (None, 4096)):
-        folder(tmp_path, **LLAVA | {"text_config": LLAMA | {"max_position_embeddings": max_positions}})
+        write_folder(tmp_path, **LLAVA | {"text_config": LLAMA | {"max_position_embeddings": max_positions}})
         assert catalogue.read_folder(tmp_path).context_tokens == window
     (tmp_path / "blip_space.json").write_text('{"context_tokens": 8192}', "utf-8")
     assert catalogue.read_folder(tmp_path).context_tokens == 8192
 
 
 def test_another_vision_encoder_needs_a_prompt_style(tmp_path: Path) -> None:
-    folder(tmp_path, **LLAVA | {"vision_config": {"model_type": "siglip_vision_model"}})
+    write_folder(tmp_path, **LLAVA | {"vision_config": {"model_type": "siglip_vision_model"}})
     with pytest.raises(ModelError, match=r"as in JoyCaption.*choose llava-1\.5-7b or.*blip_space\.json"):
         catalogue.read_folder(tmp_path)
     (tmp_path / "blip_space.json").write_text('{"style": "llava"}', "utf-8")
@@ -85,7 +87,7 @@ def test_another_vision_encoder_needs_a_prompt_style(tmp_path: Path) -> None:
 
 def test_prompt_style_of_another_family_is_refused(tmp_path: Path) -> None:
     for config, style in ((LLAVA, "blip2"), (OPT, "llava")):
-        folder(tmp_path, **config)
+        write_folder(tmp_path, **config)
         (tmp_path / "blip_space.json").write_text(json.dumps({"style": style}), "utf-8")
         with pytest.raises(ModelError, match=r"style in the blip_space\.json .*must be one of"):
             catalogue.read_folder(tmp_path)
@@ -147,16 +149,16 @@ def test_missing_entries_have_the_defaults_of_transformers(
 ) -> None:
     visions: tuple[Any, ...] = ({}, None)
     for vision in visions:
-        folder(tmp_path, **config | {"text_config": {}, "vision_config": vision})
+        write_folder(tmp_path, **config | {"text_config": {}, "vision_config": vision})
         assert catalogue.read_folder(tmp_path).language_model_type == language_model_type
 
 
 @pytest.mark.parametrize("value", [5, [5], "LlavaForConditionalGeneration", {"a": 1}])
 def test_invalid_architectures_are_ignored(tmp_path: Path, value: Any) -> None:
-    folder(tmp_path, **LLAVA | {"architectures": value})
+    write_folder(tmp_path, **LLAVA | {"architectures": value})
     assert catalogue.read_folder(tmp_path).family == "llava"
     with pytest.raises(ModelError, match="a model of type 'x', which is not a BLIP-2"):
-        catalogue.read_folder(folder(tmp_path, model_type="x", architectures=value))
+        catalogue.read_folder(write_folder(tmp_path, model_type="x", architectures=value))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_unsupported_llavas_are_explained(
     tmp_path: Path, config: dict[str, Any], names: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(ModelError, match=message):
-        catalogue.read_folder(weights(folder(tmp_path, **LLAVA | config), *names))
+        catalogue.read_folder(write_weights(write_folder(tmp_path, **LLAVA | config), *names))
 
 
 @pytest.mark.parametrize(
