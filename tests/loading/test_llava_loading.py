@@ -63,7 +63,7 @@ def with_hf_model(model: VisionLanguageModel, hf_model: Any) -> VisionLanguageMo
 )
 def test_weights_do_not_depend_on_their_stored_names(name: Callable[[str], str], folder: Path, tmp_path: Path) -> None:
     renamed = stored.rename_weights(stored.copy_checkpoint(folder, tmp_path / "renamed"), name)
-    ours, plain = (load_model(read_folder(place))._hf_model.state_dict() for place in (renamed, folder))
+    ours, plain = (load_model(read_folder(path))._hf_model.state_dict() for path in (renamed, folder))
     assert ours.keys() == plain.keys()
     assert all(torch.equal(ours[key], weight) for key, weight in plain.items())
     assert read_folder(renamed).quantized_parameters == read_folder(folder).quantized_parameters
@@ -96,31 +96,31 @@ def quantized_layers(hf_model: Any) -> set[str]:
 def test_quantized_llava_is_loaded_as_it_is_stored(
     settings: dict[str, Any], precision: str, folder: Path, tmp_path: Path
 ) -> None:
-    place = stored.copy_checkpoint(folder, tmp_path / "small")
-    (place / "model.safetensors").unlink()
+    path = stored.copy_checkpoint(folder, tmp_path / "small")
+    (path / "model.safetensors").unlink()
     with silenced():
         hf_model = stored.load_as_stored(
             folder, LlavaForConditionalGeneration, quantization_config=BitsAndBytesConfig(**settings)
         )
-        hf_model.save_pretrained(place)
-    model = load_model(read_folder(place))
+        hf_model.save_pretrained(path)
+    model = load_model(read_folder(path))
     assert (model.spec.stored_precision, model.precision.name) == (precision, precision)
-    hf_model = stored.load_as_stored(place, LlavaForConditionalGeneration)
+    hf_model = stored.load_as_stored(path, LlavaForConditionalGeneration)
     disable_avx512_packing(hf_model)
     ours, theirs = logits(model), logits(with_hf_model(model, hf_model))
     assert torch.corrcoef(torch.stack([ours.flatten(), theirs.flatten()]))[0, 1] > 0.95
     assert quantized_layers(model._hf_model) == quantized_layers(hf_model)
 
 
-def train(hf_model: Any, place: Path, **settings: Any) -> Path:
+def train(hf_model: Any, path: Path, **settings: Any) -> Path:
     """A LoRA with random weights, as peft saves it."""
     torch.manual_seed(1)
     adapted = peft.get_peft_model(hf_model, peft.LoraConfig(**LORA | settings))
     for weight in adapted.parameters():
         if weight.requires_grad:
             torch.nn.init.normal_(weight, std=0.3)
-    adapted.save_pretrained(place)
-    return place
+    adapted.save_pretrained(path)
+    return path
 
 
 def load_reference(folder: Path) -> Any:
@@ -142,14 +142,14 @@ def in_transformers_4(key: str) -> str:
 def test_answers_with_an_adapter_of_the_full_model_are_those_of_peft(
     modules: Any, naming: str, folder: Path, tmp_path: Path
 ) -> None:
-    place = train(load_reference(folder), tmp_path / "lora", target_modules=modules)
+    path = train(load_reference(folder), tmp_path / "lora", target_modules=modules)
     with silenced():
-        theirs = peft.PeftModel.from_pretrained(load_reference(folder), place).base_model.model.eval()
+        theirs = peft.PeftModel.from_pretrained(load_reference(folder), path).base_model.model.eval()
     if naming == "of transformers 4":
-        file = place / "adapter_model.safetensors"
+        file = path / "adapter_model.safetensors"
         old = {in_transformers_4(key): value for key, value in load_file(file).items()}
         save_file(old, file, {"format": "pt"})
-    model = load_model(replace(read_folder(folder), adapter=str(place)))
+    model = load_model(replace(read_folder(folder), adapter=str(path)))
     expected = logits(with_hf_model(model, theirs))
     assert torch.allclose(logits(model), expected, atol=1e-4)
     assert not torch.allclose(expected, logits(load_model(read_folder(folder))), atol=1e-2)
@@ -163,10 +163,10 @@ def test_adapter_of_the_language_model_alone_is_applied(kind: str, folder: Path,
     if kind == "with its output layer":
         outer = LlamaForCausalLM(LlamaConfig(**body.config.to_dict()))
         outer.model = body
-        place = train(outer, tmp_path / "lora", task_type="CAUSAL_LM")
+        path = train(outer, tmp_path / "lora", task_type="CAUSAL_LM")
     else:
-        place = train(body, tmp_path / "lora")
-    model = load_model(replace(read_folder(folder), adapter=str(place)))
+        path = train(body, tmp_path / "lora")
+    model = load_model(replace(read_folder(folder), adapter=str(path)))
     assert torch.allclose(
         logits(model), logits(with_hf_model(model, hf_model)), atol=1e-4
     )  # whose layers peft has changed
@@ -175,24 +175,24 @@ def test_adapter_of_the_language_model_alone_is_applied(kind: str, folder: Path,
 
 def test_adapter_that_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
     deeper = llava.write(tmp_path / "other")
-    place = train(load_reference(deeper), tmp_path / "lora", target_modules=r".*language_model.*q_proj")
-    file = place / "adapter_model.safetensors"
-    kept = {key: value for key, value in load_file(file).items() if ".layers.1." not in key}
-    save_file(kept, file, {"format": "pt"})
+    path = train(load_reference(deeper), tmp_path / "lora", target_modules=r".*language_model.*q_proj")
+    file = path / "adapter_model.safetensors"
+    remaining = {key: value for key, value in load_file(file).items() if ".layers.1." not in key}
+    save_file(remaining, file, {"format": "pt"})
     with pytest.raises(ModelError, match=r"does not fit small: .* lacks 2"):
-        load_model(replace(read_folder(folder), adapter=str(place)))
+        load_model(replace(read_folder(folder), adapter=str(path)))
 
 
 def test_stop_tokens_are_those_of_the_folder_or_else_of_the_configuration(folder: Path, tmp_path: Path) -> None:
     """The language model in a LLaVA has no generation config of its own."""
-    place = stored.copy_checkpoint(folder, tmp_path / "stops")
-    (place / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 5]}), "utf-8")
-    assert load_model(read_folder(place)).stop_token_ids >= {2, 5}
-    (place / "generation_config.json").unlink()
-    config = json.loads((place / "config.json").read_text("utf-8"))
+    path = stored.copy_checkpoint(folder, tmp_path / "stops")
+    (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 5]}), "utf-8")
+    assert load_model(read_folder(path)).stop_token_ids >= {2, 5}
+    (path / "generation_config.json").unlink()
+    config = json.loads((path / "config.json").read_text("utf-8"))
     config["text_config"]["eos_token_id"] = [7, 9]
-    (place / "config.json").write_text(json.dumps(config), "utf-8")
-    assert load_model(read_folder(place)).stop_token_ids >= {7, 9}
+    (path / "config.json").write_text(json.dumps(config), "utf-8")
+    assert load_model(read_folder(path)).stop_token_ids >= {7, 9}
 
 
 def test_head_that_is_not_the_stored_one_is_refused(folder: Path) -> None:
@@ -206,25 +206,25 @@ def test_head_that_is_not_the_stored_one_is_refused(folder: Path) -> None:
 
 
 def test_error_for_an_invalid_configuration_names_the_family(folder: Path, tmp_path: Path) -> None:
-    place = shutil.copytree(folder, tmp_path / "odd")
-    config = json.loads((place / "config.json").read_text("utf-8"))
-    (place / "config.json").write_text(json.dumps(config | {"vision_config": "clip"}), "utf-8")
+    path = shutil.copytree(folder, tmp_path / "odd")
+    config = json.loads((path / "config.json").read_text("utf-8"))
+    (path / "config.json").write_text(json.dumps(config | {"vision_config": "clip"}), "utf-8")
     with pytest.raises(ModelError, match="odd cannot be read as that of a LLaVA"):
-        load_model(read_folder(place))
+        load_model(read_folder(path))
     config["text_config"]["num_hidden_layers"] = 4
-    (place / "config.json").write_text(json.dumps(config), "utf-8")
+    (path / "config.json").write_text(json.dumps(config), "utf-8")
     with pytest.raises(
         ModelError, match=r"The weights of odd do not fit: model\.language_model\.layers\.3\..* missing"
     ):
-        load_model(read_folder(place))
+        load_model(read_folder(path))
 
 
 def test_window_without_space_for_a_question_is_refused(folder: Path, tmp_path: Path) -> None:
-    place = shutil.copytree(folder, tmp_path / "short")
-    config = json.loads((place / "config.json").read_text("utf-8"))
+    path = shutil.copytree(folder, tmp_path / "short")
+    config = json.loads((path / "config.json").read_text("utf-8"))
     config["text_config"]["max_position_embeddings"] = 20
-    (place / "config.json").write_text(json.dumps(config), "utf-8")
+    (path / "config.json").write_text(json.dumps(config), "utf-8")
     with pytest.raises(
         ModelError, match=r"short has a window of 20 tokens, of which an image takes 16: .*Correct max_pos"
     ):
-        load_model(read_folder(place))
+        load_model(read_folder(path))

@@ -14,7 +14,7 @@ from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Precision
 
 SPEC = ModelSpec("large", "x/large", "blip2", "opt", "blip2", 3_740_000_000, ("en",))
-BF16, FP32 = Precision("bf16", "cpu", "as asked"), Precision("fp32", "cpu", "as asked")
+BF16, FP32 = Precision("bf16", "cpu", "as requested"), Precision("fp32", "cpu", "as asked")
 
 
 def test_weights_larger_than_the_free_memory_are_refused() -> None:

@@ -95,9 +95,9 @@ def test_overflow_is_detected_at_load_time(folders: dict[str, Path], tmp_path: P
 
 
 def test_int4_is_nf4_and_computes_in_the_dtype_of_the_other_weights() -> None:
-    config = quantization_config(Precision("int4", "cpu", "as asked", torch.bfloat16), FAMILY)
+    config = quantization_config(Precision("int4", "cpu", "as requested", torch.bfloat16), FAMILY)
     assert (config.bnb_4bit_quant_type, config.bnb_4bit_compute_dtype) == ("nf4", torch.bfloat16)
-    assert quantization_config(Precision("bf16", "cpu", "as asked", torch.bfloat16), FAMILY) is None
+    assert quantization_config(Precision("bf16", "cpu", "as requested", torch.bfloat16), FAMILY) is None
 
 
 @pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
@@ -116,7 +116,7 @@ def test_stored_int4_is_described_to_transformers(
     if nested:
         tensors[f"{layer}.weight.nested_absmax"] = TensorInfo("F32", (1,), 4)
     stored = StoredWeights(WeightNames(tensors, families.ALL["blip2"]), tensors, "int4", quant_type, frozenset({layer}))
-    config = stored_quantization_config(stored, Precision("int4", "cpu", "as asked", torch.bfloat16), FAMILY)
+    config = stored_quantization_config(stored, Precision("int4", "cpu", "as requested", torch.bfloat16), FAMILY)
     assert (config["bnb_4bit_quant_type"], config["bnb_4bit_quant_storage"]) == (quant_type, storage_dtype)
     assert (config["bnb_4bit_use_double_quant"], config["bnb_4bit_compute_dtype"]) == (nested, "bfloat16")
     (unquantized,) = config["llm_int8_skip_modules"]
@@ -136,5 +136,5 @@ def test_layers_of_unsupported_shapes_are_not_packed(inputs: int, outputs: int, 
 
 def test_threshold_of_stored_int8_is_kept() -> None:
     stored = StoredWeights(WeightNames((), families.ALL["blip2"]), {}, "int8", "int8", threshold=0.0)
-    config = stored_quantization_config(stored, Precision("int8", "cpu", "as asked"), FAMILY)
+    config = stored_quantization_config(stored, Precision("int8", "cpu", "as requested"), FAMILY)
     assert (config["load_in_8bit"], config["llm_int8_threshold"]) == (True, 0.0)
