@@ -50,13 +50,13 @@ def load_model(
 
 def _load_and_test(spec: ModelSpec, precision: str, on_progress: OnProgress) -> VisionLanguageModel:
     device = find_device()
-    selected = _select_precision(spec, precision, device)
+    selected = _select_fitting_precision(spec, precision, device)
     folder = download_checkpoint(spec, on_progress=on_progress)
     weights = find_weight_files(folder, name=spec.name)
     stored = inspect_checkpoint(folder, read_headers(folder), name=spec.name)
     if stored.precision != spec.stored_precision:  # unknown for a repository before its download
         spec = replace(spec, stored_precision=stored.precision, stored_bytes=stored.loaded_bytes)
-        selected = _select_precision(spec, precision, device)
+        selected = _select_fitting_precision(spec, precision, device)
     _log_surprises(spec, folder, stored)
     adapter = find_adapter(spec.adapter) if spec.adapter.strip() else None
     drop_repeated_lines()
@@ -79,7 +79,7 @@ def _load_and_test(spec: ModelSpec, precision: str, on_progress: OnProgress) -> 
     return model
 
 
-def _select_precision(spec: ModelSpec, precision: str, device: Device) -> Precision:
+def _select_fitting_precision(spec: ModelSpec, precision: str, device: Device) -> Precision:
     free = free_bytes(device.name)
     selected = select_precision(precision, spec, device, free=free)
     check_memory(spec, selected, free=free, device=device)
