@@ -13,11 +13,11 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
-from benchmarks.screenshot import SCREENSHOT, choose_language
+from benchmarks.screenshot import choose_language
 from blip_space import catalogue, settings
 from blip_space.serving.threaded import ThreadedEngine
 
-RECORDING = SCREENSHOT.with_name("conversation.webp")
+RECORDING = Path(__file__).resolve().parent.parent / "assets" / "screenshots" / "conversation.webp"
 MAX_BYTES = 1_000_000
 SIZE = (1100, 760)
 WIDTH = 880

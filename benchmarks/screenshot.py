@@ -1,4 +1,4 @@
-"""`python -m benchmarks.screenshot`: the README's screenshot of the page after answers of the embedded model.
+"""`python -m benchmarks.screenshot`: a screenshot of the page after answers of the embedded model.
 
 Needs Debian's chromium and fonts (fonts-noto-core, fonts-noto-cjk).
 """
@@ -14,7 +14,6 @@ from playwright.sync_api import Page, expect, sync_playwright
 from blip_space import catalogue, settings
 from blip_space.serving.threaded import ThreadedEngine
 
-SCREENSHOT = Path(__file__).resolve().parent.parent / "assets" / "screenshots" / "page.png"
 TURNS = (("English", "What is on the left?"), ("German", "And on the right?"))
 """Language and question of each turn."""
 
@@ -22,7 +21,7 @@ TURNS = (("English", "What is on the left?"), ("German", "And on the right?"))
 def main() -> None:
     """Start a server, ask, and save the screenshot."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.screenshot", description=__doc__)
-    parser.add_argument("--output", type=Path, default=SCREENSHOT)
+    parser.add_argument("--output", type=Path, default=Path("page.png"))
     parser.add_argument("--port", type=int, default=7899)
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--phone", action="store_true")
