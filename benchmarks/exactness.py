@@ -121,15 +121,15 @@ def make(model: VisionLanguageModel, kind: str, rng: random.Random) -> tuple[str
 def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
     """From here on what each sequence's tokens were chosen from, by the sequence's id; of beams nothing."""
     found: dict[int, list[torch.Tensor]] = {}
-    runner, choose = core._runner, core._runner._choose
+    runner, choose = core._runner, core._runner._sample
 
-    def recording(rows: Sequence[Any], logits: torch.Tensor) -> None:
+    def recording(rows: list[Any], logits: torch.Tensor) -> None:
         for (sequence, _), own in zip(rows, logits, strict=True):
-            if sequence.search is None:
+            if sequence.beam_search is None:
                 found.setdefault(sequence.id, []).append(own.clone())
         choose(rows, logits)
 
-    runner._choose = recording  # type: ignore[method-assign]
+    runner._sample = recording  # type: ignore[method-assign]
     return found
 
 

@@ -103,7 +103,7 @@ def test_what_makes_no_batch_is_a_sentence(client: Client, zipped: Path, tmp_pat
     for files, values, part in (
         ([], {}, "no pictures yet"),
         ([handle_file(tmp_path / "no.zip")], {}, "not a zip"),
-        ([handle_file(zipped)], {"language": "sw"}, "parrot does not speak Swahili"),
+        ([handle_file(zipped)], {"language": "sw"}, "parrot does not support Swahili"),
         ([handle_file(zipped)], {"model": "gpt"}, "Choose among parrot, polyglot"),
         ([handle_file(zipped)], {"quality": "superb"}, "'stream' or 'best'"),
         ([handle_file(zipped)], {"max_new_tokens": 0}, "from 1 to 512"),

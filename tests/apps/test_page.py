@@ -187,9 +187,9 @@ def test_a_language_that_is_not_spoken_is_marked_last_and_answered_with_a_senten
     assert marked == list(range(8, 96))
     asked.keyboard.press("Escape")
     choose_language(asked, "Kiswahili")
-    expect(asked.locator("#budget")).to_contain_text("parrot does not speak Swahili")
+    expect(asked.locator("#budget")).to_contain_text("parrot does not support Swahili")
     ask(asked, "habari")
-    expect(toast(asked)).to_contain_text("parrot does not speak Swahili")
+    expect(toast(asked)).to_contain_text("parrot does not support Swahili")
     expect(box(asked)).to_have_value("habari")
 
 
@@ -250,7 +250,7 @@ def test_an_error_puts_the_question_back_in_the_box(asked: Page) -> None:
 
 def test_an_answer_of_nothing_is_told_and_leaves_no_empty_turn(asked: Page) -> None:
     ask(asked, BLANK)
-    expect(toast(asked)).to_contain_text("The model wrote nothing for this image. Ask in other words, switch between")
+    expect(toast(asked)).to_contain_text("The model returned an empty answer for this image. Rephrase the prompt, switch")
     expect(box(asked)).to_have_value(BLANK)
     expect(questions(asked)).to_have_text([WORDS])
     expect(replies(asked)).to_have_count(1)

@@ -27,7 +27,7 @@ BLANKS = {
 @pytest.mark.parametrize("kind", BLANKS)
 def test_what_nobody_sees_is_no_answer(kind: str) -> None:
     assert is_blank(BLANKS[kind])
-    with pytest.raises(EmptyAnswerError, match=r"wrote nothing for this image\. Ask in other words.*another model\."):
+    with pytest.raises(EmptyAnswerError, match=r"empty answer for this image\. Rephrase the prompt.*another model\."):
         check_answer(VisibleText(BLANKS[kind], stopped=False), [5, 5], max_new_tokens=8)
 
 

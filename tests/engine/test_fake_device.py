@@ -58,7 +58,10 @@ READS: dict[str, Callable[[torch.Tensor], Any]] = {
 @pytest.mark.parametrize("model", ["opt"], indirect=True)
 @pytest.mark.parametrize(
     ("place", "read"),
-    [*(("decode", read) for read in READS), *((place, "item") for place in ("_compute", "merge", "select", "copy"))],
+    [
+        *(("decode", read) for read in READS),
+        *((place, "item") for place in ("_forward_prompts", "merge", "select", "copy")),
+    ],
 )
 @pytest.mark.usefixtures("copied")
 def test_every_read_in_a_step_is_noticed(

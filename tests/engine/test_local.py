@@ -55,7 +55,7 @@ def test_a_closed_reply_is_generated_no_further(engine: LocalEngine, model: Fake
 
 
 def test_a_language_that_the_model_does_not_support_is_refused(engine: LocalEngine) -> None:
-    with pytest.raises(UserError, match="fake does not speak French"):
+    with pytest.raises(UserError, match="fake does not support French"):
         engine.generate(ask("it", language="fr"))
 
 
@@ -66,5 +66,5 @@ def test_an_unread_reply_that_is_closed_is_never_generated(engine: LocalEngine, 
 
 
 def test_what_there_is_in_place_of_an_answer_is_raised(engine: LocalEngine) -> None:
-    with pytest.raises(UserError, match="fault of the server"):
+    with pytest.raises(UserError, match="internal error"):
         list(engine.generate(ask("about to explode")))

@@ -46,7 +46,7 @@ def test_a_foreign_language_is_refused_with_the_models_that_speak_it(name: str) 
         check_language(found, "de")
         return
     with pytest.raises(
-        UserError, match=f"{name} does not speak German; it speaks English.*mblip-mt0-xl and mblip-bloomz-7b"
+        UserError, match=f"{name} does not support German; it supports English.*mblip-mt0-xl and mblip-bloomz-7b"
     ):
         check_language(found, "de")
 

@@ -115,7 +115,7 @@ def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
     """From here on what the tokens of each sequence are chosen from, by its id; nothing of beams."""
     found: dict[int, list[torch.Tensor]] = {}
     runner: Any = core._runner
-    choose = runner._choose
+    choose = runner._sample
 
     def recording(rows: List[tuple[Sequence, int]], logits: torch.Tensor) -> None:
         for (sequence, _), own in zip(rows, logits, strict=True):
@@ -123,7 +123,7 @@ def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
                 found.setdefault(sequence.id, []).append(own.clone())
         choose(rows, logits)
 
-    runner._choose = recording
+    runner._sample = recording
     return found
 
 

@@ -19,7 +19,7 @@ from blip_space.prompts import ComposedPrompt
 def make_core(model: VisionLanguageModel, **limits: Any) -> EngineCore:
     """A core whose answers no stop string ends, as `generate` knows none."""
     core = EngineCore(model, EngineConfig(**limits))
-    core._stops = ()
+    core._stop_strings = ()
     return core
 
 
