@@ -39,7 +39,7 @@ class Batch(ABC):
         cached = cached or [None] * len(prompts)
         max_padding = MAX_CPU_PADDING if prompts[0].embeddings.device.type == "cpu" else sys.maxsize
         groups = group_by_length([len(prompt) for prompt in prompts], max_padding=max_padding)
-        parts = [self._forward_prompts(prompts[group], cached[group]) for group in groups]
+        parts = [self._forward(prompts[group], cached[group]) for group in groups]
         for group, (_, part) in zip(groups, parts, strict=True):
             if any(count != 1 for count in copies[group]):
                 part.select([row for row, count in enumerate(copies[group]) for _ in range(count)])
@@ -86,7 +86,5 @@ class Batch(ABC):
         """The size of all keys and values, in bytes."""
 
     @abstractmethod
-    def _forward_prompts(
-        self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]
-    ) -> tuple[torch.Tensor, Batch]:
+    def _forward(self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]) -> tuple[torch.Tensor, Batch]:
         """The logits of prompts in one forward pass, and a batch of their rows."""

@@ -86,12 +86,11 @@ def advance(searches: Sequence[BeamSearch], logits: torch.Tensor) -> None:
     """
     assert sum(search.num_rows for search in searches) == len(logits)
     assert not any(search.done for search in searches)
-    # 1. Log probabilities, with the same logits processors as in `generate`.
     log_probs = logits.log_softmax(dim=-1)
     first_rows = np.cumsum([0, *(search.num_rows for search in searches)]).tolist()[:-1]
     _penalize(searches, first_rows, log_probs)
     _forbid_stopping(searches, first_rows, log_probs)
-    # 2. Group the searches whose tensors have the same shape, and take the best continuations of each group.
+    # searches whose tensors have the same shape are computed together
     groups: dict[tuple[int, int, int], tuple[list[BeamSearch], list[int]]] = {}
     for search, first in zip(searches, first_rows, strict=True):
         key = (search.num_rows, search.num_beams, search._candidates)

@@ -42,10 +42,8 @@ class EngineCore:
         self._runner = ModelRunner(model, self.config)
         self._scheduler = Scheduler(self.config, **self._limits(), reserved_positions=self._runner.reserved_positions)
         self._stop_strings = model.stop_strings
-        self._incoming: deque[Sequence] = deque()
-        """Added by any thread; the next step hands them to the scheduler."""
-
-        self._sequences: dict[int, Sequence] = {}
+        self._incoming: deque[Sequence] = deque()  # from any thread to the next step
+        self._sequences: dict[int, Sequence] = {}  # neither finished nor cancelled
 
     def add(self, request: PreparedRequest) -> int:
         """Queue a request and return its id. From any thread."""
@@ -119,8 +117,7 @@ class EngineCore:
         return self._runner.prefixes.hits
 
     def queue_position(self, request_id: int) -> int | None:
-        """How many requests are ahead of this one; None if it does not wait or is a background request. From any
-        thread."""
+        """How many requests are ahead; None if it does not wait or is a background request. From any thread."""
         queue = (sequence for sequence in self._queued() if not sequence.is_background)
         return next((index for index, sequence in enumerate(queue) if sequence.id == request_id), None)
 
@@ -128,7 +125,9 @@ class EngineCore:
         """Drop all requests; the ids of those that ran and of those that waited, in order. From `step`'s thread."""
         self._enqueue_incoming()
         scheduler = self._scheduler
-        ran, waited = _unfinished_ids(scheduler.running), _unfinished_ids([*scheduler.waiting, *scheduler.background])
+        queued = (*scheduler.waiting, *scheduler.background)
+        ran = [sequence.id for sequence in scheduler.running if sequence.id in self._sequences]
+        waited = [sequence.id for sequence in queued if sequence.id in self._sequences]
         scheduler.running, scheduler.waiting, scheduler.background = [], [], []
         self._runner.reset()
         self._sequences.clear()
@@ -156,7 +155,7 @@ class EngineCore:
         return [output for sequence in self._scheduler.running if (output := self._output(sequence))]
 
     def _output(self, sequence: Sequence) -> Output | None:
-        if sequence.id not in self._sequences:  # cancelled, or finished in an earlier step
+        if sequence.id not in self._sequences:
             return None
         try:
             if sequence.error is not None:
@@ -212,9 +211,3 @@ class EngineCore:
                 final = BusyError(OUT_OF_MEMORY) if exhausted else UserError(ANSWER_FAILED)
                 outputs.append(self._failed(sequence, final))
         return outputs
-
-
-def _unfinished_ids(sequences: list[Sequence]) -> list[int]:
-    return [
-        sequence.id for sequence in sequences if not sequence.is_cancelled and sequence.status is not Status.FINISHED
-    ]

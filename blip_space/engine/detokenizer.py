@@ -68,8 +68,7 @@ class Detokenizer:
     def _move_window(self, ids: Sequence[int]) -> None:
         start = len(ids) - CONTEXT_TOKENS
         context = self._decode(ids[start:])
-        # neither special tokens alone nor a start within a character
-        if context.strip() and REPLACEMENT_CHARACTER not in context:
+        if context.strip() and REPLACEMENT_CHARACTER not in context:  # neither special tokens nor a partial character
             self._start, self._context = start, context
 
 

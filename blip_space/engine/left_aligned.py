@@ -9,7 +9,6 @@ requests or sampling.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import torch
 
@@ -19,9 +18,6 @@ from blip_space.engine.kv_cache import KVCache, round_up_to_block
 from blip_space.engine.padding import length_mask, pad, stack_masks, trimmable_padding
 from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
 from blip_space.models.transfer import select_rows, to_device
-
-CachePair: TypeAlias = tuple[KVCache, KVCache]
-"""The caches of self-attention and of cross-attention."""
 
 
 class LeftAlignedBatch(Batch):
@@ -62,13 +58,13 @@ class DecoderOnlyBatch(LeftAlignedBatch):
     def __init__(self, decoder: DecoderOnly) -> None:
         super().__init__(decoder.device)
         self._decoder = decoder
-        self._cache = KVCache()
+        self.cache = KVCache()
 
     @property
     def nbytes(self) -> int:
-        return self._cache.nbytes
+        return self.cache.nbytes
 
-    def _forward_prompts(
+    def _forward(
         self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]
     ) -> tuple[torch.Tensor, DecoderOnlyBatch]:
         # 1. Mask and lengths: the cached prefixes, then the prompts, each padded on the left.
@@ -76,7 +72,7 @@ class DecoderOnlyBatch(LeftAlignedBatch):
         embeddings, mask, positions = pad(prompts, left=True)
         prefixes, new = [0] * len(prompts), [len(prompt) for prompt in prompts]
         if any(cached):
-            prefixes = batch._cache.load_prefixes(cached)
+            prefixes = batch.cache.load_prefixes(cached)
             mask = torch.cat([length_mask(prefixes, left=True, device=mask.device), mask], dim=1)
         batch.lengths = [prefix + length for prefix, length in zip(prefixes, new, strict=True)]
         batch.next_positions = [prompt.next_position for prompt in prompts]
@@ -86,47 +82,40 @@ class DecoderOnlyBatch(LeftAlignedBatch):
             embeddings=embeddings,
             positions=positions,
             mask=self._decoder.prompt_mask(mask, embeddings.shape[1], is_padded=is_padded),
-            key_values=batch._cache.dynamic_cache,
+            key_values=batch.cache.dynamic_cache,
         )
         # 3. A shorter prompt has padding between its prefix and itself: move the prefix next to it.
         batch._mask = mask
         if any(cached) and len(set(new)) > 1:
-            batch._cache.close_gaps([max(new) - length for length in new], new)
+            batch.cache.close_gaps([max(new) - length for length in new], new)
             batch._mask = length_mask(batch.lengths, left=True, device=mask.device, width=mask.shape[1])
         return logits, batch
 
     @torch.inference_mode()
     def key_values(self, row: int) -> KeyValues | None:
-        return self._cache.key_values(row, self.lengths[row])
-
-    @property
-    def cache(self) -> KVCache:
-        """The keys and values of every row."""
-        return self._cache
+        return self.cache.key_values(row, self.lengths[row])
 
     @torch.inference_mode()
     def reorder(self, moves: Sequence[tuple[int, int]]) -> None:
-        self._cache.reorder(moves)
+        self.cache.reorder(moves)
 
     @torch.inference_mode()
     def decode(self, tokens: Sequence[int]) -> torch.Tensor:
         ids, positions = self._advance(tokens, self._decoder.axes)
-        return self._decoder.forward(
-            ids=ids, positions=positions, mask=self._mask, key_values=self._cache.dynamic_cache
-        )
+        return self._decoder.forward(ids=ids, positions=positions, mask=self._mask, key_values=self.cache.dynamic_cache)
 
     @torch.inference_mode()
     def copy(self, row: int) -> DecoderOnlyBatch:
         padding = self._mask.shape[1] - self.lengths[row]
         return DecoderOnlyBatch.from_row(
-            self._decoder, self._cache.copy(row, padding), self.lengths[row], self.next_positions[row]
+            self._decoder, self.cache.copy(row, padding), self.lengths[row], self.next_positions[row]
         )
 
     @classmethod
     def from_row(cls, decoder: DecoderOnly, cache: KVCache, length: int, next_position: int) -> DecoderOnlyBatch:
         """A batch of one row without padding, from its keys and values."""
         batch = cls(decoder)
-        batch._mask, batch._cache = batch._mask.new_ones(1, length), cache
+        batch._mask, batch.cache = batch._mask.new_ones(1, length), cache
         batch.lengths, batch.next_positions = [length], [next_position]
         return batch
 
@@ -134,14 +123,14 @@ class DecoderOnlyBatch(LeftAlignedBatch):
     def merge(self, other: DecoderOnlyBatch) -> None:
         self._mask = stack_masks(self._mask, other._mask)
         self._append_lengths(other)
-        self._cache.append(other._cache)
+        self.cache.append(other.cache)
 
     @torch.inference_mode()
     def select(self, rows: Sequence[int]) -> None:
         self._select_lengths(rows)
         padding = trimmable_padding(self._mask.shape[1] - max(self.lengths, default=0), len(rows))
         self._mask = select_rows(self._mask, rows)[:, padding:]
-        self._cache.select(rows, padding)
+        self.cache.select(rows, padding)
 
 
 class EncoderDecoderBatch(LeftAlignedBatch):
@@ -150,19 +139,19 @@ class EncoderDecoderBatch(LeftAlignedBatch):
     def __init__(self, decoder: EncoderDecoder) -> None:
         super().__init__(decoder.device)
         self._decoder = decoder
-        self._self_attention = KVCache()
-        self._cross_attention = KVCache()
+        self.self_attention = KVCache()
+        self.cross_attention = KVCache()
         self._prompt_mask = self._mask
         self.prompt_lengths: list[int] = []
 
     @property
     def nbytes(self) -> int:
-        return self._self_attention.nbytes + self._cross_attention.nbytes
+        return self.self_attention.nbytes + self.cross_attention.nbytes
 
     def key_values(self, row: int) -> KeyValues | None:  # noqa: ARG002  # an encoder takes the complete prompt
         return None
 
-    def _forward_prompts(
+    def _forward(
         self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]
     ) -> tuple[torch.Tensor, EncoderDecoderBatch]:
         assert not any(cached)
@@ -185,19 +174,14 @@ class EncoderDecoderBatch(LeftAlignedBatch):
             mask=self._decoder.start_mask(batch._mask, is_padded=len(set(lengths)) > 1),
             states=states,
             prompt_mask=prompt_mask,
-            self_attention=batch._self_attention.dynamic_cache,
-            cross_attention=batch._cross_attention.dynamic_cache,
+            self_attention=batch.self_attention.dynamic_cache,
+            cross_attention=batch.cross_attention.dynamic_cache,
         )
         return logits, batch
 
-    @property
-    def caches(self) -> CachePair:
-        """The keys and values of every row: of the answer, left-aligned, and of the prompt, padded on the right."""
-        return self._self_attention, self._cross_attention
-
     @torch.inference_mode()
     def reorder(self, moves: Sequence[tuple[int, int]]) -> None:
-        self._self_attention.reorder(moves)  # the beams of a prompt share its cross-attention
+        self.self_attention.reorder(moves)  # the beams of a prompt share its cross-attention
 
     @torch.inference_mode()
     def decode(self, tokens: Sequence[int]) -> torch.Tensor:
@@ -208,27 +192,27 @@ class EncoderDecoderBatch(LeftAlignedBatch):
             mask=self._mask,
             states=None,
             prompt_mask=self._prompt_mask,
-            self_attention=self._self_attention.dynamic_cache,
-            cross_attention=self._cross_attention.dynamic_cache,
+            self_attention=self.self_attention.dynamic_cache,
+            cross_attention=self.cross_attention.dynamic_cache,
         )
 
     @torch.inference_mode()
     def copy(self, row: int) -> EncoderDecoderBatch:
         padding = self._mask.shape[1] - self.lengths[row]
         prompt_padding = self._prompt_mask.shape[1] - self.prompt_lengths[row]
-        caches = self._self_attention.copy(row, padding), self._cross_attention.copy(row, 0, prompt_padding)
+        caches = self.self_attention.copy(row, padding), self.cross_attention.copy(row, 0, prompt_padding)
         return EncoderDecoderBatch.from_row(
             self._decoder, caches, self.lengths[row], self.next_positions[row], self.prompt_lengths[row]
         )
 
     @classmethod
     def from_row(
-        cls, decoder: EncoderDecoder, caches: CachePair, length: int, next_position: int, prompt_length: int
+        cls, decoder: EncoderDecoder, caches: Sequence[KVCache], length: int, next_position: int, prompt_length: int
     ) -> EncoderDecoderBatch:
-        """A batch of one row without padding, from its keys and values."""
+        """The same, from the caches of self-attention and of cross-attention."""
         batch = cls(decoder)
         batch._mask, batch._prompt_mask = batch._mask.new_ones(1, length), batch._mask.new_ones(1, prompt_length)
-        batch._self_attention, batch._cross_attention = caches
+        batch.self_attention, batch.cross_attention = caches
         batch.lengths, batch.next_positions, batch.prompt_lengths = [length], [next_position], [prompt_length]
         return batch
 
@@ -238,8 +222,8 @@ class EncoderDecoderBatch(LeftAlignedBatch):
         self._prompt_mask = stack_masks(self._prompt_mask, other._prompt_mask, left=False)
         self._append_lengths(other)
         self.prompt_lengths = [*self.prompt_lengths, *other.prompt_lengths]
-        self._self_attention.append(other._self_attention)
-        self._cross_attention.append(other._cross_attention, left=False)
+        self.self_attention.append(other.self_attention)
+        self.cross_attention.append(other.cross_attention, left=False)
 
     @torch.inference_mode()
     def select(self, rows: Sequence[int]) -> None:
@@ -249,5 +233,5 @@ class EncoderDecoderBatch(LeftAlignedBatch):
         prompt_padding = self._prompt_mask.shape[1] - max(self.prompt_lengths, default=0)
         self._mask = select_rows(self._mask, rows)[:, padding:]
         self._prompt_mask = select_rows(self._prompt_mask, rows)[:, : self._prompt_mask.shape[1] - prompt_padding]
-        self._self_attention.select(rows, padding)
-        self._cross_attention.select(rows, 0, prompt_padding)
+        self.self_attention.select(rows, padding)
+        self.cross_attention.select(rows, 0, prompt_padding)

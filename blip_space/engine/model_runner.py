@@ -44,8 +44,7 @@ class ModelRunner:
         self._batch: Batch = self._new_batch()
         self._sampler = Sampler(model.stop_token_ids)
         self._rows: list[Row] = []
-        self._decoded = True
-        """Whether the last step decoded."""
+        self._decoded = True  # in the last step
 
     def run(self, plan: Plan) -> None:
         """Execute a plan; its running and admitted sequences get their tokens."""
@@ -57,7 +56,7 @@ class ModelRunner:
             self._preempt(plan)
         # 3. Resume preempted sequences, which decode in this step already.
         new = [sequence for sequence in plan.admitted if not self._resume(sequence)]
-        # 4. Decode, unless there is a prefill and the last step decoded: then admitted sequences get their first token
+        # 4. Decode, unless there is a prefill and the last step decoded: admitted sequences get their first token
         #    without waiting for a decode, and running ones wait for one prefill at most.
         self._decoded = not (new and self._decoded)
         if self._rows and self._decoded:
@@ -224,9 +223,7 @@ class ModelRunner:
 
 
 def _next_input(sequence: Sequence, beam: int) -> int:
-    """The token that a row reads next."""
-    token: int = sequence.beam_search.tokens[beam] if sequence.beam_search else sequence.ids[-1]
-    return token
+    return int(sequence.beam_search.tokens[beam]) if sequence.beam_search else sequence.ids[-1]
 
 
 def _length(key_values: KeyValues) -> int:

@@ -104,8 +104,12 @@ def prepare(request: Request, preparation: Preparation, pixels: PixelCache) -> P
     image, options = request.image, request.options
     pixels_key = preparation.spec.name, preparation.feature_key(image.digest, options)
 
+    def open_and_prepare() -> PreparedImage:
+        with image.open() as opened:
+            return prepare_image(opened.pixels, preparation, options)
+
     def prepared_image() -> PreparedImage:
-        prepared: PreparedImage = pixels.get_or_compute(pixels_key, lambda: _open_image(image, preparation, options))
+        prepared: PreparedImage = pixels.get_or_compute(pixels_key, open_and_prepare)
         return prepared
 
     # unless the prompt depends on the image's size, one that does not fit is rejected before the image is decoded
@@ -142,11 +146,6 @@ class PreparedImage:
 def prepare_image(image: Any, preparation: Preparation, options: GenerationOptions) -> PreparedImage:
     """A `PIL.Image` resized and normalised as the model takes it."""
     return PreparedImage(preparation.pixels(image, options), image.width, image.height)
-
-
-def _open_image(image: SafeImage | ImageFile, preparation: Preparation, options: GenerationOptions) -> PreparedImage:
-    with image.open() as opened:
-        return prepare_image(opened.pixels, preparation, options)
 
 
 def decoding_options(options: GenerationOptions, prompt: str) -> GenerationOptions:

@@ -146,15 +146,13 @@ class Scheduler:
         return self.waiting
 
     def _discard_background(self, preempted: list[Sequence]) -> list[Sequence]:
-        """Where a sequence has a slot but no memory, restart background sequences, those that wait with keys and values
-        first; those that ran."""
+        """Where a sequence has a slot but no memory, restart background sequences, first those that wait with keys and
+        values; those that ran."""
         first = next((one for one in self.waiting if self._free_slots(one.uses_beam_search) > 0), None)
-        if first is None:
-            return []
         idle = [sequence for sequence in _preempted(self.background) if sequence not in preempted]
         discarded = list[Sequence]()
         for sequence in (*idle, *(one for one in reversed(self.running) if one.is_background)):
-            if self._has_memory(first):
+            if first is None or self._has_memory(first):
                 break
             if sequence.status is Status.RUNNING:
                 self._stop_running(sequence)
@@ -163,8 +161,7 @@ class Scheduler:
         return discarded
 
     def _preemptible(self, beam_search: bool) -> list[Sequence]:
-        """The sequences to preempt for a stream or a beam search, first to last; beam searches only in the
-        background."""
+        """The sequences to preempt for a stream or a beam search, in order; of beam searches only background ones."""
         running = [sequence for sequence in self.running if sequence.uses_beam_search == beam_search]
         background = [sequence for sequence in running if sequence.is_background]
         if beam_search:
@@ -208,7 +205,8 @@ class Scheduler:
                 continue
             # 3. The prefill of the step; one prompt longer than that is admitted alone.
             length = 0 if is_preempted else sequence.uncached_tokens
-            if admitted and (length > budget or (sequence.is_background and self._serves_users())):
+            is_beside_users = sequence.is_background and not all(other.is_background for other in self.running)
+            if admitted and (length > budget or is_beside_users):
                 break
             budget -= length
             sequence.status, sequence.admitted_length = Status.RUNNING, len(sequence.ids)
@@ -256,9 +254,6 @@ class Scheduler:
             free = min(free, max(1, slots // 2) - sum(sequence.is_background for sequence in running))
         return free
 
-    def _serves_users(self) -> bool:
-        return not all(sequence.is_background for sequence in self.running)
-
     def _queue(self, sequence: Sequence) -> list[Sequence]:
         return self.background if sequence.is_background else self.waiting
 
@@ -268,7 +263,4 @@ def _preempted(queue: list[Sequence]) -> list[Sequence]:
 
 
 def _without_finished(sequences: list[Sequence]) -> list[Sequence]:
-    """The sequences that are not finished; the same list if all are."""
-    if any(sequence.status is Status.FINISHED for sequence in sequences):
-        return [sequence for sequence in sequences if sequence.status is not Status.FINISHED]
-    return sequences
+    return [sequence for sequence in sequences if sequence.status is not Status.FINISHED]

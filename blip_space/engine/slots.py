@@ -195,10 +195,10 @@ class DecoderOnlySlots(Slots):
     def key_values(self, row: int) -> KeyValues | None:
         return self._cache.key_values(self._rows[row].slot, self._rows[row].length)
 
-    def _forward_prompts(
+    def _forward(
         self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]
     ) -> tuple[torch.Tensor, DecoderOnlyBatch]:
-        return self._prefill_batch._forward_prompts(prompts, cached)
+        return self._prefill_batch._forward(prompts, cached)
 
 
 class EncoderDecoderSlots(Slots):
@@ -233,18 +233,18 @@ class EncoderDecoderSlots(Slots):
     @torch.inference_mode()
     def merge(self, other: EncoderDecoderBatch) -> None:
         new = self._add(other, other.prompt_lengths)
-        slots, (self_attention, cross_attention) = [row.slot for row in new], other.caches
-        self._cache.write(slots, self_attention, other.lengths)
-        self._prompt_cache.write(slots, cross_attention, other.prompt_lengths, left=False)
+        slots = [row.slot for row in new]
+        self._cache.write(slots, other.self_attention, other.lengths)
+        self._prompt_cache.write(slots, other.cross_attention, other.prompt_lengths, left=False)
         self._rows += new
 
     def key_values(self, row: int) -> KeyValues | None:  # noqa: ARG002  # an encoder takes the complete prompt
         return None
 
-    def _forward_prompts(
+    def _forward(
         self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]
     ) -> tuple[torch.Tensor, EncoderDecoderBatch]:
-        return self._prefill_batch._forward_prompts(prompts, cached)
+        return self._prefill_batch._forward(prompts, cached)
 
     def _caches(self, rows: Sequence[_Row] = ()) -> list[tuple[SlotCache, list[int]]]:
         return [*super()._caches(rows), (self._prompt_cache, [row.prompt_length for row in rows])]

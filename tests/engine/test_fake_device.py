@@ -60,7 +60,7 @@ READS: dict[str, Callable[[torch.Tensor], Any]] = {
     ("place", "read"),
     [
         *(("decode", read) for read in READS),
-        *((place, "item") for place in ("_forward_prompts", "merge", "select", "copy")),
+        *((place, "item") for place in ("_forward", "merge", "select", "copy")),
     ],
 )
 @pytest.mark.usefixtures("copied")

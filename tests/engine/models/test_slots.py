@@ -260,7 +260,7 @@ def test_a_prompt_is_kept_whole_beside_a_short_answer() -> None:
         batch.merge(EncoderDecoderBatch.from_row(decoder, (made(1), made(length)), 1, 1, length))
     assert batch.nbytes == 2 * 3 * 2 * (2 * (64 + 512) * 4) * 4
     for row, length in enumerate(lengths):
-        for parts, own in zip(batch.copy(row).caches[1].layers, made(length).layers, strict=True):
+        for parts, own in zip(batch.copy(row).cross_attention.layers, made(length).layers, strict=True):
             assert all(torch.equal(part, one) for part, one in zip(parts, own, strict=True))
 
 
