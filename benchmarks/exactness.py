@@ -32,7 +32,7 @@ from tests.checkpoints import blip2, llava
 from tests.engine.models.driving import add, finish, make_core, make_request
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
-    **{name: partial(blip2.write, family=name) for name in blip2.LANGUAGE_MODELS},
+    **{name: partial(blip2.write, language_model=name) for name in blip2.LANGUAGE_MODELS},
     "llava (CLIP)": partial(llava.write, vision="clip"),
     "llava (SigLIP)": partial(llava.write, vision="siglip"),
 }

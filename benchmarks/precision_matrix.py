@@ -19,7 +19,7 @@ from tests.checkpoints import blip2, layouts
 from tests.loading.test_layouts import reference, tokens
 
 SAME, OTHER, REFUSED = "equal", "DIFFERENT", "refused"
-OWN_WEIGHTS = ("stored in bf16", "larger pictures", "2023 with a slow tokenizer")
+OWN_WEIGHTS = ("stored in bf16", "larger images", "2023 with a slow tokenizer")
 """Layouts whose numbers or ids are not those of today's: there, precisions are only loaded and asked."""
 
 

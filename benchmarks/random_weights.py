@@ -36,8 +36,7 @@ from blip_space.catalogue.families.blip2 import FAMILY
 from blip_space.models.chat_template import ChatTemplate
 from blip_space.models.families.blip2 import Blip2, Blip2Preparation
 from blip_space.models.families.llava import Llava, LlavaPreparation
-from blip_space.models.frame import ImageProcessor
-from blip_space.models.image_processor import TransformersImageProcessor
+from blip_space.models.image_processor import ImageProcessor, TransformersImageProcessor
 from blip_space.models.interface import Precision, VisionLanguageModel
 from blip_space.models.tokenizer import FastTokenizer, Tokenizer
 from blip_space.prompts import STYLES

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from blip_space import ASSETS
 from blip_space.catalogue import families
 from blip_space.catalogue.folder import read_folder
 from blip_space.catalogue.hub import REPOSITORY, find_snapshot, read_repository, read_snapshot
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = "tiny"
-TINY_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "tiny"
+TINY_FOLDER = ASSETS / "tiny"
 
 NAMES: tuple[str, ...] = (DEFAULT_MODEL, *MODELS)
 

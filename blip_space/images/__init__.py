@@ -27,9 +27,11 @@ from pathlib import Path
 from PIL import Image
 
 from blip_space.errors import ImageError
+from blip_space.images import orientations
 from blip_space.images.budget import DecodingBudget
 from blip_space.images.decoder import MAX_JPEG_PIXELS, MAX_PIXELS, decode_pixels
 from blip_space.images.estimates import decoding_bytes
+from blip_space.images.flattening import flat
 from blip_space.images.formats import FORMAT_NAMES, FORMATS, WAY_OUT, endings, is_image
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "SafeImage",
     "decode",
     "digest",
+    "from_pillow",
     "is_image",
     "read_file",
 ]
@@ -115,6 +118,15 @@ def decode(source: str | Path | bytes, *, max_bytes: int = MAX_UPLOAD_BYTES) -> 
     _check_size(data, max_bytes)
     with DECODING.reserve(decoding_bytes(data)):
         return SafeImage(decode_pixels(data), digest(data))
+
+
+def from_pillow(image: Image.Image) -> SafeImage:
+    """An image that a program opened with Pillow, upright and on white; its digest is that of its mode, size and
+    pixels."""
+    turn = orientations.of_image(image)
+    content = hashlib.sha256(f"{image.mode} {image.size} {turn}".encode())
+    content.update(image.tobytes())
+    return SafeImage(orientations.upright(flat(image), turn), content.hexdigest())
 
 
 def digest(data: bytes) -> str:

@@ -1,9 +1,8 @@
-"""A conversation becomes token ids by the checkpoint's own chat template, in which no text forges a control token.
+"""Renders a conversation to token ids with the checkpoint's own chat template; no text of it becomes a control token.
 
-A template writes control tokens and the texts of a conversation into one text. Whoever types `</s>` or `<image>` would
-end a turn, or put in an image, if that text were simply tokenised. Depends on a tokenizer of transformers and on
-transformers' rendering; must not import torch or a family. Nothing is changed after construction, so any number of
-threads may render at once.
+If the template's output were simply tokenized, a user who types `</s>` or `<image>` would end a turn or add an image.
+Depends on transformers' tokenizers and template rendering. Must not import torch or a family. Nothing changes after
+construction, so any number of threads may render at once.
 """
 
 from __future__ import annotations
@@ -25,226 +24,228 @@ from blip_space.models.tokenizer import SHORT_TEXT, special_ids
 from blip_space.prompts import RenderedPrompt, TurnTexts
 
 Message = dict[str, Any]
-Words = tuple[Sequence[TurnTexts], str]
+Conversation = tuple[Sequence[TurnTexts], str]
 """Earlier questions with their answers, and the newest question."""
 
-Form = Callable[[Words], list[Message]]
+MessageFormat = Callable[[Conversation], list[Message]]
 
-PLAIN = "x"
-"""A text that no template and no tokenizer makes anything of."""
+PLAIN_TEXT = "x"
+"""A text without meaning to any template or tokenizer."""
 
-MARK = f"text{secrets.token_hex(16)}n"
-"""What stands for a text while a template is cut into pieces; with a number behind it, and an `e`."""
+TEXT_MARKER = f"text{secrets.token_hex(16)}n"
+"""Stands for a text while a rendered template is split; its number and an `e` follow."""
 
-CUT = f"\ue000cut{secrets.token_hex(16)}"
-"""What stands for a control token while texts are tokenised. Nobody can type it."""
+CONTROL_MARKER = f"\ue000cut{secrets.token_hex(16)}"
+"""Stands for a control token while texts are tokenized. No user can guess it."""
 
 
 class ChatTemplate:
-    """One checkpoint's template with its tokenizer."""
+    """A checkpoint's chat template with its tokenizer."""
 
     def __init__(self, tokenizer: Any, template: str, *, image_token: int, name: str) -> None:
-        """`image_token` is the id that stands for an image. Raises `ModelError`, which calls the model `name`, unless
-        the template writes every text of a conversation, and one image."""
+        """`image_token` is the id of the image placeholder. Raises `ModelError`, which calls the model `name`, unless
+        the template renders every text of a conversation once, and one image."""
         self._template = template
-        # the names as texts: any other call of the tokenizer may set it anew
+        # the special tokens as strings, since other calls of the tokenizer may change it
         self._variables = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
         self._variables["image_token"] = str(tokenizer.convert_ids_to_tokens(image_token))
-        self._image = image_token
-        self._tokenizers = _Tokenizers(tokenizer, self._variables.get("bos_token"))
-        self._controls: dict[int, list[int]] = {}
-        self._messages = self._form(name)
-        self._tokenizers.guard_names(self._text(_plain(1)))
+        self._image_token = image_token
+        self._encoder = _PromptEncoder(tokenizer, self._variables.get("bos_token"))
+        self._controls_by_turns: dict[int, list[int]] = {}
+        self._messages = self._detect_format(name)
+        self._encoder.add_template_controls(self._text(_plain_conversation(1)))
 
     def render(self, turns: Sequence[TurnTexts], question: str) -> RenderedPrompt:
-        """The prompt of a conversation: questions with their answers, oldest first, and the newest question. The
-        image, which has no id, stands where the template puts it."""
-        words = turns, question
-        text = self._text(words)
-        ids = self._tokenizers.encode(text)
-        if self._tokenizers.controls(ids) != self._expected(len(turns)):
-            ids = self._tokenizers.encode_pieces(*self._pieces(words))
-        place = ids.index(self._image)
-        return RenderedPrompt(text, ids[:place] + ids[place + 1 :], (place,))
+        """The prompt of questions with their answers, oldest first, and the newest question. The image has no id; its
+        position is where the template puts it."""
+        conversation = turns, question
+        text = self._text(conversation)
+        ids = self._encoder.encode(text)
+        if self._encoder.control_tokens(ids) != self._expected_controls(len(turns)):
+            ids = self._encoder.encode_pieces(*self._split(conversation))
+        position = ids.index(self._image_token)
+        return RenderedPrompt(text, ids[:position] + ids[position + 1 :], (position,))
 
-    def _text(self, words: Words) -> str:
-        return self._rendered(self._messages(words))
+    def _text(self, conversation: Conversation) -> str:
+        return self._render_messages(self._messages(conversation))
 
-    def _rendered(self, messages: list[Message]) -> str:
+    def _render_messages(self, messages: list[Message]) -> str:
         rendered, _ = render_jinja_template(
             [messages], chat_template=self._template, add_generation_prompt=True, **self._variables
         )
         return str(rendered[0])
 
-    def _expected(self, turns: int) -> list[int]:
-        """The control tokens that the template writes around so many turns."""
-        if turns not in self._controls:
-            self._controls[turns] = self._tokenizers.controls(self._tokenizers.encode(self._text(_plain(turns))))
-        return self._controls[turns]
+    def _expected_controls(self, turns: int) -> list[int]:
+        """The control tokens of the template itself for that number of turns."""
+        if turns not in self._controls_by_turns:
+            ids = self._encoder.encode(self._text(_plain_conversation(turns)))
+            self._controls_by_turns[turns] = self._encoder.control_tokens(ids)
+        return self._controls_by_turns[turns]
 
-    def _pieces(self, words: Words) -> tuple[list[str], list[int]]:
-        """What stands between the template's own control tokens, with the texts in it, and those tokens."""
-        marked, texts = _marked(words)
-        pieces, tokens = self._tokenizers.cut(self._text(marked))
-        mark = re.compile(f"{MARK}(\\d+)e")
-        return [mark.sub(lambda found: texts[int(found[1])], piece) for piece in pieces], tokens
+    def _split(self, conversation: Conversation) -> tuple[list[str], list[int]]:
+        """The text between the template's own control tokens, and those tokens."""
+        marked, texts = _mark_texts(conversation)
+        pieces, tokens = self._encoder.split_at_controls(self._text(marked))
+        marker = re.compile(f"{TEXT_MARKER}(\\d+)e")
+        return [marker.sub(lambda match: texts[int(match[1])], piece) for piece in pieces], tokens
 
-    def _form(self, name: str) -> Form:
-        """In which form the template reads messages; strings first, since a template that wants them may write a list
-        as Python does."""
+    def _detect_format(self, name: str) -> MessageFormat:
+        """The message format of the template; strings first, since a template may render a list as Python prints it."""
         reasons = []
-        for form in (_strings, _parts, self._strings_with_image):
+        for message_format in (_string_messages, _part_messages, self._string_messages_with_image):
             try:
-                reason = self._fault(form)
-            except Exception as error:  # what a template raises is its author's choice
+                reason = self._format_error(message_format)
+            except Exception as error:  # a template may raise anything
                 reason = f"{type(error).__name__}: {error}"
             if not reason:
-                return form
+                return message_format
             reasons.append(reason)
         raise ModelError(
-            f"The chat template of {name} does not write a conversation about an image ({reasons[1][:200]}). Copy "
+            f"The chat template of {name} cannot render a conversation about an image ({reasons[1][:200]}). Copy "
             "chat_template.jinja or tokenizer_config.json again from where the checkpoint came from."
         )
 
-    def _fault(self, form: Form) -> str:
-        """What is wrong with the conversations that the template writes of messages in that form; empty if nothing."""
+    def _format_error(self, message_format: MessageFormat) -> str:
+        """What is wrong with conversations that the template renders from this format; empty if nothing is."""
         for turns in range(3):
-            marked, texts = _marked(_plain(turns))
-            text = self._rendered(form(marked))
-            lost = sum(text.count(f"{MARK}{number}e") != 1 for number in range(len(texts)))
-            if lost:
-                return f"it leaves {lost} of {len(texts)} texts out, or repeats them"
-            images = self._tokenizers.encode(text).count(self._image)
+            marked, texts = _mark_texts(_plain_conversation(turns))
+            text = self._render_messages(message_format(marked))
+            wrong = sum(text.count(f"{TEXT_MARKER}{number}e") != 1 for number in range(len(texts)))
+            if wrong:
+                return f"it omits or repeats {wrong} of {len(texts)} texts"
+            images = self._encoder.encode(text).count(self._image_token)
             if images != 1:
-                return f"it writes {images} images where there is one"
+                return f"it renders {images} images instead of 1"
         return ""
 
-    def _strings_with_image(self, words: Words) -> list[Message]:
-        """For a template of texts only: the image stands on a line of its own before the first question."""
-        messages = _strings(words)
+    def _string_messages_with_image(self, conversation: Conversation) -> list[Message]:
+        """For a text-only template: the image is on a line of its own before the first question."""
+        messages = _string_messages(conversation)
         messages[0]["content"] = f"{self._variables['image_token']}\n{messages[0]['content']}"
         return messages
 
 
-class _Tokenizers:
-    """One tokenizer in two settings: with control tokens recognised in a text, and not.
+class _PromptEncoder:
+    """One tokenizer in two configurations: one recognises control tokens in a text, the other (`_literal`) does not.
 
-    Both are copies that are set once: see `tokens.FastTokenizer`.
+    Both are copies that are configured once: see `tokenizer.FastTokenizer`.
     """
 
     def __init__(self, tokenizer: Any, bos_token: str | None) -> None:
-        self._serialised = str(tokenizer.backend_tokenizer.to_str())
-        self._whole = _copy(self._serialised)
-        self._control = special_ids(tokenizer)
-        self._unknown = {tokenizer.unk_token_id} - {tokenizer.eos_token_id, tokenizer.bos_token_id}
+        self._serialized = str(tokenizer.backend_tokenizer.to_str())
+        self._tokenizer = _copy_tokenizer(self._serialized)
+        self._control_ids = special_ids(tokenizer)
+        self._unknown_ids = {tokenizer.unk_token_id} - {tokenizer.eos_token_id, tokenizer.bos_token_id}
         self._bos_token = bos_token
-        own, around = self._whole.encode("a", add_special_tokens=False).ids, self._whole.encode("a").ids
-        begin = next(place for place in range(len(around)) if around[place : place + len(own)] == own)
-        self._before, self._after = around[:begin], around[begin + len(own) :]
-        self._writes_bos = False
-        self._set_guarded()
+        plain, full = self._tokenizer.encode("a", add_special_tokens=False).ids, self._tokenizer.encode("a").ids
+        begin = next(index for index in range(len(full)) if full[index : index + len(plain)] == plain)
+        self._prefix, self._suffix = full[:begin], full[begin + len(plain) :]
+        self._template_has_bos = False
+        self._build_literal()
 
-    def guard_names(self, template_text: str) -> None:
-        """Take every added token that the template writes for a control token, however its file marks it, and find out
-        whether the template writes the first one itself. From construction only."""
-        added = self._whole.get_added_tokens_decoder()
-        written = self._whole.encode(template_text, add_special_tokens=False).ids
-        self._control |= {token for token in written if token in added and added[token].content.strip()}
-        self._writes_bos = bool(self._bos_token) and template_text.lstrip().startswith(str(self._bos_token))
-        self._set_guarded()
+    def add_template_controls(self, template_text: str) -> None:
+        """Treat every added token that the template renders as a control token, even if no file marks it as special;
+        find out whether the template renders BOS itself. For construction only."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        ids = self._tokenizer.encode(template_text, add_special_tokens=False).ids
+        self._control_ids |= {token for token in ids if token in added and added[token].content.strip()}
+        self._template_has_bos = bool(self._bos_token) and template_text.lstrip().startswith(str(self._bos_token))
+        self._build_literal()
 
     def encode(self, text: str) -> list[int]:
-        """As transformers' processors do it: the tokenizer's own first and last tokens are put around the text, unless
-        the template has written the first."""
-        return self._around(_ids(self._whole, text))
+        """As transformers' processors do it: with the tokenizer's own first and last tokens, unless the template
+        renders the first."""
+        return self._add_special_tokens(_encode(self._tokenizer, text))
 
-    def controls(self, ids: Sequence[int]) -> list[int]:
-        """The control tokens among ids."""
-        return [token for token in ids if token in self._control]
+    def control_tokens(self, ids: Sequence[int]) -> list[int]:
+        """The control tokens among the ids."""
+        return [token for token in ids if token in self._control_ids]
 
-    def cut(self, text: str) -> tuple[list[str], list[int]]:
-        """A text cut at its control tokens: the pieces between them, one more than those, and their ids."""
-        (encoding,) = self._whole.encode_batch([text], add_special_tokens=False)
+    def split_at_controls(self, text: str) -> tuple[list[str], list[int]]:
+        """The pieces of a text between its control tokens, and these tokens, of which there is one fewer."""
+        (encoding,) = self._tokenizer.encode_batch([text], add_special_tokens=False)
         pieces, tokens, end = [], [], 0
         for token, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
-            if token in self._control:
+            if token in self._control_ids:
                 pieces.append(text[end:start])
                 tokens.append(token)
                 end = stop
         return [*pieces, text[end:]], tokens
 
     def encode_pieces(self, pieces: Sequence[str], tokens: Sequence[int]) -> list[int]:
-        """The ids of pieces between control tokens, in which nothing is one. Each is tokenised where it stands, since
-        some tokenizers write a space at the beginning of a text, and others of each piece."""
-        left, ids = iter(tokens), []
-        for token in _ids(self._guarded, CUT.join(pieces)):
-            if token == self._cut:
-                ids.append(next(left))
-            elif token not in self._control or token in self._unknown:  # some vocabularies hold the names as words
+        """The ids of pieces without control tokens, joined by `tokens`. All pieces are tokenized in one string, since
+        some tokenizers add a space at the beginning of a text, and others at the beginning of each piece."""
+        controls, ids = iter(tokens), []
+        for token in _encode(self._literal, CONTROL_MARKER.join(pieces)):
+            if token == self._marker_id:
+                ids.append(next(controls))
+            elif token not in self._control_ids or token in self._unknown_ids:  # some vocabularies have them as words
                 ids.append(token)
-        return self._around(ids)
+        return self._add_special_tokens(ids)
 
-    def _around(self, ids: list[int]) -> list[int]:
-        return ids if self._writes_bos else [*self._before, *ids, *self._after]
+    def _add_special_tokens(self, ids: list[int]) -> list[int]:
+        return ids if self._template_has_bos else [*self._prefix, *ids, *self._suffix]
 
-    def _set_guarded(self) -> None:
-        content = json.loads(self._serialised)
+    def _build_literal(self) -> None:
+        content = json.loads(self._serialized)
         for token in content["added_tokens"]:
-            token["special"] |= token["id"] in self._control
-        self._guarded = _copy(json.dumps(content))
-        self._guarded.encode_special_tokens = True
-        # which is not special, so it is found, and parts texts as the control token in its place does
-        self._guarded.add_tokens([AddedToken(CUT, normalized=False, special=False)])
-        self._cut = self._guarded.token_to_id(CUT)
+            token["special"] |= token["id"] in self._control_ids
+        self._literal = _copy_tokenizer(json.dumps(content))
+        self._literal.encode_special_tokens = True
+        # not special, so it is recognised, and splits the text like the control token that it stands for
+        self._literal.add_tokens([AddedToken(CONTROL_MARKER, normalized=False, special=False)])
+        self._marker_id = self._literal.token_to_id(CONTROL_MARKER)
 
 
-def _copy(serialised: str) -> Any:
-    copied = Tokenizer.from_str(serialised)
-    copied.no_truncation()
-    copied.no_padding()
-    return copied
+def _copy_tokenizer(serialized: str) -> Any:
+    tokenizer = Tokenizer.from_str(serialized)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    """Without the tokenizer's first and last; a long text releases the interpreter's lock."""
+def _encode(tokenizer: Any, text: str) -> list[int]:
+    """Without the tokenizer's first and last tokens; a long text releases the GIL."""
     if len(text) <= SHORT_TEXT:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
     (encoding,) = tokenizer.encode_batch_fast([text], add_special_tokens=False)
     return list(encoding.ids)
 
 
-def _parts(words: Words) -> list[Message]:
+def _part_messages(conversation: Conversation) -> list[Message]:
     """Messages whose content is a list of parts, the image first."""
-    messages = [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in _strings(words)]
+    messages = _string_messages(conversation)
+    for message in messages:
+        message["content"] = [{"type": "text", "text": message["content"]}]
     messages[0]["content"].insert(0, {"type": "image"})
     return messages
 
 
-def _strings(words: Words) -> list[Message]:
-    """Messages whose content is their text; the template puts the image in by itself."""
-    turns, question = words
+def _string_messages(conversation: Conversation) -> list[Message]:
+    """Messages whose content is their text; the template adds the image."""
+    turns, question = conversation
     texts = [*(text for turn in turns for text in turn), question]
-    return [{"role": "assistant" if place % 2 else "user", "content": text} for place, text in enumerate(texts)]
+    return [{"role": "assistant" if index % 2 else "user", "content": text} for index, text in enumerate(texts)]
 
 
-def _plain(turns: int) -> Words:
-    return [(PLAIN, PLAIN)] * turns, PLAIN
+def _plain_conversation(turns: int) -> Conversation:
+    return [(PLAIN_TEXT, PLAIN_TEXT)] * turns, PLAIN_TEXT
 
 
-def _marked(words: Words) -> tuple[Words, list[str]]:
-    """The conversation with a mark for each text, and the texts."""
-    turns, question = words
+def _mark_texts(conversation: Conversation) -> tuple[Conversation, list[str]]:
+    """The conversation with a marker in place of each text, and the texts."""
+    turns, question = conversation
     numbers = count()
-    marked = [tuple(f"{MARK}{next(numbers)}e" for _ in turn) for turn in turns], f"{MARK}{next(numbers)}e"
-    return marked, [*(text for turn in turns for text in turn), question]
+    marked = [tuple(f"{TEXT_MARKER}{next(numbers)}e" for _ in turn) for turn in turns]
+    return (marked, f"{TEXT_MARKER}{next(numbers)}e"), [*(text for turn in turns for text in turn), question]
 
 
 def load_chat_template(folder: Path, tokenizer: Any) -> str:
-    """The chat template of a checkpoint where transformers' processors look for it, and then its tokenizer's; empty
-    where it has none. Of several, which have names, it is the default one."""
+    """The chat template of a checkpoint, from where transformers' processors look for it, or else its tokenizer's;
+    empty where there is none. Of several named ones it is `default`."""
     settings, _ = ProcessorMixin.get_processor_dict(folder, local_files_only=True)
-    return _default(settings.get("chat_template")) or _default(tokenizer.chat_template)
+    return _default_template(settings.get("chat_template")) or _default_template(tokenizer.chat_template)
 
 
-def _default(template: str | Mapping[str, str] | None) -> str:
+def _default_template(template: str | Mapping[str, str] | None) -> str:
     return template if isinstance(template, str) else str((template or {}).get("default", ""))

@@ -1,9 +1,9 @@
-"""What makes 16-bit weights fast on a processor, on top of what torch does by itself.
+"""Faster kernels for 16-bit weights on a CPU.
 
-A linear layer's weight is laid out once as oneDNN reads it, where torch lays it out anew in every call; and one new
-token looks back with two products of matrices, where torch's attention is made for long texts. Both compute the same
-sums in another order, so fp32, which promises the tokens of `generate`, is left alone. Times of a layer both ways:
-`python -m benchmarks.linear_layer`.
+A linear layer's weight is packed for oneDNN once, where torch would pack it in every call; and the attention of one new
+token is two matrix products, where torch's kernel is made for long texts. Both compute the same sums in another order,
+so fp32, which promises the tokens of `generate`, does not use them. `python -m benchmarks.linear_layer` times a layer
+both ways.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from transformers.masking_utils import sdpa_mask
 
 from blip_space.models.family import Family
 
-ATTENTION = "one_new_token"
-ROWS = 16
-"""oneDNN is told how many rows there will be; layouts for one row and for sixteen are equally fast."""
+ATTENTION = "single_token"
+PACKED_ROWS = 16
+"""oneDNN packs for an expected number of rows; packing for one and for sixteen is equally fast."""
 
 
-def use_cpu_kernels(network: Any, family: Family) -> None:
-    """Change a network of 16-bit weights on the processor in place; it cannot be saved or trained afterwards.
+def use_cpu_kernels(hf_model: Any, family: Family) -> None:
+    """Change a model of 16-bit weights on the CPU in place; it cannot be saved or trained afterwards.
 
-    Layers that share their weight, are quantised or have adapters stay what they are.
+    Layers that share their weight, are quantized or have adapters stay as they are.
     """
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # a torch without oneDNN
         return
-    table = network.get_input_embeddings().weight
-    adapted = {id(part) for layer in network.modules() if hasattr(layer, "base_layer") for part in layer.modules()}
-    for part in family.packed_modules(network):
-        # without the linear layers, each of which is to go as soon as it is packed: all of them take the memory twice
-        parents = [module for module in part.modules() if type(module) is not torch.nn.Linear]
+    embeddings = hf_model.get_input_embeddings().weight
+    adapted = {id(child) for layer in hf_model.modules() if hasattr(layer, "base_layer") for child in layer.modules()}
+    for module in family.packed_modules(hf_model):
+        # holds no linear layers, so that each is freed once it is packed; else all would take their memory twice
+        parents = [parent for parent in module.modules() if type(parent) is not torch.nn.Linear]
         for parent in parents:
             for name, layer in parent.named_children() if id(parent) not in adapted else ():
-                if type(layer) is torch.nn.Linear and layer.weight is not table:
+                if type(layer) is torch.nn.Linear and layer.weight is not embeddings:
                     setattr(parent, name, PackedLinear(layer))
-    language_model = family.language_model(network)
+    language_model = family.language_model(hf_model)
     if language_model.config._attn_implementation == "sdpa":
         AttentionInterface.register(ATTENTION, single_token_attention)
         AttentionMaskInterface.register(ATTENTION, sdpa_mask)
@@ -46,20 +46,20 @@ def use_cpu_kernels(network: Any, family: Family) -> None:
 
 
 class PackedLinear(torch.nn.Module):
-    """A linear layer, (..., in) to (..., out), whose weight lies as oneDNN's kernels read it."""
+    """A linear layer, (..., in) to (..., out), whose weight is packed for oneDNN."""
 
     weight: torch.Tensor
 
     def __init__(self, layer: torch.nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = layer.in_features, layer.out_features
-        packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
+        packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), PACKED_ROWS)
         self.register_buffer("weight", packed, persistent=False)
         self.bias = layer.bias
 
-    def forward(self, given: torch.Tensor) -> torch.Tensor:
-        made: torch.Tensor = torch.ops.mkldnn._linear_pointwise(given, self.weight, self.bias, "none", [], "")
-        return made
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self.weight, self.bias, "none", [], "")
+        return outputs
 
 
 def single_token_attention(
@@ -70,34 +70,32 @@ def single_token_attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     position_bias: torch.Tensor | None = None,
-    **given: Any,
+    **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention as transformers calls it: query of (rows, heads, new positions, width), keys and values of (rows,
-    heads, positions, width); (rows, new positions, heads, width). Longer texts than one new token are torch's."""
+    """Attention in transformers' form: query (rows, heads, new positions, width), keys and values (rows, heads,
+    positions, width); returns (rows, new positions, heads, width). torch computes more than one new position."""
     rows, heads, new, width = query.shape
     if new > 1 or key.shape[1] != heads:
-        done: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, position_bias=position_bias, **given
+        output: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, position_bias=position_bias, **kwargs
         )
-        return done
-    keys, values, read = _whole(key), _whole(value), key.shape[2]
+        return output
+    keys, values, length = _contiguous_view(key), _contiguous_view(value), key.shape[2]
     products = torch.bmm(query.reshape(rows * heads, 1, width), keys.transpose(1, 2))
-    scores = products.view(rows, heads, 1, -1)[..., :read].float() * (width**-0.5 if scaling is None else scaling)
+    scores = products.view(rows, heads, 1, -1)[..., :length].float() * (width**-0.5 if scaling is None else scaling)
     if position_bias is not None:
         scores = scores + position_bias
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
     elif attention_mask is not None:
         scores = scores + attention_mask
-    shares = torch.nn.functional.pad(scores.softmax(-1).to(value.dtype), (0, values.shape[1] - read))
-    return torch.bmm(shares.view(rows * heads, 1, -1), values).view(rows, heads, 1, -1).transpose(1, 2), None
+    weights = torch.nn.functional.pad(scores.softmax(-1).to(value.dtype), (0, values.shape[1] - length))
+    return torch.bmm(weights.view(rows * heads, 1, -1), values).view(rows, heads, 1, -1).transpose(1, 2), None
 
 
-def _whole(part: torch.Tensor) -> torch.Tensor:
-    """The first positions of a buffer (rows, heads, capacity, width) as all of it, (rows * heads, capacity, width).
-
-    Products read that as it lies, where they would copy a part of it. What is no such part is returned as it is.
-    """
+def _contiguous_view(part: torch.Tensor) -> torch.Tensor:
+    """For the first positions of a buffer (rows, heads, capacity, width) the full buffer, (rows * heads, capacity,
+    width), which a matrix product reads without a copy. Any other tensor is returned with its heads as rows."""
     rows, heads, _, width = part.shape
     capacity = part.stride(1) // width
     if part.storage_offset() or part.stride() != (heads * capacity * width, capacity * width, width, 1):

@@ -1,6 +1,6 @@
 """transformers' language models as decoders of the two kinds.
 
-The one place that hands keys and values to transformers. Depends on transformers' forward passes; must not import a
+The only module that passes keys and values to transformers. Depends on transformers' forward passes; must not import a
 family or a batch.
 """
 
@@ -19,23 +19,22 @@ from blip_space.models.interface import DecoderOnly, EncoderDecoder
 
 
 def key_values_argument(module: Any) -> str:
-    """What the installed transformers calls keys and values in this module's `forward`.
+    """The name of the keys and values in this module's `forward`.
 
-    5.23 says `past_key_values`, 5.24 `cache`. Each accepts the other's name: 5.24 with a warning at every call, while
-    5.23 drops it without a word, reads nothing from the cache and answers wrongly.
+    transformers 5.23 calls them `past_key_values`, 5.24 `cache`. Each accepts the other's name: 5.24 with a warning at
+    every call, while 5.23 ignores it silently, reads nothing from the cache and gives wrong answers.
     """
     return "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"
 
 
 class CausalDecoder(DecoderOnly):
-    """A decoder-only language model as its body, without a head, and its head."""
+    """A decoder-only language model: its body, without a head, and its head."""
 
     def __init__(self, body: Any, head: Any, *, builds_own_mask: bool = False) -> None:
-        """`builds_own_mask` says that the body takes a mask of two dimensions only, as BLOOM does, whose ALiBi comes
-        from it."""
+        """`builds_own_mask`: the body takes a mask of two dimensions only. BLOOM computes its ALiBi biases from it."""
         self.device, self.dtype = body.device, body.dtype
         self._body, self._head = body, head
-        # eager attention adds a mask, and so takes none of bool
+        # eager attention adds the mask to the scores, so it takes no bool mask
         self._builds_own_mask = builds_own_mask or body.config._attn_implementation == "eager"
         self._argument = key_values_argument(body)
         self._takes_positions = "position_ids" in inspect.signature(body.forward).parameters
@@ -49,13 +48,13 @@ class CausalDecoder(DecoderOnly):
         ids: torch.Tensor | None = None,
         embeddings: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        given: dict[str, Any] = {"input_ids": ids} if embeddings is None else {"inputs_embeds": embeddings}
+        kwargs: dict[str, Any] = {"input_ids": ids} if embeddings is None else {"inputs_embeds": embeddings}
         if self._takes_positions:
-            given["position_ids"] = positions[0] if self.axes == 1 else positions
+            kwargs["position_ids"] = positions[0] if self.axes == 1 else positions
         if key_values is not None:
-            given[self._argument] = key_values
-        output = self._body(attention_mask=mask, use_cache=key_values is not None, **given)
-        return _float(self._head(output.last_hidden_state[:, -1]))
+            kwargs[self._argument] = key_values
+        output = self._body(attention_mask=mask, use_cache=key_values is not None, **kwargs)
+        return _to_float(self._head(output.last_hidden_state[:, -1]))
 
     def prompt_mask(self, mask: torch.Tensor, new: int, *, is_padded: bool) -> torch.Tensor | None:
         if not is_padded:
@@ -74,7 +73,7 @@ class CausalDecoder(DecoderOnly):
 
 
 class T5Decoder(EncoderDecoder):
-    """T5 and mT5, whose positions are relative: the bias of a row depends on how far back a key is."""
+    """T5 and mT5. Their positions are relative: the attention bias depends on the distance to a key."""
 
     def __init__(self, language_model: Any) -> None:
         self.device, self.dtype = language_model.device, language_model.dtype
@@ -98,23 +97,23 @@ class T5Decoder(EncoderDecoder):
         self_attention: Any,
         cross_attention: Any,
     ) -> torch.Tensor:
-        own_biases: AbstractContextManager[None] = nullcontext()
-        if states is None:  # its keys and values are there, and only its shape is asked for
+        row_biases: AbstractContextManager[None] = nullcontext()
+        if states is None:  # `cross_attention` holds the encoder's keys and values, and only the shape is used
             assert prompt_mask is not None
             assert mask is not None
-            own_biases = self._row_biases(positions, mask)
+            row_biases = self._row_biases(positions, mask)
             states = torch.empty(len(ids), prompt_mask.shape[-1], 1, device=self.device, dtype=self.dtype)
-        given: dict[str, Any] = {
+        kwargs: dict[str, Any] = {
             "encoder_outputs": BaseModelOutput(states),
             "attention_mask": prompt_mask,
             "decoder_input_ids": ids,
             "decoder_attention_mask": mask,
         }
         if self_attention is not None:
-            given[self._argument] = EncoderDecoderCache(self_attention, cross_attention)
-        with own_biases:
-            output = self._model(use_cache=self_attention is not None, **given)
-        return _float(output.logits[:, -1])
+            kwargs[self._argument] = EncoderDecoderCache(self_attention, cross_attention)
+        with row_biases:
+            output = self._model(use_cache=self_attention is not None, **kwargs)
+        return _to_float(output.logits[:, -1])
 
     def prompt_mask(self, mask: torch.Tensor, *, is_padded: bool) -> torch.Tensor | None:
         return mask.bool()[:, None, None] if is_padded else None
@@ -127,12 +126,12 @@ class T5Decoder(EncoderDecoder):
 
     def kv_bytes(self, positions: int) -> int:
         config = self._model.config
-        # one set of what the decoder wrote, one of what the encoder read
+        # keys and values of self-attention and of cross-attention
         return int(4 * config.num_decoder_layers * config.num_heads * config.d_kv * positions * self.dtype.itemsize)
 
     @contextmanager
     def _row_biases(self, positions: torch.Tensor, mask: torch.Tensor) -> Iterator[None]:
-        """transformers takes all rows to be of one length; with a mask of slots each row has a bias of its own."""
+        """transformers assumes that all rows have one length; with a mask of slots each row gets its own bias."""
         if mask.dim() == 2:
             yield
             return
@@ -152,16 +151,16 @@ class T5Decoder(EncoderDecoder):
 
 
 def decode_mask(lengths: torch.Tensor, capacity: int) -> torch.Tensor:
-    """Bool of shape (rows, capacity): the first `lengths` (rows,) positions, and the one after them."""
+    """Bool of shape (rows, capacity): the first `lengths` (rows,) positions, and the new one after them."""
     return torch.arange(capacity, device=lengths.device) <= lengths[:, None]
 
 
 def causal_mask(mask: torch.Tensor, new: int) -> torch.Tensor:
-    """Bool of shape (rows, 1, new, read and new): of a mask (rows, read and new), what each new position reads, which
-    is nothing behind itself."""
+    """Bool of shape (rows, 1, new, cached + new), from a padding mask (rows, cached + new): each new position attends
+    to itself and to what is before it."""
     keys = torch.arange(mask.shape[1], device=mask.device)
     return mask.bool()[:, None, None] & (keys <= keys[-new:, None])
 
 
-def _float(logits: torch.Tensor) -> torch.Tensor:
+def _to_float(logits: torch.Tensor) -> torch.Tensor:
     return logits.float()

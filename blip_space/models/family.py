@@ -1,4 +1,4 @@
-"""What loading needs of a family: transformers' classes, its parts, and how its small files are read.
+"""What loading needs of a family: transformers' classes, the model's modules, and how its small files are read.
 
 Depends on the interface; must not import a family.
 """
@@ -19,17 +19,17 @@ from blip_space.models.preparation import Preparation
 
 @dataclass(frozen=True)
 class Family:
-    """One family; what is known of it without torch is its row in `catalogue.families`, of the same name.
+    """One family; its facts that need no torch are in `catalogue.families`, in the module of the same name.
 
-    `unquantised` are the parts and layers that keep their 16 bits where others are quantised, by their last name;
-    `packed` are the parts whose linear layers are packed for a processor; `heads` are the network's names of the
-    weights of the language model's output layer. `language_model` gives the part that an adapter may have been
-    trained on alone, and `lm_head` the layer of `heads`.
+    `unquantized_modules` are the last names of modules and layers that keep 16 bits when others are quantized;
+    `packed_modules` gives the modules whose linear layers are packed on a CPU. `lm_head_weights` are the names of the
+    weights of the output layer, which `lm_head` gives. `language_model` gives the module that an adapter may have been
+    trained on alone.
     """
 
     config_class: type[Any]
     model_class: Callable[[], type[Any]]
-    """Imports the network's class, which preparing a request does without."""
+    """Imports transformers' model class, which preparing a request does without."""
 
     unquantized_modules: tuple[str, ...]
     packed_modules: Callable[[Any], list[torch.nn.Module]]
@@ -37,7 +37,7 @@ class Family:
     language_model: Callable[[Any], Any]
     lm_head: Callable[[Any], Any]
     load_preparation: Callable[[ModelSpec, Path, Any], Preparation]
-    """From a row, the folder and its configuration."""
+    """Takes the model's spec, its folder and its configuration."""
 
     build: Callable[[Any, Preparation, Precision], VisionLanguageModel]
-    """From a network, its preparation and its precision."""
+    """Takes transformers' model, its preparation and its precision."""

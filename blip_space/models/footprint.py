@@ -1,4 +1,4 @@
-"""What the weights of a loaded network take. Depends on bitsandbytes' layers by their attributes only."""
+"""The size of a loaded model's weights. Depends on bitsandbytes' layers by their attributes only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def weight_bytes(hf_model: Any) -> int:
-    """The size of all weights, in bytes, with the scales of those that are quantised, which are no parameters."""
+    """The size of all weights in bytes, including the scales of quantized ones, which are no parameters."""
     scales = (scale for layer in hf_model.modules() for scale in _scales(layer))
     return int(hf_model.get_memory_footprint()) + sum(
         scale.nbytes for scale in scales if isinstance(scale, torch.Tensor)
@@ -18,7 +18,7 @@ def weight_bytes(hf_model: Any) -> int:
 def _scales(layer: Any) -> list[Any]:
     weight = getattr(layer, "weight", None)
     state = getattr(weight, "quant_state", None)
-    second = getattr(state, "state2", None)  # of double quantisation
-    # a first forward pass moves those of int8 from the weight to the layer
-    eight = [getattr(holder, "SCB", None) for holder in (weight, getattr(layer, "state", None))]
-    return [*eight, getattr(state, "absmax", None), getattr(second, "absmax", None)]
+    nested = getattr(state, "state2", None)  # of double quantization
+    # the first forward pass moves those of int8 from the weight to the layer
+    int8_scales = [getattr(holder, "SCB", None) for holder in (weight, getattr(layer, "state", None))]
+    return [*int8_scales, getattr(state, "absmax", None), getattr(nested, "absmax", None)]

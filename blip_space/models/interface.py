@@ -1,8 +1,8 @@
-"""What a family of vision-language models owes the engine.
+"""What a family of vision-language models provides to the engine.
 
-A family turns pixel values into image features, a prompt and its features into embeddings with positions, and hands
-over a decoder: the language model, called the same way in every family. Depends on torch; must not import a family.
-Only one thread at a time may compute with a model; its preparation may be used from any.
+A family turns pixel values into image features, and a prompt with its features into embeddings with positions. Its
+decoder is the language model, called the same way in every family. Depends on torch; must not import a family. Only one
+thread at a time may compute with a model; any thread may use its preparation.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from blip_space.models.transfer import to_device
 
 @dataclass(frozen=True)
 class Precision:
-    """Which numbers a model computes with: one of PRECISIONS, a torch device, and the part of a sentence that says why.
+    """The numbers that a model computes with: one of PRECISIONS, a torch device, and the reason as part of a sentence.
 
-    `dtype` is what is computed in, and what everything that is not quantised is kept in.
+    `dtype` is that of all computation, and of all weights that are not quantized.
     """
 
     name: str
@@ -35,15 +35,15 @@ class Precision:
 
     @property
     def is_quantized(self) -> bool:
-        """Whether the language model's layers are kept in fewer bits than they compute in."""
+        """Whether the language model's layers are stored in fewer bits than they compute in."""
         return self.name in ("int8", "int4")
 
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """A prompt as a decoder reads it: embeddings (length, hidden), and positions (axes, length), one axis in most
-    families. `next_position` is that of the first new token, which is not the length where images share positions.
-    `start` is what the decoder of an encoder-decoder reads first."""
+    """A prompt as a decoder reads it: embeddings (length, hidden) and positions (axes, length), with one axis in most
+    families. `next_position` is that of the first new token; it is not the length if images share positions. `start`
+    are the first tokens of the decoder in an encoder-decoder model."""
 
     embeddings: torch.Tensor
     positions: torch.Tensor
@@ -54,12 +54,12 @@ class Embedded:
         return len(self.embeddings)
 
     def without_prefix(self, length: int) -> Embedded:
-        """What is left to be read once so many positions have been."""
+        """What is left to prefill if the first `length` positions are cached."""
         return Embedded(self.embeddings[length:], self.positions[:, length:], self.next_position, self.start)
 
 
 class Decoder(ABC):
-    """A language model: the part that is called once for every new token. Logits are float32."""
+    """A language model: the part that is called once per new token. Logits are float32."""
 
     axes = 1
     """How many numbers a position has."""
@@ -69,7 +69,7 @@ class Decoder(ABC):
 
     @abstractmethod
     def kv_bytes(self, positions: int) -> int:
-        """What the keys and values of one sequence of that length take, in bytes."""
+        """The size in bytes of the keys and values of one sequence with that number of positions."""
 
 
 class DecoderOnly(Decoder):
@@ -85,21 +85,21 @@ class DecoderOnly(Decoder):
         ids: torch.Tensor | None = None,
         embeddings: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The logits (rows, vocabulary) of what follows the last position.
+        """The logits (rows, vocabulary) of the token after the last position.
 
-        Either `ids` (rows, new) or `embeddings` (rows, new, hidden); `positions` (axes, rows, new). `mask` is what
-        `slot_mask` or `prompt_mask` gives or (rows, read and new), with 0 for padding. `saved_row` is a transformers
-        cache, or None.
+        Takes either `ids` (rows, new) or `embeddings` (rows, new, hidden), and `positions` (axes, rows, new). `mask` is
+        (rows, cached + new) with 0 for padding, or the result of `slot_mask` or `prompt_mask`. `key_values` is a
+        transformers cache, or None.
         """
 
     def prompt_mask(self, mask: torch.Tensor, new: int, *, is_padded: bool) -> torch.Tensor | None:  # noqa: ARG002
-        """What `forward` takes for a mask (rows, read and new) of so many new positions. transformers looks whether a
-        mask hides anything, for which the host waits for a GPU; `is_padded` says whether it does."""
+        """What `forward` takes for a mask (rows, cached + new) of that number of new positions. `is_padded` says
+        whether it hides anything; transformers would check the mask itself, and the host would wait for a GPU."""
         return mask
 
     @abstractmethod
     def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
-        """The mask of one new position a row, which reads the first `lengths` (rows,) and itself, which comes next."""
+        """The mask of one new position per row, which attends to the first `lengths` (rows,) positions and itself."""
 
 
 class EncoderDecoder(Decoder):
@@ -107,8 +107,8 @@ class EncoderDecoder(Decoder):
 
     @abstractmethod
     def encode(self, embeddings: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """The states (rows, length, hidden) of prompts that are padded on the right, with their mask: (rows, length),
-        or what `prompt_mask` gives."""
+        """The states (rows, length, hidden) of prompts that are padded on the right. Their mask is (rows, length), or
+        the result of `prompt_mask`."""
 
     @abstractmethod
     def forward(
@@ -122,33 +122,32 @@ class EncoderDecoder(Decoder):
         self_attention: Any,
         cross_attention: Any,
     ) -> torch.Tensor:
-        """The logits (rows, vocabulary) of what follows the last of `ids` (rows, new), which are at `positions` (axes,
+        """The logits (rows, vocabulary) of the token after the last of `ids` (rows, new), whose `positions` are (axes,
         rows, new).
 
-        `mask` is (rows, read and new) with 0 for padding, which is on the left, or what `slot_mask` or `start_mask`
-        gives. `states` are the encoder's; None where `cross_attention` holds their keys and values. `prompt_mask` is
-        (rows, length), or what the method gives, or what `slot_mask` does: then each row has that many positions.
+        `mask` is (rows, cached + new) with 0 for padding, which is on the left, or the result of `slot_mask` or
+        `start_mask`. `states` are the encoder's, or None if `cross_attention` holds their keys and values.
+        `prompt_mask` is (rows, length), or the result of that method or of `slot_mask`: then each row attends to its
+        own number of positions.
         """
 
     def prompt_mask(self, mask: torch.Tensor, *, is_padded: bool) -> torch.Tensor | None:  # noqa: ARG002
-        """What `encode` and `forward` take for a mask (rows, length) of prompts. transformers looks whether a mask
-        hides anything, for which the host waits for a GPU; `is_padded` says whether it does."""
+        """What `encode` and `forward` take for a mask (rows, length) of prompts; see `DecoderOnly.prompt_mask`."""
         return mask
 
     def start_mask(self, mask: torch.Tensor, *, is_padded: bool) -> torch.Tensor | None:  # noqa: ARG002
-        """The same of a mask (rows, new) of what the decoder reads first."""
+        """The same for a mask (rows, new) of the decoder's first tokens."""
         return mask
 
     @abstractmethod
     def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
-        """The same as of a decoder-only model."""
+        """See `DecoderOnly.slot_mask`."""
 
 
 class VisionLanguageModel(ABC):
-    """One loaded model; `loader.load` makes one.
+    """One loaded model; `loader.load_model` makes one.
 
-    `stop` are the tokens that end an answer, `stop_strings` the texts that do, `threads` is how many threads its
-    decoding wants on a CPU.
+    `stop_token_ids` and `stop_strings` end an answer. `threads` is the number of threads for decoding on a CPU.
     """
 
     decoder: DecoderOnly | EncoderDecoder
@@ -165,7 +164,7 @@ class VisionLanguageModel(ABC):
 
     @abstractmethod
     def encode_images(self, pixels: Sequence[Any]) -> list[torch.Tensor]:
-        """The features of images, each (positions, hidden), in the language model's type and on its device."""
+        """The features of images, each (positions, hidden), in the language model's dtype and on its device."""
 
     @abstractmethod
     def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:
@@ -173,11 +172,11 @@ class VisionLanguageModel(ABC):
 
     @property
     def nbytes(self) -> int:
-        """The size of all weights, in bytes, with the scales of those that are quantised."""
+        """The size of all weights in bytes, including the scales of quantized ones."""
         return weight_bytes(self._hf_model)
 
     def close(self) -> None:
-        """Free the weights. The model is of no use afterwards."""
+        """Free the weights. The model cannot be used afterwards."""
         del self._hf_model, self.decoder
         gc.collect()
         if torch.cuda.is_available():
@@ -187,7 +186,7 @@ class VisionLanguageModel(ABC):
 def merge_image_features(
     prompt: Prompt, features: Sequence[torch.Tensor], table: torch.nn.Module, *, device: torch.device
 ) -> torch.Tensor:
-    """The embeddings (length, hidden) of a prompt whose ids are looked up in `table`, images' features in between."""
+    """The embeddings (length, hidden) of a prompt: its ids looked up in `table`, with images' features in between."""
     parts, start = list[torch.Tensor](), 0
     for image, own in zip(prompt.images, features, strict=True):
         parts += [*_look_up(prompt.ids[start : image.start], table, device), own]

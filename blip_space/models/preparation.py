@@ -1,7 +1,6 @@
-"""What a request needs of a model before its weights: the prompt, how many positions an image takes, and pixel values.
+"""What a request needs of a model before its weights: the prompt, the number of an image's positions, and pixel values.
 
-Must not import torch; a family's own preparation may. Nothing here is changed after construction, so any thread may
-use it.
+Must not import torch; a family's own preparation may. Nothing changes after construction, so any thread may use it.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ PLACEHOLDER = -1
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """One image of a request: its digest, and its size in pixels where it decides something; 0 where it is not
-    known."""
+    """One image of a request: its digest, and its size in pixels if the size matters; 0 if it is not known."""
 
     digest: str = ""
     width: int = 0
@@ -34,7 +32,7 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class ImageSpan:
-    """Where an image stands in a prompt: its features take `length` positions from `start` on, and are cached under
+    """Where an image is in a prompt: its features take `length` positions from `start` on, and are cached under
     `key`."""
 
     start: int
@@ -43,15 +41,15 @@ class ImageSpan:
 
     @property
     def end(self) -> int:
-        """The first position behind it."""
+        """The first position after it."""
         return self.start + self.length
 
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """A conversation as a model reads it: one id a position, the images' positions held by `PLACEHOLDER`.
+    """A conversation as a model reads it: one id per position, with `PLACEHOLDER` at the images' positions.
 
-    `text` is what was tokenised, `kept` and `dropped` are the earlier turns that are in it and that did not fit.
+    `text` is what was tokenized; of the earlier turns, `kept_turns` are in it and `dropped_turns` did not fit.
     """
 
     text: str
@@ -65,16 +63,16 @@ class Prompt:
 
     @cached_property
     def image_positions(self) -> int:
-        """How many positions all images take."""
+        """The number of positions of all images."""
         return sum(image.length for image in self.images)
 
     @cached_property
     def prefix_key(self) -> tuple[Hashable, ...]:
-        """One value a position, equal exactly where the model reads the same: an id, or an image's key with the number
-        of its feature, since the ids of all placeholders are the same."""
+        """One value per position, equal exactly where the model reads the same: an id, or an image's key with the index
+        of the feature, since all placeholders have the same id."""
         key: list[Hashable] = list(self.ids)
         for image in self.images:
-            key[image.start : image.end] = [(image.key, number) for number in range(image.length)]
+            key[image.start : image.end] = [(image.key, index) for index in range(image.length)]
         return tuple(key)
 
     def with_image_keys(self, *keys: str) -> Prompt:
@@ -84,8 +82,7 @@ class Prompt:
 
     @property
     def min_prefix_length(self) -> int:
-        """From how many positions on the keys and values of another prompt's beginning are worth having, and right: no
-        image may be cut."""
+        """The shortest prefix whose keys and values may be reused and are worth it: no image may be cut."""
         return self.images[-1].end + 1 if self.images else 1
 
 
@@ -98,7 +95,7 @@ class Preparation(ABC):
 
     @abstractmethod
     def image_positions(self, width: int, height: int, options: GenerationOptions) -> int:
-        """How many positions an image of that size takes under these options; the size is 0 where it is not known."""
+        """The number of positions of an image of that size with these options; the size is 0 if it is not known."""
 
     @abstractmethod
     def prepare(
@@ -110,40 +107,40 @@ class Preparation(ABC):
         language: str,
         options: GenerationOptions,
     ) -> Prompt:
-        """The prompt within the model's window, the oldest turns dropped where it is too short for them.
+        """The prompt within the model's window; turns that do not fit are dropped, oldest first.
 
-        No text of a user becomes a control token. `PromptError` where the question alone does not fit.
+        No text of a user becomes a control token. Raises `PromptError` if the question alone does not fit.
         """
 
     @abstractmethod
     def pixels(self, image: Any, options: GenerationOptions) -> Any:
-        """The pixel values of a `PIL.Image` in the family's own form, which says its size as `nbytes`."""
+        """The pixel values of a `PIL.Image` in the family's own form; `nbytes` is their size."""
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """The token ids of a text, those included that the tokenizer adds by itself."""
+        """The token ids of a text, including those that the tokenizer adds itself."""
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, without special tokens."""
 
     def feature_key(self, digest: str, options: GenerationOptions) -> str:  # noqa: ARG002  # of tiles and sizes
-        """What the features of an image depend on: its digest, and whatever of the options changes them."""
+        """The key of an image's features: its digest, and the options that change them."""
         return digest
 
     @property
     def style(self) -> PromptStyle:
-        """How the model was taught to be asked."""
+        """The prompt style that the model was trained with."""
         return STYLES[self.spec.prompt_style]
 
     def budget_tokens(self, image_positions: int, options: GenerationOptions) -> int:
-        """How many tokens of the window are left for the prompt's text."""
+        """The number of tokens in the window that are left for the prompt's text."""
         reply = options.max_new_tokens if self.spec.decoder_only else 0
         return self.spec.context_tokens - image_positions - reply
 
 
 class ImageFirstPreparation(Preparation):
-    """A preparation whose prompt is the image's positions and then one text, composed by the model's style."""
+    """A preparation whose prompt is the image's positions and then one text, composed in the model's style."""
 
     query_tokens: int
 
@@ -173,8 +170,7 @@ class ImageFirstPreparation(Preparation):
         return self.build_prompt(composed, self.feature_key(image.digest, options))
 
     def build_prompt(self, composed: ComposedPrompt, key: str) -> Prompt:
-        """The prompt of a composed text behind the image whose features are cached under `key`."""
+        """The prompt of a composed text after the image whose features are cached under `key`."""
         ids = (PLACEHOLDER,) * self.query_tokens + composed.ids
-        return Prompt(
-            composed.text, ids, (ImageSpan(0, self.query_tokens, key),), composed.kept_turns, composed.dropped_turns
-        )
+        span = ImageSpan(0, self.query_tokens, key)
+        return Prompt(composed.text, ids, (span,), composed.kept_turns, composed.dropped_turns)

@@ -1,7 +1,7 @@
-"""Text becomes token ids and back.
+"""Converts text to token ids and back.
 
-Depends on one checkpoint's tokenizer, whichever of the three kinds of files it came in; must not import torch or the
-model. Nothing is changed after construction, so any number of threads may encode and decode at once.
+Depends on one checkpoint's tokenizer, in any of its three file formats. Must not import torch or the model. Nothing
+changes after construction, so any number of threads may encode and decode at once.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ from transformers import GPT2Tokenizer, PreTrainedTokenizerFast
 
 from blip_space.errors import ModelError
 
-NAMES = re.compile(
+SPECIAL_NAMES = re.compile(
     r"</?s>|<(?:pad|unk|mask|bos|eos|sep|cls|image|extra_id_\d+)>|\[(?:PAD|UNK|MASK|BOS|EOS|SEP|CLS)\]|<\|[^<>|]+\|>",
     re.IGNORECASE,
 )
-"""What special tokens are called in the vocabularies of these families, whether or not a file marks them as special."""
+"""The names of special tokens in these families' vocabularies, whether or not a file marks them as special."""
 
-KINDS = (("tokenizer.json",), ("spiece.model",), ("vocab.json", "merges.txt"))
-"""The files of a tokenizer, by kind."""
+FILE_FORMATS = (("tokenizer.json",), ("spiece.model",), ("vocab.json", "merges.txt"))
 
 WORD_STARTS = "▁Ġ "
-"""What SentencePiece and byte-level vocabularies write where a word begins."""
+"""What SentencePiece and byte-level vocabularies put where a word begins."""
 
 
 class Backend(Protocol):
-    """A library's tokenizer, of which these calls change nothing and let other threads go on meanwhile."""
+    """A library's tokenizer. These calls change nothing and, for long inputs, let other threads run meanwhile."""
 
     def encode(self, text: str) -> list[int]: ...
     def decode(self, ids: Sequence[int]) -> str: ...
@@ -38,35 +37,35 @@ class Backend(Protocol):
 
 
 SHORT_TEXT, SHORT_IDS = 4_096, 512
-"""What is no longer takes a millisecond at most; to release the interpreter's lock for that costs more, since who has
-released it waits up to five milliseconds (`sys.getswitchinterval`) until it has it again."""
+"""Up to these lengths a call takes a millisecond at most, and keeps the GIL: a thread that releases it waits up to five
+milliseconds (`sys.getswitchinterval`) to get it back."""
 
 
 class Tokenizer:
-    """One tokenizer. From any thread."""
+    """One tokenizer, for any thread."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._hidden = backend.special_ids()
+        self._hidden_ids = backend.special_ids()
 
     def encode(self, text: str) -> list[int]:
-        """The ids that the model reads, BOS or `</s>` included as this tokenizer adds them.
+        """The ids that the model reads, including BOS or `</s>` if this tokenizer adds them.
 
-        The names of special tokens are not looked for in the text: nobody puts a picture in by typing `<image>`.
+        Names of special tokens are not recognised in the text: a user who types `<image>` adds no image.
         """
         return self._backend.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of these ids without special tokens, its spaces as they were written."""
-        return self._backend.decode([token for token in ids if token not in self._hidden])
+        """The text of these ids without special tokens, its spaces unchanged."""
+        return self._backend.decode([token for token in ids if token not in self._hidden_ids])
 
 
 class FastTokenizer:
-    """The Rust tokenizer inside one of transformers', set once; that one must not be called afterwards.
+    """The Rust tokenizer inside one of transformers', configured once; that one must not be called afterwards.
 
-    Each call of transformers' own sets truncation, padding and special tokens again, which other threads then read
-    (tokenizers 0.23.3), or which fails while one reads ("Already borrowed", earlier versions). `encode` and `decode`
-    keep the interpreter's lock as long as they take, 0.06 s for 200 kB; the calls for batches release it.
+    Each call of transformers' own sets truncation, padding and special tokens again. Other threads may then read these
+    settings (tokenizers 0.23.3), or the call fails while one reads ("Already borrowed", earlier versions). `encode` and
+    `decode` hold the GIL all the time, 0.06 s for 200 kB; the calls for batches release it.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -93,7 +92,7 @@ class FastTokenizer:
 
 
 class SentencePiece:
-    """T5's and mT5's own format, read by the library that wrote it; transformers would want protobuf as well."""
+    """T5's and mT5's own format, read by its own library; transformers would also require protobuf."""
 
     def __init__(self, path: Path) -> None:
         self._pieces = SentencePieceProcessor(model_file=str(path))
@@ -103,29 +102,28 @@ class SentencePiece:
 
     def decode(self, ids: Sequence[int]) -> str:
         # the model's vocabulary is padded beyond the tokenizer's
-        known = [token for token in ids if token < self._pieces.get_piece_size()]
-        return str(self._pieces.decode(known))
+        return str(self._pieces.decode([token for token in ids if token < self._pieces.get_piece_size()]))
 
     def special_ids(self) -> frozenset[int]:
-        """The pieces that are no text: those that steer, stand for the unknown, are not used, or are called so."""
+        """The pieces that are not text: control pieces, unknown and unused ones, and those with special names."""
         pieces = self._pieces
         tests = (pieces.is_control, pieces.is_unknown, pieces.is_unused)
         size = pieces.get_piece_size()
         marked = {token for token in range(size) if any(test(token) for test in tests)}
-        return frozenset(marked | _named({pieces.id_to_piece(token): token for token in range(size)}))
+        return frozenset(marked | _ids_by_name({pieces.id_to_piece(token): token for token in range(size)}))
 
 
 def load_tokenizer(folder: Path, *, name: str) -> Tokenizer:
-    """The tokenizer of a checkpoint; `ModelError`, which calls the model `name`, when it is missing or unreadable.
+    """The tokenizer of a checkpoint; `ModelError`, which calls the model `name`, if it is missing or unreadable.
 
-    `tokenizer.json` is the whole tokenizer, so it is read as it is: the classes that a checkpoint names rebuild it
-    from its vocabulary, and differ between versions of transformers. Older folders have the vocabulary only.
+    `tokenizer.json` is complete, so it is read directly: the classes that a checkpoint names rebuild it from its
+    vocabulary, and differ between versions of transformers. Older folders have the vocabulary only.
     """
     try:
-        tokens = _read(folder)
-        if tokens:
-            tokens.encode("a")  # some wrong settings show only here
-            return tokens
+        tokenizer = _load_any_format(folder)
+        if tokenizer:
+            tokenizer.encode("a")  # some wrong settings fail only here
+            return tokenizer
     except Exception as error:  # the Rust reader raises plain Exception for a broken file
         raise ModelError(
             f"The tokenizer of {name} cannot be read. Copy its files (tokenizer.json and the like) again from where "
@@ -138,12 +136,12 @@ def load_tokenizer(folder: Path, *, name: str) -> Tokenizer:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether the files of one of the three kinds are there."""
-    return any(all((folder / name).is_file() for name in names) for names in KINDS)
+    """Whether the files of one of the three formats exist."""
+    return any(all((folder / name).is_file() for name in names) for names in FILE_FORMATS)
 
 
-def _read(folder: Path) -> Tokenizer | None:
-    rust, pieces, vocabulary = (all((folder / name).is_file() for name in names) for names in KINDS)
+def _load_any_format(folder: Path) -> Tokenizer | None:
+    rust, pieces, vocabulary = (all((folder / name).is_file() for name in names) for names in FILE_FORMATS)
     if rust:
         return Tokenizer(FastTokenizer(PreTrainedTokenizerFast.from_pretrained(folder)))
     if pieces:
@@ -151,37 +149,33 @@ def _read(folder: Path) -> Tokenizer | None:
     return Tokenizer(FastTokenizer(GPT2Tokenizer.from_pretrained(folder))) if vocabulary else None
 
 
-def start_token(settings: Any) -> int:
-    """What an encoder-decoder's answer begins with; T5 checkpoints that do not say so begin with padding."""
-    named = (settings.decoder_start_token_id, settings.bos_token_id, settings.pad_token_id, 0)
-    return int(next(token for token in named if token is not None))
+def start_token(config: Any) -> int:
+    """The first token of an encoder-decoder's answer; T5 checkpoints that name none begin with padding."""
+    candidates = (config.decoder_start_token_id, config.bos_token_id, config.pad_token_id, 0)
+    return int(next(token for token in candidates if token is not None))
 
 
-def stop_tokens(network: Any) -> frozenset[int]:
-    """The tokens that end an answer: those of the checkpoint's `generation_config` and of its language model's.
+def stop_tokens(hf_model: Any) -> frozenset[int]:
+    """The tokens that end an answer, from the `generation_config` of the checkpoint and of its language model.
 
-    `network` is a whole one, whose language model may have no settings of its own, or a language model alone. Each may
-    name none, one or several; what is no token is left out.
+    `hf_model` may be a complete model or a language model alone, with or without settings. Each may name none, one or
+    several; what is not a token of the vocabulary is left out.
     """
-    parts = (network, getattr(network, "language_model", None))
-    return frozenset(token for part in parts for token in _stops(part) if 0 <= token < _vocabulary_size(network))
+    modules = (hf_model, getattr(hf_model, "language_model", None))
+    size = int(getattr(hf_model.config, "text_config", hf_model.config).vocab_size)
+    return frozenset(token for module in modules for token in _eos_tokens(module) if 0 <= token < size)
 
 
-def _stops(part: Any) -> list[int]:
-    found = getattr(getattr(part, "generation_config", None), "eos_token_id", None)
-    return [token for token in (found if isinstance(found, list | tuple) else [found]) if type(token) is int]
-
-
-def _vocabulary_size(network: Any) -> int:
-    config = getattr(network.config, "text_config", network.config)
-    return int(config.vocab_size)
+def _eos_tokens(module: Any) -> list[int]:
+    value = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
+    return [token for token in (value if isinstance(value, list | tuple) else [value]) if type(token) is int]
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:
-    """The ids of everything that is no text, whatever the tokenizer's files say of it."""
-    marked = {token for token, row in tokenizer.added_tokens_decoder.items() if row.special}
-    return frozenset(marked | _named(tokenizer.get_vocab()) | set(tokenizer.all_special_ids))
+    """The ids of everything that is not text, even if the tokenizer's files do not mark it as special."""
+    marked = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    return frozenset(marked | _ids_by_name(tokenizer.get_vocab()) | set(tokenizer.all_special_ids))
 
 
-def _named(vocabulary: Mapping[str, int]) -> set[int]:
-    return {token for piece, token in vocabulary.items() if NAMES.fullmatch(piece.strip(WORD_STARTS))}
+def _ids_by_name(vocabulary: Mapping[str, int]) -> set[int]:
+    return {token for piece, token in vocabulary.items() if SPECIAL_NAMES.fullmatch(piece.strip(WORD_STARTS))}

@@ -1,15 +1,15 @@
-"""Many users in front of models: what they may ask of an engine, and the thread that drives the cores.
+"""Serves several models to many users: the engine's interface for apps, and the thread that drives the cores.
 
-protocol        EngineProtocol, which apps and their tests depend on alone; Status
-response        ResponseStream: one answer on its way from the engine's thread to its reader
-offered         which models users may choose, and by what names
+protocol        EngineProtocol, the only engine interface that apps and their tests use, and EngineStatus
+response        ResponseStream: one answer, from the engine's thread to its reader
+offered_models  the models that users may choose, by name
 preparations    what each model needs to prepare a request, loaded once
 threaded        ThreadedEngine: a bounded queue in front of one thread
-driver          what that thread does: hand on requests, load, step the cores, publish
-task_queue      requests that no core takes yet
-model_manager   which models are loaded, and which one leaves for another
+driver          the work of that thread: dispatch tasks, load models, step the cores, publish
+task_queue      tasks that no core has yet
+model_manager   which models are loaded, and which are unloaded to make room
 metrics         tokens per second, first tokens, cache hits
-load_progress   how far the loading of a model is
+load_progress   the progress of loading a model
 
 Depends on the engine; must not import jobs or apps.
 """

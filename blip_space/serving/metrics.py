@@ -1,7 +1,7 @@
-"""How an engine is doing: tokens per second, seconds to the first token, and what was not computed twice.
+"""An engine's metrics: tokens per second, seconds to the first token, and cache hits.
 
-Depends on numbers and a clock; must not import requests. Written by the engine's thread, read by any: every snapshot
-is of one moment.
+Depends on numbers and a clock; must not import requests. The engine's thread writes, any thread reads consistent
+snapshots.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from dataclasses import dataclass
 
 WINDOW_SECONDS = 10.0
 FIRST_TOKENS = 100
-"""The mean is of so many answers' first tokens."""
+"""How many answers the mean time to the first token is of."""
 
 
 @dataclass(frozen=True)
 class MetricsSnapshot:
-    """What the metrics are now, by the names of `/healthz`. `prefix_hits` counts images that were not encoded twice,
-    `turn_hits` conversations that were continued from cached keys and values, `restarts` how often a thread or a batch
-    had to begin again."""
+    """The metrics by the names of `/healthz`: `prefix_hits` are hits of the image feature cache, `turn_hits` those of
+    the KV prefix cache, `restarts` how often a thread or a batch was restarted."""
 
     tokens_per_second: float = 0.0
     first_token_seconds: float | None = None
@@ -30,7 +29,7 @@ class MetricsSnapshot:
 
 
 class Metrics:
-    """Tokens and first tokens as they come."""
+    """Collects tokens and first tokens over a sliding window."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -38,15 +37,14 @@ class Metrics:
         self._first_tokens: deque[float] = deque(maxlen=FIRST_TOKENS)
 
     def add(self, tokens: int, first_token_seconds: Iterable[float] = ()) -> None:
-        """So many tokens were generated just now; the first of some answers after so many seconds, their time in the
-        queue included."""
+        """Count tokens that were just generated, and the seconds to the first token of answers, queueing included."""
         self._tokens.append((self._clock(), tokens))
         self._first_tokens.extend(first_token_seconds)
-        self._forget()
+        self._drop_old()
 
     def snapshot(self, *, image_feature_hits: int, kv_prefix_hits: int, restarts: int) -> MetricsSnapshot:
-        """The metrics with what was counted elsewhere."""
-        self._forget()
+        """The metrics of now, with what was counted elsewhere."""
+        self._drop_old()
         tokens, first_tokens = list(self._tokens), list(self._first_tokens)
         seconds = self._clock() - tokens[0][0] if tokens else 0.0
         return MetricsSnapshot(
@@ -57,7 +55,7 @@ class Metrics:
             restarts=restarts,
         )
 
-    def _forget(self) -> None:
+    def _drop_old(self) -> None:
         oldest = self._clock() - WINDOW_SECONDS
         while self._tokens and self._tokens[0][0] < oldest:
             try:

@@ -1,6 +1,6 @@
-"""Which models users may choose, and by what names.
+"""The models that users may choose, by name.
 
-Depends on specs; must not import anything that loads.
+Depends on model specs only; must not import anything that loads.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ class OfferedModels:
         self.default = specs[0]
 
     def find(self, model: str) -> ModelSpec:
-        """The model of that name, in any case, or of that repository on the hub; the default for an empty one.
-        `ModelError` where there is none."""
+        """The model of that name or hub repository, upper or lower case; the default for an empty one. `ModelError` if
+        there is none."""
         spec = self.specs.get(model or self.default.name) or self._by_other_name(model)
         if spec is None:
             raise ModelError(f"There is no model {quote(model, 80)} here. Choose among {', '.join(self.specs)}.")
         return spec
 
     def resolve(self, model: str, language: str) -> ModelSpec:
-        """The same model; `UserError` where it has a fault or does not support the language."""
+        """The same model; `UserError` if it has a load error or does not support the language."""
         spec = self.find(model)
         if spec.load_error:
             raise ModelError(spec.load_error)
@@ -36,6 +36,6 @@ class OfferedModels:
         return spec
 
     def _by_other_name(self, model: str) -> ModelSpec | None:
-        wanted = model.strip().lower()
+        model = model.strip().lower()
         names = ((spec, {spec.name, "" if spec.is_folder else spec.source}) for spec in self.specs.values())
-        return next((spec for spec, own in names if wanted in {name.lower() for name in own if name}), None)
+        return next((spec for spec, own in names if model in {name.lower() for name in own if name}), None)

@@ -1,6 +1,6 @@
-"""What each model needs to prepare a request: loaded once, on the thread of the first caller who needs it.
+"""Each model's tokenizer and image processor, loaded once, on the thread of the first caller that needs them.
 
-Depends on a function that loads it; must not import torch itself, so that the page is up before that.
+Must not import torch at module level, so that the page is up before torch is imported.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from blip_space.models.preparation import Preparation
 LoadPreparation = Callable[[ModelSpec], Preparation]
 
 IMPORT_LOCK = threading.Lock()
-"""Held by the first thread that imports the model's libraries: two that do so at once may see half of a module."""
+"""Two threads that import the model's libraries at once may see a partially initialized module."""
 
 
 class Preparations:
-    """By model; from any thread. What could not be loaded is tried again by the next caller."""
+    """Preparations by model; from any thread. A failed load is retried by the next caller."""
 
     def __init__(self, specs: Iterable[ModelSpec], load: LoadPreparation | None = None) -> None:
         """`load` is `loading.preparation.load_preparation` by default."""
-        self._load = load or _load
+        self._load = load or _load_preparation
         self._loaded: dict[str, Preparation] = {}
         self._locks = {spec.name: threading.Lock() for spec in specs}
 
     def get(self, spec: ModelSpec) -> Preparation:
-        """The model's preparation. `ModelError` where its files cannot be had or read."""
+        """The model's preparation. `ModelError` if its files cannot be downloaded or read."""
         loaded = self._loaded.get(spec.name)
         if loaded is not None:
             return loaded
@@ -39,12 +39,12 @@ class Preparations:
 
 
 def import_model_libraries() -> None:
-    """Import what loads models, from one thread at a time."""
+    """Import the loader and torch, from one thread at a time."""
     with IMPORT_LOCK:
         import blip_space.loading.loader  # noqa: F401
 
 
-def _load(spec: ModelSpec) -> Any:
+def _load_preparation(spec: ModelSpec) -> Any:
     import_model_libraries()
     from blip_space.loading.preparation import load_preparation
 

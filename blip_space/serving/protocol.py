@@ -1,6 +1,6 @@
-"""What an engine is to the apps in front of it: a thread here, replicas on other machines, a fake in tests.
+"""The engine interface for apps: implemented by a thread in this process, by replicas, and by a fake in tests.
 
-Depends on requests and responses only, so that the page is up before torch is imported.
+Depends on requests and responses only; must not import torch, so that the page is up before it.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ STOPPED_WAITING = "The server stopped before this was answered. Ask again when i
 
 
 def queue_full(waiting: int) -> str:
-    """The sentence of a `BusyError` where so many requests wait already."""
+    """The message of a `BusyError` when that many requests wait already."""
     return f"The server is busy: {waiting} questions are waiting. Try again in a minute."
 
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """How an engine is. `model` is the most recently used one of those that are `loaded`; `reason` says why it has this
-    precision on this device, `error` why there is no model, `metrics` how fast the engine is and what it did not
-    compute twice, `load_progress` how far a model's loading is, `replicas` how many engines are ready where there are
-    several."""
+    """An engine's state. `model` is the most recently used one of those that are `loaded`, or the one that is loading;
+    `reason` says why it has this precision on this device, `error` why no model is loaded, `replicas` how many are
+    ready if there are replicas."""
 
     status: Literal["loading", "ready", "failed"]
     model: str
@@ -48,7 +47,7 @@ class EngineStatus:
 
 
 class EngineProtocol(Protocol):
-    """Answers requests for one of a few models."""
+    """Answers requests with one of a few models."""
 
     @property
     def specs(self) -> Mapping[str, ModelSpec]:
@@ -60,25 +59,25 @@ class EngineProtocol(Protocol):
 
     @property
     def replicas(self) -> int:
-        """How many engines there are behind this one: what an app lets in at once is so many times as much."""
+        """The number of engines behind this one, by which an app multiplies its limits."""
 
     def start(self) -> None:
-        """Begin to load and to answer; returns at once."""
+        """Start loading and answering; returns at once."""
 
     def stop(self) -> None:
-        """End every answer with a `BusyError`, and free what there is."""
+        """End every answer with a `BusyError`, and free all resources."""
 
     def status(self) -> EngineStatus:
-        """How it is, of one moment."""
+        """A consistent snapshot of the state."""
 
     def submit(self, request: Request) -> ResponseStream:
-        """Put a request in the queue. `UserError` where it cannot be answered, `BusyError` where the queue is full."""
+        """Queue a request. `UserError` if it cannot be answered, `BusyError` if the queue is full."""
 
     def resolve_model(self, model: str, language: str) -> ModelSpec:
-        """The model of that name, the default for an empty one. `UserError` where it cannot answer in the language."""
+        """The model of that name, the default for an empty one. `UserError` if it cannot answer in the language."""
 
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
-        """How a prompt would fill the model's window, loaded or not. `UserError` where it cannot be sent."""
+        """How a prompt would fill the model's window, loaded or not. `UserError` if it is too long."""
 
     def fitting_precisions(self, spec: ModelSpec) -> tuple[str, ...] | None:
-        """The precisions in which the model fits the machine once the others have left; None where nobody knows yet."""
+        """The precisions in which the model fits this machine with all others unloaded; None if not known yet."""

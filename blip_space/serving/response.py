@@ -1,6 +1,6 @@
-"""One answer on its way from the engine's thread to its reader.
+"""One answer, from the engine's thread to its reader: the only object that both threads touch.
 
-The only object that both threads touch. Depends on text and time; must not import a model, a request or a page.
+Depends on text and time only; must not import a model, a request or an app.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 
 from blip_space.errors import BusyError, UserError
 
-TOOK_TOO_LONG = "The answer took too long and was given up. Ask again, or for fewer new tokens."
+TOOK_TOO_LONG = "The answer took too long and was cancelled. Ask again, or for fewer new tokens."
 
 
 class ResponseStream:
-    """The text so far, and how it ends. The engine publishes it; one reader iterates it."""
+    """The text so far, and its end or error. The engine publishes it; one reader iterates it."""
 
     def __init__(self, *, deadline: float) -> None:
         """`deadline` is a time of `time.monotonic()`, in seconds; after it the answer ends as a `BusyError`."""
@@ -25,13 +25,13 @@ class ResponseStream:
         self._error: UserError | None = None
         self._finished = False
         self.tokens = 0
-        """How many were generated."""
+        """The number of generated tokens."""
 
         self.repeats = False
-        """Whether it was cut off by its limit in the middle of a loop; known once it is finished."""
+        """Whether the answer was cut off by its limit in the middle of a loop; set when it is finished."""
 
         self.queue_position: Callable[[], int | None] = _not_waiting
-        """How many requests wait before it; None once it is being answered."""
+        """How many requests wait before it; None once it runs."""
 
     def __iter__(self) -> Iterator[str]:
         """See `updates`, without heartbeats."""
@@ -39,11 +39,11 @@ class ResponseStream:
 
     @property
     def done(self) -> bool:
-        """Whether nobody waits for more of it: finished, failed, cancelled or past its deadline."""
+        """Whether it is finished, failed, cancelled or past its deadline."""
         return self._finished or time.monotonic() >= self._deadline
 
     def publish(self, text: str, *, finished: bool = False) -> None:
-        """Engine: the whole text so far, or all of it. What is begun again is shown once it is as long as before."""
+        """Engine: set the text so far. After a restart, shorter text is not shown until it is as long as before."""
         with self._changed:
             if finished or len(text) >= len(self._text):
                 self._text = text
@@ -52,45 +52,45 @@ class ResponseStream:
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """Engine: the text is whole."""
+        """Engine: the text is complete."""
         with self._changed:
             self._end()
 
     def fail(self, error: UserError) -> None:
-        """Engine: there is no more, for this reason. Nothing, where it has ended already."""
+        """Engine: end with this error. Does nothing if it has ended already."""
         with self._changed:
             if not self._finished:
                 self._error = error
             self._end()
 
     def cancel(self) -> None:
-        """Reader: nobody wants the rest; the engine frees its rows before its next step."""
+        """Reader: cancel the rest; the engine frees its slots before the next step."""
         self.finish()
 
     def wait(self, seconds: float) -> bool:
-        """Reader: whether it is done by then."""
+        """Reader: wait at most that long; whether it is done."""
         with self._changed:
             self._changed.wait_for(lambda: self._finished, self._seconds_left(seconds))
         return self.done
 
     def updates(self, heartbeat_seconds: float | None = None) -> Iterator[str]:
-        """The text so far, at each change and, unchanged, after each heartbeat; raises the `UserError` that ended it.
+        """The text so far at each change, and unchanged after each heartbeat; raises the `UserError` that ended it.
 
         Closing the generator cancels the request.
         """
-        shown: str | None = None
+        yielded: str | None = None
         try:
             while True:
                 with self._changed:
-                    if self._text == (shown or "") and not self.done:
+                    if self._text == (yielded or "") and not self.done:
                         self._changed.wait(self._seconds_left(heartbeat_seconds))
                     text, finished, error = self._text, self._finished, self._error
                 if error is not None:
                     raise error
                 if not finished and time.monotonic() >= self._deadline:
                     raise BusyError(TOOK_TOO_LONG)
-                if text != shown or (heartbeat_seconds is not None and not finished):
-                    shown = text
+                if text != yielded or (heartbeat_seconds is not None and not finished):
+                    yielded = text
                     yield text
                 if finished:
                     return
@@ -103,7 +103,7 @@ class ResponseStream:
 
     def _end(self) -> None:
         self._finished = True
-        self.queue_position = _not_waiting  # it knew the request; a cycle would keep images until a rare collection
+        self.queue_position = _not_waiting  # a reference cycle with the request would keep its images
         self._changed.notify_all()
 
 

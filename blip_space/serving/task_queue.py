@@ -1,6 +1,6 @@
-"""Requests that no core takes yet: in the order of their arrival, those of the background apart.
+"""Tasks that no core has yet, in order of arrival; background tasks have a queue of their own.
 
-Depends on prepared requests and their responses; must not import a model, and has no lock of its own.
+Depends on prepared requests and responses; must not import a model. Has no lock of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class GenerationTask:
-    """A prepared request for a model, where its answer goes, and which core has it, by what id."""
+    """A prepared request for a model, its response, and the core that has it, with its id there."""
 
     model: str
     request: PreparedRequest
@@ -29,44 +29,44 @@ class GenerationTask:
     core: EngineCore | None = None
     id: int = 0
     counted_tokens: int = 0
-    """How many of its tokens are in the metrics."""
+    """How many of its tokens the metrics have counted."""
 
 
 class TaskQueue:
-    """Two queues: that of the users who wait, and that of the background."""
+    """Two queues: one for users, one for background tasks."""
 
     def __init__(self) -> None:
         self.waiting: deque[GenerationTask] = deque()
         self.background: deque[GenerationTask] = deque()
 
     def __iter__(self) -> Iterator[GenerationTask]:
-        """All tasks, those of the background last."""
+        """All tasks, background tasks last."""
         return iter([*self.waiting, *self.background])
 
     def add(self, task: GenerationTask) -> None:
-        """At the end of its queue."""
+        """Add a task at the end of its queue."""
         self._of(task.request.background).append(task)
 
     def add_first(self, tasks: list[GenerationTask]) -> None:
-        """At the head of their queues, in this order."""
+        """Add tasks at the head of their queues, in this order."""
         for task in reversed(tasks):
             self._of(task.request.background).appendleft(task)
 
     def count(self, *, background: bool) -> int:
-        """How many wait there and are not given up."""
+        """The number of tasks there that are not done."""
         return sum(not task.response.done for task in self._of(background))
 
     def position(self, task: GenerationTask) -> int | None:
-        """How many wait before it; None where it is not in the queue of the users."""
-        before = 0
-        for other in self.waiting:
-            if other is task:
-                return before
-            before += not other.response.done
+        """How many tasks wait before it; None if it is not in the users' queue."""
+        position = 0
+        for earlier in self.waiting:
+            if earlier is task:
+                return position
+            position += not earlier.response.done
         return None
 
     def take(self, ready: Callable[[GenerationTask], bool], *, background: bool) -> Iterator[GenerationTask]:
-        """Take out of that queue, in its order, those that are ready, and forget those that are given up."""
+        """Remove and yield the ready tasks of that queue, in order; drop those that are done."""
         queue = self._of(background)
         tasks = list(queue)
         queue.clear()
@@ -79,7 +79,7 @@ class TaskQueue:
                 queue.append(task)
 
     def fail(self, model: str, error: UserError) -> None:
-        """End everybody who waits for that model; `take` forgets them."""
+        """Fail all tasks for that model; `take` drops them."""
         for task in self:
             if task.model == model:
                 task.response.fail(error)

@@ -1,7 +1,7 @@
-"""Many users, a few models: a bounded queue in front of one thread, which owns the models and drives their cores.
+"""A bounded queue for many users in front of one thread, which owns the models and drives their cores.
 
-Depends on requests, threads and time; must not import torch, so that the page is up before it. Nobody else calls a
-model while serving: what a request needs of a tokenizer is done on the thread that brings it.
+Must not import torch at module level, so that the page is up before it. No other thread calls a model; a request is
+tokenized and its image decoded on the caller's thread.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from blip_space.serving.task_queue import GenerationTask
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
-"""How often the thread looks again where a request waits for time to pass: its timeout, or that a model may leave."""
+"""How often the thread checks whether time has changed anything: a timeout, or a model that may be unloaded now."""
 
 GATHER_SECONDS = 0.005
-"""How long an idle engine that is given a request waits for others that are being prepared at this moment."""
+"""How long an idle engine waits for requests that are being prepared, to prefill them with the first."""
 
 
 class ThreadedEngine:
@@ -51,8 +51,8 @@ class ThreadedEngine:
         find_memory: FindMemory | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`specs` are the models that users may choose, the default first. What loads, what is free and what time it
-        is are the model packages' and the machine's by default."""
+        """`specs` are the models that users may choose, the default first. The others replace the loader, the free
+        memory and the clock in tests."""
         self._offered = OfferedModels(specs)
         self.specs, self.default = self._offered.specs, self._offered.default
         self._config = config or EngineConfig()
@@ -63,18 +63,18 @@ class ThreadedEngine:
         self._changed = threading.Condition()
         self._driver = Driver(self._models, self._metrics, self._changed, clock)
         self._thread: threading.Thread | None = None
-        self._is_dead = self._is_stopping = self._has_news = False
+        self._is_dead = self._is_stopping = self._is_notified = False
         self._restarts = self._preparing = 0
 
     def start(self) -> None:
-        """Start the thread, which loads the default model and then answers."""
+        """Start the thread, which loads the default model and then answers requests."""
         with self._changed:
             self._start_thread()
 
     def stop(self) -> None:
-        """End every answer, and wait for the thread."""
+        """End every answer with a `BusyError`, and wait for the thread."""
         with self._changed:
-            self._is_stopping = self._has_news = True
+            self._is_stopping = self._is_notified = True
             for task in self._driver.tasks():
                 task.response.fail(BusyError(STOPPED_RUNNING if task.counted_tokens else STOPPED_WAITING))
             self._changed.notify_all()
@@ -83,7 +83,7 @@ class ThreadedEngine:
             thread.join(timeout=10)
 
     def status(self) -> EngineStatus:
-        """How it is, of one moment."""
+        """See `EngineProtocol`. Restarts the thread if it died."""
         models, loaded = self._models, self._models.loaded
         with self._changed:
             self._restart_thread()
@@ -91,9 +91,9 @@ class ThreadedEngine:
         running, names = sum(model.core.running for model in loaded), tuple(model.name for model in loaded)
         loading = models.loading or ("" if loaded or models.last_error else self.default.name)
         if loaded and not loading:
-            chosen = loaded[-1].core.model.precision
+            precision = loaded[-1].core.model.precision
             return EngineStatus(
-                *("ready", names[-1], chosen.name, chosen.device, waiting, running, chosen.reason),
+                *("ready", names[-1], precision.name, precision.device, waiting, running, precision.reason),
                 metrics=self._driver.snapshot(self._restarts),
                 loaded=names,
             )
@@ -109,7 +109,7 @@ class ThreadedEngine:
         """See `EngineProtocol`; the request is prepared on this thread."""
         spec = self.resolve_model(request.model, request.language)
         with self._changed:
-            self._check_queue(background=request.background)  # before anything is decoded
+            self._check_queue(background=request.background)  # before its image is decoded
             self._preparing += 1
         seconds = self._config.background_timeout_seconds if request.background else self._config.timeout_seconds
         response = ResponseStream(deadline=time.monotonic() + seconds)
@@ -121,19 +121,19 @@ class ThreadedEngine:
         return self._enqueue(prepared, response)
 
     def resolve_model(self, model: str, language: str) -> ModelSpec:
-        """See `EngineProtocol`. A model that did not load is refused for a while."""
+        """See `EngineProtocol`. A model that failed to load is refused for a while."""
         spec = self._offered.resolve(model, language)
         if failure := self._models.failure(spec.name):
             raise ModelError(failure)
         return spec
 
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
-        """See `EngineProtocol`: no weights are needed for it."""
+        """See `EngineProtocol`; needs no weights."""
         preparation = self._preparations.get(self.resolve_model(model, language))
         return measure_budget(preparation, prompt=prompt, language=language, turns=turns, max_new_tokens=max_new_tokens)
 
     def fitting_precisions(self, spec: ModelSpec) -> tuple[str, ...] | None:
-        """See `EngineProtocol`; None until a model has been loaded, or could not be."""
+        """See `EngineProtocol`; None until the first load has ended."""
         loaded = self._models.loaded
         if not loaded and not self._models.last_error:
             return None
@@ -147,7 +147,7 @@ class ThreadedEngine:
         with self._changed:
             self._check_queue(background=request.background)
             self._driver.add(task)
-            self._has_news = True
+            self._is_notified = True
             self._restart_thread()
             self._changed.notify_all()
         return response
@@ -157,7 +157,7 @@ class ThreadedEngine:
             raise BusyError(STOPPING)
         limit = self._config.max_background if background else self._config.max_waiting
         if self._driver.unfinished >= limit and self._driver.waiting(background=background) >= limit:
-            self._driver.cancel_done()  # which the engine's thread does before its next step
+            self._driver.cancel_done()  # the engine's thread does this before its next step only
             if (waiting := self._driver.waiting(background=background)) >= limit:
                 raise BusyError(queue_full(waiting))
 
@@ -166,9 +166,9 @@ class ThreadedEngine:
             return self._driver.queue_position(task)
 
     def _restart_thread(self) -> None:
-        """Start another thread where the last one died; under the lock, so that there is exactly one."""
+        """Start another thread if the last one died. Under the lock, so that there is exactly one."""
         if self._is_dead and not self._is_stopping:
-            log.error("the engine's thread is gone; another one begins")
+            log.error("the engine's thread died; starting another one")
             self._restarts += 1
             self._start_thread()
 
@@ -179,7 +179,7 @@ class ThreadedEngine:
 
     def _run(self) -> None:
         try:
-            self._driver.recover()  # nothing, but after the death of another thread
+            self._driver.recover()  # does nothing unless an earlier thread died
             if not self._models.loaded:
                 self._driver.load(self.default)
             is_idle = False
@@ -187,7 +187,7 @@ class ThreadedEngine:
                 try:
                     is_idle = not self._driver.iterate()
                 except Exception:
-                    log.exception("the engine's thread failed and goes on")
+                    log.exception("an iteration of the engine's thread failed")
                     self._restarts += 1
                     self._driver.recover()
         finally:
@@ -195,11 +195,11 @@ class ThreadedEngine:
                 self._is_dead = True
 
     def _wait(self, *, is_idle: bool) -> bool:
-        """For news, where there is nothing to do; False when the engine stops."""
+        """If idle, wait until notified; False when the engine stops."""
         with self._changed:
-            if is_idle and not self._has_news:
+            if is_idle and not self._is_notified:
                 self._changed.wait(POLL_SECONDS if self._driver.has_queue else None)
-            if is_idle and self._preparing and not self._is_stopping:  # so that they are prefilled together
+            if is_idle and self._preparing and not self._is_stopping:  # to prefill them together
                 self._changed.wait_for(lambda: not self._preparing, GATHER_SECONDS)
-            self._has_news = False
+            self._is_notified = False
             return not self._is_stopping

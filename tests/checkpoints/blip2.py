@@ -1,6 +1,6 @@
-"""Writes BLIP-2 checkpoints of every family, small enough to load in a blink, with random weights.
+"""Writes BLIP-2 checkpoints with random weights and each type of language model, small enough to load at once.
 
-They say nothing sensible, but they see: what they answer depends on the picture.
+Their answers make no sense, but they depend on the image.
 """
 
 from __future__ import annotations
@@ -45,25 +45,23 @@ CORPUS = [
 ]
 
 
-def write(folder: Path, family: str, *, seed: int = 0, **save: Any) -> Path:
-    """A checkpoint in today's layout: safetensors, `image_token_index`, a processor that knows `num_query_tokens`."""
-    tokenizer = make_tokenizer(family)
-    network = make_hf_model(family, tokenizer, seed=seed)
+def write(folder: Path, language_model: str, *, seed: int = 0, **save: Any) -> Path:
+    """A checkpoint in the present layout: safetensors, `image_token_index`, `num_query_tokens` in the processor."""
+    tokenizer = make_tokenizer(language_model)
     with silenced():
-        network.save_pretrained(folder, **save)
+        make_hf_model(language_model, tokenizer, seed=seed).save_pretrained(folder, **save)
     size = {"height": 28, "width": 28}
-    Blip2Processor(BlipImageProcessorPil(size=size), tokenizer, QUERY_TOKENS[family]).save_pretrained(folder)
+    Blip2Processor(BlipImageProcessorPil(size=size), tokenizer, QUERY_TOKENS[language_model]).save_pretrained(folder)
     return folder
 
 
 def write_old(folder: Path, new: Path) -> Path:
     """The same model in the layout of 2023: neither `image_token_index` nor `num_query_tokens`.
 
-    The configuration names every field of the language model, as transformers wrote it then.
+    Its configuration names every field of the language model, as transformers saved it then.
     """
     with silenced():
-        network = Blip2ForConditionalGeneration.from_pretrained(new)
-        network.save_pretrained(folder)
+        Blip2ForConditionalGeneration.from_pretrained(new).save_pretrained(folder)
     config = json.loads((new / "config.json").read_text())
     config.pop("image_token_index", None)
     config["text_config"] |= FIELDS_OF_2023
@@ -75,8 +73,8 @@ def write_old(folder: Path, new: Path) -> Path:
     return folder
 
 
-def make_hf_model(family: str, tokenizer: Any, *, seed: int) -> Any:
-    """Random weights, large enough that pictures and prompts matter."""
+def make_hf_model(language_model: str, tokenizer: Any, *, seed: int) -> Any:
+    """Random weights, large enough that images and prompts matter."""
     torch.manual_seed(seed)
     config = Blip2Config(
         vision_config=Blip2VisionConfig(
@@ -87,20 +85,20 @@ def make_hf_model(family: str, tokenizer: Any, *, seed: int) -> Any:
             hidden_size=HIDDEN, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
             encoder_hidden_size=HIDDEN, vocab_size=10, initializer_range=0.2,
         ),
-        text_config=TEXT[family](tokenizer),
-        num_query_tokens=QUERY_TOKENS[family],
+        text_config=TEXT_CONFIGS[language_model](tokenizer),
+        num_query_tokens=QUERY_TOKENS[language_model],
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         initializer_range=0.2,
     )  # fmt: skip
-    network = Blip2ForConditionalGeneration(config).eval()
-    torch.nn.init.normal_(network.query_tokens, std=0.5)
-    torch.nn.init.normal_(network.language_projection.weight, std=0.5)
-    if network.config.is_encoder_decoder:
-        # a head of its own, as T5 1.1 and mT5 have; small, or one token is all but certain and sampling is greedy
-        network.language_model.lm_head.weight = torch.nn.Parameter(
-            network.language_model.shared.weight.detach().roll(23, 0) * HEAD_SPREAD
+    hf_model = Blip2ForConditionalGeneration(config).eval()
+    torch.nn.init.normal_(hf_model.query_tokens, std=0.5)
+    torch.nn.init.normal_(hf_model.language_projection.weight, std=0.5)
+    if hf_model.config.is_encoder_decoder:
+        # untied as in T5 1.1 and mT5; small, or one token would be almost certain and sampling would be greedy
+        hf_model.language_model.lm_head.weight = torch.nn.Parameter(
+            hf_model.language_model.shared.weight.detach().roll(23, 0) * HEAD_SPREAD
         )
-    return network
+    return hf_model
 
 
 def _opt(tokenizer: Any) -> OPTConfig:
@@ -118,53 +116,53 @@ def _bloom(tokenizer: Any) -> BloomConfig:
     )  # fmt: skip
 
 
-def _t5(tokenizer: Any, kind: Any = T5Config) -> Any:
-    return kind(
+def _t5(tokenizer: Any, config_class: Any = T5Config) -> Any:
+    return config_class(
         vocab_size=len(tokenizer), d_model=HIDDEN, d_kv=16, d_ff=64, num_layers=2, num_decoder_layers=2, num_heads=2,
         feed_forward_proj="gated-gelu", tie_word_embeddings=False, initializer_factor=3.0, bos_token_id=1,
         eos_token_id=1, pad_token_id=0, decoder_start_token_id=0,
     )  # fmt: skip
 
 
-TEXT: dict[str, Callable[[Any], Any]] = {
+TEXT_CONFIGS: dict[str, Callable[[Any], Any]] = {
     "opt": _opt,
     "bloom": _bloom,
     "t5": _t5,
-    "mt5": partial(_t5, kind=MT5Config),
+    "mt5": partial(_t5, config_class=MT5Config),
 }
 
 
-def make_tokenizer(family: str) -> Any:
-    """A small tokenizer of the family's kind, trained on the spot, with `<image>` as its last token."""
-    made = _sentencepiece_like() if family in ("t5", "mt5") else _byte_level(family)
-    made.add_special_tokens([AddedToken("<image>", normalized=False, special=True)])
+def make_tokenizer(language_model: str) -> Any:
+    """A small tokenizer like the language model's, trained here, with `<image>` as its last token."""
+    rust = _sentencepiece_like() if language_model in ("t5", "mt5") else _byte_level(language_model)
+    rust.add_special_tokens([AddedToken("<image>", normalized=False, special=True)])
     special = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    return PreTrainedTokenizerFast(tokenizer_object=made, **special)
+    return PreTrainedTokenizerFast(tokenizer_object=rust, **special)
 
 
 def _sentencepiece_like() -> Tokenizer:
-    # the library's own trainer takes the pieces in another order each time
+    # the library's own trainer orders the pieces differently each time
     pieces = Counter(f"▁{word}" for line in CORPUS for word in line.split())
     letters = sorted({"▁", *string.printable.strip(), *"".join(CORPUS)})
     scored = [(piece, -8.0 / count) for piece, count in sorted(pieces.items())]
     special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    made = Tokenizer(models.Unigram([*special, *((letter, -10.0) for letter in letters), *scored], unk_id=2))
-    made.pre_tokenizer = pre_tokenizers.Metaspace()
-    made.decoder = decoders.Metaspace()
-    made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return made
+    rust = Tokenizer(models.Unigram([*special, *((letter, -10.0) for letter in letters), *scored], unk_id=2))
+    rust.pre_tokenizer = pre_tokenizers.Metaspace()
+    rust.decoder = decoders.Metaspace()
+    rust.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return rust
 
 
-def _byte_level(family: str) -> Tokenizer:
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
+def _byte_level(language_model: str) -> Tokenizer:
+    rust = Tokenizer(models.BPE())
+    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    rust.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     special = ["<s>", "<pad>", "</s>", "<unk>"]
     trainer = trainers.BpeTrainer(
         vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    made.train_from_iterator(CORPUS, trainer)
-    if family == "opt":
-        made.post_processor = processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 2)])
-    return made
+    rust.train_from_iterator(CORPUS, trainer)
+    if language_model == "opt":
+        rust.post_processor = processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 2)])
+    return rust

@@ -1,4 +1,4 @@
-"""A checkpoint that writes one token for ever, whatever it is shown, as real ones do for some pictures."""
+"""A checkpoint that generates one token forever, whatever the image, as real ones do for some images."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from transformers import PreTrainedTokenizerFast
 from tests.checkpoints import blip2
 
 SPACE = "Ġ"
-"""How the small byte-level tokenizer writes a space."""
+"""A space in the small byte-level tokenizer's vocabulary."""
 
 
 def write_constant(folder: Path, token: str) -> Path:
-    """An OPT checkpoint whose head, which is its embeddings, has one answer: that token of its tokenizer."""
+    """An OPT checkpoint whose output head, which is tied to its embeddings, always prefers that token."""
     blip2.write(folder, "opt")
-    answer = PreTrainedTokenizerFast.from_pretrained(folder).convert_tokens_to_ids(token)
-    assert answer is not None
+    token_id = PreTrainedTokenizerFast.from_pretrained(folder).convert_tokens_to_ids(token)
+    assert token_id is not None
     weights = load_file(folder / "model.safetensors")
-    row = weights["language_model.model.decoder.embed_tokens.weight"][answer]
+    embedding = weights["language_model.model.decoder.embed_tokens.weight"][token_id]
     norm = "language_model.model.decoder.final_layer_norm"
-    weights[f"{norm}.weight"] *= 0.2  # so that a repetition penalty of 2 brings other tokens forward
-    weights[f"{norm}.bias"] = row / row.norm() * 2
+    weights[f"{norm}.weight"] *= 0.2  # so that other tokens win with a repetition penalty of 2
+    weights[f"{norm}.bias"] = embedding / embedding.norm() * 2
     save_file(
         {key: value.contiguous() for key, value in weights.items()}, folder / "model.safetensors", {"format": "pt"}
     )

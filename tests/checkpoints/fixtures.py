@@ -1,4 +1,4 @@
-"""Checkpoints of all four families, written once, and the models that the loader makes of them."""
+"""BLIP-2 checkpoints with each type of language model, written once, and the models loaded from them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,34 +18,35 @@ Folders = dict[str, Path]
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    """A checkpoint in today's layout by family. Read only."""
+    """A checkpoint in the present layout by type of language model. Read only."""
     root = tmp_path_factory.mktemp("checkpoints")
-    return {family: blip2.write(root / family, family) for family in blip2.LANGUAGE_MODELS}
+    return {name: blip2.write(root / name, name) for name in blip2.LANGUAGE_MODELS}
 
 
 @pytest.fixture(scope="session")
 def loaded(folders: Folders) -> Callable[[str], Blip2]:
-    """The model of a family, loaded at most once."""
+    """The model of a checkpoint in `folders`, loaded at most once."""
     models: dict[str, Blip2] = {}
 
-    def of(family: str) -> Blip2:
-        if family not in models:
-            found = load_model(read_folder(folders[family]))
-            assert isinstance(found, Blip2)
-            models[family] = found
-        return models[family]
+    def get_model(name: str) -> Blip2:
+        if name not in models:
+            model = load_model(read_folder(folders[name]))
+            assert isinstance(model, Blip2)
+            models[name] = model
+        return models[name]
 
-    return of
+    return get_model
 
 
 @pytest.fixture(scope="session", params=blip2.LANGUAGE_MODELS)
 def family(request: pytest.FixtureRequest) -> str:
+    """Each type of language model in turn."""
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
 def model(family: str, loaded: Callable[[str], Blip2]) -> Blip2:
-    """One loaded model of each family in turn."""
+    """The model with each type of language model in turn."""
     return loaded(family)
 
 

@@ -1,4 +1,4 @@
-"""What a loaded model makes of pictures and texts: features, logits, and answers in token ids."""
+"""What a loaded model computes from images and texts: features, logits, and answers as token ids."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from tests.engine.models.driving import generate_alone, make_request, prompt_of
 OPTIONS = GenerationOptions()
 
 
-def new_tokens(model: VisionLanguageModel, picture: Image.Image, text: str, options: GenerationOptions) -> list[int]:
-    """The new tokens after a prompt that is sent as it is."""
-    return generate_alone(model, make_request(model, picture, text, options))
+def new_tokens(model: VisionLanguageModel, image: Image.Image, text: str, options: GenerationOptions) -> list[int]:
+    """The new tokens after a prompt that is used unchanged."""
+    return generate_alone(model, make_request(model, image, text, options))
 
 
-def image_features(model: VisionLanguageModel, pictures: Sequence[Image.Image]) -> torch.Tensor:
-    """The features of pictures that are encoded as one batch, (pictures, positions, hidden)."""
-    return torch.stack(model.encode_images([model.preparation.pixels(picture, OPTIONS) for picture in pictures]))
+def image_features(model: VisionLanguageModel, images: Sequence[Image.Image]) -> torch.Tensor:
+    """The features of images that are encoded as one batch, (images, positions, hidden)."""
+    return torch.stack(model.encode_images([model.preparation.pixels(image, OPTIONS) for image in images]))
 
 
 def embed_text(model: VisionLanguageModel, features: torch.Tensor, text: str) -> Embedded:
-    """A text as it is behind the features (positions, hidden) of one image, as the decoder reads it."""
+    """The features (positions, hidden) of one image and then an unchanged text, as the decoder reads them."""
     return model.embed(prompt_of(model.preparation, text, ""), [features])
 
 
@@ -41,17 +41,17 @@ def first_logits(model: VisionLanguageModel, features: torch.Tensor, text: str) 
 
 
 def image_positions(preparation: Preparation) -> int:
-    """How many positions an image takes."""
+    """The number of an image's positions."""
     return preparation.image_positions(0, 0, OPTIONS)
 
 
 def blip2_preparation(preparation: Preparation) -> Blip2Preparation:
-    """A preparation that is known to be a BLIP-2's."""
+    """The same preparation, checked to be a BLIP-2's."""
     assert isinstance(preparation, Blip2Preparation)
     return preparation
 
 
-def with_hf_model(model: VisionLanguageModel, network: Any, spec: ModelSpec) -> Blip2:
-    """Another network as a model of that row, with the preparation and the precision of `model`."""
+def with_hf_model(model: VisionLanguageModel, hf_model: Any, spec: ModelSpec) -> Blip2:
+    """Another model of transformers with that spec, and with the preparation and the precision of `model`."""
     preparation = replace(blip2_preparation(model.preparation), spec=spec)
-    return Blip2(network, preparation, precision=model.precision)
+    return Blip2(hf_model, preparation, precision=model.precision)

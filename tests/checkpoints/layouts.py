@@ -1,4 +1,4 @@
-"""One model in every layout in which BLIP-2 checkpoints were ever published, written from today's."""
+"""One model in every layout in which BLIP-2 checkpoints were ever published, made from the present one."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from blip_space.loading.library_logging import silenced
 from tests.checkpoints import blip2
 
 SLOW = {"t5", "mt5", "opt"}
-"""The families whose tokenizers came without `tokenizer.json`."""
+"""The language models whose tokenizers were published without `tokenizer.json`."""
 
-LAYOUTS = ("2023", "2023 with a slow tokenizer", "2024", "sharded", "stored in bf16", "larger pictures")
+LAYOUTS = ("2023", "2023 with a slow tokenizer", "2024", "sharded", "stored in bf16", "larger images")
 MATRIX = [
     (family, layout) for family in blip2.LANGUAGE_MODELS for layout in LAYOUTS if "slow" not in layout or family in SLOW
 ]
 
 
-def write(folder: Path, base: Path, family: str, layout: str) -> Path:
-    """The checkpoint `base` once more, in that layout."""
+def write(folder: Path, base: Path, language_model: str, layout: str) -> Path:
+    """A copy of the checkpoint `base` in that layout."""
     if layout.startswith("2023"):
         blip2.write_old(folder, base)
         if "slow" in layout:
-            _slow_tokenizer(folder, family)
+            _slow_tokenizer(folder, language_model)
         return folder
     shutil.copytree(base, folder)
     if layout in ("sharded", "stored in bf16"):
         (folder / "model.safetensors").unlink()
-        network = Blip2ForConditionalGeneration.from_pretrained(base)
+        hf_model = Blip2ForConditionalGeneration.from_pretrained(base)
         with silenced():
             if layout == "sharded":
-                network.save_pretrained(folder, max_shard_size="50KB")
+                hf_model.save_pretrained(folder, max_shard_size="50KB")
             else:
-                network.to(torch.bfloat16).save_pretrained(folder)
-    if layout == "larger pictures":
-        _larger_pictures(folder)
+                hf_model.to(torch.bfloat16).save_pretrained(folder)
+    if layout == "larger images":
+        _larger_images(folder)
     return folder
 
 
-def _slow_tokenizer(folder: Path, family: str) -> None:
-    whole = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+def _slow_tokenizer(folder: Path, language_model: str) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
-    if family == "opt":
-        (folder / "vocab.json").write_text(json.dumps(whole["model"]["vocab"]), "utf-8")
-        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in whole["model"]["merges"]]
+    if language_model == "opt":
+        (folder / "vocab.json").write_text(json.dumps(content["model"]["vocab"]), "utf-8")
+        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in content["model"]["merges"]]
         (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges), "utf-8")
         return
-    letters = " ".join(piece for piece, _ in whole["model"]["vocab"] if len(piece) == 1 and piece.isascii())
+    letters = " ".join(piece for piece, _ in content["model"]["vocab"] if len(piece) == 1 and piece.isascii())
     SentencePieceTrainer.train(
         sentence_iterator=iter([*blip2.CORPUS, letters] * 20),
         model_prefix=str(folder / "spiece"),
@@ -68,13 +68,13 @@ def _slow_tokenizer(folder: Path, family: str) -> None:
     )
 
 
-def _larger_pictures(folder: Path) -> None:
-    """As the fine-tunes on COCO have them, with more positions for more patches."""
+def _larger_images(folder: Path) -> None:
+    """As in the fine-tunes on COCO, with more positions for more patches."""
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     config["vision_config"]["image_size"] = 42
     (folder / "config.json").write_text(json.dumps(config))
     with silenced():
-        network = Blip2ForConditionalGeneration.from_pretrained(folder, ignore_mismatched_sizes=True)
+        hf_model = Blip2ForConditionalGeneration.from_pretrained(folder, ignore_mismatched_sizes=True)
         torch.manual_seed(3)
-        torch.nn.init.normal_(network.vision_model.embeddings.position_embedding, std=0.2)
-        network.save_pretrained(folder)
+        torch.nn.init.normal_(hf_model.vision_model.embeddings.position_embedding, std=0.2)
+        hf_model.save_pretrained(folder)

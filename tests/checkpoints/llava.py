@@ -1,6 +1,6 @@
-"""Writes LLaVA checkpoints, small enough to load in a blink, with random weights.
+"""Writes LLaVA checkpoints with random weights, small enough to load at once.
 
-They say nothing sensible, but they see: what they answer depends on the image.
+Their answers make no sense, but they depend on the image.
 """
 
 from __future__ import annotations
@@ -29,26 +29,27 @@ TEMPLATE = """{% for m in messages %}{{ m['role'] | upper }}: {% for p in m['con
 {% endfor %}{% for p in m['content'] if p['type'] == 'text' %}{% if m['role'] == 'assistant' %}{% generation %}\
 {{ p['text'] + ' ' }}{% endgeneration %}{% else %}{{ p['text'] + ' ' }}{% endif %}{% endfor %}{% endfor %}\
 {% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"""
-"""The form of LLaVA-1.5's own."""
+"""Of the same form as LLaVA-1.5's own."""
 
 
-def write(folder: Path, vision: str = "clip", *, template: str = TEMPLATE, pieces: bool = False, seed: int = 0) -> Path:
-    """A checkpoint whose vision encoder is CLIP's, of which all positions but the first are read, or SigLIP's, of which
-    all are. `pieces` makes its tokenizer one of Llama's kind, of SentencePiece; else it is byte-level."""
-    tokenizer = make_tokenizer(pieces=pieces)
-    network = make_hf_model(vision, len(tokenizer), seed=seed)
+def write(
+    folder: Path, vision: str = "clip", *, template: str = TEMPLATE, sentencepiece: bool = False, seed: int = 0
+) -> Path:
+    """A checkpoint whose vision encoder is CLIP's, of which all positions but the first are used, or SigLIP's, of which
+    all are. Its tokenizer is byte-level, or with `sentencepiece` like Llama's."""
+    tokenizer = make_tokenizer(sentencepiece=sentencepiece)
     with silenced():
-        network.save_pretrained(folder)
-    processor(vision, tokenizer, template=template or None).save_pretrained(folder)
+        make_hf_model(vision, len(tokenizer), seed=seed).save_pretrained(folder)
+    make_processor(vision, tokenizer, template=template or None).save_pretrained(folder)
     if not template:
         tokenizer.save_pretrained(folder)
-    if vision == "siglip":  # whose prompts are not known to be LLaVA's
+    if vision == "siglip":  # a SigLIP folder need not have LLaVA's prompt style
         (folder / "blip_space.json").write_text(json.dumps({"style": "llava"}))
     return folder
 
 
-def processor(vision: str, tokenizer: Any, *, template: str | None) -> Any:
-    """transformers' processor, which writes as many placeholders as there are features."""
+def make_processor(vision: str, tokenizer: Any, *, template: str | None) -> Any:
+    """transformers' processor, which puts as many placeholders into a prompt as there are features."""
     sizes = {"height": SIZE, "width": SIZE}
     images = (
         CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size=sizes)
@@ -67,7 +68,7 @@ def processor(vision: str, tokenizer: Any, *, template: str | None) -> Any:
 
 
 def make_hf_model(vision: str, vocab_size: int, *, seed: int = 0) -> Any:
-    """Random weights, large enough that images and prompts matter; two heads of queries share one of keys."""
+    """Random weights, large enough that images and prompts matter; two query heads share one key head."""
     torch.manual_seed(seed)
     encoder = {"model_type": f"{vision}_vision_model", **SMALL, "num_hidden_layers": 3, "image_size": SIZE}
     text = {
@@ -88,34 +89,34 @@ def make_hf_model(vision: str, vocab_size: int, *, seed: int = 0) -> Any:
         vision_feature_layer=-2,
         vision_feature_select_strategy="default" if vision == "clip" else "full",
     )
-    network = LlavaForConditionalGeneration(config).eval()
-    for weights in network.model.multi_modal_projector.parameters():
+    hf_model = LlavaForConditionalGeneration(config).eval()
+    for weights in hf_model.model.multi_modal_projector.parameters():
         torch.nn.init.normal_(weights, std=0.5)
-    return network
+    return hf_model
 
 
-def make_tokenizer(*, pieces: bool = False) -> Any:
-    """A small tokenizer, trained on the spot, that begins every text with `<s>`."""
-    made = _pieces() if pieces else _byte_level()
-    made.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in SPECIAL])
-    made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+def make_tokenizer(*, sentencepiece: bool = False) -> Any:
+    """A small tokenizer, trained here, that begins every text with `<s>`."""
+    rust = _sentencepiece_like() if sentencepiece else _byte_level()
+    rust.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in SPECIAL])
+    rust.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, bos_token="<s>", eos_token="</s>", pad_token="</s>", unk_token="<unk>"
+        tokenizer_object=rust, bos_token="<s>", eos_token="</s>", pad_token="</s>", unk_token="<unk>"
     )
 
 
 def _byte_level() -> Tokenizer:
-    made, level = Tokenizer(models.BPE()), pre_tokenizers.ByteLevel
-    made.pre_tokenizer, made.decoder = level(add_prefix_space=False), decoders.ByteLevel()
+    rust, level = Tokenizer(models.BPE()), pre_tokenizers.ByteLevel
+    rust.pre_tokenizer, rust.decoder = level(add_prefix_space=False), decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=400, special_tokens=SPECIAL, initial_alphabet=level.alphabet(), show_progress=False
     )
-    made.train_from_iterator(CORPUS, trainer)
-    return made
+    rust.train_from_iterator(CORPUS, trainer)
+    return rust
 
 
-def _pieces() -> Tokenizer:
-    """Of Llama's form: a space before every text, and bytes where the vocabulary lacks a character."""
+def _sentencepiece_like() -> Tokenizer:
+    """Like Llama's: a space before every text, and bytes for characters that are not in the vocabulary."""
     letters = sorted(
         {"▁", *(letter for line in CORPUS for letter in line if letter.isascii() and letter != "\n")} - {" "}
     )
@@ -127,7 +128,7 @@ def _pieces() -> Tokenizer:
             if word[:end] not in tokens:
                 tokens.append(word[:end])
                 merges.append((word[: end - 1], word[end - 1]))
-    made = Tokenizer(
+    rust = Tokenizer(
         models.BPE(
             vocab={token: number for number, token in enumerate(tokens)},
             merges=merges,
@@ -136,8 +137,8 @@ def _pieces() -> Tokenizer:
             byte_fallback=True,
         )
     )
-    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    made.decoder = decoders.Sequence(
+    rust.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    rust.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
-    return made
+    return rust

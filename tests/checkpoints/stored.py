@@ -1,4 +1,4 @@
-"""Checkpoints as people save them: quantised, under a wrapper's name, with an adapter; made from small ones."""
+"""Variants of small checkpoints as users save them: quantized, under a wrapper's prefix, with an adapter."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ DOUBLE_NF4 = {**NF4, "bnb_4bit_use_double_quant": True}
 
 
 class FullyQuantized(Blip2ForConditionalGeneration):  # type: ignore[misc]  # transformers has no types here
-    """As the transformers of 2023 quantised it, which knew no list of parts that stay whole."""
+    """As transformers quantized it in 2023, without a list of modules that keep their precision."""
 
     _keep_in_fp32_modules = None
 
 
 def copy_checkpoint(source: Path, folder: Path) -> Path:
-    """A checkpoint of the caller's own."""
+    """A copy for the caller to change."""
     shutil.copytree(source, folder)
     return folder
 
@@ -43,39 +43,39 @@ def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], dic
 
 
 def change_config(folder: Path, **changes: Any) -> Path:
-    """Overwrite fields of config.json."""
+    """Overwrite fields of `config.json`."""
     file = folder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | changes), "utf-8")
     return folder
 
 
-def quantize(source: Path, folder: Path, kind: Any = Blip2ForConditionalGeneration, **settings: Any) -> Path:
-    """The checkpoint of `source`, saved in fewer bits by transformers itself."""
+def quantize(source: Path, folder: Path, model_class: Any = Blip2ForConditionalGeneration, **settings: Any) -> Path:
+    """The checkpoint of `source`, quantized and saved by transformers itself."""
     copy_checkpoint(source, folder)
     (folder / "model.safetensors").unlink()
-    network = load_as_stored(source, kind, quantization_config=BitsAndBytesConfig(**settings))
+    hf_model = load_as_stored(source, model_class, quantization_config=BitsAndBytesConfig(**settings))
     with silenced():
-        network.save_pretrained(folder)
+        hf_model.save_pretrained(folder)
     return folder
 
 
-def load_as_stored(folder: Path, kind: Any = Blip2ForConditionalGeneration, **arguments: Any) -> Any:
+def load_as_stored(folder: Path, model_class: Any = Blip2ForConditionalGeneration, **arguments: Any) -> Any:
     """What transformers alone makes of a folder, in bf16."""
     with silenced():
-        return kind.from_pretrained(folder, device_map={"": "cpu"}, dtype=torch.bfloat16, **arguments).eval()
+        return model_class.from_pretrained(folder, device_map={"": "cpu"}, dtype=torch.bfloat16, **arguments).eval()
 
 
 def rename_weights(folder: Path, name: Callable[[str], str]) -> Path:
-    """Call every weight otherwise."""
+    """Rename every weight."""
     return change_weights(folder, lambda weights: {name(key): value for key, value in weights.items()})
 
 
 def write_adapter(source: Path, folder: Path, *, part: str = "", **settings: Any) -> Path:
-    """A LoRA with random weights, of the whole model or of one part of it, as peft saves it."""
+    """A LoRA with random weights as peft saves it, of the full model or of one part of it."""
     with silenced():
-        network = Blip2ForConditionalGeneration.from_pretrained(source)
+        hf_model = Blip2ForConditionalGeneration.from_pretrained(source)
         torch.manual_seed(1)
-        adapted = peft.get_peft_model(getattr(network, part) if part else network, peft.LoraConfig(r=4, **settings))
+        adapted = peft.get_peft_model(getattr(hf_model, part) if part else hf_model, peft.LoraConfig(r=4, **settings))
         for weight in adapted.parameters():
             if weight.requires_grad:
                 torch.nn.init.normal_(weight, std=0.3)
@@ -84,7 +84,7 @@ def write_adapter(source: Path, folder: Path, *, part: str = "", **settings: Any
 
 
 def load_with_adapter(source: Path, adapter: Path) -> Any:
-    """What transformers and peft alone make of a checkpoint and an adapter of the whole model."""
+    """What transformers and peft alone make of a checkpoint and an adapter of the full model."""
     with silenced():
-        network = Blip2ForConditionalGeneration.from_pretrained(source)
-        return peft.PeftModel.from_pretrained(network, adapter).base_model.model.eval()
+        hf_model = Blip2ForConditionalGeneration.from_pretrained(source)
+        return peft.PeftModel.from_pretrained(hf_model, adapter).base_model.model.eval()

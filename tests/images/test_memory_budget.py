@@ -299,7 +299,7 @@ from threading import Thread
 from PIL import Image
 from blip_space.images import DECODING, ImageFile
 from blip_space.images.estimates import decoding_bytes
-from blip_space.models.frame import ImageProcessor
+from blip_space.models.image_processor import ImageProcessor
 
 def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))

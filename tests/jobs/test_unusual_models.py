@@ -154,7 +154,7 @@ def test_a_worker_of_a_cluster_judges_as_well_and_the_mark_comes_back(folders: d
         spec = catalogue.find_model(str(folder), folders=True)
         columns = worker.Worker(spec, [task], batch_size=2, threads=1)(table)
         (found,) = pyarrow.table(columns).to_pylist()
-        came[name] = worker_pool._written(PendingCaption(LoadedImage("a.png", PICTURE.digest), task), found)
+        came[name] = worker_pool._to_caption(PendingCaption(LoadedImage("a.png", PICTURE.digest), task), found)
     assert (came["blank"].caption, came["blank"].error) == (None, EMPTY_ANSWER)
     assert (came["loop"].caption, came["loop"].repeats) == ("at" * LIMIT, True)
 

@@ -79,7 +79,7 @@ def test_whatever_the_layout_a_precision_says_the_same(
 
 
 def test_a_coco_fine_tune_takes_its_size_and_its_prompt(written: Written) -> None:
-    folder = written("opt", "larger pictures")
+    folder = written("opt", "larger images")
     (folder / "blip_space.json").write_text(json.dumps({"style": "blip2-coco"}))
     model = load_model(read_folder(folder))
     assert blip2_preparation(model.preparation).image_processor.size == 42

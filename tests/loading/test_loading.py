@@ -174,9 +174,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "odd colours": (
         change_file("processor_config.json", image_processor={"image_mean": [0.5, 0.5]}),
-        "How mt wants its pictures .* Copy it again",
+        "The image processor of mt .* Copy it again",
     ),
-    "odd images": (change_file("processor_config.json", image_processor=[1]), "How mt wants its pictures"),
+    "odd images": (change_file("processor_config.json", image_processor=[1]), "The image processor of mt"),
     "odd number of queries": (
         lambda folder: change_config(folder, "", num_query_tokens=10**30),
         "cannot be read into the model that its config.json describes",
@@ -208,7 +208,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "broken preprocessor": (
         lambda folder: (folder / "preprocessor_config.json").write_text("{"),
-        "How mt wants its pictures",
+        "The image processor of mt",
     ),
     "broken config": (lambda folder: change_config(folder, "", vision_config=7), "config.json of mt cannot be read"),
 }

@@ -1,4 +1,4 @@
-"""On a processor, packed weights and the attention of one new token say what torch's own say."""
+"""On a CPU, packed weights and the attention of one new token compute what torch's own compute."""
 
 from __future__ import annotations
 
@@ -24,80 +24,80 @@ from tests.checkpoints.blip2 import HIDDEN
 from tests.checkpoints.generation import embed_text, image_positions
 
 
-def test_a_packed_layer_is_the_layer() -> None:
-    layer, given = torch.nn.Linear(48, 20), torch.randn(3, 5, 48)
+def test_a_packed_layer_equals_the_layer() -> None:
+    layer, inputs = torch.nn.Linear(48, 20), torch.randn(3, 5, 48)
     with torch.inference_mode():
-        torch.testing.assert_close(PackedLinear(copy.deepcopy(layer))(given), layer(given))
+        torch.testing.assert_close(PackedLinear(copy.deepcopy(layer))(inputs), layer(inputs))
 
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("biased", [False, True])
-def test_one_new_token_looks_back_as_torch_does(masked: bool, biased: bool) -> None:
-    query, room = torch.randn(3, 2, 1, 8), torch.randn(2, 3, 2, 64, 8)
-    key, value = room[:, :, :, :37]
+def test_single_token_attention_equals_torchs(masked: bool, biased: bool) -> None:
+    query, buffers = torch.randn(3, 2, 1, 8), torch.randn(2, 3, 2, 64, 8)
+    key, value = buffers[:, :, :, :37]
     mask = (torch.arange(37) >= torch.tensor([0, 5, 30])[:, None])[:, None, None] if masked else None
     bias = torch.randn(1, 2, 1, 37) if biased else None
-    told = torch.zeros(3, 2, 1, 37) if bias is None else bias.expand(3, -1, -1, -1)
-    wanted = torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=told if mask is None else told.masked_fill(~mask, -torch.inf)
+    scores = torch.zeros(3, 2, 1, 37) if bias is None else bias.expand(3, -1, -1, -1)
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=scores if mask is None else scores.masked_fill(~mask, -torch.inf)
     )
-    made, _ = single_token_attention(torch.nn.Module(), query, key, value, mask, position_bias=bias)
-    torch.testing.assert_close(made, wanted.transpose(1, 2))
+    output, _ = single_token_attention(torch.nn.Module(), query, key, value, mask, position_bias=bias)
+    torch.testing.assert_close(output, expected.transpose(1, 2))
 
 
-def test_a_hastened_network_says_what_it_said(folders: dict[str, Path], family: str) -> None:
-    """In fp32, where the two differ by rounding only; rows of different lengths, so that masks matter."""
-    network = Blip2ForConditionalGeneration.from_pretrained(folders[family]).eval()
+def test_a_model_computes_the_same_with_cpu_kernels(folders: dict[str, Path], family: str) -> None:
+    """In fp32, where only rounding differs; the rows have different lengths, so that masks matter."""
+    hf_model = Blip2ForConditionalGeneration.from_pretrained(folders[family]).eval()
     preparation, precision = load_preparation(read_folder(folders[family])), Precision("fp32", "cpu", "as asked")
-    plain = Blip2(network, preparation, precision=precision)
-    prompts = [random_prompt(plain, length) for length in (9, 4, 6)]
-    before = written(new_batch(plain.decoder), prompts)
-    use_cpu_kernels(network, FAMILY)
-    hastened = new_batch(Blip2(network, preparation, precision=precision).decoder)
-    torch.use_deterministic_algorithms(True)  # memory that nobody wrote is full of NaN, and must weigh nothing
+    model = Blip2(hf_model, preparation, precision=precision)
+    prompts = [random_prompt(model, length) for length in (9, 4, 6)]
+    expected = batch_logits(new_batch(model.decoder), prompts)
+    use_cpu_kernels(hf_model, FAMILY)
+    batch = new_batch(Blip2(hf_model, preparation, precision=precision).decoder)
+    torch.use_deterministic_algorithms(True)  # fills unused memory with NaN, which must not count
     try:
-        after = written(hastened, prompts)
+        logits = batch_logits(batch, prompts)
     finally:
         torch.use_deterministic_algorithms(False)
-    assert any(isinstance(layer, PackedLinear) for layer in network.language_model.modules())
-    for one, other in zip(before, after, strict=True):
-        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-3)
+    assert any(isinstance(layer, PackedLinear) for layer in hf_model.language_model.modules())
+    for step, expected_step in zip(logits, expected, strict=True):
+        torch.testing.assert_close(step, expected_step, rtol=1e-3, atol=1e-3)
 
 
-def test_a_layer_goes_as_soon_as_it_is_packed(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A LLaVA of 14 GB took 28 while it was packed, and the system ended the process."""
-    network = Blip2ForConditionalGeneration.from_pretrained(folders["opt"]).eval()
-    layers = [weakref.ref(layer) for layer in network.modules() if type(layer) is torch.nn.Linear]
+def test_a_layer_is_freed_as_soon_as_it_is_packed(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A LLaVA of 14 GB took 28 GB while it was packed, and the system killed the process."""
+    hf_model = Blip2ForConditionalGeneration.from_pretrained(folders["opt"]).eval()
+    layers = [weakref.ref(layer) for layer in hf_model.modules() if type(layer) is torch.nn.Linear]
     alive = list[int]()
 
-    class Watched(PackedLinear):
+    class CountingPackedLinear(PackedLinear):
         def __init__(self, layer: torch.nn.Linear) -> None:
             super().__init__(layer)
             alive.append(sum(layer() is not None for layer in layers))
 
-    monkeypatch.setattr(cpu_kernels, "PackedLinear", Watched)
-    use_cpu_kernels(network, FAMILY)
+    monkeypatch.setattr(cpu_kernels, "PackedLinear", CountingPackedLinear)
+    use_cpu_kernels(hf_model, FAMILY)
     assert len(alive) > 20
-    assert alive[-1] <= len(layers) - len(alive) + 2  # the one in hand, and the one before it
+    assert alive[-1] <= len(layers) - len(alive) + 2  # the one being packed, and the one before it
 
 
 def random_prompt(model: Blip2, length: int) -> Embedded:
-    """So many positions of random embeddings."""
+    """A prompt of random embeddings."""
     start = embed_text(model, torch.zeros(image_positions(model.preparation), HIDDEN), "a").start
     return Embedded(torch.randn(length, HIDDEN), torch.arange(length)[None], length, start)
 
 
-def written(rows: Batch, prompts: list[Embedded]) -> list[torch.Tensor]:
-    """Logits while rows join, step, leave, and another takes their place."""
-    said = [rows.prefill(prompts), rows.decode([5, 6, 7])]
-    rows.select([0, 2])
-    return [*said, rows.prefill(prompts[1:2]), rows.decode([8, 9, 10]), rows.decode([3, 2, 1])]
+def batch_logits(batch: Batch, prompts: list[Embedded]) -> list[torch.Tensor]:
+    """The logits of all steps while a sequence is removed and another added in its slot."""
+    steps = [batch.prefill(prompts), batch.decode([5, 6, 7])]
+    batch.select([0, 2])
+    return [*steps, batch.prefill(prompts[1:2]), batch.decode([8, 9, 10]), batch.decode([3, 2, 1])]
 
 
-def test_weights_in_bf16_are_packed_where_the_processor_computes_in_it(folders: dict[str, Path], family: str) -> None:
-    network = load_model(read_folder(folders[family]), "bf16")._hf_model
-    packed = [layer for layer in network.language_model.modules() if isinstance(layer, PackedLinear)]
-    assert bool(packed) == cpu_has_bf16()
-    assert not any(
-        isinstance(layer, PackedLinear) for layer in load_model(read_folder(folders[family]))._hf_model.modules()
-    )
+def test_bf16_weights_are_packed_if_the_cpu_computes_in_bf16(folders: dict[str, Path], family: str) -> None:
+    def packed(precision: str) -> list[bool]:
+        hf_model = load_model(read_folder(folders[family]), precision)._hf_model
+        return [isinstance(layer, PackedLinear) for layer in hf_model.language_model.modules()]
+
+    assert any(packed("bf16")) == cpu_has_bf16()
+    assert not any(packed("fp32"))

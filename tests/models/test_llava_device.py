@@ -1,4 +1,4 @@
-"""A whole step of a LLaVA over fixed slots reads nothing back from a GPU but the ids that were chosen."""
+"""A step of a LLaVA over fixed slots copies nothing from a GPU to the host but the chosen ids."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ VOCABULARY = 400
 
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("vision", llava.VISION_ENCODERS)
-def test_a_step_brings_nothing_to_the_host_but_the_chosen_ids(vision: str, copied: list[int]) -> None:  # noqa: F811
+def test_a_step_copies_only_the_chosen_ids_to_the_host(vision: str, copied: list[int]) -> None:  # noqa: F811
     preparation: Any = FakePreparation(ModelSpec("fake", "fake", "llava", "llama", "mblip", 1, ("en",)))
     preparation.query_tokens, preparation.eos_token_ids = llava.POSITIONS[vision], frozenset()
 
-    def build(network: Any, precision: Precision) -> Llava:
-        return Llava(network, preparation, precision=precision)
+    def build(hf_model: Any, precision: Precision) -> Llava:
+        return Llava(hf_model, preparation, precision=precision)
 
     with on_fake_gpu(llava.make_hf_model(vision, VOCABULARY), build) as model:
         runner = ModelRunner(model, EngineConfig())

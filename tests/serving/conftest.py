@@ -1,4 +1,4 @@
-"""Engines on models of words, ended after each test."""
+"""Engines with fake models, stopped after each test."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def loading() -> FakeLoader:
 
 @pytest.fixture
 def build(loading: FakeLoader) -> Iterator[Build]:
-    """An engine of models by name, or by spec, that has been started unless `start` is false."""
-    made: list[ThreadedEngine] = []
+    """Builds an engine for models by name or spec, and starts it unless `start` is false."""
+    engines: list[ThreadedEngine] = []
 
     def _build(*models: str | ModelSpec, start: bool = True, **config: Any) -> ThreadedEngine:
         specs = [model if isinstance(model, ModelSpec) else spec(model) for model in models or ("fake",)]
@@ -37,7 +37,7 @@ def build(loading: FakeLoader) -> Iterator[Build]:
             find_memory=loading.find_memory,
             clock=loading.clock,
         )
-        made.append(engine)
+        engines.append(engine)
         if start:
             engine.start()
         return engine
@@ -46,5 +46,5 @@ def build(loading: FakeLoader) -> Iterator[Build]:
     loading.may_finish.set()
     if loading.gate is not None:
         loading.gate.release(10_000)
-    for engine in made:
+    for engine in engines:
         engine.stop()

@@ -1,7 +1,7 @@
-"""What every engine owes the apps in front of it. Each implementation is tested with this by a subclass of `EngineContract`.
+"""What apps require of every engine: each implementation is tested by a subclass of `EngineContract`.
 
-An engine under test offers the models `one` and `two`, answers one request at a time while one other may wait, and
-repeats the question in its answer.
+An engine under test offers the models `one` and `two`, runs one request at a time while one other may wait, and repeats
+the question in its answer.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ QUESTION = "How many circles are there?"
 
 
 class Subject(Protocol):
-    """An engine that has been started, and a way to hold its answers."""
+    """An engine that has been started, and a way to block its answers."""
 
     engine: EngineProtocol
 
     def hold(self) -> None:
-        """From here on answers do not end."""
+        """From now on answers do not end."""
 
     def release(self) -> None:
-        """They do again."""
+        """Answers end again."""
 
     def is_running(self) -> bool:
-        """Whether an answer is on its way."""
+        """Whether a request is running."""
 
 
 def ask(
@@ -49,7 +49,7 @@ def ask(
 
 
 def error_message(call: Callable[[], object]) -> str:
-    """What a `UserError` says."""
+    """The message of the `UserError` that the call raises."""
     with pytest.raises(UserError) as caught:
         call()
     return str(caught.value)
@@ -58,7 +58,7 @@ def error_message(call: Callable[[], object]) -> str:
 class EngineContract:
     """The tests; a subclass has a fixture `subject`."""
 
-    def test_an_answer_grows_and_ends_whole(self, subject: Subject) -> None:
+    def test_an_answer_grows_until_it_is_complete(self, subject: Subject) -> None:
         response = subject.engine.submit(ask())
         updates = list(response)
         assert all(later.startswith(earlier) for earlier, later in pairwise(updates))
@@ -66,7 +66,7 @@ class EngineContract:
         assert response.tokens >= len(QUESTION.split())
         assert response.done
 
-    def test_a_decoded_image_is_as_good_as_a_file(self, subject: Subject) -> None:
+    def test_a_decoded_image_is_accepted_like_a_file(self, subject: Subject) -> None:
         image = SafeImage(Image.new("RGB", (4, 4)), digest="a")
         assert QUESTION in list(subject.engine.submit(ask(image=image)))[-1]
 
@@ -74,28 +74,28 @@ class EngineContract:
         for model in ("two", "ONE", ""):
             assert QUESTION in list(subject.engine.submit(ask(model=model)))[-1]
 
-    def test_what_is_no_image_is_said(self, subject: Subject) -> None:
+    def test_a_file_that_is_not_an_image_is_refused(self, subject: Subject) -> None:
         with pytest.raises(ImageError, match="not a picture"):
             list(subject.engine.submit(ask(image=ImageFile(b"no image"))))
 
-    def test_an_unknown_model_is_refused_wherever_it_is_named(self, subject: Subject) -> None:
-        engine, said = subject.engine, "There is no model 'other' here. Choose among one, two."
-        assert error_message(lambda: engine.resolve_model("other", "en")) == said
-        assert error_message(lambda: engine.submit(ask(model="other"))) == said
+    def test_an_unknown_model_is_refused_by_every_method(self, subject: Subject) -> None:
+        engine, message = subject.engine, "There is no model 'other' here. Choose among one, two."
+        assert error_message(lambda: engine.resolve_model("other", "en")) == message
+        assert error_message(lambda: engine.submit(ask(model="other"))) == message
         with pytest.raises(ModelError, match="no model 'other'"):
             engine.budget(prompt="", language="en", turns=(), model="other", max_new_tokens=8)
 
     def test_a_language_that_the_model_does_not_support_is_refused_at_once(self, subject: Subject) -> None:
         engine = subject.engine
-        said = error_message(lambda: engine.resolve_model("two", "fr"))
-        assert said.startswith("two does not support French; it supports English, German and Japanese.")
-        assert error_message(lambda: engine.submit(ask(model="two", language="fr"))) == said
+        message = error_message(lambda: engine.resolve_model("two", "fr"))
+        assert message.startswith("two does not support French; it supports English, German and Japanese.")
+        assert error_message(lambda: engine.submit(ask(model="two", language="fr"))) == message
 
     def test_a_question_that_is_too_long_is_refused(self, subject: Subject) -> None:
         with pytest.raises(UserError, match="tokens long"):
             list(subject.engine.submit(ask("word " * 600 + "?")))
 
-    def test_the_budget_is_what_is_sent(self, subject: Subject) -> None:
+    def test_the_budget_matches_what_is_sent(self, subject: Subject) -> None:
         turns = ((QUESTION, "three"),)
         expected = measure_budget(
             FakePreparation(SPECS[0]), prompt="And squares?", language="de", turns=turns, max_new_tokens=8
@@ -103,7 +103,7 @@ class EngineContract:
         budget = subject.engine.budget(prompt="And squares?", language="de", turns=turns, model="", max_new_tokens=8)
         assert budget == expected
 
-    def test_the_status_says_which_model_is_ready(self, subject: Subject) -> None:
+    def test_the_status_names_the_ready_model(self, subject: Subject) -> None:
         assert list(subject.engine.submit(ask()))
         wait_until(lambda: subject.engine.status().running == 0)
         status = subject.engine.status()
@@ -112,7 +112,7 @@ class EngineContract:
         assert (status.precision, status.device, status.waiting) == ("fp32", "cpu", 0)
         assert (list(subject.engine.specs), subject.engine.default.name) == (["one", "two"], "one")
 
-    def test_a_full_queue_is_busy_and_a_reader_who_leaves_frees_it(self, subject: Subject) -> None:
+    def test_a_full_queue_is_busy_and_a_closed_reader_frees_it(self, subject: Subject) -> None:
         subject.hold()
         running = subject.engine.submit(ask())
         wait_until(subject.is_running)
@@ -127,7 +127,7 @@ class EngineContract:
         wait_until(lambda: not self._is_busy(subject))
         assert QUESTION in list(subject.engine.submit(ask()))[-1]
 
-    def test_stopping_tells_those_who_wait_and_those_who_come(self, subject: Subject) -> None:
+    def test_stopping_ends_running_requests_and_refuses_new_ones(self, subject: Subject) -> None:
         subject.hold()
         response = subject.engine.submit(ask())
         wait_until(subject.is_running)
@@ -141,7 +141,7 @@ class EngineContract:
             subject.engine.submit(ask())
 
     def _is_busy(self, subject: Subject) -> bool:
-        """Whether another request is refused, at once or as the end of its answer."""
+        """Whether another request is refused, at once or by an error of its response."""
         try:
             response = subject.engine.submit(ask())
             if response.wait(0.2):

@@ -1,4 +1,4 @@
-"""Models of words for an engine to load, and a machine whose memory a test decides."""
+"""A fake loader of fake models, and a machine with as much memory as a test sets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GIGABYTE = 10**9
 
 
 class Flag(Protocol):
-    """A `threading.Event`, or what stands for one between processes."""
+    """A `threading.Event`, or its replacement between processes."""
 
     def wait(self) -> object: ...
     def set(self) -> None: ...
@@ -24,20 +24,20 @@ class Flag(Protocol):
 
 
 class Gate:
-    """Holds tokens back while it is not open; takes a semaphore's place in a fake model."""
+    """Blocks tokens while its flag is not set; replaces a semaphore in a fake model."""
 
-    def __init__(self, open_: Flag) -> None:
-        self.flag = open_
+    def __init__(self, flag: Flag) -> None:
+        self.flag = flag
 
     def acquire(self) -> None:
         self.flag.wait()
 
 
 class FakeLoader:
-    """Loads fakes into a memory of so many bytes, remembers them, and fails for the names that it is given.
+    """Loads fake models into `memory_bytes` of memory, keeps a list of them, and fails for the names in `failing`.
 
-    `memory` None is a machine that does not say how much is free. `held` keeps loads from ending until it is set;
-    `takes` is how many seconds of `now` a load takes.
+    `memory_bytes` None is a machine that does not report its free memory. A load blocks until `may_finish` is set, and
+    advances `now` by `load_seconds`.
     """
 
     def __init__(self) -> None:
@@ -66,16 +66,16 @@ class FakeLoader:
         return self.models[-1]
 
     def prepare(self, spec: ModelSpec) -> FakePreparation:
-        """The tokenizer of a model, whose words it and the model share."""
+        """The tokenizer of a model, which shares its vocabulary."""
         return self._preparations.setdefault(spec.name, FakePreparation(spec))
 
     def find_memory(self) -> tuple[Device, int | None]:
-        """The processor, and what is free of its memory."""
+        """The CPU, and its free bytes."""
         used = sum(model.nbytes for model in self.models if not model.closed)
         return Device("cpu", "", has_bf16=False), None if self.memory_bytes is None else self.memory_bytes - used
 
     def clock(self) -> float:
-        """Seconds, of which a test decides when they pass."""
+        """The seconds that a test has let pass."""
         return self.now
 
     def last(self, name: str) -> FakeModel:
@@ -84,7 +84,7 @@ class FakeLoader:
 
 
 class SizedModel(FakeModel):
-    """A fake that takes as much memory as its spec says, and says when it is closed."""
+    """A fake model of the size that its spec gives, which records when it is closed."""
 
     def __init__(self, spec: ModelSpec, loading: FakeLoader) -> None:
         super().__init__(spec)
@@ -99,7 +99,7 @@ class SizedModel(FakeModel):
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for a state of another thread; a test that waits in vain fails by its time limit."""
+    """Wait for a state of another thread; a test where it never comes fails by its time limit."""
     pause = threading.Event()
     while not condition():
         pause.wait(0.002)

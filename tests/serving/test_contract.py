@@ -1,4 +1,4 @@
-"""The thread and the engine that the apps' tests use owe the same."""
+"""The threaded engine and the fake engine of the apps' tests fulfil the same contract."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.serving.fakes import FakeLoader, Gate
 
 
 class Threaded:
-    """The real engine on models of words."""
+    """The real engine with fake models."""
 
     def __init__(self) -> None:
         loading, self._gate = FakeLoader(), Gate(threading.Event())

@@ -1,4 +1,4 @@
-"""How far a download or a load is: its sentence and its estimate."""
+"""Laws of load progress: its sentence and its estimate."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class Clock:
         return self.now
 
 
-def test_nothing_is_known_before_the_first_step() -> None:
+def test_there_is_no_estimate_before_the_first_event() -> None:
     assert LoadProgress().estimate() is None
 
 
-def test_a_download_is_told_in_bytes_with_an_estimate_from_its_own_pace() -> None:
+def test_a_download_is_reported_in_bytes_with_an_estimate_from_its_own_speed() -> None:
     clock = Clock()
     progress = LoadProgress(clock=clock)
-    progress(LoadEvent("download", 5_000_000_000, 20_000_000_000))  # a quarter was there before
+    progress(LoadEvent("download", 5_000_000_000, 20_000_000_000))  # a quarter was downloaded before
     assert progress.estimate().sentence == "downloading, 5.00 of 20.00 GB"  # type: ignore[union-attr]
     clock.now += 60
     progress(LoadEvent("download", 8_000_000_000, 20_000_000_000))
@@ -30,7 +30,7 @@ def test_a_download_is_told_in_bytes_with_an_estimate_from_its_own_pace() -> Non
     assert estimate.sentence == "downloading, 8.00 of 20.00 GB, 4 min left"
 
 
-def test_the_load_after_it_has_a_pace_of_its_own() -> None:
+def test_the_load_after_a_download_has_its_own_speed() -> None:
     clock = Clock()
     progress = LoadProgress(clock=clock)
     progress(LoadEvent("download", 0, 10))
@@ -40,10 +40,10 @@ def test_the_load_after_it_has_a_pace_of_its_own() -> None:
     progress(LoadEvent("load", 50, 100))
     estimate = progress.estimate()
     assert estimate
-    assert estimate.sentence == "reading its weights, 50%, 5 s left"
+    assert estimate.sentence == "loading its weights, 50%, 5 s left"
 
 
-def test_a_short_load_is_not_reported_and_a_long_one_now_and_then() -> None:
+def test_a_short_load_is_not_reported_and_a_long_one_periodically() -> None:
     clock, reported = Clock(), list[str]()
     progress = LoadProgress(reported.append, interval_seconds=10, clock=clock)
     for second in range(40):

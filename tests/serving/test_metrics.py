@@ -1,4 +1,4 @@
-"""Laws of the metrics: of the last seconds, the last answers, and no more."""
+"""Laws of the metrics: they cover the last seconds and the last answers only."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def snapshot(metrics: Metrics) -> MetricsSnapshot:
     return metrics.snapshot(image_feature_hits=1, kv_prefix_hits=2, restarts=3)
 
 
-def test_an_engine_that_did_nothing_has_no_speed(clock: Clock) -> None:
+def test_an_unused_engine_has_no_throughput(clock: Clock) -> None:
     assert snapshot(Metrics(clock)) == MetricsSnapshot(0.0, None, prefix_hits=1, turn_hits=2, restarts=3)
 
 
 def test_tokens_per_second_are_of_the_last_seconds(clock: Clock) -> None:
     metrics = Metrics(clock)
     metrics.add(10)
-    assert snapshot(metrics).tokens_per_second == 10.0  # not more because a moment passed only
+    assert snapshot(metrics).tokens_per_second == 10.0  # over a second at least
     clock.now += 5
     assert snapshot(metrics).tokens_per_second == 2.0
     clock.now += WINDOW_SECONDS
     assert snapshot(metrics).tokens_per_second == 0.0
 
 
-def test_what_is_older_is_forgotten_though_nobody_asks(clock: Clock) -> None:
+def test_old_counts_are_dropped_without_a_snapshot(clock: Clock) -> None:
     metrics = Metrics(clock)
     for _ in range(1_000):
         clock.now += 1.0

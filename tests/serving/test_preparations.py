@@ -1,4 +1,4 @@
-"""Laws of preparations: each is loaded once, and none waits for another's."""
+"""Laws of preparations: each is loaded once, and none waits for another model's."""
 
 from __future__ import annotations
 
@@ -15,58 +15,58 @@ from tests.engine.fake_model import FakePreparation, spec
 ONE, TWO = spec("one"), spec("two")
 
 
-class Noticing(dict[str, Any]):
-    """Says when somebody looked for what is not there."""
+class CountingDict(dict[str, Any]):
+    """Counts its look-ups."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.looked = threading.Semaphore(0)
+        self.lookups = threading.Semaphore(0)
 
     def get(self, *arguments: Any) -> Any:
-        self.looked.release()
+        self.lookups.release()
         return super().get(*arguments)
 
 
-def test_two_who_come_at_once_load_it_once() -> None:
-    loads, found, loaded = list[str](), list[object](), Noticing()
+def test_two_callers_at_once_load_a_preparation_once() -> None:
+    loads, results, loaded = list[str](), list[object](), CountingDict()
 
-    def load(one: ModelSpec) -> FakePreparation:
-        loads.append(one.name)
+    def load(model_spec: ModelSpec) -> FakePreparation:
+        loads.append(model_spec.name)
         for _ in range(2):
-            loaded.looked.acquire(timeout=10)
-        return FakePreparation(one)
+            loaded.lookups.acquire(timeout=10)
+        return FakePreparation(model_spec)
 
     preparations = Preparations([ONE], load)
     preparations._loaded = loaded
-    users = [threading.Thread(target=lambda: found.append(preparations.get(ONE))) for _ in range(2)]
-    for user in users:
-        user.start()
-    for user in users:
-        user.join()
+    callers = [threading.Thread(target=lambda: results.append(preparations.get(ONE))) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
     assert loads == ["one"]
-    assert found[0] is found[1] is preparations.get(ONE)
+    assert results[0] is results[1] is preparations.get(ONE)
 
 
-def test_one_that_takes_long_holds_up_no_other() -> None:
-    def load(one: ModelSpec) -> FakePreparation:
-        if one is ONE:
-            other = threading.Thread(target=lambda: found.append(preparations.get(TWO)), daemon=True)
-            other.start()
-            other.join(timeout=10)
-        return FakePreparation(one)
+def test_a_slow_load_does_not_block_another_model() -> None:
+    def load(model_spec: ModelSpec) -> FakePreparation:
+        if model_spec is ONE:
+            caller = threading.Thread(target=lambda: results.append(preparations.get(TWO)), daemon=True)
+            caller.start()
+            caller.join(timeout=10)
+        return FakePreparation(model_spec)
 
-    found, preparations = list[object](), Preparations([ONE, TWO], load)
+    results, preparations = list[object](), Preparations([ONE, TWO], load)
     preparations.get(ONE)
-    assert found == [preparations.get(TWO)]
+    assert results == [preparations.get(TWO)]
 
 
-def test_what_could_not_be_loaded_is_tried_again() -> None:
-    faults = [ModelError("It has no tokenizer.")]
+def test_a_failed_load_is_retried() -> None:
+    errors = [ModelError("It has no tokenizer.")]
 
-    def load(one: ModelSpec) -> FakePreparation:
-        if faults:
-            raise faults.pop()
-        return FakePreparation(one)
+    def load(model_spec: ModelSpec) -> FakePreparation:
+        if errors:
+            raise errors.pop()
+        return FakePreparation(model_spec)
 
     preparations = Preparations([ONE], load)
     with pytest.raises(ModelError, match="no tokenizer"):

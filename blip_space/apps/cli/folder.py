@@ -53,7 +53,7 @@ def caption_folder(given: argparse.Namespace, spec: catalogue.ModelSpec, precisi
     ):
         _prepare(ledger, output, given)
         names, refused = _places(listing, output, ledger, given)
-        decided = _precision(spec, precision, identity, ledger, choose=crew.choose if crew else None)
+        decided = _precision(spec, precision, identity, ledger, choose=crew.select_precision if crew else None)
         tasks = [CaptionTask(spec.name, decided, code, given.prompt, decoding, identity) for code in codes]
         job = FolderJob(
             given.folder,
@@ -63,7 +63,7 @@ def caption_folder(given: argparse.Namespace, spec: catalogue.ModelSpec, precisi
             batch_size=batch_size,
             workers=given.workers,
             regenerate=given.existing == "append",
-            remote_workers=crew.write if crew else None,
+            remote_workers=crew.caption if crew else None,
             refused=refused,
         )
         tally = _run(job, ledger, given)

@@ -1,11 +1,12 @@
-"""More machines than one, by Ray: a folder's captions by a crew of workers, and visitors in front of replicas.
+"""Several machines, by Ray: workers that caption a folder, and replicas of the engine behind one server.
 
-connection  how a cluster is reached, and what of it one worker gets
-crew        the folder job's workers               worker   what each of them does
-replicas    many engines that are taken for one    replica  one of them
+connection          connects to a cluster, and divides it among workers
+worker_pool         the folder job's workers              worker    one of them
+replicated_engine   an engine in front of many replicas   replica   one of them
+attempts            how often workers started an image
 
-Whoever imports this needs Ray, which is an extra. A cluster's machines each have this package installed and the
-model's files at the same place, or the network to download them.
+Importing this needs Ray, which is an extra. Each machine of a cluster needs this package, and the model's files at the
+same path or a network to download them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How often the workers of a cluster began an image, so that one that ends its worker is not tried for ever.
+"""Counts how often the workers of a cluster started an image, so that one that kills its worker is not retried forever.
 
-Ray replaces a worker that dies and gives it the same images again, without end. Depends on Ray and numbers of images;
+Ray restarts a worker that dies and gives it the same images again, without limit. Depends on Ray and numbers of images;
 must not import anything that loads models.
 """
 
@@ -13,50 +13,50 @@ from typing import Any
 import ray
 
 MAX_BATCHED_ATTEMPTS = 2
-"""So often images are begun together; after that each is begun alone, once."""
+"""How often an image is started in a batch; after that it is started alone, once."""
 
 WORKER_DIED = (
-    f"Its worker died {MAX_BATCHED_ATTEMPTS + 1} times while it had this image, the last time with no other beside it. Try "
-    "the image alone with the caption command, or leave it out; --retry-errors tries it again."
+    f"Its worker died {MAX_BATCHED_ATTEMPTS + 1} times while it had this image, the last time with no other beside "
+    "it. Try the image alone with the caption command, or leave it out; --retry-errors tries it again."
 )
 
 Rows = list[dict[str, Any]]
 
 
 class Attempts:
-    """What was begun, in a process that outlives the workers."""
+    """Which images were started, in a process that outlives the workers."""
 
     def __init__(self) -> None:
-        self._begun = Counter[int]()
+        self._counts = Counter[int]()
         self._alone: dict[int, Rows | None] = {}
-        """What came of images that were begun alone; nothing yet, or nothing ever."""
+        """The results of images that were started alone; None while there are none, for ever if the worker died."""
 
     def begin(self, numbers: Sequence[int]) -> bool:
-        """Note that these images are begun; whether together, or each alone."""
-        self._begun.update(numbers)
-        return all(self._begun[number] <= MAX_BATCHED_ATTEMPTS for number in numbers)
+        """Note that these images are started; True if as one batch, False if each has to be alone."""
+        self._counts.update(numbers)
+        return all(self._counts[number] <= MAX_BATCHED_ATTEMPTS for number in numbers)
 
     def begin_alone(self, number: int, tasks: Sequence[int]) -> Rows | None:
-        """Note that this image is begun alone; what is known to come of it, of each of its tasks."""
+        """Note that this image is started alone; the second time return a result or an error for each of its tasks."""
         if number not in self._alone:
             self._alone[number] = None
             return None
-        known = self._alone[number]
-        return (
-            known if known is not None else [{"number": number, "task": task, "error": WORKER_DIED} for task in tasks]
-        )
+        results = self._alone[number]
+        if results is None:
+            return [{"number": number, "task": task, "error": WORKER_DIED} for task in tasks]
+        return results
 
     def end_alone(self, number: int, rows: Rows) -> None:
-        """Note what came of it."""
+        """Note the results of an image that was started alone."""
         self._alone[number] = rows
 
 
 class SharedAttempts:
-    """The same for every worker of a job, as an actor of Ray's on the machine of whoever made it."""
+    """One `Attempts` for every worker of a job: a Ray actor on the machine that creates it."""
 
     def __init__(self) -> None:
-        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-        self._actor = ray.remote(Attempts).options(num_cpus=0, label_selector=here).remote()
+        this_node = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+        self._actor = ray.remote(Attempts).options(num_cpus=0, label_selector=this_node).remote()
 
     def begin(self, numbers: Sequence[int]) -> bool:
         """See `Attempts`."""

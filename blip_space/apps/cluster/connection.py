@@ -1,6 +1,6 @@
-"""How a cluster is reached, and what of it one worker gets.
+"""Connects to a Ray cluster and divides its processors and GPUs among workers.
 
-Knows Ray's processors and GPUs; knows nothing of what the workers do.
+Must not import what the workers run.
 """
 
 from __future__ import annotations
@@ -26,51 +26,51 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 
 
 def connect(address: str) -> None:
-    """Be a part of the cluster at that address; of one of this machine alone, which ends with us, where it is `local`.
+    """Join the cluster at that address; `local` starts one on this machine, which ends with this process.
 
-    `UserError` where there is none. Call it again as often as you like.
+    Does nothing if already connected. `UserError` if there is no cluster.
     """
     if ray.is_initialized():
         return
-    _knock(address)
-    _hush()
+    _check_reachable(address)
+    _redirect_output()
     try:
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError) as error:
         raise UserError(_unreachable(address)) from error
-    except (RuntimeError, RayError) as error:  # another version, or a token that is not ours
-        raise UserError(f"The cluster at {address!r} takes nobody from here: {_last_line(error)}") from error
+    except (RuntimeError, RayError) as error:  # another version, or a wrong token
+        raise UserError(f"The cluster at {address!r} refuses this machine: {_last_line(error)}") from error
 
 
 @contextmanager
 def cluster_errors() -> Iterator[None]:
-    """What breaks on other machines as a sentence: that a package is missing there, or that nobody is left."""
+    """Turn Ray's errors inside into a `UserError`: a package is missing on a machine, or all workers are dead."""
     try:
         yield
     except RayError as error:
         log.debug("the cluster failed", exc_info=error)
         raise UserError(
-            f"The cluster failed: {_last_line(error)} Every machine needs this package, of the same version. What came "
-            "back until now is saved, and the same command goes on."
+            f"The cluster failed: {_last_line(error)} Every machine needs this package in the same version. Finished "
+            "results are saved; run the same command again to resume."
         ) from error
 
 
 @dataclass(frozen=True)
 class WorkerResources:
-    """What a worker gets, and how many workers there are for it."""
+    """How many workers the cluster has room for, and what each of them gets."""
 
     workers: int
     num_cpus: int
     num_gpus: int
 
     def ray_options(self) -> dict[str, int]:
-        """As Ray wants it told."""
+        """The resources of one worker, as Ray's options."""
         return {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
 
 
 def resources_per_worker(spec: ModelSpec) -> WorkerResources:
-    """A GPU for each where there are any; else a processor for each of a small model, a machine for each of a large
-    one. Ray tells torch how many threads that makes."""
+    """One GPU per worker if there are any; else one processor for a small model, one machine for a large one. Ray sets
+    torch's number of threads to match."""
     from blip_space.models.threads import MIN_PARAMETERS
 
     machines = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
@@ -78,13 +78,13 @@ def resources_per_worker(spec: ModelSpec) -> WorkerResources:
         return WorkerResources(gpus, num_cpus=1, num_gpus=1)
     processors = [int(count) for machine in machines if (count := machine.get("CPU", 0)) >= 1]
     if not processors:
-        raise UserError("The cluster has no processor to offer. Add a machine to it with `ray start --address`.")
-    each = 1 if spec.parameters < MIN_PARAMETERS else min(processors)
-    return WorkerResources(sum(count // each for count in processors), num_cpus=each, num_gpus=0)
+        raise UserError("The cluster has no processor. Add a machine to it with `ray start --address`.")
+    num_cpus = 1 if spec.parameters < MIN_PARAMETERS else min(processors)
+    return WorkerResources(sum(count // num_cpus for count in processors), num_cpus=num_cpus, num_gpus=0)
 
 
-def _knock(address: str) -> None:
-    """Ray itself waits minutes for an address that nobody answers at, and then ends the process."""
+def _check_reachable(address: str) -> None:
+    """`UserError` if nothing listens there; Ray itself would wait for minutes and then end the process."""
     host, _, port = address.rpartition(":")
     if not host:
         return
@@ -95,7 +95,7 @@ def _knock(address: str) -> None:
 
 
 def _last_line(error: Exception) -> str:
-    """Of Ray's many, the one that says what happened."""
+    """The line of Ray's long message that says what happened."""
     return f"{str(error).strip().splitlines()[-1].rstrip('.')}."
 
 
@@ -103,10 +103,10 @@ def _unreachable(address: str) -> str:
     return f"There is no cluster at {address!r}. Name {ADDRESSES}."
 
 
-def _hush() -> None:
-    """Ray prints on stdout, where our own lines are, that a worker died; it belongs to the log."""
+def _redirect_output() -> None:
+    """Log what Ray would print on stdout, such as that a worker died: stdout is for the command's own output."""
 
-    def tell(data: dict[str, Any], **_: object) -> None:
+    def log_lines(data: dict[str, Any], **_: object) -> None:
         log.info("%s", "\n".join(data["lines"]))
 
-    ray._private.worker.print_to_stdstream = tell
+    ray._private.worker.print_to_stdstream = log_lines

@@ -1,7 +1,6 @@
-"""One engine of many, in a process of its own, perhaps on another machine.
+"""One replica of the engine, in its own process and perhaps on another machine.
 
-Depends on an engine and on what travels of its answers; must not import Ray. Sentences travel as values, since what Ray
-raises is a traceback.
+Errors are returned as values: what Ray raises is a traceback. Must not import Ray.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from blip_space.serving.response import ResponseStream
 from blip_space.serving.threaded import ThreadedEngine
 
 HEARTBEAT_SECONDS = 0.25
-"""How soon it is noticed that the caller has left while no token comes."""
+"""How soon a disconnected caller is noticed while no token is generated."""
 
 
 @dataclass(frozen=True)
 class PartialResponse:
-    """How far an answer is: its text and its tokens, how many requests wait before it, and why there is no more; of a
-    finished one whether it repeats itself."""
+    """The text and the number of tokens so far, how many requests wait before it, and the error that ended it;
+    `repeats` says of the last part whether the answer was cut off by its limit in the middle of a loop."""
 
     text: str = ""
     tokens: int = 0
@@ -36,7 +35,7 @@ class PartialResponse:
 
 
 class EngineReplica:
-    """What a cluster calls."""
+    """The actor that Ray Serve calls."""
 
     def __init__(self, specs: Sequence[ModelSpec], precision: str, config: EngineConfig) -> None:
         self._engine = self._build(specs, precision, config)
@@ -45,20 +44,20 @@ class EngineReplica:
         self._engine.start()
 
     async def answer(self, request: Request) -> AsyncGenerator[PartialResponse, None]:
-        """The text so far, again and again; a caller who stops iterating cancels the request."""
+        """The text so far, at each change and heartbeat; closing the generator cancels the request."""
         try:
             response = await self._submit(request)
         except UserError as error:
             yield PartialResponse(error=error)
             return
-        del request  # its image is of no more use, and the answer may take minutes
-        updates, ask = response.updates(HEARTBEAT_SECONDS), asyncio.get_running_loop().run_in_executor
+        del request  # frees its image; the answer may take minutes
+        updates, run = response.updates(HEARTBEAT_SECONDS), asyncio.get_running_loop().run_in_executor
         text = ""
         try:
-            while (later := await ask(self._threads, next, updates, None)) is not None:
-                text = later
+            while (update := await run(self._threads, next, updates, None)) is not None:
+                text = update
                 yield PartialResponse(text, response.tokens, response.queue_position())
-            # the last tokens may have changed no text
+            # the last tokens may not have changed the text
             yield PartialResponse(text, response.tokens, repeats=response.repeats)
         except UserError as error:
             yield PartialResponse(error=error)
@@ -84,15 +83,15 @@ class EngineReplica:
         return ThreadedEngine(specs, precision=precision, config=config)
 
     async def _submit(self, request: Request) -> ResponseStream:
-        """On a thread, since the image is decoded for it; a caller who leaves meanwhile cancels what comes of it."""
+        """On a thread, since it decodes the image; a caller who disconnects meanwhile cancels the response."""
         submitted = self._threads.submit(self._engine.submit, request)
         try:
             return await asyncio.wrap_future(submitted)
         except asyncio.CancelledError:
-            submitted.add_done_callback(_cancel)
+            submitted.add_done_callback(_cancel_response)
             raise
 
 
-def _cancel(submitted: Future[ResponseStream]) -> None:
+def _cancel_response(submitted: Future[ResponseStream]) -> None:
     if not submitted.cancelled() and submitted.exception() is None:
         submitted.result().cancel()

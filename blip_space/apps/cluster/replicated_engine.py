@@ -1,7 +1,7 @@
-"""Many engines behind one page, by Ray Serve: it starts them, replaces those that die and sends requests to them.
+"""An engine in front of many replicas, by Ray Serve, which starts them, replaces dead ones and routes requests.
 
-An image goes to the same replica as long as that one lives, so that what was computed for it is used again. Depends on
-Serve and on the protocol of engines; must not import a model.
+An image is sent to the same replica as long as that one lives, so that its cached features are reused. Depends on Ray
+Serve and `EngineProtocol`; must not import a model.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ log = logging.getLogger(__name__)
 NAME = "blip-space"
 ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 MAX_ONGOING = 1_000
-"""More than an engine takes on, so that it is the engine that says that it is busy."""
+"""More than an engine accepts, so that it is the engine that reports a full queue."""
 
 WATCH_SECONDS, TIMEOUT_SECONDS, RETRY_SECONDS = 1.0, 5.0, 10.0
 MAX_ATTEMPTS = 3
 STARTING = "The server is starting its replicas. Try again in a minute."
-NOT_STARTED = "The replicas did not start, for a reason that is in the server's log. The server keeps trying."
-ANSWER_LOST = "The answer was lost on its way from the machine that wrote it. Ask again."
+NOT_STARTED = "The replicas did not start; the server's log says why. The server keeps trying."
+ANSWER_LOST = "The connection to the machine that generated this answer was lost. Ask again."
 FAILURES = (RayError, RayServeException, TimeoutError)
 
 
@@ -61,18 +61,18 @@ class ReplicatedEngine:
         config: EngineConfig,
         replicas: int | None = None,
     ) -> None:
-        """As many as the cluster has room for, where `replicas` does not say. `UserError` where there is no cluster."""
+        """`replicas` is as many as the cluster has room for by default. `UserError` if there is no cluster."""
         self._offered = OfferedModels(specs)
         self.specs, self.default = self._offered.specs, self._offered.default
         self._precision, self._config = precision, config
         connect(address)
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
-        each = resources_per_worker(self.default)
-        self.replicas = replicas or each.workers
+        resources = resources_per_worker(self.default)
+        self.replicas = replicas or resources.workers
         self._application = serve.deployment(
             EngineReplica,
             num_replicas=self.replicas,
-            ray_actor_options=each.ray_options(),
+            ray_actor_options=resources.ray_options(),
             max_ongoing_requests=MAX_ONGOING,
             request_router_config=RequestRouterConfig(request_router_class=ROUTER),
         ).bind(list(specs), precision, config)
@@ -83,22 +83,22 @@ class ReplicatedEngine:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the replicas, and look after them from a thread."""
+        """Start the thread that starts the replicas and polls their status."""
         self._thread = threading.Thread(target=self._watch, name="replicas", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End them, and leave the cluster. Answers on their way end as those of a server that stops."""
+        """Stop the replicas and disconnect from the cluster. Running answers end with a `BusyError`."""
         self._stopped.set()
         if self._thread:
             self._thread.join(timeout=TIMEOUT_SECONDS)
-        with suppress(RayServeException):  # none has been started yet
-            if ray.is_initialized():  # else it looks for the cluster that is gone, for a minute
+        with suppress(RayServeException):  # none was started
+            if ray.is_initialized():  # else it searches for the cluster for a minute
                 serve.delete(NAME)
         ray.shutdown()
 
     def status(self) -> EngineStatus:
-        """One that answers for all, with their numbers together."""
+        """The status of the first ready replica, with the sums of all."""
         states, error = self._states, self._error
         ready = [state for state in states if state.status == "ready"]
         first = next(iter(ready or states), None)
@@ -116,11 +116,11 @@ class ReplicatedEngine:
         )
 
     def resolve_model(self, model: str, language: str) -> ModelSpec:
-        """See `EngineProtocol`; whether a model loads is known to the replicas only."""
+        """See `EngineProtocol`; whether a model loads is only known to the replicas."""
         return self._offered.resolve(model, language)
 
     def submit(self, request: Request) -> ResponseStream:
-        """Send it to a replica. Where that one refuses, as when its queue is full, this ends the answer."""
+        """See `EngineProtocol`. An error of the replica, such as a full queue, ends the response."""
         self.resolve_model(request.model, request.language)
         if self._stopped.is_set():
             raise BusyError(STOPPING)
@@ -129,14 +129,15 @@ class ReplicatedEngine:
         config = self._config
         seconds = config.background_timeout_seconds if request.background else config.timeout_seconds
         response = ResponseStream(deadline=time.monotonic() + seconds)
-        threading.Thread(target=self._forward, args=(_encoded(request), response), name="forward", daemon=True).start()
+        request = _encode_image(request)
+        threading.Thread(target=self._forward, args=(request, response), name="forward", daemon=True).start()
         return response
 
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
-        """As a replica counts it."""
+        """See `EngineProtocol`; computed by a replica."""
         self.resolve_model(model, language)
         values = {"prompt": prompt, "language": language, "turns": turns, "model": model}
-        budget: Budget | UserError | None = self._ask("budget", **values, max_new_tokens=max_new_tokens)
+        budget: Budget | UserError | None = self._call("budget", **values, max_new_tokens=max_new_tokens)
         if budget is None:
             raise ModelError(self._error or STARTING)
         if isinstance(budget, UserError):
@@ -144,38 +145,38 @@ class ReplicatedEngine:
         return budget
 
     def fitting_precisions(self, spec: ModelSpec) -> tuple[str, ...] | None:
-        """As a replica finds its machine."""
-        fitting: tuple[str, ...] | None = self._ask("fitting_precisions", spec)
-        return fitting
+        """See `EngineProtocol`; for the machine of one replica."""
+        precisions: tuple[str, ...] | None = self._call("fitting_precisions", spec)
+        return precisions
 
-    def _ask(self, name: str, *values: Any, **named: Any) -> Any:
-        """What one of them says; None where none does."""
+    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of any replica; None if there is none or it does not reply."""
         if not self._states:
             return None
         try:
-            return self._handle.options(method_name=name).remote(*values, **named).result(timeout_s=TIMEOUT_SECONDS)
+            return self._handle.options(method_name=method).remote(*args, **kwargs).result(timeout_s=TIMEOUT_SECONDS)
         except FAILURES as error:
-            log.warning("a replica did not answer: %s", type(error).__name__)
+            log.warning("a replica did not reply: %s", type(error).__name__)
             return None
 
     def _forward(self, request: Request, response: ResponseStream) -> None:
-        """Follow the answer; when its replica dies, from the beginning at another."""
+        """Follow the answer; if its replica dies, start again at another."""
         for _ in range(MAX_ATTEMPTS):
             if self._stopped.is_set():
                 break
             try:
                 self._follow(request, response)
             except FAILURES as error:
-                log.warning("an answer is restarted at another replica: %s", type(error).__name__)
+                log.warning("a request is restarted at another replica: %s", type(error).__name__)
             except Exception:
-                log.exception("an answer failed on its way from a replica")
+                log.exception("forwarding an answer from a replica failed")
                 break
             else:
                 return
         response.fail(BusyError(STOPPED_RUNNING) if self._stopped.is_set() else UserError(ANSWER_LOST))
 
     def _follow(self, request: Request, response: ResponseStream) -> None:
-        """Publish what comes. A replica goes on with a stream that is only dropped, so it is always cancelled."""
+        """Publish the parts as they come, then cancel the stream: a replica goes on with one that is only dropped."""
         parts = self._handle.options(method_name="answer", stream=True, session_id=request.image.digest).remote(request)
         part = PartialResponse()
         response.queue_position = lambda: part.queue_position
@@ -190,46 +191,46 @@ class ReplicatedEngine:
                 response.publish(part.text)
             response.publish(part.text, finished=True)
         finally:
-            _cancel(parts)
+            _cancel_stream(parts)
 
     def _watch(self) -> None:
-        """Start the replicas, as often as it takes, and then look at them once a second."""
+        """Start the replicas, retrying until that works, then poll their status once a second."""
         while not self._stopped.is_set():
             try:
                 serve.start(proxy_location=ProxyLocation.Disabled)
                 target = serve.RunTarget(self._application, name=NAME, route_prefix=None)
                 (self._handle,) = serve.run_many([target], wait_for_applications_running=False)
             except Exception:
-                log.exception("the replicas did not start and are tried again in %.0f s", RETRY_SECONDS)
+                log.exception("the replicas did not start; retrying in %.0f s", RETRY_SECONDS)
                 self._error = NOT_STARTED
                 self._stopped.wait(RETRY_SECONDS)
             else:
                 self._error = ""
                 break
         while not self._stopped.wait(WATCH_SECONDS):
-            self._states = self._look()
+            self._states = self._poll()
 
-    def _look(self) -> list[EngineStatus]:
+    def _poll(self) -> list[EngineStatus]:
         try:
             states = self._handle.broadcast("status").results(timeout_s=TIMEOUT_SECONDS, return_exceptions=True)
         except FAILURES:
             return []
         except Exception:
-            log.exception("the replicas cannot be asked how they are")
+            log.exception("polling the replicas failed")
             return []
         return [state for state in states if isinstance(state, EngineStatus)]
 
 
-def _cancel(parts: Any) -> None:
-    """End a stream at its replica; nothing where it has ended, or its replica has."""
+def _cancel_stream(parts: Any) -> None:
+    """End a stream at its replica, unless it or the replica has already ended."""
     try:
         parts.cancel()
     except Exception as error:
         log.debug("a stream could not be cancelled: %s", type(error).__name__)
 
 
-def _encoded(request: Request) -> Request:
-    """The request with its image as encoded bytes: a decoded one would be up to a hundred times as large."""
+def _encode_image(request: Request) -> Request:
+    """The request with its image as a file's bytes: pixels would be up to a hundred times as large."""
     if isinstance(request.image, ImageFile):
         return request
     with request.image.open() as image, BytesIO() as file:
@@ -239,7 +240,7 @@ def _encoded(request: Request) -> Request:
 
 
 def _sum_metrics(metrics: Sequence[MetricsSnapshot]) -> MetricsSnapshot:
-    """Sums, and the mean of the waits for a first token."""
-    waits = [each.first_token_seconds for each in metrics if each.first_token_seconds is not None]
-    sums = {field.name: sum(getattr(each, field.name) or 0 for each in metrics) for field in fields(MetricsSnapshot)}
+    """The sums over all replicas, and the mean of the seconds to the first token."""
+    waits = [item.first_token_seconds for item in metrics if item.first_token_seconds is not None]
+    sums = {field.name: sum(getattr(item, field.name) or 0 for item in metrics) for field in fields(MetricsSnapshot)}
     return replace(MetricsSnapshot(**sums), first_token_seconds=round(fmean(waits), 3) if waits else None)

@@ -1,6 +1,6 @@
-"""What the folder job does in other processes, perhaps on other machines: a picture's bytes become captions.
+"""What a folder job's workers run, in other processes and perhaps on other machines: captions from an image's bytes.
 
-Knows a model and rows as Ray Data hands them over, which is tables of Arrow's in and columns out; knows no cluster.
+Rows come as Ray Data gives them, as Arrow tables, and go as columns. Must not import Ray.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from blip_space.jobs.folder_listing import locate
 from blip_space.jobs.image_reader import LoadedImage, load_image
 from blip_space.jobs.records import CaptionTask
 
-COLUMNS = ("number", "task", "caption", "tokens", "seconds", "repeats", "error", "fault")
+COLUMNS = ("number", "task", "caption", "tokens", "seconds", "repeats", "error", "load_error")
 FILE_CHANGED = "The file was changed while the job ran. Run it again."
 
 Row = dict[str, Any]
@@ -26,21 +26,21 @@ Columns = dict[str, list[Any]]
 
 
 def select_worker_precision(spec: ModelSpec, precision: str) -> tuple[str, str]:
-    """The precision that this machine computes in where `precision` leaves it open, or a sentence why there is none."""
-    from blip_space.loading import device
+    """The precision for this machine, and an error message if there is none."""
+    from blip_space.loading import device as devices
     from blip_space.loading import precision as precisions
 
-    found = device.find_device()
+    device = devices.find_device()
     try:
-        return precisions.select_precision(precision, spec, found, free=device.free_bytes(found.name)).name, ""
+        return precisions.select_precision(precision, spec, device, free=devices.free_bytes(device.name)).name, ""
     except UserError as error:
         return "", str(error)
 
 
 def read_files(rows: Any, folder: Path) -> Columns:
-    """The rows with the bytes of their files, or why there are none. Where the folder is."""
-    whole = [{**row, **_content(locate(folder, row["file"]))} for row in rows.to_pylist()]
-    return {name: [row[name] for row in whole] for name in whole[0]}
+    """Add the bytes of its file, or an error message, to each row. Runs on the machine that has the folder."""
+    with_data = [{**row, **_read_file(locate(folder, row["file"]))} for row in rows.to_pylist()]
+    return {name: [row[name] for row in with_data] for name in with_data[0]}
 
 
 class AttemptLog(Protocol):
@@ -52,7 +52,7 @@ class AttemptLog(Protocol):
 
 
 class Worker:
-    """One model, and what is done with rows of pictures."""
+    """One model, which captions rows of images."""
 
     def __init__(
         self,
@@ -63,67 +63,67 @@ class Worker:
         threads: int,
         attempts: AttemptLog | None = None,
     ) -> None:
-        """What keeps the model from loading is told in place of captions, since Ray would wrap it up. `attempts` know
-        which images workers died of."""
+        """`attempts` counts which images killed a worker. If the model does not load, every call returns `load_error`
+        instead of captions: Ray would wrap an exception."""
         from blip_space.loading import loader
 
         self._tasks = tasks
         self._attempts = attempts
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
-        self._fault = ""
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="images")
+        self._load_error = ""
         try:
             self._captioner = Captioner(loader.load_model(spec, tasks[0].precision), batch_size=batch_size)
         except UserError as error:
-            self._fault = str(error)
+            self._load_error = str(error)
 
     def __call__(self, rows: Any) -> Columns:
         """A row for every caption or error, in any order."""
-        told = [{"fault": self._fault}] if self._fault else list(self._noted(rows.to_pylist()))
-        return {name: [row.get(name) for row in told] for name in COLUMNS}
+        results = [{"load_error": self._load_error}] if self._load_error else list(self._process(rows.to_pylist()))
+        return {name: [row.get(name) for row in results] for name in COLUMNS}
 
-    def _noted(self, rows: Sequence[Row]) -> Iterator[Row]:
-        """The rows together, or one at a time where workers died of them."""
+    def _process(self, rows: Sequence[Row]) -> Iterator[Row]:
+        """Caption the rows in one batch, or one by one if workers died of them."""
         attempts = self._attempts
         if attempts is None or attempts.begin([row["number"] for row in rows]):
-            yield from self._told(rows)
+            yield from self._caption(rows)
             return
         for row in rows:
-            known = attempts.begin_alone(row["number"], row["tasks"])
-            if known is None:
-                attempts.end_alone(row["number"], known := list(self._told([row])))
-            yield from known
+            results = attempts.begin_alone(row["number"], row["tasks"])
+            if results is None:
+                attempts.end_alone(row["number"], results := list(self._caption([row])))
+            yield from results
 
-    def _told(self, rows: Sequence[Row]) -> Iterator[Row]:
-        asked: dict[PendingCaption, Row] = {}
+    def _caption(self, rows: Sequence[Row]) -> Iterator[Row]:
+        keys: dict[PendingCaption, Row] = {}
         try:
-            for row, seen in zip(rows, self._pool.map(self._seen, rows), strict=True):
-                own = {
-                    PendingCaption(seen, self._tasks[task]): {"number": row["number"], "task": task}
+            for row, image in zip(rows, self._pool.map(self._load_image, rows), strict=True):
+                pending = {
+                    PendingCaption(image, self._tasks[task]): {"number": row["number"], "task": task}
                     for task in row["tasks"]
                 }
-                asked |= own
-                yield from _rows(self._written(seen, list(own)), asked)
-            yield from _rows(self._captioner.finish(), asked)
+                keys |= pending
+                yield from _to_rows(self._add(image, list(pending)), keys)
+            yield from _to_rows(self._captioner.finish(), keys)
         finally:
-            self._captioner.abort()  # where it broke off, so that the next call gets none of these
+            self._captioner.abort()  # after an error, so that the next call gets none of these
 
-    def _written(self, seen: LoadedImage, wishes: Sequence[PendingCaption]) -> Iterable[Caption]:
-        return [Caption(wish, error=seen.error) for wish in wishes] if seen.error else self._captioner.add(wishes)
+    def _add(self, image: LoadedImage, pending: Sequence[PendingCaption]) -> Iterable[Caption]:
+        return [Caption(item, error=image.error) for item in pending] if image.error else self._captioner.add(pending)
 
-    def _seen(self, row: Row) -> LoadedImage:
+    def _load_image(self, row: Row) -> LoadedImage:
         if row["error"]:
             return LoadedImage(row["file"], row["digest"], error=row["error"])
-        seen = load_image(row["file"], row["data"], self._captioner.prepare)
-        return seen if seen.digest == row["digest"] else LoadedImage(row["file"], row["digest"], error=FILE_CHANGED)
+        image = load_image(row["file"], row["data"], self._captioner.prepare)
+        return image if image.digest == row["digest"] else LoadedImage(row["file"], row["digest"], error=FILE_CHANGED)
 
 
-def _rows(written: Iterable[Caption], asked: dict[PendingCaption, Row]) -> Iterator[Row]:
-    for one in written:
-        came = {name: getattr(one, name) for name in ("caption", "tokens", "seconds", "repeats", "error")}
-        yield {**asked[one.pending], **came}
+def _to_rows(captions: Iterable[Caption], keys: dict[PendingCaption, Row]) -> Iterator[Row]:
+    for caption in captions:
+        values = {name: getattr(caption, name) for name in ("caption", "tokens", "seconds", "repeats", "error")}
+        yield {**keys[caption.pending], **values}
 
 
-def _content(file: Path) -> Row:
+def _read_file(file: Path) -> Row:
     try:
         return {"data": images.read_file(file, max_bytes=images.MAX_FILE_BYTES), "error": ""}
     except ImageError as error:

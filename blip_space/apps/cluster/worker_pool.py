@@ -1,8 +1,7 @@
-"""A folder's captions by a crew of workers, each with a model of its own, that Ray Data feeds.
+"""Captions a folder with a pool of workers, each with its own model; Ray Data distributes the images.
 
-The pictures are read on this machine and travel as bytes, so that the machines need no file system in common. A worker
-that dies is replaced and what it had in hand is done again; of what then comes twice the first is taken. Knows wishes
-and what came of them; knows no ledger, which stays with whoever asked.
+Images are read on this machine and sent as bytes, so the machines need no shared file system. A worker that dies is
+replaced and its batch is repeated; of duplicate results the first is taken. Must not import the output log.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from blip_space.jobs.folder_captioner import Caption, PendingCaption
 from blip_space.jobs.records import CaptionTask
 
 IMAGES_PER_BATCH = 64
-"""So many go to a worker together, come back together, and are done again together when it dies."""
+"""How many a worker gets and returns at a time; a batch is repeated if its worker dies."""
 
 
 class WorkerPool:
-    """Workers with a model each, on the cluster at an address, which is not asked before there is something to do."""
+    """Workers with a model each; the cluster is not contacted before there is something to do."""
 
     def __init__(self, address: str, spec: ModelSpec, folder: Path, *, batch_size: int | None, threads: int) -> None:
-        """`threads` read pictures here, and so many decode them in each worker."""
+        """`threads` is how many read images here, and how many decode them in each worker."""
         self._address = address
         self._spec = spec
         self._folder = folder.resolve()
@@ -42,61 +41,59 @@ class WorkerPool:
         self._threads = threads
 
     def select_precision(self, precision: str) -> str:
-        """The precision for the workers' machines, which need not be like this one."""
+        """The precision for the workers' machines, which may differ from this one."""
         connect(self._address)
         task = ray.remote(worker.select_worker_precision).options(**resources_per_worker(self._spec).ray_options())
         with cluster_errors():
-            name, fault = ray.get(task.remote(self._spec, precision))
-        if fault:
-            raise UserError(fault)
+            name, error = ray.get(task.remote(self._spec, precision))
+        if error:
+            raise UserError(error)
         return str(name)
 
-    def caption(self, wishes: Iterable[list[PendingCaption]]) -> Iterator[list[Caption]]:
-        """What came of the wishes, as it comes. All pictures are looked up before the first one is sent: Ray Data has
-        to know its work, and most runs have little left."""
-        pictures = list(wishes)
-        tasks = list(dict.fromkeys(wish.task for asked in pictures for wish in asked))
-        left = {(number, tasks.index(wish.task)): wish for number, asked in enumerate(pictures) for wish in asked}
-        for rows in self._answers(pictures, tasks) if pictures else ():
-            if fault := next((row["fault"] for row in rows if row["fault"]), None):
-                raise UserError(fault)
-            known = [(left.pop((row["number"], row["task"]), None), row) for row in rows]
-            yield [_written(wish, row) for wish, row in known if wish]
+    def caption(self, pending: Iterable[list[PendingCaption]]) -> Iterator[list[Caption]]:
+        """The captions of each batch as it finishes; `pending` has a list for each image. All images are listed before
+        the first is sent: Ray Data needs the complete input, and most runs have little left to do."""
+        images = list(pending)
+        tasks = list(dict.fromkeys(item.task for items in images for item in items))
+        left = {(number, tasks.index(item.task)): item for number, items in enumerate(images) for item in items}
+        for rows in self._results(images, tasks) if images else ():
+            if load_error := next((row["load_error"] for row in rows if row["load_error"]), None):
+                raise UserError(load_error)
+            results = [(left.pop((row["number"], row["task"]), None), row) for row in rows]
+            yield [_to_caption(item, row) for item, row in results if item]
         if left:
-            raise UserError(f"{len(left):,} captions did not come back. The same command asks for them again.")
+            raise UserError(f"{len(left):,} captions are missing. Run the same command again to resume.")
 
-    def _answers(
-        self, pictures: Sequence[list[PendingCaption]], tasks: list[CaptionTask]
-    ) -> Iterator[list[worker.Row]]:
+    def _results(self, images: Sequence[list[PendingCaption]], tasks: list[CaptionTask]) -> Iterator[list[worker.Row]]:
         connect(self._address)
-        each = resources_per_worker(self._spec)
-        print(f"blip-space: {each.workers} workers on {self._address}", file=sys.stderr, flush=True)
-        work = self._work(_rows(pictures, tasks), tasks, each)
-        with cluster_errors():  # nothing is fetched ahead: what is done must not wait for what is not
-            for table in work.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        resources = resources_per_worker(self._spec)
+        print(f"blip-space: {resources.workers} workers on {self._address}", file=sys.stderr, flush=True)
+        dataset = self._dataset(_to_rows(images, tasks), tasks, resources)
+        with cluster_errors():  # without prefetching, so that a finished batch does not wait for the next
+            for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 yield table.to_pylist()
 
-    def _work(self, rows: list[worker.Row], tasks: list[CaptionTask], each: WorkerResources) -> Any:
-        """Rows are read here and answered by the workers, as Ray Data plans it; it begins when it is asked."""
-        at_once = self._batch_size or IMAGES_PER_BATCH
-        blocks = -(-len(rows) // at_once)
-        shared = {"batch_size": self._batch_size, "threads": self._threads, "attempts": SharedAttempts()}
-        read = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
+    def _dataset(self, rows: list[worker.Row], tasks: list[CaptionTask], resources: WorkerResources) -> Any:
+        """A lazy Ray dataset: files are read here, captions are generated by the workers."""
+        batch_size = self._batch_size or IMAGES_PER_BATCH
+        blocks = -(-len(rows) // batch_size)
+        options = {"batch_size": self._batch_size, "threads": self._threads, "attempts": SharedAttempts()}
+        files = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
             worker.read_files,
             fn_args=(self._folder,),
             batch_format="pyarrow",
             compute=ray.data.TaskPoolStrategy(size=min(self._threads, blocks)),
-            num_cpus=0,  # the workers have them all
+            num_cpus=0,  # all are assigned to the workers
             label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()},
         )
-        return read.map_batches(
+        return files.map_batches(
             worker.Worker,
             fn_constructor_args=(self._spec, tasks),
-            fn_constructor_kwargs=shared,
-            batch_size=at_once,
+            fn_constructor_kwargs=options,
+            batch_size=batch_size,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=each.workers),
-            **each.ray_options(),
+            compute=ray.data.ActorPoolStrategy(size=resources.workers),
+            **resources.ray_options(),
         )
 
 
@@ -104,27 +101,27 @@ class WorkerPool:
 def open_worker_pool(
     address: str, spec: ModelSpec, folder: Path, *, batch_size: int | None, threads: int
 ) -> Iterator[WorkerPool]:
-    """A crew that leaves the cluster at the end."""
+    """A pool that disconnects from the cluster at the end."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module=r"ray\.")  # what it says of itself is of no use to whoever captions
+    warnings.filterwarnings("ignore", module=r"ray\.")  # of no use to the user
     try:
         yield WorkerPool(address, spec, folder, batch_size=batch_size, threads=threads)
     finally:
         ray.shutdown()
 
 
-def _rows(pictures: Sequence[list[PendingCaption]], tasks: list[CaptionTask]) -> list[worker.Row]:
+def _to_rows(images: Sequence[list[PendingCaption]], tasks: list[CaptionTask]) -> list[worker.Row]:
     return [
         {
             "number": number,
-            "file": wishes[0].image.file,
-            "digest": wishes[0].image.digest,
-            "tasks": [tasks.index(wish.task) for wish in wishes],
+            "file": items[0].image.file,
+            "digest": items[0].image.digest,
+            "tasks": [tasks.index(item.task) for item in items],
         }
-        for number, wishes in enumerate(pictures)
+        for number, items in enumerate(images)
     ]
 
 
-def _written(wish: PendingCaption, row: dict[str, Any]) -> Caption:
-    return Caption(wish, row["caption"], row["tokens"], row["seconds"], row["error"], bool(row.get("repeats")))
+def _to_caption(pending: PendingCaption, row: dict[str, Any]) -> Caption:
+    return Caption(pending, row["caption"], row["tokens"], row["seconds"], row["error"], bool(row.get("repeats")))

@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 from string import Template
 
-ASSETS = Path(__file__).resolve().parents[3] / "assets"
+from blip_space import ASSETS
+
 STYLE = ASSETS / "style.css"
 EXAMPLES = ASSETS / "examples"
 

@@ -1,4 +1,4 @@
-"""One module for each family of vision-language models; each has a `FAMILY`."""
+"""One module per family of vision-language models, each with a `FAMILY`."""
 
 from __future__ import annotations
 

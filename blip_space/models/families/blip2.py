@@ -1,8 +1,8 @@
-"""BLIP-2: ViT, Q-Former and a projection make the same number of features of every image, and the language model reads
-them in front of the prompt.
+"""BLIP-2: a ViT, a Q-Former and a projection make the same number of features of every image, and the language model
+reads them before the prompt.
 
-Its language model is OPT or BLOOM, which are decoder-only, or T5 or mT5. Depends on transformers' network; must not
-import what loads it.
+The language model is OPT or BLOOM (decoder-only) or T5 or mT5. Depends on transformers' model; must not import what
+loads it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from transformers import Blip2Config
 from blip_space.catalogue import ModelSpec
 from blip_space.models.decoders import CausalDecoder, T5Decoder
 from blip_space.models.family import Family
-from blip_space.models.frame import ImageProcessor, load_image_processor
+from blip_space.models.image_processor import ImageProcessor, load_image_processor
 from blip_space.models.interface import Embedded, Precision, VisionLanguageModel, merge_image_features
 from blip_space.models.preparation import ImageFirstPreparation, Preparation, Prompt
 from blip_space.models.tokenizer import Tokenizer, load_tokenizer, start_token, stop_tokens
@@ -36,7 +36,7 @@ class Blip2Preparation(ImageFirstPreparation):
     query_tokens: int
 
     def encode(self, text: str) -> list[int]:
-        """See `ImageFirstPreparation`."""
+        """See `Preparation`."""
         return self.tokenizer.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -66,42 +66,42 @@ class Blip2(VisionLanguageModel):
 
     @torch.inference_mode()
     def encode_images(self, pixels: Sequence[Any]) -> list[torch.Tensor]:
-        """Features of shape (query_tokens, hidden), of pixel values of shape (1, 3, size, size)."""
-        network = self._hf_model
-        patches = network.vision_model.embeddings.patch_embedding.weight
+        """Features of shape (query_tokens, hidden), from pixel values of shape (1, 3, size, size)."""
+        hf_model = self._hf_model
+        patches = hf_model.vision_model.embeddings.patch_embedding.weight
         images = torch.cat(list(pixels)).to(patches.device, patches.dtype)
-        states = network.vision_model(pixel_values=images, return_dict=True).last_hidden_state
-        queried = network.qformer(
-            query_embeds=network.query_tokens.expand(len(images), -1, -1),
+        states = hf_model.vision_model(pixel_values=images, return_dict=True).last_hidden_state
+        queried = hf_model.qformer(
+            query_embeds=hf_model.query_tokens.expand(len(images), -1, -1),
             encoder_hidden_states=states,
             return_dict=True,
         ).last_hidden_state
-        projection = network.language_projection
-        features = projection(queried.to(self._dtype_of(projection)))
-        return list(features.to(network.get_input_embeddings().weight.dtype))
+        projection = hf_model.language_projection
+        features = projection(queried.to(self._compute_dtype(projection)))
+        return list(features.to(hf_model.get_input_embeddings().weight.dtype))
 
     @torch.inference_mode()
     def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:
-        """The features and then the text, at positions that count on."""
+        """The features and then the text, at consecutive positions."""
         table, device = self._hf_model.get_input_embeddings(), self.decoder.device
         embeddings = merge_image_features(prompt, features, table, device=device)
         positions = torch.arange(len(embeddings), device=device)[None]
         return Embedded(embeddings, positions, len(embeddings), self._start)
 
-    def _dtype_of(self, layer: Any) -> torch.dtype:
-        """What a layer computes in; a quantised one, whose weight is of whole numbers, in what the others do."""
+    def _compute_dtype(self, layer: Any) -> torch.dtype:
+        """What a layer computes in; for a quantized one, whose weight is of integers, the model's dtype."""
         stored: torch.dtype = layer.weight.dtype
         return stored if stored.is_floating_point else self.precision.dtype
 
 
-def _read_preparation(spec: ModelSpec, folder: Path, config: Any) -> Blip2Preparation:
-    tokens = load_tokenizer(folder, name=spec.name)
-    frame = load_image_processor(folder, size=int(config.vision_config.image_size), name=spec.name)
-    return Blip2Preparation(spec, tokens, frame, int(config.num_query_tokens))
+def _load_preparation(spec: ModelSpec, folder: Path, config: Any) -> Blip2Preparation:
+    tokenizer = load_tokenizer(folder, name=spec.name)
+    image_processor = load_image_processor(folder, size=int(config.vision_config.image_size), name=spec.name)
+    return Blip2Preparation(spec, tokenizer, image_processor, int(config.num_query_tokens))
 
 
 def _model_class() -> type[Any]:
-    from transformers import Blip2ForConditionalGeneration  # a network's code, which preparing does without
+    from transformers import Blip2ForConditionalGeneration  # the model's code, which preparing does without
 
     return cast("type[Any]", Blip2ForConditionalGeneration)
 
@@ -109,12 +109,12 @@ def _model_class() -> type[Any]:
 FAMILY = Family(
     config_class=Blip2Config,
     model_class=_model_class,
-    # T5's `wo` is kept by transformers as well: its products are too large for int8
+    # transformers keeps T5's `wo` too: its products are too large for int8
     unquantized_modules=("vision_model", "qformer", "language_projection", "lm_head", "wo"),
-    packed_modules=lambda network: [network.language_model, network.qformer, network.vision_model],
+    packed_modules=lambda hf_model: [hf_model.language_model, hf_model.qformer, hf_model.vision_model],
     lm_head_weights=("language_model.lm_head.weight",),
-    language_model=lambda network: network.language_model,
-    lm_head=lambda network: network.language_model.lm_head,
-    load_preparation=_read_preparation,
-    build=lambda network, preparation, precision: Blip2(network, preparation, precision=precision),
+    language_model=lambda hf_model: hf_model.language_model,
+    lm_head=lambda hf_model: hf_model.language_model.lm_head,
+    load_preparation=_load_preparation,
+    build=lambda hf_model, preparation, precision: Blip2(hf_model, preparation, precision=precision),
 )

@@ -1,7 +1,7 @@
-"""LLaVA: a vision encoder and a projector make features of an image, and the language model reads them where the
-checkpoint's chat template puts the image, in the middle of a conversation.
+"""LLaVA: a vision encoder and a projector make features of an image, and the language model reads them in the middle of
+a conversation, where the checkpoint's chat template puts the image.
 
-Depends on transformers' network; must not import what loads it.
+Depends on transformers' model; must not import what loads it.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from blip_space.options import GenerationOptions
 from blip_space.prompts import STYLES, compose_chat
 
 EXTRA_POSITIONS = {"clip_vision_model": 1, "siglip_vision_model": 0}
-"""The positions that a vision encoder has beside one for each patch: CLIP's class token comes first."""
+"""Positions of a vision encoder besides one per patch: CLIP's class token comes first."""
 
 
 @dataclass(frozen=True, eq=False)
 class LlavaPreparation(Preparation):
     """The tokenizer, the chat template and the image processor of one LLaVA; an image takes `positions` positions.
 
-    `ends` are the tokens that end an answer by the tokenizer's files.
+    `eos_token_ids` are the tokens that end an answer according to the tokenizer's files.
     """
 
     spec: ModelSpec
@@ -60,7 +60,7 @@ class LlavaPreparation(Preparation):
         language: str,
         options: GenerationOptions,
     ) -> Prompt:
-        """See `Preparation`; there is one image, which the template's one placeholder stands for."""
+        """See `Preparation`; there is one image, and the template has one placeholder for it."""
         (image,) = images
         composed = compose_chat(
             turns,
@@ -94,39 +94,38 @@ class Llava(VisionLanguageModel):
     decoder: CausalDecoder
 
     def __init__(self, hf_model: Any, preparation: LlavaPreparation, *, precision: Precision) -> None:
-        super().__init__(
-            hf_model, preparation, precision=precision, stop=stop_tokens(hf_model) | preparation.eos_token_ids
-        )
+        stop = stop_tokens(hf_model) | preparation.eos_token_ids
+        super().__init__(hf_model, preparation, precision=precision, stop=stop)
         self.decoder = CausalDecoder(hf_model.model.language_model, hf_model.lm_head)
 
     @torch.inference_mode()
     def encode_images(self, pixels: Sequence[Any]) -> list[torch.Tensor]:
-        """Features of shape (positions, hidden), of pixel values of shape (1, 3, size, size)."""
-        network = self._hf_model
-        encoder = network.model.vision_tower
+        """Features of shape (positions, hidden), from pixel values of shape (1, 3, size, size)."""
+        encoder = self._hf_model.model.vision_tower
         images = torch.cat(list(pixels)).to(encoder.device, encoder.dtype)
-        features = network.get_image_features(pixel_values=images, return_dict=True).pooler_output
-        table = network.get_input_embeddings().weight
+        features = self._hf_model.get_image_features(pixel_values=images, return_dict=True).pooler_output
+        table = self._hf_model.get_input_embeddings().weight
         return [own.to(table.device, table.dtype) for own in features]
 
     @torch.inference_mode()
     def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:
-        """The conversation with the features where the image stands, at positions that count on."""
+        """The conversation with the features at the image's positions; all positions are consecutive."""
         table, device = self._hf_model.get_input_embeddings(), self.decoder.device
         embeddings = merge_image_features(prompt, features, table, device=device)
         positions = torch.arange(len(embeddings), device=device)[None]
         return Embedded(embeddings, positions, len(embeddings))
 
 
-def _read_preparation(spec: ModelSpec, folder: Path, config: Any) -> LlavaPreparation:
+def _load_preparation(spec: ModelSpec, folder: Path, config: Any) -> LlavaPreparation:
     positions = _image_positions(config, name=spec.name)
-    tokenizer, template = _read_tokenizer(folder, name=spec.name)
-    image_token, rows = int(config.image_token_id), int(config.text_config.vocab_size)
+    tokenizer, template = _load_tokenizer(folder, name=spec.name)
+    image_token, vocabulary_size = int(config.image_token_id), int(config.text_config.vocab_size)
     if tokenizer.convert_ids_to_tokens(image_token) is None:
         raise ModelError(
-            f"config.json of {spec.name} says that token {image_token} stands for the image, and its tokenizer has no "
-            "such token. Its files belong to two models; copy config.json and the tokenizer from the same place."
+            f"The image token of {spec.name} is {image_token} in its config.json, and its tokenizer has no such token. "
+            "Its files belong to two models; copy config.json and the tokenizer from the same place."
         )
+    eos_token = tokenizer.eos_token_id
     return LlavaPreparation(
         spec,
         tokenizer=Tokenizer(FastTokenizer(tokenizer)),
@@ -137,27 +136,26 @@ def _read_preparation(spec: ModelSpec, folder: Path, config: Any) -> LlavaPrepar
             folder, size=int(config.vision_config.image_size), name=spec.name
         ),
         positions=positions,
-        eos_token_ids=frozenset(token for token in [tokenizer.eos_token_id] if token is not None and token < rows),
+        eos_token_ids=frozenset() if eos_token is None or eos_token >= vocabulary_size else frozenset({eos_token}),
     )
 
 
 def _image_positions(config: Any, *, name: str) -> int:
-    """How many features there are of an image; counted on the vision encoder, since many a processor's file says
-    otherwise."""
+    """The number of features of an image, from the vision encoder, since many processors' files are wrong."""
     vision = config.vision_config
     extra = EXTRA_POSITIONS.get(vision.model_type)
     if extra is None:
         raise ModelError(
             f"{name} is a LLaVA with the vision encoder {vision.model_type!r}, and only "
-            f"{' and '.join(EXTRA_POSITIONS)} are read. Choose another model."
+            f"{' and '.join(EXTRA_POSITIONS)} are supported. Choose another model."
         )
     patches = (int(vision.image_size) // int(vision.patch_size)) ** 2
-    # "default" leaves the first position out, whatever it is
+    # "default" leaves out the first position, whatever it is
     return patches + extra - int(config.vision_feature_select_strategy == "default")
 
 
-def _read_tokenizer(folder: Path, *, name: str) -> tuple[Any, str]:
-    """The tokenizer, in the class that transformers takes, and the chat template; empty where there is none."""
+def _load_tokenizer(folder: Path, *, name: str) -> tuple[Any, str]:
+    """The tokenizer, in the class that transformers chooses, and the chat template; empty if there is none."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return tokenizer, load_chat_template(folder, tokenizer)
@@ -169,7 +167,7 @@ def _read_tokenizer(folder: Path, *, name: str) -> tuple[Any, str]:
 
 
 def _model_class() -> type[Any]:
-    from transformers import LlavaForConditionalGeneration  # a network's code, which preparing does without
+    from transformers import LlavaForConditionalGeneration  # the model's code, which preparing does without
 
     return cast("type[Any]", LlavaForConditionalGeneration)
 
@@ -178,12 +176,12 @@ FAMILY = Family(
     config_class=LlavaConfig,
     model_class=_model_class,
     unquantized_modules=("vision_tower", "multi_modal_projector", "lm_head"),
-    packed_modules=lambda network: [network],
+    packed_modules=lambda hf_model: [hf_model],
     lm_head_weights=("lm_head.weight",),
-    language_model=lambda network: network.model.language_model,
-    lm_head=lambda network: network.lm_head,
-    load_preparation=_read_preparation,
-    build=lambda network, preparation, precision: Llava(
-        network, cast(LlavaPreparation, preparation), precision=precision
+    language_model=lambda hf_model: hf_model.model.language_model,
+    lm_head=lambda hf_model: hf_model.lm_head,
+    load_preparation=_load_preparation,
+    build=lambda hf_model, preparation, precision: Llava(
+        hf_model, cast(LlavaPreparation, preparation), precision=precision
     ),
 )

@@ -1,4 +1,4 @@
-"""A replicated engine owes what every engine owes; one replica, on a cluster of this machine."""
+"""A replicated engine fulfils the contract of every engine; with one replica, on a local cluster."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 
 from blip_space.apps.cluster import replicated_engine
 from blip_space.apps.cluster.replicated_engine import ReplicatedEngine
-from tests.apps.cluster.words_replica import HOLD_FILE, WhileMissing, WordsReplica
+from tests.apps.cluster.fake_replica import HOLD_FILE, FakeModelReplica, FileFlag
 from tests.serving.contract import CONFIG, SPECS, EngineContract
 from tests.serving.fakes import wait_until
 
 
 class Replicated:
-    """The engine of a cluster."""
+    """A replicated engine whose replica has fake models."""
 
-    def __init__(self, flag: WhileMissing) -> None:
+    def __init__(self, flag: FileFlag) -> None:
         self.engine = ReplicatedEngine("local", SPECS, precision="auto", config=CONFIG, replicas=1)
         self.hold, self.release = flag.clear, flag.set
         self.engine.start()
@@ -29,14 +29,14 @@ class Replicated:
 
 @pytest.fixture(scope="class")
 def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicated]:
-    """One for all tests, since a cluster takes seconds to start; the last of them stops it."""
+    """One for all tests, since a cluster takes seconds to start; the last test stops it."""
     file = tmp_path_factory.mktemp("replicas") / "hold"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(HOLD_FILE, str(file))
         patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3]))
-        patch.setattr(replicated_engine, "EngineReplica", WordsReplica)
+        patch.setattr(replicated_engine, "EngineReplica", FakeModelReplica)
         patch.setattr(replicated_engine, "WATCH_SECONDS", 0.05)
-        subject = Replicated(WhileMissing(file))
+        subject = Replicated(FileFlag(file))
         yield subject
         subject.release()
         subject.engine.stop()

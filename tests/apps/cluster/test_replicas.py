@@ -1,4 +1,4 @@
-"""Two replicas behind one page: they answer as one engine does, and when one of them dies."""
+"""Two replicas behind one server: they answer like one engine, even if one of them dies."""
 
 from __future__ import annotations
 
@@ -32,37 +32,36 @@ from dataclasses import replace
 from blip_space import settings
 settings.prepare_libraries()
 from blip_space.apps import cli
-from blip_space.apps.cluster import replicas
+from blip_space.apps.cluster import replicated_engine
 from blip_space.apps.cluster.replica import EngineReplica, PartialResponse
 
-class Patient(EngineReplica):
-    held = 0
+class EndlessReplica(EngineReplica):
+    blocked = 0
 
     async def answer(self, request):
         if request.prompt != {WAIT!r}:
             async for part in super().answer(request):
                 yield part
             return
-        self.held += 1
+        self.blocked += 1
         try:
             while True:
                 yield PartialResponse("so far")
                 await asyncio.sleep(0.1)
         finally:
-            self.held -= 1
+            self.blocked -= 1
 
     def status(self):
-        return replace(super().status(), running=self.held)
+        return replace(super().status(), running=self.blocked)
 
-replicas.EngineReplica = Patient
+replicated_engine.EngineReplica = EndlessReplica
 sys.exit(cli.main(["serve", *sys.argv[1:]]))
 """
-"""The command itself, but that an answer to `wait` never ends, which no model here can be asked for; `running` counts
-those."""
+"""The command itself, except that an answer to `wait` never ends, as no real model's would; `running` counts those."""
 
 
 class Server:
-    """`serve --ray` as a process of its own, on the machines of the tests."""
+    """`serve --ray` in a process of its own, on the tests' cluster."""
 
     def __init__(self, folder: Path, address: str) -> None:
         port = free_port()
@@ -73,13 +72,13 @@ class Server:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
     def health(self) -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(f"{self.url}/healthz", timeout=10).json()
-        return found
+        health: dict[str, Any] = httpx.get(f"{self.url}/healthz", timeout=10).json()
+        return health
 
-    def until(self, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """What `/healthz` says once that is so."""
+    def wait_for(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The reply of `/healthz` once the condition is true."""
         deadline, health = time.monotonic() + 90, dict[str, Any]()
-        while not (health and is_so(health)):
+        while not (health and condition(health)):
             assert time.monotonic() < deadline, (health, self.log.read_text())
             assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.05)
@@ -100,7 +99,7 @@ def server(machines: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="module")
 def caller(server: Server) -> Client:
     """A program that calls the API once both replicas are ready."""
-    server.until(lambda health: health["replicas"] == 2)
+    server.wait_for(lambda health: health["replicas"] == 2)
     return Client(server.url, verbose=False)
 
 
@@ -112,19 +111,19 @@ def file(tmp_path: Path) -> Any:
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[Any]:
-    """So many pictures that hardly ever one replica gets them all."""
+    """So many images that one replica hardly ever gets them all."""
     for number in range(8):
         (tmp_path / f"{number}.png").write_bytes(blue_circles(size=(400, 200 + number)))
     return [handle_file(file) for file in sorted(tmp_path.iterdir())]
 
 
-def test_each_picture_goes_to_the_replica_that_knows_it(caller: Client, server: Server, files: list[Any]) -> None:
+def test_equal_images_go_to_the_same_replica(caller: Client, server: Server, files: list[Any]) -> None:
     for file in files * 2:
         assert caller.predict(file, COUNT, api_name="/chat") == "three"
-    server.until(lambda health: health["prefix_hits"] == len(files))
+    server.wait_for(lambda health: health["prefix_hits"] == len(files))
 
 
-def test_they_answer_and_refuse_as_one_engine_does(caller: Client, file: Any) -> None:
+def test_replicas_answer_and_refuse_like_one_engine(caller: Client, file: Any) -> None:
     assert caller.predict(file, COUNT, language="de", api_name="/chat") == "drei"
     assert caller.predict(file, api_name="/caption") == "three blue circles"
     assert [*caller.submit(file, "Describe the picture.", api_name="/chat")][-1]
@@ -138,40 +137,40 @@ def test_they_answer_and_refuse_as_one_engine_does(caller: Client, file: Any) ->
         caller.predict(file, "why " * 2_000, api_name="/chat")
 
 
-def test_who_leaves_frees_the_replica(caller: Client, server: Server, file: Any) -> None:
+def test_a_cancelled_request_frees_its_replica(caller: Client, server: Server, file: Any) -> None:
     job = caller.submit(file, WAIT, api_name="/chat")
-    server.until(lambda health: health["running"] == 1)
+    server.wait_for(lambda health: health["running"] == 1)
     job.cancel()
-    server.until(lambda health: health["running"] == 0)
+    server.wait_for(lambda health: health["running"] == 0)
 
 
-def test_when_a_replica_dies_the_next_questions_are_answered_and_another_one_comes(
+def test_after_a_replica_dies_requests_are_answered_and_it_is_replaced(
     caller: Client, server: Server, machines: LocalCluster, files: list[Any]
 ) -> None:
     machines.worker_processes("ServeReplica")[0].kill()
     for file in files:
         assert caller.predict(file, COUNT, api_name="/chat") == "three"
-    server.until(lambda health: health["replicas"] == 1)
-    server.until(lambda health: health["replicas"] == 2)
+    server.wait_for(lambda health: health["replicas"] == 1)
+    server.wait_for(lambda health: health["replicas"] == 2)
 
 
-def test_the_server_goes_down_when_it_is_told(server: Server, machines: LocalCluster) -> None:
+def test_the_server_stops_on_sigterm(server: Server, machines: LocalCluster) -> None:
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(30) == 0
     assert not machines.worker_processes("ServeReplica")
     assert "Traceback" not in server.log.read_text()
 
 
-def test_a_caller_who_stops_following_a_replicas_answer_cancels_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_a_replicas_stream_cancels_its_response(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = FakeEngine()
     engine.hold()
     monkeypatch.setattr("blip_space.apps.cluster.replica.ThreadedEngine", lambda *_, **__: engine)
 
-    async def leave() -> str:
+    async def read_one_part() -> str:
         answer = EngineReplica([PARROT], "auto", EngineConfig()).answer(Request(ImageFile(blue_circles()), "one two"))
         part = await anext(answer)
         await answer.aclose()
         return part.text
 
-    assert asyncio.run(leave()) == "one"
+    assert asyncio.run(read_one_part()) == "one"
     assert engine.responses[0].done

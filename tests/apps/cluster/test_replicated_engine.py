@@ -1,4 +1,4 @@
-"""What a replicated engine makes of its replicas' answers, with a handle that a test plays; no cluster."""
+"""What a replicated engine does with its replicas' responses, with a fake handle and no cluster."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import ray
 from ray import serve
 
 from blip_space.apps.cluster import replicated_engine
+from blip_space.apps.cluster.connection import WorkerResources
 from blip_space.apps.cluster.replica import PartialResponse
 from blip_space.apps.cluster.replicated_engine import ANSWER_LOST, NOT_STARTED, ReplicatedEngine
 from blip_space.engine.request import EngineConfig, Request
@@ -25,7 +26,7 @@ REQUEST = Request(ImageFile(blue_circles()), "one two")
 
 
 class Stream:
-    """The parts of one answer, as Serve streams them; notes whether it was cancelled."""
+    """The parts of one answer, as Ray Serve streams them; records whether it was cancelled."""
 
     def __init__(self, parts: Iterator[PartialResponse]) -> None:
         self._parts = parts
@@ -36,11 +37,11 @@ class Stream:
 
     def cancel(self) -> None:
         self.cancelled.set()
-        raise RuntimeError("its replica is gone")  # which must not reach the reader
+        raise RuntimeError("its replica is dead")  # must not reach the reader
 
 
 class Handle:
-    """What Serve gives for a deployment; `answers` are the streams that its replicas answer with, one after another."""
+    """Replaces Ray Serve's handle of a deployment; `answers` are the streams that its replicas return, in order."""
 
     def __init__(self, *answers: Callable[[], Iterator[PartialResponse]]) -> None:
         self._answers = iter(answers)
@@ -60,36 +61,27 @@ class Handle:
     def broadcast(self, _: str) -> Any:
         class Replies:
             def results(self, **_: Any) -> list[Any]:
-                return [READY, RuntimeError("one is gone")]
+                return [READY, RuntimeError("one is dead")]
 
         return Replies()
 
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReplicatedEngine]:
-    """One that is in no cluster; its replicas are not started yet."""
+    """One without a cluster; its replicas are not started yet."""
     monkeypatch.setattr(replicated_engine, "connect", lambda _: None)
-    monkeypatch.setattr(replicated_engine, "resources_per_worker", lambda _: Share())
+    monkeypatch.setattr(replicated_engine, "resources_per_worker", lambda _: WorkerResources(2, num_cpus=1, num_gpus=0))
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr(serve, "delete", lambda _: None)
     monkeypatch.setattr(serve, "start", lambda **_: None)
     monkeypatch.setattr(replicated_engine, "WATCH_SECONDS", 0.01)
     monkeypatch.setattr(replicated_engine, "RETRY_SECONDS", 0.01)
-    made = ReplicatedEngine("local", [PARROT], precision="auto", config=EngineConfig(), replicas=2)
-    yield made
-    made.stop()
+    engine = ReplicatedEngine("local", [PARROT], precision="auto", config=EngineConfig(), replicas=2)
+    yield engine
+    engine.stop()
 
 
-class Share:
-    """What each replica gets."""
-
-    workers = 2
-
-    def resources(self) -> dict[str, int]:
-        return {"num_cpus": 1}
-
-
-def ready(engine: ReplicatedEngine, handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
+def make_ready(engine: ReplicatedEngine, handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "run_many", lambda *_, **__: (handle,))
     engine.start()
     wait_until(lambda: engine.status().status == "ready")
@@ -100,7 +92,7 @@ def endless() -> Iterator[PartialResponse]:
         yield PartialResponse("so far", 2, queue_position=None)
 
 
-def whole() -> Iterator[PartialResponse]:
+def complete() -> Iterator[PartialResponse]:
     yield PartialResponse("one", 1)
     yield PartialResponse("one two", 2, repeats=True)
 
@@ -114,21 +106,21 @@ def refusing() -> Iterator[PartialResponse]:
     yield PartialResponse(error=BusyError("The server is busy."))
 
 
-def test_an_answer_comes_whole_with_what_is_known_of_it(
+def test_an_answer_arrives_complete_with_its_token_count(
     engine: ReplicatedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ready(engine, Handle(whole), monkeypatch)
+    make_ready(engine, Handle(complete), monkeypatch)
     response = engine.submit(REQUEST)
     assert list(response)[-1] == "one two"
     assert (response.tokens, response.repeats) == (2, True)
 
 
-def test_a_reader_who_leaves_cancels_the_stream_at_its_replica(
+def test_closing_the_updates_cancels_the_stream_at_its_replica(
     engine: ReplicatedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stream that is only dropped is written to its end."""
+    """A stream that is only dropped is generated to its end."""
     handle = Handle(endless)
-    ready(engine, handle, monkeypatch)
+    make_ready(engine, handle, monkeypatch)
     updates = engine.submit(REQUEST).updates()
     assert next(updates) == "so far"
     updates.close()  # type: ignore[attr-defined]
@@ -139,26 +131,26 @@ def test_an_answer_whose_replica_died_is_restarted_and_its_stream_cancelled(
     engine: ReplicatedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handle = Handle(dying, refusing)
-    ready(engine, handle, monkeypatch)
+    make_ready(engine, handle, monkeypatch)
     with pytest.raises(BusyError, match="The server is busy"):
         list(engine.submit(REQUEST))
     assert all(stream.cancelled.wait(5) for stream in handle.streams)
     assert len(handle.streams) == 2
 
 
-def test_an_answer_whose_replicas_all_die_is_lost_with_a_sentence(
+def test_an_answer_whose_replicas_all_die_ends_with_an_error(
     engine: ReplicatedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ready(engine, Handle(dying, dying, dying), monkeypatch)
+    make_ready(engine, Handle(dying, dying, dying), monkeypatch)
     with pytest.raises(UserError, match=ANSWER_LOST):
         list(engine.submit(REQUEST))
 
 
-def test_encoded_bytes_travel_and_equal_images_go_to_the_same_replica(
+def test_images_are_sent_as_encoded_bytes_with_their_digest_as_session_id(
     engine: ReplicatedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handle = Handle(whole, whole, whole)
-    ready(engine, handle, monkeypatch)
+    handle = Handle(complete, complete, complete)
+    make_ready(engine, handle, monkeypatch)
     decoded = Request(decode(blue_circles()), "one two")
     for request in (REQUEST, REQUEST, decoded):
         assert list(engine.submit(request))
@@ -168,16 +160,16 @@ def test_encoded_bytes_travel_and_equal_images_go_to_the_same_replica(
         assert image.pixels.tobytes() == decode(blue_circles()).pixels.tobytes()
 
 
-def test_replicas_that_do_not_start_are_told_and_tried_again(
+def test_replicas_that_do_not_start_are_reported_and_retried(
     engine: ReplicatedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread ended, and the page said for ever that they were being started."""
+    """The thread ended, and the page showed for ever that they were being started."""
     gate = threading.Event()
 
     def run(*_: Any, **__: Any) -> Any:
         if not gate.is_set():
             raise ValueError("the address of the cluster changed")
-        return (Handle(whole),)
+        return (Handle(complete),)
 
     monkeypatch.setattr(serve, "run_many", run)
     engine.start()
@@ -190,7 +182,7 @@ def test_replicas_that_do_not_start_are_told_and_tried_again(
     assert list(engine.submit(REQUEST))[-1] == "one two"
 
 
-def test_before_the_replicas_are_there_the_engine_is_loading(engine: ReplicatedEngine) -> None:
+def test_until_the_replicas_are_ready_the_engine_is_loading(engine: ReplicatedEngine) -> None:
     assert engine.status() == EngineStatus("loading", "parrot", "auto", "", 0, 0, replicas=0)
     with pytest.raises(BusyError, match="is starting its replicas"):
         engine.submit(REQUEST)

@@ -1,4 +1,4 @@
-"""A folder captioned by the workers of a cluster: what a person sees, and what a loss of workers and machines costs."""
+"""A folder captioned by the workers of a cluster, also when workers and machines are lost."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from blip_space.errors import UserError
 from tests.jobs.folder_fixtures import draw
 
 ROOT = Path(__file__).resolve().parents[3]
-SERVED = ("--quality", "stream", "--max-new-tokens", "12", "--batch-size", "4")
-PICTURES = 240
+OPTIONS = ("--quality", "stream", "--max-new-tokens", "12", "--batch-size", "4")
+IMAGES = 240
 
 
 def arguments(folder: Path, output: Path, *more: str) -> list[str]:
-    return ["folder", str(folder), "--output", str(output), *SERVED, *more]
+    return ["folder", str(folder), "--output", str(output), *OPTIONS, *more]
 
 
 class Process:
     """The command in a process of its own."""
 
-    def __init__(self, *given: str) -> None:
+    def __init__(self, *args: str) -> None:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "blip_space", *given], cwd=ROOT, stdout=pipe, stderr=pipe, text=True
+            [sys.executable, "-m", "blip_space", *args], cwd=ROOT, stdout=pipe, stderr=pipe, text=True
         )
 
     def wait_for(self, output: Path, lines: int) -> None:
-        """Until so many lines are there, of more."""
-        while (there := output.read_bytes().count(b"\n") if output.exists() else 0) < lines:
+        """Until the output has that many lines, but not all."""
+        while (count := output.read_bytes().count(b"\n") if output.exists() else 0) < lines:
             assert self._process.poll() is None, self._process.communicate()
             time.sleep(0.01)
-        assert there < PICTURES
+        assert count < IMAGES
 
     def end(self) -> tuple[int, str, str]:
         out, err = self._process.communicate(timeout=120)
@@ -53,18 +53,18 @@ class Process:
 
 def captions(file: Path) -> dict[str, tuple[Any, ...]]:
     rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    found = {row["file"]: (row["caption"], row["tokens"], row["digest"], row["precision"]) for row in rows}
-    assert len(found) == len(rows), "a picture has two lines"
-    return found
+    results = {row["file"]: (row["caption"], row["tokens"], row["digest"], row["precision"]) for row in rows}
+    assert len(results) == len(rows), "an image has two lines"
+    return results
 
 
-def test_after_a_killed_worker_and_a_lost_machine_each_picture_has_the_line_that_it_has_without_a_cluster(
+def test_after_a_killed_worker_and_a_killed_machine_each_image_has_the_same_line_as_without_a_cluster(
     machines: LocalCluster, tmp_path: Path
 ) -> None:
-    """The whole of it is `python -m benchmarks.crash_recovery --ray`."""
-    folder, output = tmp_path / "pictures", tmp_path / "cluster.jsonl"
+    """The full version is `python -m benchmarks.crash_recovery --ray`."""
+    folder, output = tmp_path / "images", tmp_path / "cluster.jsonl"
     folder.mkdir()
-    for number in range(PICTURES - 2):
+    for number in range(IMAGES - 2):
         draw(folder / f"{number:03}.png", number)
     draw(folder / "again.png", 3)
     (folder / "broken.webp").write_text("no picture")
@@ -80,30 +80,30 @@ def test_after_a_killed_worker_and_a_lost_machine_each_picture_has_the_line_that
     assert "broken.webp: The file is not a picture" in err
     assert captions(output) == captions(tmp_path / "alone.jsonl")
     last = [json.loads(line) for line in out.splitlines()][-1]
-    assert (last["event"], last["written"], last["copied"], last["errors"]) == ("end", PICTURES - 2, 1, 1)
+    assert (last["event"], last["written"], last["copied"], last["errors"]) == ("end", IMAGES - 2, 1, 1)
 
 
-def test_an_image_that_ends_its_worker_is_tried_three_times_and_the_others_are_captioned(
+def test_an_image_that_kills_its_worker_is_tried_three_times_and_the_others_are_captioned(
     machines: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Ray begins a dead worker's batch again without end, so the job never ended."""
-    folder, begun = tmp_path / "pictures", tmp_path / "begun"
+    """Ray repeats a dead worker's batch without limit, so the job never ended."""
+    folder, attempts = tmp_path / "images", tmp_path / "attempts"
     folder.mkdir()
     for number in range(4):
         draw(folder / f"{number}.png", number)
-    begun.touch()
+    attempts.touch()
 
-    class Fragile(worker.Worker):
-        """Stands for a native decoder that crashes."""
+    class CrashingWorker(worker.Worker):
+        """Simulates a native decoder that crashes."""
 
-        def _seen(self, row: worker.Row) -> Any:
+        def _load_image(self, row: worker.Row) -> Any:
             if row["file"] == "2.png":
-                with begun.open("a") as file:
+                with attempts.open("a") as file:
                     file.write("x")
                 os._exit(1)
-            return super()._seen(row)
+            return super()._load_image(row)
 
-    monkeypatch.setattr(worker, "Worker", Fragile)
+    monkeypatch.setattr(worker, "Worker", CrashingWorker)
     output = tmp_path / "c.jsonl"
     assert cli.main(arguments(folder, output, "--ray", machines.address)) == 1
     assert "2.png: Its worker died 3 times while it had this image" in capsys.readouterr().err
@@ -113,10 +113,10 @@ def test_an_image_that_ends_its_worker_is_tried_three_times_and_the_others_are_c
         "2.png": None,
         "3.png": "four red circles",
     }
-    assert begun.read_text() == "xxx"
+    assert attempts.read_text() == "xxx"
 
 
-def test_the_same_command_goes_on_and_asks_no_cluster_when_nothing_is_left(
+def test_the_same_command_contacts_no_cluster_when_nothing_is_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     draw(tmp_path / "a.png", 1)
@@ -127,17 +127,17 @@ def test_the_same_command_goes_on_and_asks_no_cluster_when_nothing_is_left(
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "nonsense", "ray://127.0.0.1:1"])
-def test_an_address_without_a_cluster_is_a_sentence(
+def test_an_address_without_a_cluster_is_one_line(
     address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     draw(tmp_path / "a.png", 1)
     assert cli.main(arguments(tmp_path, tmp_path / "c.jsonl", "--ray", address)) == 1
-    said = capsys.readouterr().err
-    assert said.startswith(f"blip-space: There is no cluster at {address!r}. Name the HOST:PORT")
-    assert len(said.splitlines()) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"blip-space: There is no cluster at {address!r}. Name the HOST:PORT")
+    assert len(message.splitlines()) == 1
 
 
-def test_without_ray_the_command_that_installs_it_is_told(
+def test_without_ray_the_message_names_the_command_that_installs_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in sys.modules if name.startswith("blip_space.apps.cluster")]:
@@ -149,7 +149,7 @@ def test_without_ray_the_command_that_installs_it_is_told(
     assert f'"{command}"' in (ROOT / "pyproject.toml").read_text("utf-8")
 
 
-def test_what_breaks_on_another_machine_is_a_sentence_that_says_what(machines: LocalCluster) -> None:
+def test_an_error_on_another_machine_is_a_user_error_with_its_cause(machines: LocalCluster) -> None:
     connect(machines.address)
     try:
         with (

@@ -1,4 +1,4 @@
-"""A replica whose models are of words, and whose answers wait while a file is there."""
+"""A replica with fake models, whose answers block while a file exists."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.serving.fakes import FakeLoader, Gate
 HOLD_FILE = "BLIP_SPACE_TEST_HOLD"
 
 
-class WhileMissing:
-    """A flag between processes: set while there is no such file."""
+class FileFlag:
+    """A flag between processes: set while the file does not exist."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -35,10 +35,10 @@ class WhileMissing:
         self._file.touch()
 
 
-class WordsReplica(EngineReplica):
-    """Takes the place of `EngineReplica` in a test's cluster, whose processes have the test's environment."""
+class FakeModelReplica(EngineReplica):
+    """Replaces `EngineReplica` in a test's cluster, whose processes have the test's environment."""
 
     def _build(self, specs: Sequence[ModelSpec], precision: str, config: EngineConfig) -> EngineProtocol:
         loading = FakeLoader()
-        loading.gate = Gate(WhileMissing(Path(os.environ[HOLD_FILE])))
+        loading.gate = Gate(FileFlag(Path(os.environ[HOLD_FILE])))
         return ThreadedEngine(specs, precision=precision, config=config, load=loading, load_preparation=loading.prepare)
