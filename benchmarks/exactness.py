@@ -12,7 +12,7 @@ import argparse
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -121,13 +121,13 @@ def make(model: VisionLanguageModel, kind: str, rng: random.Random) -> tuple[str
 def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
     """From here on what each sequence's tokens were chosen from, by the sequence's id; of beams nothing."""
     found: dict[int, list[torch.Tensor]] = {}
-    runner, choose = core._runner, core._runner._sample
+    runner, sample = core._runner, core._runner._sample
 
     def recording(rows: list[Any], logits: torch.Tensor) -> None:
         for (sequence, _), own in zip(rows, logits, strict=True):
             if sequence.beam_search is None:
                 found.setdefault(sequence.id, []).append(own.clone())
-        choose(rows, logits)
+        sample(rows, logits)
 
     runner._sample = recording  # type: ignore[method-assign]
     return found

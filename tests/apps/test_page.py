@@ -250,7 +250,7 @@ def test_an_error_puts_the_question_back_in_the_box(asked: Page) -> None:
 
 def test_an_answer_of_nothing_is_told_and_leaves_no_empty_turn(asked: Page) -> None:
     ask(asked, BLANK)
-    expect(toast(asked)).to_contain_text("The model returned an empty answer for this image. Rephrase the prompt, switch")
+    expect(toast(asked)).to_contain_text("The model returned an empty answer for this image. Rephrase the prompt")
     expect(box(asked)).to_have_value(BLANK)
     expect(questions(asked)).to_have_text([WORDS])
     expect(replies(asked)).to_have_count(1)
