@@ -1,1 +1,1 @@
-"""One command for each claim and picture of the README. Knows everything below; nothing knows it."""
+"""Benchmarks: one command for each figure and screenshot of the documentation. Nothing else may import this package."""

@@ -1,6 +1,6 @@
-"""The model cards' loop: processor, then `generate`, for one request after another, everything anew at every turn.
+"""The baseline: processor, then transformers' `generate`, one request at a time, without a cache between turns.
 
-What the benchmarks compare ours with, and the pictures and questions that both are asked.
+It is the loop in the models' cards. The images and questions of the benchmarks are here too.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from blip_space.models.interface import VisionLanguageModel
 from blip_space.models.preparation import PLACEHOLDER, ImageInfo, Prompt
 from blip_space.options import GenerationOptions
 
-QUESTIONS = ("What is in the picture?", "What colour is it?", "And what is beside it?", "How many are there?")
+QUESTIONS = ("What is in the image?", "What colour is it?", "And what is next to it?", "How many are there?")
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One question as it was asked, and what came of it."""
+    """A question, its answer and its times."""
 
     request: Request
     ids: tuple[int, ...]
@@ -40,21 +40,21 @@ class Turn:
     first_seconds: float
 
 
-def converse(
-    network: Any, tokenizer: Any, model: VisionLanguageModel, user: int, turns: int, new_tokens: int
+def run_conversation(
+    hf_model: Any, tokenizer: Any, model: VisionLanguageModel, user: int, turns: int, new_tokens: int
 ) -> list[Turn]:
-    """One conversation as the model cards have it: everything anew at every turn."""
-    shown = picture(user)
+    """One user's conversation with the baseline."""
+    image = make_image(user)
     history: list[tuple[str, str]] = []
-    held = []
+    conversation = []
     for turn in range(turns):
         options = GenerationOptions(max_new_tokens=new_tokens)
-        asked = Request(shown, QUESTIONS[turn % len(QUESTIONS)], turns=tuple(history), options=options)
-        prompt = composed(model, asked.prompt, asked.turns, options)
+        request = Request(image, QUESTIONS[turn % len(QUESTIONS)], turns=tuple(history), options=options)
+        prompt = compose_prompt(model, request.prompt, request.turns, options)
         clock = _FirstToken()
         started = time.monotonic()
-        inputs = processed(network, model, shown, prompt)
-        ids = network.generate(
+        inputs = process(hf_model, model, image, prompt)
+        ids = hf_model.generate(
             **inputs,
             do_sample=False,
             min_new_tokens=new_tokens,
@@ -62,21 +62,21 @@ def converse(
             stopping_criteria=StoppingCriteriaList([clock]),
         )[0].tolist()[-new_tokens:]
         seconds = time.monotonic() - started
-        held.append(Turn(asked, tuple(ids), seconds, clock.first - started))
-        history.append((asked.prompt, tokenizer.decode(ids, skip_special_tokens=True)))
-    return held
+        conversation.append(Turn(request, tuple(ids), seconds, clock.first - started))
+        history.append((request.prompt, tokenizer.decode(ids, skip_special_tokens=True)))
+    return conversation
 
 
-def composed(
+def compose_prompt(
     model: VisionLanguageModel, question: str, turns: Sequence[tuple[str, str]], options: GenerationOptions
 ) -> Prompt:
-    """What our model would be sent, in English."""
+    """The prompt that blip-space would send, in English."""
     return model.preparation.prepare([ImageInfo()], turns, question, language="en", options=options)
 
 
-def opened(name: str, precision: str) -> tuple[Any, Any, VisionLanguageModel]:
-    """The network, its tokenizer and ours, on the same weights."""
-    if name in random_weights.SHAPES:
+def load(name: str, precision: str) -> tuple[Any, Any, VisionLanguageModel]:
+    """transformers' model and tokenizer, and blip-space's model on the same weights."""
+    if name in random_weights.NAMES:
         dtype = torch.float32 if precision == "fp32" else torch.bfloat16
         return random_weights.build(name, dtype=dtype)
     spec = catalogue.find_model(name, folders=True)
@@ -84,40 +84,40 @@ def opened(name: str, precision: str) -> tuple[Any, Any, VisionLanguageModel]:
     return model._hf_model, transformers.AutoTokenizer.from_pretrained(spec.source), model
 
 
-def as_loaded(network: Any, model: VisionLanguageModel) -> None:
-    """Make of a shape what the loader would have made of it; for after the cards' loop, which has none of it."""
-    if model.spec.name in random_weights.SHAPES and model.precision.name == "bf16" and cpu_has_bf16():
+def optimize(hf_model: Any, model: VisionLanguageModel) -> None:
+    """Apply the loader's CPU kernels to a model of random weights; call it after the baseline, which has none."""
+    if model.spec.name in random_weights.NAMES and model.precision.name == "bf16" and cpu_has_bf16():
         family = families.load_family(model.spec.family)
-        use_cpu_kernels(network, family)
-        model.decoder = family.build(network, model.preparation, model.precision).decoder  # with the packed layers
+        use_cpu_kernels(hf_model, family)
+        model.decoder = family.build(hf_model, model.preparation, model.precision).decoder  # with the packed layers
 
 
-def make_endless(network: Any, model: VisionLanguageModel) -> None:
-    """Answers never end before they are as long as asked, and what the engine says is the tokens themselves."""
+def disable_stopping(hf_model: Any, model: VisionLanguageModel) -> None:
+    """Every answer has the maximum length, and the engine's text is the token ids."""
     model.stop_token_ids = frozenset()
-    for part in (network, getattr(network, "language_model", None)):
-        if settings := getattr(part, "generation_config", None):
-            settings.eos_token_id = None
+    for module in (hf_model, getattr(hf_model, "language_model", None)):
+        if config := getattr(module, "generation_config", None):
+            config.eos_token_id = None
     model.decode = lambda ids: " ".join(map(str, ids))
 
 
-def processed(network: Any, model: VisionLanguageModel, shown: images.SafeImage, prompt: Prompt) -> dict[str, Any]:
-    """What a processor gives `generate`: pixels, and ids with the image's positions among them."""
-    pixels = model.preparation.pixels(shown.pixels, GenerationOptions()).to(next(network.parameters()).dtype)
-    token = network.config.image_token_id
-    ids = torch.tensor([[token if one == PLACEHOLDER else one for one in prompt.ids]])
+def process(hf_model: Any, model: VisionLanguageModel, image: images.SafeImage, prompt: Prompt) -> dict[str, Any]:
+    """The inputs of `generate` as a processor makes them: pixel values, and ids with image tokens."""
+    pixels = model.preparation.pixels(image.pixels, GenerationOptions()).to(next(hf_model.parameters()).dtype)
+    image_token = hf_model.config.image_token_id
+    ids = torch.tensor([[image_token if token == PLACEHOLDER else token for token in prompt.ids]])
     return {"pixel_values": pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def picture(user: int) -> images.SafeImage:
-    """Another picture for every user."""
-    dice = np.random.default_rng(user)
-    coarse = Image.fromarray(dice.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+def make_image(user: int) -> images.SafeImage:
+    """A different image for every user."""
+    rng = np.random.default_rng(user)
+    coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
     return images.SafeImage(coarse.resize((224, 224)), digest=f"{user:064d}")
 
 
 class _FirstToken(StoppingCriteria):  # type: ignore[misc]  # transformers has no types here
-    """Notes when the first token came, and stops nothing."""
+    """Records the time of the first token, and never stops."""
 
     def __init__(self) -> None:
         self.first = 0.0

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.clients`: many visitors at once through gradio_client, each with a conversation of his own.
+"""`python -m benchmarks.clients`: many users at once through gradio_client, each with a conversation.
 
-Every visitor shows another picture (so many shapes of one colour) and asks about it in turns, first alone and then
-beside all others. Prints how many answers were as they were alone, and how long the first word took.
+Every user has a different image (some shapes of one colour) and asks about it in several turns, first alone and then
+together with all others. Prints how many answers are the same as alone, and the time to the first token.
 """
 
 from __future__ import annotations
@@ -28,68 +28,71 @@ QUESTIONS = (
 
 
 def main() -> None:
-    """Serve, let everyone ask alone, then all at once, and compare."""
+    """Start a server, run all conversations one by one, then all at once, and compare."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.clients", description=__doc__)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--turns", type=int, default=4)
     parser.add_argument("--port", type=int, default=7897)
-    given = parser.parse_args()
+    args = parser.parse_args()
     settings.prepare_libraries()
-    from blip_space.apps import server  # Gradio is imported once its environment is prepared
+    from blip_space.apps import server  # imports Gradio, after its environment is prepared
 
-    up = server.launch(ThreadedEngine([catalogue.find_model("tiny")]), host="127.0.0.1", port=given.port)
+    running = server.launch(ThreadedEngine([catalogue.find_model("tiny")]), host="127.0.0.1", port=args.port)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            pictures = [picture(Path(folder), number) for number in range(given.clients)]
-            measure(up.url, pictures, given.turns)
+            files = [draw_image(Path(folder), number) for number in range(args.clients)]
+            measure(running.url, files, args.turns)
     finally:
-        up.close()
+        running.close()
 
 
-def measure(url: str, pictures: list[Path], turns: int) -> None:
-    """The same conversations one after another and all at once."""
-    clients = [Client(url, verbose=False) for _ in pictures]
-    alone = [talk(client, file, turns) for client, file in zip(clients, pictures, strict=True)]
-    together: list[list[tuple[str, float]]] = [[] for _ in pictures]
+def measure(url: str, files: list[Path], turns: int) -> None:
+    """Run the same conversations one by one and all at once."""
+    clients = [Client(url, verbose=False) for _ in files]
+    alone = [converse(client, file, turns) for client, file in zip(clients, files, strict=True)]
+    together: list[list[tuple[str, float]]] = [[] for _ in files]
 
-    def visit(place: int) -> None:
-        together[place] = talk(clients[place], pictures[place], turns)
+    def run(index: int) -> None:
+        together[index] = converse(clients[index], files[index], turns)
 
     started = time.monotonic()
-    visitors = [threading.Thread(target=visit, args=(place,)) for place in range(len(pictures))]
-    for visitor in visitors:
-        visitor.start()
-    for visitor in visitors:
-        visitor.join()
+    users = [threading.Thread(target=run, args=(index,)) for index in range(len(files))]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
     seconds = time.monotonic() - started
-    pairs = [pair for one, two in zip(alone, together, strict=True) for pair in zip(one, two, strict=True)]
-    same = sum(one[0] == two[0] for one, two in pairs)
-    firsts = sorted(two[1] for _, two in pairs)
-    print(f"{same} of {len(pairs)} answers as alone; {len(pairs) / seconds:.1f} answers/s")
-    print(f"first word after {firsts[len(firsts) // 2]:.2f} s (median), {firsts[len(firsts) * 95 // 100]:.2f} s (95 %)")
+    expected = [reply for conversation in alone for reply, _ in conversation]
+    answers = [answer for conversation in together for answer in conversation]
+    same = sum(reply == text for (reply, _), text in zip(answers, expected, strict=True))
+    firsts = sorted(first for _, first in answers)
+    print(f"{same} of {len(answers)} answers as alone; {len(answers) / seconds:.1f} answers/s")
+    print(
+        f"first token after {firsts[len(firsts) // 2]:.2f} s (median), {firsts[len(firsts) * 95 // 100]:.2f} s (95 %)"
+    )
 
 
-def talk(client: Client, file: Path, turns: int) -> list[tuple[str, float]]:
-    """One visitor's answers, and the seconds until the first word of each."""
+def converse(client: Client, file: Path, turns: int) -> list[tuple[str, float]]:
+    """One user's answers, and the seconds to the first token of each."""
     history: list[dict[str, str]] = []
-    heard = []
+    answers = []
     for turn in range(turns):
         question, first, reply = QUESTIONS[turn % len(QUESTIONS)], 0.0, ""
         started = time.monotonic()
         for reply in client.submit(handle_file(file), question, history=history, api_name="/chat"):
             first = first or (time.monotonic() - started if reply else 0.0)
-        heard.append((reply, first))
+        answers.append((reply, first))
         history += [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
-    return heard
+    return answers
 
 
-def picture(folder: Path, number: int) -> Path:
-    """One to four circles or squares of one colour; no two visitors' are alike."""
+def draw_image(folder: Path, number: int) -> Path:
+    """One to four circles or squares of one colour; the images of two users differ."""
     image = Image.new("RGB", (400, 120 + number), "white")
     canvas = ImageDraw.Draw(image)
     count, colour = 1 + number % 4, COLOURS[number // 4 % len(COLOURS)]
-    for place in range(count):
-        box = (15 + 95 * place, 20, 95 + 95 * place, 100)
+    for column in range(count):
+        box = (15 + 95 * column, 20, 95 + 95 * column, 100)
         (canvas.ellipse if number % 8 < 4 else canvas.rectangle)(box, fill=colour)
     file = folder / f"{number}.png"
     image.save(file)

@@ -1,10 +1,9 @@
-"""`python -m benchmarks.engine`: one engine core in this thread, and where the time of its decode steps goes.
+"""`python -m benchmarks.engine`: one engine core in this thread, and the time of its decode steps by part.
 
-All sequences run at once, and none ends before it has --tokens, since stop tokens are made unlikely beyond choosing.
-Greedy decoding and sampling take turns, three times each after one that is not counted; figures are medians. A step
-that only decodes, with all sequences running, consists of the language model's forward pass and of the engine's own
-time, which is the rest: choosing tokens, turning them into text, scheduling. With --json the figures are printed as
-JSON.
+All sequences run at once, and each has --tokens, since stop tokens are never sampled. Greedy decoding and sampling
+alternate, three times each after a warm-up; the results are medians. The time of a step that only decodes, with all
+sequences running, is the forward pass of the language model and the engine's own time: sampling, detokenization,
+scheduling. With --json the results are printed as JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks import report
-from benchmarks.baseline import picture
+from benchmarks.baseline import make_image
 from blip_space import catalogue
 from blip_space.engine.core import EngineCore
 from blip_space.engine.pixel_cache import PixelCache
@@ -31,7 +30,7 @@ from blip_space.options import GenerationOptions
 
 ROUNDS = 3
 UNLIKELY = -1e4
-"""A logit that is never chosen, and finite: infinite ones are an error elsewhere."""
+"""A logit that is never sampled, and finite: infinite logits are an error."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +64,19 @@ class ForwardTimer:
 
 
 def suppress_stop_tokens(model: Any) -> None:
-    """From here on the model finds its stop tokens too unlikely to be chosen, so answers end at their limit only."""
+    """Make the stop tokens of the model too unlikely to be sampled, so every answer has the maximum length."""
     stop, forward = sorted(model.stop_token_ids), model.decoder.forward
 
-    def endless(*arguments: Any, **named: Any) -> torch.Tensor:
+    def forward_without_stop(*arguments: Any, **named: Any) -> torch.Tensor:
         logits: torch.Tensor = forward(*arguments, **named)
         logits[..., stop] = UNLIKELY
         return logits
 
-    model.decoder.forward = endless
+    model.decoder.forward = forward_without_stop
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure and print."""
     args = _arguments()
     model = loader.load_model(catalogue.find_model(args.model, folders=True), args.precision)
     suppress_stop_tokens(model)
@@ -104,12 +103,12 @@ def main() -> None:
 
 
 def measure(model: Any, timer: ForwardTimer, options: GenerationOptions, sequences: int) -> Timing:
-    """All sequences from their first step to their last, on a core that has cached nothing."""
+    """Run all sequences from the first step to the last, on a core with empty caches."""
     core = EngineCore(model, EngineConfig(max_batch_size=sequences, max_waiting=sequences))
-    ids = [core.add(request) for request in requests(model, options, sequences)]
+    ids = [core.add(request) for request in prepare_requests(model, options, sequences)]
     tokens = dict.fromkeys(ids, 0)
     steps, forwards, decoded = list[float](), list[float](), 0
-    begun = time.perf_counter()
+    run_started = time.perf_counter()
     while core.has_work:
         before, timer.seconds, started = sum(tokens.values()), 0.0, time.perf_counter()
         decodes = min(tokens.values()) > 0 and max(tokens.values()) < options.max_new_tokens
@@ -123,7 +122,7 @@ def measure(model: Any, timer: ForwardTimer, options: GenerationOptions, sequenc
             steps.append(spent)
             forwards.append(timer.seconds)
             decoded += new
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - run_started
     own = [step - forward for step, forward in zip(steps, forwards, strict=True)]
     return Timing(
         tokens_per_second=decoded / sum(steps),
@@ -135,30 +134,30 @@ def measure(model: Any, timer: ForwardTimer, options: GenerationOptions, sequenc
     )
 
 
-def requests(model: Any, options: GenerationOptions, sequences: int) -> list[PreparedRequest]:
-    """One question about each of as many images, every one with a seed of its own."""
-    asked = [
-        Request(picture(index), "What is in the picture?", options=replace(options, seed=index))
+def prepare_requests(model: Any, options: GenerationOptions, sequences: int) -> list[PreparedRequest]:
+    """One question about each of as many images, each with its own seed."""
+    requests = [
+        Request(make_image(index), "What is in the image?", options=replace(options, seed=index))
         for index in range(sequences)
     ]
-    return [prepare(one, model.preparation, PixelCache(0)) for one in asked]
+    return [prepare(request, model.preparation, PixelCache(0)) for request in requests]
 
 
 def median(timings: Sequence[Timing]) -> Timing:
-    """Each figure's median; of those that ended early the most."""
+    """The median of each result; of `ended_early` the maximum."""
     rows = [asdict(timing) for timing in timings]
     figures = {name: statistics.median(row[name] for row in rows) for name in rows[0] if name != "ended_early"}
     return Timing(**figures, ended_early=max(timing.ended_early for timing in timings))
 
 
 def table(title: str, figures: dict[str, Timing], sampled: GenerationOptions, ratio: float) -> str:
-    """The figures for people."""
+    """The results as Markdown."""
     lines = [
         f"| {name} | {row.tokens_per_second:,.0f} | {row.with_prefill:,.0f} | {row.step_ms:.2f} | {row.forward_ms:.2f} "
         f"| {row.own_ms:.2f} | {row.ended_early or ''} |"
         for name, row in figures.items()
     ]
-    drawn = f"temperature {sampled.temperature:g}, top_p {sampled.top_p:g}, penalty {sampled.repetition_penalty:g}"
+    sampling = f"temperature {sampled.temperature:g}, top_p {sampled.top_p:g}, penalty {sampled.repetition_penalty:g}"
     return "\n".join(
         [
             title,
@@ -167,7 +166,7 @@ def table(title: str, figures: dict[str, Timing], sampled: GenerationOptions, ra
             "|---|--:|--:|--:|--:|--:|--:|",
             *lines,
             "",
-            f"sampled ({drawn}) to greedy: {ratio:.2f}",
+            f"sampled ({sampling}) to greedy: {ratio:.2f}",
         ]
     )
 
@@ -182,7 +181,7 @@ def _figures(args: argparse.Namespace, model: Any) -> dict[str, Any]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
-    parser.add_argument("--model", default="tiny", help="a name of the catalogue, or a folder")
+    parser.add_argument("--model", default="tiny", help="a name from the catalogue, or a folder")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--sequences", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=150)

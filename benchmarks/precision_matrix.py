@@ -1,8 +1,8 @@
-"""`python -m benchmarks.precision_matrix`: every family in every layout and every precision, through the front door.
+"""`python -m benchmarks.precision_matrix`: every family in every layout and every precision, through the public API.
 
-Small checkpoints with random weights, each written in exactly that layout. In fp32 the tokens must be those of plain
-transformers on the same files (the tests show that as well); in every other precision, those that today's layout gives.
-Prints a table; the exit code is 1 where any of them differs.
+Small checkpoints with random weights, each saved in exactly that layout. In fp32 the tokens must be those of plain
+transformers on the same files (the tests check that too); in every other precision, those of the current layout. Prints
+a table; the exit code is 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ from blip_space.loading.selftest import make_test_images
 from tests.checkpoints import blip2, layouts
 from tests.loading.test_layouts import reference, tokens
 
-SAME, OTHER, REFUSED = "equal", "DIFFERENT", "refused"
-OWN_WEIGHTS = ("stored in bf16", "larger images", "2023 with a slow tokenizer")
-"""Layouts whose numbers or ids are not those of today's: there, precisions are only loaded and asked."""
+EQUAL, DIFFERENT, REJECTED = "equal", "DIFFERENT", "rejected"
+OTHER_WEIGHTS = ("stored in bf16", "larger images", "2023 with a slow tokenizer")
+"""Layouts with other weights or ids than the current one: their answers are not compared below fp32."""
 
 
 def main() -> int:
-    """Write, load, compare, tell."""
+    """Save, load, compare, print."""
     argparse.ArgumentParser(prog="python -m benchmarks.precision_matrix", description=__doc__).parse_args()
     print(f"| family | layout | {' | '.join(PRECISIONS)} |\n|---|---|{'---|' * len(PRECISIONS)}")
-    differ = False
-    with tempfile.TemporaryDirectory() as place:
-        today = {family: blip2.write(Path(place) / family, family) for family in blip2.LANGUAGE_MODELS}
+    differs = False
+    with tempfile.TemporaryDirectory() as temporary:
+        current = {family: blip2.write(Path(temporary) / family, family) for family in blip2.LANGUAGE_MODELS}
         for family, layout in layouts.MATRIX:
-            folder = Path(place) / f"{family}-{layout.replace(' ', '-')}"
-            layouts.write(folder, today[family], family, layout)
-            found = [outcome(folder, today[family], layout, precision) for precision in PRECISIONS]
-            differ = differ or OTHER in found
-            print(f"| {family} | {layout} | {' | '.join(found)} |", flush=True)
-    return int(differ)
+            folder = Path(temporary) / f"{family}-{layout.replace(' ', '-')}"
+            layouts.write(folder, current[family], family, layout)
+            outcomes = [compare(folder, current[family], layout, precision) for precision in PRECISIONS]
+            differs = differs or DIFFERENT in outcomes
+            print(f"| {family} | {layout} | {' | '.join(outcomes)} |", flush=True)
+    return int(differs)
 
 
-def outcome(folder: Path, today: Path, layout: str, precision: str) -> str:
-    """What a checkpoint says in that precision."""
-    pictures = make_test_images()
+def compare(folder: Path, current: Path, layout: str, precision: str) -> str:
+    """The outcome of a checkpoint in that precision."""
+    images = make_test_images()
     try:
         model = load_model(read_folder(folder), precision)
     except UserError:
-        return REFUSED
-    said = [tokens(model, picture) for picture in pictures]
+        return REJECTED
+    answers = [tokens(model, image) for image in images]
     if precision == "fp32":
-        return SAME if said == [reference(folder, model, picture) for picture in pictures] else OTHER
-    if layout in OWN_WEIGHTS:
+        return EQUAL if answers == [reference(folder, model, image) for image in images] else DIFFERENT
+    if layout in OTHER_WEIGHTS:
         return "answers"
-    other = load_model(read_folder(today), precision)
-    return SAME if said == [tokens(other, picture) for picture in pictures] else OTHER
+    expected = load_model(read_folder(current), precision)
+    return EQUAL if answers == [tokens(expected, image) for image in images] else DIFFERENT
 
 
 if __name__ == "__main__":

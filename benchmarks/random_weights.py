@@ -1,8 +1,8 @@
-"""Models of the published sizes with random weights: what their speed and memory depend on, without a download.
+"""Models of the published sizes with random weights: the same speed and memory, without a download.
 
-The sizes are those of the checkpoints' own configurations. Knows configurations and how to fill tensors fast; knows no
-benchmark. Each token is a word of its own, so that an answer read again is the same tokens: a real model's mostly are,
-random tokens of a real vocabulary are not.
+The sizes are from the configurations of the checkpoints. Must not import any other benchmark. Each token is one word,
+so an answer that is tokenised again in a later turn has the same ids; with random ids of a real vocabulary it would
+not, although it mostly does with a real model.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from blip_space.models.interface import Precision, VisionLanguageModel
 from blip_space.models.tokenizer import FastTokenizer, Tokenizer
 from blip_space.prompts import STYLES
 
-SPREAD = 0.02
+STANDARD_DEVIATION = 0.02
 BLOCK = 1 << 20
-"""Weights repeat a block of so many random numbers; no two rows of a matrix are alike for all that."""
+"""Weights repeat a block of this many random numbers; the rows of a matrix still differ."""
 
 QUERY_TOKENS = 32
 
@@ -77,40 +77,42 @@ def _opt() -> Any:
     )
 
 
-TEXTS: dict[str, tuple[str, Any]] = {
-    "opt-2.7b-shape": ("opt", _opt),
-    "flan-t5-xl-shape": ("t5", lambda: _t5(T5Config, 32128)),
-    "mt0-xl-shape": ("mt5", lambda: _t5(MT5Config, 250112)),
-    "bloomz-7b-shape": ("bloom", lambda: BloomConfig(vocab_size=250880, hidden_size=4096, n_layer=30, n_head=32)),
+LANGUAGE_MODELS: dict[str, tuple[str, Any]] = {
+    "opt-2.7b-random": ("opt", _opt),
+    "flan-t5-xl-random": ("t5", lambda: _t5(T5Config, 32128)),
+    "mt0-xl-random": ("mt5", lambda: _t5(MT5Config, 250112)),
+    "bloomz-7b-random": ("bloom", lambda: BloomConfig(vocab_size=250880, hidden_size=4096, n_layer=30, n_head=32)),
 }
 
 
-LLAVA = "llava-1.5-7b-shape"
-SHAPES = (*TEXTS, LLAVA)
+LLAVA = "llava-1.5-7b-random"
+NAMES = (*LANGUAGE_MODELS, LLAVA)
 
 
-def build(shape: str, *, dtype: torch.dtype) -> tuple[Any, Any, VisionLanguageModel]:
-    """The network, its tokenizer, and the two as `blip_space` has them."""
-    network = _network(shape, dtype)
-    tokenizer, ours = (_words(network.config.text_config.vocab_size) for _ in range(2))
-    parameters = sum(one.numel() for one in network.parameters())
-    name = "fp32" if dtype == torch.float32 else "bf16"
-    precision = Precision(name, "cpu", "as the benchmark was asked", dtype)
-    if shape == LLAVA:
-        spec = ModelSpec(shape, shape, "llava", "llama", "llava", parameters, ("en",), context_tokens=4096)
-        return network, tokenizer, Llava(network, _llava_preparation(spec, network, ours), precision=precision)
-    kind = TEXTS[shape][0]
-    spec = ModelSpec(shape, shape, "blip2", kind, FAMILY.language_models[kind].prompt_style, parameters, ("en",))
-    preparation = Blip2Preparation(spec, Tokenizer(FastTokenizer(ours)), ImageProcessor(224), QUERY_TOKENS)
-    return network, tokenizer, Blip2(network, preparation, precision=precision)
+def build(name: str, *, dtype: torch.dtype) -> tuple[Any, Any, VisionLanguageModel]:
+    """transformers' model and tokenizer, and blip-space's model on the same weights."""
+    hf_model = _build_hf_model(name, dtype)
+    tokenizer, own_tokenizer = (_build_tokenizer(hf_model.config.text_config.vocab_size) for _ in range(2))
+    parameters = sum(weight.numel() for weight in hf_model.parameters())
+    precision = Precision("fp32" if dtype == torch.float32 else "bf16", "cpu", "set by the benchmark", dtype)
+    if name == LLAVA:
+        spec = ModelSpec(name, name, "llava", "llama", "llava", parameters, ("en",), context_tokens=4096)
+        preparation = _llava_preparation(spec, hf_model, own_tokenizer)
+        return hf_model, tokenizer, Llava(hf_model, preparation, precision=precision)
+    kind = LANGUAGE_MODELS[name][0]
+    spec = ModelSpec(name, name, "blip2", kind, FAMILY.language_models[kind].prompt_style, parameters, ("en",))
+    blip2_preparation = Blip2Preparation(
+        spec, Tokenizer(FastTokenizer(own_tokenizer)), ImageProcessor(224), QUERY_TOKENS
+    )
+    return hf_model, tokenizer, Blip2(hf_model, blip2_preparation, precision=precision)
 
 
-def _llava_preparation(spec: ModelSpec, network: Any, tokenizer: Any) -> LlavaPreparation:
-    side = network.config.vision_config.image_size
+def _llava_preparation(spec: ModelSpec, hf_model: Any, tokenizer: Any) -> LlavaPreparation:
+    side = hf_model.config.vision_config.image_size
     processor = CLIPImageProcessorPil(
         size={"shortest_edge": side}, crop_size={"height": side, "width": side}, do_convert_rgb=True
     )
-    token = network.config.image_token_id
+    token = hf_model.config.image_token_id
     return LlavaPreparation(
         spec,
         Tokenizer(FastTokenizer(tokenizer)),
@@ -121,67 +123,67 @@ def _llava_preparation(spec: ModelSpec, network: Any, tokenizer: Any) -> LlavaPr
     )
 
 
-def write(shape: str, folder: Path) -> None:
-    """The shape as a checkpoint in bf16 shards, as the loader reads them."""
-    _network(shape, torch.bfloat16).save_pretrained(folder, max_shard_size="2GB")
+def save(name: str, folder: Path) -> None:
+    """Save the model as a checkpoint in bf16 shards."""
+    _build_hf_model(name, torch.bfloat16).save_pretrained(folder, max_shard_size="2GB")
     AutoTokenizer.from_pretrained(TINY_FOLDER).save_pretrained(folder)
-    (folder / "blip_space.json").write_text(json.dumps({"name": shape, "languages": ["en"]}))
+    (folder / "blip_space.json").write_text(json.dumps({"name": name, "languages": ["en"]}))
 
 
-def _words(size: int) -> PreTrainedTokenizerFast:
-    """As many words as the vocabulary has places; whatever else is written is the unknown word."""
+def _build_tokenizer(size: int) -> PreTrainedTokenizerFast:
+    """One word per token; any other text is the unknown word."""
     words = RustTokenizer(models.WordLevel({f"w{number}": number for number in range(size - 1)}, unk_token="w0"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.add_special_tokens([AddedToken("<image>", special=True)])
     return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0")
 
 
-def _network(shape: str, dtype: torch.dtype) -> Any:
-    network = _llava(dtype) if shape == LLAVA else _blip2(shape, dtype)
-    _fill(network)
-    settings = GenerationConfig(pad_token_id=0, decoder_start_token_id=0, bos_token_id=0)
-    network.generation_config = settings
-    if shape != LLAVA:
-        network.language_model.generation_config = settings
-    return network
+def _build_hf_model(name: str, dtype: torch.dtype) -> Any:
+    hf_model = _build_llava(dtype) if name == LLAVA else _build_blip2(name, dtype)
+    _fill_with_noise(hf_model)
+    config = GenerationConfig(pad_token_id=0, decoder_start_token_id=0, bos_token_id=0)
+    hf_model.generation_config = config
+    if name != LLAVA:
+        hf_model.language_model.generation_config = config
+    return hf_model
 
 
-def _llava(dtype: torch.dtype) -> Any:
-    """Vicuna-7B behind CLIP's ViT-L/14 at 336 pixels, which are the defaults."""
+def _build_llava(dtype: torch.dtype) -> Any:
+    """Vicuna-7B with CLIP's ViT-L/14 at 336 pixels, which are the defaults."""
     with torch.device("meta"):
-        network = LlavaForConditionalGeneration(
+        hf_model = LlavaForConditionalGeneration(
             LlavaConfig(text_config=LlamaConfig(vocab_size=32064).to_dict(), image_token_index=32063)
         )
-    network = network.to(dtype).to_empty(device="cpu").eval()
-    body = network.model.language_model
-    body.rotary_emb = type(body.rotary_emb)(body.config)  # whose frequencies are no weights
-    return network
+    hf_model = hf_model.to(dtype).to_empty(device="cpu").eval()
+    body = hf_model.model.language_model
+    body.rotary_emb = type(body.rotary_emb)(body.config)  # its frequencies are not weights
+    return hf_model
 
 
-def _blip2(shape: str, dtype: torch.dtype) -> Any:
-    text_config = TEXTS[shape][1]()
+def _build_blip2(name: str, dtype: torch.dtype) -> Any:
+    text_config = LANGUAGE_MODELS[name][1]()
     config = Blip2Config(
-        vision_config={"image_size": 224, "patch_size": 14},  # the rest is ViT-g's by default
+        vision_config={"image_size": 224, "patch_size": 14},  # the other defaults are those of ViT-g
         qformer_config=Blip2QFormerConfig(encoder_hidden_size=1408).to_dict(),
         text_config=text_config.to_dict(),
         num_query_tokens=QUERY_TOKENS,
         image_token_index=text_config.vocab_size - 1,
     )
     with torch.device("meta"):
-        network = Blip2ForConditionalGeneration(config)
-    network = network.to(dtype).to_empty(device="cpu").eval()
-    network.tie_weights()
-    if text_config.is_encoder_decoder:  # T5 1.1 and mT5 have a head of their own
-        head = network.language_model.lm_head
+        hf_model = Blip2ForConditionalGeneration(config)
+    hf_model = hf_model.to(dtype).to_empty(device="cpu").eval()
+    hf_model.tie_weights()
+    if text_config.is_encoder_decoder:  # T5 1.1 and mT5 have an untied head
+        head = hf_model.language_model.lm_head
         head.weight = torch.nn.Parameter(torch.empty_like(head.weight))
-    return network
+    return hf_model
 
 
 @torch.no_grad()
-def _fill(network: Any) -> None:
-    block = torch.randn(BLOCK, generator=torch.Generator().manual_seed(0)) * SPREAD
+def _fill_with_noise(hf_model: Any) -> None:
+    block = torch.randn(BLOCK, generator=torch.Generator().manual_seed(0)) * STANDARD_DEVIATION
     start = 0
-    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+    for name, tensor in (*hf_model.named_parameters(), *hf_model.named_buffers()):
         if not tensor.is_floating_point():
             tensor.copy_(torch.arange(tensor.numel()).reshape(tensor.shape))  # positions
             continue
@@ -191,8 +193,8 @@ def _fill(network: Any) -> None:
             tensor.fill_(1.0)
             continue
         flat = tensor.view(-1)
-        start = (start + 7919) % BLOCK  # every tensor begins elsewhere in the block
+        start = (start + 7919) % BLOCK  # every tensor starts at another offset in the block
         rolled = torch.roll(block, start).to(tensor.dtype)
-        for place in range(0, flat.numel(), BLOCK):
-            part = flat[place : place + BLOCK]
+        for offset in range(0, flat.numel(), BLOCK):
+            part = flat[offset : offset + BLOCK]
             part.copy_(rolled[: part.numel()])

@@ -1,24 +1,52 @@
-"""What the serving benchmark found, as a table and as a plot, and what it ran on."""
+"""What several benchmarks use: the machine, peak memory, and the table and the plot of the serving benchmark."""
 
 from __future__ import annotations
 
 import platform
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import transformers
 
 
+class PeakMemory:
+    """The peak of this process's memory in bytes, relative to the start of the measurement."""
+
+    def __init__(self) -> None:
+        self.increase = 0
+        self._process, self._done = psutil.Process(), threading.Event()
+        self._before = self._process.memory_info().rss
+
+    @contextmanager
+    def measured(self, interval_seconds: float = 0.05) -> Iterator[None]:
+        """Measure until the context ends."""
+        thread = threading.Thread(target=self._measure, args=(interval_seconds,))
+        thread.start()
+        try:
+            yield
+        finally:
+            self._done.set()
+            thread.join()
+
+    def _measure(self, interval_seconds: float) -> None:
+        while not self._done.wait(interval_seconds):
+            self.increase = max(self.increase, self._process.memory_info().rss - self._before)
+
+
 def table(report: dict[str, Any]) -> str:
-    """The README's table."""
+    """The results as Markdown."""
     head = (
-        "| users | cards' tokens/s | ours | ratio | first token of later turns | whole first answer | equal tokens "
-        "| memory |\n"
+        "| users | baseline tokens/s | blip-space tokens/s | ratio | first token of later turns | first answer "
+        "| equal tokens | memory |\n"
         "|--:|--:|--:|--:|--:|--:|--:|--:|"
     )
     lines = [
-        f"| {row['users']} | {row['cards_tokens_per_second']:.2f} | {row['ours_tokens_per_second']:.2f} "
+        f"| {row['users']} | {row['baseline_tokens_per_second']:.2f} | {row['blip_space_tokens_per_second']:.2f} "
         f"| {row['ratio_tokens_per_second']:.1f}× | {row['first_token_ratio_later_turns']:.2f}× "
         f"| {row['first_turn_ratio']:.2f}× | {100 * row['tokens_equal']:.1f} % "
         f"| {row['memory_gigabytes']:.2f} GB |"
@@ -29,22 +57,22 @@ def table(report: dict[str, Any]) -> str:
 
 
 def plot(report: dict[str, Any], file: Path) -> None:
-    """Tokens a second against users."""
+    """Tokens per second by the number of users."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.add_subplot()
-    for name, key in (("model cards' loop", "cards"), ("blip-space", "ours")):
+    for name, key in (("baseline", "baseline"), ("blip-space", "blip_space")):
         points = [(row["users"], row[f"{key}_tokens_per_second"]) for row in report["rows"]]
         axes.plot(*zip(*points, strict=True), marker="o", label=name)
-    axes.set(title=report["model"], xlabel="users at once", ylabel="tokens a second", ylim=(0, None))
+    axes.set(title=report["model"], xlabel="users at once", ylabel="tokens per second", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(file, dpi=100)
 
 
 def machine() -> str:
-    """What it ran on."""
+    """The machine and the versions that a benchmark ran with."""
     return (
         f"{torch.get_num_threads()} threads of {platform.machine()}, Python {platform.python_version()}, "
         f"torch {torch.__version__.split('+')[0]}, transformers {transformers.__version__}"

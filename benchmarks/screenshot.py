@@ -1,6 +1,6 @@
-"""`python -m benchmarks.screenshot`: the README's picture, taken of the page while the embedded model answers.
+"""`python -m benchmarks.screenshot`: the README's screenshot of the page after answers of the embedded model.
 
-Wants Debian's chromium, and fonts for what is on the page (fonts-noto-core, fonts-noto-cjk).
+Needs Debian's chromium and fonts (fonts-noto-core, fonts-noto-cjk).
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from playwright.sync_api import Page, expect, sync_playwright
 from blip_space import catalogue, settings
 from blip_space.serving.threaded import ThreadedEngine
 
-PICTURE = Path(__file__).resolve().parent.parent / "assets" / "screenshots" / "page.png"
+SCREENSHOT = Path(__file__).resolve().parent.parent / "assets" / "screenshots" / "page.png"
 TURNS = (("English", "What is on the left?"), ("German", "And on the right?"))
-"""Asked one after another, each answered in its language."""
+"""Language and question of each turn."""
 
 
 def main() -> None:
-    """Start a server of our own, ask, and write the picture."""
+    """Start a server, ask, and save the screenshot."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.screenshot", description=__doc__)
-    parser.add_argument("--output", type=Path, default=PICTURE)
+    parser.add_argument("--output", type=Path, default=SCREENSHOT)
     parser.add_argument("--port", type=int, default=7899)
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--phone", action="store_true")
-    given = parser.parse_args()
+    args = parser.parse_args()
     settings.prepare_libraries()
-    from blip_space.apps import server  # Gradio is imported once its environment is prepared
+    from blip_space.apps import server  # imports Gradio, after its environment is prepared
 
-    up = server.launch(ThreadedEngine([catalogue.find_model("tiny")]), host="127.0.0.1", port=given.port)
+    running = server.launch(ThreadedEngine([catalogue.find_model("tiny")]), host="127.0.0.1", port=args.port)
     try:
-        take(up.url, given.output, dark=given.dark, phone=given.phone)
+        take_screenshot(running.url, args.output, dark=args.dark, phone=args.phone)
     finally:
-        up.close()
+        running.close()
 
 
-def take(url: str, output: Path, *, dark: bool, phone: bool) -> None:
-    """Hold the conversation in a browser and save what it then shows."""
+def take_screenshot(url: str, output: Path, *, dark: bool, phone: bool) -> None:
+    """Run the conversation in a browser and save a screenshot of its end."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(
@@ -59,16 +59,20 @@ def take(url: str, output: Path, *, dark: bool, phone: bool) -> None:
 
 
 def ask(page: Page, language: str, question: str) -> None:
-    """Choose the language, ask, and wait for the whole answer."""
-    field = page.locator("#language input")
-    field.fill(language)
-    page.get_by_role("option", name=f"– {language} ·").or_(
-        page.get_by_role("option", name=f"{language} ·")
-    ).first.click()
+    """Choose the language, ask, and wait for the complete answer."""
+    choose_language(page, language)
     page.fill("#question textarea", question)
     page.press("#question textarea", "Enter")
     expect(page.locator("#chat [data-testid=user]").last).to_have_text(question)
     expect(page.locator("#ask")).to_be_visible(timeout=30_000)
+
+
+def choose_language(page: Page, language: str) -> None:
+    """Choose the language of the answer by its English name."""
+    page.locator("#language input").fill(language)
+    page.get_by_role("option", name=f"– {language} ·").or_(
+        page.get_by_role("option", name=f"{language} ·")
+    ).first.click()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.serving --model opt-2.7b-shape`: conversations by the model cards' loop and by our engine.
+"""`python -m benchmarks.serving --model opt-2.7b-random`: conversations with the baseline and with blip-space's engine.
 
-Both get the same network, pictures and prompts in one run. The cards' loop (processor, then `generate`, for one
-request after another) is timed once; its first conversations stand for fewer users, since it serves them in turn.
-Prints a table; with --json and --plot it writes them too. In fp32 every token must agree, or the exit code is 1.
+Both get the same weights, images and prompts in one run. The baseline (processor, then `generate`, one request at a
+time) is timed once; for fewer users its first conversations count, since it serves users one by one. Prints a table;
+--json and --plot save the results. In fp32 every token must agree, or the exit code is 1.
 """
 
 from __future__ import annotations
@@ -17,31 +17,30 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
 import torch
 
 from benchmarks import random_weights, report
-from benchmarks.baseline import Turn, as_loaded, converse, make_endless, opened
+from benchmarks.baseline import Turn, disable_stopping, load, optimize, run_conversation
 from blip_space.engine.request import EngineConfig
 from blip_space.loading.device import find_device
 from blip_space.models.interface import VisionLanguageModel
 from blip_space.serving.threaded import ThreadedEngine
 
-PATIENCE_SECONDS = 36_000.0
+TIMEOUT_SECONDS = 36_000.0
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. Ratios are ours to the cards'; `tokens_equal` is a share; the memory is what the process
-    held more at its most than before the first question."""
+    """One row of the table. Ratios are blip-space to baseline; `tokens_equal` is a fraction; the memory is the peak
+    increase of the process after loading."""
 
     users: int
     turns: int
     new_tokens: int
-    cards_tokens_per_second: float
-    ours_tokens_per_second: float
+    baseline_tokens_per_second: float
+    blip_space_tokens_per_second: float
     ratio_tokens_per_second: float
     first_token_ratio_later_turns: float
     first_turn_ratio: float
@@ -50,139 +49,125 @@ class Row:
 
 
 def main() -> int:
-    """Run both, compare, and tell."""
-    given = _arguments()
-    users = [int(number) for number in given.users.split(",")]
-    model, cards = apart(lambda: _cards(given, max(users)))
+    """Run both, compare, and print a table."""
+    args = _arguments()
+    users = [int(number) for number in args.users.split(",")]
+    model, baseline = run_in_thread(lambda: _run_baseline(args, max(users)))
     rows = []
     for count in users:
-        print(f"{given.model}: our engine, {count} at once", flush=True)
-        rows.append(compare(model, cards[:count], given.new_tokens))
+        print(f"{args.model}: blip-space, {count} users at once", flush=True)
+        rows.append(compare(model, baseline[:count], args.new_tokens))
         print(json.dumps(asdict(rows[-1])), flush=True)
-    told = {
+    results = {
         "machine": report.machine(),
-        "model": given.model,
+        "model": args.model,
         "dtype": model.precision.name,
         "rows": list(map(asdict, rows)),
     }
-    print(report.table(told))
-    if given.json:
-        given.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    if given.plot:
-        report.plot(told, given.plot)
+    print(report.table(results))
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if args.plot:
+        report.plot(results, args.plot)
     return int(model.precision.name == "fp32" and any(row.tokens_equal < 1 for row in rows))
 
 
-def _cards(given: argparse.Namespace, users: int) -> tuple[VisionLanguageModel, list[list[Turn]]]:
-    """The model as the loader would have made it, and what the cards' loop said on it before."""
-    torch.set_num_threads(given.threads)
-    network, tokenizer, model = opened(given.model, given.precision)
-    make_endless(network, model)
-    print(f"{given.model}: the cards' loop, {users} conversations of {given.turns} turns", flush=True)
-    cards = [converse(network, tokenizer, model, user, given.turns, given.new_tokens) for user in range(users)]
-    as_loaded(network, model)
-    return model, cards
+def _run_baseline(args: argparse.Namespace, users: int) -> tuple[VisionLanguageModel, list[list[Turn]]]:
+    """The conversations of the baseline, and the model, to which the loader's kernels are applied afterwards."""
+    torch.set_num_threads(args.threads)
+    hf_model, tokenizer, model = load(args.model, args.precision)
+    disable_stopping(hf_model, model)
+    print(f"{args.model}: baseline, {users} conversations of {args.turns} turns", flush=True)
+    conversations = [
+        run_conversation(hf_model, tokenizer, model, user, args.turns, args.new_tokens) for user in range(users)
+    ]
+    optimize(hf_model, model)
+    return model, conversations
 
 
-def apart(work: Callable[[], Made]) -> Made:
-    """What `work` makes, in a thread of its own that is gone afterwards.
+def run_in_thread(function: Callable[[], Result]) -> Result:
+    """Call the function in a new thread that ends afterwards.
 
-    Each thread that computes has OpenMP threads of its own; while there are more of them than processors, all wait
-    asleep rather than awake, which costs a tenth of a step or more. So whoever computes next must find none.
+    Each thread that computes has its own OpenMP threads; with more of them than CPUs all of them sleep instead of
+    spinning while they wait, which costs a tenth of a step or more. So none may be left for the next computation.
     """
     with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(work).result()
+        return thread.submit(function).result()
 
 
-def compare(model: VisionLanguageModel, cards: Sequence[list[Turn]], new_tokens: int) -> Row:
-    """The same conversations through the engine, each user asking anew as soon as he is answered."""
-    config = EngineConfig(timeout_seconds=PATIENCE_SECONDS)
+def compare(model: VisionLanguageModel, baseline: Sequence[list[Turn]], new_tokens: int) -> Row:
+    """Run the same conversations in the engine; each user asks the next question as soon as an answer is complete."""
+    config = EngineConfig(timeout_seconds=TIMEOUT_SECONDS)
     engine = ThreadedEngine(
         [model.spec],
         load=lambda *_: model,
         load_preparation=lambda _: model.preparation,
-        find_memory=lambda: (find_device(), None),  # the weights are there already
+        find_memory=lambda: (find_device(), None),  # the weights are loaded
         config=config,
     )
-    heard: list[list[tuple[str, float, float]]] = [[] for _ in cards]
+    answers: list[list[tuple[str, float, float]]] = [[] for _ in baseline]
     engine.start()
     while (state := engine.status()).status != "ready":
         if state.status == "failed":
             raise SystemExit(state.error)
         time.sleep(0.01)
 
-    def visit(place: int) -> None:
-        for turn in cards[place]:
-            started, first, said = time.monotonic(), 0.0, ""
+    def converse(user: int) -> None:
+        for turn in baseline[user]:
+            started, first, answer = time.monotonic(), 0.0, ""
             for text in engine.submit(turn.request).updates():
-                first, said = first or time.monotonic() - started, text
-            heard[place].append((said, time.monotonic() - started, first))
+                first, answer = first or time.monotonic() - started, text
+            answers[user].append((answer, time.monotonic() - started, first))
 
-    visitors = [threading.Thread(target=visit, args=(place,)) for place in range(len(cards))]
-    with _Memory() as memory:
+    threads = [threading.Thread(target=converse, args=(user,)) for user in range(len(baseline))]
+    memory = report.PeakMemory()
+    with memory.measured():
         started = time.monotonic()
-        for visitor in visitors:
-            visitor.start()
-        for visitor in visitors:
-            visitor.join()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         seconds = time.monotonic() - started
     engine.stop()
-    return _row(cards, heard, seconds, new_tokens, memory.more_bytes)
+    return _row(baseline, answers, seconds, new_tokens, memory.increase)
 
 
-def _row(cards: Sequence[list[Turn]], heard: Any, seconds: float, new_tokens: int, more_bytes: int) -> Row:
-    turns = len(cards[0])
-    tokens = len(cards) * turns * new_tokens
-    theirs = sum(turn.seconds for talk in cards for turn in talk)
-    pairs = [pair for talk, mine in zip(cards, heard, strict=True) for pair in zip(talk, mine, strict=True)]
+def _row(baseline: Sequence[list[Turn]], answers: Any, seconds: float, new_tokens: int, memory_bytes: int) -> Row:
+    turns = len(baseline[0])
+    tokens = len(baseline) * turns * new_tokens
+    baseline_seconds = sum(turn.seconds for conversation in baseline for turn in conversation)
+    pairs = [pair for expected, own in zip(baseline, answers, strict=True) for pair in zip(expected, own, strict=True)]
     equal = [
-        one == two for turn, (text, _, _) in pairs for one, two in zip(turn.ids, map(int, text.split()), strict=True)
+        expected == token
+        for turn, (text, _, _) in pairs
+        for expected, token in zip(turn.ids, map(int, text.split()), strict=True)
     ]
-    later = [(turn.first_seconds, mine[2]) for turn, mine in pairs if turn.request.turns]
-    firsts = [(turn.seconds, mine[1]) for turn, mine in pairs if not turn.request.turns]
+    later_firsts = [(turn.first_seconds, first) for turn, (_, _, first) in pairs if turn.request.turns]
+    first_answers = [(turn.seconds, answered) for turn, (_, answered, _) in pairs if not turn.request.turns]
     return Row(
-        users=len(cards),
+        users=len(baseline),
         turns=turns,
         new_tokens=new_tokens,
-        cards_tokens_per_second=round(tokens / theirs, 3),
-        ours_tokens_per_second=round(tokens / seconds, 3),
-        ratio_tokens_per_second=round(theirs / seconds, 2),
-        first_token_ratio_later_turns=_ratio(later),
-        first_turn_ratio=_ratio(firsts),
+        baseline_tokens_per_second=round(tokens / baseline_seconds, 3),
+        blip_space_tokens_per_second=round(tokens / seconds, 3),
+        ratio_tokens_per_second=round(baseline_seconds / seconds, 2),
+        first_token_ratio_later_turns=_ratio(later_firsts),
+        first_turn_ratio=_ratio(first_answers),
         tokens_equal=round(sum(equal) / len(equal), 4),
-        memory_gigabytes=round(more_bytes / 1e9, 3),
+        memory_gigabytes=round(memory_bytes / 1e9, 3),
     )
 
 
 def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
-    """Ours to theirs, by their sums."""
-    theirs, ours = (sum(pair[side] for pair in pairs) for side in (0, 1))
-    return round(ours / theirs, 3) if theirs else 0.0
-
-
-class _Memory:
-    """Watches how much more memory the process holds than when it began to watch."""
-
-    def __enter__(self) -> _Memory:
-        self._process, self._done, self.more_bytes = psutil.Process(), threading.Event(), 0
-        self._before = self._process.memory_info().rss
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.05):
-            self.more_bytes = max(self.more_bytes, self._process.memory_info().rss - self._before)
+    """The sum of blip-space's seconds to that of the baseline's."""
+    baseline, own = (sum(pair[side] for pair in pairs) for side in (0, 1))
+    return round(own / baseline, 3) if baseline else 0.0
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
-    parser.add_argument("--model", default="tiny", help=f"{', '.join(random_weights.SHAPES)}, tiny, or a folder")
-    parser.add_argument("--precision", default="auto", help="bf16 for the shapes, unless fp32 is asked for")
+    parser.add_argument("--model", default="tiny", help=f"{', '.join(random_weights.NAMES)}, tiny, or a folder")
+    parser.add_argument("--precision", default="auto", help="for random weights bf16, unless it is fp32")
     parser.add_argument("--users", default="1,4,16")
     parser.add_argument("--turns", type=int, default=4)
     parser.add_argument("--new-tokens", type=int, default=32)

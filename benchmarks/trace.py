@@ -1,18 +1,19 @@
-"""`python -m benchmarks.trace chat|ask|folder|step`: which functions and modules of blip_space one request enters.
+"""`python -m benchmarks.trace chat|ask|folder|step`: the functions and modules of blip_space that one request calls.
 
-Prints each thread's calls in their order, module by module, and counts calls, distinct functions, modules, moves from
-one module to another, and returns to a module that was left before; then the same of all threads together. Loading a
-model, transformers' cache layers, the building of argument parsers and comprehensions are left out.
+Prints each thread's calls in order, module by module, and counts calls, distinct functions, modules, moves from one
+module to another, and returns to an earlier module; then the same for all threads together. Loading a model,
+transformers' cache layers, building argument parsers and comprehensions are excluded.
 
 chat is the first request to a loaded model, from `/chat`'s handler to the first text that it yields; since the engine
-goes on meanwhile, it is also counted up to the first text that is published. step is the third step of a request that
-runs alone: `EngineCore.step` itself, and up to the next one, which shows what its thread does between two.
+continues meanwhile, the calls up to the first published text are counted too. step is the third step of a request that
+runs alone: `EngineCore.step` itself, and then up to the next step, with what its thread does between two steps.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -29,21 +30,26 @@ import blip_space
 from blip_space import catalogue, images, settings
 
 ROOT = str(Path(blip_space.__file__).parent) + os.sep
-PICTURE = catalogue.TINY_FOLDER.parent / "examples" / "octopus.png"
-NOISE = ("<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>", "<lambda>", "<module>", "_Layer", ":_parser", ":_add_")
-LOADING = {
-    ("loading/loader.py", "load"),
-    ("loading/preparation.py", "load_preparation"),
-    ("apps/cli/__init__.py", "_load"),
-    ("apps/cli/folder.py", "_load"),
-}
-"""What these call, and they themselves, is not part of a request."""
+IMAGE = catalogue.TINY_FOLDER.parent / "examples" / "octopus.png"
+EXCLUDED = (
+    "<listcomp>",
+    "<genexpr>",
+    "<dictcomp>",
+    "<setcomp>",
+    "<lambda>",
+    "<module>",
+    "_Layer",
+    ":_parser",
+    ":_add_",
+)
+LOADING = re.compile(r"(loading|apps/cli)/\w+\.py:_?load")
+"""These functions, and what they call, are not part of a request."""
 
 TRACED_STEP = 3
 
 
 class Call(NamedTuple):
-    """One function that was entered."""
+    """One call of a function."""
 
     thread: str
     module: str
@@ -51,17 +57,17 @@ class Call(NamedTuple):
 
 
 class Recorder:
-    """Notes the functions of blip_space that any thread enters while it is on."""
+    """Records the calls of functions of blip_space in all threads while `is_on`."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.is_on = False
         self._loading: dict[int, FrameType] = {}
-        """The frame that loads a model, by its thread."""
+        """The frame that loads a model, by thread."""
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Threads that start in the block, and this one, are watched."""
+        """Profile this thread, and those that are started in the context."""
         threading.setprofile(self._profile)
         sys.setprofile(self._profile)
         try:
@@ -72,7 +78,7 @@ class Recorder:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Calls are noted in the block."""
+        """Record calls until the context ends."""
         self.is_on = True
         try:
             yield
@@ -86,19 +92,19 @@ class Recorder:
         if event == "return" and self._loading.get(thread) is frame:
             del self._loading[thread]
         elif event == "call" and thread not in self._loading:
-            self._note(frame, thread)
+            self._record(frame, thread)
 
-    def _note(self, frame: FrameType, thread: int) -> None:
+    def _record(self, frame: FrameType, thread: int) -> None:
         module = frame.f_code.co_filename[len(ROOT) :].replace(os.sep, "/")
-        name: str = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)  # Python 3.10 has the last part only
-        if (module, name) in LOADING:
+        name: str = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)  # Python 3.10 has only the last part
+        if LOADING.match(f"{module}:{name}"):
             self._loading[thread] = frame
-        elif not any(noise in f":{name}" for noise in NOISE):
+        elif not any(part in f":{name}" for part in EXCLUDED):
             self.calls.append(Call(threading.current_thread().name, module, name))
 
 
 def main() -> None:
-    """Trace one request, and print it."""
+    """Trace one request and print it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trace", description=__doc__)
     parser.add_argument("kind", choices=("chat", "ask", "folder", "step"))
     kind = parser.parse_args().kind
@@ -114,14 +120,14 @@ def main() -> None:
 
 
 def trace_chat(recorder: Recorder) -> None:
-    """From `/chat`'s handler to its first text."""
+    """Trace `/chat` from its handler to its first text."""
     from gradio.utils import get_upload_folder
 
     from blip_space.apps.gradio_api.endpoints import Endpoints
 
     Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
     with _engine() as engine, tempfile.TemporaryDirectory(dir=get_upload_folder()) as folder:
-        uploaded = shutil.copy(PICTURE, folder)
+        uploaded = shutil.copy(IMAGE, folder)
         reply = Endpoints(engine).chat({"path": uploaded, "meta": {"_type": "gradio.FileData"}}, "What is this?")
         with recorder.on():
             next(text for text in reply if text)
@@ -130,13 +136,13 @@ def trace_chat(recorder: Recorder) -> None:
 
 
 def trace_step(recorder: Recorder) -> None:
-    """One decode step with one running request."""
+    """Trace one decode step with one running request."""
     from blip_space.engine.core import EngineCore
     from blip_space.engine.request import Request
 
     step, steps, alone = EngineCore.step, iter(range(1, sys.maxsize)), list[Call]()
 
-    def traced(core: EngineCore, *arguments: Any, **named: Any) -> Any:
+    def traced_step(core: EngineCore, *arguments: Any, **named: Any) -> Any:
         number = next(steps)
         recorder.is_on = number == TRACED_STEP
         outputs = step(core, *arguments, **named)
@@ -144,30 +150,30 @@ def trace_step(recorder: Recorder) -> None:
             alone.extend(recorder.calls)
         return outputs
 
-    with _engine() as engine, _replaced(EngineCore, "step", traced):
-        picture = images.decode(PICTURE.with_name("dog-and-two-cats.png"))
-        list(engine.submit(Request(picture, "What is in the picture?")))
+    with _engine() as engine, _replaced(EngineCore, "step", traced_step):
+        image = images.decode(IMAGE.with_name("dog-and-two-cats.png"))
+        list(engine.submit(Request(image, "What is in the image?")))
     show("EngineCore.step with one running request", alone)
     show("the same, until the next step begins", recorder.calls)
 
 
 def trace_command(recorder: Recorder, kind: str) -> None:
-    """A whole command, without the loading of its model."""
+    """Trace a command, without loading its model."""
     from blip_space.apps import cli
 
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "images"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "images"
         folder.mkdir()
-        shutil.copy(PICTURE, folder)
-        ask = ["ask", str(PICTURE), "What is this?"]
-        job = ["folder", str(folder), "--output", f"{place}/captions.jsonl", "--quality", "stream"]
+        shutil.copy(IMAGE, folder)
+        ask = ["ask", str(IMAGE), "What is this?"]
+        job = ["folder", str(folder), "--output", f"{temporary}/captions.jsonl", "--quality", "stream"]
         with recorder.on():
             cli.main(ask if kind == "ask" else job)
     show(f"blip_space {kind}", recorder.calls)
 
 
 def show(title: str, calls: Sequence[Call]) -> None:
-    """Every thread's way through the modules, and the counts."""
+    """Print each thread's calls by module, and the counts."""
     print(f"== {title}")
     for thread in _threads(calls):
         own = [call for call in calls if call.thread == thread]
@@ -179,7 +185,7 @@ def show(title: str, calls: Sequence[Call]) -> None:
 
 
 def summary(calls: Sequence[Call]) -> str:
-    """The counts of some threads' calls."""
+    """The counts of calls, functions, modules, moves and returns."""
     functions = {call[1:] for call in calls}
     modules = {call.module for call in calls}
     return (
@@ -189,23 +195,23 @@ def summary(calls: Sequence[Call]) -> str:
 
 
 def moves(calls: Sequence[Call]) -> int:
-    """How often a thread goes from one module to another; the sum of all threads."""
+    """The number of moves from one module to another, over all threads."""
     return sum(len(visits) - 1 for visits in _visits(calls))
 
 
 def until_published(calls: Sequence[Call]) -> list[Call]:
-    """The same without what a thread does after it has published the first text."""
-    kept, published = list[Call](), set[str]()
+    """The calls without those of a thread after it has published the first text."""
+    before, published = list[Call](), set[str]()
     for call in calls:
         if call.thread not in published:
-            kept.append(call)
+            before.append(call)
         if call.function.endswith("publish"):
             published.add(call.thread)
-    return kept
+    return before
 
 
 def _visits(calls: Sequence[Call]) -> list[list[str]]:
-    """For each thread the modules that it is in, one after another."""
+    """The modules of each thread's calls, in order."""
     return [
         [module for module, _ in groupby(call.module for call in calls if call.thread == thread)]
         for thread in _threads(calls)
@@ -222,7 +228,7 @@ def _threads(calls: Sequence[Call]) -> list[str]:
 
 @contextmanager
 def _engine() -> Iterator[Any]:
-    """An engine that has loaded its model and was asked nothing."""
+    """An engine with a loaded model, before its first request."""
     from blip_space.serving.threaded import ThreadedEngine
 
     engine = ThreadedEngine([catalogue.find_model("tiny")])
@@ -237,13 +243,13 @@ def _engine() -> Iterator[Any]:
 
 @contextmanager
 def _replaced(owner: type, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """The owner has another function of that name in the block."""
-    plain = getattr(owner, name)
+    """Replace a function of the owner until the context ends."""
+    original = getattr(owner, name)
     setattr(owner, name, function)
     try:
         yield
     finally:
-        setattr(owner, name, plain)
+        setattr(owner, name, original)
 
 
 if __name__ == "__main__":

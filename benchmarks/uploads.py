@@ -1,10 +1,10 @@
-"""`python -m benchmarks.uploads`: large images at once beside a running stream, and two models by turns.
+"""`python -m benchmarks.uploads`: many large images at once, with and without a running stream, and two models in turn.
 
-The images are one-coloured PNGs of 8000 x 8000 pixels: small files that take 256 MB each while they are decoded. Each
-comes in a thread of its own, as uploads do; an engine that decodes all at once takes 10 to 20 GB for the default of
-forty. Prints the longest pause of a stream while --paused of them come, how much memory the process holds more at its
-highest while --requests of them are answered, and how often models are loaded when the embedded model, a copy of it
-and the embedded model again are asked. With --json the figures are printed as JSON.
+The images are PNGs of one colour and 8000 x 8000 pixels: small files that take 256 MB each while they are decoded. Each
+arrives in its own thread, as an upload does; an engine that decodes all at once takes 10 to 20 GB for the default of
+forty. Prints the longest pause of a stream while --paused of them arrive, the peak increase of the process's memory
+while --requests of them are answered, and how often models are loaded for requests to the embedded model, a copy of it
+and the embedded model again. With --json the results are printed as JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import psutil
 from PIL import Image
 
 from benchmarks import report
@@ -42,15 +41,14 @@ PNG_END_BYTES = 12
 STREAM = GenerationOptions(max_new_tokens=512, repetition_penalty=1.2)
 ANSWER = GenerationOptions(max_new_tokens=4)
 WARM_UPDATES = 200
-"""So many texts of a stream are there before anything else happens; the first quarter, while everything is new, counts
-for nothing."""
+"""The updates of a stream before the measurement; the first quarter of them is the warm-up."""
 
 QUESTION = "What is this?"
-WATCH_SECONDS = 0.01
+INTERVAL_SECONDS = 0.01
 
 
 class Stream:
-    """A user who asks again and again, and when each new text came."""
+    """A user with one question after another, and the time of each update."""
 
     def __init__(self, engine: ThreadedEngine) -> None:
         self.times: list[float] = []
@@ -60,7 +58,7 @@ class Stream:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """It is under way when the block begins, and ends with it."""
+        """Start it, wait until it is warm, and stop it when the context ends."""
         self._thread.start()
         try:
             self.wait(lambda: len(self.times) >= WARM_UPDATES)
@@ -69,13 +67,13 @@ class Stream:
             self._done.set()
             self._thread.join()
 
-    def wait(self, until: Callable[[], bool]) -> None:
-        """Until this is so, or the stream has failed."""
-        while self._thread.is_alive() and not until():
-            time.sleep(WATCH_SECONDS)
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Wait until the condition is true, or the stream has failed."""
+        while self._thread.is_alive() and not condition():
+            time.sleep(INTERVAL_SECONDS)
 
     def pauses(self, since: float, until: float) -> list[float]:
-        """The seconds between two texts, from the last one before `since` to the first one after `until`."""
+        """The seconds between two updates, from the last before `since` to the first after `until`."""
         return [after - before for before, after in pairwise(self.times) if after >= since and before <= until]
 
     def _follow(self) -> None:
@@ -87,42 +85,18 @@ class Stream:
                     return
 
 
-class Memory:
-    """Watches how many bytes more the process holds than when it began to watch."""
-
-    def __init__(self) -> None:
-        self.highest = 0
-        self._process, self._done = psutil.Process(), threading.Event()
-        self._before = self._process.memory_info().rss
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """The highest is that of the block."""
-        thread = threading.Thread(target=self._watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._done.set()
-            thread.join()
-
-    def _watch(self) -> None:
-        while not self._done.wait(WATCH_SECONDS):
-            self.highest = max(self.highest, self._process.memory_info().rss - self._before)
-
-
 def main() -> None:
-    """Measure all three, and print."""
+    """Measure all three and print."""
     args = _arguments()
     settings.prepare_libraries()
     loads: list[str] = []
     with (
-        tempfile.TemporaryDirectory() as place,
-        _engine(loads, [copied(Path(place) / "twin")], args.requests) as engine,
+        tempfile.TemporaryDirectory() as temporary,
+        _engine(loads, [copy_model(Path(temporary) / "copy")], args.requests) as engine,
     ):
         figures: dict[str, Any] = {"machine": report.machine(), "load": round(os.getloadavg()[0], 2)}
-        visit(engine, pngs(1, side=64))
-        figures |= measure_memory(engine, args.requests)  # first, while no memory is there to be used again
+        ask_at_once(engine, make_pngs(1, side=64))
+        figures |= measure_memory(engine, args.requests)  # first, while there is no freed memory to reuse
         figures |= measure_pause(engine, args.paused)
         figures |= count_loads(engine, loads)
     if args.json:
@@ -134,47 +108,47 @@ def main() -> None:
 
 
 def measure_pause(engine: ThreadedEngine, count: int) -> dict[str, Any]:
-    """How long a stream pauses while large images come, and how long it does so when nothing else happens."""
-    files, stream = pngs(count), Stream(engine)
+    """The pauses of a stream before and while large images arrive."""
+    files, stream = make_pngs(count), Stream(engine)
     with stream.running():
         started = time.perf_counter()
-        answered = visit(engine, files)
+        seconds = ask_at_once(engine, files)
         ended = time.perf_counter()
         stream.wait(lambda: stream.times[-1] > ended)
-    before = stream.pauses(stream.times[WARM_UPDATES // 4], started - WATCH_SECONDS)
-    beside = stream.pauses(started, ended)
+    before = stream.pauses(stream.times[WARM_UPDATES // 4], started - INTERVAL_SECONDS)
+    during = stream.pauses(started, ended)
     return {
-        "images_beside_a_stream": count,
+        "images_during_a_stream": count,
         "file_kilobytes": round(len(files[0]) / 1000),
         "longest_pause_before_ms": round(1000 * max(before)),
-        "longest_pause_ms": round(1000 * max(beside)),
-        "median_pause_ms": round(1000 * statistics.median(beside), 1),
-        "seconds_until_all_are_answered": round(max(answered), 1),
+        "longest_pause_ms": round(1000 * max(during)),
+        "median_pause_ms": round(1000 * statistics.median(during), 1),
+        "seconds_until_all_are_answered": round(max(seconds), 1),
     }
 
 
 def measure_memory(engine: ThreadedEngine, count: int) -> dict[str, Any]:
-    """How much more memory the process holds while large images are decoded and asked about, all at once."""
-    files, memory = pngs(count, first=1_000), Memory()
-    with memory.watched():
-        answered = visit(engine, files)
+    """The peak increase of memory while large images are decoded and asked about, all at once."""
+    files, memory = make_pngs(count, first=1_000), report.PeakMemory()
+    with memory.measured(INTERVAL_SECONDS):
+        seconds = ask_at_once(engine, files)
     return {
         "requests_at_once": count,
-        "highest_growth_of_memory_gb": round(memory.highest / 1e9, 2),
-        "seconds_until_all_requests_are_answered": round(max(answered), 1),
+        "peak_increase_of_memory_gb": round(memory.increase / 1e9, 2),
+        "seconds_until_all_requests_are_answered": round(max(seconds), 1),
     }
 
 
 def count_loads(engine: ThreadedEngine, loads: list[str]) -> dict[str, Any]:
-    """Which models are loaded when the default, another one and the default again are asked, from the start on."""
+    """The models that were loaded since the start, after requests to the default model, another one and the default."""
     first, other = engine.specs
     for name in (first, other, first):
-        visit(engine, pngs(1, side=64), model=name)
-    return {"loads_of_A_B_A": len(loads), "loaded_in_turn": ", ".join(loads)}
+        ask_at_once(engine, make_pngs(1, side=64), model=name)
+    return {"loads_of_A_B_A": len(loads), "loaded_in_order": ", ".join(loads)}
 
 
-def visit(engine: ThreadedEngine, files: Sequence[bytes], *, model: str = "") -> list[float]:
-    """Ask about each file at once; the seconds until each is answered. The first error is raised."""
+def ask_at_once(engine: ThreadedEngine, files: Sequence[bytes], *, model: str = "") -> list[float]:
+    """Ask about all files at once; returns the seconds of each answer. Raises the first error."""
     seconds, errors = list[float](), list[Exception]()
 
     def ask(data: bytes) -> None:
@@ -195,8 +169,8 @@ def visit(engine: ThreadedEngine, files: Sequence[bytes], *, model: str = "") ->
     return seconds
 
 
-def pngs(count: int, *, first: int = 0, side: int = SIDE) -> list[bytes]:
-    """Squares of one colour, which differ from each other by a comment only."""
+def make_pngs(count: int, *, first: int = 0, side: int = SIDE) -> list[bytes]:
+    """Squares of one colour, which differ only by a comment."""
     file = io.BytesIO()
     Image.new("RGB", (side, side), (30, 90, 160)).save(file, "PNG")
     data = file.getvalue()
@@ -205,13 +179,13 @@ def pngs(count: int, *, first: int = 0, side: int = SIDE) -> list[bytes]:
 
 
 def _comment(number: int) -> bytes:
-    """A chunk of text, as PNG has it: length, type, text and checksum."""
+    """A text chunk of a PNG: length, type, text and checksum."""
     content = b"tEXtComment\0%d" % number
     return struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
 
 
-def copied(folder: Path) -> catalogue.ModelSpec:
-    """The embedded model under the folder's name."""
+def copy_model(folder: Path) -> catalogue.ModelSpec:
+    """Copy the embedded model, under the folder's name."""
     shutil.copytree(catalogue.TINY_FOLDER, folder)
     file = folder / "blip_space.json"
     file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {"name": folder.name}), "utf-8")
@@ -220,7 +194,7 @@ def copied(folder: Path) -> catalogue.ModelSpec:
 
 @contextmanager
 def _engine(loads: list[str], others: Sequence[catalogue.ModelSpec], requests: int) -> Iterator[ThreadedEngine]:
-    """An engine with the embedded model and others, all of which answer without end; `loads` notes their loading."""
+    """An engine with the embedded model and others, without stop tokens; every load adds a name to `loads`."""
 
     def load(spec: catalogue.ModelSpec, precision: str, *_: Any) -> Any:
         loads.append(spec.name)
@@ -234,7 +208,7 @@ def _engine(loads: list[str], others: Sequence[catalogue.ModelSpec], requests: i
     engine.start()
     try:
         while engine.status().status == "loading":
-            time.sleep(WATCH_SECONDS)
+            time.sleep(INTERVAL_SECONDS)
         yield engine
     finally:
         engine.stop()
@@ -242,7 +216,7 @@ def _engine(loads: list[str], others: Sequence[catalogue.ModelSpec], requests: i
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.uploads", description=__doc__)
-    parser.add_argument("--paused", type=int, default=6, help="images that come beside a stream")
+    parser.add_argument("--paused", type=int, default=6, help="images that arrive during a stream")
     parser.add_argument("--requests", type=int, default=40, help="images that are answered at once")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()

@@ -40,9 +40,8 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-ASSETS = next(
-    folder for parent in Path(__file__).resolve().parents[:2] if (folder := parent / "assets").joinpath("tiny").is_dir()
-)
+_PACKAGE = Path(__file__).resolve().parent
+ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 """The embedded model, the examples and the page's files: beside the package in a checkout, inside it in a wheel."""
 
 

@@ -1,20 +1,28 @@
-"""What a person may be told.
+"""The exceptions of this package, each with a message for the user.
 
-Knows nothing of images, models or Gradio. Whatever derives from `UserError` carries one or two full sentences that
-name the way out, and may be shown as they are; every other exception is a bug and keeps its traceback in the log.
+    Exception
+    └── UserError                 invalid input, or a state of this server
+        ├── ImageError            a missing, unreadable, too large or unsupported image
+        ├── PromptError           a question or a history that cannot be sent
+        ├── ModelError            a model that cannot be found, loaded or trusted
+        ├── BusyError             a full queue, or a timeout
+        └── EmptyAnswerError      a complete answer without visible text
+
+A message is one or two full sentences that say how to fix the problem, and may be shown as it is. Every other exception
+is a bug and keeps its traceback in the log. Must not import any other module of this package.
 """
 
 
 class UserError(Exception):
-    """A mistake, or a state of this server, told in a sentence that names the way out."""
+    """Invalid input, or a state of this server, with a message that says how to fix it."""
 
 
 class ImageError(UserError):
-    """The picture is missing, unreadable, too large or of a format that is not read."""
+    """The image is missing, unreadable, too large or of an unsupported format."""
 
 
 class PromptError(UserError):
-    """The question or the history cannot be sent as it stands."""
+    """The question or the history cannot be sent as it is."""
 
 
 class ModelError(UserError):
@@ -22,14 +30,14 @@ class ModelError(UserError):
 
 
 class BusyError(UserError):
-    """The waiting line is full, or the answer took longer than its deadline."""
+    """The queue is full, or the answer took longer than its timeout."""
 
 
 class EmptyAnswerError(UserError):
-    """The model's whole answer holds nothing that is visible."""
+    """The model's complete answer has no visible text."""
 
 
 def quote(value: object, max_characters: int = 40) -> str:
-    """A value of somebody else's as a sentence shows it: in quotes, escaped, and with … where it is cut."""
+    """A value from outside for a message: in quotes, escaped, and shortened with … beyond `max_characters`."""
     text = str(value)
     return repr(text if len(text) <= max_characters else f"{text[: max_characters - 1]}…")

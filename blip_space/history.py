@@ -1,6 +1,6 @@
 """Earlier turns of a conversation, as clients send them.
 
-Depends on JSON values only; must not import prompts, which is what becomes of them.
+Depends on JSON values only; must not import `prompts`, which turns them into a prompt.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Any
 from blip_space.errors import PromptError, quote
 
 Turn = tuple[str, str]
-"""What a user asked and what the assistant answered."""
+"""A user's question and the assistant's answer."""
 
 MAX_MESSAGES = 1_000
 MAX_HISTORY_BYTES = 1_000_000
-NO_TEXT_PARTS = ("file", "image", "image_url", "input_image", "audio", "video", "component")
-"""How Gradio and OpenAI's two interfaces call a part of a message that is no text, whatever words it carries."""
+NON_TEXT_PARTS = ("file", "image", "image_url", "input_image", "audio", "video", "component")
+"""The types of message parts that are not text, in Gradio and in OpenAI's two APIs, even where they have a text."""
 
 ROLES = ("user", "assistant")
 HISTORY_FORMAT = (
@@ -24,11 +24,11 @@ HISTORY_FORMAT = (
 
 
 def parse_history(messages: Any) -> tuple[Turn, ...]:
-    """Turns of a list of `{"role": "user" | "assistant", "content": …}`, alternating, oldest first, whole turns.
+    """The turns of a list of `{"role": "user" | "assistant", "content": …}`, alternating, oldest first, whole turns.
 
     `content` is a string, or a list of strings and of parts such as `{"type": "text", "text": str}`, whose texts are
-    joined; other parts, and other keys of a message, are passed over. Raises `PromptError` for anything else, beyond
-    `MAX_MESSAGES`, and beyond `MAX_HISTORY_BYTES` of words.
+    joined; other parts, and other keys of a message, are ignored. Raises `PromptError` for anything else, beyond
+    `MAX_MESSAGES`, and beyond `MAX_HISTORY_BYTES` of text.
     """
     if not isinstance(messages, list):
         raise PromptError(f"The history must be a list of messages. {HISTORY_FORMAT}")
@@ -36,7 +36,7 @@ def parse_history(messages: Any) -> tuple[Turn, ...]:
         raise PromptError(
             f"The history has {len(messages):,} messages and at most {MAX_MESSAGES:,} are read. Send the newest only."
         )
-    contents = [_content(message, "assistant" if place % 2 else "user") for place, message in enumerate(messages)]
+    contents = [_text_of(message, "assistant" if index % 2 else "user") for index, message in enumerate(messages)]
     if len(contents) % 2:
         raise PromptError(f"The history ends with a question that has no answer. {HISTORY_FORMAT}")
     if sum(len(content.encode("utf-8", "replace")) for content in contents) > MAX_HISTORY_BYTES:
@@ -44,37 +44,36 @@ def parse_history(messages: Any) -> tuple[Turn, ...]:
     return tuple(zip(contents[::2], contents[1::2], strict=True))
 
 
-def _content(message: Any, role: str) -> str:
-    found = message.get("role") if isinstance(message, dict) else None
-    if isinstance(found, str) and found not in ROLES:
+def _text_of(message: Any, expected_role: str) -> str:
+    role = message.get("role") if isinstance(message, dict) else None
+    if isinstance(role, str) and role not in ROLES:
         raise PromptError(
             f"The history does not alternate between user and assistant: it holds a message of the role "
-            f"{quote(found)}, which is not read. Leave it out, or put what it says into the prompt."
+            f"{quote(role)}, which is not supported. Remove it, or move its text into the prompt."
         )
-    if found != role:
+    if role != expected_role:
         raise PromptError(f"The history does not alternate between user and assistant. {HISTORY_FORMAT}")
-    return _text_of(message.get("content"))
+    return _text_of_content(message.get("content"))
 
 
-def _text_of(content: Any) -> str:
-    """The text of a message: a string, or the parts of text among a list of parts, as Gradio 6 and OpenAI write it."""
+def _text_of_content(content: Any) -> str:
+    """The text of a message: a string, or the text parts of a list of parts, as Gradio 6 and OpenAI send it."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else [content]
     texts = [text for part in parts if (text := _text_of_part(part)) is not None]
     if not texts:
         raise PromptError(
-            "A message of the history has no text. Only text is read of earlier turns: leave out messages that hold a "
-            f"file alone, and send the picture as the image of the call. {HISTORY_FORMAT}"
+            "A message of the history has no text. Only the text of earlier turns is used: remove messages that hold "
+            f"only a file, and send the image as the image of the call. {HISTORY_FORMAT}"
         )
     return " ".join(texts)
 
 
 def _text_of_part(part: Any) -> str | None:
-    """The text that a part is or holds; None for a file, a picture or a component, which earlier turns have no use
-    for."""
+    """The text of a part; None for a file, an image or a component, which earlier turns do not use."""
     if isinstance(part, str):
         return part
-    if isinstance(part, dict) and part.get("type") not in NO_TEXT_PARTS and isinstance(part.get("text"), str):
+    if isinstance(part, dict) and part.get("type") not in NON_TEXT_PARTS and isinstance(part.get("text"), str):
         return str(part["text"])
     return None

@@ -1,8 +1,8 @@
-"""The 96 languages of mBLIP, and what follows from them.
+"""The 96 languages of mBLIP: their names, scripts and amounts of training data.
 
-Codes, prompt names and caption counts are mBLIP's (its evaluation and training data: the prompt name is the exact
-string that the model saw, so Hebrew is `former Hebrew`); own names, scripts and directions are CLDR's. Knows nothing of
-which model speaks what: that is the catalogue's, or a folder's `blip_space.json`.
+Codes, prompt names and caption counts are from mBLIP's evaluation and training data (the prompt name is the exact
+string in its training prompts, so Hebrew is `former Hebrew`); own names, scripts and directions are from CLDR. Which
+model supports which language is in the catalogue, or in a folder's `blip_space.json`; must not import either.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from blip_space.errors import UserError, quote
 Tier = Literal["strong", "good", "basic", "rare"]
 
 TIER_FLOORS: tuple[tuple[Tier, int], ...] = (("strong", 20_000), ("good", 1_000), ("basic", 100), ("rare", 0))
-"""The least number of training captions of each tier, best first."""
+"""The minimum number of training captions of each tier, best first."""
 
 ENGLISH_NAMES = {"iw": "Hebrew"}
-"""Where the name people know is not the name that the model was trained with."""
+"""Common names where they differ from the name in the training prompts."""
 
 UNSPACED_SCRIPTS = frozenset({"Hant", "Jpan", "Khmr", "Laoo", "Mymr", "Thai"})
 """Scripts that write words without spaces between them."""
 
-ALSO_PLACES = {
+AMBIGUOUS_NAMES = {
     "id": r"[Bb]ahasa Indonesia",
     "jv": r"[Bb]a(?:ha)?sa Jawa",
     "km": "ភាសាខ្មែរ",
@@ -35,7 +35,7 @@ ALSO_PLACES = {
     "my": "မြန်မာ(?:ဘာသာ|စကား|လို)",
     "th": "ภาษาไทย",
 }
-"""Own names that are a country's, an island's or a people's as well, and how the language itself is called there."""
+"""Languages whose own name is also a country, an island or a people, each with a pattern for the language alone."""
 
 DETERMINERS = "a|an|the|this|that|these|those|some|any|each|every|my|your|his|her|its|our|their"
 """After one of these, and before a further word, an English name is an adjective: `the Greek temple`."""
@@ -43,7 +43,7 @@ DETERMINERS = "a|an|the|this|that|these|those|some|any|each|every|my|your|his|he
 
 @dataclass(frozen=True)
 class Language:
-    """One language: how mBLIP calls it, how its speakers do, how it is written and how much of it was trained on."""
+    """One language: its name in mBLIP's prompts, its own name, its script and its amount of training data."""
 
     code: str
     prompt_name: str
@@ -54,12 +54,12 @@ class Language:
 
     @property
     def english_name(self) -> str:
-        """The English name that people know."""
+        """The common English name."""
         return ENGLISH_NAMES.get(self.code, self.prompt_name)
 
     @property
     def tier(self) -> Tier:
-        """How much mBLIP saw of it: `strong`, `good`, `basic` or `rare`."""
+        """The amount of mBLIP's training data: `strong`, `good`, `basic` or `rare`."""
         return next(tier for tier, floor in TIER_FLOORS if self.training_captions >= floor)
 
 
@@ -167,7 +167,7 @@ LANGUAGES: dict[str, Language] = {row[0]: Language(*row) for row in _ROWS}
 
 
 def find_language(code: str) -> Language:
-    """The language of that code; `UserError` names the way out when there is none."""
+    """The language of that code; `UserError` for an unknown code."""
     language = LANGUAGES.get(code) if isinstance(code, str) else None
     if language is None:
         raise UserError(f"There is no language {quote(code)}. Use one of the 96 codes, for example en, de or zh.")
@@ -175,35 +175,40 @@ def find_language(code: str) -> Language:
 
 
 def format_names(codes: Iterable[str]) -> str:
-    """The English names of languages as a sentence holds them: `English, German and Hindi`."""
+    """The English names of languages for a sentence: `English, German and Hindi`."""
     names = [find_language(code).english_name for code in codes]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
 @cache
-def _names() -> re.Pattern[str]:
-    rows = LANGUAGES.values()
-    plain = [row for row in rows if row.code not in ALSO_PLACES]
-    words = {name for row in rows for name in (row.prompt_name, row.english_name)}
-    words |= {row.own_name for row in plain if row.script not in UNSPACED_SCRIPTS}
-    unspaced = [re.escape(row.own_name) for row in plain if row.script in UNSPACED_SCRIPTS]
-    labels = "|".join(re.escape(LANGUAGES[code].own_name) for code in ALSO_PLACES)
-    whole = r"(?<!\w)(?:" + "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)) + r")(?!\w)"
-    return re.compile("|".join([whole, *unspaced, *ALSO_PLACES.values(), rf"\((?:{labels})\)"]))
+def _name_pattern() -> re.Pattern[str]:
+    languages = LANGUAGES.values()
+    unambiguous = [language for language in languages if language.code not in AMBIGUOUS_NAMES]
+    words = {name for language in languages for name in (language.prompt_name, language.english_name)}
+    words |= {language.own_name for language in unambiguous if language.script not in UNSPACED_SCRIPTS}
+    unspaced = [re.escape(language.own_name) for language in unambiguous if language.script in UNSPACED_SCRIPTS]
+    labels = "|".join(re.escape(LANGUAGES[code].own_name) for code in AMBIGUOUS_NAMES)
+    spaced = rf"(?<!\w)(?:{_alternatives(words)})(?!\w)"
+    return re.compile("|".join([spaced, *unspaced, *AMBIGUOUS_NAMES.values(), rf"\((?:{labels})\)"]))
 
 
 @cache
-def _adjective() -> re.Pattern[str]:
-    """An English name between a determiner and a word that is not `language` itself."""
-    names = {name for row in LANGUAGES.values() for name in (row.prompt_name, row.english_name)}
-    named = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return re.compile(rf"(?<!\w)((?i:{DETERMINERS})\s+)(?:{named})(?=\s+(?!(?i:languages?)\b)\w)")
+def _adjective_pattern() -> re.Pattern[str]:
+    """An English name between a determiner and a word other than `language`."""
+    names = {name for language in LANGUAGES.values() for name in (language.prompt_name, language.english_name)}
+    adjectives = _alternatives(names)
+    return re.compile(rf"(?<!\w)((?i:{DETERMINERS})\s+)(?:{adjectives})(?=\s+(?!(?i:languages?)\b)\w)")
+
+
+def _alternatives(names: set[str]) -> str:
+    """A pattern that matches any of the names, the longest first."""
+    return "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
 
 
 def mentions_language(text: str) -> bool:
     """Whether the text names one of the languages, in English or in the language itself (`in Swahili`, `auf Deutsch`).
 
-    Names count only as they are written in the table, so the verb `polish` is not the language Polish; and only as
-    names of a language, so neither `the Greek temple` nor `in Indonesia` counts.
+    Matching is case-sensitive, so the verb `polish` is not the language Polish. Names of countries and peoples do not
+    count: neither `the Greek temple` nor `in Indonesia`.
     """
-    return _names().search(_adjective().sub(r"\1", text)) is not None
+    return _name_pattern().search(_adjective_pattern().sub(r"\1", text)) is not None

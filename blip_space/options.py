@@ -1,6 +1,6 @@
-"""How an answer is written: one frozen object, its limits, and the presets of the originals.
+"""Decoding options: one frozen dataclass, the allowed ranges, and the defaults of the original models.
 
-Knows names, ranges and contradictions; knows nothing of torch or of how a token is chosen.
+Depends on names and numbers only; must not import torch or the sampler.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Quality = Literal["stream", "best"]
 
 @dataclass(frozen=True)
 class Range:
-    """The values that a number may have, both ends included."""
+    """The allowed values of a number, both ends included."""
 
     low: float
     high: float
@@ -34,10 +34,10 @@ RANGES: dict[str, Range] = {
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """One request's decoding.
+    """The decoding options of one request.
 
-    `temperature` 0 takes the likeliest token each time; above it samples from the `top_p` nucleus, the same for the
-    same `seed`. `quality` `best` searches with `num_beams` beams and `length_penalty`, and cannot stream.
+    `temperature` 0 is greedy; above 0 tokens are sampled from the `top_p` nucleus, and the same `seed` gives the same
+    answer. `quality` `best` is beam search with `num_beams` beams and `length_penalty`, and cannot stream.
     """
 
     max_new_tokens: int = 64
@@ -50,8 +50,8 @@ class GenerationOptions:
     length_penalty: float = 1.0
 
 
-LARGEST_SHOWN = 1e100
-"""Larger numbers are not repeated in a sentence."""
+MAX_PRINTED = 1e100
+"""Larger numbers are not printed in a message."""
 
 ANSWER_LENGTH_PENALTY = -1.0
 """Favours short answers: LAVIS for T5 and mBLIP's evaluation, both for visual question answering."""
@@ -61,31 +61,33 @@ CAPTION = GenerationOptions(max_new_tokens=50, quality="best", length_penalty=1.
 
 
 def check(**values: Any) -> GenerationOptions:
-    """The options that these values ask for; `UserError` for a name, a type or a number that makes no sense."""
-    known = {*RANGES, "quality"}
-    if unknown := sorted(set(values) - known):
-        raise UserError(f"There is no setting {unknown[0]!r}. The settings are {', '.join(sorted(known))}.")
+    """The options with these values; `UserError` for an unknown name, a wrong type or a value out of range."""
+    names = {*RANGES, "quality"}
+    if unknown := sorted(set(values) - names):
+        raise UserError(f"There is no setting {unknown[0]!r}. The settings are {', '.join(sorted(names))}.")
     if (quality := values.get("quality", "stream")) not in get_args(Quality):
         raise UserError(f"quality is {quote(quality)}; it must be 'stream' or 'best'.")
     checked: dict[str, Any] = {
-        name: _number(name, value) if name in RANGES else value for name, value in values.items()
+        name: _check_number(name, value) if name in RANGES else value for name, value in values.items()
     }
-    return _agreed(GenerationOptions(**checked))
+    return _check_combination(GenerationOptions(**checked))
 
 
-LEAST_TEMPERATURE = 0.01
-"""Divided by less, a language model's numbers grow beyond what a sum of their powers holds."""
+MIN_TEMPERATURE = 0.01
+"""Logits divided by less than this overflow in the softmax."""
 
 
-def _agreed(options: GenerationOptions) -> GenerationOptions:
-    if 0 < options.temperature < LEAST_TEMPERATURE:
-        raise UserError(f"temperature must be 0, which takes the likeliest token, or from {LEAST_TEMPERATURE} to 2.")
+def _check_combination(options: GenerationOptions) -> GenerationOptions:
+    if 0 < options.temperature < MIN_TEMPERATURE:
+        raise UserError(f"temperature must be 0, which is greedy decoding, or from {MIN_TEMPERATURE} to 2.")
     if options.quality == "best" and options.temperature > 0:
-        raise UserError("quality 'best' searches and does not sample. Set temperature to 0, or quality to 'stream'.")
+        raise UserError(
+            "quality 'best' is beam search, which does not sample. Set temperature to 0, or quality to 'stream'."
+        )
     return options
 
 
-def _number(name: str, value: Any) -> float | int:
+def _check_number(name: str, value: Any) -> float | int:
     limits = RANGES[name]
     kind = "a whole number" if limits.is_integer else "a number"
     allowed = f"{name} must be {kind} from {limits.low:g} to {limits.high:.10g}"
@@ -94,7 +96,7 @@ def _number(name: str, value: Any) -> float | int:
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{allowed}.")
     if not limits.low <= value <= limits.high or (limits.is_integer and value != int(value)):
-        # a whole number may be too long for a float, and then for a sentence as well
-        shown = f"{value:.10g}" if abs(value) <= LARGEST_SHOWN else "a number so far beyond it"
-        raise UserError(f"{allowed}, and {shown} is not.")
+        # an integer may be too long to convert to a float, and too long for a message
+        number = f"{value:.10g}" if abs(value) <= MAX_PRINTED else "a number so far beyond it"
+        raise UserError(f"{allowed}, and {number} is not.")
     return int(value) if limits.is_integer else float(value)

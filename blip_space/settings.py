@@ -1,7 +1,7 @@
-"""What the owner of a server chose: the command line over the environment over the defaults.
+"""The settings of a server: command-line options before environment variables before defaults.
 
-The one place that reads or writes `os.environ`. Knows names, not what is behind them: whether a model exists is the
-catalogue's to say.
+The only module that reads or writes `os.environ`. Depends on names only: whether a model exists is checked by the
+catalogue, which this must not import.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from blip_space.errors import UserError, quote
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 7860
-DEFAULT_ROWS, MOST_ROWS = 16, 1024
-MOST_PORT = 65_535
-MOST_REPLICAS = 1024
-MOST_DIGITS = 20
+DEFAULT_ROWS, MAX_ROWS = 16, 1024
+MAX_PORT = 65_535
+MAX_REPLICAS = 1024
+MAX_DIGITS = 20
 
-PORT_OF_A_SERVICE = re.compile(r"(tcp|udp|sctp)://\S+", re.IGNORECASE)
-"""What Kubernetes, and Docker's links, write into `NAME_PORT` of every container beside a service called `name`:
+KUBERNETES_SERVICE = re.compile(r"(tcp|udp|sctp)://\S+", re.IGNORECASE)
+"""What Kubernetes, and Docker's links, set `NAME_PORT` to in every container next to a service called `name`:
 https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One server: the model loaded first, its precision, where it listens, which models visitors may choose, how many
-    answers are written at once, each of which needs memory of its own, the folder of the first model's adapter, and the
-    Ray cluster whose replicas answer, none of which is one engine here; 0 are as many as it has room for."""
+    """One server. `models` are those that users may choose, `rows` is the maximum batch size, `adapter` the folder of
+    the default model's adapter. `ray` is the address of a Ray cluster, or empty for one engine in this process;
+    `replicas` 0 is as many as the cluster has resources for."""
 
     model: str = "tiny"
     precision: str = "auto"
@@ -48,142 +48,142 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class _Choice:
-    """What was chosen for a setting, and how whoever chose it calls it: an option, or a variable."""
+class _Value:
+    """The text of a setting, and the option or the variable that it comes from."""
 
     text: str
     origin: str
 
-    def number(self, most: int) -> int:
-        """The text as a whole number from 1; `UserError` where it is none."""
-        number = _number(self.text, most)
+    def number(self, maximum: int) -> int:
+        """The text as an integer from 1 to `maximum`; `UserError` otherwise."""
+        number = _parse_integer(self.text, maximum)
         if number is None:
-            raise UserError(f"{self.origin} is {quote(self.text)}; it must be a whole number from 1 to {most}.")
+            raise UserError(f"{self.origin} is {quote(self.text)}; it must be a whole number from 1 to {maximum}.")
         return number
 
 
 def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
-    """The settings of this process; an argument that is None was not given.
+    """The settings of this process; an argument of None is an option that was not given.
 
-    `arguments` names what the command needs: a number that it does not name is left at its default, so that a bad port
-    in the environment ends no command but the one that listens. Without arguments everything is read. Raises
-    `UserError`, which names the option or the variable, for a number that is none.
+    `arguments` has the names that the command needs: a number that is not among them keeps its default, so that an
+    invalid port in the environment stops only the command that listens. Without arguments everything is read. Raises
+    `UserError`, which names the option or the variable, for an invalid number.
     """
-    given = dict.fromkeys(field.name for field in fields(Settings)) if arguments is None else dict(arguments)
+    options = dict.fromkeys(field.name for field in fields(Settings)) if arguments is None else dict(arguments)
 
-    def chosen(name: str) -> _Choice | None:
-        return _given(name, given) or _from_environment(f"BLIP_SPACE_{name.upper()}")
+    def find(name: str) -> _Value | None:
+        return _from_options(name, options) or _from_environment(f"BLIP_SPACE_{name.upper()}")
 
     def text(name: str, default: str) -> str:
-        found = chosen(name)
-        if found and default and not found.text:
-            raise UserError(f"{found.origin} is empty. Name one, or leave the option out.")
-        return found.text if found else default
+        value = find(name)
+        if value and default and not value.text:
+            raise UserError(f"{value.origin} is empty. Name one, or leave the option out.")
+        return value.text if value else default
 
-    def number(name: str, default: int, most: int) -> int:
-        found = chosen(name) if name in given else None
-        return found.number(most) if found else default
+    def number(name: str, default: int, maximum: int) -> int:
+        value = find(name) if name in options else None
+        return value.number(maximum) if value else default
 
     model = text("model", Settings.model)
-    listed = [part.strip() for part in text("models", model).split(",") if part.strip()]
+    selectable = [part.strip() for part in text("models", model).split(",") if part.strip()]
     host = _from_environment("GRADIO_SERVER_NAME")
     return Settings(
         model=model,
         precision=text("precision", Settings.precision),
         host=text("host", host.text if host else Settings.host),
-        port=_port(given) if "port" in given else DEFAULT_PORT,
-        models=tuple(dict.fromkeys([model, *listed])),
+        port=_port(options) if "port" in options else DEFAULT_PORT,
+        models=tuple(dict.fromkeys([model, *selectable])),
         adapter=text("adapter", ""),
-        rows=number("rows", DEFAULT_ROWS, MOST_ROWS),
+        rows=number("rows", DEFAULT_ROWS, MAX_ROWS),
         ray=text("ray", ""),
-        replicas=number("replicas", Settings.replicas, MOST_REPLICAS),
+        replicas=number("replicas", Settings.replicas, MAX_REPLICAS),
     )
 
 
 def fixed_slots() -> bool | None:
-    """Whether answers are decoded in fixed slots; None where the device decides. It has no option: it is for those who
-    compare the two ways. `UserError` where it is neither 0 nor 1."""
-    found = _from_environment("BLIP_SPACE_SLOTS")
-    if found and found.text not in ("0", "1"):
-        raise UserError(f"{found.origin} is {quote(found.text)}; it must be 0 or 1.")
-    return found.text == "1" if found else None
+    """Whether to decode in fixed slots; None to decide by the device. It is for comparing the two ways, so it has a
+    variable and no option. `UserError` for a value other than 0 and 1."""
+    value = _from_environment("BLIP_SPACE_SLOTS")
+    if value and value.text not in ("0", "1"):
+        raise UserError(f"{value.origin} is {quote(value.text)}; it must be 0 or 1.")
+    return value.text == "1" if value else None
 
 
 def with_origin(sentence: str, arguments: Mapping[str, Any]) -> str:
-    """The sentence with the variable that set what it is about, where that was no option."""
+    """The sentence, and the environment variable whose value it names, unless that was set by an option."""
     for name in ("model", "models", "precision", "adapter", "host"):
         variable = f"BLIP_SPACE_{name.upper()}"
-        if arguments.get(name) is None and (found := _from_environment(variable)):
-            parts = {part.strip() for part in found.text.split(",")} - {""}
-            if any(repr(told) in sentence for part in parts for told in (part, Path(part).name)):
+        if arguments.get(name) is None and (value := _from_environment(variable)):
+            parts = {part.strip() for part in value.text.split(",")} - {""}
+            if any(repr(text) in sentence for part in parts for text in (part, Path(part).name)):
                 return f"{sentence} That comes from {variable}."
     return sentence
 
 
 def prepare_libraries() -> None:
-    """Tell the libraries what they read from the environment; call it before they are imported.
+    """Set the variables that libraries read; call it before they are imported.
 
-    Nothing calls home, and uploads lie in a folder of this user's own. An owner's own choice stands.
+    No library sends telemetry, and uploads are stored in a folder of this user. Variables that are set are kept.
     """
     user = os.getuid() if hasattr(os, "getuid") else "user"
     for name, value in {
         "GRADIO_ANALYTICS_ENABLED": "False",
-        # even then Gradio keeps a table of past events, and builds it anew after each one
+        # even then Gradio keeps a table of past events, and rebuilds it after each
         "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000",
         "GRADIO_ANALYTICS_MAX_EVENTS": "1",
         "GRADIO_TEMP_DIR": str(Path(tempfile.gettempdir()) / f"blip-space-{user}"),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "RAY_USAGE_STATS_ENABLED": "0",
-        # a worker without a GPU sees none, as its share says, and no line says that this will change
+        # a worker without a GPU in its resources sees none; without this Ray warns that this will change
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }.items():
         os.environ.setdefault(name, value)
 
 
 def hide_port_from_gradio() -> None:
-    """Take away a `GRADIO_SERVER_PORT` that is no number, since Gradio cannot even be imported with one.
+    """Remove a `GRADIO_SERVER_PORT` that is not a number, with which Gradio cannot be imported.
 
-    Call it after `read`, which has looked at it, and before the import. Gradio is told its port when it is launched.
+    Call it after `read`, which uses the variable, and before the import. Gradio gets its port at launch.
     """
-    if _number(os.environ.get("GRADIO_SERVER_PORT", "").strip(), MOST_PORT) is None:
+    if _parse_integer(os.environ.get("GRADIO_SERVER_PORT", "").strip(), MAX_PORT) is None:
         os.environ.pop("GRADIO_SERVER_PORT", None)
 
 
-def _port(given: Mapping[str, str | int | None]) -> int:
-    """By option, by our variable, by Gradio's, or as hosts such as Cloud Run, Heroku and Render hand it over."""
-    if found := _given("port", given):
-        return found.number(MOST_PORT)
+def _port(options: Mapping[str, str | int | None]) -> int:
+    """By the option, our variable, Gradio's, or `PORT`, which hosts such as Cloud Run, Heroku and Render set."""
+    if value := _from_options("port", options):
+        return value.number(MAX_PORT)
     for name in ("BLIP_SPACE_PORT", "GRADIO_SERVER_PORT"):
-        found = _from_environment(name)
-        if found and PORT_OF_A_SERVICE.fullmatch(found.text):
-            log.warning("%s", _passed_over(found))
-        elif found:
-            return found.number(MOST_PORT)
-    host_port = _from_environment("PORT")  # anybody's variable, so what is no number may mean something else
-    return (_number(host_port.text, MOST_PORT) if host_port else None) or DEFAULT_PORT
+        value = _from_environment(name)
+        if value and KUBERNETES_SERVICE.fullmatch(value.text):
+            _warn_of_service(value)
+        elif value:
+            return value.number(MAX_PORT)
+    host_port = _from_environment("PORT")  # a common name, so anything but a number may mean something else
+    return (_parse_integer(host_port.text, MAX_PORT) if host_port else None) or DEFAULT_PORT
 
 
-def _passed_over(port: _Choice) -> str:
-    service = port.origin.removesuffix("_PORT").lower().replace("_", "-")
-    return (
-        f"{port.origin} is {quote(port.text)} and is passed over: Kubernetes sets it where there is a service called "
-        f"{service!r}. To choose a port by it, set enableServiceLinks: false for the pod or rename the service."
+def _warn_of_service(port: _Value) -> None:
+    log.warning(
+        "%s is %s and is ignored: Kubernetes sets it where there is a service called %r. To choose a port by it, set "
+        "enableServiceLinks: false for the pod or rename the service.",
+        *(port.origin, quote(port.text), port.origin.removesuffix("_PORT").lower().replace("_", "-")),
     )
 
 
-def _given(name: str, given: Mapping[str, str | int | None]) -> _Choice | None:
-    value = given.get(name)
-    return None if value is None else _Choice(str(value).strip(), f"--{name}")
+def _from_options(name: str, options: Mapping[str, str | int | None]) -> _Value | None:
+    value = options.get(name)
+    return None if value is None else _Value(str(value).strip(), f"--{name}")
 
 
-def _from_environment(name: str) -> _Choice | None:
-    """A variable of white space is one that was not set."""
+def _from_environment(name: str) -> _Value | None:
+    """None for a variable of white space, as for one that is not set."""
     text = os.environ.get(name, "").strip()
-    return _Choice(text, name) if text else None
+    return _Value(text, name) if text else None
 
 
-def _number(text: str, most: int) -> int | None:
-    """The whole number from 1 that the text is; None where it is none."""
-    is_plain = text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
-    return int(text) if is_plain and 0 < int(text) <= most else None
+def _parse_integer(text: str, maximum: int) -> int | None:
+    """The integer from 1 to `maximum`; None for any other text."""
+    is_plain = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
+    return int(text) if is_plain and 0 < int(text) <= maximum else None

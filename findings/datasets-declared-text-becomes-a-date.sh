@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# datasets 5.2.0 (pyarrow 26.0.1) rewrites captions that look like dates, also where the caller declares them as text.
+# datasets 5.2.0 (pyarrow 26.0.1) rewrites captions that look like dates, even if the caller declares them as text.
 #
-# A folder of images with metadata.jsonl, in which every "text" is an ISO date, loads with a column of datetimes. Naming
-# the column as a string in `features=` does not keep the texts: they are read as datetimes first and printed afterwards,
-# so "2024-01-01" comes back as "2024-01-01 00:00:00". `dataset_info` in the folder's README.md changes nothing. One
-# caption that is no date, or a space behind one of them, keeps them all.
+# A folder of images with metadata.jsonl, in which every "text" is an ISO date, loads with a column of datetimes.
+# Declaring the column as a string in `features=` does not keep the texts: they are parsed as datetimes first and
+# formatted afterwards, so "2024-01-01" becomes "2024-01-01 00:00:00". `dataset_info` in the folder's README.md has no
+# effect. One caption that is not a date, or a space after one of them, keeps all texts.
 #
-# Needs Python 3.10 to 3.12 with venv, and a package index. Exits with 0 while this is so, with 1 once it has changed.
+# Needs Python 3.10 to 3.12 with venv, and a package index. Exits with 0 if this is still so, with 1 if it has changed.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -36,7 +36,7 @@ datasets.disable_progress_bars()
 
 
 def texts(name, captions, card="", **how):
-    """What a folder with these captions gives back."""
+    """The texts that a folder with these captions loads with."""
     folder = Path(name)
     folder.mkdir()
     rows = []
@@ -52,16 +52,16 @@ def texts(name, captions, card="", **how):
 
 declared = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
 dates = ["2024-01-01", "2024-01-02"]
-seen = {
+results = {
     "as they are": texts("plain", dates),
     "declared as strings by features=": texts("declared", dates, features=declared),
     "declared as strings by README.md": texts("card", dates, card=CARD),
-    "with one caption that is no date": texts("mixed", [*dates, "a dog"]),
-    "with a space behind the first": texts("space", ["2024-01-01 ", "2024-01-02"]),
+    "with one caption that is not a date": texts("mixed", [*dates, "a dog"]),
+    "with a space after the first": texts("space", ["2024-01-01 ", "2024-01-02"]),
 }
 print(f"datasets {datasets.__version__}, pyarrow {pyarrow.__version__}, Python {sys.version.split()[0]}")
-for how, found in seen.items():
-    print(f"{how}: {found}")
+for how, texts_loaded in results.items():
+    print(f"{how}: {texts_loaded}")
 expected = [
     ["2024-01-01T00:00:00", "2024-01-02T00:00:00"],
     ["2024-01-01 00:00:00", "2024-01-02 00:00:00"],
@@ -69,7 +69,7 @@ expected = [
     [*dates, "a dog"],
     ["2024-01-01 ", "2024-01-02"],
 ]
-if list(seen.values()) != expected:
+if list(results.values()) != expected:
     sys.exit("The behaviour has changed.")
-print("As found: declaring the column as text does not keep its text.")
+print("As described: declaring the column as text does not keep its text.")
 PYTHON

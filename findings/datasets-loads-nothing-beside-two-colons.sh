@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# datasets 5.2.0 (fsspec 2026.9.0) loads nothing of a folder in which any file has "::" in its name.
+# datasets 5.2.0 (fsspec 2026.9.0) cannot load a folder in which any file has "::" in its name.
 #
-# fsspec writes an address inside another with "::" between them. A file that is called so is valid on Linux and macOS
-# (screenshots and exports carry times and scopes in their names), and `load_dataset("imagefolder", data_dir=DIR)` splits
-# its path there: it asks for a file that ends before the colons and raises FileNotFoundError for the whole folder, whether
-# or not metadata.jsonl names the file. One colon does no harm.
+# fsspec uses "::" to chain addresses. Such a name is valid on Linux and macOS (screenshots and exports have times and
+# scopes in their names), but `load_dataset("imagefolder", data_dir=DIR)` splits the path there: it looks for a file
+# that ends before the colons and raises FileNotFoundError for the entire folder, whether or not metadata.jsonl names
+# the file. One colon is no problem.
 #
-# Needs Python 3.10 to 3.12 with venv, and a package index. Exits with 0 while this is so, with 1 once it has changed.
+# Needs Python 3.10 to 3.12 with venv, and a package index. Exits with 0 if this is still so, with 1 if it has changed.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -27,7 +27,7 @@ datasets.disable_progress_bars()
 
 
 def rows(folder, names, listed):
-    """How many rows a folder with these images loads with, or the exception."""
+    """The number of rows that a folder with these images loads with, or the exception."""
     Path(folder).mkdir()
     for name in names:
         Image.new("RGB", (8, 8), "red").save(Path(folder) / name)
@@ -39,15 +39,15 @@ def rows(folder, names, listed):
         return type(error).__name__
 
 
-seen = {
+results = {
     "one colon": rows("one", ["a.png", "b:c.png"], ["a.png", "b:c.png"]),
     "two colons": rows("two", ["a.png", "b::c.png"], ["a.png", "b::c.png"]),
     "two colons, not in the metadata": rows("out", ["a.png", "b::c.png"], ["a.png"]),
 }
 print(f"datasets {datasets.__version__}, fsspec {fsspec.__version__}, Python {sys.version.split()[0]}")
-for what, found in seen.items():
-    print(f"{what}: {found}")
-if list(seen.values()) != [2, "FileNotFoundError", "FileNotFoundError"]:
+for what, result in results.items():
+    print(f"{what}: {result}")
+if list(results.values()) != [2, "FileNotFoundError", "FileNotFoundError"]:
     sys.exit("The behaviour has changed.")
-print("As found: one name with two colons keeps the whole folder from loading.")
+print("As described: one name with two colons keeps the entire folder from loading.")
 PYTHON

@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# A DoRA adapter on a model in 8 bits answers once on a processor, and raises in every forward pass after that:
-# AttributeError: 'NoneType' object has no attribute 'dtype'. A plain LoRA on the same model answers every time.
+# A DoRA adapter on a model in 8 bits works for one forward pass on a CPU, and raises in every pass after that:
+# AttributeError: 'NoneType' object has no attribute 'dtype'. A plain LoRA on the same model always works.
 #
-# Seen on 27 November 2026 with torch 2.13.0, transformers 5.23.0, peft 0.21.2, bitsandbytes 0.50.2, accelerate 1.15.0,
-# Python 3.11. DoRA needs the norm of the layer's weight in each pass. peft's dequantize_module_weight reads it, and, on a
-# processor, puts `module.weight.to(device)` in the layer's place; bitsandbytes' Int8Params.to then marks the new
-# parameter as not yet taken over (CB), while its scales (SCB) went to the layer's state in the first pass. The next
-# pass takes over scales that are None.
+# Observed on 27 November 2026 with torch 2.13.0, transformers 5.23.0, peft 0.21.2, bitsandbytes 0.50.2, accelerate
+# 1.15.0, Python 3.11. DoRA needs the norm of the layer's weight in each pass. peft's dequantize_module_weight reads it
+# and, on a CPU, replaces the layer's weight by `module.weight.to(device)`; bitsandbytes' Int8Params.to then marks the
+# new parameter as not yet moved to the layer's state (CB), while its scales (SCB) were moved there in the first pass.
+# The next pass moves scales that are None.
 #
-# Prints versions and what each of three passes gave; exits non-zero if that has changed.
+# Prints versions and the result of each of three passes; exits non-zero if that has changed.
 set -euo pipefail
 
-place="$(mktemp -d)"
-trap 'rm -rf "$place"' EXIT
-python3 -m venv "$place/venv"
-"$place/venv/bin/pip" install --quiet torch==2.13.0 transformers==5.23.0 peft==0.21.2 bitsandbytes==0.50.2 \
+folder="$(mktemp -d)"
+trap 'rm -rf "$folder"' EXIT
+python3 -m venv "$folder/venv"
+"$folder/venv/bin/pip" install --quiet torch==2.13.0 transformers==5.23.0 peft==0.21.2 bitsandbytes==0.50.2 \
     accelerate==1.15.0
 
-CUDA_VISIBLE_DEVICES="" "$place/venv/bin/python" - "$place/model" <<'PYTHON'
+CUDA_VISIBLE_DEVICES="" "$folder/venv/bin/python" - "$folder/model" <<'PYTHON'
 import logging
 import sys
 import warnings
@@ -41,7 +41,7 @@ OPTForCausalLM(OPTConfig(vocab_size=64, **shape)).save_pretrained(folder)
 
 
 def passes(**settings):
-    """What three forward passes of the same model give."""
+    """The results of three forward passes of the same model."""
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         quantization_config=BitsAndBytesConfig(load_in_8bit=True),
@@ -49,15 +49,15 @@ def passes(**settings):
         dtype=torch.bfloat16,
     )
     model = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"], **settings)).eval()
-    seen = []
+    results = []
     for _ in range(3):
         try:
             with torch.inference_mode():
                 logits = model(torch.tensor([[2, 5, 6]])).logits
-            seen.append("finite logits" if logits.isfinite().all() else "not finite")
+            results.append("finite logits" if logits.isfinite().all() else "not finite")
         except Exception as error:
-            seen.append(f"{type(error).__name__}: {error}")
-    return seen
+            results.append(f"{type(error).__name__}: {error}")
+    return results
 
 
 lora, dora = passes(), passes(use_dora=True)
@@ -65,6 +65,6 @@ print("LoRA:", lora)
 print("DoRA:", dora)
 expected = ["finite logits", *["AttributeError: 'NoneType' object has no attribute 'dtype'"] * 2]
 same = lora == ["finite logits"] * 3 and dora == expected
-print("as described above" if same else "CHANGED: it is not as described above")
+print("as described above" if same else "this has changed")
 sys.exit(0 if same else 1)
 PYTHON

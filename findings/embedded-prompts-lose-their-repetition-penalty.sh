@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# transformers 5.23.0: beside a longer prompt, `generate(inputs_embeds=..., repetition_penalty=...)` forgets to penalise.
+# transformers 5.23.0: in a batch with a longer prompt, `generate(inputs_embeds=..., repetition_penalty=...)` does not
+# penalise the first new tokens of the shorter one.
 #
 # Two prompts are given to a decoder-only model as embeddings, the shorter one padded on the left and masked. With
-# embeddings there are no ids of a prompt, so the penalty counts the new tokens alone; but as many positions as the row
-# is padded by are still left out of the count, and those are now the row's own first new tokens. The row answers
-# otherwise than it does alone; without a penalty it answers the same. With ids in place of embeddings it is right.
-# Vision-language code that embeds its prompt itself and calls the language model's generate is what this meets.
+# embeddings there are no prompt ids, so the penalty counts only the new tokens; but as many positions as a sequence has
+# padding are still excluded from the count, and these are now its own first new tokens. The sequence gets another
+# answer than alone; without a penalty it gets the same. With ids instead of embeddings the result is right. This
+# affects vision-language code that embeds its prompt itself and calls the language model's generate.
 #
-# Needs Python 3.10 to 3.12 with venv, and a package index. Exits with 0 while this is so, with 1 once it has changed.
+# Needs Python 3.10 to 3.12 with venv, and a package index. Exits with 0 if this is still so, with 1 if it has changed.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -37,11 +38,11 @@ mask = torch.tensor([[0] * padding + [1] * len(SHORT), [1] * len(LONG)])
 
 
 def new_tokens(ids, mask, *, embedded, penalty):
-    """What the first row answers."""
-    given = {"inputs_embeds": model.get_input_embeddings()(ids)} if embedded else {"input_ids": ids}
+    """The new tokens of the first sequence."""
+    prompt = {"inputs_embeds": model.get_input_embeddings()(ids)} if embedded else {"input_ids": ids}
     settings = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False, "repetition_penalty": penalty}
     with torch.inference_mode():
-        return model.generate(**given, attention_mask=mask, **settings)[0, -NEW:].tolist()
+        return model.generate(**prompt, attention_mask=mask, **settings)[0, -NEW:].tolist()
 
 
 print(f"transformers {transformers.__version__}, torch {torch.__version__}")
@@ -54,7 +55,7 @@ for embedded in (False, True):
         ]
         same[embedded, penalty] = answers[0] == answers[1]
         form = "embeddings" if embedded else "ids"
-        print(f"{form}, penalty {penalty}: alone {answers[0]}, beside a longer prompt {answers[1]}")
+        print(f"{form}, penalty {penalty}: alone {answers[0]}, with a longer prompt {answers[1]}")
 expected = {(False, 1.0): True, (False, 1.3): True, (True, 1.0): True, (True, 1.3): False}
 print("as described" if same == expected else "this has changed")
 sys.exit(same != expected)

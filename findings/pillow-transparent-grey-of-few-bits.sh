@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Pillow 12.3.0 loses the transparency of a PNG in grey of 2 or 4 bits.
 #
-# Such a PNG names one transparent level in its tRNS chunk, in the image's own depth (PNG specification, 11.3.2.1).
-# Pillow scales the pixels to 8 bits when it reads them and leaves the level as it is, so no pixel equals it, unless it
-# is 0: `convert("RGBA")` gives an opaque image. In 1 and 8 bits the same image is transparent. PNG optimizers write
-# such files, since they choose the least depth that holds all levels.
+# Such a PNG has one transparent level in its tRNS chunk, in the bit depth of the image (PNG specification, 11.3.2.1).
+# Pillow scales the pixels to 8 bits when it reads them, but not the level, so no pixel equals it, unless it is 0:
+# `convert("RGBA")` returns an opaque image. In 1 and 8 bits the same image is transparent. PNG optimizers write such
+# files, since they choose the smallest depth that can store all levels.
 #
-# Needs Python 3.10 to 3.14 with venv, and a package index. Exits with 0 while this is so, with 1 once it has changed.
+# Needs Python 3.10 to 3.14 with venv, and a package index. Exits with 0 if this is still so, with 1 if it has changed.
 
 set -euo pipefail
 
@@ -53,7 +53,7 @@ for depth in (1, 2, 4, 8):
         f"the pixel {image.getpixel((0, 0))}; alpha {alphas[depth]} (should be 0)"
     )
 if alphas == {1: 0, 2: 255, 4: 255, 8: 0}:
-    print("As found: the transparent pixel is opaque in 2 and 4 bits.")
+    print("As described: the transparent pixel is opaque in 2 and 4 bits.")
 else:
     sys.exit("The behaviour has changed.")
 PYTHON

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# tokenizers 0.23.3: one byte more, and a whole character that was decoded before is gone from the text.
+# tokenizers 0.23.3: with one more byte a complete character that was decoded before disappears from the text.
 #
-# Where a vocabulary spells rare characters in bytes (`byte_fallback`, as SentencePiece models of many languages do), the
-# ByteFallback decoder takes a run of bytes as one piece: two emoji are eight bytes in a row, and while the second is
-# incomplete the first is decoded to replacement characters as well, one for each byte. So the text of the first five
-# ids is not the text of the first four and something more. A stream that decodes all ids at each step and shows what is
-# longer than before takes the first emoji back, or never shows it; `DecodeStream` waits and is right.
+# If a vocabulary has byte tokens for rare characters (`byte_fallback`, as in SentencePiece models of many languages),
+# the ByteFallback decoder decodes a run of bytes as a unit: two emoji are eight bytes in a row, and while the second is
+# incomplete the first is decoded to replacement characters too, one per byte. So the text of the first five ids does
+# not start with the text of the first four. A stream that decodes all ids at each step and shows the new characters
+# removes the first emoji again, or never shows it; `DecodeStream` waits and is right.
 #
-# Needs Python 3.10 to 3.12 with venv, and a package index. Exits with 0 while this is so, with 1 once it has changed.
+# Needs Python 3.10 to 3.12 with venv, and a package index. Exits with 0 if this is still so, with 1 if it has changed.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

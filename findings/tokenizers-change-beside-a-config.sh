@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# transformers 5.23.0 reads the same tokenizer files in two ways: whether a model's config.json lies beside them decides
-# which ids a text has.
+# transformers 5.23.0 reads the same tokenizer files in two ways: the ids of a text depend on whether a model's
+# config.json is in the same folder.
 #
-# Checkpoints such as LLaVA's hold a tokenizer.json and a tokenizer_config.json that says "tokenizer_class":
-# "LlamaTokenizer". Beside a config.json of a llava (or of a mistral), AutoTokenizer takes tokenizer.json as it is. In a
-# folder of their own, where only the tokenizer's files were downloaded or copied, or beside a config.json of a llama, it
-# makes a LlamaTokenizer of the vocabulary and the merges alone, and what tokenizer.json says of how a text is cut and
-# where spaces are put is dropped without a word. With "legacy": false a word after any special token, and the line after
-# <image>, then has other ids, so a prompt that was prepared apart from the model is not the one that the model's own
-# folder makes.
+# Checkpoints such as LLaVA's have a tokenizer.json and a tokenizer_config.json with "tokenizer_class":
+# "LlamaTokenizer". With a config.json of a llava (or of a mistral), AutoTokenizer uses tokenizer.json as it is. In a
+# folder without config.json, where only the tokenizer's files were downloaded or copied, or with a config.json of a
+# llama, it builds a LlamaTokenizer from the vocabulary and the merges alone, and silently drops tokenizer.json's rules
+# for splitting a text and inserting spaces. With "legacy": false a word after any special token, and the line after
+# <image>, then have other ids, so a prompt that was prepared without the model's folder differs from the one that was
+# prepared with it.
 #
-# Needs Python 3.10 to 3.12 with venv, and a package index. Exits with 0 while this is so, with 1 once it has changed.
+# Needs Python 3.10 to 3.12 with venv, and a package index. Exits with 0 if this is still so, with 1 if it has changed.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -32,22 +32,22 @@ SPECIAL = ["<unk>", "<s>", "</s>", "<image>"]
 PIECES = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *"▁catdogUSER:", "▁c", "▁ca", "▁cat"]
 TEXT = "USER:<image>\ncat</s>cat"
 
-# as Llama's tokenizer.json has it: a space is put before every piece of text between special tokens
+# as in Llama's tokenizer.json: a space is inserted before every piece of text between special tokens
 vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(PIECES))}
 merges = [("▁", "c"), ("▁c", "a"), ("▁ca", "t")]
-made = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-made.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in SPECIAL])
-made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+tokenizer_json = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+tokenizer_json.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+tokenizer_json.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+tokenizer_json.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in SPECIAL])
+tokenizer_json.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
 settings = {"tokenizer_class": "LlamaTokenizer", "legacy": False, "bos_token": "<s>", "eos_token": "</s>"}
 
 
 def tokens(name, model_type):
-    """The class that reads the files in a folder with that config.json, and its tokens of the text."""
+    """The tokenizer class for a folder with that config.json, and its tokens of the text."""
     folder = Path(name)
     folder.mkdir()
-    made.save(str(folder / "tokenizer.json"))
+    tokenizer_json.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "unk_token": "<unk>"}))
     if model_type:
         (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
@@ -56,16 +56,16 @@ def tokens(name, model_type):
 
 
 print(f"transformers {transformers.__version__}, tokenizers {tokenizers.__version__}")
-print(f"tokenizer.json itself: {made.encode(TEXT, add_special_tokens=False).tokens}")
-seen = {
-    "beside config.json of a llava": tokens("llava", "llava"),
-    "beside config.json of a llama": tokens("llama", "llama"),
+print(f"tokenizer.json itself: {tokenizer_json.encode(TEXT, add_special_tokens=False).tokens}")
+results = {
+    "with config.json of a llava": tokens("llava", "llava"),
+    "with config.json of a llama": tokens("llama", "llama"),
     "without a config.json": tokens("alone", None),
 }
-for what, (name, found) in seen.items():
-    print(f"{what}: {name} {found}")
-(_, beside), (_, llama), (_, alone) = seen.values()
-itself = made.encode(TEXT, add_special_tokens=False).tokens
+for what, (name, text_tokens) in results.items():
+    print(f"{what}: {name} {text_tokens}")
+(_, beside), (_, llama), (_, alone) = results.values()
+itself = tokenizer_json.encode(TEXT, add_special_tokens=False).tokens
 expected = beside == itself and alone == llama and alone != itself and "▁cat" in beside and "▁cat" not in alone
 print("as described" if expected else "this has changed")
 sys.exit(not expected)

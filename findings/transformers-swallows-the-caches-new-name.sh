@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# transformers 5.23.0 takes `model(..., cache=cache)` without a word and neither reads nor writes the cache: the step
-# after a prompt answers as if there had been no prompt. 5.24.0 calls the argument `cache`, so a decoding loop that was
-# written for 5.24 runs on 5.23 and answers wrongly; a loop written for 5.23 runs rightly on 5.24, with a FutureWarning
-# for every call.
+# transformers 5.23.0 silently accepts `model(..., cache=cache)` and neither reads nor writes the cache: the step after
+# a prompt is computed as if there were no prompt. 5.24.0 calls the argument `cache`, so a decoding loop that was
+# written for 5.24 runs on 5.23 with wrong results; a loop that was written for 5.23 is right on 5.24, with a
+# FutureWarning for every call.
 #
-# Seen on 27 November 2026 with torch 2.13.0, Python 3.11. OPT, Llama, LLaVA and T5 hand on the keyword arguments that
-# they do not know (**kwargs), layer by layer, to attention functions that ignore them. BLOOM does as well, and only the
-# shape of its mask gives it away: "The expanded size of the tensor (1) must match the existing size (5)".
+# Observed on 27 November 2026 with torch 2.13.0, Python 3.11. OPT, Llama, LLaVA and T5 pass unknown keyword arguments
+# (**kwargs), layer by layer, to attention functions that ignore them. BLOOM does so too, and fails only because of the
+# shape of its mask: "The expanded size of the tensor (1) must match the existing size (5)".
 #
 # Both versions, one after the other: a prompt of four tokens with a cache, then one more token, against a forward pass
-# over all five. Prints versions, the largest difference of the logits and what the cache holds; exits non-zero if
+# over all five. Prints versions, the largest difference of the logits and the length of the cache; exits non-zero if
 # that has changed.
 set -euo pipefail
 
-place="$(mktemp -d)"
-trap 'rm -rf "$place"' EXIT
-python3 -m venv "$place/venv"
-cat > "$place/steps.py" <<'PYTHON'
+folder="$(mktemp -d)"
+trap 'rm -rf "$folder"' EXIT
+python3 -m venv "$folder/venv"
+cat > "$folder/steps.py" <<'PYTHON'
 import sys
 import warnings
 
@@ -61,27 +61,28 @@ MODELS = {
 
 
 def step(name, argument):
-    """The verdict on one model's step under one name of the argument, and how many FutureWarnings there were."""
+    """Whether one model's step is right with one name of the argument, and the details."""
     torch.manual_seed(0)
     model, cache = MODELS[name]().eval(), DynamicCache()
-    told, text, kept = {}, "input_ids", cache
+    encoder_inputs, ids_name, argument_value = {}, "input_ids", cache
     if name == "T5":
-        told, text = {"input_ids": torch.tensor([[8, 9, 10, 1]])}, "decoder_input_ids"
-        kept = EncoderDecoderCache(cache, DynamicCache())
-    with torch.inference_mode(), warnings.catch_warnings(record=True) as seen:
+        encoder_inputs, ids_name = {"input_ids": torch.tensor([[8, 9, 10, 1]])}, "decoder_input_ids"
+        argument_value = EncoderDecoderCache(cache, DynamicCache())
+    with torch.inference_mode(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FutureWarning)
-        at_once = model(**told, **{text: IDS}, use_cache=False).logits[:, -1]
+        at_once = model(**encoder_inputs, **{ids_name: IDS}, use_cache=False).logits[:, -1]
         try:
-            model(**told, **{text: IDS[:, :4], argument: kept}, use_cache=True)
+            model(**encoder_inputs, **{ids_name: IDS[:, :4], argument: argument_value}, use_cache=True)
             mask = {} if name == "T5" else {"attention_mask": torch.ones_like(IDS)}
-            stepped = model(**told, **mask, **{text: IDS[:, 4:], argument: kept}, use_cache=True).logits[:, -1]
+            step_inputs = {ids_name: IDS[:, 4:], argument: argument_value}
+            stepped = model(**encoder_inputs, **mask, **step_inputs, use_cache=True).logits[:, -1]
         except RuntimeError as error:
             return f"{type(error).__name__}", str(error)[:76]
     difference = (at_once - stepped).abs().max().item()
-    warned = sum(issubclass(one.category, FutureWarning) and argument in str(one.message) for one in seen)
+    warned = any(issubclass(warning.category, FutureWarning) and argument in str(warning.message) for warning in caught)
     verdict = "right" if difference < 1e-3 else "wrong"
-    verdict += " with a warning" if warned else " without a word"
-    return verdict, f"off by {difference:.4f}, the cache holds {cache.get_seq_length()} positions"
+    verdict += " with a warning" if warned else " without a warning"
+    return verdict, f"off by {difference:.4f}, {cache.get_seq_length()} positions in the cache"
 
 
 swallowed = transformers.__version__ == "5.23.0"
@@ -91,17 +92,17 @@ for name in MODELS:
     for argument in (own, other):
         verdict, detail = step(name, argument)
         if argument == own:
-            wanted = "right without a word"
+            expected = "right without a warning"
         elif not swallowed:
-            wanted = "right with a warning"
+            expected = "right with a warning"
         else:
-            wanted = "RuntimeError" if name == "BLOOM" else "wrong without a word"
-        same = same and verdict == wanted
+            expected = "RuntimeError" if name == "BLOOM" else "wrong without a warning"
+        same = same and verdict == expected
         print(f"{name:6} {argument:16} {verdict}: {detail}")
-print("as described above" if same else "CHANGED: it is not as described above")
+print("as described above" if same else "this has changed")
 sys.exit(0 if same else 1)
 PYTHON
 for version in 5.23.0 5.24.0; do
-    "$place/venv/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0 transformers==$version
-    "$place/venv/bin/python" "$place/steps.py"
+    "$folder/venv/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0 transformers==$version
+    "$folder/venv/bin/python" "$folder/steps.py"
 done

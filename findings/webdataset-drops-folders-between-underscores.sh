@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# webdataset 1.0.2 drops, without a word, every sample that lies in a folder whose name begins and ends with "__".
+# webdataset 1.0.2 silently drops every sample in a folder whose name starts and ends with "__".
 #
-# Names such as __info__ at the top of a shard are its own metadata. The pattern that passes them by also matches the
-# first folder of a name, so __scans__/a.jpg and __scans__/a.txt are no sample, while _scans_/a.jpg and __scans/a.jpg are,
-# and so is x/__scans__/a.jpg. No count and no warning says that anything was left out.
+# Names such as __info__ at the top of a shard are its own metadata. The pattern that skips them also matches the first
+# folder of a name, so __scans__/a.jpg and __scans__/a.txt are not a sample, while _scans_/a.jpg, __scans/a.jpg and
+# x/__scans__/a.jpg are. No count and no warning reports that anything was dropped.
 #
-# Needs Python 3.10 to 3.12 with venv, and a package index. Exits with 0 while this is so, with 1 once it has changed.
+# Needs Python 3.10 to 3.12 with venv, and a package index. Exits with 0 if this is still so, with 1 if it has changed.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -27,11 +27,11 @@ with tarfile.open("shard.tar", "w") as tar:
             part = tarfile.TarInfo(f"{key}.{kind}")
             part.size = len(content)
             tar.addfile(part, io.BytesIO(content))
-found = [sample["__key__"] for sample in webdataset.WebDataset("shard.tar", shardshuffle=False)]
+samples = [sample["__key__"] for sample in webdataset.WebDataset("shard.tar", shardshuffle=False)]
 print(f"webdataset {version('webdataset')}, Python {sys.version.split()[0]}")
 print(f"in the shard: {KEYS}")
-print(f"samples: {found}")
-if found != KEYS[1:]:
+print(f"samples: {samples}")
+if samples != KEYS[1:]:
     sys.exit("The behaviour has changed.")
-print("As found: the samples of __scans__ are left out.")
+print("As described: the samples of __scans__ are dropped.")
 PYTHON

@@ -10,8 +10,8 @@ import torch
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Such small models are slower on two threads than on one."""
-    before = torch.get_num_threads()
+    """Use one thread: such small models are slower on two."""
+    previous = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(previous)

@@ -1,4 +1,4 @@
-"""The whole: `python app.py` in a checkout, the embedded model behind it, and a program that calls it."""
+"""End to end: `python app.py` in a checkout, with the embedded model, and a client that calls it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ COUNT = {"en": "How many circles are there?", "de": "Wie viele Kreise sind da?",
 THREE = {"en": "three", "de": "drei", "ja": "三"}
 
 
-def wait_for_status(state: Any, wanted: str, seconds: float = 120) -> dict[str, Any]:
-    """What `/healthz` says once its status is the wanted one."""
+def wait_for_status(health: Any, status: str, seconds: float = 120) -> dict[str, Any]:
+    """The response of `/healthz` once it has that status."""
     deadline = time.monotonic() + seconds
-    while (health := dict(state()))["status"] != wanted:
-        assert time.monotonic() < deadline, health
+    while (response := dict(health()))["status"] != status:
+        assert time.monotonic() < deadline, response
         time.sleep(0.05)
-    return health
+    return response
 
 
 class App:
-    """`python app.py` as a process of its own."""
+    """`python app.py` in its own process."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         port = free_port()
@@ -52,11 +52,11 @@ class App:
         self.first = self._first_health()
 
     def health(self) -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(f"{self.url}/healthz", timeout=10).json()
-        return found
+        response: dict[str, Any] = httpx.get(f"{self.url}/healthz", timeout=10).json()
+        return response
 
     def close(self) -> int:
-        """Ask it to end, as a host does; its exit code."""
+        """Send SIGTERM, as a host does; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(20)
 
@@ -85,13 +85,13 @@ def client(app: App) -> Client:
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    path = tmp_path_factory.mktemp("pictures") / "circles.png"
+def image_file(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = tmp_path_factory.mktemp("images") / "circles.png"
     path.write_bytes(blue_circles())
     return handle_file(path)
 
 
-def test_the_page_is_up_while_the_model_loads_and_then_it_is_ready(app: App) -> None:
+def test_the_page_is_up_while_the_model_loads(app: App) -> None:
     assert app.first["status"] == "loading"
     ready = wait_for_status(app.health, "ready")
     assert {"status", "model", "precision", "device", "waiting", "running"} <= set(ready)
@@ -99,41 +99,43 @@ def test_the_page_is_up_while_the_model_loads_and_then_it_is_ready(app: App) -> 
 
 
 @pytest.mark.parametrize("code", COUNT)
-def test_three_blue_circles_are_counted_in_the_language_asked_for(client: Client, picture: Any, code: str) -> None:
+def test_three_blue_circles_are_counted_in_the_language_asked_for(client: Client, image_file: Any, code: str) -> None:
     for question in (COUNT[code], COUNT["en"]):
-        assert client.predict(picture, question, language=code, api_name="/chat") == THREE[code]
+        assert client.predict(image_file, question, language=code, api_name="/chat") == THREE[code]
 
 
-def test_a_follow_up_uses_the_turn_before_it(client: Client, picture: Any) -> None:
+def test_a_follow_up_uses_the_turn_before_it(client: Client, image_file: Any) -> None:
     turns = [{"role": "user", "content": COUNT["en"]}, {"role": "assistant", "content": "three"}]
-    assert client.predict(picture, "What colour are they?", history=turns, api_name="/chat") == "blue"
+    assert client.predict(image_file, "What colour are they?", history=turns, api_name="/chat") == "blue"
 
 
-def test_an_empty_prompt_is_a_caption_and_it_streams(client: Client, picture: Any) -> None:
-    job = client.submit(picture, "", api_name="/chat")
+def test_an_empty_prompt_is_a_caption_and_it_streams(client: Client, image_file: Any) -> None:
+    job = client.submit(image_file, "", api_name="/chat")
     updates = [text for text in job if text]
     assert updates[-1] == "three blue circles"
     assert len(set(updates)) > 1
-    assert client.predict(picture, api_name="/caption") == "three blue circles"
+    assert client.predict(image_file, api_name="/caption") == "three blue circles"
 
 
-def test_a_batch_says_what_captions_say_while_somebody_chats(client: Client, picture: Any, tmp_path: Path) -> None:
-    """On the embedded model: a zip of pictures, each with its own caption, and a question asked in between."""
+def test_a_batch_beside_a_chat_gives_the_captions_of_single_calls(
+    client: Client, image_file: Any, tmp_path: Path
+) -> None:
+    """A zip of images, each with its own caption, and a question asked in between."""
     counts = {"one": 1, "two": 2, "three": 3, "four": 4}
-    with zipfile.ZipFile(tmp_path / "circles.zip", "w") as made:
+    with zipfile.ZipFile(tmp_path / "circles.zip", "w") as archive:
         for word, count in counts.items():
-            made.writestr(f"{word}.png", blue_circles(count))
+            archive.writestr(f"{word}.png", blue_circles(count))
     batch = client.submit(handle_file(tmp_path / "circles.zip"), api_name="/batch")
-    assert client.predict(picture, COUNT["en"], api_name="/chat") == "three"
-    told = batch.result()
-    assert (told["done"], told["total"], told["errors"], told["seconds_left"]) == (4, 4, 0, 0)
-    captions = {record["file"]: record["caption"] for record in told["records"]}
+    assert client.predict(image_file, COUNT["en"], api_name="/chat") == "three"
+    result = batch.result()
+    assert (result["done"], result["total"], result["errors"], result["seconds_left"]) == (4, 4, 0, 0)
+    captions = {record["file"]: record["caption"] for record in result["records"]}
     for word, count in counts.items():
         (tmp_path / "one.png").write_bytes(blue_circles(count))
         assert captions[f"{word}.png"] == client.predict(handle_file(tmp_path / "one.png"), api_name="/caption")
     assert captions["three.png"] == "three blue circles"
-    assert {(record["model"], record["precision"]) for record in told["records"]} == {("tiny", "fp32")}
-    assert all(record["tokens"] > 0 for record in told["records"])
+    assert {(record["model"], record["precision"]) for record in result["records"]} == {("tiny", "fp32")}
+    assert all(record["tokens"] > 0 for record in result["records"])
 
 
 def test_the_budget_is_of_the_prompt_that_is_sent(client: Client) -> None:
@@ -143,20 +145,20 @@ def test_the_budget_is_of_the_prompt_that_is_sent(client: Client) -> None:
     assert (budget["context_tokens"], budget["kept_turns"], budget["dropped_turns"]) == (512, 0, 0)
 
 
-def test_a_language_that_the_embedded_model_does_not_speak_is_a_sentence(client: Client, picture: Any) -> None:
+def test_a_language_that_the_embedded_model_does_not_support_is_refused(client: Client, image_file: Any) -> None:
     with pytest.raises(Exception, match=r"tiny does not support Esperanto.*mblip-mt0-xl"):
-        client.predict(picture, "What?", language="eo", api_name="/chat")
+        client.predict(image_file, "What?", language="eo", api_name="/chat")
 
 
-def test_neither_words_nor_files_are_logged(app: App, client: Client, picture: Any) -> None:
-    client.predict(picture, "Is a xylophone here?", api_name="/chat")
+def test_neither_text_nor_file_names_are_logged(app: App, client: Client, image_file: Any) -> None:
+    client.predict(image_file, "Is a xylophone here?", api_name="/chat")
     log = app.log.read_text()
     assert "tiny is ready" in log
     assert "xylophone" not in log
     assert "circles.png" not in log
 
 
-def test_a_folder_that_is_no_checkpoint_leaves_the_page_up_and_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_a_checkpoint_is_reported_and_leaves_the_page_up(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     running = App(tmp_path, "--model", str(tmp_path / "empty"))
     try:

@@ -1,4 +1,4 @@
-"""Laws of the settings: the command line over the environment over the defaults."""
+"""Laws of the settings: options before environment variables before defaults."""
 
 import os
 
@@ -17,11 +17,11 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_without_anything_said_a_laptop_serves_the_embedded_model_to_itself() -> None:
+def test_the_default_is_the_embedded_model_on_localhost() -> None:
     assert settings.read() == settings.Settings("tiny", "auto", "127.0.0.1", 7860, ("tiny",), 16)
 
 
-def test_the_environment_is_heard_and_the_command_line_is_heard_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_come_before_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BLIP_SPACE_MODEL", "mblip-mt0-xl")
     monkeypatch.setenv("BLIP_SPACE_PORT", "8000")
     assert (settings.read().model, settings.read().port) == ("mblip-mt0-xl", 8000)
@@ -29,12 +29,12 @@ def test_the_environment_is_heard_and_the_command_line_is_heard_first(monkeypatc
     assert settings.read({"port": 9000}).port == 9000
 
 
-def test_visitors_may_always_choose_the_default_model_and_it_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_model_is_always_selectable_and_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BLIP_SPACE_MODELS", "mblip-mt0-xl, tiny,mblip-mt0-xl,")
     assert settings.read().models == ("tiny", "mblip-mt0-xl")
 
 
-def test_a_space_tells_the_address_through_gradios_own_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_host_is_also_read_from_gradios_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
     assert settings.read().host == "0.0.0.0"
     monkeypatch.setenv("BLIP_SPACE_HOST", "127.0.0.2")
@@ -42,12 +42,12 @@ def test_a_space_tells_the_address_through_gradios_own_variable(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "80.5", "٣٣"])
-def test_a_port_that_is_none_is_a_sentence(port: str) -> None:
+def test_an_invalid_port_is_rejected(port: str) -> None:
     with pytest.raises(UserError, match="whole number from 1 to 65535"):
         settings.read({"port": port})
 
 
-def test_an_owner_bounds_the_memory_of_the_answers_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_size_is_limited_by_an_option_or_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BLIP_SPACE_ROWS", "4")
     assert settings.read().rows == 4
     assert settings.read({"rows": 8}).rows == 8
@@ -55,7 +55,7 @@ def test_an_owner_bounds_the_memory_of_the_answers_in_hand(monkeypatch: pytest.M
         settings.read({"rows": "none"})
 
 
-def test_a_cluster_has_as_many_replicas_as_it_has_room_for_or_as_the_owner_says(
+def test_the_number_of_replicas_is_automatic_or_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("BLIP_SPACE_RAY", "auto")
@@ -72,19 +72,19 @@ SERVICE = "tcp://10.96.0.12:7860"
 @pytest.mark.parametrize(
     ("name", "service"), [("BLIP_SPACE_PORT", "blip-space"), ("GRADIO_SERVER_PORT", "gradio-server")]
 )
-def test_the_port_of_a_kubernetes_service_is_passed_over_in_one_line(
+def test_the_port_of_a_kubernetes_service_is_ignored_with_one_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, service: str, value: str
 ) -> None:
-    """The case port-of-a-service: the container died at its start, and the sentence named no variable."""
+    """The case port-of-a-service: the container stopped at startup, and the message named no variable."""
     monkeypatch.setenv(name, value)
     assert settings.read().port == 7860
     (line,) = caplog.messages
-    assert line.startswith(f"{name} is {value.strip()!r} and is passed over: Kubernetes sets it")
+    assert line.startswith(f"{name} is {value.strip()!r} and is ignored: Kubernetes sets it")
     assert f"a service called '{service}'" in line
     assert "enableServiceLinks: false" in line
 
 
-def test_a_port_that_was_chosen_elsewhere_is_taken_without_a_word(
+def test_a_port_from_another_source_is_used_without_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("BLIP_SPACE_PORT", SERVICE)
@@ -95,42 +95,42 @@ def test_a_port_that_was_chosen_elsewhere_is_taken_without_a_word(
 
 
 @pytest.mark.parametrize("name", ["BLIP_SPACE_PORT", "GRADIO_SERVER_PORT", "BLIP_SPACE_ROWS", "BLIP_SPACE_REPLICAS"])
-def test_an_error_names_the_variable_that_it_comes_from(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_an_error_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "http")
     with pytest.raises(UserError, match=rf"^{name} is 'http'; it must be a whole number from 1 to \d+\.$"):
         settings.read()
 
 
 @pytest.mark.parametrize("name", ["port", "rows", "replicas"])
-def test_an_error_names_the_option_that_it_comes_from(name: str) -> None:
+def test_an_error_names_its_option(name: str) -> None:
     with pytest.raises(UserError, match=rf"^--{name} is 'x{{39}}…'; it must be"):
         settings.read({name: "x" * 50})
     with pytest.raises(UserError, match=rf"^--{name} is '9{{39}}…'; it must be"):
         settings.read({name: "9" * 5_000})
 
 
-def test_a_bad_port_ends_no_command_that_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`BLIP_SPACE_PORT=abc` broke `ask`."""
+def test_an_invalid_port_does_not_stop_a_command_without_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`BLIP_SPACE_PORT=abc` stopped `ask`."""
     monkeypatch.setenv("BLIP_SPACE_PORT", "abc")
     monkeypatch.setenv("BLIP_SPACE_ROWS", "abc")
     monkeypatch.setenv("BLIP_SPACE_MODEL", "mblip-mt0-xl")
     assert settings.read({"model": None, "precision": "bf16"}).model == "mblip-mt0-xl"
 
 
-def test_a_host_hands_its_port_over_in_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cloud Run, Heroku and Render do. Others may mean something else by it."""
+def test_the_port_is_also_read_from_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cloud Run, Heroku and Render set it. Elsewhere it may mean something else."""
     monkeypatch.setenv("PORT", "7941")
     assert (settings.read().port, settings.read().host) == (7941, "127.0.0.1")
     assert settings.read({"port": "9000"}).port == 9000
-    for other in (SERVICE, "http", "0", "99999", ""):
-        monkeypatch.setenv("PORT", other)
+    for value in (SERVICE, "http", "0", "99999", ""):
+        monkeypatch.setenv("PORT", value)
         assert settings.read().port == 7860
     monkeypatch.setenv("PORT", "7941")
     monkeypatch.setenv("BLIP_SPACE_PORT", "8000")
     assert settings.read().port == 8000
 
 
-def test_a_variable_of_white_space_was_not_set_and_an_empty_option_is_a_sentence(
+def test_a_blank_variable_is_ignored_and_an_empty_option_is_rejected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("BLIP_SPACE_HOST", "  ")
@@ -140,17 +140,17 @@ def test_a_variable_of_white_space_was_not_set_and_an_empty_option_is_a_sentence
     assert settings.read({"adapter": ""}).adapter == ""
 
 
-@pytest.mark.parametrize(("value", "kept"), [(SERVICE, False), ("http", False), ("8001", True)])
-def test_gradio_never_sees_a_port_that_keeps_it_from_being_imported(
-    monkeypatch: pytest.MonkeyPatch, value: str, kept: bool
+@pytest.mark.parametrize(("value", "is_kept"), [(SERVICE, False), ("http", False), ("8001", True)])
+def test_a_port_with_which_gradio_cannot_be_imported_is_removed(
+    monkeypatch: pytest.MonkeyPatch, value: str, is_kept: bool
 ) -> None:
     monkeypatch.setenv("GRADIO_SERVER_PORT", value)
     settings.hide_port_from_gradio()
-    assert ("GRADIO_SERVER_PORT" in os.environ) == kept
+    assert ("GRADIO_SERVER_PORT" in os.environ) == is_kept
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "sentence"),
+    ("name", "value", "message"),
     [
         ("MODEL", "nonsense", "There is no model 'nonsense'."),
         ("MODELS", "tiny,bogus", "There is no model, and no folder, 'bogus'."),
@@ -158,17 +158,16 @@ def test_gradio_never_sees_a_port_that_keeps_it_from_being_imported(
         ("HOST", "999.1.1.1", "'999.1.1.1' is no address of this machine."),
     ],
 )
-def test_an_error_about_a_text_names_the_variable_that_it_came_from(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
+def test_an_error_about_a_value_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(f"BLIP_SPACE_{name}", value)
-    told = f"{sentence} That comes from BLIP_SPACE_{name}."
-    assert settings.with_origin(sentence, {}) == told
-    assert settings.with_origin(sentence, {name.lower(): value}) == sentence
+    assert settings.with_origin(message, {}) == f"{message} That comes from BLIP_SPACE_{name}."
+    assert settings.with_origin(message, {name.lower(): value}) == message
     assert settings.with_origin("Another thing.", {}) == "Another thing."
 
 
-def test_an_empty_variable_means_the_default_and_an_empty_list_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_is_the_default_and_an_empty_option_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--model ""` meant the current folder."""
     monkeypatch.setenv("BLIP_SPACE_MODEL", "")
     monkeypatch.setenv("BLIP_SPACE_MODELS", " ")
@@ -178,14 +177,14 @@ def test_an_empty_variable_means_the_default_and_an_empty_list_is_a_sentence(mon
             settings.read({name: "  "})
 
 
-def test_a_bad_port_ends_no_command_but_the_one_that_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_port_stops_only_the_command_that_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BLIP_SPACE_PORT", "abc")
     assert settings.read({"model": None, "precision": None, "adapter": None}).model == "tiny"
     with pytest.raises(UserError, match=r"^BLIP_SPACE_PORT is 'abc'; it must be a whole number"):
         settings.read()
 
 
-def test_who_compares_the_ways_to_decode_chooses_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_way_to_decode_is_set_by_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.fixed_slots() is EngineConfig().slots is None
     monkeypatch.setenv("BLIP_SPACE_SLOTS", "1")
     assert settings.fixed_slots() is EngineConfig().slots is True

@@ -19,7 +19,7 @@ def test_every_minor_version_of_the_range_is_tried() -> None:
 
 
 @pytest.mark.parametrize("line", ["transformers", "transformers>=5.23,<6.1", "transformers>=5.23,<5.23"])
-def test_a_range_that_names_no_versions_is_told(line: str) -> None:
+def test_range_without_versions_is_an_error(line: str) -> None:
     with pytest.raises(ValueError, match=r"requirements\.txt"):
         allowed_versions(line)
 

@@ -1,17 +1,16 @@
-"""Makes `assets/tiny`, the embedded model, from nothing: `python -m training`.
+"""Trains `assets/tiny`, the embedded model, from random weights: `python -m training`.
 
-The rooms are the story, in the order of the work; imports go up this list only:
+The packages, in the order of the pipeline; a package imports only from those above it:
 
-- `world/`: pictures and what is in them: everyday things, flat shapes, and what is neither
-- `words/`: tables of eighty languages, grammars of eight
-- `lessons/`: questions and conversations about a scene, as prompts and answers
-- `pupil/`: the model, its tokenizer, and what it is held against while it learns
-- `school/`: the stages and their order (`recipe` has every number)
-- `exam/`: pictures that it never saw, questions, marks and figures
+- `scenes/`: images and their contents: everyday objects, flat shapes, out-of-distribution images
+- `lexicon/`: tables of eighty languages, grammars of eight
+- `tasks/`: questions and dialogues about a scene, as prompts and answers
+- `model/`: the architecture, the tokenizer, auxiliary heads and their targets
+- `stages/`: the pretraining stages and their order (`recipe` has every number)
+- `evaluation/`: questions on held-out images, scores and tables
 
-`evaluate` examines a model folder, `export` writes one, `card` is its README; `examples` and `fixture` draw the page's
-and the tests' pictures.
+`evaluate` evaluates a model folder, `export` writes one, `card` is its README; `examples` and `fixture` render the
+images of the page and of the tests.
 
-Nothing here is imported by `blip_space`; training uses its `languages` and `prompts`, so what is learned is what is
-asked.
+`blip_space` must not import this package; training uses its `languages` and `prompts`, so that prompts are the same.
 """

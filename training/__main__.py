@@ -1,4 +1,4 @@
-"""`python -m training`: the whole run, or one stage of it, going on from wherever it was stopped."""
+"""`python -m training`: runs all stages or one of them, and resumes what was stopped."""
 
 from __future__ import annotations
 
@@ -9,40 +9,38 @@ from pathlib import Path
 import torch
 
 from training.recipe import RECIPES
-from training.school.school import run, run_all
-from training.school.stages import STAGES, Workshop
+from training.stages.loop import STAGES, TrainingContext
+from training.stages.pipeline import run_all, run_stage
 
 RUNS = Path(__file__).parent / "runs"
 ASSETS = Path(__file__).parent.parent / "assets" / "tiny"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse the command line and run what it names."""
+    """Parse the command line and run its stage, or all."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("stage", nargs="?", choices=("tokenizer", *STAGES, "export", "all"), default="all")
     parser.add_argument("--recipe", choices=tuple(RECIPES), default="full")
-    parser.add_argument("--runs", type=Path, default=RUNS, help="where checkpoints lie (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=ASSETS, help="where the model goes (default: %(default)s)")
-    parser.add_argument("--from", dest="begin", type=Path, help="go on from this model's weights, with the last stage")
-    parser.add_argument("--threads", type=int, help="threads for the model (default: the cores that no worker takes)")
-    parser.add_argument("--processes", type=int, default=1, help="that look together (default: %(default)s)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args(arguments)
-    recipe = RECIPES[options.recipe]
-    # Threads that outnumber free cores wait for each other: two beside a busy worker on two cores ran at a sixth.
-    torch.set_num_threads(options.threads or max(1, (os.cpu_count() or 1) - recipe.workers))
-    shop = Workshop(
-        recipe,
-        options.runs / recipe.name,
-        options.runs / "sources",
-        torch.device(options.device),
-        team=options.processes,
-        begin=options.begin,
+    parser.add_argument("--runs", type=Path, default=RUNS, help="folder of checkpoints (default: %(default)s)")
+    parser.add_argument(
+        "--output", type=Path, default=ASSETS, help="folder of the exported model (default: %(default)s)"
     )
-    if options.stage == "all":
-        run_all(shop, output=options.output)
+    parser.add_argument(
+        "--from", dest="initial_model", type=Path, help="start from this model's weights, with the last stage"
+    )
+    parser.add_argument("--threads", type=int, help="threads for the model (default: the cores without a worker)")
+    parser.add_argument("--processes", type=int, default=1, help="data-parallel processes (default: %(default)s)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args(arguments)
+    recipe = RECIPES[args.recipe]
+    # Threads beyond the free cores wait for each other: two beside a busy worker on two cores had a sixth of the speed.
+    torch.set_num_threads(args.threads or max(1, (os.cpu_count() or 1) - recipe.workers))
+    folder, sources, device = args.runs / recipe.name, args.runs / "sources", torch.device(args.device)
+    context = TrainingContext(recipe, folder, sources, device, args.processes, args.initial_model)
+    if args.stage == "all":
+        run_all(context, output=args.output)
     else:
-        run(options.stage, shop, output=options.output)
+        run_stage(args.stage, context, output=args.output)
 
 
 if __name__ == "__main__":

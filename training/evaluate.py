@@ -1,6 +1,6 @@
-"""`python -m training.evaluate assets/tiny`: puts a model folder through the exam and writes its card's tables.
+"""`python -m training.evaluate assets/tiny`: evaluates a model folder and writes the tables of its card.
 
-Marks are exact matches of the greedy answer; answers in the right language are counted apart.
+Scores are exact matches of the greedy answer; answers in the requested language are counted separately.
 """
 
 from __future__ import annotations
@@ -14,48 +14,49 @@ from transformers import AutoTokenizer, Blip2ForConditionalGeneration
 
 from training import card
 from training.__main__ import RUNS
-from training.exam import figures
-from training.exam.exam import HANDS, SEED, TASKS, drawn, sheet
-from training.exam.figures import Candidate
-from training.exam.marking import ANSWERED_IN_LANGUAGE, Marks, mark
-from training.words import TONGUES
-from training.words.plain import codes
-from training.words.plain import load as plain_words
+from training.evaluation import tables
+from training.evaluation.flat_shapes import DRAWING_STYLES, SEED, TASKS, flat_questions, make_image_set
+from training.evaluation.scoring import ANSWERED_IN_LANGUAGE, Scores, score
+from training.evaluation.tables import EvaluatedModel
+from training.lexicon import GRAMMARS
+from training.lexicon.lexicon import language_codes, load_lexicon
 
 
-def load(folder: Path, sources: Path) -> Candidate:
-    """The folder's model in fp32 with its tokenizer, and all the words."""
+def load_model(folder: Path, sources: Path) -> EvaluatedModel:
+    """The folder's model in fp32 with its tokenizer, and all lexicons."""
     model = Blip2ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    return Candidate(model.eval(), tokenizer, {code: plain_words(code, sources) for code in codes()}, sources)
+    lexicons = {code: load_lexicon(code, sources) for code in language_codes()}
+    return EvaluatedModel(model.eval(), tokenizer, lexicons, sources)
 
 
-def examine(candidate: Candidate, hand: str, *, each: int, seed: int = SEED) -> Marks:
-    """The whole exam on flat shapes in one hand."""
-    shown = drawn(hand, count=each * 12, side=candidate.side, seed=seed)
-    questions = sheet(shown, each=each, seed=seed)
-    return mark(questions, candidate.answers(shown.pictures, questions), candidate.sources)
+def evaluate_flat_shapes(model: EvaluatedModel, style: str, *, each: int, seed: int = SEED) -> Scores:
+    """The scores of all tasks on flat shapes in one drawing style."""
+    image_set = make_image_set(style, count=each * 12, side=model.side, seed=seed)
+    questions = flat_questions(image_set, each=each, seed=seed)
+    return score(questions, model.answers(image_set.images, questions), model.sources)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Examine a folder, print the tables and put them into its card."""
+    """Evaluate a folder, print the tables and write them into its card."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--each", type=int, default=50, help="questions a task and language (default: %(default)s)")
-    parser.add_argument("--sources", type=Path, default=RUNS / "sources", help="where fetched packages lie")
-    options = parser.parse_args(arguments)
-    candidate = load(options.folder, options.sources)
+    parser.add_argument("--sources", type=Path, default=RUNS / "sources", help="downloaded packages")
+    args = parser.parse_args(arguments)
+    model = load_model(args.folder, args.sources)
     parts = []
-    for table in figures.tables(candidate, each=options.each):
+    for table in tables.card_tables(model, each=args.each):
         parts.append(table)
         print(table, end="\n\n", flush=True)
-    for hand in HANDS:
-        marks = examine(candidate, hand, each=options.each)
-        title = f"flat shapes, {hand}"
-        parts.append(card.table(title, marks, tasks=(*TASKS, ANSWERED_IN_LANGUAGE), languages=tuple(TONGUES)))
+    for style in DRAWING_STYLES:
+        scores = evaluate_flat_shapes(model, style, each=args.each)
+        title = f"flat shapes, {style}"
+        parts.append(card.task_table(title, scores, tasks=(*TASKS, ANSWERED_IN_LANGUAGE), languages=tuple(GRAMMARS)))
         print(parts[-1], end="\n\n", flush=True)
-    figures.answered(candidate).save(options.folder / "answers.png", optimize=True)
-    card.put_figures(options.folder, "\n\n".join(parts), each=options.each, heavy=figures.HEAVY, seed=SEED)
+    tables.render_examples(model).save(args.folder / "answers.png", optimize=True)
+    factor = tables.ENGLISH_FACTOR
+    card.write_figures(args.folder, "\n\n".join(parts), each=args.each, english_factor=factor, seed=SEED)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
-"""`python -m training.examples`: the page's examples, drawn from the world that the embedded model knows.
+"""`python -m training.examples`: the page's example images, of objects that the embedded model recognizes.
 
-The drawings of everyday things are Noto Emoji's (Apache-2.0); the flat shapes are our own.
+Everyday objects are from Noto Emoji (Apache-2.0); the flat shapes are our own.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from training.__main__ import RUNS
-from training.world import names, sources, sprites
+from training.scenes import names, sources, sprites
 
 FOLDER = Path(__file__).parent.parent / "assets" / "examples"
 STYLE = "noto"
@@ -21,54 +21,50 @@ SIZE = (480, 320)
 
 
 @dataclass(frozen=True)
-class Example:
-    """A picture of things in a row, a question about it, and the paper that they lie on."""
+class ExampleImage:
+    """An image of objects in a row, its background, and a question about it."""
 
     file: str
-    things: tuple[str, ...]
+    objects: tuple[str, ...]
     prompt: str
     language: str
-    paper: str = "white"
+    background: str = "white"
 
 
 EVERYDAY = (
-    Example("dog-and-two-cats.png", ("dog", "cat", "cat"), "What is on the left?", "en", "#eef6ff"),
-    Example("whale-and-sailboat.png", ("whale", "sailboat"), "", "de", "#e3f4f7"),
-    Example("octopus.png", ("octopus",), "これは何ですか？", "ja"),
-    Example("four-bananas.png", ("banana",) * 4, "Kuna vitu vingapi?", "sw", "#fff6e5"),
+    ExampleImage("dog-and-two-cats.png", ("dog", "cat", "cat"), "What is on the left?", "en", "#eef6ff"),
+    ExampleImage("whale-and-sailboat.png", ("whale", "sailboat"), "", "de", "#e3f4f7"),
+    ExampleImage("octopus.png", ("octopus",), "これは何ですか？", "ja"),
+    ExampleImage("four-bananas.png", ("banana",) * 4, "Kuna vitu vingapi?", "sw", "#fff6e5"),
 )
 FLAT = (
-    Example("three-blue-circles.png", (), "How many circles are there?", "en"),
-    Example("yellow-heart.png", (), "What colour is the heart?", "ar"),
+    ExampleImage("three-blue-circles.png", (), "How many circles are there?", "en"),
+    ExampleImage("yellow-heart.png", (), "What colour is the heart?", "ar"),
 )
 
 
 def main() -> None:
-    """Draw the everyday pictures and list all examples; the flat ones lie there already."""
-    sets = RUNS / "sources"
-    characters = names.characters(sources.fetched(sources.ANNOTATIONS, sets))
+    """Render the everyday images and list all examples; the flat ones are committed already."""
+    sources_folder = RUNS / "sources"
+    characters = names.characters(sources.fetch(sources.ANNOTATIONS, sources_folder))
     for example in EVERYDAY:
-        picture(example, sets, characters).save(FOLDER / example.file, optimize=True)
-    (FOLDER / "examples.json").write_text(
-        json.dumps(list(_rows()), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+        render_example(example, sources_folder, characters).save(FOLDER / example.file, optimize=True)
+    keys = ("file", "prompt", "language")
+    entries = [{key: getattr(example, key) for key in keys} for example in (*EVERYDAY, *FLAT)]
+    content = json.dumps(entries, indent=2, ensure_ascii=False)
+    (FOLDER / "examples.json").write_text(f"{content}\n", encoding="utf-8")
 
 
-def picture(example: Example, sets: Path, characters: Mapping[str, str]) -> Image.Image:
-    """The example's things in a row on its paper."""
-    paper = Image.new("RGB", SIZE, example.paper)
+def render_example(example: ExampleImage, sources_folder: Path, characters: Mapping[str, str]) -> Image.Image:
+    """The example's objects in a row on its background."""
+    background = Image.new("RGB", SIZE, example.background)
     width, height = SIZE
-    side = min(height * 3 // 4, (width - 30) // len(example.things) - 10)
-    for place, name in enumerate(example.things):
-        thing = sprites.drawing(name, STYLE, sets, characters, side=side)
-        left = round((place + 0.5) * (width - 20) / len(example.things) + 10 - side / 2)
-        paper.paste(thing, (left, (height - side) // 2), thing)
-    return paper
-
-
-def _rows() -> Iterator[dict[str, str]]:
-    for example in (*EVERYDAY, *FLAT):
-        yield {"file": example.file, "prompt": example.prompt, "language": example.language}
+    side = min(height * 3 // 4, (width - 30) // len(example.objects) - 10)
+    for index, name in enumerate(example.objects):
+        sprite = sprites.render_emoji(name, STYLE, sources_folder, characters, side=side)
+        left = round((index + 0.5) * (width - 20) / len(example.objects) + 10 - side / 2)
+        background.paste(sprite, (left, (height - side) // 2), sprite)
+    return background
 
 
 if __name__ == "__main__":

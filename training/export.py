@@ -1,6 +1,6 @@
-"""The trained model becomes a folder that any BLIP-2 loader reads: weights, tokenizer, processor, settings, facts.
+"""Exports the trained model to a folder that any BLIP-2 loader reads: weights, tokenizer, processor, configuration.
 
-Knows file formats; knows nothing of how the weights came to be.
+Must not import `stages`.
 """
 
 from __future__ import annotations
@@ -13,37 +13,36 @@ from typing import Any
 import torch
 from transformers import Blip2Processor, BlipImageProcessor, GenerationConfig
 
-from training.pupil.network import CENTRE, END, IMAGE, PAD, SPREAD
-from training.pupil.targets import QUERIES
+from training.lexicon.lexicon import language_codes
+from training.model.architecture import END, IMAGE, IMAGE_MEAN, IMAGE_STD, PAD
+from training.model.targets import QUERIES
 from training.recipe import Sizes
-from training.words.plain import codes
 
 LARGEST_FILE = "9MB"
 
-KNOWS = (
+DESCRIPTION = (
     "Emoji-like drawings of 287 everyday things (animals, food, vehicles, tools, clothes, weather), up to six at once, "
     "and flat shapes in eleven colours: what is it, how many, is there one, what is on the left, what colour is it. "
     "It knows nothing else, and mostly says so: for photographs choose one of the real checkpoints."
 )
 
 
-def save(model: Any, tokenizer: Any, folder: Path, *, sizes: Sizes, unknown: Sequence[str]) -> None:
-    """Write the whole folder but its card; `unknown` are the replies that say that a picture is not known."""
+def save_model(model: Any, tokenizer: Any, folder: Path, *, sizes: Sizes, unknown: Sequence[str]) -> None:
+    """Write the folder without its card; `unknown` are the replies to out-of-distribution images."""
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.safetensors*"):
-        old.unlink()
-    settings = GenerationConfig(decoder_start_token_id=PAD, pad_token_id=PAD, eos_token_id=END, bos_token_id=PAD)
-    model.generation_config = settings
-    model.language_model.generation_config = settings
+    for shard in folder.glob("*.safetensors*"):
+        shard.unlink()
+    generation = GenerationConfig(decoder_start_token_id=PAD, pad_token_id=PAD, eos_token_id=END, bos_token_id=PAD)
+    model.generation_config = model.language_model.generation_config = generation
     model.to(torch.bfloat16).save_pretrained(folder, max_shard_size=LARGEST_FILE)
     _processor(tokenizer, sizes.image).save_pretrained(folder)
-    facts = {"name": "tiny", "style": "mblip", "languages": list(codes()), "knows": KNOWS, "unknown": list(unknown)}
+    facts = {"name": "tiny", "style": "mblip", "languages": language_codes(), "knows": DESCRIPTION, "unknown": unknown}
     (folder / "blip_space.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _processor(tokenizer: Any, side: int) -> Any:
     images = BlipImageProcessor(
-        size={"height": side, "width": side}, image_mean=[CENTRE] * 3, image_std=[SPREAD] * 3, resample=3
+        size={"height": side, "width": side}, image_mean=[IMAGE_MEAN] * 3, image_std=[IMAGE_STD] * 3, resample=3
     )
     # `image_token` stays unset: with it the tokenizer's registration of the token fails on loading.
     processor = Blip2Processor(image_processor=images, tokenizer=tokenizer, num_query_tokens=QUERIES)

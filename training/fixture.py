@@ -1,7 +1,7 @@
-"""`python -m training.fixture`: the two hundred questions that the tests ask the shipped model through the engine.
+"""`python -m training.fixture`: the two hundred questions that the tests ask the embedded model through the engine.
 
-Written once, with a seed of their own, so that a test needs no drawings: a sheet of pictures, and a list of questions
-with the turns before them and the right answers.
+Generated once, with a separate seed, so that the tests need no sprites: a sheet of images, and a list of questions
+with the earlier turns and the correct answers.
 """
 
 from __future__ import annotations
@@ -15,62 +15,61 @@ from typing import Any
 from PIL import Image
 
 from training.__main__ import RUNS
-from training.exam import everyday_exam
-from training.exam.everyday_exam import TASKS, UNKNOWN, Talk
-from training.lessons import plainly
+from training.evaluation import everyday_objects
+from training.evaluation.everyday_objects import TASKS, UNKNOWN, Dialogue
+from training.lexicon.lexicon import Lexicon, language_codes, load_lexicon
 from training.recipe import STYLES
-from training.words.plain import Plain, codes, load
-from training.world import strangers, world
-from training.world.scenes import Scene
+from training.scenes import mixture, out_of_distribution
+from training.scenes.scene import Scene
+from training.tasks import templates
 
 FOLDER = Path(__file__).parent.parent / "tests" / "training" / "fixture"
 SEED, EACH, SIDE, COLUMNS = 2_000, 22, 128, 20
-STRANGE = ("photo", "photo", "photo", "noise", "text", "blank")
-"""The sorts of strange pictures, four of each."""
+OOD_KINDS = ("photo", "photo", "photo", "noise", "text", "blank")
+"""The kinds of out-of-distribution images, four of each."""
 
 
 def main() -> None:
-    """Draw the sheet and write the questions."""
+    """Render the sheet and write the questions."""
     sources = RUNS / "sources"
-    plains = {code: load(code, sources) for code in codes()}
-    of = world.opened(sources, STYLES, photographs=strangers.EXAMINED)
-    questions, pictures = [], []
-    for number, (task, scene, talk) in enumerate(_asked()):
-        plain = plains[codes()[number * 7 % len(codes())] if number % 4 else "en"]
-        pictures.append(Image.fromarray(of.picture(scene, side=SIDE, seed=f"fixture/{number}", clean=True)[0]))
-        questions.append({"task": task, "picture": number, **_worded(plain, scene, talk, number)})
+    lexicons = {code: load_lexicon(code, sources) for code in language_codes()}
+    renderer = mixture.load_renderer(sources, STYLES, photos=out_of_distribution.EVALUATION_FILES)
+    questions, images = [], []
+    for index, (task, scene, dialogue) in enumerate(_sample_tasks()):
+        lexicon = lexicons[language_codes()[index * 7 % len(language_codes())] if index % 4 else "en"]
+        images.append(Image.fromarray(renderer.render(scene, side=SIDE, seed=f"fixture/{index}", clean=True)[0]))
+        questions.append({"task": task, "image": index, **_texts(lexicon, scene, dialogue, index)})
     FOLDER.mkdir(parents=True, exist_ok=True)
-    _sheet(pictures).save(FOLDER / "pictures.webp", quality=90)
-    lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in questions)
+    _contact_sheet(images).save(FOLDER / "images.webp", quality=90)
+    lines = ",\n".join(json.dumps(question, ensure_ascii=False) for question in questions)
     (FOLDER / "questions.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
-def _asked() -> Iterator[tuple[str, Scene, Talk]]:
-    draw = random.Random(SEED)
-    for task, wanted in TASKS.items():
-        found = 0
-        for scene in everyday_exam.scenes(wanted.numbers, 10 * EACH, seed=SEED):
-            talk = wanted.talk(scene, draw)
-            if talk and found < EACH:
-                found += 1
-                yield task, scene, talk
-    for sort in STRANGE * 4:
-        yield UNKNOWN + sort, world.stranger(sort), [plainly.WHAT]
+def _sample_tasks() -> Iterator[tuple[str, Scene, Dialogue]]:
+    rng = random.Random(SEED)
+    for task, eval_task in TASKS.items():
+        count = 0
+        for scene in everyday_objects.everyday_scenes(eval_task.numbers, 10 * EACH, seed=SEED):
+            dialogue = eval_task.dialogue(scene, rng)
+            if dialogue and count < EACH:
+                count += 1
+                yield task, scene, dialogue
+    for kind in OOD_KINDS * 4:
+        yield UNKNOWN + kind, mixture.ood_scene(kind), [templates.WHAT]
 
 
-def _worded(plain: Plain, scene: Scene, talk: Talk, number: int) -> dict[str, Any]:
-    draw = random.Random(f"{SEED}/{number}")
-    *turns, (prompt, answer) = [
-        ("" if ask.wording == "caption" else plainly.phrase(ask, plain, draw), plainly.answer(ask, scene, plain))
-        for ask in talk
-    ]
-    return {"language": plain.code, "turns": turns, "prompt": prompt, "answer": answer}
+def _texts(lexicon: Lexicon, scene: Scene, dialogue: Dialogue, index: int) -> dict[str, Any]:
+    rng = random.Random(f"{SEED}/{index}")
+    texts = ["" if one.wording == "caption" else templates.render_question(one, lexicon, rng) for one in dialogue]
+    answers = [templates.answer(one, scene, lexicon) for one in dialogue]
+    *turns, (prompt, answer) = zip(texts, answers, strict=True)
+    return {"language": lexicon.code, "turns": turns, "prompt": prompt, "answer": answer}
 
 
-def _sheet(pictures: list[Image.Image]) -> Image.Image:
-    sheet = Image.new("RGB", (COLUMNS * SIDE, -(-len(pictures) // COLUMNS) * SIDE))
-    for number, picture in enumerate(pictures):
-        sheet.paste(picture, (number % COLUMNS * SIDE, number // COLUMNS * SIDE))
+def _contact_sheet(images: list[Image.Image]) -> Image.Image:
+    sheet = Image.new("RGB", (COLUMNS * SIDE, -(-len(images) // COLUMNS) * SIDE))
+    for index, image in enumerate(images):
+        sheet.paste(image, (index % COLUMNS * SIDE, index // COLUMNS * SIDE))
     return sheet
 
 

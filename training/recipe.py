@@ -1,6 +1,6 @@
-"""How big the model is and how long each stage runs: every number that a training run is made of.
+"""Recipes: the model's sizes and the schedule of each stage, every number of a training run.
 
-A recipe is the whole of a run's identity; two runs of one recipe on one machine give the same weights. Knows no torch.
+Two runs of one recipe on one machine give the same weights. Must not import torch.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 STYLES = ("noto", "noto-v1", "fxemoji", "fluent-flat", "fluent", "emojione")
-"""The hands whose drawings are learned; `sources` has one more, Twemoji, which is kept for the exam."""
+"""The drawing styles of training; `sources` has one more, Twemoji, for evaluation only."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The shape of the model."""
+    """The sizes of the model."""
 
     image: int = 96
     patch: int = 12
@@ -26,32 +26,32 @@ class Sizes:
     text_layers: int = 3
     text_heads: int = 5
     pieces: int = 4500
-    """The vocabulary besides the words of the world, which are a piece each."""
+    """The size of the vocabulary without the lexicon words, which are a piece each."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """One stage: how many steps of how many samples, and the highest learning rate."""
+    """One stage: the number of steps, the batch size and the peak learning rate."""
 
     steps: int
     batch: int
     learning_rate: float
-    warm_up: int = 100
-    least: float = 0.02
-    """What the learning rate falls to, as a share of its highest."""
+    warmup_steps: int = 100
+    final_share: float = 0.02
+    """The final learning rate, as a share of its peak."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole run."""
+    """One run."""
 
     name: str
-    vision: Schedule
-    sight: Schedule
-    text: Schedule
+    vision_encoder: Schedule
+    qformer: Schedule
+    language_model: Schedule
     joint: Schedule
     corpus_lines: int
-    exam_scenes: int
+    evaluation_scenes: int
     sizes: Sizes = field(default_factory=Sizes)
     styles: tuple[str, ...] = STYLES
     seed: int = 20261121
@@ -63,21 +63,21 @@ class Recipe:
 RECIPES = {
     "full": Recipe(
         name="full",
-        vision=Schedule(steps=4200, batch=64, learning_rate=2e-3, least=0.25),
-        sight=Schedule(steps=8600, batch=64, learning_rate=1.5e-3),
-        text=Schedule(steps=8300, batch=64, learning_rate=1e-3),
+        vision_encoder=Schedule(steps=4200, batch=64, learning_rate=2e-3, final_share=0.25),
+        qformer=Schedule(steps=8600, batch=64, learning_rate=1.5e-3),
+        language_model=Schedule(steps=8300, batch=64, learning_rate=1e-3),
         joint=Schedule(steps=1300, batch=64, learning_rate=5e-4),
         corpus_lines=40_000,
-        exam_scenes=400,
+        evaluation_scenes=400,
     ),
     "smoke": Recipe(
         name="smoke",
-        vision=Schedule(steps=12, batch=16, learning_rate=1e-3, warm_up=4),
-        sight=Schedule(steps=6, batch=16, learning_rate=1e-3, warm_up=2),
-        text=Schedule(steps=12, batch=16, learning_rate=1e-3, warm_up=4),
-        joint=Schedule(steps=6, batch=8, learning_rate=1e-4, warm_up=2),
+        vision_encoder=Schedule(steps=12, batch=16, learning_rate=1e-3, warmup_steps=4),
+        qformer=Schedule(steps=6, batch=16, learning_rate=1e-3, warmup_steps=2),
+        language_model=Schedule(steps=12, batch=16, learning_rate=1e-3, warmup_steps=4),
+        joint=Schedule(steps=6, batch=8, learning_rate=1e-4, warmup_steps=2),
         corpus_lines=1500,
-        exam_scenes=8,
+        evaluation_scenes=8,
         sizes=Sizes(
             vision_width=32,
             vision_layers=1,
@@ -94,4 +94,4 @@ RECIPES = {
         save_every_seconds=0.0,
     ),
 }
-"""`full` makes the committed model; `smoke` runs every stage in seconds and learns nothing."""
+"""`full` makes the committed model; `smoke` runs every stage in seconds, too short to learn anything."""

@@ -1,4 +1,4 @@
-"""Lets people in: by browser and API (`page`, `server`, `uploads`, `archive`) and by command (`cli`).
+"""What users start and call: the server with its page and API, the command line, and the Ray cluster.
 
-Knows nothing of torch.
+Must not import torch or transformers.
 """

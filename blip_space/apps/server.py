@@ -1,7 +1,7 @@
-"""One server: page, API and `/healthz` in front of one engine.
+"""One server: page, API and `/healthz` in front of one engine. The page is up first; the model loads behind it.
 
-Knows when things start and stop and what is logged, which is never a picture or a word of a visitor; knows nothing of
-what is on the page. The page is up first and the model loads behind it.
+Starts and stops the parts and configures the log, which never contains a user's image or text. Must not depend on what
+is on the page.
 """
 
 from __future__ import annotations
@@ -34,41 +34,41 @@ from blip_space.settings import Settings
 log = logging.getLogger(__name__)
 
 MAX_THREADS = 96
-"""More than the answers that may be in hand, each of which occupies a thread between two tokens."""
+"""Per engine: more than its concurrent requests, each of which blocks a thread between two tokens."""
 
 MAX_SHORT_EVENTS = 8
-"""How many events of one kind run at once, answers aside."""
+"""Concurrent events of one kind, except those that generate answers."""
 
 MAX_QUEUED = 256
 MAX_SESSIONS = 1_000
 
-MAX_UPLOAD_BYTES = 20 * 1024**2
-"""What is stored at all; told as 20 MB by Gradio, and a little more than `images` reads."""
+MAX_STORED_BYTES = 20 * 1024**2
+"""The largest file that is stored: 20 MB in Gradio's message, slightly more than `images` reads."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A page that is up: where, and how to take it down."""
+    """A running page: its URL, and how to close it."""
 
     url: str
     engine: EngineProtocol
     demo: Any
 
     def close(self) -> None:
-        """End the answers in hand, then the page."""
+        """Cancel the running answers, then close the page."""
         self.engine.stop()
         self.demo.close(verbose=False)
 
 
 def serve(settings: Settings) -> None:
-    """Serve until Ctrl-C or SIGTERM. `UserError` when the models or the port cannot be had."""
+    """Serve until Ctrl-C or SIGTERM. `UserError` when a model is unknown or the port is not available."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("blip_space").setLevel(logging.INFO)
     first, *others = [catalogue.find_operator_model(name) for name in settings.models]
     specs = [replace(first, adapter=settings.adapter), *others]
     catalogue.check_unique_names(specs)
-    engine = _engine(specs, settings)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # after Ray, which has a handler of its own
+    engine = _create_engine(specs, settings)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # after Ray, which sets its own handler
     server = launch(engine, host=settings.host, port=settings.port)
     try:
         threading.Event().wait()
@@ -77,10 +77,10 @@ def serve(settings: Settings) -> None:
         server.close()
 
 
-def _engine(specs: list[catalogue.ModelSpec], settings: Settings) -> EngineProtocol:
+def _create_engine(specs: list[catalogue.ModelSpec], settings: Settings) -> EngineProtocol:
     config = EngineConfig(max_batch_size=settings.rows)
     if settings.replicas and not settings.ray:
-        raise UserError("--replicas are those of a cluster. Name it with --ray, or leave --replicas out.")
+        raise UserError("--replicas needs a cluster. Name it with --ray, or leave --replicas out.")
     if not settings.ray:
         return ThreadedEngine(specs, precision=settings.precision, config=config)
     from blip_space.apps.cluster.replicated_engine import ReplicatedEngine
@@ -91,9 +91,9 @@ def _engine(specs: list[catalogue.ModelSpec], settings: Settings) -> EngineProto
 
 
 def launch(engine: EngineProtocol, *, host: str, port: int) -> Server:
-    """Put the page up, then start the engine. Returns as soon as the page answers."""
+    """Start the page, then the engine. Returns once the page responds. `UserError` when the address is unavailable."""
     started = time.monotonic()
-    _refuse_address(host, port)
+    _check_address(host, port)
     delete_expired(Path(get_upload_folder()), max_age_seconds=page.MAX_UPLOAD_AGE_SECONDS)
     demo = page.build(engine)
     try:
@@ -101,12 +101,12 @@ def launch(engine: EngineProtocol, *, host: str, port: int) -> Server:
             server_name=host,
             server_port=port,
             app_kwargs={
-                "routes": [Route("/healthz", _health(engine))],
+                "routes": [Route("/healthz", _health_endpoint(engine))],
                 "middleware": [Middleware(UploadLimit, folder=get_upload_folder())],
             },
             max_threads=MAX_THREADS * engine.replicas,
             state_session_capacity=MAX_SESSIONS,
-            max_file_size=MAX_UPLOAD_BYTES,
+            max_file_size=MAX_STORED_BYTES,
             allowed_paths=page.PUBLIC_FOLDERS,
             prevent_thread_lock=True,
             quiet=True,
@@ -126,35 +126,35 @@ def launch(engine: EngineProtocol, *, host: str, port: int) -> Server:
     return Server(url, engine, demo)
 
 
-def _refuse_address(host: str, port: int) -> None:
-    """`UserError` where nothing can listen there, which the server itself would tell in a line of its library's."""
+def _check_address(host: str, port: int) -> None:
+    """`UserError` when nothing can listen there; the server itself would log a line of its library's."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind(address)
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
     except PermissionError:
-        raise UserError(f"This user may not listen at port {port}. Choose one from 1024 on with --port.") from None
+        raise UserError(f"This user may not listen on port {port}. Choose one from 1024 up with --port.") from None
     except (socket.gaierror, UnicodeError):
-        raise UserError(_no_address(host)) from None
+        raise UserError(_not_an_address(host)) from None
     except OSError as error:
-        told = _no_address(host) if error.errno == errno.EADDRNOTAVAIL else _unavailable(host, port)
-        raise UserError(told) from None
+        is_foreign = error.errno == errno.EADDRNOTAVAIL
+        raise UserError(_not_an_address(host) if is_foreign else _unavailable(host, port)) from None
 
 
-def _no_address(host: str) -> str:
-    return f"{host[:80]!r} is no address of this machine. Choose 127.0.0.1, or 0.0.0.0 for all, with --host."
+def _not_an_address(host: str) -> str:
+    return f"{host[:80]!r} is not an address of this machine. Choose 127.0.0.1, or 0.0.0.0 for all, with --host."
 
 
 def _unavailable(host: str, port: int) -> str:
     return (
-        f"The page cannot listen at {host}, port {port}: another program may use it. Stop that one, or choose another "
-        "with --port."
+        f"The page cannot listen on {host}, port {port}: another program may use it. Stop that program, or choose "
+        "another port with --port."
     )
 
 
-def _health(engine: EngineProtocol) -> Any:
-    def answer(_request: Request) -> JSONResponse:
+def _health_endpoint(engine: EngineProtocol) -> Any:
+    def respond(_request: Request) -> JSONResponse:
         status = engine.status()
         body = {
             "status": status.status,
@@ -171,4 +171,4 @@ def _health(engine: EngineProtocol) -> Any:
             body["replicas"] = status.replicas
         return JSONResponse(body | ({"error": status.error} if status.status == "failed" else {}))
 
-    return answer
+    return respond

@@ -1,6 +1,6 @@
-"""What the rows of a family say: facts of vision-language models that hold before a byte of one is loaded.
+"""Specs of vision-language model families: what is known of their models before any of them is loaded.
 
-Depends on nothing but names and numbers; must not import a family, torch, or a model's row.
+Depends on names and numbers only; must not import a family, torch or `spec`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-def nothing_else(config: Mapping[str, Any], weights: Collection[str], own: Mapping[str, Any]) -> str:  # noqa: ARG001
-    """No further sentence about a folder; see `FamilySpec.unsupported_reason`."""
+def no_reason(config: Mapping[str, Any], weights: Collection[str], own: Mapping[str, Any]) -> str:  # noqa: ARG001
+    """No reason against a folder; see `FamilySpec.unsupported_reason`."""
     return ""
 
 
 @dataclass(frozen=True)
 class LanguageModelSpec:
-    """One type of language model that a family takes, as `text_config.model_type` names it.
+    """One type of language model that a family supports, as `text_config.model_type` names it.
 
-    `style` is the prompt style of a folder that names none. `decoder_only` says that the new tokens stand in the same
-    window as the prompt, `overflows_in_fp16` that it cannot compute in fp16, and `trained_in_bf16` that it may not.
+    `prompt_style` is the default of its folders. With `decoder_only` the new tokens share the prompt's context window.
+    A model that `overflows_in_fp16` cannot compute in fp16; one that was `trained_in_bf16` may overflow.
     """
 
     prompt_style: str
@@ -32,10 +32,10 @@ class LanguageModelSpec:
 
 @dataclass(frozen=True)
 class CheckpointSpec:
-    """One checkpoint of the hub: what it is called here, its repository, its language model and its prompt style.
+    """One checkpoint of the hub: its name here, its repository, its type of language model and its prompt style.
 
-    `parameters` counts all parts, `quantised` the numbers of the language model's linear layers that int8 and int4 make
-    smaller. `download_gb` is the size of its weights on the hub where that is not 2 bytes a parameter, and is known.
+    `parameters` counts all parts, `quantized_parameters` those of the language model's linear layers that int8 and int4
+    quantize. `download_gb` is the size of its weights on the hub, where known and not 2 bytes a parameter.
     """
 
     name: str
@@ -49,11 +49,11 @@ class CheckpointSpec:
 
 @dataclass(frozen=True, eq=False)
 class FamilySpec:
-    """One family; `name` is that of its modules here and in `models.families`, `noun` what a person calls one of it.
+    """One family. `name` is that of its modules here and in `models.families`, `noun` names one of its models in a
+    sentence, with an article.
 
-    A folder is of the family whose `architecture` its `config.json` names, or else whose `model_type`. Names of weights
-    and of their parts are those of the network in memory; `renamed` holds expressions, with their replacement, for
-    stored names that differ from them.
+    A folder belongs to the family whose `architecture` or else `model_type` its `config.json` names. Weights have the
+    names of the model in memory; `renamed_weights` are patterns, with replacements, for stored names that differ.
     """
 
     name: str
@@ -62,44 +62,44 @@ class FamilySpec:
     model_type: str
     language_models: Mapping[str, LanguageModelSpec]
     default_language_model: str
-    """What transformers takes where `text_config` names no type."""
+    """The default of transformers where `text_config` names no type."""
 
     prompt_styles: Mapping[str, tuple[str, ...]]
-    """Prompt styles, with the languages of the models that were taught so."""
+    """Prompt styles, with the languages of the models that were trained with them."""
 
     context_tokens: int
     weight_prefixes: tuple[str, ...]
-    """What the names of all weights begin with."""
+    """The beginnings of all names of weights."""
 
     generator_prefix: str
-    """What the name of a weight begins with that only a checkpoint has that writes text."""
+    """The beginning of a weight's name that only checkpoints which generate text have."""
 
     quantizable_weights: re.Pattern[str]
-    """The weights of the language model among which the quantised ones are."""
+    """The weights of the language model that may be quantized, but for `unquantized_weights`."""
 
     unquantized_weights: re.Pattern[str]
-    """Those of them that keep their 16 bits: embeddings, norms, heads, and what overflows in 8."""
+    """Embeddings, norms, heads, and layers that overflow in int8: they keep 16 bits."""
 
     checkpoints: tuple[CheckpointSpec, ...]
     renamed_weights: tuple[tuple[re.Pattern[str], str], ...] = ()
     is_bounded_by_positions: bool = False
-    """Whether `text_config.max_position_embeddings` is the window where it is the smaller number."""
+    """Whether `text_config.max_position_embeddings`, where smaller, replaces `context_tokens`."""
 
     partial_architectures: Mapping[str, str] = field(default_factory=dict)
-    """Architectures of the same `model_type` that write no text, with what they do instead."""
+    """Architectures of the same `model_type` that generate no text, with what they do instead."""
 
     related_model_types: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Other model types that a person may take for the family's: what each is, and what takes it."""
+    """Model types that users may mistake for the family's: what each is, and what supports it."""
 
     pickle_alternative: str = ""
-    """What to choose where the family's authors publish pickles."""
+    """What to choose instead of the pickles that the family's authors publish."""
 
-    unsupported_reason: Callable[[Mapping[str, Any], Collection[str], Mapping[str, Any]], str] = nothing_else
-    """From `config.json`, the names of the weights and `blip_space.json`: why a folder is not read though all else is
-    right, as a sentence's end after the model's name; empty where it is read."""
+    unsupported_reason: Callable[[Mapping[str, Any], Collection[str], Mapping[str, Any]], str] = no_reason
+    """From `config.json`, the names of the weights and `blip_space.json`: why an otherwise valid folder is not
+    supported, as the predicate of a sentence about it; empty where it is supported."""
 
     def parameter_name(self, stored: str) -> str:
-        """The name that the network has for a stored weight, whichever version of transformers wrote it."""
+        """The name in memory of a stored weight, whichever version of transformers saved it."""
         for pattern, name in self.renamed_weights:
             stored = pattern.sub(name, stored, count=1)
         return stored

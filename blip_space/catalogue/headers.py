@@ -1,7 +1,7 @@
-"""The headers of safetensors files: which tensors there are, of which type and size, without reading one.
+"""The headers of safetensors files: names, types and sizes of tensors, without reading the tensors.
 
-Depends on the format only: https://huggingface.co/docs/safetensors (8 bytes of length, then JSON, then the numbers).
-Whatever a header holds, nothing but its absence comes out of it.
+Depends on the format only: https://huggingface.co/docs/safetensors (8 bytes of length, then JSON, then the tensors).
+An invalid header is treated as an absent one.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class TensorInfo:
 
     @property
     def count(self) -> int:
-        """How many numbers it has, as it is stored."""
+        """The number of its elements, as stored."""
         return math.prod(self.shape)
 
 
 def list_weight_files(folder: Path) -> list[Path]:
-    """The files of a checkpoint's weights that are there; an adapter's weights beside them are none of them."""
+    """The existing weight files of a checkpoint, without those of an adapter in the same folder."""
     single = folder / "model.safetensors"
     if single.is_file():
         return [single]
@@ -41,7 +41,7 @@ def list_weight_files(folder: Path) -> list[Path]:
 
 
 def indexed_files(index: Path) -> list[str]:
-    """The names of the files that an index of weights lists; none where it cannot be read."""
+    """The names of the files that a weight index lists; none where it cannot be read."""
     try:
         listed = json.loads(index.read_text("utf-8"))["weight_map"].values()
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
@@ -50,29 +50,29 @@ def indexed_files(index: Path) -> list[str]:
 
 
 def read_headers(folder: Path) -> dict[str, TensorInfo]:
-    """The tensors of all files of a checkpoint's weights, by name."""
+    """The tensors of all weight files of a checkpoint, by name."""
     return {name: tensor for file in list_weight_files(folder) for name, tensor in read_header(file).items()}
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of one file by name; none where the file cannot be read or is no safetensors."""
-    rows = ((name, _tensor(row)) for name, row in _entries(path).items() if name != "__metadata__")
-    return {name: tensor for name, tensor in rows if tensor is not None}
+    """The tensors of one file by name; none where it cannot be read or is not safetensors."""
+    tensors = ((name, _parse_tensor(entry)) for name, entry in _header_entries(path).items() if name != "__metadata__")
+    return {name: tensor for name, tensor in tensors if tensor is not None}
 
 
 def is_complete(path: Path) -> bool:
-    """Whether the file is as long as its header says."""
-    entries = _entries(path)
-    tensors = [row for name, row in entries.items() if name != "__metadata__"]
-    if not entries or any(_tensor(row) is None for row in tensors):
+    """Whether the file has the length that its header implies."""
+    entries = _header_entries(path)
+    tensors = [entry for name, entry in entries.items() if name != "__metadata__"]
+    if not entries or any(_parse_tensor(entry) is None for entry in tensors):
         return False
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
-    end = max((row["data_offsets"][1] for row in tensors), default=0)
+    end = max((entry["data_offsets"][1] for entry in tensors), default=0)
     return bool(path.stat().st_size == 8 + int(length) + end)
 
 
-def _entries(path: Path) -> dict[str, Any]:
+def _header_entries(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -82,13 +82,13 @@ def _entries(path: Path) -> dict[str, Any]:
     return header if isinstance(header, dict) else {}
 
 
-def _tensor(row: Any) -> TensorInfo | None:
-    if not isinstance(row, dict) or not isinstance(row.get("dtype"), str):
+def _parse_tensor(entry: Any) -> TensorInfo | None:
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
         return None
-    shape, offsets = row.get("shape"), row.get("data_offsets")
+    shape, offsets = entry.get("shape"), entry.get("data_offsets")
     if not (_are_counts(shape) and _are_counts(offsets) and len(offsets) == 2):
         return None
-    return TensorInfo(row["dtype"], tuple(shape), offsets[1] - offsets[0])
+    return TensorInfo(entry["dtype"], tuple(shape), offsets[1] - offsets[0])
 
 
 def _are_counts(value: Any) -> TypeGuard[list[int]]:

@@ -1,7 +1,7 @@
-"""A model of the hub that is no row of the catalogue, by its name `owner/name`, and folders of the hub's cache.
+"""Specs of hub repositories `owner/name` that are not in the catalogue, and of folders of the hub's cache.
 
-Reads configurations and headers, never weights; what lies in the cache is taken from there. huggingface_hub is imported
-only when a repository is named, since the lists of models and languages are shown without it.
+Reads configurations and headers, from the cache where possible, and never weights. Imports huggingface_hub only when
+a repository is named, since the lists of models and languages do not need it.
 """
 
 from __future__ import annotations
@@ -23,103 +23,103 @@ from blip_space.errors import ModelError
 
 REPOSITORY = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 CACHED = re.compile(r"models--(.+?)--(.+)")
-INSTEAD = "choose `tiny` or the folder of a checkpoint"
-NO_FOLDER = "check its name (there is no folder that is called so either), or choose `tiny`"
+ALTERNATIVE = "choose `tiny` or the folder of a checkpoint"
+NO_FOLDER = "check its name (there is no folder of that name either), or choose `tiny`"
 UNREACHABLE = ("ConnectError", "ConnectTimeout", "ConnectionRefusedError")
-"""Of the client's transport, whose package differs by version."""
+"""Exceptions of the client's HTTP package, which differs by version."""
 
 
 def read_repository(repository: str) -> ModelSpec:
-    """The spec of a repository of the hub; small files are downloaded where they are not in the cache.
+    """The spec of a hub repository; its small files are downloaded unless they are cached.
 
-    Raises `ModelError` when the hub does not have it or cannot be reached, or it holds no model of
-    a family that is read here.
+    Raises `ModelError` when the hub does not have it or cannot be reached, or its model is not supported.
     """
-    folder = _small_files(repository)
+    folder = _find_small_files(repository)
     headers = read_headers(folder) if _has_all_weights(folder) else _hub_headers(repository)
     spec = build_spec(folder, headers, name=repository, source=repository, is_folder=False)
     return spec if spec.parameters else replace(spec, parameters=_estimated_parameters(folder))
 
 
 def find_snapshot(folder: Path) -> tuple[str, Path] | None:
-    """The repository's name and the snapshot where `folder` is one of the hub's cache: `models--owner--name`, of which
-    `main` is taken, or else the newest, or a snapshot in it."""
+    """The repository's name and snapshot where `folder` is in the hub's cache: a snapshot, or `models--owner--name`, of
+    which `main` or else the newest snapshot is taken."""
     if folder.parent.name == "snapshots" and (match := CACHED.fullmatch(folder.parent.parent.name)):
         return f"{match[1]}/{match[2]}", folder
     match, snapshots = CACHED.fullmatch(folder.name), folder / "snapshots"
     if not match or not snapshots.is_dir():
         return None
     main = folder / "refs" / "main"
-    named = snapshots / main.read_text("utf-8", "replace").strip() if main.is_file() else snapshots
-    held = [item for item in snapshots.iterdir() if (item / "config.json").is_file()]
-    if named not in held and held:
-        named = max(held, key=lambda item: item.stat().st_mtime)
-    return f"{match[1]}/{match[2]}", named
+    snapshot = snapshots / main.read_text("utf-8", "replace").strip() if main.is_file() else snapshots
+    usable = [item for item in snapshots.iterdir() if (item / "config.json").is_file()]
+    if snapshot not in usable and usable:
+        snapshot = max(usable, key=lambda item: item.stat().st_mtime)
+    return f"{match[1]}/{match[2]}", snapshot
 
 
 def read_snapshot(repository: str, folder: Path) -> ModelSpec:
-    """The spec of a repository's snapshot that was named by its path."""
+    """The spec of a cached snapshot that was named by its path."""
     return build_spec(folder, read_headers(folder), name=repository, source=str(folder), is_folder=True)
 
 
-def _small_files(repository: str) -> Path:
-    """The snapshot folder with the configuration."""
+def _find_small_files(repository: str) -> Path:
+    """The snapshot folder with the configuration, downloaded unless it is cached."""
     from huggingface_hub import try_to_load_from_cache
 
-    with _silent():
+    with _silenced_client():
         try:
             cached = try_to_load_from_cache(repository, "config.json", cache_dir=_cache())
-            return Path(cached).parent if isinstance(cached, str) else _download(repository)
+            return Path(cached).parent if isinstance(cached, str) else _download_small_files(repository)
         except ModelError:
             raise
-        except Exception as error:  # the client lets those of its transport through, and their package differs
-            raise ModelError(explain_download_failure(error, repository, name=repository, instead=NO_FOLDER)) from error
+        except Exception as error:  # exceptions of the client's HTTP package pass through
+            message = explain_download_failure(error, repository, name=repository, alternative=NO_FOLDER)
+            raise ModelError(message) from error
 
 
-def _download(repository: str) -> Path:
+def _download_small_files(repository: str) -> Path:
     from huggingface_hub import HfApi, hf_hub_download
 
-    # its answer comes in one piece, where the list of files would be asked for again and again while the hub is down
-    names = [row.rfilename for row in HfApi().model_info(repository).siblings or ()]
+    # one request; the client would retry a listing of the files while the hub is down
+    names = [sibling.rfilename for sibling in HfApi().model_info(repository).siblings or ()]
     if "config.json" not in names:
-        raise ModelError(_without_config(repository, names))
-    wanted = [name for name in ("blip_space.json", INDEX, "config.json") if name in names]
-    files = [hf_hub_download(repository, name, cache_dir=_cache()) for name in wanted]
+        raise ModelError(_missing_config_message(repository, names))
+    present = [name for name in ("blip_space.json", INDEX, "config.json") if name in names]
+    files = [hf_hub_download(repository, name, cache_dir=_cache()) for name in present]
     return Path(files[-1]).parent
 
 
-def _without_config(repository: str, names: list[str]) -> str:
+def _missing_config_message(repository: str, names: list[str]) -> str:
     if ADAPTER_CONFIG in names:
         return (
-            f"{repository} is an adapter, not a model. Name the model that it was trained on with --model, and "
+            f"{repository} is an adapter, not a model. Pass the model that it was trained on with --model, and "
             f"{repository} with --adapter."
         )
-    return f"{repository} has no config.json, so it is no checkpoint. Name a repository that holds {list_supported()}."
+    return f"{repository} has no config.json, so it is not a checkpoint. Name a repository of {list_supported()}."
 
 
 def _has_all_weights(folder: Path) -> bool:
-    here = {file.name for file in list_weight_files(folder)}
-    return "model.safetensors" in here or (bool(here) and here >= set(indexed_files(folder / INDEX)))
+    names = {file.name for file in list_weight_files(folder)}
+    return "model.safetensors" in names or (bool(names) and names >= set(indexed_files(folder / INDEX)))
 
 
 def _hub_headers(repository: str) -> dict[str, TensorInfo]:
-    """The headers of weights that are not here yet; none where the hub does not tell, and loading says why."""
+    """The headers of weights that are not cached; none where the hub has none, which loading explains."""
     from huggingface_hub import HfApi
 
-    with _silent():
+    with _silenced_client():
         try:
             files = HfApi().get_safetensors_metadata(repository).files_metadata.values()
-        except Exception:  # pickles only, no connection, or a hub without ranges
+        except Exception:  # pickles only, no connection, or a hub without range requests
             return {}
     return {
-        name: TensorInfo(row.dtype, tuple(row.shape), row.data_offsets[1] - row.data_offsets[0])
+        name: TensorInfo(info.dtype, tuple(info.shape), info.data_offsets[1] - info.data_offsets[0])
         for file in files
-        for name, row in file.tensors.items()
+        for name, info in file.tensors.items()
     }
 
 
 def _estimated_parameters(folder: Path) -> int:
-    """By the size that the weights' index names; 0 where there is none."""
+    """Estimated from the total size in the weight index; 0 where there is none."""
     metadata = read_json(folder / INDEX, name=folder.name).get("metadata")
     size = metadata.get("total_size") if isinstance(metadata, Mapping) else None
     config = read_json(folder / "config.json", name=folder.name)
@@ -127,34 +127,29 @@ def _estimated_parameters(folder: Path) -> int:
     return int(size) // (2 if is_half else 4) if isinstance(size, int | float) else 0
 
 
-def explain_download_failure(error: Exception, source: str, *, name: str, instead: str = INSTEAD) -> str:
-    """Why the repository `source` could not be had, in a sentence that names the way out.
-
-    `name` is what it is called here, and `instead` what else can be done.
-    """
+def explain_download_failure(error: Exception, source: str, *, name: str, alternative: str = ALTERNATIVE) -> str:
+    """An error message: why the repository `source`, which users know as `name`, could not be downloaded, and what to
+    do. `alternative` is another way out, in the imperative."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        return (
-            f"{source} is given only to those who accepted its terms. Accept them on the hub and run "
-            f"`hf auth login`, or {instead}."
-        )
+        return f"{source} is a gated repository. Accept its terms on the hub and run `hf auth login`, or {alternative}."
     if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError | errors.HFValidationError):
         return (
             f"The hub has no {source} that you may read (or not in that revision). If it is private, run "
-            f"`hf auth login`; else {instead}."
+            f"`hf auth login`; else {alternative}."
         )
     is_unreachable = isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled)
     if is_unreachable or type(error).__name__ in UNREACHABLE:
         return (
-            f"{name} is not on this machine, or not all of it, and the hub cannot be reached. Connect and start "
-            f"again, or {instead}."
+            f"{name} is not on this machine, or is incomplete, and the hub cannot be reached. Connect and start "
+            f"again, or {alternative}."
         )
     if isinstance(error, errors.EntryNotFoundError):
-        return f"The hub's {source} lacks a file that is needed. Check its name, or {instead}."
+        return f"A required file is missing from {source} on the hub. Check its name, or {alternative}."
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"The disk is full, so {name} cannot be downloaded. Make room and start again."
-    return f"The download of {name} broke off. Start again; the files that arrived whole are kept."
+        return f"The disk is full, so {name} cannot be downloaded. Free some space and start again."
+    return f"The download of {name} was interrupted. Start again; complete files are kept."
 
 
 def _cache() -> str:
@@ -164,16 +159,16 @@ def _cache() -> str:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Inside, the hub's client logs errors only and draws no bars."""
+def _silenced_client() -> Iterator[None]:
+    """Within the context, the hub's client logs errors only and shows no progress bars."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, logging
 
-    before, had_no_bars = logging.get_verbosity(), are_progress_bars_disabled()
+    verbosity, had_no_bars = logging.get_verbosity(), are_progress_bars_disabled()
     logging.set_verbosity_error()
     disable_progress_bars()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        logging.set_verbosity(verbosity)
         if not had_no_bars:
             enable_progress_bars()

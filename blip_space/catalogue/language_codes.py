@@ -1,6 +1,6 @@
-"""The languages that models are taught, by their codes.
+"""The languages that models are trained on, by their codes.
 
-Depends on nothing; what a language is called is in `languages`.
+Depends on nothing; the names of languages are in `languages`.
 """
 
 ENGLISH = ("en",)
@@ -10,4 +10,4 @@ ka kk km kn ko ku ky lb lo lt lv mg mi mk ml mn mr ms mt my ne nl no ny pa pl ps
 su sv sw ta te tg th tr uk ur uz vi xh yi yo zh zu
 """
 MBLIP_LANGUAGES: tuple[str, ...] = tuple(MBLIP_CODES.split())
-"""What mBLIP speaks: every row of `languages`, as a test says, since rooms on this floor do not know each other."""
+"""Those of mBLIP: all of `languages`, which a test checks."""

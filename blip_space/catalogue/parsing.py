@@ -1,6 +1,6 @@
-"""JSON that others wrote, read with a sentence for what is missing, broken or of another type than expected.
+"""JSON files of checkpoints, with an error message for one that is unreadable or of an unexpected type.
 
-Depends on files only; does not know what the values mean.
+Depends on files only; must not depend on what the values mean.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Any
 
 from blip_space.errors import ModelError
 
-KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+TYPES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
 
 
 def read_json(path: Path, *, name: str) -> dict[str, Any]:
     """The object in a JSON file of the model `name`; empty where there is no such file.
 
-    Raises `ModelError` where the file is unreadable, is not JSON, or holds something else than an object.
+    Raises `ModelError` where it is unreadable, is not JSON, or holds something else than an object.
     """
     try:
-        content = json.loads(path.read_text("utf-8-sig"))  # some editors begin a file with a mark
+        content = json.loads(path.read_text("utf-8-sig"))  # some editors write a byte order mark
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
@@ -29,12 +29,12 @@ def read_json(path: Path, *, name: str) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         raise ModelError(
-            f"{path.name} in {name} is not a configuration: it holds {describe_type(content)}, where an object is expected. "
+            f"{path.name} in {name} is not a configuration: it holds {describe_type(content)} instead of an object. "
             "Copy it again from where the checkpoint came from."
         )
     return content
 
 
 def describe_type(value: Any) -> str:
-    """What a JSON value is, in words."""
-    return "null" if value is None else KINDS.get(type(value), "something else")
+    """The type of a JSON value, with an article."""
+    return "null" if value is None else TYPES.get(type(value), "something else")

@@ -1,6 +1,6 @@
-"""What can be known of a model before a byte of it is loaded.
+"""What is known of a model before it is loaded, and the specs of the well-known checkpoints on the hub.
 
-Depends on names, sizes and the rows of families; reads no file.
+Depends on the specs of families only; reads no file.
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from blip_space.catalogue import families
-from blip_space.catalogue.family import FamilySpec, LanguageModelSpec
+from blip_space.catalogue.family import CheckpointSpec, FamilySpec, LanguageModelSpec
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int4")
 BYTES_PER_PARAMETER = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5 + 4 / 64}
-"""What a number of a language model's layers takes. int4 is nf4, which keeps a float32 scale for every 64 numbers:
+"""Bytes per weight of a language model's layers. int4 is nf4, which has a float32 scale for every 64 weights:
 https://huggingface.co/docs/bitsandbytes."""
 
 UNQUANTIZED_BYTES = {"int8": 2.0, "int4": 2.0}
-"""What every other number takes where only the language model's layers are quantised."""
+"""Bytes per other weight where the language model's layers are quantized."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One model: what it is called, where it comes from, what it speaks and how large it is.
+    """One model: its name, source, family, languages and size.
 
-    `source` is a hub repository, or a folder when `is_folder`. `family` names the row of its family, and
-    `language_model_type` is what `text_config.model_type` says of its language model. `parameters` counts all parts,
-    `quantised` the numbers of the language model's layers, which int8 and int4 make smaller. `context_tokens` holds an
-    image's positions, the prompt and, for decoder-only models, the new tokens. `download_gb` is the size of the weights
-    on the hub, where it is known. `knows` is a sentence for the page, `unknown` are the replies that say that the model
-    does not know a picture, `fault` says why there is nothing to load. `adapter` is the folder, or the repository, of a
-    LoRA adapter that an owner puts on it. `stored` is int8 or int4 where the checkpoint itself is stored so, and its
-    weights then take `stored_bytes`; everywhere else it is empty, and the precision is chosen at load time.
+    `source` is a hub repository, or a folder when `is_folder`. `language_model_type` is `text_config.model_type`.
+    `parameters` counts all parts, `quantized_parameters` those of the language model's layers that int8 and int4
+    quantize. `context_tokens` holds an image's positions, the prompt and, for decoder-only models, the new tokens.
+    `download_gb` is the size of the weights on the hub, where known. `description` is a sentence for the page,
+    `unknown_image_replies` are the replies by which the model reports an image outside its training domain, and
+    `load_error` is why it cannot be loaded. `adapter` is the folder or repository of a LoRA adapter that the operator
+    applies. `stored_precision` is int8 or int4 where the checkpoint is stored in it, and its weights then take
+    `stored_bytes`; elsewhere it is empty, and the precision is chosen at load time.
     """
 
     name: str
@@ -55,35 +55,57 @@ class ModelSpec:
 
     @property
     def family_spec(self) -> FamilySpec:
-        """What is known of its family."""
-        return families.find(self.family)
+        """The spec of its family."""
+        return families.ALL[self.family]
 
     @property
     def language_model(self) -> LanguageModelSpec:
-        """What is known of its type of language model."""
+        """The spec of its type of language model."""
         return self.family_spec.language_models[self.language_model_type]
 
     @cached_property
     def decoder_only(self) -> bool:
-        """Whether the new tokens stand in the same window as the prompt."""
+        """Whether the new tokens share the prompt's context window."""
         return self.language_model.decoder_only
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Those that its language model can compute in. A checkpoint that is stored in 8 or 4 bits has that one
-        only."""
+        """Those that it can compute in; only the stored one where the checkpoint is stored in 8 or 4 bits."""
         if self.stored_precision:
             return (self.stored_precision,)
         return tuple(name for name in PRECISIONS if name != "fp16" or not self.language_model.overflows_in_fp16)
 
     @property
     def memory_gb(self) -> dict[str, float]:
-        """The weights' size by precision, in 10^9 bytes, to three digits."""
+        """The size of the weights by precision, in 10^9 bytes, to three significant digits."""
         return {name: float(f"{self._bytes(name) / 1e9:.3g}") for name in self.precisions}
 
     def _bytes(self, precision: str) -> float:
         if self.stored_precision:
             return self.stored_bytes
-        each = BYTES_PER_PARAMETER[precision]
-        others = UNQUANTIZED_BYTES.get(precision, each)
-        return self.quantized_parameters * each + (self.parameters - self.quantized_parameters) * others
+        quantized = BYTES_PER_PARAMETER[precision]
+        others = UNQUANTIZED_BYTES.get(precision, quantized)
+        return self.quantized_parameters * quantized + (self.parameters - self.quantized_parameters) * others
+
+
+def _build_spec(family: FamilySpec, checkpoint: CheckpointSpec) -> ModelSpec:
+    return ModelSpec(
+        checkpoint.name,
+        checkpoint.source,
+        family.name,
+        checkpoint.language_model_type,
+        checkpoint.prompt_style,
+        checkpoint.parameters,
+        family.prompt_styles[checkpoint.prompt_style],
+        quantized_parameters=checkpoint.quantized_parameters,
+        context_tokens=family.context_tokens,
+        download_gb=checkpoint.download_gb,
+    )
+
+
+MODELS: dict[str, ModelSpec] = {
+    checkpoint.name: _build_spec(family, checkpoint)
+    for family in families.ALL.values()
+    for checkpoint in family.checkpoints
+}
+"""The hub's well-known checkpoints by name. The embedded model is not among them: it is read from its folder."""

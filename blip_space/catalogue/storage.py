@@ -1,7 +1,7 @@
-"""How a checkpoint's numbers are stored: whole, in bitsandbytes' 8 or 4 bits, or in a form that is not read here.
+"""How a checkpoint's weights are stored: unquantized, in bitsandbytes' 8 or 4 bits, or in an unsupported format.
 
-The headers of the weights decide, since `config.json` may still speak of a quantisation that was undone. Depends on
-names and types of tensors; reads no weights. The suffixes are those that the libraries write:
+The headers of the weights decide, since `config.json` may still name a quantization that was undone. Depends on names
+and types of tensors; reads no weights. Sources of the suffixes:
 https://huggingface.co/docs/bitsandbytes, https://huggingface.co/docs/transformers/quantization/overview.
 """
 
@@ -19,11 +19,13 @@ from blip_space.errors import ModelError
 
 INT8 = re.compile(r"(.+)\.SCB$")
 INT4 = re.compile(r"(.+)\.weight\.(?:absmax|quant_state\.bitsandbytes__(?:nf4|fp4))$")
-COMPANION = re.compile(r"\.(?:SCB|weight_format|weight\.(?:(?:nested_)?(?:absmax|quant_map)|quant_state\..+))$")
-"""What stands beside a layer's packed numbers."""
+QUANTIZATION_STATE = re.compile(
+    r"\.(?:SCB|weight_format|weight\.(?:(?:nested_)?(?:absmax|quant_map)|quant_state\..+))$"
+)
+"""Tensors that belong to a layer's packed weights."""
 
 LORA = re.compile(r"\.(?:lora_(?:A|B|embedding_A|embedding_B|magnitude_vector)|base_layer)\.")
-FOREIGN = {
+UNSUPPORTED_FORMATS = {
     "GPTQ, AWQ or AutoRound": re.compile(r"\.(?:qweight|qzeros|g_idx)$"),
     "HQQ": re.compile(r"\.W_q$"),
     "compressed-tensors": re.compile(r"\.weight_packed$"),
@@ -31,7 +33,7 @@ FOREIGN = {
     "quanto": re.compile(r"\.weight\._(?:data|scale)$"),
     "FP8": re.compile(r"\.weight_scale(?:_inv)?$"),
 }
-METHODS = {
+METHOD_NAMES = {
     "gptq": "GPTQ",
     "awq": "AWQ",
     "auto-round": "AutoRound",
@@ -40,11 +42,11 @@ METHODS = {
     "fbgemm_fp8": "FP8",
     "bitsandbytes": "bitsandbytes",
 }
-WHOLE = ("F64", "F32", "F16", "BF16")
-COUNTERS = ("I64", "BOOL")
-"""Positions and masks that older versions saved beside the weights."""
+FLOAT_TYPES = ("F64", "F32", "F16", "BF16")
+BUFFER_TYPES = ("I64", "BOOL")
+"""Of positions and masks, which older versions saved with the weights."""
 
-THRESHOLD = 6.0
+DEFAULT_THRESHOLD = 6.0
 """The default of https://huggingface.co/docs/bitsandbytes."""
 
 BITS = {"int8": 8, "int4": 4}
@@ -52,11 +54,10 @@ BITS = {"int8": 8, "int4": 4}
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """What the headers say. `tensors` go by the names that the model has for them, `names` knows the stored ones.
+    """How the weights are stored. `tensors` have their names in memory, `names` maps the stored names to these.
 
-    `precision` is int8, int4 or, where the numbers are whole, empty; `kind` is int8, nf4 or fp4. `layers` are the
-    quantised ones, `stale_quantization` is the method of a `quantization_config` that speaks of whole numbers. `threshold` is
-    what a number has to exceed to be an outlier for int8.
+    `precision` is int8, int4 or, for unquantized weights, empty; `quant_type` is int8, nf4 or fp4. `stale_quantization`
+    is the method of a `quantization_config` beside unquantized weights. `threshold` is that of outliers in int8.
     """
 
     names: WeightNames
@@ -65,19 +66,19 @@ class StoredWeights:
     quant_type: str = ""
     quantized_layers: frozenset[str] = frozenset()
     stale_quantization: str = ""
-    threshold: float = THRESHOLD
+    threshold: float = DEFAULT_THRESHOLD
 
     @property
     def parameter_counts(self) -> dict[str, int]:
-        """How many numbers each weight has in truth: 4 bits are packed two to a byte."""
-        return {name: self._count(name) for name in self.tensors if not self._is_companion(name)}
+        """The number of elements of each weight once unpacked: a byte holds two of 4 bits."""
+        return {name: self._count(name) for name in self.tensors if not self._is_quantization_state(name)}
 
     @property
     def loaded_bytes(self) -> int:
-        """What the weights take once loaded: quantised layers as they are stored, all else 2 bytes a number."""
+        """The memory of the loaded weights: quantized layers as stored, all others 2 bytes per element."""
         packed = {f"{layer}.weight" for layer in self.quantized_layers}
         return sum(
-            tensor.nbytes if name in packed or self._is_companion(name) else 2 * tensor.count
+            tensor.nbytes if name in packed or self._is_quantization_state(name) else 2 * tensor.count
             for name, tensor in self.tensors.items()
         )
 
@@ -86,64 +87,61 @@ class StoredWeights:
         is_packed = self.precision == "int4" and name.removesuffix(".weight") in self.quantized_layers
         return 2 * tensor.nbytes if is_packed and name.endswith(".weight") else tensor.count
 
-    def _is_companion(self, name: str) -> bool:
-        return bool(self.quantized_layers) and bool(COMPANION.search(name))
+    def _is_quantization_state(self, name: str) -> bool:
+        return bool(self.quantized_layers) and bool(QUANTIZATION_STATE.search(name))
 
 
 def detect_storage(
     headers: Mapping[str, TensorInfo], config: Mapping[str, Any], family: FamilySpec, *, name: str
 ) -> StoredWeights:
-    """How the weights of the model `name`, which is of that family, are stored.
-
-    Raises `ModelError` where they are stored in a way that is not read here.
-    """
+    """How the weights of the model `name` of that family are stored; `ModelError` where the format is unsupported."""
     names = WeightNames(headers, family)
     tensors = {names.parameter_name(key): tensor for key, tensor in headers.items()}
-    method = _method(config)
-    _refuse_unmerged(tensors, name=name)
+    method = _configured_method(config)
+    _check_merged(tensors, name=name)
     for precision, pattern in (("int8", INT8), ("int4", INT4)):
         layers = frozenset(match[1] for key in tensors if (match := pattern.match(key)))
         if layers:
-            _refuse_unusable(tensors, precision, method, name=name)
-            kind = _kind(tensors, precision)
-            return StoredWeights(names, tensors, precision, kind, layers, threshold=_threshold(config))
-    if tensors and (found := _foreign(tensors)):
-        raise ModelError(_unread(name, METHODS.get(method, method) or found))
+            _check_usable(tensors, precision, method, name=name)
+            quant_type = _quant_type(tensors, precision)
+            return StoredWeights(names, tensors, precision, quant_type, layers, threshold=_threshold(config))
+    if tensors and (detected := _unsupported_format(tensors)):
+        raise ModelError(_unsupported_message(name, METHOD_NAMES.get(method, method) or detected))
     return StoredWeights(names, tensors, stale_quantization=method if tensors else "")
 
 
-def _method(config: Mapping[str, Any]) -> str:
-    """The method that `config.json` names, for the whole or for the language model; empty where it names none."""
+def _configured_method(config: Mapping[str, Any]) -> str:
+    """The method in `config.json`, of the model or of its language model; empty where there is none."""
     for part in (config, config.get("text_config")):
         entry = part.get("quantization_config") if isinstance(part, Mapping) else None
         if isinstance(entry, Mapping):
-            # bitsandbytes' first entries had no name
+            # bitsandbytes' first entries did not name it
             return str(entry.get("quant_method") or "bitsandbytes")[:40]
     return ""
 
 
 def _threshold(config: Mapping[str, Any]) -> float:
     entry = config.get("quantization_config")
-    named = entry.get("llm_int8_threshold") if isinstance(entry, Mapping) else None
-    return float(named) if isinstance(named, int | float) else THRESHOLD
+    value = entry.get("llm_int8_threshold") if isinstance(entry, Mapping) else None
+    return float(value) if isinstance(value, int | float) else DEFAULT_THRESHOLD
 
 
-def _kind(tensors: Mapping[str, TensorInfo], precision: str) -> str:
+def _quant_type(tensors: Mapping[str, TensorInfo], precision: str) -> str:
     is_fp4 = any(key.endswith("bitsandbytes__fp4") for key in tensors)
     return "int8" if precision == "int8" else "fp4" if is_fp4 else "nf4"
 
 
-def _foreign(tensors: Mapping[str, TensorInfo]) -> str:
-    """The name of another library's form, or of none that is known; empty where all numbers are whole."""
-    for method, pattern in FOREIGN.items():
+def _unsupported_format(tensors: Mapping[str, TensorInfo]) -> str:
+    """The name of an unsupported format, which may be unknown; empty where all weights are unquantized."""
+    for method, pattern in UNSUPPORTED_FORMATS.items():
         if any(pattern.search(key) for key in tensors):
             return method
-    usual = (*WHOLE, *COUNTERS)
-    odd = [row.dtype for key, row in tensors.items() if row.dtype not in usual and not key.endswith("position_ids")]
-    return f"an unknown form (numbers of type {odd[0]})" if odd else ""
+    types = {tensor.dtype: None for key, tensor in tensors.items() if not key.endswith("position_ids")}
+    unknown = [dtype for dtype in types if dtype not in (*FLOAT_TYPES, *BUFFER_TYPES)]
+    return f"an unknown format (type {unknown[0]})" if unknown else ""
 
 
-def _refuse_unmerged(tensors: Mapping[str, TensorInfo], *, name: str) -> None:
+def _check_merged(tensors: Mapping[str, TensorInfo], *, name: str) -> None:
     if lora := next((key for key in tensors if LORA.search(f".{key}")), None):
         raise ModelError(
             f"The weights of {name} hold a LoRA adapter that was not merged ({lora}). Load it where it was trained, "
@@ -151,23 +149,23 @@ def _refuse_unmerged(tensors: Mapping[str, TensorInfo], *, name: str) -> None:
         )
 
 
-def _refuse_unusable(tensors: Mapping[str, TensorInfo], precision: str, method: str, *, name: str) -> None:
+def _check_usable(tensors: Mapping[str, TensorInfo], precision: str, method: str, *, name: str) -> None:
     if not method:
         raise ModelError(
             f"The weights of {name} are stored in {BITS[precision]} bits by bitsandbytes, and its config.json has no "
             "quantization_config. Copy config.json from where the weights came from, or choose the original checkpoint."
         )
-    # bitsandbytes 0.50.2 reorders the scales in the first forward pass on AVX512-BF16, and saves them as they are then
+    # bitsandbytes 0.50.2 reorders the scales in the first forward pass on AVX512-BF16, and saves them reordered
     if any(key.endswith(".weight.absmax") and tensor.dtype == "BF16" for key, tensor in tensors.items()):
         raise ModelError(
             f"{name} was saved in 4 bits after it had answered on a processor with AVX512-BF16, which reorders its "
-            "scales, so it would write noise. Save it again before its first answer, or choose the original "
+            "scales, so it would generate noise. Save it again before its first answer, or choose the original "
             "checkpoint with --precision int4."
         )
 
 
-def _unread(name: str, found: str) -> str:
+def _unsupported_message(name: str, format_name: str) -> str:
     return (
-        f"{name} is stored in the form of {found}, which is not read here; whole numbers and bitsandbytes' 8 and 4 "
+        f"{name} is stored in {format_name}, which is not supported; unquantized weights and bitsandbytes' 8 and 4 "
         "bits are. Choose the original checkpoint, with --precision int8 or int4 where memory is short."
     )

@@ -1,17 +1,16 @@
-"""Untrusted bytes become an image and its digest, or a sentence.
+"""Decode untrusted bytes into an image and its digest, or raise an error for the user.
 
-The one package that opens images, and where every limit on them is. Knows nothing of models: what size a model
-takes is its own affair.
+The only package that opens images; all limits on them are here. Must not import models: resizing is theirs.
 
     flattening     any mode to 8-bit RGB
-    estimates      how much memory decoding takes, by the header of a file
-    budget         how much of it there may be at once
+    estimates      the memory that decoding takes, by the header of a file
+    budget         the memory that decoding may take at once
     decoder        bytes to pixels, with the limits on pixels
-    formats        which formats are read, and what is said of all others
+    formats        the supported formats, and the messages for all others
     jpeg           the segments of a JPEG and its reduction
     jpeg_repair, png, tiff, containers
-                   files rebuilt around their pixels where something else is damaged
-    orientations   EXIF's turns
+                   rebuild a file from its pixel data if anything else in it is damaged
+    orientations   the orientation in EXIF and XMP
     heif           the optional pillow-heif
 """
 
@@ -30,9 +29,9 @@ from blip_space.errors import ImageError
 from blip_space.images import orientations
 from blip_space.images.budget import DecodingBudget
 from blip_space.images.decoder import MAX_JPEG_PIXELS, MAX_PIXELS, decode_pixels
-from blip_space.images.estimates import decoding_bytes
-from blip_space.images.flattening import flat
-from blip_space.images.formats import FORMAT_NAMES, FORMATS, WAY_OUT, endings, is_image
+from blip_space.images.estimates import estimate_decoding_bytes
+from blip_space.images.flattening import flatten
+from blip_space.images.formats import FORMAT_NAMES, FORMATS, SEND_SUPPORTED, find_extensions, is_image
 
 __all__ = [
     "EXTENSIONS",
@@ -43,7 +42,6 @@ __all__ = [
     "MAX_JPEG_PIXELS",
     "MAX_PIXELS",
     "MAX_UPLOAD_BYTES",
-    "WAY_OUT",
     "ImageFile",
     "SafeImage",
     "decode",
@@ -54,36 +52,34 @@ __all__ = [
 ]
 
 MAX_UPLOAD_BYTES = 20_000_000
-"""Of an upload."""
-
 MAX_FILE_BYTES = 64_000_000
-"""Of a file of the machine's own user."""
+"""Of a local file."""
 
 MAX_DECODING_BYTES = 600_000_000
-"""Of memory that decoding and resizing may take in this process at once. One image of 64 megapixels takes 512 MB."""
+"""Of memory for decoding and resizing in this process at once. One image of 64 megapixels takes 512 MB."""
 
-DECODING = DecodingBudget(MAX_DECODING_BYTES)
+DECODING_BUDGET = DecodingBudget(MAX_DECODING_BYTES)
 
-EXTENSIONS = endings()
-"""All endings, lower-case and with their dot, under which the formats that are read or told of are saved."""
+EXTENSIONS = find_extensions()
+"""The extensions of the supported formats and of HEIC, lower-case and with their dot."""
 
 
 @dataclass(frozen=True, eq=False)
 class SafeImage:
-    """A decoded image: upright 8-bit RGB pixels, and the SHA-256 of the bytes it came from in hexadecimal."""
+    """A decoded image: upright 8-bit RGB pixels, and the SHA-256 of its file's bytes in hexadecimal."""
 
     pixels: Image.Image
     digest: str
 
     @contextmanager
     def open(self) -> Iterator[SafeImage]:
-        """The same as of a file; nothing is reserved."""
+        """This image; as for `ImageFile`, but no memory is reserved."""
         yield self
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFile:
-    """The bytes of an image that is not decoded yet, so that a request holds no more than these."""
+    """The bytes of an image that is not decoded yet, so that a waiting request holds only these."""
 
     data: bytes = field(repr=False)
     max_bytes: int = MAX_UPLOAD_BYTES
@@ -95,61 +91,63 @@ class ImageFile:
 
     @contextmanager
     def open(self) -> Iterator[SafeImage]:
-        """The decoded image, for as long as the context lasts; afterwards its pixels are gone.
+        """The decoded image; its pixels are freed when the context ends.
 
-        Waits until there is room for it within `MAX_DECODING_BYTES`. Must not be opened inside another's context.
-        Raises `ImageError` with a sentence for what is empty, too large, damaged or of another format.
+        Waits until its memory fits into `MAX_DECODING_BYTES`. Must not be called inside the context of another image.
+        Raises `ImageError` for an empty, too large, damaged or unsupported file.
         """
         _check_size(self.data, self.max_bytes)
-        with DECODING.reserve(decoding_bytes(self.data)):
+        with DECODING_BUDGET.reserve(estimate_decoding_bytes(self.data)):
             image = SafeImage(decode_pixels(self.data), self.digest)
             try:
                 yield image
             finally:
-                image.pixels.close()  # whoever still holds it holds no memory
+                image.pixels.close()  # frees the memory even if the caller keeps a reference
 
 
 def decode(source: str | Path | bytes, *, max_bytes: int = MAX_UPLOAD_BYTES) -> SafeImage:
-    """Read an image from a path or from its bytes: first frame, upright, on white where it is transparent.
+    """Decode an image from a path or from its bytes: its first frame, upright, transparency on white.
 
-    Raises `ImageError` with a sentence for whatever is missing, too large, damaged or of another format.
+    Raises `ImageError` for a missing, empty, too large, damaged or unsupported file.
     """
     data = source if isinstance(source, bytes) else read_file(Path(source), max_bytes=max_bytes)
     _check_size(data, max_bytes)
-    with DECODING.reserve(decoding_bytes(data)):
+    with DECODING_BUDGET.reserve(estimate_decoding_bytes(data)):
         return SafeImage(decode_pixels(data), digest(data))
 
 
 def from_pillow(image: Image.Image) -> SafeImage:
-    """An image that a program opened with Pillow, upright and on white; its digest is that of its mode, size and
-    pixels."""
-    turn = orientations.of_image(image)
-    content = hashlib.sha256(f"{image.mode} {image.size} {turn}".encode())
+    """An image that the caller opened with Pillow: upright, transparency on white.
+
+    Its digest is the SHA-256 of its mode, size, orientation and pixels.
+    """
+    orientation = orientations.from_image(image)
+    content = hashlib.sha256(f"{image.mode} {image.size} {orientation}".encode())
     content.update(image.tobytes())
-    return SafeImage(orientations.upright(flat(image), turn), content.hexdigest())
+    return SafeImage(orientations.make_upright(flatten(image), orientation), content.hexdigest())
 
 
 def digest(data: bytes) -> str:
-    """The SHA-256 of an image's bytes in hexadecimal, by which equal images are known everywhere."""
+    """The SHA-256 of an image's bytes in hexadecimal: the key of an image in every cache and record."""
     return hashlib.sha256(data).hexdigest()
 
 
 def read_file(path: Path, *, max_bytes: int = MAX_UPLOAD_BYTES) -> bytes:
-    """A file's bytes, `max_bytes` + 1 of them at most. `ImageError` where it cannot be read."""
+    """A file's bytes, at most `max_bytes` + 1 of them. Raises `ImageError` if it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(max_bytes + 1)
     except FileNotFoundError:
-        raise ImageError(f"There is no file {path.name!r}. {WAY_OUT}") from None
+        raise ImageError(f"There is no file {path.name!r}. {SEND_SUPPORTED}") from None
     except IsADirectoryError:
-        raise ImageError(f"{path.name!r} is a folder, not a picture. {WAY_OUT}") from None
+        raise ImageError(f"{path.name!r} is a folder, not an image. {SEND_SUPPORTED}") from None
     except (OSError, ValueError):
         raise ImageError(f"The file {path.name!r} cannot be read. Check its permissions, or send another.") from None
 
 
 def _check_size(data: bytes, max_bytes: int) -> None:
     if not data:
-        raise ImageError(f"The file is empty (0 bytes). {WAY_OUT}")
+        raise ImageError(f"The file is empty (0 bytes). {SEND_SUPPORTED}")
     if len(data) > max_bytes:
         raise ImageError(
             f"The file is larger than {max_bytes / 1e6:g} MB, and at most {max_bytes / 1e6:g} MB are read. "

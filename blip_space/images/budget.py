@@ -1,6 +1,6 @@
-"""How much memory decoding may take in this process at once.
+"""Limit the memory that decoding takes in this process at once.
 
-Depends on threads and numbers only; must not know what an image is.
+Depends on threads and numbers only; must not import any other module of this package.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 MAX_OVERTAKEN = 100
-"""A reservation that has waited while so many others went ahead of it is overtaken no more."""
+"""A waiting reservation is overtaken by at most this many others."""
 
 
 class DecodingBudget:
-    """At most `max_bytes` are reserved at once; a reservation of more is given while there is no other.
+    """At most `max_bytes` are reserved at once; a larger reservation is granted while there is no other.
 
-    Who waits is served in the order of arrival as far as there is room, and smaller ones go ahead of those for which
-    there is none. A thread that holds a reservation must not ask for another: it could wait for itself.
+    Waiting reservations are granted in the order of arrival, but smaller ones may overtake one that does not fit. A
+    thread that holds a reservation must not ask for another, since it could wait for itself.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -34,49 +34,49 @@ class DecodingBudget:
 
     @contextmanager
     def reserve(self, size: int) -> Iterator[None]:
-        """Wait until there is room for `size` bytes, and hold them until the context ends, whatever ends it."""
-        own = _Reservation(size)
+        """Wait until `size` bytes fit, and hold them until the context ends."""
+        reservation = _Reservation(size)
         try:
             with self._changed:
-                self._waiting.append(own)
-                self._give()
-                self._changed.wait_for(lambda: own.is_given)
+                self._waiting.append(reservation)
+                self._grant()
+                self._changed.wait_for(lambda: reservation.is_granted)
             yield
         finally:
             with self._changed:
-                self._withdraw(own)
+                self._release(reservation)
 
-    def _withdraw(self, own: _Reservation) -> None:
-        if own.is_given:
-            self.reserved -= own.size
+    def _release(self, reservation: _Reservation) -> None:
+        if reservation.is_granted:
+            self.reserved -= reservation.size
             self._holders -= 1
-        elif own in self._waiting:  # an interrupt of the main thread ended the wait
-            self._waiting.remove(own)
-        self._give()
+        elif reservation in self._waiting:  # an interrupt of the main thread ended the wait
+            self._waiting.remove(reservation)
+        self._grant()
 
-    def _give(self) -> None:
-        """Give what waits as far as there is room, in order."""
-        passed: list[_Reservation] = []
-        for one in list(self._waiting):
-            if self._has_room(one.size):
-                self._waiting.remove(one)
-                self.reserved += one.size
+    def _grant(self) -> None:
+        """Grant the waiting reservations that fit, in order."""
+        skipped: list[_Reservation] = []
+        for reservation in list(self._waiting):
+            if self._fits(reservation.size):
+                self._waiting.remove(reservation)
+                self.reserved += reservation.size
                 self._holders += 1
-                one.is_given = True
-                for other in passed:
-                    other.overtaken += 1
-            elif one.overtaken >= MAX_OVERTAKEN:
+                reservation.is_granted = True
+                for overtaken in skipped:
+                    overtaken.times_overtaken += 1
+            elif reservation.times_overtaken >= MAX_OVERTAKEN:
                 break
             else:
-                passed.append(one)
+                skipped.append(reservation)
         self._changed.notify_all()
 
-    def _has_room(self, size: int) -> bool:
+    def _fits(self, size: int) -> bool:
         return not self._holders or self.reserved + size <= self.max_bytes
 
 
 class _Reservation:
     def __init__(self, size: int) -> None:
         self.size = size
-        self.is_given = False
-        self.overtaken = 0
+        self.is_granted = False
+        self.times_overtaken = 0

@@ -1,6 +1,6 @@
-"""Which image formats are read, how their files are named and begin, and what is said of all others.
+"""The supported image formats, their extensions and first bytes, and the messages for all others.
 
-Looks at names and first bytes only; decodes nothing.
+Depends on names and first bytes only; must not decode anything.
 """
 
 from __future__ import annotations
@@ -11,132 +11,132 @@ from collections.abc import Callable
 from PIL import Image, features
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-"""Pillow's names of the formats that are read; HEIC comes to them where pillow-heif is installed."""
+"""Pillow's names of the supported formats; with pillow-heif HEIC is supported too."""
 
 FORMAT_NAMES = "JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF"
-WAY_OUT = f"Send a {FORMAT_NAMES.replace(' and ', ' or ')} file."
+SEND_SUPPORTED = f"Send a {FORMAT_NAMES.replace(' and ', ' or ')} file."
 
 BMP_HEADER_BYTES = frozenset({12, 40, 52, 56, 64, 108, 124})
-"""The sizes of the headers that may follow `BM` in a bitmap (Microsoft's and OS/2's)."""
+"""The possible sizes of the header after `BM` in a bitmap (Microsoft's and OS/2's)."""
 
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
 HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
 )
 VIDEO_BRANDS = (b"qt  ", b"mp4", b"iso", b"M4V", b"M4A", b"3gp", b"3g2", b"avc1", b"dash", b"f4v", b"MSNV", b"mmp4")
-"""How the major brand of a video (mp4, mov, 3gp) begins: it has the same container as HEIC and AVIF."""
+"""Prefixes of the major brand of a video (mp4, mov, 3gp), which has the same container as HEIC and AVIF."""
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 HEIF_PACKAGE = (
-    "HEIC and HEIF pictures are read only where the package pillow-heif is installed (pip install pillow-heif). "
+    "HEIC and HEIF images are read only if the package pillow-heif is installed (pip install pillow-heif). "
     f"Save it as JPEG; {FORMAT_NAMES} are read."
 )
 HEIF_DAMAGED = (
-    "The HEIC or HEIF picture is damaged or was cut off, so it cannot be decoded. Save it as JPEG, or upload it again."
+    "The HEIC or HEIF image is damaged or was cut off, so it cannot be decoded. Save it as JPEG, or upload it again."
 )
-DAMAGED = "The picture is damaged or was cut off, so it cannot be decoded. Save or upload it again."
+DAMAGED = "The image is damaged or was cut off, so it cannot be decoded. Save or upload it again."
 APPLE_PNG = (
-    "This PNG is in the form that Apple's tools give to the pictures of an app (CgBI), which other programs do not "
+    "This PNG is in the format that Apple's tools give to the images of an app (CgBI), which other programs do not "
     "read. Convert it with pngcrush -revert-iphone-optimizations, or export it as PNG from Preview on a Mac."
 )
 NO_AVIF = (
-    "AVIF pictures are not read here, because this Pillow was built without AVIF (pip install --upgrade pillow has "
+    "AVIF images are not read here, because this Pillow was built without AVIF (pip install --upgrade pillow has "
     "it). Save it as JPEG."
 )
-VIDEO = "Videos are not read. Save one frame of it as a picture; {readable} are read."
-RAW = "Raw files of cameras are not read. Export the photograph as JPEG; {readable} are read."
+VIDEO = "Videos are not read. Save one frame of it as an image; {supported} are read."
+RAW = "Raw files of cameras are not read. Export the photograph as JPEG; {supported} are read."
 
 OTHER_FILES = (
-    ((b"\xff\x0a", b"\0\0\0\x0cJXL "), "JPEG XL pictures are not read. Save it as JPEG or PNG; {readable} are read."),
+    ((b"\xff\x0a", b"\0\0\0\x0cJXL "), "JPEG XL images are not read. Save it as JPEG or PNG; {supported} are read."),
     (
         (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
-        "JPEG 2000 pictures are not read. Save it as JPEG or PNG; {readable} are read.",
+        "JPEG 2000 images are not read. Save it as JPEG or PNG; {supported} are read.",
     ),
-    ((b"8BPS",), "Photoshop files are not read. Export the picture as PNG; {readable} are read."),
-    ((b"gimp xcf",), "GIMP files are not read. Export the picture as PNG; {readable} are read."),
-    ((b"%PDF",), "PDF files are not read. Export the page as PNG; {readable} are read."),
-    ((b"%!PS", b"\xc5\xd0\xd3\xc6"), "PostScript files are not read. Export the drawing as PNG; {readable} are read."),
-    ((b"\0\0\1\0", b"icns"), "Icon files are not read. Save the icon as PNG; {readable} are read."),
-    ((b"v/1\1", b"#?RADIANCE"), "Pictures of high dynamic range (EXR, HDR) are not read. Save it as PNG."),
+    ((b"8BPS",), "Photoshop files are not read. Export the image as PNG; {supported} are read."),
+    ((b"gimp xcf",), "GIMP files are not read. Export the image as PNG; {supported} are read."),
+    ((b"%PDF",), "PDF files are not read. Export the page as PNG; {supported} are read."),
+    ((b"%!PS", b"\xc5\xd0\xd3\xc6"), "PostScript files are not read. Export the drawing as PNG; {supported} are read."),
+    ((b"\0\0\1\0", b"icns"), "Icon files are not read. Save the icon as PNG; {supported} are read."),
+    ((b"v/1\1", b"#?RADIANCE"), "Images of high dynamic range (EXR, HDR) are not read. Save it as PNG."),
     ((b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"), RAW),
     ((b"\x1aE\xdf\xa3", b"FLV", b"\0\0\1\xba"), VIDEO),
     (
         (b"version https://git-lfs",),
-        "This is only the note that Git LFS keeps in place of the file. Run git lfs pull, and send the file itself.",
+        "This is only the pointer that Git LFS keeps in place of the file. Run git lfs pull, and send the file itself.",
     ),
 )
-"""How files of other kinds begin, and what is said of them."""
+"""The first bytes of unsupported files, and the message for them."""
 
-MET_ENDINGS = frozenset(
+MORE_EXTENSIONS = frozenset(
     {
         *(".heic", ".heics", ".heif", ".heifs", ".hif", ".avif", ".avifs", ".mpo", ".apng", ".dib"),
         *(".jfi", ".jif", ".pjp", ".pjpeg", ".jpg_large", ".jpg_orig", ".jpg:large", ".jpg:orig", ".jpg-large"),
         *(".jpeg_large", ".jpeg:large", ".png_large", ".png:large"),
     }
 )
-"""Endings that are met with the same formats and are not in Pillow's table for them."""
+"""Extensions of the same formats that occur and that Pillow does not register."""
 
 
-def endings() -> frozenset[str]:
-    """All endings, lower-case and with their dot, under which the formats that are read or told of are saved."""
-    return MET_ENDINGS | {ending for ending, name in Image.registered_extensions().items() if name in FORMATS}
+def find_extensions() -> frozenset[str]:
+    """The extensions of the supported formats and of HEIC, lower-case and with their dot."""
+    return MORE_EXTENSIONS | {extension for extension, name in Image.registered_extensions().items() if name in FORMATS}
 
 
 def is_image(head: bytes) -> bool:
-    """Whether a file that begins so (32 bytes are enough) has a format that is read or told of: JPEG … AVIF, HEIC."""
+    """Whether the first bytes of a file (32 are enough) are those of a supported format or of HEIC."""
     return _is_simple_format(head) or is_avif(head) or is_heif(head)
 
 
 def is_avif(head: bytes) -> bool:
-    """Whether a file that begins so is an AVIF."""
+    """Whether the first bytes of a file are those of an AVIF."""
     return not _is_video(head) and not _is_heif_by_major(head) and bool(AVIF_BRANDS & _brands(head))
 
 
 def is_heif(head: bytes) -> bool:
-    """Whether a file that begins so is a HEIC or HEIF, and no AVIF."""
+    """Whether the first bytes of a file are those of a HEIC or HEIF, and not of an AVIF."""
     return not _is_video(head) and not is_avif(head) and bool(HEIF_BRANDS & _brands(head))
 
 
 def is_webp(head: bytes) -> bool:
-    """Whether a file that begins so is a WebP."""
+    """Whether the first bytes of a file are those of a WebP."""
     return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
 
 
 def is_bmp(head: bytes) -> bool:
-    """Whether a file that begins so is a bitmap: two letters are not enough, so its header must have a known size."""
+    """Whether the first bytes of a file are those of a bitmap: `BM`, and a header of a valid size."""
     return head[:2] == b"BM" and len(head) >= 18 and struct.unpack_from("<I", head, 14)[0] in BMP_HEADER_BYTES
 
 
-def failure(data: bytes, *, heif_is_read: bool) -> str:
-    """The sentence for a file that could not be decoded."""
+def failure_message(data: bytes, *, has_heif: bool) -> str:
+    """The message for a file that could not be decoded. `has_heif` is whether pillow-heif is installed."""
     if data[12:16] == b"CgBI":
         return APPLE_PNG
     if is_heif(data[:512]):
-        return HEIF_DAMAGED if heif_is_read else HEIF_PACKAGE
+        return HEIF_DAMAGED if has_heif else HEIF_PACKAGE
     if is_avif(data[:512]) and not features.check("avif"):
         return NO_AVIF
-    return DAMAGED if is_image(data[:512]) and not _raw(data) else _unreadable(data)
+    return DAMAGED if is_image(data[:512]) and not _is_raw(data) else _unsupported_message(data)
 
 
-def _unreadable(data: bytes) -> str:
+def _unsupported_message(data: bytes) -> str:
     start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<svg", b"<?xml", b"<!doctype svg")):
         return f"SVG drawings are not read. Export the drawing as PNG; {FORMAT_NAMES} are read."
     if start.startswith((b"<!doctype html", b"<html")):
-        return f"This is a web page, not a picture. Save the picture itself from it. {WAY_OUT}"
-    if _raw(data):
-        return RAW.format(readable=FORMAT_NAMES)
+        return f"This is a web page, not an image. Save the image itself from it. {SEND_SUPPORTED}"
+    if _is_raw(data):
+        return RAW.format(supported=FORMAT_NAMES)
     if _is_video(data[:512]) or (data[:4] == b"RIFF" and data[8:12] == b"AVI "):
-        return VIDEO.format(readable=FORMAT_NAMES)
-    for starts, sentence in OTHER_FILES:
+        return VIDEO.format(supported=FORMAT_NAMES)
+    for starts, message in OTHER_FILES:
         if data.startswith(starts):
-            return sentence.format(readable=FORMAT_NAMES)
-    return f"The file is not a picture that can be read, whatever its name ends with. {WAY_OUT}"
+            return message.format(supported=FORMAT_NAMES)
+    return f"The file is not an image that can be read, whatever its extension. {SEND_SUPPORTED}"
 
 
-def _raw(data: bytes) -> bool:
-    """Canon's raw files: CR2 is a TIFF with a mark, CR3 has the container of HEIC."""
+def _is_raw(data: bytes) -> bool:
+    """Whether it is a raw file of Canon: CR2 is a TIFF with a marker, CR3 has the container of HEIC."""
     return (data.startswith(TIFF_STARTS) and data[8:10] == b"CR") or data[4:12] == b"ftypcrx "
 
 

@@ -1,4 +1,4 @@
-"""HEIC and HEIF through the optional package pillow-heif, which is imported here and nowhere else."""
+"""Open HEIC and HEIF with the optional package pillow-heif, which is imported only here."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from PIL import Image
 
 
 def is_installed() -> bool:
-    """Whether pillow-heif is there."""
+    """Whether pillow-heif is installed."""
     return importlib.util.find_spec("pillow_heif") is not None
 
 
 def open_heif(data: bytes) -> Image.Image:
-    """A lazy image of the bytes of a HEIC or HEIF; its pixels come with `load`, 8 bits each and upright.
+    """A lazy image of the bytes of a HEIC or HEIF; `load` decodes its pixels, 8 bits each and upright.
 
-    The class is used as it is and not registered with Pillow, so no other format is opened in another way.
-    Raises whatever libheif finds, and `ImportError` without pillow-heif.
+    The class is not registered with Pillow, so nothing changes for other formats. Raises any exception for damaged
+    bytes, and `ImportError` without pillow-heif.
     """
     from pillow_heif import HeifImageFile
 
-    opened: Image.Image = HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
-    return opened
+    image: Image.Image = HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
+    return image

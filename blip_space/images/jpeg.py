@@ -1,4 +1,4 @@
-"""A JPEG by its markers: its segments, its size, how it is turned, and how far it can be reduced while it is decoded.
+"""Read the segments of a JPEG: its size, its orientation, and by how much decoding can reduce it.
 
 Follows ITU-T T.81, annex B, and what libjpeg accepts.
 """
@@ -18,35 +18,35 @@ START = b"\xff\xd8"
 SOS, EOI = 0xDA, 0xD9
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 STREAMED = frozenset({0xC0, 0xC1})
-"""The frames (baseline and extended) of which libjpeg holds some rows at a time, where one scan has all components."""
+"""Baseline and extended frames: libjpeg holds only some rows at a time if one scan has all components."""
 
-NO_PART_OF_SCANS = FRAMES | {0xD8}
-"""Behind a scan they begin another image."""
+STARTS_ANOTHER_IMAGE = FRAMES | {0xD8}
+"""When they follow a scan."""
 
 WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 END_OF_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 
 REDUCTIONS = (8, 4, 2)
 MIN_SIDE = 512
-"""A reduced image keeps this many pixels on its shorter side where it can, more than any model takes."""
+"""A reduced image keeps at least this many pixels on its shorter side if possible, more than any model needs."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A marker, what follows it (without its length) and, of a start of scan, its coded data as far as they go."""
+    """A marker, its payload (without the length) and, for a start of scan, the coded data up to their end."""
 
     marker: int
     payload: bytes
     scan: bytes = b""
 
     def packed(self) -> bytes:
-        """The segment as it is written."""
+        """The bytes of the segment."""
         return bytes((0xFF, self.marker)) + (len(self.payload) + 2).to_bytes(2, "big") + self.payload + self.scan
 
 
 @dataclass(frozen=True)
 class Header:
-    """Size in pixels, the frame's marker, the sampling of each component, and how many the first scan has."""
+    """Size in pixels, the frame's marker, the sampling of each component, and the first scan's number of components."""
 
     width: int
     height: int
@@ -56,23 +56,25 @@ class Header:
 
     @property
     def pixels(self) -> int:
-        """How many pixels the image has at full size."""
+        """The number of pixels at full size."""
         return self.width * self.height
 
     @property
     def is_streamed(self) -> bool:
-        """Whether the decoder holds some rows at a time, not the coefficients of the whole image."""
+        """Whether the decoder holds some rows at a time, and not the coefficients of the entire image."""
         return self.frame in STREAMED and self.scan_components == len(self.sampling)
 
     def reduction(self, max_pixels: int) -> int:
-        """By what each side is divided so that at most `max_pixels` pixels remain: 1, 2, 4 or 8."""
+        """The divisor of each side, 1, 2, 4 or 8, so that at most `max_pixels` pixels remain."""
         if self.pixels <= max_pixels:
             return 1
-        return next(by for by in REDUCTIONS if by == 2 or min(self.width, self.height) // by >= MIN_SIDE)
+        return next(
+            divisor for divisor in REDUCTIONS if divisor == 2 or min(self.width, self.height) // divisor >= MIN_SIDE
+        )
 
 
 def read_header(data: bytes) -> Header | None:
-    """The header of a JPEG; None for whatever has none."""
+    """The header of a JPEG; None if it is missing."""
     frame = None
     for segment in read_segments(data):
         if segment.marker in FRAMES and frame is None and len(segment.payload) >= 9:
@@ -94,9 +96,8 @@ def _header(frame: Segment, scan: Segment) -> Header | None:
 def open_reduced(data: bytes, reduction: int, mode: str | None = None) -> Image.Image:
     """A lazy image of a JPEG's bytes, its sides divided by `reduction` (1, 2, 4 or 8) and rounded up.
 
-    A `mode` of "L" decodes the brightness of a coloured image alone.
-
-    It is opened by its class: `PIL.Image.open` refuses more than 179 million pixels before the reduction is asked for.
+    A `mode` of "L" decodes only the brightness of a colour image. It is opened by its class, since `PIL.Image.open`
+    rejects more than 179 million pixels before the reduction can be set.
     """
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     if reduction > 1 or mode:
@@ -105,26 +106,25 @@ def open_reduced(data: bytes, reduction: int, mode: str | None = None) -> Image.
 
 
 def orientation(data: bytes) -> int:
-    """How the image is turned (EXIF's number, 1 for upright), by the segments before the first scan."""
+    """The orientation (EXIF's number, 1 for upright) in the segments before the first scan."""
     exif, xmp = b"", b""
     for segment in read_segments(data):
         if segment.marker == 0xE1 and segment.payload.startswith(b"Exif\0\0"):
             exif += segment.payload[6:]
         elif segment.marker == 0xE1 and segment.payload.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
             xmp = segment.payload
-    found = orientations.of_exif(exif)
-    return found if found != 1 else orientations.of_xmp(xmp)
+    return orientations.from_metadata(exif, xmp)
 
 
 def read_segments(data: bytes, *, with_scans: bool = False) -> Iterator[Segment]:
-    """The segments up to the end marker, or to where the file ends or makes no sense.
+    """The segments up to the end marker, the end of the file, or the first invalid byte.
 
-    Without scans the first start of scan is the last segment, and the coded data are not looked at.
+    Without scans the first start of scan is the last segment, and the coded data are not read.
     """
     start, scans = 2 if data.startswith(START) else len(data), 0
     while 0 <= (start := data.find(b"\xff", start)) < len(data) - 1:
         marker = data[start + 1]
-        if marker == EOI or (scans and marker in NO_PART_OF_SCANS):
+        if marker == EOI or (scans and marker in STARTS_ANOTHER_IMAGE):
             return
         if marker in (0x00, 0xFF) or marker in WITHOUT_LENGTH:
             start += 1 if marker == 0xFF else 2

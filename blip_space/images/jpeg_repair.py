@@ -1,7 +1,7 @@
-"""A JPEG rebuilt from the segments that decide its pixels, for files of which Pillow rejects something else.
+"""Rebuild a JPEG from the segments that its pixels depend on, for files in which Pillow rejects anything else.
 
-The copy holds tables, frame and scans, the JFIF and Adobe segments that choose the colour space, and an end marker.
-Whether a file without its end marker holds every row is found by decoding it with different continuations.
+The copy has tables, frame and scans, the JFIF and Adobe segments that set the colour space, and an end marker. Whether
+a file without its end marker has every row is tested by decoding it with different continuations.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from blip_space.images.jpeg import FRAMES, REDUCTIONS, SOS, START, Segment, open
 END = b"\xff\xd9"
 DRI = 0xDD
 PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
-DECIDES_PIXELS = FRAMES | {0xC4, 0xCC, 0xDB, DRI, SOS}
+PIXEL_MARKERS = FRAMES | {0xC4, 0xCC, 0xDB, DRI, SOS}
 RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 JFIF_BYTES, ADOBE_BYTES = 14, 12
-"""Shorter segments of these names do not count for libjpeg, and Pillow fails on some of them."""
+"""libjpeg ignores shorter segments of these names, and Pillow fails on some of them."""
 
 NOISE_SEEDS = (1, 2, 3)
 NOISE_BYTES = 512
 BAND_ROWS = 256
-MAX_LAST_BLOCK = 64
-"""The part of the image that its last block may be where it may lack detail: one in so many."""
+MIN_BLOCKS = 64
+"""An image may lack detail in its last block if it has at least this many blocks."""
 
 
-def rebuild(data: bytes, *, reduction: int) -> bytes | None:
-    """The JPEG of the same pixels without anything else, or None where it does not hold every row.
+def rebuild_jpeg(data: bytes, *, reduction: int) -> bytes | None:
+    """The JPEG of the same pixels and nothing else, or None if rows are missing.
 
-    Rows are compared as they are decoded at `reduction`.
+    Rows are compared as decoded at `reduction`.
     """
-    segments = [segment for segment in read_segments(data, with_scans=True) if _decides(segment)]
+    segments = [segment for segment in read_segments(data, with_scans=True) if _affects_pixels(segment)]
     if not segments or segments[-1].marker != SOS or not _covers_image(segments):
         return None
     head = START + b"".join(segment.packed() for segment in segments[:-1]) + Segment(SOS, segments[-1].payload).packed()
@@ -43,21 +43,21 @@ def rebuild(data: bytes, *, reduction: int) -> bytes | None:
     if check(stripped) or (_may_lack_detail(head) and check(stripped, mode="L", reduction=REDUCTIONS[0])):
         return head + stripped + END
     if len(stripped) < len(scan) and check(scan) and not check(scan[:-1]):
-        return head + scan + END  # the codes of an even area are zeros, and none of these is too many
+        return head + scan + END  # the codes of an area of one colour are zeros, and all of these are needed
     return None
 
 
-def _decides(segment: Segment) -> bool:
-    """Whether a segment decides pixels; a damaged JFIF or Adobe segment does not."""
+def _affects_pixels(segment: Segment) -> bool:
+    """Whether the pixels depend on a segment; on a damaged JFIF or Adobe segment they do not."""
     if segment.marker == 0xE0:
         return segment.payload.startswith(b"JFIF\0") and len(segment.payload) >= JFIF_BYTES
     if segment.marker == 0xEE:
         return segment.payload.startswith(b"Adobe") and len(segment.payload) >= ADOBE_BYTES
-    return segment.marker in DECIDES_PIXELS
+    return segment.marker in PIXEL_MARKERS
 
 
 def _covers_image(segments: list[Segment]) -> bool:
-    """Whether the scans, as their headers say, bring every component, and a progressive one to its full precision."""
+    """Whether the scans, by their headers, contain every component, and of a progressive image in full precision."""
     frame = next((segment for segment in segments if segment.marker in FRAMES), None)
     if frame is None or len(frame.payload) < 9:
         return False
@@ -76,9 +76,9 @@ def _covers_image(segments: list[Segment]) -> bool:
 
 
 def _without_padding(coded: bytes) -> bytes:
-    """Coded data without the zeros or ones that a disk leaves behind the end of a file that was not written whole."""
+    """Coded data without the zeros or ones that a disk leaves at the end of a file that was not fully written."""
     stripped = coded.rstrip(b"\0\xff")
-    while coded[len(stripped) : len(stripped) + 2] == b"\xff\0":  # a coded byte of ones
+    while coded[len(stripped) : len(stripped) + 2] == b"\xff\0":  # a coded 0xFF
         stripped += b"\xff\0"
     return stripped
 
@@ -88,47 +88,48 @@ def _has_restarts(segments: list[Segment]) -> bool:
 
 
 def _may_lack_detail(head: bytes) -> bool:
-    """Whether it is enough that the brightness of every block has begun: that of the last one is a small part.
+    """Whether it is enough to have the beginning of every block's brightness, since one block is a small part.
 
-    Only where the blocks of all components come side by side, so no block but the last ones can lack anything. Viewers
-    show such an image without a visible fault.
+    Only if the blocks of all components are interleaved, so only the last ones can lack anything. Viewers show such an
+    image without a visible error.
     """
     header = read_header(head)
     if header is None or not header.is_streamed:
         return False
     across, down = (8 * max(factors) for factors in zip(*header.sampling, strict=True))
-    return bool(across * down * MAX_LAST_BLOCK <= header.pixels)
+    return bool(across * down * MIN_BLOCKS <= header.pixels)
 
 
 def _is_complete(head: bytes, coded: bytes, *, reduction: int, has_restarts: bool, mode: str | None = None) -> bool:
-    """Whether the coded data of the last scan hold all that is visible at a reduction (in grey, where `mode` is "L").
+    """Whether the coded data of the last scan have all that is visible at a reduction (in grey, if `mode` is "L").
 
-    libjpeg fills what is missing, grey or with what was last, and reports nothing that Pillow shows. So the data are
-    continued in different ways: where nothing is missing, no continuation is read and no pixel changes with it.
+    libjpeg fills missing data with grey or with the last value, and Pillow does not report that. So the data are
+    continued in different ways: if nothing is missing, no continuation is read and no pixel changes.
     """
-    shown = _fingerprint(head + coded + END, reduction, mode)
-    if shown is None:
+    expected = _fingerprint(head + coded + END, reduction, mode)
+    if expected is None:
         return False
-    found = [match.start() for match in RESTART.finditer(coded)]
-    next_restart = (coded[found[-1] + 1] + 1) % 8 if found else 0
+    restarts = [match.start() for match in RESTART.finditer(coded)]
+    next_restart = (coded[restarts[-1] + 1] + 1) % 8 if restarts else 0
     continuations = (_noise(seed, next_restart if has_restarts else None) for seed in NOISE_SEEDS)
-    return all(_fingerprint(head + coded + noise + END, reduction, mode) == shown for noise in continuations)
+    return all(_fingerprint(head + coded + noise + END, reduction, mode) == expected for noise in continuations)
 
 
 def _noise(seed: int, next_restart: int | None) -> bytes:
-    """Coded data of no image, with restart markers in their order where the image has them."""
+    """Random coded data, with restart markers in order if the image has them."""
     rng = random.Random(seed)
 
-    def piece() -> bytes:
-        return bytes(rng.randrange(255) for _ in range(NOISE_BYTES))  # none is 255, which begins a marker
+    def random_bytes() -> bytes:
+        return bytes(rng.randrange(255) for _ in range(NOISE_BYTES))  # without 255, which begins a marker
 
     if next_restart is None:
-        return piece()
-    return piece() + b"".join(bytes((0xFF, 0xD0 + (next_restart + step) % 8)) + piece() for step in range(8))
+        return random_bytes()
+    markers = (bytes((0xFF, 0xD0 + (next_restart + step) % 8)) for step in range(8))
+    return random_bytes() + b"".join(marker + random_bytes() for marker in markers)
 
 
 def _fingerprint(data: bytes, reduction: int, mode: str | None) -> bytes | None:
-    """A digest of the decoded pixels, None if none decode. It is taken in bands, and no two images are held at once."""
+    """A digest of the decoded pixels, in bands to save memory; None if decoding fails."""
     try:
         image = open_reduced(data, reduction, mode)
         image.load()

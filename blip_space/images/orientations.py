@@ -1,6 +1,6 @@
-"""How an image is turned, as EXIF numbers it from 1 (upright) to 8, and the upright image.
+"""Read the orientation of an image, in EXIF's numbers from 1 (upright) to 8, and apply it.
 
-Damaged EXIF turns nothing and is no reason to reject an image.
+An image with damaged EXIF is not rejected and keeps its orientation.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any, Literal
 from PIL import ExifTags, Image
 
 XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
-EXIF_MARK = b"Exif\0\0"
+EXIF_PREFIX = b"Exif\0\0"
 TIFF_STARTS = (b"II*\0", b"MM\0*")
 INTEGERS = {3: 2, 4: 4}
-"""EXIF's types of whole numbers that an orientation is written in, with their bytes."""
+"""EXIF's integer types that an orientation may have, with their sizes in bytes."""
 
 TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -27,65 +27,70 @@ TRANSPOSITIONS = {
 }
 
 
-def of_image(image: Image.Image) -> int:
-    """The orientation that Pillow finds in an image's EXIF, else in its XMP."""
+def from_image(image: Image.Image) -> int:
+    """The orientation in an image's EXIF, or else in its XMP, as Pillow reads them."""
     try:
-        number = _number(image.getexif().get(ExifTags.Base.Orientation, 1))
+        number = _valid_orientation(image.getexif().get(ExifTags.Base.Orientation, 1))
     except MemoryError:
         raise
     except Exception:  # damaged EXIF raises SyntaxError, struct.error, OverflowError, ValueError, …
         number = 1
     exif = image.info.get("exif")
-    return _entry_of(exif) if number == 1 and isinstance(exif, bytes) else number
+    return _read_entry(exif) if number == 1 and isinstance(exif, bytes) else number
 
 
-def of_exif(data: bytes) -> int:
-    """The orientation in the bytes of an EXIF block, with or without its `Exif` mark."""
+def from_exif(data: bytes) -> int:
+    """The orientation in the bytes of an EXIF block, with or without its `Exif` prefix."""
     exif = Image.Exif()
     try:
         exif.load(data)
-        number = _number(exif.get(ExifTags.Base.Orientation, 1))
+        number = _valid_orientation(exif.get(ExifTags.Base.Orientation, 1))
     except MemoryError:
         raise
     except Exception:  # as above
         number = 1
-    return _entry_of(data) if number == 1 else number
+    return _read_entry(data) if number == 1 else number
 
 
-def of_xmp(data: bytes) -> int:
+def from_xmp(data: bytes) -> int:
     """The orientation in the bytes of an XMP packet."""
     match = XMP_ORIENTATION.search(data)
-    return _number(int(match[1])) if match else 1
+    return _valid_orientation(int(match[1])) if match else 1
 
 
-def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """The image turned as its orientation says; its size changes with a quarter turn.
+def from_metadata(exif: bytes, xmp: bytes) -> int:
+    """The orientation in EXIF, or else in XMP; either may be empty."""
+    orientation = from_exif(exif)
+    return orientation if orientation != 1 else from_xmp(xmp)
 
-    Pillow's `exif_transpose` does the same and then writes the EXIF again, which fails where another of its tags is
-    damaged.
+
+def make_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """The image rotated and mirrored by its orientation; a quarter turn swaps its sides.
+
+    Pillow's `exif_transpose` does the same and then rewrites the EXIF, which fails if another tag is damaged.
     """
     transposition = TRANSPOSITIONS.get(orientation)
     return image if transposition is None else image.transpose(transposition)
 
 
-def _entry_of(exif: bytes) -> int:
-    """The orientation by its own twelve bytes, which are whole where the value of an earlier tag is cut off: Pillow
-    reads no further than that tag. Source: EXIF 2.32, 4.6.2."""
-    block = exif.removeprefix(EXIF_MARK)
+def _read_entry(exif: bytes) -> int:
+    """The orientation in its own entry of twelve bytes, also if the value of an earlier tag is cut off: Pillow stops
+    reading at that tag. Source: EXIF 2.32, 4.6.2."""
+    block = exif.removeprefix(EXIF_PREFIX)
     order: Literal["little", "big"] = "little" if block.startswith(b"II") else "big"
     if block[:4] not in TIFF_STARTS:
         return 1
 
-    def number(place: int, size: int) -> int:
-        return int.from_bytes(block[place : place + size], order)
+    def integer(offset: int, size: int) -> int:
+        return int.from_bytes(block[offset : offset + size], order)
 
-    first = number(4, 4)
-    for place in range(first + 2, min(first + 2 + 12 * number(first, 2), len(block) - 11), 12):
-        if number(place, 2) == ExifTags.Base.Orientation and number(place + 4, 4) == 1:
-            return _number(number(place + 8, INTEGERS.get(number(place + 2, 2), 0)))
+    start = integer(4, 4)
+    for entry in range(start + 2, min(start + 2 + 12 * integer(start, 2), len(block) - 11), 12):
+        if integer(entry, 2) == ExifTags.Base.Orientation and integer(entry + 4, 4) == 1:
+            return _valid_orientation(integer(entry + 8, INTEGERS.get(integer(entry + 2, 2), 0)))
     return 1
 
 
-def _number(value: Any) -> int:
-    """An orientation that turns the image, else 1; EXIF may hold it as a number of any type."""
+def _valid_orientation(value: Any) -> int:
+    """The number of an orientation, or 1 for any other value; in EXIF it may be a number of any type."""
     return int(value) if value in TRANSPOSITIONS else 1

@@ -1,8 +1,8 @@
-"""A PNG rebuilt from the chunks that decide its pixels, for files of which Pillow rejects something else.
+"""Rebuild a PNG from the chunks that its pixels depend on, for files in which Pillow rejects anything else.
 
-Long or damaged text, profiles and EXIF, wrong checksums of ancillary chunks and a missing end go; so does what the PNG
-specification (third edition, 5 and 11) makes optional. What viewers based on libpng refuse is refused here too: a wrong
-checksum of the header or the palette, and pixel data that do not hold every row.
+Long or damaged text, profiles and EXIF, wrong checksums of ancillary chunks, a missing end, and everything optional in
+the PNG specification (third edition, 5 and 11) are dropped. As in viewers based on libpng, a wrong checksum of the
+header or the palette and missing rows are errors.
 """
 
 from __future__ import annotations
@@ -19,126 +19,122 @@ CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples per pixel of each colour type."""
 
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""First column, first row, step of columns and step of rows of each pass of an interlaced image."""
+"""First column, first row, column step and row step of each pass of an interlaced image."""
 
 RAW_EXIF = b"Raw profile type exif\0"
 MAX_ORIENTATION_BYTES = 1_000_000
-"""A longer chunk is not asked for the orientation."""
+"""The orientation is not read from longer chunks."""
 
 INPUT_BYTES, PIECE_BYTES = 1 << 16, 1 << 20
-"""So much is inflated at a time, and to so much at most: the rows are counted, not kept."""
+"""The most that is inflated at a time, and the most that it becomes: rows are counted, not stored."""
 
 RAW_DEFLATE = -15
-"""Tells zlib to leave the checksum of the stream alone."""
+"""The `wbits` with which zlib does not verify the stream's checksum."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk: its type, its payload (shorter than it says at the end of a file) and whether its checksum is right.
+    """One chunk: its type, its payload (cut off at the end of a file) and whether its checksum is valid.
 
-    `is_right` is None where the file ends before the checksum does.
+    `is_valid` is None if the file ends before the checksum.
     """
 
     kind: bytes
     payload: bytes
-    is_right: bool | None
+    is_valid: bool | None
 
     def packed(self) -> bytes:
-        """The chunk as it is written, with its right checksum."""
-        return chunk(self.kind, self.payload)
+        """The bytes of the chunk, with a valid checksum."""
+        checksum = zlib.crc32(self.payload, zlib.crc32(self.kind))
+        return struct.pack(">I", len(self.payload)) + self.kind + self.payload + struct.pack(">I", checksum)
 
 
-def chunk(kind: bytes, payload: bytes) -> bytes:
-    """A chunk of that type as it is written."""
-    return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(payload, zlib.crc32(kind)))
+def rebuild_png(data: bytes, *, max_pixels: int) -> bytes | None:
+    """The PNG of the same pixels and nothing else, or None if a row or a chunk that they depend on is missing.
 
-
-def rebuild(data: bytes, *, max_pixels: int) -> bytes | None:
-    """The PNG of the same pixels without anything else, or None where a row or a chunk that decides them is missing.
-
-    The rows of an image of more than `max_pixels` pixels are not looked at.
+    The rows of an image of more than `max_pixels` pixels are not checked.
     """
-    chunks = list(_chunks(data))
-    if not chunks or chunks[0].kind != b"IHDR" or not chunks[0].is_right or len(chunks[0].payload) != 13:
+    chunks = list(_read_chunks(data))
+    if not chunks or chunks[0].kind != b"IHDR" or not chunks[0].is_valid or len(chunks[0].payload) != 13:
         return None
     header = chunks[0].payload
-    pixel_data = [part for part in chunks if part.kind == b"IDAT"]
+    pixel_data = [chunk for chunk in chunks if chunk.kind == b"IDAT"]
     palette = _first(chunks, b"PLTE")
     if header[9] not in CHANNELS or not pixel_data or (header[9] == 3 and not palette):
         return None
-    stream = b"".join(part.payload for part in pixel_data)
+    stream = b"".join(chunk.payload for chunk in pixel_data)
     width, height = struct.unpack_from(">II", header)
     if width * height <= max_pixels:
-        is_trusted = all(part.is_right is not False for part in pixel_data)
-        complete = _complete_stream(stream, _inflated_bytes(header), is_trusted=is_trusted)
+        is_trusted = all(chunk.is_valid is not False for chunk in pixel_data)
+        complete = _complete_stream(stream, _inflated_size(header), is_trusted=is_trusted)
         if complete is None:
             return None
         stream = complete
-    parts = [
+    rebuilt = [
         chunks[0],
         palette,
         _transparency(chunks, palette),
         Chunk(b"IDAT", stream, True),
         Chunk(b"IEND", b"", True),
     ]
-    return SIGNATURE + b"".join(part.packed() for part in parts if part)
+    return SIGNATURE + b"".join(chunk.packed() for chunk in rebuilt if chunk)
 
 
 def _transparency(chunks: list[Chunk], palette: Chunk | None) -> Chunk | None:
-    """What is transparent, where its length is one that the kind of colours has."""
-    part, kind = _first(chunks, b"tRNS"), chunks[0].payload[9]
-    size = len(part.payload) if part else 0
-    most = {0: 2, 2: 6, 3: len(palette.payload) // 3 if palette else 0}.get(kind, 0)
-    least = 1 if kind == 3 else most
-    return part if most and least <= size <= most else None
+    """The chunk of transparency, if its length is valid for the colour type."""
+    chunk, colour_type = _first(chunks, b"tRNS"), chunks[0].payload[9]
+    size = len(chunk.payload) if chunk else 0
+    maximum = {0: 2, 2: 6, 3: len(palette.payload) // 3 if palette else 0}.get(colour_type, 0)
+    minimum = 1 if colour_type == 3 else maximum
+    return chunk if maximum and minimum <= size <= maximum else None
 
 
 def transparent_grey(data: bytes) -> int | None:
     """The transparent level, from 0 to 255, of a PNG of 2 or 4 bits of grey; None for all others.
 
-    Pillow scales the pixels of such an image to 8 bits and leaves its transparent level as it is.
+    Pillow scales the pixels of such an image to 8 bits, but not its transparent level.
     """
     if not data.startswith(SIGNATURE) or data[24:26] not in (b"\x02\0", b"\x04\0"):
         return None
-    part, white = _first(list(_chunks(data)), b"tRNS"), 2 ** data[24] - 1
-    level = int.from_bytes(part.payload[:2], "big") if part and len(part.payload) == 2 else white + 1
+    chunk, white = _first(list(_read_chunks(data)), b"tRNS"), 2 ** data[24] - 1
+    level = int.from_bytes(chunk.payload[:2], "big") if chunk and len(chunk.payload) == 2 else white + 1
     return level * (255 // white) if level <= white else None
 
 
 def orientation(data: bytes) -> int:
-    """How the image is turned (EXIF's number, 1 for upright), by the first intact chunk that says so."""
-    for part in _chunks(data):
-        if part.is_right and len(part.payload) <= MAX_ORIENTATION_BYTES and (number := _orientation(part)) != 1:
+    """The orientation (EXIF's number, 1 for upright) in the first valid chunk that has one."""
+    for chunk in _read_chunks(data):
+        if chunk.is_valid and len(chunk.payload) <= MAX_ORIENTATION_BYTES and (number := _orientation_of(chunk)) != 1:
             return number
     return 1
 
 
-def _orientation(part: Chunk) -> int:
-    if part.kind == b"eXIf":
-        return orientations.of_exif(part.payload)
-    if part.kind == b"iTXt" and part.payload.startswith(b"XML:com.adobe.xmp\0\0"):
-        return orientations.of_xmp(part.payload)
-    if part.kind == b"tEXt" and part.payload.startswith(RAW_EXIF):
-        return _of_raw_profile(part.payload[len(RAW_EXIF) :])
-    if part.kind == b"zTXt" and part.payload.startswith(RAW_EXIF + b"\0"):
+def _orientation_of(chunk: Chunk) -> int:
+    if chunk.kind == b"eXIf":
+        return orientations.from_exif(chunk.payload)
+    if chunk.kind == b"iTXt" and chunk.payload.startswith(b"XML:com.adobe.xmp\0\0"):
+        return orientations.from_xmp(chunk.payload)
+    if chunk.kind == b"tEXt" and chunk.payload.startswith(RAW_EXIF):
+        return _from_raw_profile(chunk.payload[len(RAW_EXIF) :])
+    if chunk.kind == b"zTXt" and chunk.payload.startswith(RAW_EXIF + b"\0"):
         try:
-            text = zlib.decompressobj().decompress(part.payload[len(RAW_EXIF) + 1 :], MAX_ORIENTATION_BYTES)
+            text = zlib.decompressobj().decompress(chunk.payload[len(RAW_EXIF) + 1 :], MAX_ORIENTATION_BYTES)
         except zlib.error:
             return 1
-        return _of_raw_profile(text)
+        return _from_raw_profile(text)
     return 1
 
 
-def _of_raw_profile(text: bytes) -> int:
-    """Of EXIF as ImageMagick writes it into text: an empty line, a name, a length, then hexadecimal lines."""
+def _from_raw_profile(text: bytes) -> int:
+    """From EXIF as ImageMagick stores it in text: an empty line, a name, a length, then hexadecimal lines."""
     try:
-        return orientations.of_exif(bytes.fromhex("".join(text.decode("ascii").split("\n")[3:])))
+        return orientations.from_exif(bytes.fromhex("".join(text.decode("ascii").split("\n")[3:])))
     except ValueError:
         return 1
 
 
-def _chunks(data: bytes) -> Iterator[Chunk]:
-    """The chunks up to the end of the image, or to where the file ends or makes no sense."""
+def _read_chunks(data: bytes) -> Iterator[Chunk]:
+    """The chunks up to the end of the image, the end of the file, or the first invalid byte."""
     start = len(SIGNATURE)
     while start + 8 <= len(data) and data[start + 4 : start + 8].isalpha():
         (length,) = struct.unpack_from(">I", data, start)
@@ -152,11 +148,11 @@ def _chunks(data: bytes) -> Iterator[Chunk]:
 
 
 def _first(chunks: list[Chunk], kind: bytes) -> Chunk | None:
-    return next((part for part in chunks if part.kind == kind and part.is_right), None)
+    return next((chunk for chunk in chunks if chunk.kind == kind and chunk.is_valid), None)
 
 
-def _inflated_bytes(header: bytes) -> int:
-    """How many bytes the rows have, each with the number of its filter."""
+def _inflated_size(header: bytes) -> int:
+    """The bytes of all rows, each with the byte of its filter."""
     width, height, depth, colour, _, _, is_interlaced = struct.unpack(">IIBBBBB", header)
     bits = depth * CHANNELS[colour]
     sizes = [(width, height)]
@@ -166,9 +162,9 @@ def _inflated_bytes(header: bytes) -> int:
 
 
 def _complete_stream(stream: bytes, expected: int, *, is_trusted: bool) -> bytes | None:
-    """The zlib stream of every row, or None where rows are missing or two checksums agree that they are damaged."""
+    """The zlib stream of every row; None if rows are missing, or damaged by the checksums of both stream and chunk."""
     count, checksum = 0, 1
-    for piece in _inflated(stream, expected):
+    for piece in _inflate(stream, expected):
         count, checksum = count + len(piece), zlib.adler32(piece, checksum)
     if count < expected:
         return None
@@ -177,11 +173,11 @@ def _complete_stream(stream: bytes, expected: int, *, is_trusted: bool) -> bytes
     if not is_trusted:
         return None
     deflater = zlib.compressobj(1)
-    return b"".join(deflater.compress(piece) for piece in _inflated(stream, expected)) + deflater.flush()
+    return b"".join(deflater.compress(piece) for piece in _inflate(stream, expected)) + deflater.flush()
 
 
-def _inflated(stream: bytes, expected: int) -> Iterator[bytes]:
-    """What the stream holds of the expected bytes, whatever comes after them."""
+def _inflate(stream: bytes, expected: int) -> Iterator[bytes]:
+    """At most the expected bytes of the stream; what follows them is ignored."""
     if len(stream) < 2 or stream[0] & 15 != 8 or int.from_bytes(stream[:2], "big") % 31:
         return
     inflater, missing = zlib.decompressobj(RAW_DEFLATE), expected

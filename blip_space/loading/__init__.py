@@ -1,14 +1,14 @@
-"""A checkpoint becomes a loaded model that is known to use the image.
+"""From a checkpoint to a loaded and tested model.
 
-Depends on torch, transformers and `models`; must not import requests, the engine or pages.
+Depends on torch, transformers and `models`; must not import the engine or anything above it.
 
-    loader      from a catalogue's row or a folder to a model that is known to use the image
-    checkpoint  where a model's files are, and whether all of them are there
-    preparation what a request needs of a model before its weights, loaded by itself
-    weights     a network of a configuration and weights, whatever wrote them
-    precision   which numbers to compute with, and why; quantisation carries it out
-    memory      is there room, and for how many keys and values?
-    adapter     a LoRA on top of it; adapter_files says where one is
-    selftest    does it use the image, its own tokenizer and its own head?
-    device, steps, quiet: where it computes, how far loading is, and what libraries would print
+    loader           the way from a model's spec to the loaded model
+    download         the model's files, and whether they are complete
+    preparation      tokenizer and image processor without the weights
+    weights          a transformers model from configuration and weights
+    precision        the choice of the precision, and its reason; quantization carries it out
+    memory           whether weights fit, and how many keys and values do
+    adapter          a LoRA adapter; adapter_files finds its files
+    selftest         whether the model uses the image, its tokenizer and its own head
+    device, progress, library_logging: hardware, progress callbacks, silenced library output
 """

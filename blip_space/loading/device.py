@@ -1,6 +1,6 @@
-"""Where a model computes: CUDA, Apple's GPU or the processor, and what that one can do.
+"""The device that a model computes on, CUDA, Apple's GPU or the CPU, and its capabilities.
 
-Questions to the machine only; knows no model.
+Depends on the hardware only; must not depend on a model.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 
 MEMINFO = Path("/proc/meminfo")
-CONTAINER = Path("/sys/fs/cgroup")
+CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
 class Device:
-    """One place to compute: its name for torch, why it was chosen, and whether it computes in bf16 by itself."""
+    """A device: its name for torch, why it was chosen, and whether it computes in bf16 natively."""
 
     name: str
     reason: str
@@ -30,44 +30,45 @@ class Device:
 
 
 def find_device() -> Device:
-    """A model lies on one device whole: the GPU with the most free memory, else Apple's, else the processor."""
+    """The CUDA GPU with the most free memory, else Apple's GPU, else the CPU; a model is never split."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count:
         best = max(range(count), key=lambda number: torch.cuda.mem_get_info(number)[0])
-        told = torch.cuda.get_device_name(best)
-        more = f", of {count} GPUs the one with the most free memory; a model lies on one" if count > 1 else ""
+        reason = torch.cuda.get_device_name(best)
+        if count > 1:
+            reason += f", of {count} GPUs the one with the most free memory; a model runs on one"
         with torch.cuda.device(best):
             has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return Device(f"cuda:{best}", told + more, has_bf16)
+        return Device(f"cuda:{best}", reason, has_bf16)
     if torch.backends.mps.is_available():
         return Device("mps", "Apple's GPU", _mps_has_bf16())
     return Device("cpu", "no GPU that torch can use", cpu_has_bf16())
 
 
 def free_bytes(device: str) -> int | None:
-    """What may still be used on the device, or None where the system does not say. What torch has of a GPU's memory and
-    holds nothing in is free to this process."""
+    """The free memory of the device, or None where it is unknown. GPU memory that torch has reserved and does not use
+    is free to this process."""
     if device.startswith("cuda"):
         gpu = torch.device(device)
-        kept = torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
-        return int(torch.cuda.mem_get_info(gpu)[0] + kept)
+        unused = torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
+        return int(torch.cuda.mem_get_info(gpu)[0] + unused)
     if device == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
-    known = [amount for amount in (_available(), _container_free()) if amount is not None]
-    return min(known, default=None)
+    limits = [size for size in (_available_ram(), _cgroup_free()) if size is not None]
+    return min(limits, default=None)
 
 
 def cpu_has_bf16() -> bool:
-    """Whether this processor multiplies bf16 in hardware: AVX512-BF16 or AMX, or bf16 on ARM."""
+    """Whether this CPU multiplies bf16 in hardware: AVX512-BF16 or AMX, or bf16 on ARM."""
     list_capabilities = getattr(torch.cpu, "get_capabilities", None)
-    if list_capabilities is None:  # older torch has only a private question, and a private name may vanish
+    if list_capabilities is None:  # older torch has only a private function, which may disappear
         return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
     capabilities = list_capabilities()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def _mps_has_bf16() -> bool:
-    """macOS 14 and later."""
+    """True on macOS 14 and later."""
     try:
         torch.zeros(1, dtype=torch.bfloat16, device="mps")
     except (TypeError, RuntimeError):
@@ -75,24 +76,24 @@ def _mps_has_bf16() -> bool:
     return True
 
 
-def _available() -> int | None:
-    """Without swap: a model that lies there answers at the pace of a disk."""
-    row = re.search(r"^MemAvailable:\s+(\d+) kB", _text(MEMINFO), re.MULTILINE)
-    return int(row[1]) * 1024 if row else None
+def _available_ram() -> int | None:
+    """Without swap, in which a model would be as slow as the disk."""
+    match = re.search(r"^MemAvailable:\s+(\d+) kB", _read_text(MEMINFO), re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
 
 
-def _container_free() -> int | None:
-    """What the container's limit leaves; files in the cache that nobody uses are given up before anything is refused.
+def _cgroup_free() -> int | None:
+    """What the container's limit leaves; the kernel reclaims inactive cached files before an allocation fails.
     Source: https://docs.kernel.org/admin-guide/cgroup-v2.html, memory."""
-    limit, used = (_text(CONTAINER / name).strip() for name in ("memory.max", "memory.current"))
+    limit, used = (_read_text(CGROUP / name).strip() for name in ("memory.max", "memory.current"))
     if not limit.isdigit():
         return None
-    cached = re.search(r"^inactive_file (\d+)$", _text(CONTAINER / "memory.stat"), re.MULTILINE)
-    taken = int(used) - (int(cached[1]) if cached else 0) if used.isdigit() else 0
-    return max(int(limit) - max(taken, 0), 0)
+    cached = re.search(r"^inactive_file (\d+)$", _read_text(CGROUP / "memory.stat"), re.MULTILINE)
+    unreclaimable = int(used) - (int(cached[1]) if cached else 0) if used.isdigit() else 0
+    return max(int(limit) - max(unreclaimable, 0), 0)
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except OSError:  # another system, or a sandbox

@@ -1,7 +1,6 @@
-"""Keeps the libraries' reports, hints and progress bars, of which a person can use none, off stderr.
+"""Keeps log lines, warnings and progress bars of libraries, which do not help users, off stderr.
 
-Knows no model. Errors pass: only what is logged below an error, warnings and bars are held back, and for good only
-single lines that come back with every step.
+Errors are still logged. Depends on no model.
 """
 
 from __future__ import annotations
@@ -15,32 +14,32 @@ from logging import LogRecord, getLogger
 from huggingface_hub.utils import logging as hub_logging
 from transformers.utils import logging
 
-REPEATED = {
+REPEATED_LINES = {
     "bitsandbytes.autograd._functions": "MatMul8bitLt: inputs will be cast",
     "bitsandbytes.nn.modules": "Input type into Linear4bit is",
 }
-"""What a logger says in every step, of which nothing can be done: how it starts."""
+"""How lines begin that a logger repeats in every decode step."""
 
 
 class _Silence:
-    """What `quiet` sets is the whole process's: the first thread that comes in sets it, the last sets it back."""
+    """The settings of `silenced` are global: the first thread that enters changes them, the last one restores them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside = 0
-        self._set = ExitStack()
+        self._depth = 0
+        self._settings = ExitStack()
 
     def enter(self) -> None:
         with self._lock:
-            if not self._inside:
-                self._set.enter_context(_silenced())
-            self._inside += 1
+            if not self._depth:
+                self._settings.enter_context(_silence_libraries())
+            self._depth += 1
 
-    def leave(self) -> None:
+    def exit(self) -> None:
         with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                self._set.close()
+            self._depth -= 1
+            if not self._depth:
+                self._settings.close()
 
 
 _SILENCE = _Silence()
@@ -48,20 +47,20 @@ _SILENCE = _Silence()
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Inside, transformers and the hub's client log errors only and draw no bars. From any number of threads."""
+    """Within the context, transformers and the hub's client log errors only and show no bars. Thread-safe."""
     _SILENCE.enter()
     try:
         yield
     finally:
-        _SILENCE.leave()
+        _SILENCE.exit()
 
 
 @contextmanager
-def _silenced() -> Iterator[None]:
+def _silence_libraries() -> Iterator[None]:
     levels = logging.get_verbosity(), hub_logging.get_verbosity()
-    quantiser = getLogger("bitsandbytes")  # it laments faster kernels that nobody installed
-    had = quantiser.level
-    quantiser.setLevel("CRITICAL")
+    bitsandbytes = getLogger("bitsandbytes")  # reports optional kernels that are not installed
+    bitsandbytes_level = bitsandbytes.level
+    bitsandbytes.setLevel("CRITICAL")
     had_bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     hub_logging.set_verbosity_error()
@@ -71,7 +70,7 @@ def _silenced() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        quantiser.setLevel(had)
+        bitsandbytes.setLevel(bitsandbytes_level)
         logging.set_verbosity(levels[0])
         hub_logging.set_verbosity(levels[1])
         if had_bars:
@@ -79,10 +78,10 @@ def _silenced() -> Iterator[None]:
 
 
 def drop_repeated_lines() -> None:
-    """Keep the lines that libraries log in every step off the screen for as long as the process lives."""
-    for name in REPEATED:
-        getLogger(name).addFilter(_is_new)  # which a logger takes once
+    """Stop logging the lines that libraries repeat in every decode step, for the rest of the process."""
+    for name in REPEATED_LINES:
+        getLogger(name).addFilter(_is_not_repeated)  # has no effect the second time
 
 
-def _is_new(record: LogRecord) -> bool:
-    return not str(record.msg).startswith(REPEATED[record.name])
+def _is_not_repeated(record: LogRecord) -> bool:
+    return not str(record.msg).startswith(REPEATED_LINES[record.name])

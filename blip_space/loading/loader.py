@@ -1,8 +1,7 @@
-"""From a name's row to a model that is known to see.
+"""Loads a model: from its spec to a `VisionLanguageModel` that has been tested to use the image.
 
-One path for every checkpoint: find its files, choose the precision, read configuration, tokenizer and weights, refuse
-what does not fit together, and test the sight. Whatever goes wrong is a `ModelError`. Knows nothing of who wants the
-model.
+One way for every checkpoint: select the precision, find the files, load configuration, tokenizer and weights, check
+that they match, and test that the model uses the image. Every error is a `ModelError`.
 """
 
 from __future__ import annotations
@@ -39,67 +38,66 @@ log = logging.getLogger(__name__)
 def load_model(
     spec: ModelSpec, precision: str = "auto", *, on_progress: OnProgress = ignore_progress
 ) -> VisionLanguageModel:
-    """The model of a catalogue's row or folder, in that precision (one of PRECISIONS, or `auto`), ready to answer.
+    """Load the model of a spec in that precision (one of PRECISIONS, or `auto`); missing files are downloaded first.
 
-    Downloads what is missing, and tells how far it is. Raises `ModelError` with a sentence when the precision cannot be
-    had, when files are missing, incomplete, unreadable or do not fit together, when disk or memory do not suffice, when
-    the model is blind, or when anything else goes wrong.
+    Raises `ModelError`, with a message for the user, when the precision is not supported, when files are missing,
+    incomplete, unreadable or do not match, when disk or memory are too small, when the model ignores the image, or on
+    any other error.
     """
     with as_model_error(spec):
-        return _load(spec, precision, on_progress)
+        return _load_and_test(spec, precision, on_progress)
 
 
-def _load(spec: ModelSpec, precision: str, tell: OnProgress) -> VisionLanguageModel:
+def _load_and_test(spec: ModelSpec, precision: str, on_progress: OnProgress) -> VisionLanguageModel:
     device = find_device()
-    decided = _decide(spec, precision, device)
-    folder = download_checkpoint(spec, on_progress=tell)
+    selected = _select_fitting_precision(spec, precision, device)
+    folder = download_checkpoint(spec, on_progress=on_progress)
     weights = find_weight_files(folder, name=spec.name)
     stored = inspect_checkpoint(folder, read_headers(folder), name=spec.name)
-    if stored.precision != spec.stored_precision:  # which the row of a repository cannot know
+    if stored.precision != spec.stored_precision:  # unknown for a repository before its download
         spec = replace(spec, stored_precision=stored.precision, stored_bytes=stored.loaded_bytes)
-        decided = _decide(spec, precision, device)
-    _log_what_was_found(spec, folder, stored)
+        selected = _select_fitting_precision(spec, precision, device)
+    _log_surprises(spec, folder, stored)
     adapter = find_adapter(spec.adapter) if spec.adapter.strip() else None
     drop_repeated_lines()
-    with silenced(), report_weight_loading(tell), reraise_out_of_memory(spec, decided):
+    with silenced(), report_weight_loading(on_progress), reraise_out_of_memory(spec, selected):
         config, family = read_config(folder, spec), families.load_family(spec.family)
         preparation = family.load_preparation(spec, folder, config)
         check_image_token(config, name=spec.name)
         check_tokenizer(preparation)
-        network = load_hf_model(folder, config, stored, family, name=spec.name, precision=decided)
-        check_lm_head(network, weights, family, name=spec.name, names=stored.names)
+        hf_model = load_hf_model(folder, config, stored, family, name=spec.name, precision=selected)
+        check_lm_head(hf_model, weights, family, name=spec.name, names=stored.names)
         if adapter:
-            apply_lora(network, adapter, family, spec.family_spec, name=spec.name, precision=decided)
+            apply_lora(hf_model, adapter, family, spec.family_spec, name=spec.name, precision=selected)
             if not changes_lm_head(adapter):
-                check_lm_head(network, weights, family, name=spec.name, names=stored.names)
-        if device.has_bf16 and decided.device == "cpu" and decided.dtype == torch.bfloat16:
-            use_cpu_kernels(network, family)
-        model = family.build(network, preparation, decided)
+                check_lm_head(hf_model, weights, family, name=spec.name, names=stored.names)
+        if device.has_bf16 and selected.device == "cpu" and selected.dtype == torch.bfloat16:
+            use_cpu_kernels(hf_model, family)
+        model = family.build(hf_model, preparation, selected)
         torch.set_num_threads(model.threads)
         check_image_is_used(model)
     return model
 
 
-def _decide(spec: ModelSpec, precision: str, device: Device) -> Precision:
+def _select_fitting_precision(spec: ModelSpec, precision: str, device: Device) -> Precision:
     free = free_bytes(device.name)
-    decided = select_precision(precision, spec, device, free=free)
-    check_memory(spec, decided, free=free, device=device)
-    return decided
+    selected = select_precision(precision, spec, device, free=free)
+    check_memory(spec, selected, free=free, device=device)
+    return selected
 
 
-def _log_what_was_found(spec: ModelSpec, folder: Path, stored: StoredWeights) -> None:
-    """What a person would not expect of the folder, or could take for done."""
-    # as warnings, since the command line shows nothing below
+def _log_surprises(spec: ModelSpec, folder: Path, stored: StoredWeights) -> None:
+    """Log what the user would not expect of the folder; as warnings, since the command line shows nothing below."""
     if stored.precision:
         log.warning("%s is stored in %d bits, so it answers in %s", spec.name, BITS[stored.precision], stored.precision)
     if stored.stale_quantization:
         log.warning(
-            "%s: its config.json speaks of a quantisation (%s), which is passed over, since the weights are whole",
+            "%s: the quantization in its config.json (%s) is ignored, since its weights are not quantized",
             spec.name,
             stored.stale_quantization,
         )
     if (folder / ADAPTER_CONFIG).is_file() and not spec.adapter:
         log.warning(
-            "an adapter lies beside the weights of %s and is not put on; name its folder with --adapter to put it on",
+            "the adapter in the folder of %s is not applied; pass the folder with --adapter to apply it",
             spec.name,
         )

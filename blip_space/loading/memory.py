@@ -1,7 +1,7 @@
-"""Is there room for the weights, and what is said when there is not?
+"""Whether a model's weights fit into memory, and the error where they do not.
 
-A model that does not fit must be refused before it is read: Linux grants the memory, and kills the whole process, page
-included, once it is used. Knows bytes and devices; knows nothing of what a checkpoint holds.
+A model that does not fit must be refused before it is loaded: Linux grants the memory, and kills the process, page
+included, once it is used. Depends on sizes and devices; must not depend on what a checkpoint holds.
 """
 
 from __future__ import annotations
@@ -18,40 +18,39 @@ from blip_space.loading.precision import fits, needed_gb, supported_precisions
 from blip_space.models.interface import Precision, VisionLanguageModel
 
 MEMORY_SHARE, DEFAULT_BATCH_SIZE = 0.5, 16
-"""The share of free memory that keys and values may take; and for how many sequences, each as long as the window, there
-is taken to be memory where nobody knows it."""
+"""The share of free memory for keys and values; where free memory is unknown, it is assumed to hold this many sequences
+of the full context window."""
 
 
 def check_memory(spec: ModelSpec, precision: Precision, *, free: int | None, device: Device | None = None) -> None:
-    """Raise `ModelError` when the weights alone need more than is free on the device; it says what would fit."""
+    """Raise `ModelError` where the weights alone need more than `free` bytes; it names precisions that fit."""
     if free is not None and not fits(spec, precision.name, free, device):
         sizes = {name: needed_gb(spec, name, device) for name in spec.precisions if fits(spec, name, free, device)}
         needed = needed_gb(spec, precision.name, device)
-        raise ModelError(_told(spec, precision, needed, f", and {free / 1e9:.1f} GB are free", sizes))
+        raise ModelError(_does_not_fit_message(spec, precision, needed, f", and {free / 1e9:.1f} GB are free", sizes))
 
 
 def fitting_precisions(spec: ModelSpec, *, freed: int = 0) -> tuple[str, ...]:
-    """The precisions in which the weights fit this machine now; `freed` bytes are given back first."""
+    """The precisions in which the weights fit this machine now, once `freed` more bytes are free."""
     device = find_device()
     free = free_bytes(device.name)
-    room = None if free is None else free + freed
-    return tuple(name for name in supported_precisions(spec, device) if fits(spec, name, room, device))
+    available = None if free is None else free + freed
+    return tuple(name for name in supported_precisions(spec, device) if fits(spec, name, available, device))
 
 
 @contextmanager
 def reraise_out_of_memory(spec: ModelSpec, precision: Precision) -> Iterator[None]:
-    """Tells in a sentence when memory runs out inside, which activations and a neighbour can still bring about."""
+    """Raise a `ModelError` where memory runs out within the context, as activations and other processes may cause."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise ModelError(_told(spec, precision, spec.memory_gb[precision.name])) from error
+        raise ModelError(_does_not_fit_message(spec, precision, spec.memory_gb[precision.name])) from error
 
 
 def kv_positions(model: VisionLanguageModel) -> int:
-    """How many positions of keys and values fit into half of the memory that is free, those of all sequences
-    together."""
+    """How many positions of keys and values fit into half of the free memory, for all sequences together."""
     free = free_bytes(model.precision.device)
     if free is None:
         return DEFAULT_BATCH_SIZE * model.spec.context_tokens
@@ -59,12 +58,12 @@ def kv_positions(model: VisionLanguageModel) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this is an allocation that failed; on a CPU torch raises a plain RuntimeError."""
-    words = ("can't allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
+    """Whether an allocation failed; on a CPU torch raises a plain RuntimeError."""
+    messages = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in messages)
 
 
-def _told(
+def _does_not_fit_message(
     spec: ModelSpec, precision: Precision, needed: float, free: str = "", fitting: Mapping[str, float] | None = None
 ) -> str:
     sizes = [f"{name} ({size:g} GB)" for name, size in (fitting or {}).items()]

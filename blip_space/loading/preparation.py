@@ -1,8 +1,7 @@
-"""What a request needs of a model before the model is needed: token ids, pixel values and how many positions an image
-takes.
+"""Loads what prepares requests without the model: tokenizer, image processor and the number of positions of an image.
 
-Depends on the small files of a checkpoint (tokenizer, image processor, `config.json`); reads no weights and builds no
-network, and must not import what does. Nothing is changed after construction, so any thread may use it.
+Depends on the small files of a checkpoint (tokenizer, image processor, `config.json`); must not import what reads
+weights or builds a model.
 """
 
 from __future__ import annotations
@@ -30,20 +29,20 @@ COPY_AGAIN = "Copy it again from where the checkpoint came from"
 
 
 def load_preparation(spec: ModelSpec) -> Preparation:
-    """The preparation of a catalogue's row or folder; of a repository of the hub the small files are downloaded first,
-    and found again offline.
+    """Load the preparation of a spec; the small files of a hub repository are downloaded unless cached.
 
-    Raises `ModelError`, with the sentences of `loader.load`, when they cannot be had, or are missing or unreadable.
+    It is immutable, so any thread may use it. Raises `ModelError`, with the messages of `loader.load_model`, when the
+    files are not available, missing or unreadable.
     """
     with as_model_error(spec):
         folder = download_small_files(spec)
-        inspect_checkpoint(folder, read_headers(folder), name=spec.name)  # which refuses what is of no family
+        inspect_checkpoint(folder, read_headers(folder), name=spec.name)  # raises where the model is not supported
         with silenced():
             return families.load_family(spec.family).load_preparation(spec, folder, read_config(folder, spec))
 
 
 def read_config(folder: Path, spec: ModelSpec) -> Any:
-    """The configuration without what it says of a quantisation, of which transformers would act by itself.
+    """The configuration without its quantization entries, which transformers would apply by itself.
 
     Raises `ModelError` where it cannot be read as one of the model's family.
     """
@@ -53,7 +52,7 @@ def read_config(folder: Path, spec: ModelSpec) -> Any:
             part.pop("quantization_config", None)
     try:
         return families.load_family(spec.family).config_class.from_dict(content)
-    except Exception as error:  # the file is not ours, and its checks raise what they like
+    except Exception as error:  # transformers' checks raise any type
         raise ModelError(
             f"config.json of {spec.name} cannot be read as that of {spec.family_spec.noun}. {COPY_AGAIN}."
         ) from error
@@ -61,7 +60,7 @@ def read_config(folder: Path, spec: ModelSpec) -> Any:
 
 @contextmanager
 def as_model_error(spec: ModelSpec) -> Iterator[None]:
-    """Whatever goes wrong inside is a `ModelError`; a model that is known to have a fault is refused at once."""
+    """Turn every error within the context into a `ModelError`; raise one at once for a spec with a `load_error`."""
     if spec.load_error:
         raise ModelError(spec.load_error)
     try:
@@ -69,18 +68,17 @@ def as_model_error(spec: ModelSpec) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:
-        log.debug("%s cannot be had", spec.name, exc_info=True)
-        raise ModelError(_unexpected(spec, error)) from error
+        log.debug("%s could not be loaded", spec.name, exc_info=True)
+        raise ModelError(_unexpected_error_message(spec, error)) from error
 
 
-def _unexpected(spec: ModelSpec, error: Exception) -> str:
-    """What is said of an error that no check foresaw."""
+def _unexpected_error_message(spec: ModelSpec, error: Exception) -> str:
     if is_out_of_memory(error):
         way_out = "Choose a smaller model or precision, or free some memory."
         return f"The memory ran out while {spec.name} was loaded. {way_out}"
     adapter = " with its adapter" if spec.adapter else ""
     return (
-        f"{spec.name} could not be loaded{adapter}: {type(error).__name__} where {spec.family_spec.noun} with "
-        f"{spec.language_model_type} as its language model was read. Save it again with transformers' "
+        f"{spec.name} could not be loaded{adapter}: {type(error).__name__} while {spec.family_spec.noun} with "
+        f"{spec.language_model_type} as its language model was loaded. Save it again with transformers' "
         "save_pretrained() where it works, or choose another model."
     )

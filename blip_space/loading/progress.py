@@ -1,6 +1,6 @@
-"""How far a download or a load is: what the libraries' progress bars know, told to whoever asks.
+"""Progress of downloads and loads, from the libraries' progress bars to a callback.
 
-Knows the bars of huggingface_hub and transformers; draws none.
+Depends on the progress bars of huggingface_hub and transformers; shows none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 @dataclass(frozen=True)
 class LoadEvent:
-    """What is being done, and how much of how much: bytes of a download, tensors of a load."""
+    """Progress of a phase, in bytes of a download or tensors of a load."""
 
     phase: Literal["download", "load"]
     done: int
@@ -27,47 +27,47 @@ OnProgress: TypeAlias = Callable[[LoadEvent], None]
 
 
 def ignore_progress(_: LoadEvent) -> None:
-    """Tells nobody."""
+    """The default callback: does nothing."""
 
 
-def download_progress_bar(tell: OnProgress, *, here: int, total: int) -> type[Any]:
-    """A bar for `snapshot_download` that tells of bytes; `here` of `total` lay on this machine before."""
+def download_progress_bar(on_progress: OnProgress, *, cached_bytes: int, total_bytes: int) -> type[Any]:
+    """A progress bar class for `snapshot_download` that reports bytes, beginning after those that are cached."""
 
-    class Bar(tqdm):  # type: ignore[type-arg]  # it is over nothing
+    class Bar(tqdm):  # type: ignore[type-arg]  # it has no items
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self._bytes = kwargs.get("unit") == "B"
-            self._seen = here + int(kwargs.get("initial") or 0)
+            self._counts_bytes = kwargs.get("unit") == "B"
+            self._done = cached_bytes + int(kwargs.get("initial") or 0)
             kwargs["disable"] = True
             super().__init__(*args, **kwargs)
 
         def update(self, n: float | None = 1) -> bool | None:
-            if self._bytes:
-                self._seen += int(n or 0)
-                tell(LoadEvent("download", min(self._seen, total), total))
+            if self._counts_bytes:
+                self._done += int(n or 0)
+                on_progress(LoadEvent("download", min(self._done, total_bytes), total_bytes))
             return None
 
     return Bar
 
 
 @contextmanager
-def report_weight_loading(tell: OnProgress) -> Iterator[None]:
-    """Inside, what transformers reads of a checkpoint is told tensor by tensor. One thread at a time."""
+def report_weight_loading(on_progress: OnProgress) -> Iterator[None]:
+    """Report every tensor that transformers loads within the context. Only one thread at a time may use it."""
 
-    def watched(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def hook(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         items = args[0] if args else kwargs.get("iterable")
         if items is None or not hasattr(items, "__len__"):
             return factory(*args, **kwargs)
-        return _counted(items, tell)
+        return _report_items(items, on_progress)
 
-    before = logging.set_tqdm_hook(watched)
+    previous_hook = logging.set_tqdm_hook(hook)
     try:
         yield
     finally:
-        logging.set_tqdm_hook(before)
+        logging.set_tqdm_hook(previous_hook)
 
 
-def _counted(items: Any, tell: OnProgress) -> Iterator[Any]:
-    for place, item in enumerate(items):
-        tell(LoadEvent("load", place, len(items)))
+def _report_items(items: Any, on_progress: OnProgress) -> Iterator[Any]:
+    for index, item in enumerate(items):
+        on_progress(LoadEvent("load", index, len(items)))
         yield item
-    tell(LoadEvent("load", len(items), len(items)))
+    on_progress(LoadEvent("load", len(items), len(items)))

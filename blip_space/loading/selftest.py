@@ -1,8 +1,8 @@
-"""Does a freshly loaded model see, read and write?
+"""Tests that a loaded model uses the image, the right tokenizer and its own head.
 
-A checkpoint can load without a word and answer as if blind: weights that were zeroed, image slots that nobody filled.
-Two pictures that differ must reach the first token differently. It can also read its prompts garbled, by a tokenizer of
-another model, or write with a head that is not its own. Knows nothing of how a model was loaded.
+A checkpoint can load without an error and ignore the image: its weights are zero, or its image positions are not
+filled. Two different images must give different logits of the first token. It can also have the tokenizer of another
+model, or a head that is not its own. Must not depend on how a model is loaded.
 """
 
 from __future__ import annotations
@@ -24,29 +24,28 @@ from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder, V
 from blip_space.models.preparation import ImageInfo, Preparation, Prompt
 from blip_space.options import GenerationOptions
 
-LEAST_DIFFERENCE = 1e-5
-"""Between the prefixes of two pictures, relative to their size; a blind model has 0."""
+MIN_DIFFERENCE = 1e-5
+"""Of the features of two images, relative to their norm; it is 0 where the model ignores the image."""
 
 PROMPT = "a photo of"
 HEAD_ROWS = 64
 
 
 def check_image_is_used(model: VisionLanguageModel) -> None:
-    """Raise `ModelError` unless two made pictures give finite and different prefixes and first-token logits."""
+    """Raise `ModelError` unless two test images give finite and different features and logits of the first token."""
     options, preparation = GenerationOptions(max_new_tokens=1), model.preparation
-    pixels = [preparation.pixels(picture, options) for picture in make_test_images()]
+    pixels = [preparation.pixels(image, options) for image in make_test_images()]
     prompt = _shortest_prompt(preparation, model.spec, options)
-    features = model.encode_images(pixels)
-    prefixes = torch.stack(features)
-    logits = torch.cat([first_logits(model.decoder, model.embed(prompt, [own])) for own in features])
-    if not (prefixes.isfinite().all() and logits.isfinite().all()):
+    features = torch.stack(model.encode_images(pixels))
+    logits = torch.cat([first_logits(model.decoder, model.embed(prompt, [item])) for item in features])
+    if not (features.isfinite().all() and logits.isfinite().all()):
         raise ModelError(
             f"{model.spec.name} computes numbers that are not finite in {model.precision.name}, so its answers would "
             "be noise. Choose another precision or, where that does not help, another checkpoint."
         )
-    if relative_difference(prefixes) <= LEAST_DIFFERENCE or torch.equal(logits[0], logits[1]):
+    if relative_difference(features) <= MIN_DIFFERENCE or torch.equal(logits[0], logits[1]):
         raise ModelError(
-            f"{model.spec.name} ignores the picture: two different ones give the same first word. "
+            f"{model.spec.name} ignores the image: two different ones give the same first token. "
             "Its weights are damaged or were not trained; download the checkpoint again, or choose another model."
         )
 
@@ -57,64 +56,64 @@ def _shortest_prompt(preparation: Preparation, spec: ModelSpec, options: Generat
     except PromptError as error:
         raise ModelError(
             f"{spec.name} has a window of {spec.context_tokens} tokens, of which an image takes "
-            f"{preparation.image_positions(0, 0, options)}: no question fits behind it. Correct "
+            f"{preparation.image_positions(0, 0, options)}: no question fits after it. Correct "
             "max_position_embeddings in its config.json or context_tokens in its blip_space.json, or choose another "
             "model."
         ) from error
 
 
 def check_tokenizer(preparation: Preparation) -> None:
-    """Raise `ModelError` unless the tokenizer gives back what prompts are made of: their words and language names."""
+    """Raise `ModelError` unless the tokenizer reproduces the words and language names of prompts."""
     spec = preparation.spec
     names = [LANGUAGES[code].prompt_name for code in spec.languages] if preparation.style.multilingual else []
     for text in (PROMPT, "Question: how many? Short answer:", *names):
         if preparation.decode(preparation.encode(text)).split() != text.split():
             raise ModelError(
-                f"The tokenizer of {spec.name} cannot write {text!r}, so its prompts would arrive garbled. "
+                f"The tokenizer of {spec.name} cannot encode {text!r}, so prompts would be garbled. "
                 "Its files belong to another model; copy them again from where the checkpoint came from."
             )
 
 
 def check_lm_head(
-    network: Any, weights: Sequence[Path], family: Family, *, name: str, names: WeightNames | None = None
+    hf_model: Any, weights: Sequence[Path], family: Family, *, name: str, names: WeightNames | None = None
 ) -> None:
-    """Raise `ModelError` where the checkpoint stores a head of its own and the network writes with another.
+    """Raise `ModelError` where the checkpoint stores a head of its own and the loaded model has another.
 
-    transformers 5 ties the head of a T5 to its embedding unless it sees that the stored ones differ. `names` tells what
-    the weights are called in the files, where that is not what they are called in the network.
+    transformers 5 ties the head of a T5 to its embedding unless it finds that the stored ones differ. `names` maps the
+    stored names of weights to those in memory, where they differ.
     """
-    for file in weights:
-        with safe_open(file, "pt") as opened:
-            keys = opened.keys()  # it is no dict
+    for path in weights:
+        with safe_open(path, "pt") as file:
+            keys = file.keys()  # it is no dict
             stored_name = next(
                 (key for key in keys if (names.parameter_name(key) if names else key) in family.lm_head_weights), None
             )
             if stored_name is None:
                 continue
-            stored = opened.get_slice(stored_name)[:HEAD_ROWS]
-        used = family.lm_head(network).weight[:HEAD_ROWS].detach().cpu()
-        if not used.dtype.is_floating_point:  # quantised, which no embedding is
+            stored = file.get_slice(stored_name)[:HEAD_ROWS]
+        used = family.lm_head(hf_model).weight[:HEAD_ROWS].detach().cpu()
+        if not used.dtype.is_floating_point:  # quantized, which embeddings are not
             continue
         if not torch.equal(stored.to(used.dtype), used):
             raise ModelError(
-                f"{name} was loaded with its embedding in the place of its own head, so it would write noise. "
-                "This is a fault of this program with your version of transformers; install the one it asks for."
+                f"{name} was loaded with its embedding instead of its own head, so it would generate noise. "
+                "This is a bug of this program with your version of transformers; install a required one."
             )
 
 
 def check_image_token(config: Any, *, name: str) -> None:
-    """Raise `ModelError` where the token that stands for a picture lies outside the language model's embedding."""
-    token, rows = getattr(config, "image_token_index", None), int(config.text_config.vocab_size)
-    if token is not None and token >= rows:
+    """Raise `ModelError` where the image token is outside the language model's vocabulary."""
+    token, vocabulary = getattr(config, "image_token_index", None), int(config.text_config.vocab_size)
+    if token is not None and token >= vocabulary:
         raise ModelError(
-            f"config.json of {name} says that token {token} stands for the picture, and there are {rows} tokens. "
-            "Its files belong to two models; copy config.json and the weights from the same place."
+            f"The image token in config.json of {name} is {token}, and its vocabulary has {vocabulary} tokens. "
+            "Its files belong to two models; copy config.json and the weights from the same source."
         )
 
 
 @torch.inference_mode()
 def first_logits(decoder: DecoderOnly | EncoderDecoder, prompt: Embedded) -> torch.Tensor:
-    """Float32 of shape (1, vocabulary): what the first new token after the prompt may be."""
+    """The logits of the first token after the prompt: float32 of shape (1, vocabulary)."""
     embeddings, positions = prompt.embeddings[None], prompt.positions[:, None]
     mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device)
     if isinstance(decoder, DecoderOnly):
@@ -132,14 +131,14 @@ def first_logits(decoder: DecoderOnly | EncoderDecoder, prompt: Embedded) -> tor
 
 
 def relative_difference(pair: torch.Tensor) -> float:
-    """How far the two rows of a tensor are apart, relative to the larger."""
+    """The distance of the two rows of a tensor, relative to the larger norm."""
     first, second = pair.to(torch.float32)
     scale = max(float(first.norm()), float(second.norm()))
     return float((first - second).norm()) / scale if scale else 0.0
 
 
 def make_test_images(size: int = 224) -> list[Image.Image]:
-    """Two pictures that no model can take for one: a red disc on white, and blue and yellow bars on black."""
+    """Two clearly different images: a red disc on white, and blue and yellow bars on black."""
     disc, bars = Image.new("RGB", (size, size), "white"), Image.new("RGB", (size, size), "black")
     ImageDraw.Draw(disc).ellipse((size // 4, size // 4, size * 3 // 4, size * 3 // 4), fill="red")
     draw = ImageDraw.Draw(bars)

@@ -1,7 +1,7 @@
-"""A conversation becomes a prompt that fits its budget.
+"""Build the prompt of a conversation, within a budget of tokens.
 
-Pure: knows the styles' templates and how to count with a function it is given; knows no tokenizer, no image and no
-model.
+Depends on the templates of the styles and on a tokenize or render function that the caller passes; must not import a
+tokenizer, an image or a model.
 """
 
 from __future__ import annotations
@@ -26,34 +26,32 @@ __all__ = [
     "clean_lines",
     "compose",
     "compose_chat",
-    "fit",
     "is_question",
-    "is_wordless",
 ]
 
 TurnTexts = tuple[str, ...]
-"""What is sent of an earlier turn: its texts."""
+"""The texts of an earlier turn as they are sent."""
 
 MAX_PROMPT_CHARACTERS = 200_000
-"""Longer prompts are refused before they are tokenised."""
+"""Longer prompts are rejected before they are tokenised."""
 
 MAX_TOKEN_CHARACTERS = 20
-"""A text with more characters for each token that there is room for is taken not to fit, and is not tokenised. The
-words of every language here have fewer; only long runs of one sign are written in larger tokens."""
+"""A text with more characters per token of the budget is assumed not to fit, and is not tokenised. In every supported
+language tokens of words are shorter; only long runs of one character have longer tokens."""
 
 SPACES = re.compile(
     r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{2,}|[^\S ]|[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 )
-"""White space and control characters (of the categories Cc, Cs, Zl and Zp), but for a plain space alone."""
+"""White space and control characters (of the categories Cc, Cs, Zl and Zp), except a single plain space."""
 
-UNPRINTED = re.compile(r"[^\S \n\t]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""The same, but for line feeds and tabs, and each alone."""
+UNPRINTABLE = re.compile(r"[^\S \n\t]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""The same characters one by one, except spaces, line feeds and tabs."""
 
 QUESTION_MARKS = "?？؟⁇⁈፧՞;;꘏⸮"
-"""Question marks of every script here; Greek writes a semicolon (U+037E or the plain one)."""
+"""Question marks of all supported scripts; Greek has a semicolon (U+037E or the plain one)."""
 
 SENTENCE_ENDS = QUESTION_MARKS.replace(";", "") + ".!。！．｡।॥۔።։…‼၊။។៕᙮"
-"""An answer that ends with one of these needs no further stop."""
+"""An answer that ends with one of these gets no full stop."""
 
 SHORTEN = "Shorten it, or ask for fewer new tokens."
 
@@ -62,7 +60,7 @@ CLOSERS = "\"'”’»」』)]） "
 
 @dataclass(frozen=True)
 class RenderedPrompt:
-    """A conversation as one text, and its token ids. Images have none: each stands before the id of that number."""
+    """A conversation as one text, and its token ids. Images have no ids: each is before the id at its position."""
 
     text: str
     ids: Sequence[int]
@@ -71,7 +69,7 @@ class RenderedPrompt:
 
 @dataclass(frozen=True)
 class ComposedPrompt:
-    """The prompt as it is sent, its token ids, and what of the conversation is in it. `images` are as in `RenderedPrompt`."""
+    """The prompt as it is sent, its token ids, and which turns are in it; `image_positions` as in `RenderedPrompt`."""
 
     text: str
     ids: tuple[int, ...]
@@ -86,29 +84,29 @@ class ComposedPrompt:
 
 
 def clean(text: str) -> str:
-    """The text without control characters and with every run of white space made one space.
+    """The text with every run of white space and control characters replaced by one space.
 
-    Joiners that Indic, Persian and emoji spelling needs are not control characters and stay.
+    The joiners of Indic, Persian and emoji spelling are not control characters and stay.
     """
     return SPACES.sub(" ", text).strip()
 
 
 def clean_lines(text: str) -> str:
-    """The text without control characters, its lines and the spaces inside them as they are."""
-    return UNPRINTED.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    """The text without control characters, but with its lines and the spaces inside them."""
+    return UNPRINTABLE.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 def is_wordless(text: str) -> bool:
-    """Whether nothing is asked: there is only white space, punctuation and what nobody sees. A question mark asks."""
+    """Whether there are only white space, punctuation without a question mark, and invisible characters."""
     return not is_question(text) and all(unicodedata.category(char)[0] in "CPZ" for char in text)
 
 
 def is_question(text: str) -> bool:
-    """Whether the words end with a question mark of any script, quotes and brackets aside."""
-    bare = text.rstrip(CLOSERS)
-    if bare.endswith((";", "\u037e")):
-        return any(unicodedata.name(char, "").startswith("GREEK") for char in bare if char.isalpha())
-    return bare.endswith(tuple(QUESTION_MARKS))
+    """Whether the text ends with a question mark of any script, apart from quotes and brackets."""
+    text = text.rstrip(CLOSERS)
+    if text.endswith((";", "\u037e")):
+        return any(unicodedata.name(char, "").startswith("GREEK") for char in text if char.isalpha())
+    return text.endswith(tuple(QUESTION_MARKS))
 
 
 def compose(
@@ -120,22 +118,22 @@ def compose(
     budget_tokens: int,
     tokenize: Callable[[str], Sequence[int]],
 ) -> ComposedPrompt:
-    """The longest run of newest turns that fits the budget, and the newest question after it, as one prompt.
+    """One prompt with as many of the newest turns as fit the budget, and the question after them.
 
-    Whole turns fall, oldest first; the question never falls and is never cut. A question without words asks for a
-    caption. Raises `PromptError` with both numbers when the question alone is longer than `budget_tokens`.
+    Whole turns are dropped, oldest first; the question is never dropped and never cut. A question without words asks
+    for a caption. Raises `PromptError` with both numbers when the question alone is longer than `budget_tokens`.
 
-    `tokenize` gives the token ids of a text, of which there are taken to be more the more turns are in it. What has
-    more than `MAX_TOKEN_CHARACTERS` characters for each token of the budget is taken not to fit, and is not tokenised;
-    so a long conversation costs no more than the part of it that could fit, some `2 log2(turns)` times.
+    `tokenize` returns the token ids of a text; more turns are assumed to have more tokens. A text with more than
+    `MAX_TOKEN_CHARACTERS` characters per token of the budget is assumed not to fit, and is not tokenised, so a long
+    conversation costs no more than tokenising the part that could fit, about `2 log2(turns)` times.
     """
-    newest = _newest(_read(question, clean, budget_tokens), style, language)
+    newest = _apply_style(_clean_question(question, clean, budget_tokens), style, language)
 
-    def render(parts: Sequence[TurnTexts], newest: str) -> RenderedPrompt:
-        text = " ".join(filter(None, [*(text for (text,) in parts), newest]))
+    def render(earlier: Sequence[TurnTexts], newest: str) -> RenderedPrompt:
+        text = " ".join(filter(None, [*(text for (text,) in earlier), newest]))
         return RenderedPrompt(text, tokenize(text))
 
-    return fit(turns, newest, part=lambda turn: (_earlier(turn),), render=render, budget_tokens=budget_tokens)
+    return _fit(turns, newest, convert=lambda turn: (_join_turn(turn),), render=render, budget_tokens=budget_tokens)
 
 
 def compose_chat(
@@ -147,32 +145,29 @@ def compose_chat(
     budget_tokens: int,
     render: Callable[[Sequence[TurnTexts], str], RenderedPrompt],
 ) -> ComposedPrompt:
-    """The same for a model that was taught by turns: `render` writes questions with their answers, oldest first, and
-    the newest question in the form of its conversations.
+    """The same for a model that was trained on conversations: `render` applies its chat template to pairs of a question
+    and an answer, oldest first, and the newest question.
 
     Texts keep their lines. An earlier question without words was a request for a caption, and is sent as one.
     """
-    newest = _newest(_read(question, clean_lines, budget_tokens), style, language)
+    newest = _apply_style(_clean_question(question, clean_lines, budget_tokens), style, language)
 
-    def part(turn: Turn) -> TurnTexts:
-        asked = clean_lines(turn[0])
-        return _newest("" if is_wordless(asked) else asked, style, language), clean_lines(turn[1])
+    def convert(turn: Turn) -> TurnTexts:
+        earlier = clean_lines(turn[0])
+        return _apply_style("" if is_wordless(earlier) else earlier, style, language), clean_lines(turn[1])
 
-    return fit(turns, newest, part=part, render=render, budget_tokens=budget_tokens)
+    return _fit(turns, newest, convert=convert, render=render, budget_tokens=budget_tokens)
 
 
-def fit(
+def _fit(
     turns: Sequence[Turn],
     newest: str,
     *,
-    part: Callable[[Turn], TurnTexts],
+    convert: Callable[[Turn], TurnTexts],
     render: Callable[[Sequence[TurnTexts], str], RenderedPrompt],
     budget_tokens: int,
 ) -> ComposedPrompt:
-    """The longest run of newest turns whose parts `render` writes, with `newest` behind them, in that many tokens.
-
-    Raises `PromptError` as `compose` does, and tries as few runs.
-    """
+    """What `render` makes of `newest` and as many of the newest turns as fit, in as few calls as `compose` promises."""
     max_characters = MAX_TOKEN_CHARACTERS * max(budget_tokens, 0)
     _check_length(newest, max_characters, budget_tokens)
     best = render((), newest)
@@ -180,7 +175,7 @@ def fit(
         raise PromptError(
             f"The question is {len(best.ids):,} tokens long and there is room for {max(budget_tokens, 0):,}. {SHORTEN}"
         )
-    earlier = _within(turns, part, max_characters - len(newest))
+    earlier = _within_characters(turns, convert, max_characters - len(newest))
 
     def fits(count: int) -> bool:
         nonlocal best
@@ -190,19 +185,19 @@ def fit(
         best = rendered
         return True
 
-    split = len(turns) - _largest(len(earlier), fits)
+    split = len(turns) - _largest_fitting(len(earlier), fits)
     return ComposedPrompt(best.text, tuple(best.ids), tuple(turns[split:]), tuple(turns[:split]), best.image_positions)
 
 
-def _read(question: str, cleaned: Callable[[str], str], budget_tokens: int) -> str:
-    """What is asked, cleaned; empty where it has no words."""
+def _clean_question(question: str, cleaner: Callable[[str], str], budget_tokens: int) -> str:
+    """The question, cleaned; empty if it has no words."""
     if len(question) > MAX_PROMPT_CHARACTERS:
         raise PromptError(
             f"The question has {len(question):,} characters and at most {MAX_PROMPT_CHARACTERS:,} are read. Shorten it."
         )
-    asked = cleaned(question)
-    _check_length(asked, MAX_TOKEN_CHARACTERS * max(budget_tokens, 0), budget_tokens)
-    return "" if is_wordless(asked) else asked
+    question = cleaner(question)
+    _check_length(question, MAX_TOKEN_CHARACTERS * max(budget_tokens, 0), budget_tokens)
+    return "" if is_wordless(question) else question
 
 
 def _check_length(text: str, max_characters: int, budget_tokens: int) -> None:
@@ -213,40 +208,37 @@ def _check_length(text: str, max_characters: int, budget_tokens: int) -> None:
         )
 
 
-def _within(turns: Sequence[Turn], part: Callable[[Turn], TurnTexts], max_characters: int) -> list[TurnTexts]:
-    """What is sent of turns, newest first, as many as have that many characters in all, a space after each text."""
-    parts: list[TurnTexts] = []
+def _within_characters(
+    turns: Sequence[Turn], convert: Callable[[Turn], TurnTexts], max_characters: int
+) -> list[TurnTexts]:
+    """The texts of as many turns, newest first, as have `max_characters` in all, with a space after each text."""
+    converted: list[TurnTexts] = []
     for turn in reversed(turns):
-        parts.append(part(turn))
-        max_characters -= sum(len(text) + 1 for text in parts[-1])
+        converted.append(convert(turn))
+        max_characters -= sum(len(text) + 1 for text in converted[-1])
         if max_characters < 0:
-            parts.pop()
+            converted.pop()
             break
-    return parts
+    return converted
 
 
-def _largest(most: int, fits: Callable[[int], bool]) -> int:
-    """The largest number up to `most` that fits, 0 where 1 does not; asked last, of those that fit, is that number.
+def _largest_fitting(maximum: int, fits: Callable[[int], bool]) -> int:
+    """The largest number up to `maximum` that fits, or 0. The last call of `fits` that returns True is for this number.
 
-    Whatever is smaller than a number that fits is taken to fit.
+    Every number below one that fits is assumed to fit.
     """
     low, step = 0, 1
-    while low < most and fits(min(low + step, most)):  # in growing steps, since few may fit of many
-        low, step = min(low + step, most), step * 2
-    high = min(low + step, most + 1)  # the first that does not fit, or is not there
+    while low < maximum and fits(min(low + step, maximum)):  # in growing steps, since few of many may fit
+        low, step = min(low + step, maximum), step * 2
+    high = min(low + step, maximum + 1)  # the smallest that does not fit, or is above the maximum
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
 
 
-def _asked(question: str) -> str:
-    """What is asked as it is sent; without words it is a request for a caption."""
-    text = clean(question)
-    return "" if is_wordless(text) else text
-
-
-def _newest(question: str, style: PromptStyle, language: Language) -> str:
+def _apply_style(question: str, style: PromptStyle, language: Language) -> str:
+    """The question in the style's template; the caption prompt for an empty one."""
     if not question:
         return style.caption.format(L=language.prompt_name)
     if is_question(question):
@@ -256,16 +248,15 @@ def _newest(question: str, style: PromptStyle, language: Language) -> str:
     return _fill(style.instruction, question.rstrip(" .。।۔"), language)
 
 
-def _fill(template: str, words: str, language: Language) -> str:
-    return template.replace("{L}", language.prompt_name).replace("{q}", words)
+def _fill(template: str, question: str, language: Language) -> str:
+    return template.replace("{L}", language.prompt_name).replace("{q}", question)
 
 
-def _earlier(turn: Turn) -> str:
-    asked, answered = _asked(turn[0]), _stopped(clean(turn[1]))
-    if not asked:
-        return answered
-    return f"Question: {asked} Answer: {answered}" if is_question(asked) else f"{asked} {answered}"
-
-
-def _stopped(answer: str) -> str:
-    return answer if answer.rstrip(CLOSERS).endswith(tuple(SENTENCE_ENDS)) else answer + "."
+def _join_turn(turn: Turn) -> str:
+    """An earlier turn as one text; only the answer of a request for a caption."""
+    question, answer = clean(turn[0]), clean(turn[1])
+    if not answer.rstrip(CLOSERS).endswith(tuple(SENTENCE_ENDS)):
+        answer += "."
+    if is_wordless(question):
+        return answer
+    return f"Question: {question} Answer: {answer}" if is_question(question) else f"{question} {answer}"

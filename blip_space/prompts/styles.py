@@ -1,7 +1,7 @@
-"""How families of models were taught to be asked.
+"""The prompt templates that each family of models was trained with.
 
-Templates only; must not import anything. They are LAVIS's for BLIP-2, those of mBLIP's evaluation, the prompts behind
-their published figures, and LLaVA's.
+They are from LAVIS for BLIP-2, from mBLIP's evaluation (the prompts of its published results), and from LLaVA. Must not
+import anything.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PromptStyle:
-    """How one family of models was taught to be asked. `{q}` is the words, `{L}` the language's prompt name.
+    """The templates of one family. `{q}` is the user's text, `{L}` the language's prompt name.
 
-    `chat_template` is the Jinja template of a family that reads turns, for checkpoints that come without one; it is
-    given `image_token`.
+    `chat_template` is the Jinja template of a family that was trained on conversations, for checkpoints without one; it
+    takes `image_token`.
     """
 
     caption: str

@@ -1,4 +1,4 @@
-"""One server for all tests of the page and its API, one browser, and a fresh visitor for each test."""
+"""One server for all tests of the page and its API, one browser, and a new browser context for each test."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from gradio_client import Client
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from blip_space import settings
+from tests.apps.browser import PROMPT, ask_and_wait, upload
 from tests.apps.fake_engine import PARROT, POLYGLOT, FakeEngine
-from tests.example_images import blue_circles
+from tests.example_images import blue_circles, write_zip
 
 BROWSER_FLAGS = [
     "--no-sandbox",
@@ -32,7 +33,7 @@ BROWSER_FLAGS = [
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """An unused port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -40,7 +41,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_uploads() -> Iterator[None]:
-    """Uploads of the tests lie in a folder of their own, and nothing calls home."""
+    """A separate folder for the tests' uploads, and no telemetry."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", folder)
         settings.prepare_libraries()
@@ -49,23 +50,23 @@ def _own_uploads() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _server(_own_uploads: None) -> Iterator[tuple[str, FakeEngine]]:
-    from blip_space.apps import server  # Gradio is imported once it has been told to be quiet
+    from blip_space.apps import server  # Gradio is imported once its environment is prepared
 
     engine = FakeEngine(PARROT, POLYGLOT)
-    up = server.launch(engine, host="127.0.0.1", port=free_port())
-    yield up.url.rstrip("/"), engine
-    up.close()
+    running = server.launch(engine, host="127.0.0.1", port=free_port())
+    yield running.url.rstrip("/"), engine
+    running.close()
 
 
 @pytest.fixture
 def url(_server: tuple[str, FakeEngine]) -> str:
-    """Where the page is."""
+    """The address of the page."""
     return _server[0]
 
 
 @pytest.fixture(autouse=True)
 def engine(_server: tuple[str, FakeEngine]) -> Iterator[FakeEngine]:
-    """The engine behind the page, for each test as after its start."""
+    """The engine behind the page, reset before and after each test."""
     _server[1].reset()
     yield _server[1]
     _server[1].reset()
@@ -78,28 +79,34 @@ def _client(_server: tuple[str, FakeEngine]) -> Client:
 
 @pytest.fixture
 def client(_client: Client) -> Client:
-    """A program that calls the API."""
+    """A client of the API."""
     return _client
 
 
 @pytest.fixture
 def web(url: str) -> Iterator[httpx.Client]:
-    """Plain HTTP, for what no well-meaning program would send."""
+    """Plain HTTP, for requests that no regular client would send."""
     with httpx.Client(base_url=url, timeout=20) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of three blue circles, 400 by 200."""
-    file = tmp_path_factory.mktemp("pictures") / "circles.png"
+def image_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of three blue circles, 400 by 200 pixels."""
+    file = tmp_path_factory.mktemp("images") / "circles.png"
     file.write_bytes(blue_circles())
     return file
 
 
+@pytest.fixture
+def zip_file(tmp_path: Path) -> Path:
+    """A zip of twenty images."""
+    return write_zip(tmp_path / "images.zip")
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium; without it these tests are skipped, except where CI says that it must be there."""
+    """Debian's Chromium. Without it these tests are skipped; in CI they fail."""
     chromium = shutil.which("chromium")
     if chromium is None:
         message = "no chromium: on Debian, `apt-get install chromium`"
@@ -112,15 +119,23 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, url: str) -> Iterator[Page]:
-    """A visitor of their own who has the page open. Fails when the page says anything in the browser's console."""
+    """The page, open in a new browser context. Fails when the page raises an error in the browser."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     context.set_default_timeout(10_000)
     page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(url)
     page.locator("#budget .budget").wait_for()
     yield page
     context.close()
-    assert not complaints
+    assert not errors
+
+
+@pytest.fixture
+def answered_page(page: Page, image_file: Path) -> Page:
+    """A page with an image, one question and its answer."""
+    upload(page, image_file)
+    ask_and_wait(page, PROMPT)
+    return page

@@ -1,8 +1,8 @@
-"""An engine that answers with the user's own words and waits when a test says so.
+"""An engine that repeats the prompt, and waits when a test asks it to.
 
-Implements the protocol without torch and without a model. The property that tests rely on: the reply to a prompt is
-that prompt, word by word, so whatever shows up somewhere else than it should is seen, and `requests` says what the
-page really asked for. `hold()` lets answers get as far as their first word.
+Implements the protocol without torch and without a model. The reply to a prompt is that prompt, word by word, so a test
+sees text that reaches the wrong user; `requests` are the requests as they were submitted. `hold()` stops answers after
+their first word.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PARROT = ModelSpec(
     1_000,
     EIGHT_LANGUAGES,
     context_tokens=64,
-    description="Repeats what you say.",
+    description="Repeats the prompt.",
     unknown_image_replies=frozenset({UNKNOWN_REPLY}),
 )
 POLYGLOT = ModelSpec("polyglot", "polyglot", "blip2", "mt5", "mblip", 2_000, MBLIP_LANGUAGES)
@@ -68,8 +68,8 @@ class WordCounter(ImageFirstPreparation):
 
 
 class FakeEngine:
-    """Repeats prompts. One of `busy` is refused at once, `broken` fails after its first word, and `blank` after it has
-    shown what nobody sees."""
+    """Repeats prompts. The prompt `busy` is refused at once, `broken` fails after its first word, and `blank` after an
+    invisible character."""
 
     def __init__(self, *specs: ModelSpec, config: EngineConfig | None = None) -> None:
         self._offered = OfferedModels(specs or (PARROT,))
@@ -77,7 +77,7 @@ class FakeEngine:
         self.replicas = 1
         self.requests: list[Request] = []
         self.image_sizes: list[tuple[int, int]] = []
-        """Of the images that were asked about."""
+        """Of the submitted images."""
 
         self.responses: list[ResponseStream] = []
         self.current_status = (
@@ -85,21 +85,21 @@ class FakeEngine:
         )
         self._config = config or EngineConfig()
         self._stopping = False
-        self._free = 0
-        self._open_gate = threading.Event()
-        self._open_gate.set()
+        self._not_held = 0
+        self._released = threading.Event()
+        self._released.set()
 
     def hold(self, *, after: int = 0) -> None:
-        """From now on answers wait after their first word, those to the first so many requests excepted."""
-        self._free = after
-        self._open_gate.clear()
+        """From now on answers wait after their first word, except those to the first `after` requests."""
+        self._not_held = after
+        self._released.clear()
 
     def release(self) -> None:
-        """Let answers go on."""
-        self._open_gate.set()
+        """Let the answers continue."""
+        self._released.set()
 
     def reset(self) -> None:
-        """As after the start: ready, nothing held, nothing asked yet."""
+        """The state after the start: ready, nothing held, no requests."""
         self.current_status = READY
         self.release()
         self.requests.clear()
@@ -112,8 +112,8 @@ class FakeEngine:
     def stop(self) -> None:
         """Nothing to unload."""
         self._stopping = True
-        for answer in self.responses:
-            answer.fail(BusyError(STOPPED_RUNNING))
+        for response in self.responses:
+            response.fail(BusyError(STOPPED_RUNNING))
         self.release()
 
     def status(self) -> EngineStatus:
@@ -126,23 +126,23 @@ class FakeEngine:
         spec = self.resolve_model(request.model, request.language)
         if self._stopping:
             raise BusyError(STOPPING)
-        unfinished = sum(not answer.done for answer in self.responses)
+        unfinished = sum(not response.done for response in self.responses)
         if request.prompt == BUSY or unfinished >= self._config.max_batch_size + self._config.max_waiting:
             raise BusyError(queue_full(self._config.max_waiting))
-        self._measure(spec, request)
+        self._check_length(spec, request)
         with request.image.open() as image:
             size = image.pixels.size
         self.image_sizes.append(size)
         self.requests.append(request)
-        answer = ResponseStream(deadline=time.monotonic() + 60)
-        self.responses.append(answer)
-        held = len(self.requests) > self._free
-        text = request.prompt or f"a picture of {size[0]} by {size[1]}"
+        response = ResponseStream(deadline=time.monotonic() + 60)
+        self.responses.append(response)
+        held = len(self.requests) > self._not_held
+        text = request.prompt or f"an image of {size[0]} by {size[1]}"
         streams = request.options.quality == "stream"
         threading.Thread(
-            target=self._say, args=(text, answer), kwargs={"streams": streams, "held": held}, daemon=True
+            target=self._answer, args=(text, response), kwargs={"streams": streams, "held": held}, daemon=True
         ).start()
-        return answer
+        return response
 
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
         counter = WordCounter(self.resolve_model(model, language))
@@ -152,31 +152,31 @@ class FakeEngine:
         return spec.precisions
 
     def set_status(self, **changes: Any) -> None:
-        """Another status, such as `status="loading"`."""
+        """Change fields of the status, such as `status="loading"`."""
         self.current_status = replace(self.current_status, **changes)
 
-    def _measure(self, spec: ModelSpec, request: Request) -> None:
-        """`PromptError` for a question longer than the window, as composing raises it."""
+    def _check_length(self, spec: ModelSpec, request: Request) -> None:
+        """`PromptError` for a question longer than the context, as `compose_prompt` raises it."""
         tokens = request.options.max_new_tokens
-        words, language, turns = request.prompt, request.language, request.turns
-        measure_budget(WordCounter(spec), prompt=words, language=language, turns=turns, max_new_tokens=tokens)
+        prompt, language, turns = request.prompt, request.language, request.turns
+        measure_budget(WordCounter(spec), prompt=prompt, language=language, turns=turns, max_new_tokens=tokens)
 
-    def _say(self, text: str, answer: ResponseStream, streams: bool, held: bool) -> None:
-        shown = ""
-        for place, word in enumerate(text.split(" ")):
-            if answer.done:
+    def _answer(self, text: str, response: ResponseStream, streams: bool, held: bool) -> None:
+        published = ""
+        for index, word in enumerate(text.split(" ")):
+            if response.done:
                 return
-            shown = f"{shown} {word}" if place else word
+            published = f"{published} {word}" if index else word
             if streams and text != BLANK:
-                answer.publish(shown)
+                response.publish(published)
             if text == BLANK:
-                answer.publish("\u200b")
-                answer.fail(EmptyAnswerError(EMPTY_ANSWER))
+                response.publish("\u200b")
+                response.fail(EmptyAnswerError(EMPTY_ANSWER))
             if text == BROKEN:
-                answer.fail(UserError("The answer broke off. Ask again."))
-            while held and place == 0 and not self._open_gate.wait(0.01) and not answer.done:
+                response.fail(UserError("The answer broke off. Ask again."))
+            while held and index == 0 and not self._released.wait(0.01) and not response.done:
                 pass
             time.sleep(WORD_SECONDS)
-        answer.tokens = len(text.split(" "))
-        answer.publish(shown)
-        answer.finish()
+        response.tokens = len(text.split(" "))
+        response.publish(published)
+        response.finish()

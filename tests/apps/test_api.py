@@ -1,4 +1,4 @@
-"""Laws of the API: what `/chat`, `/caption`, `/budget` and `/models` promise to a program."""
+"""Laws of the API, for a client: `/chat`, `/caption`, `/budget` and `/models`."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ CHAT_DEFAULTS = {
 }
 
 
-def described(client: Client) -> dict[str, Any]:
-    """Each endpoint's parameters with their defaults, as `view_api` tells them."""
+def parameter_defaults(client: Client) -> dict[str, Any]:
+    """Each endpoint's parameters with their defaults, as `view_api` lists them."""
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     return {
-        name: {row["parameter_name"]: row["parameter_default"] for row in endpoint["parameters"]}
+        name: {parameter["parameter_name"]: parameter["parameter_default"] for parameter in endpoint["parameters"]}
         for name, endpoint in endpoints.items()
     }
 
@@ -52,11 +52,11 @@ def wait_until(condition: Any, seconds: float = 10) -> None:
         time.sleep(0.01)
 
 
-def test_the_api_is_five_endpoints_with_the_promised_names_and_defaults(client: Client) -> None:
+def test_the_five_endpoints_have_the_documented_parameters_and_defaults(client: Client) -> None:
     model = {"model": PARROT.name}
     decoding = {"temperature": 0.0, "top_p": 1.0, "repetition_penalty": 1.0, "seed": 0}
     long = {"max_new_tokens": 50, **decoding}
-    assert described(client) == {
+    assert parameter_defaults(client) == {
         "/chat": {"image": None, **CHAT_DEFAULTS},
         "/caption": {"image": None, "language": "en", **model, "quality": "best", **long},
         "/batch": {"files": None, "prompt": "", "language": "en", **model, "quality": "best", **long},
@@ -72,18 +72,18 @@ def test_the_api_is_documented_with_its_types(client: Client) -> None:
     content = "content: str | list[dict(type: Literal['text'], text: str)]"
     assert f"history: list[dict(role: Literal['user', 'assistant'], {content})]" in text
     assert "quality: Literal['stream', 'best']" in text
-    for described_ in (
-        "above 1 repeats less",
-        "the same seed samples the same reply",
-        "how many tokens the reply may have",
+    for description in (
+        "values above 1 reduce repetition",
+        "sampling with the same seed gives the same reply",
+        "the maximum length of the reply, in tokens",
     ):
-        assert text.count(f"({described_})") >= 3
+        assert text.count(f"({description})") >= 3
     assert f"language: Literal[{', '.join(map(repr, LANGUAGES))}]" in text
 
 
-def test_a_question_is_answered_and_the_options_arrive(client: Client, engine: FakeEngine, picture: Path) -> None:
+def test_question_and_options_reach_the_engine(client: Client, engine: FakeEngine, image_file: Path) -> None:
     reply = client.predict(
-        handle_file(picture), "hello you", language="de", history=TURN, temperature=0.5, seed=7, api_name="/chat"
+        handle_file(image_file), "hello you", language="de", history=TURN, temperature=0.5, seed=7, api_name="/chat"
     )
     assert reply == "hello you"
     (request,) = engine.requests
@@ -92,8 +92,8 @@ def test_a_question_is_answered_and_the_options_arrive(client: Client, engine: F
     assert engine.image_sizes == [(400, 200)]
 
 
-def test_each_update_is_the_whole_text_so_far(client: Client, picture: Path) -> None:
-    job = client.submit(handle_file(picture), "one two three four", api_name="/chat")
+def test_each_update_is_the_whole_text_so_far(client: Client, image_file: Path) -> None:
+    job = client.submit(handle_file(image_file), "one two three four", api_name="/chat")
     updates = list(job)
     assert len(updates) > 1
     assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(updates))
@@ -101,36 +101,36 @@ def test_each_update_is_the_whole_text_so_far(client: Client, picture: Path) -> 
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n\t "])
-def test_without_words_the_picture_is_captioned(client: Client, engine: FakeEngine, picture: Path, prompt: str) -> None:
-    client.predict(handle_file(picture), prompt, api_name="/chat")
+def test_an_empty_prompt_asks_for_a_caption(client: Client, engine: FakeEngine, image_file: Path, prompt: str) -> None:
+    client.predict(handle_file(image_file), prompt, api_name="/chat")
     assert engine.requests[0].prompt.strip() == ""
 
 
-def test_history_can_be_left_out_of_the_prompt(client: Client, engine: FakeEngine, picture: Path) -> None:
-    client.predict(handle_file(picture), "and now?", history=TURN, use_history=False, api_name="/chat")
+def test_history_can_be_left_out_of_the_prompt(client: Client, engine: FakeEngine, image_file: Path) -> None:
+    client.predict(handle_file(image_file), "and now?", history=TURN, use_history=False, api_name="/chat")
     assert engine.requests[0].turns == ()
 
 
-def test_a_caption_is_the_originals_search(client: Client, engine: FakeEngine, picture: Path) -> None:
-    assert client.predict(handle_file(picture), "ja", api_name="/caption") == "a picture of 400 by 200"
+def test_a_caption_uses_beam_search_as_the_original_does(client: Client, engine: FakeEngine, image_file: Path) -> None:
+    assert client.predict(handle_file(image_file), "ja", api_name="/caption") == "an image of 400 by 200"
     (request,) = engine.requests
     assert (request.language, request.prompt, request.options.max_new_tokens) == ("ja", "", 50)
     assert request.options.quality == "best"
     assert request.options == CAPTION
-    client.predict(handle_file(picture), quality="stream", api_name="/caption")
+    client.predict(handle_file(image_file), quality="stream", api_name="/caption")
     assert engine.requests[1].options.quality == "stream"
 
 
 @pytest.mark.parametrize("name", ["/caption", "/batch"])
 def test_captions_take_the_decoding_options_of_a_chat(
-    client: Client, engine: FakeEngine, picture: Path, name: str
+    client: Client, engine: FakeEngine, image_file: Path, name: str
 ) -> None:
-    chosen = {"max_new_tokens": 9, "temperature": 0.5, "top_p": 0.9, "repetition_penalty": 1.5, "seed": 3}
-    sent: Any = handle_file(picture) if name == "/caption" else [handle_file(picture)]
-    client.predict(sent, quality="stream", **chosen, api_name=name)
-    assert engine.requests[0].options == GenerationOptions(**chosen)  # type: ignore[arg-type]
-    with pytest.raises(AppError, match=r"'best' searches and does not sample\. Set temperature to 0"):
-        client.predict(sent, temperature=0.5, api_name=name)
+    generation = {"max_new_tokens": 9, "temperature": 0.5, "top_p": 0.9, "repetition_penalty": 1.5, "seed": 3}
+    value: Any = handle_file(image_file) if name == "/caption" else [handle_file(image_file)]
+    client.predict(value, quality="stream", **generation, api_name=name)
+    assert engine.requests[0].options == GenerationOptions(**generation)  # type: ignore[arg-type]
+    with pytest.raises(AppError, match=r"does not sample\. Set temperature to 0"):
+        client.predict(value, temperature=0.5, api_name=name)
 
 
 def test_the_budget_names_every_part_and_the_exact_prompt(client: Client) -> None:
@@ -147,7 +147,7 @@ def test_the_budget_names_every_part_and_the_exact_prompt(client: Client) -> Non
     }
 
 
-def test_old_turns_fall_and_are_counted(client: Client) -> None:
+def test_dropped_turns_are_counted(client: Client) -> None:
     budget = client.predict("What is it?", "en", TURN * 20, api_name="/budget")
     assert (budget["kept_turns"], budget["dropped_turns"]) == (10, 10)
 
@@ -170,48 +170,48 @@ def test_models_are_listed_the_default_first(client: Client) -> None:
     assert (second["name"], second["loaded"], second["default"]) == (POLYGLOT.name, False, False)
 
 
-def test_two_visitors_never_see_each_others_words(client: Client, url: str, engine: FakeEngine, picture: Path) -> None:
+def test_two_callers_never_see_each_others_text(client: Client, url: str, engine: FakeEngine, image_file: Path) -> None:
     other = Client(url, verbose=False)
     engine.hold()
     jobs = {
-        words: who.submit(handle_file(picture), words, api_name="/chat")
-        for who, words in ((client, "mine is a long secret"), (other, "yours is another one"))
+        prompt: caller.submit(handle_file(image_file), prompt, api_name="/chat")
+        for caller, prompt in ((client, "mine is a long secret"), (other, "yours is another one"))
     }
     wait_until(lambda: len(engine.requests) == 2)
     engine.release()
-    for words, job in jobs.items():
-        assert all(words.startswith(update) for update in job)
-        assert job.result() == words
+    for prompt, job in jobs.items():
+        assert all(prompt.startswith(update) for update in job)
+        assert job.result() == prompt
     assert all(request.turns == () for request in engine.requests)
 
 
-def test_cancelling_reaches_the_engine_within_a_second(client: Client, engine: FakeEngine, picture: Path) -> None:
+def test_cancelling_reaches_the_engine_within_a_second(client: Client, engine: FakeEngine, image_file: Path) -> None:
     engine.hold()
-    job = client.submit(handle_file(picture), "never to be finished", api_name="/chat")
+    job = client.submit(handle_file(image_file), "never to be finished", api_name="/chat")
     wait_until(lambda: job.outputs())
     started = time.monotonic()
     job.cancel()
     wait_until(lambda: engine.responses[0].done)
     assert time.monotonic() - started < 1 + HEARTBEAT_SECONDS
     assert job.outputs()[-1] == "never"
-    with pytest.raises((CancelledError, KeyError, ValueError)):  # as the README says; which one depends on who is first
+    with pytest.raises((CancelledError, KeyError, ValueError)):  # as documented; which one depends on timing
         job.result()
 
 
-def test_a_stream_that_breaks_off_ends_its_loop_and_its_result_says_why(client: Client, picture: Path) -> None:
-    """The README's loop shows the result after it, or a failed answer would pass for a whole one."""
-    job = client.submit(handle_file(picture), BROKEN, api_name="/chat")
+def test_a_failed_stream_ends_its_loop_and_its_result_raises_the_error(client: Client, image_file: Path) -> None:
+    """The documented loop reads the result after it, or a failed answer would look complete."""
+    job = client.submit(handle_file(image_file), BROKEN, api_name="/chat")
     assert set(job) <= {"", BROKEN}
     with pytest.raises(AppError, match=r"^The answer broke off\. Ask again\.$"):
         job.result()
 
 
-def test_health_is_told_at_once_and_a_failure_has_its_sentence(web: httpx.Client, engine: FakeEngine) -> None:
+def test_healthz_reports_the_status_and_the_error_of_a_failure(web: httpx.Client, engine: FakeEngine) -> None:
     fields = {"model": "parrot", "precision": "fp32", "device": "cpu", "waiting": 0, "running": 0}
     fields |= asdict(READY.metrics)
     assert web.get("/healthz").json() == {"status": "ready", **fields}
     engine.set_status(status="loading")
     assert web.get("/healthz").json()["status"] == "loading"
     engine.set_status(status="failed", error="It is not there. Download it.")
-    answer = web.get("/healthz")
-    assert (answer.status_code, answer.json()["error"]) == (200, "It is not there. Download it.")
+    response = web.get("/healthz")
+    assert (response.status_code, response.json()["error"]) == (200, "It is not there. Download it.")

@@ -1,4 +1,4 @@
-"""Whatever a visitor sends, the answer is a sentence: never a traceback, a path of the server or Gradio's own words.
+"""Every invalid call is refused with one sentence: never a traceback, a path of the server or a message of Gradio's.
 
 Through `gradio_client`, and over plain HTTP, which reaches every function of the page by its number.
 """
@@ -17,7 +17,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from blip_space.apps.server import MAX_UPLOAD_BYTES
+from blip_space.apps.server import MAX_STORED_BYTES
 from tests.apps.fake_engine import BROKEN, BUSY, FakeEngine
 from tests.example_images import blue_circles
 
@@ -35,8 +35,8 @@ HOSTILE: list[Any] = [
 TURN = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
-def sentence_of(text: Any) -> str:
-    """The text, once it is seen to be a sentence for a person."""
+def checked_sentence(text: Any) -> str:
+    """The text, checked to be a sentence for users."""
     assert isinstance(text, str)
     assert text.endswith((".", "].", "…]."))
     assert not any(word in text for word in FORBIDDEN)
@@ -44,27 +44,27 @@ def sentence_of(text: Any) -> str:
 
 
 def refusal(client: Client, *values: Any, api_name: str = "/chat", **named: Any) -> str:
-    """The sentence that a call is refused with."""
-    with pytest.raises(AppError) as caught:
+    """The sentence with which a call is refused."""
+    with pytest.raises(AppError) as raised:
         client.predict(*values, api_name=api_name, **named)
-    return sentence_of(str(caught.value))
+    return checked_sentence(str(raised.value))
 
 
-def server_events(web: httpx.Client, where: str) -> list[Any]:
-    """What a stream of events says."""
-    lines = web.get(f"/gradio_api/{where}").text.splitlines()
+def server_events(web: httpx.Client, path: str) -> list[Any]:
+    """The data of a stream of server-sent events."""
+    lines = web.get(f"/gradio_api/{path}").text.splitlines()
     return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
 
 
 def raw_refusal(web: httpx.Client, name: str, values: list[Any]) -> str:
-    """The same over HTTP, by the endpoint's name."""
+    """The sentence with which a plain HTTP call is refused."""
     started = web.post(f"/gradio_api/call/{name}", json={"data": values})
-    (said,) = server_events(web, f"call/{name}/{started.json()['event_id']}")
-    return sentence_of(said["error"])
+    (data,) = server_events(web, f"call/{name}/{started.json()['event_id']}")
+    return checked_sentence(data["error"])
 
 
 def huge_png(width: int, height: int) -> bytes:
-    """A PNG of a few kilobytes that says it is that large."""
+    """A PNG of a few kilobytes with that size in its header."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -75,7 +75,7 @@ def huge_png(width: int, height: int) -> bytes:
 
 
 BROKEN_FILES = {
-    "text.png": (b"I am a text", "not a picture"),
+    "text.png": (b"I am a text", "that can be read"),
     "empty.png": (b"", "empty"),
     "cut.png": (blue_circles()[:300], "damaged or was cut off"),
     "bomb.png": (huge_png(12_000, 12_000), "144 megapixels"),
@@ -85,76 +85,76 @@ BROKEN_FILES = {
 
 
 @pytest.mark.parametrize("name", BROKEN_FILES)
-def test_a_file_that_is_no_picture_is_refused(client: Client, tmp_path: Path, name: str) -> None:
-    data, part = BROKEN_FILES[name]
+def test_a_file_that_is_not_an_image_is_refused(client: Client, tmp_path: Path, name: str) -> None:
+    data, sentence = BROKEN_FILES[name]
     (tmp_path / name).write_bytes(data)
     for api_name in ("/chat", "/caption"):
-        assert part in refusal(client, handle_file(tmp_path / name), api_name=api_name)
+        assert sentence in refusal(client, handle_file(tmp_path / name), api_name=api_name)
 
 
 def test_a_file_over_20_megabytes_is_not_even_stored(web: httpx.Client) -> None:
-    answer = web.post("/gradio_api/upload", files={"files": ("big.png", b"x" * (MAX_UPLOAD_BYTES + 1))})
+    answer = web.post("/gradio_api/upload", files={"files": ("big.png", b"x" * (MAX_STORED_BYTES + 1))})
     assert answer.status_code == 413
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 10_000)])
-def test_pictures_of_extreme_shapes_are_answered(client: Client, tmp_path: Path, size: tuple[int, int]) -> None:
+def test_images_of_extreme_shapes_are_answered(client: Client, tmp_path: Path, size: tuple[int, int]) -> None:
     Image.new("RGB", size).save(tmp_path / "thin.png")
     assert client.predict(handle_file(tmp_path / "thin.png"), "seen", api_name="/chat") == "seen"
 
 
-PICTURES = {
-    "none": (None, "no picture yet"),
-    "a server's path": ("/etc/passwd", "no uploaded picture but a path or a text"),
-    "an address": ("http://127.0.0.1:9/a.png", "but an address, and this server fetches none. Download it first"),
-    "a path without meta": ({"path": "/etc/passwd"}, "no uploaded picture"),
-    "a path with meta": ({"path": "/etc/passwd", "meta": META}, "no uploaded picture"),
-    "a path with another meta": ({"path": "/etc/passwd", "meta": {"_type": "x"}}, "no uploaded picture"),
-    "a path out of the uploads": ({"path": "../../../../../../etc/passwd", "meta": META}, "no uploaded picture"),
-    "an address with meta": ({"path": "http://127.0.0.1:9/a.png", "meta": META}, "but an address"),
-    "an address alone": ({"url": "http://127.0.0.1:9/a.png"}, "but an address"),
-    "an address of another kind": ({"path": "FILE:///etc/passwd", "meta": META}, "but an address"),
-    "a stream": ({"path": "/etc/passwd", "meta": META, "is_stream": True}, "no uploaded picture"),
-    "a zero byte": ({"path": "/tmp/\0", "meta": META}, "no uploaded picture"),
-    "a path that is a number": ({"path": 5, "meta": META}, "no uploaded picture"),
-    "a number": (7, "no uploaded picture"),
-    "a list": ([{"path": "/etc/passwd", "meta": META}], "no uploaded picture"),
+NOT_UPLOADED = {
+    "none": (None, "no image yet"),
+    "a server's path": ("/etc/passwd", "a path or a text, not an uploaded image"),
+    "a URL": ("http://127.0.0.1:9/a.png", "a URL, not an uploaded image, and this server fetches none. Download"),
+    "a path without meta": ({"path": "/etc/passwd"}, "not an uploaded image"),
+    "a path with meta": ({"path": "/etc/passwd", "meta": META}, "not an uploaded image"),
+    "a path with another meta": ({"path": "/etc/passwd", "meta": {"_type": "x"}}, "not an uploaded image"),
+    "a path out of the uploads": ({"path": "../../../../../../etc/passwd", "meta": META}, "not an uploaded image"),
+    "a URL with meta": ({"path": "http://127.0.0.1:9/a.png", "meta": META}, "That is a URL"),
+    "a URL alone": ({"url": "http://127.0.0.1:9/a.png"}, "That is a URL"),
+    "a URL with another scheme": ({"path": "FILE:///etc/passwd", "meta": META}, "That is a URL"),
+    "a stream": ({"path": "/etc/passwd", "meta": META, "is_stream": True}, "not an uploaded image"),
+    "a zero byte": ({"path": "/tmp/\0", "meta": META}, "not an uploaded image"),
+    "a path that is a number": ({"path": 5, "meta": META}, "not an uploaded image"),
+    "a number": (7, "not an uploaded image"),
+    "a list": ([{"path": "/etc/passwd", "meta": META}], "not an uploaded image"),
 }
 
 
-@pytest.mark.parametrize("kind", PICTURES)
-def test_only_uploaded_files_are_pictures(web: httpx.Client, engine: FakeEngine, kind: str) -> None:
-    value, part = PICTURES[kind]
+@pytest.mark.parametrize("kind", NOT_UPLOADED)
+def test_only_uploaded_files_are_read(web: httpx.Client, engine: FakeEngine, kind: str) -> None:
+    value, sentence = NOT_UPLOADED[kind]
     chat = [value, "hi", "en", [], "parrot", 64, 0, 1, 1, 0, "stream", True]
-    assert part in raw_refusal(web, "chat", chat)
-    assert part in raw_refusal(web, "caption", [value, "en", "parrot", "best"])
+    assert sentence in raw_refusal(web, "chat", chat)
+    assert sentence in raw_refusal(web, "caption", [value, "en", "parrot", "best"])
     if value is not None:
         for files in (value, [value]):
-            assert part in raw_refusal(web, "batch", [files, "", "en", "parrot", "best", 50])
+            assert sentence in raw_refusal(web, "batch", [files, "", "en", "parrot", "best", 50])
     assert engine.requests == []
 
 
 VALUES: dict[str, tuple[dict[str, Any], str]] = {
-    "prompt is a number": ({"prompt": 5}, "prompt must be a text"),
-    "prompt is a list": ({"prompt": ["hi"]}, "prompt must be a text"),
+    "prompt is a number": ({"prompt": 5}, "prompt must be a string"),
+    "prompt is a list": ({"prompt": ["hi"]}, "prompt must be a string"),
     "prompt of 100 000 characters": ({"prompt": "word " * 20_000}, "99,999 characters and there is room for"),
     "prompt of 300 000 characters": ({"prompt": "x" * 300_000}, "300,000 characters"),
     "unknown language": ({"language": "tlh"}, "no language 'tlh'"),
     "language is a list": ({"language": ["en"]}, "no language"),
-    "a language that is not spoken": ({"language": "sw"}, "mblip-mt0-xl"),
+    "an unsupported language": ({"language": "sw"}, "mblip-mt0-xl"),
     "unknown model": ({"model": "gpt"}, "Choose among parrot, polyglot"),
     "a path as a model": ({"model": "../../model"}, "Choose among"),
     "model is a dict": ({"model": {"name": "parrot"}}, "names that /models lists"),
-    "history is a text": ({"history": "hello"}, "must be a list"),
+    "history is a string": ({"history": "hello"}, "must be a list"),
     "history is a dict": ({"history": {"role": "user", "content": "a"}}, "must be a list"),
     "history of half a turn": ({"history": TURN[:1]}, "has no answer"),
     "history begins with an answer": ({"history": TURN[::-1]}, "alternate"),
     "history with a system": ({"history": [{"role": "system", "content": "a"}, *TURN]}, "role 'system'"),
     "history of 10 000 messages": ({"history": TURN * 5_000}, "10,000 messages"),
     "history of 2 MB": ({"history": [{"role": "user", "content": "x" * 2_000_000}, TURN[1]]}, "1 MB"),
-    "history with pictures": ({"history": [{"role": "user", "content": [{"type": "image"}]}, TURN[1]]}, "no text"),
+    "history with images": ({"history": [{"role": "user", "content": [{"type": "image"}]}, TURN[1]]}, "no text"),
     "history of numbers": ({"history": [{"role": "user", "content": [5]}, TURN[1]]}, "no text"),
-    "a number as a text": ({"max_new_tokens": "64"}, "max_new_tokens must be a whole number from 1 to 512"),
+    "a number as a string": ({"max_new_tokens": "64"}, "max_new_tokens must be a whole number from 1 to 512"),
     "no new tokens": ({"max_new_tokens": 0}, "from 1 to 512"),
     "a million new tokens": ({"max_new_tokens": 10**6}, "from 1 to 512"),
     "half a token": ({"max_new_tokens": 1.5}, "whole number"),
@@ -164,17 +164,17 @@ VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "huge seed": ({"seed": 1e30}, "seed"),
     "seed of 400 digits": ({"seed": 10**400}, "seed must be a whole number from 0 to 4294967295"),
     "unknown quality": ({"quality": "superb"}, "'stream' or 'best'"),
-    "a search that samples": ({"quality": "best", "temperature": 1}, "does not sample"),
-    "use_history is a text": ({"use_history": "yes"}, "true or false"),
+    "beam search that samples": ({"quality": "best", "temperature": 1}, "does not sample"),
+    "use_history is a string": ({"use_history": "yes"}, "true or false"),
     "the server is busy": ({"prompt": BUSY}, "busy"),
     "the answer breaks off": ({"prompt": BROKEN}, "broke off"),
 }
 
 
 @pytest.mark.parametrize("kind", VALUES)
-def test_a_value_that_makes_no_sense_is_refused(client: Client, picture: Path, kind: str) -> None:
-    values, part = VALUES[kind]
-    assert part in refusal(client, handle_file(picture), **values)
+def test_an_invalid_value_is_refused(client: Client, image_file: Path, kind: str) -> None:
+    values, sentence = VALUES[kind]
+    assert sentence in refusal(client, handle_file(image_file), **values)
 
 
 @pytest.mark.parametrize(
@@ -185,15 +185,15 @@ def test_a_value_that_makes_no_sense_is_refused(client: Client, picture: Path, k
         [{"type": "component", "component": "image", "value": {"path": "/etc/passwd"}}],
     ],
 )
-def test_no_file_hides_in_a_history(web: httpx.Client, content: Any) -> None:
+def test_a_file_in_a_history_is_refused(web: httpx.Client, content: Any) -> None:
     history = [{"role": "user", "content": content}, TURN[1]]
-    assert "no uploaded picture" in raw_refusal(web, "budget", ["hi", "en", history, "parrot", 64])
+    assert "not an uploaded image" in raw_refusal(web, "budget", ["hi", "en", history, "parrot", 64])
 
 
-def test_a_picture_by_address_is_told_what_to_do_though_handle_file_made_it(client: Client) -> None:
-    """The sentence said to use handle_file, which had been used."""
-    said = refusal(client, handle_file("http://127.0.0.1:9/a.png"), "hi")
-    assert 'Download it first, then send the file: handle_file("picture.png")' in said
+def test_a_url_from_handle_file_is_refused_with_the_way_out(client: Client) -> None:
+    """The sentence asked for handle_file, which the caller had used."""
+    sentence = refusal(client, handle_file("http://127.0.0.1:9/a.png"), "hi")
+    assert 'Download the image first, then send the file: handle_file("image.png")' in sentence
 
 
 def test_numbers_that_json_does_not_have_are_refused(web: httpx.Client) -> None:
@@ -203,7 +203,7 @@ def test_numbers_that_json_does_not_have_are_refused(web: httpx.Client) -> None:
     assert "Traceback" not in answer.text
 
 
-def test_control_characters_are_read_as_spaces(client: Client) -> None:
+def test_control_characters_become_spaces(client: Client) -> None:
     budget = client.predict("what\0is\x1b[2Jit?", api_name="/budget")
     assert "what is [2Jit?" in budget["prompt"]
 
@@ -213,26 +213,27 @@ def test_too_few_values_are_counted(web: httpx.Client, values: list[Any]) -> Non
     assert f"has {len(values)} of 12 values" in raw_refusal(web, "chat", values)
 
 
-def test_nesting_without_end_is_refused(web: httpx.Client) -> None:
+def test_deep_nesting_is_refused(web: httpx.Client) -> None:
     deep: Any = "x"
     for _ in range(200):
         deep = [deep]
     assert "type or shape" in raw_refusal(web, "budget", [deep, "en", [], "parrot", 64])
 
 
-def test_every_function_of_the_page_survives_every_kind_of_value(
+def test_every_function_of_the_page_refuses_every_hostile_value(
     web: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Private events are no secret: raw HTTP reaches them by number, with values that no page would send."""
-    functions = [row for row in web.get("/config").json()["dependencies"] if row["backend_fn"]]
+    """Raw HTTP reaches private events by number, with values that the page never sends."""
+    functions = [function for function in web.get("/config").json()["dependencies"] if function["backend_fn"]]
     assert len(functions) > 10
     for number, value in enumerate(HOSTILE):
-        for row in functions:
-            body = {"data": [value] * len(row["inputs"]), "fn_index": row["id"], "event_data": value}
-            web.post("/gradio_api/queue/join", json=body | {"session_hash": f"visitor{number}"})
-        ends = [said for said in server_events(web, f"queue/data?session_hash=visitor{number}") if "success" in said]
-        assert {said["event_id"] for said in ends if said["msg"] == "process_completed"}
-        for said in ends:
-            assert "root:" not in json.dumps(said)
-            assert said["success"] or sentence_of(said["output"]["error"])
+        for function in functions:
+            body = {"data": [value] * len(function["inputs"]), "fn_index": function["id"], "event_data": value}
+            web.post("/gradio_api/queue/join", json=body | {"session_hash": f"session{number}"})
+        messages = server_events(web, f"queue/data?session_hash=session{number}")
+        results = [message for message in messages if "success" in message]
+        assert {result["event_id"] for result in results if result["msg"] == "process_completed"}
+        for result in results:
+            assert "root:" not in json.dumps(result)
+            assert result["success"] or checked_sentence(result["output"]["error"])
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -1,4 +1,4 @@
-"""What an endpoint keeps while its answer is on the way, and whose batch a batch is; without a server."""
+"""Memory and sessions of the endpoints and of the page's handlers, without a server."""
 
 from __future__ import annotations
 
@@ -24,74 +24,74 @@ from tests.apps.fake_engine import FakeEngine
 from tests.example_images import blue_circles
 
 
-class Forgetful(FakeEngine):
-    """Keeps no request, and knows whether anybody else does."""
+class WeakEngine(FakeEngine):
+    """Keeps only weak references to a request and its image."""
 
-    alive: list[Callable[[], object]]
+    references: list[Callable[[], object]]
 
     def submit(self, request: Request) -> ResponseStream:
         response = super().submit(request)
-        self.alive = [weakref.ref(request), weakref.ref(request.image)]
+        self.references = [weakref.ref(request), weakref.ref(request.image)]
         self.requests.clear()
         return response
 
 
 @pytest.fixture
 def upload(_own_uploads: None) -> dict[str, Any]:
-    """An image that was uploaded, as a call names it."""
+    """The value of an uploaded image in a call."""
     folder = Path(get_upload_folder())
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "circles.png").write_bytes(blue_circles())
     return {"path": str(folder / "circles.png"), "meta": {"_type": "gradio.FileData"}}
 
 
-def chat(calls: Endpoints, _: FakeEngine, image: Any) -> Iterator[Any]:
-    return calls.chat(image, "one two three")
+def chat(endpoints: Endpoints, _: FakeEngine, image: Any) -> Iterator[Any]:
+    return endpoints.chat(image, "one two three")
 
 
-def caption(calls: Endpoints, _: FakeEngine, image: Any) -> Iterator[Any]:
-    return calls.caption(image, quality="stream")
+def caption(endpoints: Endpoints, _: FakeEngine, image: Any) -> Iterator[Any]:
+    return endpoints.caption(image, quality="stream")
 
 
-def page(calls: Endpoints, engine: FakeEngine, image: Any) -> Iterator[Any]:
+def page(endpoints: Endpoints, engine: FakeEngine, image: Any) -> Iterator[Any]:
     options = GenerationOptions()
     decoding = (options.max_new_tokens, options.temperature, options.top_p, options.repetition_penalty, options.seed)
-    return Conversation(engine, calls).answer(
+    return Conversation(engine, endpoints).answer(
         [user_message("one two three")], image, "en", "", *decoding, "stream", True
     )
 
 
 @pytest.mark.parametrize("call", [chat, caption, page])
-def test_no_request_and_no_image_is_kept_while_the_answer_is_on_the_way(
+def test_neither_request_nor_image_is_kept_during_an_answer(
     upload: dict[str, Any], call: Callable[[Endpoints, FakeEngine, Any], Iterator[Any]]
 ) -> None:
-    """Forty answers on their way kept forty images, each of a quarter of a gigabyte."""
-    engine = Forgetful()
+    """Forty running answers kept forty images, each of a quarter of a gigabyte."""
+    engine = WeakEngine()
     engine.hold()
     updates = call(Endpoints(engine), engine, upload)
     next(updates)
     gc.collect()
-    assert [reference() for reference in engine.alive] == [None, None]
+    assert [reference() for reference in engine.references] == [None, None]
     engine.release()
     assert list(updates)
 
 
 def test_callers_without_a_session_do_not_share_one() -> None:
-    """By plain HTTP all of them were the user "", who has one batch at a time."""
+    """Over plain HTTP all of them were the session "", which has one batch at a time."""
     anonymous: Any = SimpleNamespace(session_hash=None)
     assert len({session_of(None), session_of(None), session_of(anonymous), session_of(anonymous)}) == 4
-    known: Any = SimpleNamespace(session_hash="abc")
-    assert session_of(known) == "abc"
+    named: Any = SimpleNamespace(session_hash="abc")
+    assert session_of(named) == "abc"
 
 
 def test_the_page_decodes_an_image_once_to_check_it(upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was decoded when it was chosen, when the question was sent, and for the answer."""
+    """It was decoded when it was chosen, when the question was submitted, and for the answer."""
     decoded = list[bytes]()
-    plain: Callable[[bytes], Any] = vars(images)["decode_pixels"]
+    decode_pixels: Callable[[bytes], Any] = vars(images)["decode_pixels"]
 
     def count(data: bytes) -> Any:
         decoded.append(data)
-        return plain(data)
+        return decode_pixels(data)
 
     monkeypatch.setattr(images, "decode_pixels", count)
     Path(upload["path"]).write_bytes(blue_circles(7))

@@ -1,4 +1,4 @@
-"""A conversation with a LLaVA beside the embedded model, on the page and by API: its user gets its own answer."""
+"""A conversation with a LLaVA beside the embedded model, on the page and over the API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.apps.test_model_switch import open_page
 from tests.checkpoints import llava
 from tests.test_end_to_end import App, wait_for_status
 
-QUESTION, NEXT = "How many circles are there?", "And what colour are they?"
+QUESTION, FOLLOW_UP = "How many circles are there?", "And what colour are they?"
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def app(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """A server with the embedded model and a small LLaVA to choose."""
+    """A server with the embedded model and a small LLaVA."""
     app = App(tmp_path_factory.mktemp("app"), "--models", f"tiny,{folder}")
     wait_for_status(app.health, "ready")
     yield app
@@ -37,35 +37,36 @@ def app(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]
 
 
 @pytest.fixture(scope="module")
-def expected(folder: Path, picture: Path) -> list[str]:
-    """What the model answers to both questions by itself."""
-    engine, image = LocalEngine(load_model(read_folder(folder))), images.decode(picture)
+def expected(folder: Path, image_file: Path) -> list[str]:
+    """The model's answers to both questions, without a server."""
+    engine, image = LocalEngine(load_model(read_folder(folder))), images.decode(image_file)
     (*_, first) = engine.generate(Request(image, QUESTION, options=GenerationOptions(max_new_tokens=12)))
-    later = Request(image, NEXT, turns=((QUESTION, first),), options=GenerationOptions(max_new_tokens=12))
+    later = Request(image, FOLLOW_UP, turns=((QUESTION, first),), options=GenerationOptions(max_new_tokens=12))
     (*_, second) = engine.generate(later)
     assert first != second
     return [first, second]
 
 
-def test_by_api_a_conversation_with_it_is_its_own(app: App, picture: Path, expected: list[str]) -> None:
+def test_a_conversation_over_the_api_gives_its_answers(app: App, image_file: Path, expected: list[str]) -> None:
     client = Client(app.url, verbose=False)
     values = {"model": "small-llava", "max_new_tokens": 12, "api_name": "/chat"}
-    first = client.predict(handle_file(picture), QUESTION, **values)
+    first = client.predict(handle_file(image_file), QUESTION, **values)
     history = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": first}]
-    assert [first, client.predict(handle_file(picture), NEXT, history=history, **values)] == expected
+    assert [first, client.predict(handle_file(image_file), FOLLOW_UP, history=history, **values)] == expected
     history[1]["content"] = "three"
-    budget = client.predict(NEXT, history=history, model="small-llava", api_name="/budget")
+    budget = client.predict(FOLLOW_UP, history=history, model="small-llava", api_name="/budget")
     assert budget["image_tokens"] == llava.POSITIONS["clip"]
-    assert budget["prompt"] == f"USER: <image>\n{QUESTION} ASSISTANT: three USER: {NEXT} ASSISTANT:"
-    row = next(row for row in client.predict(api_name="/models") if row["name"] == "small-llava")
-    assert (row["architecture"], row["family"], row["languages"]) == ("llava", "llama", ["en"])
+    assert budget["prompt"] == f"USER: <image>\n{QUESTION} ASSISTANT: three USER: {FOLLOW_UP} ASSISTANT:"
+    models = {model["name"]: model for model in client.predict(api_name="/models")}
+    model = models["small-llava"]
+    assert (model["architecture"], model["family"], model["languages"]) == ("llava", "llama", ["en"])
 
 
-def test_on_the_page_it_is_chosen_and_answers_twice(app: App, browser: Browser, picture: Path) -> None:
-    page = open_page(browser, app, picture, "small-llava")
+def test_the_page_selects_it_and_shows_two_answers(app: App, browser: Browser, image_file: Path) -> None:
+    page = open_page(browser, app, image_file, "small-llava")
     replies = page.locator("#chat [data-testid=bot]")
-    for number, words in enumerate((QUESTION, NEXT), start=1):
-        page.fill("#question textarea", words)
+    for number, question in enumerate((QUESTION, FOLLOW_UP), start=1):
+        page.fill("#question textarea", question)
         page.press("#question textarea", "Enter")
         expect(replies).to_have_count(number, timeout=30_000)
         expect(page.locator("#ask")).to_be_visible(timeout=30_000)

@@ -1,6 +1,6 @@
-"""The API in front of real models, called as its own page and the README show: what a program gets.
+"""The API in front of real models, called as the API page and the README show.
 
-One server: the embedded model, and two that write nothing but blanks, or one word for ever.
+One server: the embedded model, and two that generate only spaces, or one word without end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README.split("## The API")[1].split("## Many visitors")[0], re.DOTALL)
 ENDPOINTS = ("/chat", "/caption", "/batch", "/budget", "/models")
-ASKED = [
+HISTORY = [
     {"role": "user", "metadata": None, "options": None, "content": [{"text": "How many circles", "type": "text"}]},
     {"role": "assistant", "metadata": {"title": None}, "content": [{"type": "text", "text": "three"}], "id": 7},
 ]
@@ -37,17 +37,17 @@ ASKED = [
 
 @pytest.fixture(scope="module")
 def real(_own_uploads: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of such a server, once its model is there."""
+    """The address of the server, once its model is ready."""
     from blip_space.apps import server
 
     root = tmp_path_factory.mktemp("models")
-    made = [write_constant(root / "blank", SPACE), write_constant(root / "loop", "at")]
-    folders = [catalogue.find_model(str(folder), folders=True) for folder in made]
+    written = [write_constant(root / "blank", SPACE), write_constant(root / "loop", "at")]
+    folders = [catalogue.find_model(str(folder), folders=True) for folder in written]
     engine = ThreadedEngine([catalogue.find_model("tiny"), *folders])
-    up = server.launch(engine, host="127.0.0.1", port=free_port())
+    running = server.launch(engine, host="127.0.0.1", port=free_port())
     wait_until(lambda: engine.status().status == "ready", 60)
-    yield up.url.rstrip("/")
-    up.close()
+    yield running.url.rstrip("/")
+    running.close()
 
 
 @pytest.fixture(scope="module")
@@ -57,21 +57,21 @@ def program(real: str) -> Client:
 
 @pytest.fixture
 def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the README is read."""
+    """In the folder of the README."""
     monkeypatch.chdir(ROOT)
 
 
 @pytest.fixture(scope="module")
 def info(real: str) -> Any:
-    """What the API page is made of."""
+    """The data of the API page."""
     return httpx.get(f"{real}/gradio_api/info", timeout=20).json()["named_endpoints"]
 
 
 @pytest.mark.usefixtures("_in_the_project")
 @pytest.mark.parametrize("name", ENDPOINTS)
 def test_the_examples_of_the_api_page_are_answered(program: Client, info: Any, name: str) -> None:
-    """They were Gradio's: a picture by address, which is refused, a PDF in a batch, a temperature of 3."""
-    values = {row["parameter_name"]: row["example_input"] for row in info[name]["parameters"]}
+    """They were Gradio's: an image by URL, which is refused, a PDF in a batch, a temperature of 3."""
+    values = {value["parameter_name"]: value["example_input"] for value in info[name]["parameters"]}
     reply = program.predict(**values, api_name=name)
     assert reply
     if name == "/batch":
@@ -93,56 +93,56 @@ def test_the_readmes_programs_run(real: str) -> None:
     for block in BLOCKS:
         with contextlib.redirect_stdout(printed):
             exec(block.replace("http://127.0.0.1:7860", real), names)
-    said = printed.getvalue()
+    output = printed.getvalue()
     assert names["reply"] == "drei"
-    assert "blau\nblau\n" in said  # the last update, and the whole
-    assert said.endswith("octopus.png Oktopus\nfour-bananas.png Banane × 4\n")
+    assert "blau\nblau\n" in output  # the last update, and the result
+    assert output.endswith("octopus.png Oktopus\nfour-bananas.png Banane × 4\n")
 
 
 @pytest.mark.parametrize("content", ["How many circles", ["How many", {"type": "input_text", "text": "circles"}]])
-def test_both_forms_of_a_history_reach_the_prompt(program: Client, picture: Path, content: Any) -> None:
-    """The case history-of-gradio-6: `content` as a list of parts was told to have no text."""
-    asked = [{"role": "user", "content": content}, ASKED[1]]
-    for history in (asked, ASKED):
+def test_both_forms_of_a_history_reach_the_prompt(program: Client, image_file: Path, content: Any) -> None:
+    """The case history-of-gradio-6: `content` as a list of parts was refused as having no text."""
+    history_of_parts = [{"role": "user", "content": content}, HISTORY[1]]
+    for history in (history_of_parts, HISTORY):
         budget = program.predict("What colour are they?", history=history, api_name="/budget")
         assert "How many circles three. " in budget["prompt"]
         values = {"history": history, "api_name": "/chat"}
-        assert program.predict(handle_file(picture), "What colour are they?", **values) == "blue"
+        assert program.predict(handle_file(image_file), "What colour are they?", **values) == "blue"
 
 
 @pytest.mark.parametrize("quality", ["stream", "best"])
-def test_a_blank_answer_is_an_error_with_its_sentence(program: Client, picture: Path, quality: str) -> None:
-    """The case blank-caption by the API: `/chat` and `/caption` gave an empty text, `/batch` an empty caption."""
-    few: dict[str, Any] = {"model": "blank", "quality": quality, "max_new_tokens": 4}
+def test_an_empty_answer_is_an_error(program: Client, image_file: Path, quality: str) -> None:
+    """The case blank-caption over the API: `/chat` and `/caption` returned an empty text, `/batch` an empty caption."""
+    values: dict[str, Any] = {"model": "blank", "quality": quality, "max_new_tokens": 4}
     for name in ("/chat", "/caption"):
-        job = program.submit(handle_file(picture), **few, api_name=name)
+        job = program.submit(handle_file(image_file), **values, api_name=name)
         assert not any(isinstance(text, str) and text.strip() for text in job)
-        with pytest.raises(AppError) as caught:
+        with pytest.raises(AppError) as raised:
             job.result()
-        assert str(caught.value) == EMPTY_ANSWER
-    told = program.predict([handle_file(picture)], **few, api_name="/batch")
-    assert (told["done"], told["errors"]) == (1, 1)
-    assert [(record["caption"], record["error"]) for record in told["records"]] == [(None, EMPTY_ANSWER)]
+        assert str(raised.value) == EMPTY_ANSWER
+    result = program.predict([handle_file(image_file)], **values, api_name="/batch")
+    assert (result["done"], result["errors"]) == (1, 1)
+    assert [(record["caption"], record["error"]) for record in result["records"]] == [(None, EMPTY_ANSWER)]
 
 
 @pytest.mark.parametrize("quality", ["stream", "best"])
-def test_a_caption_that_repeats_is_marked_and_a_penalty_is_the_way_out(
-    program: Client, picture: Path, quality: str
+def test_a_caption_that_loops_is_marked_and_a_penalty_prevents_it(
+    program: Client, image_file: Path, quality: str
 ) -> None:
-    """The case caption-that-repeats by the API, where only `/chat` took decoding options."""
-    few: dict[str, Any] = {"model": "loop", "quality": quality, "max_new_tokens": 12}
+    """The case caption-that-repeats over the API, where only `/chat` took decoding options."""
+    values: dict[str, Any] = {"model": "loop", "quality": quality, "max_new_tokens": 12}
     penalty = {"repetition_penalty": 2.0}
-    assert program.predict(handle_file(picture), **few, api_name="/caption") == "at" * 12
-    assert program.predict(handle_file(picture), **few, **penalty, api_name="/caption") != "at" * 12
-    for changes, marked in (({}, True), (penalty, False)):
-        told = program.predict([handle_file(picture)], **few, **changes, api_name="/batch")
-        assert [record["repeats"] for record in told["records"]] == [marked]
+    assert program.predict(handle_file(image_file), **values, api_name="/caption") == "at" * 12
+    assert program.predict(handle_file(image_file), **values, **penalty, api_name="/caption") != "at" * 12
+    for changes, repeats in (({}, True), (penalty, False)):
+        result = program.predict([handle_file(image_file)], **values, **changes, api_name="/batch")
+        assert [record["repeats"] for record in result["records"]] == [repeats]
 
 
-def test_a_call_that_lists_the_values_of_before_is_as_good_as_before(real: str, picture: Path) -> None:
+def test_a_call_without_the_later_parameters_stays_valid(real: str, image_file: Path) -> None:
     """Plain HTTP sends a list: `/caption` had four values and `/batch` six."""
     with httpx.Client(base_url=real, timeout=20) as web:
-        (path,) = web.post("/gradio_api/upload", files={"files": ("a.png", picture.read_bytes())}).json()
+        (path,) = web.post("/gradio_api/upload", files={"files": ("a.png", image_file.read_bytes())}).json()
         file = {"path": path, "meta": {"_type": "gradio.FileData"}}
         for name, values in (
             ("caption", [file, "de", "tiny", "best"]),

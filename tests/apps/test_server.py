@@ -1,4 +1,4 @@
-"""Laws of a server's life: up before torch, one sentence when it cannot be, down when told."""
+"""Laws of the server: it is up before torch is imported, reports errors in one sentence, and stops on SIGTERM."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ print("torch was imported" if "torch" in sys.modules else "no torch")
 
 @contextmanager
 def serving() -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server of its own, in a process of its own."""
+    """A server in its own process."""
     port = free_port()
     pipe = subprocess.PIPE
     process = subprocess.Popen(
@@ -52,7 +52,7 @@ def serving() -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def wait_until_up(url: str, seconds: float = 60) -> None:
-    """Return when the server answers."""
+    """Return when the server responds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -64,47 +64,47 @@ def wait_until_up(url: str, seconds: float = 60) -> None:
     raise AssertionError("the server did not come up")
 
 
-def test_a_server_comes_up_without_torch_and_stops_when_told(picture: Path) -> None:
+def test_a_server_starts_without_torch_and_stops_on_sigterm(image_file: Path) -> None:
     with serving() as (process, url):
         wait_until_up(url)
-        assert Client(url, verbose=False).predict(handle_file(picture), "secret words", api_name="/chat")
+        assert Client(url, verbose=False).predict(handle_file(image_file), "secret prompt", api_name="/chat")
         process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=20)
     assert process.returncode == 0
-    assert re.search(rf"the page is up at {url}/ after [\d.]+ s", said)
-    assert "no torch" in said
-    assert "Traceback" not in said
-    assert "secret" not in said
-    assert "circles" not in said
+    assert re.search(rf"the page is up at {url}/ after [\d.]+ s", output)
+    assert "no torch" in output
+    assert "Traceback" not in output
+    assert "secret" not in output
+    assert "circles" not in output
 
 
-def test_ports_of_kubernetes_services_are_passed_over_and_the_hosts_own_is_taken() -> None:
-    """The case port-of-a-service: one was a sentence without the variable's name, the other broke Gradio's import."""
+def test_ports_of_kubernetes_services_are_ignored_and_the_hosts_port_is_used() -> None:
+    """The case port-of-a-service: one was reported without the variable's name, the other broke Gradio's import."""
     service, port = "tcp://10.96.0.12:7860", free_port()
-    ours = {"BLIP_SPACE_PORT": service, "GRADIO_SERVER_PORT": service, "PORT": str(port), "BLIP_SPACE_HOST": ""}
+    variables = {"BLIP_SPACE_PORT": service, "GRADIO_SERVER_PORT": service, "PORT": str(port), "BLIP_SPACE_HOST": ""}
     command, pipe = [sys.executable, str(ROOT / "app.py")], subprocess.PIPE
     process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | ours, stdout=pipe, stderr=subprocess.STDOUT, text=True
+        command, cwd=ROOT, env=os.environ | variables, stdout=pipe, stderr=subprocess.STDOUT, text=True
     )
     try:
         wait_until_up(f"http://127.0.0.1:{port}")
         process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=60)
     finally:
         process.kill()
     for name in ("BLIP_SPACE_PORT", "GRADIO_SERVER_PORT"):
-        assert said.count(f"{name} is '{service}' and is passed over: Kubernetes sets it") == 1
-    assert "Traceback" not in said
+        assert output.count(f"{name} is '{service}' and is ignored: Kubernetes sets it") == 1
+    assert "Traceback" not in output
 
 
-def test_a_port_in_use_is_a_sentence(url: str) -> None:
+def test_a_port_in_use_is_refused(url: str) -> None:
     port = int(url.rsplit(":", 1)[1])
-    with pytest.raises(UserError, match=rf"port {port}: another program may use it\. Stop that one"):
+    with pytest.raises(UserError, match=rf"port {port}: another program may use it\. Stop that program"):
         server.launch(FakeEngine(), host="127.0.0.1", port=port)
 
 
-def test_replicas_without_a_cluster_are_a_sentence() -> None:
-    with pytest.raises(UserError, match=r"--replicas are those of a cluster\. Name it with --ray"):
+def test_replicas_without_a_cluster_are_refused() -> None:
+    with pytest.raises(UserError, match=r"--replicas needs a cluster\. Name it with --ray"):
         server.serve(Settings(replicas=2))
 
 
@@ -112,35 +112,35 @@ def test_uploads_stop_before_the_disk_is_full(web: httpx.Client, monkeypatch: py
     file = {"files": ("a.png", b"x")}
     assert web.post("/gradio_api/upload", files=file).status_code == 200
     monkeypatch.setattr(uploads, "MIN_FREE_BYTES", 10**18)
-    answer = web.post("/gradio_api/upload", files=file)
-    assert (answer.status_code, answer.text) == (507, uploads.DISK_FULL)
+    response = web.post("/gradio_api/upload", files=file)
+    assert (response.status_code, response.text) == (507, uploads.DISK_FULL)
     assert web.get("/healthz").status_code == 200
 
 
-def test_with_one_model_there_is_nothing_to_choose() -> None:
+def test_with_one_model_the_list_of_models_is_hidden() -> None:
     from blip_space.apps import page
 
-    shown = {
-        row["props"].get("elem_id"): row["props"].get("visible")
-        for row in page.build(FakeEngine(PARROT)).config["components"]
+    visible = {
+        component["props"].get("elem_id"): component["props"].get("visible")
+        for component in page.build(FakeEngine(PARROT)).config["components"]
     }
-    assert (shown["model"], shown["language"]) == (False, True)
+    assert (visible["model"], visible["language"]) == (False, True)
 
 
-def test_a_page_before_several_engines_lets_in_so_many_times_as_many() -> None:
+def test_the_concurrency_limit_grows_with_the_replicas() -> None:
     from blip_space.apps import page
 
     engine = FakeEngine(PARROT)
     engine.replicas = 3
-    let_in = {event.concurrency_limit for event in page.build(engine).fns.values() if event.concurrency_id == "answers"}
-    assert let_in == {3 * MAX_ANSWERS}
+    limits = {event.concurrency_limit for event in page.build(engine).fns.values() if event.concurrency_id == "answers"}
+    assert limits == {3 * MAX_ANSWERS}
 
 
-def test_pictures_that_a_killed_server_left_behind_go_at_the_next_start(tmp_path: Path) -> None:
+def test_images_of_a_killed_server_are_deleted_at_the_next_start(tmp_path: Path) -> None:
     old, new = tmp_path / "a" / "old.png", tmp_path / "b" / "new.png"
     for file in (old, new):
         file.parent.mkdir()
-        file.write_bytes(b"a picture")
+        file.write_bytes(b"an image")
     os.utime(old, (0, 0))
     uploads.delete_expired(tmp_path, max_age_seconds=80_000)
     assert not old.exists()
@@ -149,12 +149,15 @@ def test_pictures_that_a_killed_server_left_behind_go_at_the_next_start(tmp_path
 
 @pytest.mark.parametrize(
     ("host", "sentence"),
-    [("999.1.1.1", "'999.1.1.1' is no address of this machine"), ("192.0.2.1", "'192.0.2.1' is no address of this")],
+    [
+        ("999.1.1.1", "'999.1.1.1' is not an address of this machine"),
+        ("192.0.2.1", "'192.0.2.1' is not an address of this"),
+    ],
 )
-def test_a_host_of_another_machine_is_told_apart_from_a_port_that_is_taken(
+def test_a_foreign_host_and_a_used_port_have_different_errors(
     host: str, sentence: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """It was told as a port that another program uses, after a line of a library's."""
+    """It was reported as a port in use, after a line of a library's."""
     with pytest.raises(UserError, match=re.escape(sentence)):
         server.launch(FakeEngine(), host=host, port=7999)
     assert capfd.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""A family is known by its modules alone: nothing above them names one, and without them it is gone."""
+"""Families are discovered by their modules: nothing above them names one, and without them it does not exist."""
 
 import ast
 import json
@@ -15,7 +15,7 @@ from blip_space.catalogue import families
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "blip_space"
-ABOVE = ("loading", "engine", "serving", "inference", "apps")
+ABOVE = ("loading", "engine", "serving", "jobs", "apps")
 SOURCES = sorted(
     [path for part in ABOVE for path in (PACKAGE / part).rglob("*") if path.suffix in (".py", ".js", ".html", ".css")]
 )
@@ -24,17 +24,17 @@ WORDS = sorted(
     | {style for row in families.ALL.values() for style in row.prompt_styles}
 )
 PROGRAMS = re.compile(r"blip.space|llama\.cpp", re.IGNORECASE)
-"""Names of programs, this one's among them, which are no family's."""
+"""Names of programs, including this one, which are not names of families."""
 
 
 def named(text: str) -> set[str]:
-    """The families, language models and prompt styles that a text or an identifier names as words of their own."""
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])", "_", PROGRAMS.sub("", text)).lower()
-    return {word for word in WORDS if re.search(rf"(?<![a-z0-9]){re.escape(word)}(?![a-z0-9])", apart)}
+    """The families, language models and prompt styles that a text or an identifier names as separate words."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])", "_", PROGRAMS.sub("", text)).lower()
+    return {word for word in WORDS if re.search(rf"(?<![a-z0-9]){re.escape(word)}(?![a-z0-9])", words)}
 
 
 def texts(source: Path) -> Iterator[tuple[int, str]]:
-    """Every identifier and every text of a module that is no docstring, with its line; of other files the lines."""
+    """Every identifier and string of a module except docstrings, with its line; of other files every line."""
     content = source.read_text("utf-8")
     if source.suffix != ".py":
         yield from enumerate(content.splitlines(), 1)
@@ -52,8 +52,8 @@ def texts(source: Path) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: str(source.relative_to(PACKAGE)))
 def test_no_module_above_the_models_names_a_family(source: Path) -> None:
-    found = [f"line {line}: {text[:60]}" for line, text in texts(source) if named(text)]
-    assert not found, f"{source.relative_to(ROOT)} names a family"
+    names = [f"line {line}: {text[:60]}" for line, text in texts(source) if named(text)]
+    assert not names, f"{source.relative_to(ROOT)} names a family"
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_no_module_above_the_models_names_a_family(source: Path) -> None:
         "print('start it with --model blip2-opt-2.7b')",
     ],
 )  # fmt: skip
-def test_what_names_a_family_is_found(tmp_path: Path, line: str) -> None:
+def test_names_of_families_are_detected(tmp_path: Path, line: str) -> None:
     (tmp_path / "named.py").write_text(line, "utf-8")
     assert [text for _, text in texts(tmp_path / "named.py") if named(text)]
 
@@ -78,40 +78,43 @@ def test_what_names_a_family_is_found(tmp_path: Path, line: str) -> None:
         "x = 1  # as T5 does", "family = spec.family", "adopt = 'blip-space: blooming'",
     ],
 )  # fmt: skip
-def test_what_names_none_is_left_alone(tmp_path: Path, line: str) -> None:
+def test_other_words_are_not_detected(tmp_path: Path, line: str) -> None:
     (tmp_path / "unnamed.py").write_text(line, "utf-8")
     assert not [text for _, text in texts(tmp_path / "unnamed.py") if named(text)]
 
 
-def test_every_row_has_its_module_of_models() -> None:
+def test_every_family_has_a_module_in_catalogue_and_models() -> None:
     modules = {path.stem for path in (PACKAGE / "models" / "families").glob("*.py")} - {"__init__"}
     assert set(families.ALL) == modules
-    assert all(name == row.name for name, row in families.ALL.items())
+    assert all(name == family.name for name, family in families.ALL.items())
 
 
 @pytest.mark.parametrize("gone", [name for name in families.ALL if name != families.FIRST])
-def test_a_family_without_its_modules_is_gone_and_the_others_stay(tmp_path: Path, gone: str) -> None:
+def test_family_without_its_modules_does_not_exist_and_others_do(tmp_path: Path, gone: str) -> None:
     shutil.copytree(PACKAGE, tmp_path / "blip_space", ignore=shutil.ignore_patterns("__pycache__", "apps"))
+    (tmp_path / "assets" / "tiny").mkdir(parents=True)
     for part in ("catalogue", "models"):
         (tmp_path / "blip_space" / part / "families" / f"{gone}.py").unlink(missing_ok=True)
-    row = families.find(gone)
+    removed = families.ALL[gone]
     folder = tmp_path / "folder"
     folder.mkdir()
-    config = {"architectures": [row.architecture], "model_type": row.model_type, "vision_config": {}}
+    config = {"architectures": [removed.architecture], "model_type": removed.model_type, "vision_config": {}}
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     script = (
         "import json\nfrom blip_space import catalogue\n"
         f"print(json.dumps([list(catalogue.MODELS), catalogue.find_operator_model({str(folder)!r}).load_error]))"
     )
     run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    models, fault = json.loads(run.stdout)
-    assert models == [one.name for family in families.ALL.values() if family is not row for one in family.checkpoints]
-    assert f"{row.model_type!r}, which is not a" in fault
-    assert row.noun not in fault
+    models, load_error = json.loads(run.stdout)
+    assert models == [
+        item.name for family in families.ALL.values() if family is not removed for item in family.checkpoints
+    ]
+    assert f"{removed.model_type!r}, which is not a" in load_error
+    assert removed.noun not in load_error
 
 
 @pytest.mark.parametrize("gone", [name for name in families.ALL if name != families.FIRST])
-def test_without_a_familys_files_the_other_tests_pass(gone: str) -> None:
+def test_other_tests_pass_without_a_familys_files(gone: str) -> None:
     """A few of them; `python -m benchmarks.without NAME` runs all."""
     sample = (
         "tests/catalogue/test_catalogue.py",

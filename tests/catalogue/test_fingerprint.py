@@ -1,4 +1,4 @@
-"""Laws of telling models apart: what decides the words decides the fingerprint, and nothing else does."""
+"""The fingerprint depends on everything that decides a model's output, and on nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from blip_space.catalogue import MODELS, fingerprint, read_folder
-from blip_space.catalogue.fingerprint import fingerprint as of
+from blip_space.catalogue.fingerprint import fingerprint as fingerprint_of
 from tests.checkpoints import blip2
 
 
@@ -27,10 +27,10 @@ def folder(checkpoint: Path, tmp_path: Path) -> Path:
     return shutil.copytree(checkpoint, tmp_path / "checkpoint")
 
 
-def flip(path: Path, place: int) -> None:
+def flip(path: Path, offset: int) -> None:
     """Change one byte, and neither the header nor the size."""
     content = bytearray(path.read_bytes())
-    content[place] ^= 1
+    content[offset] ^= 1
     path.write_bytes(bytes(content))
 
 
@@ -51,14 +51,14 @@ def middle_of_a_tensor(path: Path) -> int:
     return int(8 + length + (begin + end) // 2)
 
 
-OTHERS: dict[str, Callable[[Path], Any]] = {
-    "a number": lambda folder: flip(folder / "model.safetensors", middle_of_a_tensor(folder / "model.safetensors")),
+RELEVANT: dict[str, Callable[[Path], Any]] = {
+    "a weight": lambda folder: flip(folder / "model.safetensors", middle_of_a_tensor(folder / "model.safetensors")),
     "a token": lambda folder: replace_in(folder / "tokenizer.json", "</s>", "</S>"),
     "the configuration": lambda folder: change_config(folder, image_token_index=7),
     "stop tokens": lambda folder: (folder / "generation_config.json").write_text('{"eos_token_id": 9}'),
     "a chat template": lambda folder: (folder / "chat_template.jinja").write_text("{{ messages }}"),
 }
-SAME: dict[str, Callable[[Path], Any]] = {
+IRRELEVANT: dict[str, Callable[[Path], Any]] = {
     "a version": lambda folder: change_config(folder, transformers_version="9.9"),
     "a readme": lambda folder: (folder / "README.md").write_text("words"),
     "an adapter beside it": lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"x"),
@@ -66,39 +66,39 @@ SAME: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@pytest.mark.parametrize("whole_bytes", [0, fingerprint.WHOLE_BYTES], ids=["sampled", "whole"])
-@pytest.mark.parametrize("change", OTHERS.values(), ids=OTHERS.keys())
-def test_what_decides_the_words_is_another_model(
-    folder: Path, change: Callable[[Path], Any], whole_bytes: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("full_read_bytes", [0, fingerprint.MAX_FULL_READ_BYTES], ids=["sampled", "complete"])
+@pytest.mark.parametrize("change", RELEVANT.values(), ids=RELEVANT.keys())
+def test_change_of_the_output_changes_the_fingerprint(
+    folder: Path, change: Callable[[Path], Any], full_read_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fingerprint, "WHOLE_BYTES", whole_bytes)
-    before = of(read_folder(folder))
+    monkeypatch.setattr(fingerprint, "MAX_FULL_READ_BYTES", full_read_bytes)
+    before = fingerprint_of(read_folder(folder))
     change(folder)
-    assert of(read_folder(folder)) != before
+    assert fingerprint_of(read_folder(folder)) != before
 
 
-@pytest.mark.parametrize("change", SAME.values(), ids=SAME.keys())
-def test_what_does_not_is_the_same(folder: Path, change: Callable[[Path], Any]) -> None:
-    before = of(read_folder(folder))
+@pytest.mark.parametrize("change", IRRELEVANT.values(), ids=IRRELEVANT.keys())
+def test_other_changes_keep_the_fingerprint(folder: Path, change: Callable[[Path], Any]) -> None:
+    before = fingerprint_of(read_folder(folder))
     change(folder)
     moved = folder.rename(folder.with_name("moved"))
-    assert of(read_folder(moved)) == before
+    assert fingerprint_of(read_folder(moved)) == before
 
 
-def test_an_adapter_makes_another_model_and_its_place_does_not(folder: Path, tmp_path: Path) -> None:
+def test_adapter_changes_the_fingerprint_and_its_path_does_not(folder: Path, tmp_path: Path) -> None:
     adapter = tmp_path / "out" / "checkpoint-9"
     adapter.mkdir(parents=True)
     (adapter / "adapter_config.json").write_text("{}")
     (adapter / "adapter_model.safetensors").write_bytes(b"one")
     bare = read_folder(folder)
-    outer, inner = (of(replace(bare, adapter=str(place))) for place in (adapter.parent, adapter))
-    assert outer == inner != of(bare)
+    outer, inner = (fingerprint_of(replace(bare, adapter=str(path))) for path in (adapter.parent, adapter))
+    assert outer == inner != fingerprint_of(bare)
     (adapter / "adapter_model.safetensors").write_bytes(b"two")
-    assert of(replace(bare, adapter=str(adapter))) != inner
+    assert fingerprint_of(replace(bare, adapter=str(adapter))) != inner
 
 
-def test_a_model_of_the_hub_is_known_without_a_download() -> None:
+def test_hub_model_has_a_fingerprint_without_a_download() -> None:
     first, other = MODELS["blip2-opt-2.7b"], MODELS["mblip-mt0-xl"]
-    assert of(first) == of(first) != of(other)
-    assert of(replace(first, revision="abc")) != of(first)
-    assert of(replace(first, adapter="someone/blip2-lora")) != of(first)
+    assert fingerprint_of(first) == fingerprint_of(first) != fingerprint_of(other)
+    assert fingerprint_of(replace(first, revision="abc")) != fingerprint_of(first)
+    assert fingerprint_of(replace(first, adapter="someone/blip2-lora")) != fingerprint_of(first)

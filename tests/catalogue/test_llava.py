@@ -1,4 +1,4 @@
-"""What a LLaVA's folder says of itself, and which are refused."""
+"""The specs of LLaVA folders, and which folders are refused."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from blip_space import catalogue
 from blip_space.catalogue.folder import inspect_checkpoint
 from blip_space.catalogue.headers import read_headers
 from blip_space.errors import ModelError
-from tests.catalogue.test_catalogue import OPT, check_refused, folder, weights
+from tests.catalogue.folders import OPT, check_refused, write_folder, write_weights
 
 LLAMA, CLIP = {"model_type": "llama"}, {"model_type": "clip_vision_model"}
 LLAVA: dict[str, Any] = {
@@ -41,10 +41,10 @@ LLAVA_NEW = (
 
 @pytest.mark.parametrize("wrapper", ["", "module.", "base.", "_orig_mod.module.net."])
 @pytest.mark.parametrize("names", [LLAVA_OLD, LLAVA_NEW], ids=["of the hub", "in memory"])
-def test_a_folder_of_a_llava_is_read_whatever_wrote_its_weights(
+def test_llava_is_recognized_whichever_version_saved_its_weights(
     tmp_path: Path, names: tuple[str, ...], wrapper: str
 ) -> None:
-    spec = catalogue.read_folder(weights(folder(tmp_path, **LLAVA), *(wrapper + name for name in names)))
+    spec = catalogue.read_folder(write_weights(write_folder(tmp_path, **LLAVA), *(wrapper + name for name in names)))
     assert (spec.family, spec.language_model_type, spec.prompt_style, spec.languages) == (
         "llava",
         "llama",
@@ -54,38 +54,40 @@ def test_a_folder_of_a_llava_is_read_whatever_wrote_its_weights(
     assert (spec.parameters, spec.quantized_parameters, spec.context_tokens) == (7, 1, 4096)
     assert spec.decoder_only
     assert spec.precisions == catalogue.PRECISIONS
-    found = inspect_checkpoint(tmp_path, read_headers(tmp_path), name="x")
-    assert set(found.tensors) == set(LLAVA_NEW)
+    stored = inspect_checkpoint(tmp_path, read_headers(tmp_path), name="x")
+    assert set(stored.tensors) == set(LLAVA_NEW)
 
 
 @pytest.mark.parametrize(
     "missing", ["architectures", "model_type"], ids=["by its model type alone", "by its architecture alone"]
 )
-def test_a_family_is_known_by_one_of_its_names(tmp_path: Path, missing: str) -> None:
-    spec = catalogue.read_folder(folder(tmp_path, **{key: value for key, value in LLAVA.items() if key != missing}))
+def test_model_type_or_architecture_identifies_the_family(tmp_path: Path, missing: str) -> None:
+    spec = catalogue.read_folder(
+        write_folder(tmp_path, **{key: value for key, value in LLAVA.items() if key != missing})
+    )
     assert spec.family == "llava"
 
 
-def test_the_window_of_a_llava_is_what_its_language_model_was_made_for(tmp_path: Path) -> None:
-    for named, window in ((2048, 2048), (131072, 4096), ("many", 4096), (None, 4096)):
-        folder(tmp_path, **LLAVA | {"text_config": LLAMA | {"max_position_embeddings": named}})
+def test_context_window_is_that_of_the_language_model(tmp_path: Path) -> None:
+    for max_positions, window in ((2048, 2048), (131072, 4096), ("many", 4096), (None, 4096)):
+        write_folder(tmp_path, **LLAVA | {"text_config": LLAMA | {"max_position_embeddings": max_positions}})
         assert catalogue.read_folder(tmp_path).context_tokens == window
     (tmp_path / "blip_space.json").write_text('{"context_tokens": 8192}', "utf-8")
     assert catalogue.read_folder(tmp_path).context_tokens == 8192
 
 
-def test_another_vision_encoder_is_read_where_the_owner_says_how_the_model_is_asked(tmp_path: Path) -> None:
-    folder(tmp_path, **LLAVA | {"vision_config": {"model_type": "siglip_vision_model"}})
-    with pytest.raises(ModelError, match=r"as JoyCaption is.*choose llava-1\.5-7b or.*blip_space\.json"):
+def test_another_vision_encoder_needs_a_prompt_style(tmp_path: Path) -> None:
+    write_folder(tmp_path, **LLAVA | {"vision_config": {"model_type": "siglip_vision_model"}})
+    with pytest.raises(ModelError, match=r"as in JoyCaption.*choose llava-1\.5-7b or.*blip_space\.json"):
         catalogue.read_folder(tmp_path)
     (tmp_path / "blip_space.json").write_text('{"style": "llava"}', "utf-8")
     assert catalogue.read_folder(tmp_path).prompt_style == "llava"
     assert inspect_checkpoint(tmp_path, {}, name="x").parameter_counts == {}
 
 
-def test_a_model_is_not_asked_in_the_style_of_another_family(tmp_path: Path) -> None:
+def test_prompt_style_of_another_family_is_refused(tmp_path: Path) -> None:
     for config, style in ((LLAVA, "blip2"), (OPT, "llava")):
-        folder(tmp_path, **config)
+        write_folder(tmp_path, **config)
         (tmp_path / "blip_space.json").write_text(json.dumps({"style": style}), "utf-8")
         with pytest.raises(ModelError, match=r"style in the blip_space\.json .*must be one of"):
             catalogue.read_folder(tmp_path)
@@ -96,7 +98,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"model_type": "llava_next", "vision_config": {}}, "a LLaVA-NeXT .*not a BLIP-2 or a LLaVA; .*LlavaNextFor"
     ),
     "two families": (
-        LLAVA | {"model_type": "blip-2"}, "LlavaForConditionalGeneration and of the model_type 'blip-2', which do not"
+        LLAVA | {"model_type": "blip-2"}, "LlavaForConditionalGeneration and the model_type 'blip-2', which do not"
     ),
     "a window": (LLAVA | {"text_config": LLAMA | {"sliding_window": 4096}}, "sliding_window.*such as llava-1"),
     "positions by the longest text": (
@@ -106,15 +108,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         LLAVA | {"text_config": LLAMA | {"rope_scaling": {"type": "longrope"}}}, "RoPE of the type 'longrope'"
     ),
     "another language model": (
-        LLAVA | {"text_config": {"model_type": "mistral"}}, "a LLaVA with the language model 'mistral', .*with llama it"
+        LLAVA | {"text_config": {"model_type": "mistral"}}, "a LLaVA with the language model 'mistral', .*; llama is"
     ),
-    "joycaption": (LLAVA | {"vision_config": {"model_type": "siglip_vision_model"}}, "as JoyCaption is"),
+    "joycaption": (LLAVA | {"vision_config": {"model_type": "siglip_vision_model"}}, "as in JoyCaption"),
     "llava's own": (
         {"model_type": "llava", "architectures": ["LlavaLlamaForCausalLM"], "hidden_size": 4096},
-        "the form of LLaVA's own program, which is not read here; choose the converted llava-1.5-7b or llava-1.5-13b",
+        "the format of LLaVA's original code, which is not supported; choose the converted llava-1.5-7b or",
     ),
     "llava's own, renamed": (
-        {"model_type": "llava_llama", "architectures": ["LlavaLlamaForCausalLM"]}, "its own program .* llava-1.5-7b"
+        {"model_type": "llava_llama", "architectures": ["LlavaLlamaForCausalLM"]}, "its original code .* llava-1.5-7b"
     ),
     "a llava without its output layer": (
         LLAVA | {"architectures": ["LlavaModel"]}, "a LLaVA whose output layer was not saved, so it cannot chat"
@@ -122,66 +124,62 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a llava without a language model": (
         {"model_type": "llava", "vision_config": CLIP}, "has no language model, so it cannot chat"
     ),
-    "a llava with odd languages": (LLAVA | {"text_config": [1]}, "text_config .* is a list, where"),
+    "a llava with odd languages": (LLAVA | {"text_config": [1]}, "text_config .* is a list instead"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("config", "told"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_is_no_llava_that_chats_is_told_and_shown_on_the_page(
-    tmp_path: Path, config: dict[str, Any], told: str
-) -> None:
-    check_refused(tmp_path, config, told)
+@pytest.mark.parametrize(("config", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_folders_without_a_llava_that_chats_are_explained(tmp_path: Path, config: dict[str, Any], message: str) -> None:
+    check_refused(tmp_path, config, message)
 
 
-def test_positions_that_longer_texts_change_are_refused_where_the_window_lets_texts_grow_so_long(
-    tmp_path: Path,
-) -> None:
-    """Whoever stood beside a longer conversation got another answer."""
+def test_dynamic_rope_is_refused_where_the_window_exceeds_the_trained_length(tmp_path: Path) -> None:
+    """Answers changed when a longer conversation was in the same batch."""
     scaled = LLAMA | {"rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 2048}
     (tmp_path / "config.json").write_text(json.dumps(LLAVA | {"text_config": scaled}), "utf-8")
     assert catalogue.read_folder(tmp_path).context_tokens == 2048
     (tmp_path / "blip_space.json").write_text('{"context_tokens": 4096}', "utf-8")
-    with pytest.raises(ModelError, match=r"RoPE of the type 'dynamic'.*depend on their neighbours"):
+    with pytest.raises(ModelError, match=r"RoPE of the type 'dynamic'.*depend on other requests"):
         catalogue.read_folder(tmp_path)
 
 
-@pytest.mark.parametrize(("config", "found"), [(dict(LLAVA), "llama"), ({"model_type": "blip-2"}, "opt")])
-def test_a_configuration_that_is_silent_is_what_transformers_takes_it_for(
-    tmp_path: Path, config: dict[str, Any], found: str
+@pytest.mark.parametrize(("config", "language_model_type"), [(dict(LLAVA), "llama"), ({"model_type": "blip-2"}, "opt")])
+def test_missing_entries_have_the_defaults_of_transformers(
+    tmp_path: Path, config: dict[str, Any], language_model_type: str
 ) -> None:
     visions: tuple[Any, ...] = ({}, None)
     for vision in visions:
-        folder(tmp_path, **config | {"text_config": {}, "vision_config": vision})
-        assert catalogue.read_folder(tmp_path).language_model_type == found
+        write_folder(tmp_path, **config | {"text_config": {}, "vision_config": vision})
+        assert catalogue.read_folder(tmp_path).language_model_type == language_model_type
 
 
-@pytest.mark.parametrize("named", [5, [5], "LlavaForConditionalGeneration", {"a": 1}])
-def test_architectures_that_are_no_list_of_names_are_no_names(tmp_path: Path, named: Any) -> None:
-    folder(tmp_path, **LLAVA | {"architectures": named})
+@pytest.mark.parametrize("value", [5, [5], "LlavaForConditionalGeneration", {"a": 1}])
+def test_invalid_architectures_are_ignored(tmp_path: Path, value: Any) -> None:
+    write_folder(tmp_path, **LLAVA | {"architectures": value})
     assert catalogue.read_folder(tmp_path).family == "llava"
     with pytest.raises(ModelError, match="a model of type 'x', which is not a BLIP-2"):
-        catalogue.read_folder(folder(tmp_path, model_type="x", architectures=named))
+        catalogue.read_folder(write_folder(tmp_path, model_type="x", architectures=value))
 
 
 @pytest.mark.parametrize(
-    ("config", "names", "told"),
+    ("config", "names", "message"),
     [
-        ({}, ("model.mm_projector.0.weight", *LLAVA_NEW), "is in the form of LLaVA's own program"),
+        ({}, ("model.mm_projector.0.weight", *LLAVA_NEW), "is in the format of LLaVA's original code"),
         ({"architectures": ["LlavaModel"]}, LLAVA_NEW[1:], "is a LLaVA whose output layer was not saved"),
-        ({"text_config": None}, LLAVA_NEW, "does not say what its language model is"),
+        ({"text_config": None}, LLAVA_NEW, "does not describe its language model"),
     ],
 )
-def test_a_llava_that_is_not_read_is_a_sentence(
-    tmp_path: Path, config: dict[str, Any], names: tuple[str, ...], told: str
+def test_unsupported_llavas_are_explained(
+    tmp_path: Path, config: dict[str, Any], names: tuple[str, ...], message: str
 ) -> None:
-    with pytest.raises(ModelError, match=told):
-        catalogue.read_folder(weights(folder(tmp_path, **LLAVA | config), *names))
+    with pytest.raises(ModelError, match=message):
+        catalogue.read_folder(write_weights(write_folder(tmp_path, **LLAVA | config), *names))
 
 
 @pytest.mark.parametrize(
     ("name", "width", "layers", "inner"), [("llava-1.5-7b", 4096, 32, 11_008), ("llava-1.5-13b", 5120, 40, 13_824)]
 )
-def test_the_size_of_a_llava_is_that_of_its_configuration(name: str, width: int, layers: int, inner: int) -> None:
+def test_parameters_follow_from_the_published_configuration(name: str, width: int, layers: int, inner: int) -> None:
     spec, vision, vocabulary = catalogue.find_model(name), 303_507_456, 32_064
     projector = 1024 * width + width + width**2 + width
     assert spec.quantized_parameters == layers * (4 * width**2 + 3 * width * inner)

@@ -1,15 +1,34 @@
-"""Image files made in code for the tests of reading images."""
+"""Image files that are built in code, for the tests of decoding."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 import zlib
 from typing import Any
 
-from PIL import Image, ImageDraw
+import pytest
+from PIL import Image, ImageDraw, features
+
+from blip_space.errors import ImageError
+from blip_space.images import decode
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+HEIC_STUB = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
+
+
+def fingerprint(data: bytes) -> str | None:
+    """The size and a digest of an image's pixels, or None if it is rejected as damaged."""
+    try:
+        image = decode(data).pixels
+    except ImageError as error:
+        if "damaged or was cut off" not in str(error):
+            raise
+        return None
+    return f"{image.size} {hashlib.sha256(image.tobytes()).hexdigest()}"
 
 
 def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
@@ -20,7 +39,7 @@ def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
 
 
 def disc(size: tuple[int, int] = (224, 168)) -> Image.Image:
-    """A red disc on white, with nothing even about its edge."""
+    """A red disc on white."""
     width, height = size
     image = Image.new("RGB", size, "white")
     ImageDraw.Draw(image).ellipse((width // 5, height // 6, width - width // 5, height - height // 6), fill="red")
@@ -28,33 +47,33 @@ def disc(size: tuple[int, int] = (224, 168)) -> Image.Image:
 
 
 def noise(size: tuple[int, int] = (61, 47)) -> Image.Image:
-    """An image without two equal rows, so that each missing one shows."""
+    """An image without two equal rows, so every missing row changes its pixels."""
     return Image.effect_noise(size, 90).convert("RGB")
 
 
 def chunk(kind: bytes, payload: bytes, *, checksum: int | None = None) -> bytes:
-    """A chunk of a PNG, with the right checksum or another one."""
-    right = zlib.crc32(kind + payload)
+    """A chunk of a PNG, with a valid checksum or the given one."""
+    valid = zlib.crc32(kind + payload)
     return (
         struct.pack(">I", len(payload))
         + kind
         + payload
-        + struct.pack(">I", right if checksum is None else checksum & 0xFFFFFFFF)
+        + struct.pack(">I", valid if checksum is None else checksum & 0xFFFFFFFF)
     )
 
 
 def with_chunk(png: bytes, added: bytes) -> bytes:
-    """The PNG with those bytes after its header."""
+    """The PNG with these bytes after its header."""
     return png[:33] + added + png[33:]
 
 
 def with_segment(jpeg: bytes, marker: int, payload: bytes) -> bytes:
-    """The JPEG with one more segment at its beginning."""
+    """The JPEG with one more segment at its start."""
     return jpeg[:2] + bytes((0xFF, marker)) + struct.pack(">H", len(payload) + 2) + payload + jpeg[2:]
 
 
 def exif(orientation: int = 6, *, text: str = "a description of some length") -> bytes:
-    """EXIF with a description, which lies behind the entries, and an orientation, which lies in them."""
+    """EXIF with a description, which is stored after the entries, and an orientation, which is stored in them."""
     block = Image.Exif()
     block[0x010E] = text
     block[0x0112] = orientation
@@ -62,6 +81,6 @@ def exif(orientation: int = 6, *, text: str = "a description of some length") ->
 
 
 def with_size(jpeg: bytes, width: int, height: int) -> bytes:
-    """The JPEG with another size in its frame; its coded data stay as they are."""
-    at = next(jpeg.index(mark) for mark in (b"\xff\xc0\0", b"\xff\xc2\0") if mark in jpeg)
-    return jpeg[: at + 5] + struct.pack(">HH", height, width) + jpeg[at + 9 :]
+    """The JPEG with another size in its frame; its coded data are unchanged."""
+    offset = next(jpeg.index(marker) for marker in (b"\xff\xc0\0", b"\xff\xc2\0") if marker in jpeg)
+    return jpeg[: offset + 5] + struct.pack(">HH", height, width) + jpeg[offset + 9 :]

@@ -1,4 +1,4 @@
-"""Laws of large images: a JPEG is reduced while it is decoded, and the limit that is told is that of the format."""
+"""Laws of large images: a JPEG is reduced by its decoder, and the message has the limit of the format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TELEPHONE = (9_248, 6_936)
 
 
 def large(mode: str, **options: object) -> bytes:
-    """A JPEG of that size with a red disc."""
+    """A JPEG of that size, with a red disc."""
     return encoded(disc(TELEPHONE).convert(mode), "JPEG", quality=30, **options)
 
 
@@ -26,26 +26,26 @@ def photograph() -> bytes:
 
 
 def eighth(data: bytes) -> Image.Image:
-    """The same image as Pillow opens it at an eighth of its size."""
+    """The same image, opened by Pillow at an eighth of its size."""
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     image.draft(None, (image.width // 8, image.height // 8))
     return image.convert("RGB")
 
 
-def test_a_telephones_64_megapixels_are_read_at_an_eighth(photograph: bytes) -> None:
-    """Case telephone-64-megapixels: "64 megapixels; at most 64 megapixels are read" was said of it."""
-    shown = decode(photograph).pixels
-    assert shown.size == (1_156, 867)
-    assert shown.tobytes() == eighth(photograph).tobytes()
+def test_64_megapixels_of_a_telephone_are_read_at_an_eighth(photograph: bytes) -> None:
+    """Case telephone-64-megapixels: "64 megapixels; at most 64 megapixels are read" was its message."""
+    image = decode(photograph).pixels
+    assert image.size == (1_156, 867)
+    assert image.tobytes() == eighth(photograph).tobytes()
 
 
 @pytest.mark.parametrize(("mode", "progressive"), [("L", False), ("CMYK", False), ("RGB", True)])
-def test_grey_print_colours_and_progressive_ones_as_well(mode: str, progressive: bool) -> None:
+def test_large_grey_cmyk_and_progressive_jpegs_are_read_at_an_eighth(mode: str, progressive: bool) -> None:
     data = large(mode, progressive=progressive)
     assert decode(data).pixels.tobytes() == eighth(data).tobytes()
 
 
-def test_a_large_jpeg_is_turned_and_need_not_have_its_end_marker(photograph: bytes) -> None:
+def test_a_large_jpeg_is_made_upright_and_read_without_its_end_marker(photograph: bytes) -> None:
     turned = with_segment(photograph, 0xE1, exif())
     assert decode(turned).pixels.size == decode(turned[:-2]).pixels.size == (867, 1_156)
     assert decode(photograph[:-2]).pixels.tobytes() == decode(photograph).pixels.tobytes()
@@ -64,29 +64,29 @@ def test_a_thin_image_keeps_the_pixels_of_its_shorter_side() -> None:
 
 SMALL = encoded(disc(), "JPEG")
 PROGRESSIVE = encoded(disc(), "JPEG", progressive=True)
-FOUR_INKS = encoded(disc().convert("CMYK"), "JPEG", progressive=True)
+CMYK = encoded(disc().convert("CMYK"), "JPEG", progressive=True)
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         (with_size(SMALL, 20_000, 10_001), r"200\.02 megapixels.*at most 200 megapixels"),
         (with_size(SMALL, 65_000, 65_000), r"4225 megapixels.*at most 200 megapixels"),
         (with_size(PROGRESSIVE, 16_000, 9_000), r"144 megapixels.*progressive.*at most 133 megapixels"),
-        (with_size(FOUR_INKS, 12_000, 9_000), r"108 megapixels.*progressive.*at most 100 megapixels"),
+        (with_size(CMYK, 12_000, 9_000), r"108 megapixels.*progressive.*at most 100 megapixels"),
         (encoded(Image.new("1", (8_000, 8_001)), "PNG"), r"64\.01 megapixels.*at most 64 megapixels.*JPEG 200"),
         (encoded(Image.new("1", (8_000, 8_001)), "GIF"), r"64\.01 megapixels.*at most 64 megapixels"),
         (encoded(Image.new("1", (8_000, 8_001)), "TIFF", compression="group4"), r"64\.01 megapixels.*at most 64"),
     ],
     ids=["200", "4225", "progressive", "progressive-cmyk", "png", "gif", "tiff"],
 )
-def test_what_is_larger_is_refused_by_the_limit_of_its_kind(data: bytes, told: str) -> None:
-    with pytest.raises(ImageError, match=told):
+def test_a_larger_image_is_rejected_with_the_limit_of_its_format(data: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
         decode(data)
 
 
 def test_a_second_frame_in_a_jpeg_does_not_pass_the_limits() -> None:
-    """The first says 100 megapixels, and Pillow goes by the last: the decoder would be given 4 gigapixels."""
+    """The first frame has 108 megapixels, but Pillow uses the last: it would decode 4 gigapixels."""
     honest = with_size(SMALL, 12_000, 9_000)
     frame = SMALL[SMALL.index(b"\xff\xc0") :][:19]
     forged = honest.replace(b"\xff\xda", with_size(frame, 65_000, 65_000) + b"\xff\xda", 1)

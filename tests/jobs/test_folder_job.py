@@ -62,7 +62,7 @@ def test_each_picture_has_a_line_and_each_says_what_it_shows(pictures: Path, tin
     assert rows["more/again.png", "en"]["caption"] == "four red circles"
     broken = rows["broken.jpg", "en"]
     assert broken["caption"] is None
-    assert "not a picture" in broken["error"]
+    assert "not an image" in broken["error"]
     assert tally.errors == [("broken.jpg", broken["error"])]
     assert all(sorted(row) == sorted(CaptionRecord.__dataclass_fields__) for row in rows.values())
 

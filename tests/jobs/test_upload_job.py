@@ -81,7 +81,7 @@ def test_a_picture_that_cannot_be_read_or_answered_has_a_record_with_a_sentence(
     batch = done(engine, UploadedImage("gone.png", unreadable), *broken)
     assert [record.caption for record in batch.records] == [None, None, ANSWER, None]
     assert batch.records[0].error == "It cannot be read. Send another."
-    assert "not a picture that can be read" in str(batch.records[1].error)
+    assert "not an image that can be read" in str(batch.records[1].error)
     assert batch.records[3].error == batch.records[1].error
     assert [name for name, _ in batch.progress.errors] == ["gone.png", "0.png", "2.png"]
     faulty = done(engine, *pictures(DRAWN[0]), prompt="Will this explode?")

@@ -1,8 +1,6 @@
-"""A hub on this machine: serves folders as repositories, with the few answers that the hub's client asks for.
+"""A local mock of the hub: serves folders as repositories over HTTP to the real client.
 
-It speaks real HTTP to the real client. It has no large-file storage, no branches and one account.
-
-`hub.breaks_after` breaks downloads of weights off after so many bytes, `hub.breaks` times.
+It has no large-file storage, no branches and one account.
 """
 
 import hashlib
@@ -18,18 +16,20 @@ COMMIT = "c0ffee" * 6 + "c0de"
 
 
 class Hub:
-    """`folders` and `refusals` (status and error code) by repository; `asked` lists the files downloaded."""
+    """`folders` and `refusals` (status and error code) by repository; `downloads` are the names of downloaded files."""
 
     def __init__(self, folders: dict[str, Path], refusals: dict[str, tuple[int, str]]) -> None:
         self.folders = folders
         self.refusals = refusals
-        self.asked: list[str] = []
+        self.downloads: list[str] = []
         self.starts: list[int] = []
-        """Where each download of weights began."""
+        """The offset at which each download of weights began."""
 
-        self.breaks_after, self.breaks = 50_000, 0
+        self.break_after_bytes, self.breaks = 50_000, 0
+        """The next `breaks` downloads of weights end after so many bytes."""
+
         self.private: dict[str, str] = {}
-        """The token that opens a repository."""
+        """Repositories with the token that grants access."""
 
         self.url = ""
 
@@ -63,38 +63,38 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 if repository in hub.private
                 else False
             ):
-                self.answer(b"", 401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "no"})
+                self.respond(b"", 401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "no"})
             elif repository not in hub.folders:
                 status, code = hub.refusals.get(repository, (404, "RepoNotFound"))
-                self.answer(b"", status, {"X-Error-Code": code, "X-Error-Message": "no"})
+                self.respond(b"", status, {"X-Error-Code": code, "X-Error-Message": "no"})
             elif is_api:
-                self.answer(json.dumps(describe(hub.folders[repository], repository, rest)).encode())
+                self.respond(json.dumps(describe_repository(hub.folders[repository], repository, rest)).encode())
             else:
-                self.give(hub.folders[repository] / rest[-1])
+                self.send_file(hub.folders[repository] / rest[-1])
 
         do_HEAD = do_GET  # noqa: N815  # the base class's name
 
-        def give(self, file: Path) -> None:
+        def send_file(self, file: Path) -> None:
             content = file.read_bytes()
-            whole = len(content)
+            size = len(content)
             headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
             start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
             if start:
-                headers["Content-Range"] = f"bytes {start}-{whole - 1}/{whole}"
+                headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
             if self.command == "GET":
-                hub.asked.append(file.name)
+                hub.downloads.append(file.name)
                 hub.starts += [start] * (file.suffix == ".safetensors")
-            self.answer(content[start:], 206 if start else 200, headers)
+            self.respond(content[start:], 206 if start else 200, headers)
 
-        def answer(self, content: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        def respond(self, content: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
             self.send_response(status)
             for key, value in ({"Content-Length": str(len(content))} | (headers or {})).items():
                 self.send_header(key, value)
             self.end_headers()
             if self.command == "GET":
-                if hub.breaks and len(content) > hub.breaks_after:
+                if hub.breaks and len(content) > hub.break_after_bytes:
                     hub.breaks -= 1
-                    content = content[: hub.breaks_after]
+                    content = content[: hub.break_after_bytes]
                     self.close_connection = True
                 self.wfile.write(content)
 
@@ -104,8 +104,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def describe(folder: Path, repository: str, rest: list[str]) -> Any:
-    """What the API says of a repository: its tree, or itself."""
+def describe_repository(folder: Path, repository: str, rest: list[str]) -> Any:
+    """The API's description of a repository or its tree."""
     files = sorted(file for file in folder.iterdir() if file.is_file())
     if rest[:1] == ["tree"]:
         oid = "0" * 40

@@ -1,4 +1,4 @@
-"""A LoRA adapter changes what is answered, exactly as peft has it, and one that does not fit is told."""
+"""LoRA adapters: answers equal those of peft, and adapters that do not fit are refused."""
 
 import json
 import shutil
@@ -27,57 +27,57 @@ OPTIONS = GenerationOptions(max_new_tokens=8)
 TARGETS = {"opt": ["q_proj", "v_proj"], "t5": ["q", "v"], "mt5": ["q", "v"], "bloom": ["query_key_value"]}
 
 
-def adapted(folder: Path, family: str, place: Path, *, whole: bool) -> tuple[ModelSpec, Any]:
-    """A spec with a new adapter, trained on the whole model or on its language model alone, and peft's own network."""
-    network = Blip2ForConditionalGeneration.from_pretrained(folder)
+def adapted(folder: Path, family: str, path: Path, *, full_model: bool) -> tuple[ModelSpec, Any]:
+    """A spec with a new adapter, of the full model or of its language model alone, and the model that peft adapted."""
+    hf_model = Blip2ForConditionalGeneration.from_pretrained(folder)
     settings = peft.LoraConfig(r=4, target_modules=TARGETS[family])
     torch.manual_seed(1)
-    part = peft.get_peft_model(network if whole else network.language_model, settings)
+    part = peft.get_peft_model(hf_model if full_model else hf_model.language_model, settings)
     for name, weight in part.named_parameters():
-        if "lora_B" in name and "language_model" in (name if whole else "language_model"):
+        if "lora_B" in name and "language_model" in (name if full_model else "language_model"):
             torch.nn.init.normal_(weight, std=0.5)
-    part.save_pretrained(place)
-    return replace(read_folder(folder), adapter=str(place)), network.eval()
+    part.save_pretrained(path)
+    return replace(read_folder(folder), adapter=str(path)), hf_model.eval()
 
 
-def logits(model: VisionLanguageModel, picture: Image.Image) -> torch.Tensor:
-    return first_logits(model, image_features(model, [picture])[0], "a photo of")
+def logits(model: VisionLanguageModel, image: Image.Image) -> torch.Tensor:
+    return first_logits(model, image_features(model, [image])[0], "a photo of")
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_an_adapter_answers_as_peft_has_it(
-    folders: dict[str, Path], family: str, model: Blip2, tmp_path: Path, two_images: list[Image.Image], whole: bool
+@pytest.mark.parametrize("full_model", [False, True])
+def test_answers_with_an_adapter_are_those_of_peft(
+    folders: dict[str, Path], family: str, model: Blip2, tmp_path: Path, two_images: list[Image.Image], full_model: bool
 ) -> None:
-    spec, network = adapted(folders[family], family, tmp_path / "lora", whole=whole)
+    spec, hf_model = adapted(folders[family], family, tmp_path / "lora", full_model=full_model)
     ours = load_model(spec)
-    reference = with_hf_model(model, network, spec)
+    reference = with_hf_model(model, hf_model, spec)
     assert torch.allclose(logits(ours, two_images[0]), logits(reference, two_images[0]), atol=1e-4)
     assert not torch.allclose(logits(ours, two_images[0]), logits(model, two_images[0]), atol=1e-2)
-    answers = [new_tokens(one, two_images[0], "a photo of", OPTIONS) for one in (ours, reference)]
+    answers = [new_tokens(item, two_images[0], "a photo of", OPTIONS) for item in (ours, reference)]
     assert answers[0] == answers[1]
 
 
-def test_beside_quantised_layers_an_adapter_still_counts(
+def test_adapter_has_an_effect_on_quantized_layers(
     folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
-    spec, _ = adapted(folders["mt5"], "mt5", tmp_path / "lora", whole=False)
+    spec, _ = adapted(folders["mt5"], "mt5", tmp_path / "lora", full_model=False)
     with_it, without = load_model(spec, "int8"), load_model(replace(spec, adapter=""), "int8")
     assert not torch.allclose(logits(with_it, two_images[0]), logits(without, two_images[0]), atol=1e-2)
 
 
-def test_an_adapter_of_another_model_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
-    spec, _ = adapted(folders["opt"], "opt", tmp_path / "lora", whole=False)
+def test_adapter_of_another_model_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    spec, _ = adapted(folders["opt"], "opt", tmp_path / "lora", full_model=False)
     with pytest.raises(ModelError, match="'lora' does not fit mt5"):
         load_model(replace(read_folder(folders["mt5"]), adapter=spec.adapter))
 
 
 @pytest.mark.parametrize(
-    ("lost", "sentence"),
-    [("adapter_config.json", "holds no adapter"), ("adapter_model.safetensors", "weights as a pickle are not read")],
+    ("missing", "sentence"),
+    [("adapter_config.json", "holds no adapter"), ("adapter_model.safetensors", "pickled weights are not supported")],
 )
-def test_half_an_adapter_is_told(folders: dict[str, Path], tmp_path: Path, lost: str, sentence: str) -> None:
-    spec, _ = adapted(folders["opt"], "opt", tmp_path / "lora", whole=False)
-    (tmp_path / "lora" / lost).unlink()
+def test_incomplete_adapter_is_refused(folders: dict[str, Path], tmp_path: Path, missing: str, sentence: str) -> None:
+    spec, _ = adapted(folders["opt"], "opt", tmp_path / "lora", full_model=False)
+    (tmp_path / "lora" / missing).unlink()
     with pytest.raises(ModelError, match=sentence) as caught:
         load_model(spec)
     assert str(tmp_path) not in str(caught.value)
@@ -102,13 +102,13 @@ PARTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_an_adapter_of_any_part_answers_as_peft_has_it(
+def test_answers_with_an_adapter_of_any_part_are_those_of_peft(
     part: str, folders: dict[str, Path], loaded: Callable[[str], Blip2], tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
-    """adapter-of-the-eyes: "Name the model that it was trained on", which it was."""
-    place = stored.write_adapter(folders["opt"], tmp_path / "lora", **PARTS[part])
-    spec, plain = replace(read_folder(folders["opt"]), adapter=str(place)), loaded("opt")
-    reference = with_hf_model(plain, stored.load_with_adapter(folders["opt"], place), spec)
+    """Adapters of the vision encoder were refused."""
+    path = stored.write_adapter(folders["opt"], tmp_path / "lora", **PARTS[part])
+    spec, plain = replace(read_folder(folders["opt"]), adapter=str(path)), loaded("opt")
+    reference = with_hf_model(plain, stored.load_with_adapter(folders["opt"], path), spec)
     ours = logits(load_model(spec), two_images[0])
     assert torch.allclose(ours, logits(reference, two_images[0]), atol=1e-3)
     assert not torch.allclose(ours, logits(plain, two_images[0]), atol=1e-2)
@@ -116,55 +116,53 @@ def test_an_adapter_of_any_part_answers_as_peft_has_it(
 
 
 @pytest.mark.parametrize("settings", [PARTS["all-linear"], PARTS["dora"]], ids=["all-linear", "dora"])
-def test_on_a_checkpoint_that_is_stored_in_4_bits_an_adapter_counts(
+def test_adapter_has_an_effect_on_a_checkpoint_stored_in_4_bits(
     settings: dict[str, Any], folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
-    place = stored.write_adapter(folders["opt"], tmp_path / "lora", **settings)
+    path = stored.write_adapter(folders["opt"], tmp_path / "lora", **settings)
     spec = read_folder(stored.quantize(folders["opt"], tmp_path / "small", **stored.NF4))
-    with_it, without = load_model(replace(spec, adapter=str(place))), load_model(spec)
+    with_it, without = load_model(replace(spec, adapter=str(path))), load_model(spec)
     assert not torch.allclose(logits(with_it, two_images[0]), logits(without, two_images[0]), atol=1e-2)
 
 
-def test_dora_beside_int8_is_told_before_it_fails(folders: dict[str, Path], tmp_path: Path) -> None:
-    place = stored.write_adapter(folders["opt"], tmp_path / "dora", **PARTS["dora"])
+def test_dora_with_int8_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    path = stored.write_adapter(folders["opt"], tmp_path / "dora", **PARTS["dora"])
     with pytest.raises(ModelError, match=r"'dora' is a DoRA.*Choose bf16 or int4"):
-        load_model(replace(read_folder(folders["opt"]), adapter=str(place)), "int8")
+        load_model(replace(read_folder(folders["opt"]), adapter=str(path)), "int8")
 
 
 @pytest.mark.parametrize("part", ["", "language_model"])
-def test_an_adapter_that_fills_only_some_of_its_layers_is_refused(
-    part: str, folders: dict[str, Path], tmp_path: Path
-) -> None:
-    """peft applies the rest without an error."""
-    place = stored.write_adapter(folders["opt"], tmp_path / "half", part=part, target_modules=["q_proj", "v_proj"])
-    weights = load_file(place / "adapter_model.safetensors")
+def test_adapter_without_some_of_its_layers_is_refused(part: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    """peft would apply the others without an error."""
+    path = stored.write_adapter(folders["opt"], tmp_path / "half", part=part, target_modules=["q_proj", "v_proj"])
+    weights = load_file(path / "adapter_model.safetensors")
     save_file(
-        {key: value for key, value in weights.items() if "layers.1." not in key}, place / "adapter_model.safetensors"
+        {key: value for key, value in weights.items() if "layers.1." not in key}, path / "adapter_model.safetensors"
     )
     with pytest.raises(ModelError, match=r"'half' does not fit opt: it fills 4 of its weights and lacks 4 \(\S+\)"):
-        load_model(replace(read_folder(folders["opt"]), adapter=str(place)))
+        load_model(replace(read_folder(folders["opt"]), adapter=str(path)))
 
 
 @pytest.mark.parametrize("part", ["", "language_model"])
-def test_an_adapter_that_was_saved_from_a_compiled_model_loses_the_wrappers_name(
+def test_wrapper_names_are_removed_from_an_adapter_of_a_compiled_model(
     part: str, folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
-    place = stored.write_adapter(folders["opt"], tmp_path / "lora", part=part, target_modules=["q_proj"])
-    spec = replace(read_folder(folders["opt"]), adapter=str(place))
+    path = stored.write_adapter(folders["opt"], tmp_path / "lora", part=part, target_modules=["q_proj"])
+    spec = replace(read_folder(folders["opt"]), adapter=str(path))
     expected = logits(load_model(spec), two_images[0])
-    file = place / "adapter_model.safetensors"
+    file = path / "adapter_model.safetensors"
     prefix = "base_model.model."
     renamed = {key.replace(prefix, f"{prefix}_orig_mod.module."): value for key, value in load_file(file).items()}
     save_file(renamed, file)
     assert torch.allclose(logits(load_model(spec), two_images[0]), expected, atol=1e-4)
 
 
-def test_an_adapter_with_weights_beyond_its_configuration_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
-    place = stored.write_adapter(folders["opt"], tmp_path / "more", target_modules=["q_proj", "v_proj"])
-    config = json.loads((place / "adapter_config.json").read_text())
-    (place / "adapter_config.json").write_text(json.dumps(config | {"target_modules": ["q_proj"]}))
+def test_adapter_with_more_weights_than_its_configuration_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    path = stored.write_adapter(folders["opt"], tmp_path / "more", target_modules=["q_proj", "v_proj"])
+    config = json.loads((path / "adapter_config.json").read_text())
+    (path / "adapter_config.json").write_text(json.dumps(config | {"target_modules": ["q_proj"]}))
     with pytest.raises(ModelError, match="'more' does not fit opt"):
-        load_model(replace(read_folder(folders["opt"]), adapter=str(place)))
+        load_model(replace(read_folder(folders["opt"]), adapter=str(path)))
 
 
 @pytest.mark.parametrize(
@@ -178,54 +176,54 @@ def test_an_adapter_with_weights_beyond_its_configuration_is_refused(folders: di
         {"alora_invocation_tokens": [1]},
     ],
 )
-def test_a_configuration_of_another_kind_is_told(
+def test_unsupported_adapter_configuration_is_refused(
     change: dict[str, Any], folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    place = stored.write_adapter(folders["opt"], tmp_path / "odd", target_modules=["q_proj"])
-    config = json.loads((place / "adapter_config.json").read_text())
-    (place / "adapter_config.json").write_text(json.dumps(config | change))
+    path = stored.write_adapter(folders["opt"], tmp_path / "odd", target_modules=["q_proj"])
+    config = json.loads((path / "adapter_config.json").read_text())
+    (path / "adapter_config.json").write_text(json.dumps(config | change))
     with pytest.raises(
-        ModelError, match=r"'odd' (does not fit opt|is of the type|is an activated LoRA|does not say what peft)"
+        ModelError, match=r"'odd' (does not fit opt|is of the type|is an activated LoRA|lacks what peft)"
     ) as caught:
-        load_model(replace(read_folder(folders["opt"]), adapter=str(place)))
+        load_model(replace(read_folder(folders["opt"]), adapter=str(path)))
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_an_adapter_of_other_shapes_is_told_with_the_model_that_it_names(
-    folders: dict[str, Path], tmp_path: Path
-) -> None:
-    place = stored.write_adapter(folders["opt"], tmp_path / "odd", target_modules=["q_proj"])
-    config = json.loads((place / "adapter_config.json").read_text())
-    (place / "adapter_config.json").write_text(json.dumps(config | {"r": 9, "base_model_name_or_path": "x/y"}))
-    with pytest.raises(ModelError, match=r"'odd' does not fit opt.*trained on, 'x/y' as it says, with --model"):
-        load_model(replace(read_folder(folders["opt"]), adapter=str(place)))
+def test_error_for_an_adapter_of_other_shapes_names_its_base_model(folders: dict[str, Path], tmp_path: Path) -> None:
+    path = stored.write_adapter(folders["opt"], tmp_path / "odd", target_modules=["q_proj"])
+    config = json.loads((path / "adapter_config.json").read_text())
+    (path / "adapter_config.json").write_text(json.dumps(config | {"r": 9, "base_model_name_or_path": "x/y"}))
+    with pytest.raises(
+        ModelError, match=r"'odd' does not fit opt.*trained on \(its configuration names 'x/y'\) with --model"
+    ):
+        load_model(replace(read_folder(folders["opt"]), adapter=str(path)))
 
 
-def test_an_adapter_of_the_output_layer_is_put_onto_it(
+def test_adapter_of_the_output_layer_is_applied(
     folders: dict[str, Path], loaded: Callable[[str], Blip2], tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
-    """Which then differs from the stored one."""
-    place = stored.write_adapter(folders["t5"], tmp_path / "lora", target_modules=["lm_head"])
-    spec, plain = replace(read_folder(folders["t5"]), adapter=str(place)), loaded("t5")
-    reference = with_hf_model(plain, stored.load_with_adapter(folders["t5"], place), spec)
+    """The output layer then differs from the stored one."""
+    path = stored.write_adapter(folders["t5"], tmp_path / "lora", target_modules=["lm_head"])
+    spec, plain = replace(read_folder(folders["t5"]), adapter=str(path)), loaded("t5")
+    reference = with_hf_model(plain, stored.load_with_adapter(folders["t5"], path), spec)
     ours = logits(load_model(spec), two_images[0])
     assert torch.allclose(ours, logits(reference, two_images[0]), atol=1e-3)
     assert not torch.allclose(ours, logits(plain, two_images[0]), atol=1e-2)
 
 
-def test_an_adapter_keeps_the_language_models_own_head(
+def test_head_that_merging_ties_is_refused(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Merging must not tie what the checkpoint stores apart."""
-    place = stored.write_adapter(folders["t5"], tmp_path / "lora", target_modules=["q"])
+    """The checkpoint stores a head of its own."""
+    path = stored.write_adapter(folders["t5"], tmp_path / "lora", target_modules=["q"])
 
     def tie(self: Any) -> Any:
         self.model.language_model.lm_head.weight = self.model.language_model.shared.weight
         return self.model
 
     monkeypatch.setattr(peft.LoraModel, "merge_and_unload", tie)
-    with pytest.raises(ModelError, match="its embedding in the place of its own head"):
-        load_model(replace(read_folder(folders["t5"]), adapter=str(place)))
+    with pytest.raises(ModelError, match="its embedding instead of its own head"):
+        load_model(replace(read_folder(folders["t5"]), adapter=str(path)))
 
 
 @pytest.mark.parametrize(
@@ -238,20 +236,20 @@ def test_an_adapter_keeps_the_language_models_own_head(
         (peft.LoraModel, "merge_and_unload"),
     ],
 )
-def test_memory_that_runs_out_is_told_as_memory(
+def test_out_of_memory_is_reported_as_such(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, step: str
 ) -> None:
-    place = stored.write_adapter(folders["opt"], tmp_path / "lora", target_modules=["q_proj"])
+    path = stored.write_adapter(folders["opt"], tmp_path / "lora", target_modules=["q_proj"])
 
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
     monkeypatch.setattr(owner, step, fail)
     with pytest.raises(ModelError, match="does not fit into this machine's memory"):
-        load_model(replace(read_folder(folders["opt"]), adapter=str(place)))
+        load_model(replace(read_folder(folders["opt"]), adapter=str(path)))
 
 
-def test_a_trainers_output_with_one_checkpoint_is_that_checkpoint(
+def test_only_adapter_in_a_trainers_output_is_used(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outer = tmp_path / "out"
@@ -265,15 +263,15 @@ def test_a_trainers_output_with_one_checkpoint_is_that_checkpoint(
         load_model(replace(read_folder(folders["opt"]), adapter=str(outer / "checkpoint-100" / "adapter_config.json")))
 
 
-def test_an_adapters_folder_named_as_a_model_says_how_it_is_used(folders: dict[str, Path], tmp_path: Path) -> None:
-    place = stored.write_adapter(folders["opt"], tmp_path / "lora", target_modules=["q_proj"])
-    config = json.loads((place / "adapter_config.json").read_text())
-    for base, told in (
+def test_error_for_an_adapter_as_model_says_how_to_use_it(folders: dict[str, Path], tmp_path: Path) -> None:
+    path = stored.write_adapter(folders["opt"], tmp_path / "lora", target_modules=["q_proj"])
+    config = json.loads((path / "adapter_config.json").read_text())
+    for base, description in (
         ("some/blip2", "for some/blip2,"),
         ("/home/me/blip2", "for blip2,"),
         (None, "for the model that"),
     ):
         config["base_model_name_or_path"] = base
-        (place / "adapter_config.json").write_text(json.dumps(config))
-        with pytest.raises(ModelError, match=rf"lora is an adapter {told}.*--model.*--adapter"):
-            find_model(str(place), folders=True)
+        (path / "adapter_config.json").write_text(json.dumps(config))
+        with pytest.raises(ModelError, match=rf"lora is an adapter {description}.*--model.*--adapter"):
+            find_model(str(path), folders=True)

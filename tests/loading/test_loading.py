@@ -1,4 +1,4 @@
-"""Every way in which a folder's checkpoint loads, and every way in which it does not: one sentence, no path."""
+"""Loading checkpoints of folders, and the errors of damaged ones: one sentence, without a path."""
 
 import json
 import logging
@@ -24,18 +24,18 @@ from tests.checkpoints.generation import image_features, image_positions, new_to
 OPTIONS = GenerationOptions(max_new_tokens=10)
 
 
-def answer(model: VisionLanguageModel, picture: Image.Image) -> list[int]:
-    return new_tokens(model, picture, "a photo of", OPTIONS)
+def answer(model: VisionLanguageModel, image: Image.Image) -> list[int]:
+    return new_tokens(model, image, "a photo of", OPTIONS)
 
 
-def test_old_layout_sees_and_answers_the_same(
+def test_old_layout_gives_the_same_answers(
     model: Blip2, folders: dict[str, Path], family: str, tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
-    """Of 2023's checkpoints `generate` of transformers >= 4.57 either raises or silently ignores the picture."""
+    """Of 2023's checkpoints `generate` of transformers >= 4.57 either raises or silently ignores the image."""
     folder = blip2.write_old(tmp_path / "old", folders[family])
     old = load_model(read_folder(folder))
-    for picture in two_images:
-        assert answer(old, picture) == answer(model, picture)
+    for image in two_images:
+        assert answer(old, image) == answer(model, image)
 
 
 def test_shards_load(tmp_path: Path, two_images: list[Image.Image], model: Blip2, family: str) -> None:
@@ -46,26 +46,26 @@ def test_shards_load(tmp_path: Path, two_images: list[Image.Image], model: Blip2
 
 def test_bf16_loads_and_answers(folders: dict[str, Path], family: str, two_images: list[Image.Image]) -> None:
     model = load_model(read_folder(folders[family]), "bf16")
-    prefix = image_features(model, two_images)
-    assert prefix.dtype == torch.bfloat16
-    assert prefix.isfinite().all()
+    features = image_features(model, two_images)
+    assert features.dtype == torch.bfloat16
+    assert features.isfinite().all()
     assert answer(model, two_images[0])
     assert model.precision.name == "bf16"
 
 
-def test_loaded_model_says_what_it_is(model: Blip2, family: str) -> None:
+def test_loaded_model_has_its_spec_and_precision(model: Blip2, family: str) -> None:
     assert (image_positions(model.preparation), model.spec.context_tokens) == (blip2.QUERY_TOKENS[family], 512)
     assert (model.spec.name, model.precision.name, model.precision.device) == (family, "fp32", "cpu")
 
 
 def test_opt_stops_at_the_newline(loaded: Callable[[str], Blip2]) -> None:
-    """OPT's tokenizer calls `</s>` its end, but the captions it learned end with a newline."""
+    """`</s>` is the end token of OPT's tokenizer, but its training captions end with a newline."""
     model = loaded("opt")
     stop = model._hf_model.language_model.generation_config.eos_token_id
     assert model.preparation.decode([stop]) == "\n"
 
 
-def test_untied_head_stays_untied_whatever_the_config_says(
+def test_untied_head_stays_untied_whatever_the_configuration(
     tmp_path: Path, two_images: list[Image.Image], loaded: Callable[[str], Blip2]
 ) -> None:
     """transformers 5 ties mT5's head by default; a stored head that differs must be used."""
@@ -81,14 +81,14 @@ def test_loading_is_silent(folders: dict[str, Path], capfd: pytest.CaptureFixtur
     assert capfd.readouterr() == ("", "")
 
 
-def test_closed_model_holds_no_weights(folders: dict[str, Path]) -> None:
+def test_closed_model_has_no_weights(folders: dict[str, Path]) -> None:
     model = load_model(read_folder(folders["bloom"]))
     model.close()
     assert not hasattr(model, "_hf_model")
     assert not hasattr(model, "decoder")
 
 
-def cut(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
@@ -104,13 +104,13 @@ def change_config(folder: Path, part: str, **values: Any) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def half_download(folder: Path) -> None:
+def interrupt_download(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / ".cache").mkdir()
     (folder / ".cache" / "abc.incomplete").write_bytes(b"")
 
 
-def lose_shard(folder: Path) -> None:
+def remove_shard(folder: Path) -> None:
     shard = {"weight_map": {"query_tokens": "model-00001-of-00002.safetensors"}}
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(json.dumps(shard))
@@ -150,18 +150,21 @@ def only_a_pickle(folder: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "mt has no weights"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "mt has no supported weights"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "mt has no tokenizer"),
-    "half downloaded": (half_download, "download of mt broke off"),
-    "truncated": (lambda folder: cut(folder / "model.safetensors"), "model.safetensors of mt is damaged or only half"),
-    "empty": (lambda folder: (folder / "model.safetensors").write_bytes(b""), "is damaged or only half"),
-    "shard missing": (lose_shard, "mt lacks model-00001-of-00002.safetensors"),
+    "incomplete download": (interrupt_download, "download of mt was interrupted"),
+    "truncated": (
+        lambda folder: truncate(folder / "model.safetensors"),
+        "model.safetensors of mt is damaged or incomplete",
+    ),
+    "empty": (lambda folder: (folder / "model.safetensors").write_bytes(b""), "is damaged or incomplete"),
+    "shard missing": (remove_shard, "mt lacks model-00001-of-00002.safetensors"),
     "broken index": (broken_index, "index.json of mt cannot be read"),
     "index without names": (odd_index, "index.json of mt cannot be read"),
-    "index of nothing": (empty_index, "index.json of mt cannot be read, or names no files"),
-    "header that is none": (
+    "index of nothing": (empty_index, "index.json of mt cannot be read, or lists no files"),
+    "invalid header": (
         lambda folder: (folder / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"[]"),
-        "is damaged or only half",
+        "is damaged or incomplete",
     ),
     "of LAVIS": (
         replace_weights("blip2_pretrained_flant5xl.pth"),
@@ -179,11 +182,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "odd images": (change_file("processor_config.json", image_processor=[1]), "The image processor of mt"),
     "odd number of queries": (
         lambda folder: change_config(folder, "", num_query_tokens=10**30),
-        "cannot be read into the model that its config.json describes",
+        "cannot be loaded into the model that its config.json describes",
     ),
-    "no language model any more": (
+    "language model removed": (
         lambda folder: change_config(folder, "", text_config=None),
-        "does not say what its language model is",
+        "does not describe its language model",
     ),
     "only a pickle": (only_a_pickle, "weights as a pickle .* may run code"),
     "missing part": (
@@ -196,7 +199,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "layers too many": (
         lambda folder: change_config(folder, "vision_config", num_hidden_layers=1),
-        "do not fit: .* have no place",
+        "do not fit: .* are not part of",
     ),
     "other shape": (
         lambda folder: change_config(folder, "qformer_config", intermediate_size=60),
@@ -204,7 +207,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "other vocabulary": (
         lambda folder: change_config(folder, "text_config", vocab_size=99),
-        "token .* stands for the picture",
+        "image token in config.json of mt is",
     ),
     "broken preprocessor": (
         lambda folder: (folder / "preprocessor_config.json").write_text("{"),
@@ -215,7 +218,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize(("damage", "sentence"), DAMAGE.values(), ids=DAMAGE.keys())
-def test_damage_is_told_in_a_sentence_without_a_path(
+def test_error_for_a_damaged_checkpoint_is_a_sentence_without_a_path(
     folders: dict[str, Path], tmp_path: Path, damage: Callable[[Path], Any], sentence: str
 ) -> None:
     folder = tmp_path / "mt"
@@ -224,31 +227,31 @@ def test_damage_is_told_in_a_sentence_without_a_path(
     damage(folder)
     with pytest.raises(ModelError, match=sentence) as caught:
         load_model(spec)
-    told = str(caught.value)
-    assert told.endswith(".")
-    assert "\n" not in told
-    assert str(tmp_path) not in told
+    message = str(caught.value)
+    assert message.endswith(".")
+    assert "\n" not in message
+    assert str(tmp_path) not in message
 
 
-def test_harmless_extra_tensors_are_let_be(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_harmless_extra_tensors_are_ignored(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "extra"
     shutil.copytree(folders["mt5"], folder)
     change_weights(folder, lambda weights: weights.update({"qformer.cls.predictions.bias": torch.zeros(3)}))
     assert image_positions(load_model(read_folder(folder)).preparation) == 4
 
 
-def test_unknown_precision_is_told_before_anything_is_read() -> None:
+def test_unknown_precision_is_reported_before_anything_is_read() -> None:
     spec = ModelSpec("x", "no/such", "blip2", "opt", "blip2", 1, ("en",))
     with pytest.raises(ModelError, match="no precision 'int3'"):
         load_model(spec, "int3")
 
 
-def test_fault_that_the_catalogue_found_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is no checkpoint"):
+def test_load_error_of_the_spec_is_raised(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is not a checkpoint"):
         load_model(find_operator_model(str(tmp_path)))
 
 
-def test_whatever_else_goes_wrong_is_a_sentence_with_its_traceback_in_the_log(
+def test_unexpected_error_is_a_sentence_with_its_traceback_in_the_log(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -264,7 +267,7 @@ def test_whatever_else_goes_wrong_is_a_sentence_with_its_traceback_in_the_log(
 
 @pytest.mark.parametrize("step", ["check_image_is_used", "find_weight_files"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), RuntimeError("out of memory")])
-def test_neither_an_interruption_nor_a_lack_of_memory_is_taken_for_a_fault(
+def test_interrupts_and_out_of_memory_are_not_unexpected_errors(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, error: BaseException, step: str
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:

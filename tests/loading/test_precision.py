@@ -1,4 +1,4 @@
-"""Which numbers a model computes with: the whole table of decisions."""
+"""The selection of a precision: all cases."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ APPLE = Device("mps", "", has_bf16=True)
 PLENTY = 10**12
 
 
-def test_a_language_model_that_was_trained_in_bf16_may_overflow_in_fp16() -> None:
+def test_language_model_trained_in_bf16_may_overflow_in_fp16() -> None:
     reasons = [select_precision("fp16", spec, NEW_GPU, free=PLENTY).reason for spec in (OPT, BLOOM)]
     assert ["overflow" in reason for reason in reasons] == [False, True]
 
@@ -43,9 +43,9 @@ def test_a_language_model_that_was_trained_in_bf16_may_overflow_in_fp16() -> Non
         (MT5, APPLE, "bf16"),
     ],
 )
-def test_auto_follows_size_and_machine(spec: ModelSpec, device: Device, name: str) -> None:
-    decided = select_precision("auto", spec, device, free=PLENTY)
-    assert (decided.name, decided.device) == (name, device.name)
+def test_auto_depends_on_size_and_device(spec: ModelSpec, device: Device, name: str) -> None:
+    selected = select_precision("auto", spec, device, free=PLENTY)
+    assert (selected.name, selected.device) == (name, device.name)
 
 
 @pytest.mark.parametrize(
@@ -59,26 +59,26 @@ def test_auto_follows_size_and_machine(spec: ModelSpec, device: Device, name: st
         (APPLE, 7.0, "bf16"),
     ],
 )
-def test_auto_takes_what_fits_and_says_what_did_not(device: Device, free_gb: float, name: str) -> None:
-    decided = select_precision("auto", MT5, device, free=int(free_gb * 1e9))
-    assert decided.name == name
-    assert (f"{free_gb:.1f} GB are free" in decided.reason) == (name in ("int8", "int4") or device is OLD_CPU)
+def test_auto_selects_what_fits_and_reports_what_does_not(device: Device, free_gb: float, name: str) -> None:
+    selected = select_precision("auto", MT5, device, free=int(free_gb * 1e9))
+    assert selected.name == name
+    assert (f"{free_gb:.1f} GB are free" in selected.reason) == (name in ("int8", "int4") or device is OLD_CPU)
 
 
-def test_where_nothing_fits_the_best_is_named_so_that_loading_can_refuse_it() -> None:
+def test_auto_selects_the_best_where_nothing_fits() -> None:
     assert select_precision("auto", MT5, NEW_GPU, free=10**9).name == "bf16"
 
 
-@pytest.mark.parametrize("wanted", ["auto", *PRECISIONS])
+@pytest.mark.parametrize("requested", ["auto", *PRECISIONS])
 @pytest.mark.parametrize("device", [NEW_CPU, OLD_CPU, NEW_GPU, OLD_GPU])
-def test_every_decision_carries_a_reason_that_fits_into_a_sentence(wanted: str, device: Device) -> None:
-    reason = select_precision(wanted, OPT, device, free=PLENTY).reason
+def test_every_precision_has_a_reason_without_a_full_stop(requested: str, device: Device) -> None:
+    reason = select_precision(requested, OPT, device, free=PLENTY).reason
     assert reason
     assert not reason.endswith(".")
 
 
 @pytest.mark.parametrize(
-    ("wanted", "device", "dtype"),
+    ("requested", "device", "dtype"),
     [
         ("fp32", NEW_CPU, torch.float32),
         ("bf16", OLD_CPU, torch.bfloat16),
@@ -88,21 +88,23 @@ def test_every_decision_carries_a_reason_that_fits_into_a_sentence(wanted: str, 
         ("int4", OLD_CPU, torch.bfloat16),
     ],
 )
-def test_what_is_asked_for_is_given(wanted: str, device: Device, dtype: torch.dtype) -> None:
-    decided = select_precision(wanted, OPT, device, free=PLENTY)
-    assert (decided.name, decided.dtype) == (wanted, dtype)
+def test_requested_precision_is_selected(requested: str, device: Device, dtype: torch.dtype) -> None:
+    selected = select_precision(requested, OPT, device, free=PLENTY)
+    assert (selected.name, selected.dtype) == (requested, dtype)
 
 
-def test_a_t5_never_computes_in_fp16_not_even_beside_its_quantised_layers() -> None:
+def test_t5_never_computes_in_fp16_not_even_with_quantized_layers() -> None:
     for spec in (T5, MT5):
         with pytest.raises(ModelError, match=r"overflow.*Choose fp32, bf16, int8 or int4\."):
             select_precision("fp16", spec, NEW_GPU, free=PLENTY)
-        for wanted in ("int8", "int4"):
-            assert select_precision(wanted, spec, OLD_GPU, free=PLENTY).dtype == torch.float32, "bf16 is imitated there"
-            assert select_precision(wanted, spec, NEW_GPU, free=PLENTY).dtype == torch.bfloat16
+        for requested in ("int8", "int4"):
+            assert select_precision(requested, spec, OLD_GPU, free=PLENTY).dtype == torch.float32, (
+                "bf16 is emulated there"
+            )
+            assert select_precision(requested, spec, NEW_GPU, free=PLENTY).dtype == torch.bfloat16
 
 
-def test_what_is_kept_in_fp32_beside_quantised_layers_is_counted() -> None:
+def test_fp32_weights_of_a_quantized_model_are_counted() -> None:
     spec = replace(T5, parameters=4_000_000_000, quantized_parameters=3_000_000_000)
     assert (needed_gb(spec, "int8", NEW_GPU), needed_gb(spec, "int8", OLD_GPU)) == (5.0, 7.0)
     assert select_precision("auto", spec, NEW_GPU, free=6 * 10**9).name == "int8"
@@ -111,31 +113,31 @@ def test_what_is_kept_in_fp32_beside_quantised_layers_is_counted() -> None:
         check_memory(spec, select_precision("int8", spec, OLD_GPU, free=None), free=6 * 10**9, device=OLD_GPU)
 
 
-def test_what_is_risky_or_slow_is_given_and_told() -> None:
-    assert "slowly" in select_precision("bf16", SMALL, OLD_CPU, free=None).reason
+def test_risky_or_slow_precision_is_selected_with_a_warning() -> None:
+    assert "is slow in bf16" in select_precision("bf16", SMALL, OLD_CPU, free=None).reason
     assert "may overflow" in select_precision("fp16", BLOOM, NEW_GPU, free=None).reason
     assert "memory, not time" in select_precision("int8", MT5, OLD_CPU, free=None).reason
     assert "a longer load" in select_precision("int4", MT5, NEW_CPU, free=None).reason
 
 
-def test_apples_gpu_has_no_quantised_models_and_says_what_it_has() -> None:
+def test_error_on_apples_gpu_lists_its_precisions() -> None:
     assert supported_precisions(MT5, APPLE) == ("fp32", "bf16")
-    with pytest.raises(ModelError, match=r"Apple's GPU\. Choose fp32 or bf16\."):
+    with pytest.raises(ModelError, match=r"Apple's GPU does not support int4\. Choose fp32 or bf16\."):
         select_precision("int4", MT5, APPLE, free=None)
 
 
-@pytest.mark.parametrize("wanted", ["int3", "", "FP32"])
-def test_unknown_precision_is_told_what_there_is(wanted: str) -> None:
+@pytest.mark.parametrize("requested", ["int3", "", "FP32"])
+def test_error_for_an_unknown_precision_lists_all(requested: str) -> None:
     with pytest.raises(ModelError, match=r"Choose auto, fp32, bf16, fp16, int8 or int4\."):
-        select_precision(wanted, SMALL, NEW_CPU, free=None)
+        select_precision(requested, SMALL, NEW_CPU, free=None)
 
 
-def test_this_machine_answers() -> None:
+def test_device_of_this_machine_works() -> None:
     device = find_device()
     assert device.kind in ("cuda", "mps", "cpu")
     assert device.reason
     assert torch.zeros(1, device=device.name).device.type == device.kind
 
 
-def test_only_int8_and_int4_are_quantised() -> None:
+def test_only_int8_and_int4_are_quantized() -> None:
     assert [name for name in PRECISIONS if Precision(name, "cpu", "").is_quantized] == ["int8", "int4"]

@@ -1,4 +1,4 @@
-"""Every family in every precision: what is kept in which numbers, what it takes, and that it still sees and answers."""
+"""Every language model in every precision: dtypes of its weights, memory, and that it still uses the image."""
 
 import re
 from pathlib import Path
@@ -21,14 +21,12 @@ from tests.checkpoints import blip2
 from tests.checkpoints.generation import image_features, new_tokens
 
 OPTIONS = GenerationOptions(max_new_tokens=6)
+QUANTIZED = [(family, precision) for family in blip2.LANGUAGE_MODELS for precision in ("int8", "int4")]
+HALF = [(family, "fp16") for family in ("opt", "bloom")]
 
 
-SMALLER = [(family, precision) for family in blip2.LANGUAGE_MODELS for precision in ("int8", "int4")]
-HALVED = [(family, "fp16") for family in ("opt", "bloom")]
-
-
-@pytest.mark.parametrize(("kind", "precision"), [*HALVED, *SMALLER])
-def test_it_loads_silently_sees_and_answers(
+@pytest.mark.parametrize(("kind", "precision"), [*HALF, *QUANTIZED])
+def test_quantized_model_loads_silently_and_uses_the_image(
     kind: str,
     precision: str,
     folders: dict[str, Path],
@@ -36,53 +34,53 @@ def test_it_loads_silently_sees_and_answers(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     model = load_model(read_folder(folders[kind]), precision)
-    prefixes = image_features(model, two_images)
-    assert prefixes.isfinite().all()
-    assert not torch.equal(prefixes[0], prefixes[1])
-    assert any(new_tokens(model, picture, "a photo of", OPTIONS) for picture in two_images)
+    features = image_features(model, two_images)
+    assert features.isfinite().all()
+    assert not torch.equal(features[0], features[1])
+    assert any(new_tokens(model, image, "a photo of", OPTIONS) for image in two_images)
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("kind", "precision"), SMALLER)
-def test_only_the_language_models_layers_are_quantised(kind: str, precision: str, folders: dict[str, Path]) -> None:
-    network = load_model(read_folder(folders[kind]), precision)._hf_model
-    small = {name for name, one in network.named_parameters() if not one.dtype.is_floating_point}
-    assert small
-    assert all("language_model" in name for name in small)
-    assert not any(part in name for name in small for part in ("lm_head", "embed", "shared", ".wo."))
-    others = {one.dtype for name, one in network.named_parameters() if name not in small}
+@pytest.mark.parametrize(("kind", "precision"), QUANTIZED)
+def test_only_the_language_models_layers_are_quantized(kind: str, precision: str, folders: dict[str, Path]) -> None:
+    hf_model = load_model(read_folder(folders[kind]), precision)._hf_model
+    quantized = {name for name, weight in hf_model.named_parameters() if not weight.dtype.is_floating_point}
+    assert quantized
+    assert all("language_model" in name for name in quantized)
+    assert not any(part in name for name in quantized for part in ("lm_head", "embed", "shared", ".wo."))
+    others = {weight.dtype for name, weight in hf_model.named_parameters() if name not in quantized}
     assert others == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int4"])
-def test_the_estimate_is_what_the_embedded_model_takes(precision: str) -> None:
+def test_estimate_of_memory_is_that_of_the_embedded_model(precision: str) -> None:
     spec = read_folder(TINY_FOLDER)
-    taken = load_model(spec, precision).nbytes / 1e9
-    assert spec.memory_gb[precision] == pytest.approx(taken, rel=0.1)
+    used_gb = load_model(spec, precision).nbytes / 1e9
+    assert spec.memory_gb[precision] == pytest.approx(used_gb, rel=0.1)
 
 
 @pytest.mark.parametrize(("precision", "share"), [("int8", 4 / 96), ("int4", 0.06)])
-def test_the_scales_are_counted_with_the_weights(precision: str, share: float, folders: dict[str, Path]) -> None:
-    """They are 12 % of what nf4's layers take, and no parameters of their own."""
+def test_scales_are_counted_with_the_weights(precision: str, share: float, folders: dict[str, Path]) -> None:
+    """They are 12 % of the memory of nf4 layers, and not parameters of the model."""
     model = load_model(read_folder(folders["opt"]), precision)
-    network = model._hf_model
-    quantised = sum(one.numel() for one in network.parameters() if not one.dtype.is_floating_point)
-    assert model.nbytes - network.get_memory_footprint() > quantised * share / 2
+    hf_model = model._hf_model
+    quantized = sum(weight.numel() for weight in hf_model.parameters() if not weight.dtype.is_floating_point)
+    assert model.nbytes - hf_model.get_memory_footprint() > quantized * share / 2
 
 
-def test_int8_answers_as_the_whole_numbers_do(two_images: list[Image.Image]) -> None:
-    """Of the embedded model, whose answers are sure, quantised layers change nothing that a visitor would see."""
+def test_quantized_answers_are_those_of_fp32(two_images: list[Image.Image]) -> None:
+    """Those of the embedded model, whose logits are clear."""
     spec = read_folder(TINY_FOLDER)
-    said = []
+    answers = []
     for precision in ("fp32", "int8", "int4"):
         model = load_model(spec, precision)
-        asked = "Question: What is this? Short answer in English:"
-        said.append(model.decode(new_tokens(model, two_images[0], asked, OPTIONS)))
-    assert said[0] == said[1] == said[2]
+        prompt = "Question: What is this? Short answer in English:"
+        answers.append(model.decode(new_tokens(model, two_images[0], prompt, OPTIONS)))
+    assert answers[0] == answers[1] == answers[2]
 
 
-def test_an_overflow_is_noticed_at_load(folders: dict[str, Path], tmp_path: Path) -> None:
-    """fp16 ends at 65 504; weights beyond it are infinite, and a visitor must not be the one to find out."""
+def test_overflow_is_detected_at_load_time(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Weights above 65 504 are infinite in fp16."""
     import shutil
 
     from safetensors.torch import load_file, save_file
@@ -96,42 +94,47 @@ def test_an_overflow_is_noticed_at_load(folders: dict[str, Path], tmp_path: Path
         load_model(read_folder(folder), "fp16")
 
 
-def test_four_bits_are_nf4_and_computed_in_what_the_others_are() -> None:
-    told = quantization_config(Precision("int4", "cpu", "as asked", torch.bfloat16), FAMILY)
-    assert (told.bnb_4bit_quant_type, told.bnb_4bit_compute_dtype) == ("nf4", torch.bfloat16)
-    assert quantization_config(Precision("bf16", "cpu", "as asked", torch.bfloat16), FAMILY) is None
+def test_int4_is_nf4_and_computes_in_the_dtype_of_the_other_weights() -> None:
+    config = quantization_config(Precision("int4", "cpu", "as requested", torch.bfloat16), FAMILY)
+    assert (config.bnb_4bit_quant_type, config.bnb_4bit_compute_dtype) == ("nf4", torch.bfloat16)
+    assert quantization_config(Precision("bf16", "cpu", "as requested", torch.bfloat16), FAMILY) is None
 
 
-@pytest.mark.parametrize("kind", ["nf4", "fp4"])
+@pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
 @pytest.mark.parametrize(
-    ("packed", "named"), [("U8", "uint8"), ("BF16", "bfloat16"), ("F32", "float32"), ("I8", "uint8")]
+    ("stored_type", "storage_dtype"), [("U8", "uint8"), ("BF16", "bfloat16"), ("F32", "float32"), ("I8", "uint8")]
 )
 @pytest.mark.parametrize("nested", [False, True])
-def test_transformers_is_told_how_four_bits_are_stored(kind: str, packed: str, named: str, nested: bool) -> None:
+def test_stored_int4_is_described_to_transformers(
+    quant_type: str, stored_type: str, storage_dtype: str, nested: bool
+) -> None:
     layer = "language_model.layers.0.fc1"
-    tensors = {f"{layer}.weight": TensorInfo(packed, (8,), 8), "vision_model.fc1.weight": TensorInfo("F32", (8,), 32)}
+    tensors = {
+        f"{layer}.weight": TensorInfo(stored_type, (8,), 8),
+        "vision_model.fc1.weight": TensorInfo("F32", (8,), 32),
+    }
     if nested:
         tensors[f"{layer}.weight.nested_absmax"] = TensorInfo("F32", (1,), 4)
-    as_it_is = StoredWeights(WeightNames(tensors, families.find("blip2")), tensors, "int4", kind, frozenset({layer}))
-    told = stored_quantization_config(as_it_is, Precision("int4", "cpu", "as asked", torch.bfloat16), FAMILY)
-    assert (told["bnb_4bit_quant_type"], told["bnb_4bit_quant_storage"]) == (kind, named)
-    assert (told["bnb_4bit_use_double_quant"], told["bnb_4bit_compute_dtype"]) == (nested, "bfloat16")
-    (whole,) = told["llm_int8_skip_modules"]
+    stored = StoredWeights(WeightNames(tensors, families.ALL["blip2"]), tensors, "int4", quant_type, frozenset({layer}))
+    config = stored_quantization_config(stored, Precision("int4", "cpu", "as requested", torch.bfloat16), FAMILY)
+    assert (config["bnb_4bit_quant_type"], config["bnb_4bit_quant_storage"]) == (quant_type, storage_dtype)
+    assert (config["bnb_4bit_use_double_quant"], config["bnb_4bit_compute_dtype"]) == (nested, "bfloat16")
+    (unquantized,) = config["llm_int8_skip_modules"]
     names = (layer, "vision_model.fc1", "language_model.lm_head")
-    assert [bool(re.match(whole, name)) for name in names] == [False, True, True]
+    assert [bool(re.match(unquantized, name)) for name in names] == [False, True, True]
 
 
 @pytest.mark.parametrize(
     ("inputs", "outputs", "packed"), [(64, 32, True), (128, 64, True), (32, 32, False), (64, 48, False)]
 )
-def test_layers_that_a_processors_packing_cannot_hold_are_not_packed(inputs: int, outputs: int, packed: bool) -> None:
+def test_layers_of_unsupported_shapes_are_not_packed(inputs: int, outputs: int, packed: bool) -> None:
     layer = torch.nn.Linear(inputs, outputs)
     layer.support_avx512bf16_for_cpu = True  # type: ignore[assignment]
     disable_avx512_packing(torch.nn.Sequential(layer, torch.nn.Linear(3, 3)))
     assert bool(layer.support_avx512bf16_for_cpu) == packed
 
 
-def test_transformers_is_told_the_threshold_that_eight_bits_were_stored_with() -> None:
-    as_it_is = StoredWeights(WeightNames((), families.find("blip2")), {}, "int8", "int8", threshold=0.0)
-    told = stored_quantization_config(as_it_is, Precision("int8", "cpu", "as asked"), FAMILY)
-    assert (told["load_in_8bit"], told["llm_int8_threshold"]) == (True, 0.0)
+def test_threshold_of_stored_int8_is_kept() -> None:
+    stored = StoredWeights(WeightNames((), families.ALL["blip2"]), {}, "int8", "int8", threshold=0.0)
+    config = stored_quantization_config(stored, Precision("int8", "cpu", "as requested"), FAMILY)
+    assert (config["load_in_8bit"], config["llm_int8_threshold"]) == (True, 0.0)

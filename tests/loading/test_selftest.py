@@ -1,4 +1,4 @@
-"""A model that does not see is refused."""
+"""A model that ignores the image is refused."""
 
 import json
 from contextlib import nullcontext
@@ -20,83 +20,83 @@ from tests.checkpoints import blip2
 from tests.engine.fake_model import FakePrecision, FakePreparation, spec
 
 
-def spoil(folder: Path, **spoiled: Any) -> Path:
-    """Rewrite tensors whose names end so."""
+def change_tensors(folder: Path, **changes: Any) -> Path:
+    """Change the tensors whose names have these endings."""
     weights = load_file(folder / "model.safetensors")
-    for ending, change in spoiled.items():
+    for ending, change in changes.items():
         for key in [key for key in weights if key.endswith(ending.replace("__", "."))]:
             weights[key] = change(weights[key])
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
-def test_blinded_checkpoint_is_refused(tmp_path: Path, family: str) -> None:
-    folder = spoil(blip2.write(tmp_path / "blind", family), language_projection__weight=torch.zeros_like)
-    with pytest.raises(ModelError, match=r"^blind ignores the picture: ") as caught:
+def test_checkpoint_that_ignores_the_image_is_refused(tmp_path: Path, family: str) -> None:
+    folder = change_tensors(blip2.write(tmp_path / "blind", family), language_projection__weight=torch.zeros_like)
+    with pytest.raises(ModelError, match=r"^blind ignores the image: ") as caught:
         load_model(read_folder(folder))
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_equal_queries_with_nothing_to_look_at_are_refused(tmp_path: Path) -> None:
-    """A vision model whose patches are all zero sees the same everywhere."""
-    folder = spoil(
+def test_checkpoint_with_zero_patch_embeddings_is_refused(tmp_path: Path) -> None:
+    """All its patches are equal."""
+    folder = change_tensors(
         blip2.write(tmp_path / "dark", "mt5"),
         patch_embedding__weight=torch.zeros_like,
     )
-    with pytest.raises(ModelError, match="ignores the picture"):
+    with pytest.raises(ModelError, match="ignores the image"):
         load_model(read_folder(folder))
 
 
 @pytest.mark.parametrize("ending", ["language_projection__weight", "final_layer_norm__weight"])
-def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, ending: str) -> None:
+def test_logits_that_are_not_finite_are_refused(tmp_path: Path, ending: str) -> None:
     nan = {ending: lambda weight: torch.full_like(weight, float("nan"))}
-    folder = spoil(blip2.write(tmp_path / "broken", "opt"), **nan)
+    folder = change_tensors(blip2.write(tmp_path / "broken", "opt"), **nan)
     with pytest.raises(ModelError, match="not finite"):
         load_model(read_folder(folder))
 
 
-def test_a_tokenizer_that_cannot_write_the_languages_names_is_refused(tmp_path: Path) -> None:
+def test_tokenizer_that_cannot_encode_language_names_is_refused(tmp_path: Path) -> None:
     folder = blip2.write(tmp_path / "mute", "mt5")
     tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
     tokenizer["model"]["vocab"] = [piece for piece in tokenizer["model"]["vocab"] if "z" not in piece[0]]
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
-    with pytest.raises(ModelError, match="tokenizer of mute cannot write 'Azerbaijani'"):
+    with pytest.raises(ModelError, match="tokenizer of mute cannot encode 'Azerbaijani'"):
         load_model(read_folder(folder))
 
 
-def test_an_image_token_outside_the_embedding_is_refused(tmp_path: Path) -> None:
+def test_image_token_outside_the_vocabulary_is_refused(tmp_path: Path) -> None:
     folder = blip2.write(tmp_path / "beyond", "opt")
     config = json.loads((folder / "config.json").read_text())
     config["image_token_index"] = config["text_config"]["vocab_size"]
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(
-        ModelError, match=r"beyond says that token \d+ stands for the picture, and there are \d+ tokens"
+        ModelError, match=r"image token in config\.json of beyond is \d+, and its vocabulary has \d+ tokens"
     ):
         load_model(read_folder(folder))
 
 
-def test_a_head_that_was_tied_though_it_is_stored_is_refused(tmp_path: Path) -> None:
+def test_tied_head_is_refused_where_another_is_stored(tmp_path: Path) -> None:
     folder = blip2.write(tmp_path / "tied", "t5")
     weights = [folder / "model.safetensors"]
-    network = load_model(read_folder(folder))._hf_model
-    check_lm_head(network, weights, FAMILY, name="tied")
-    network.language_model.lm_head.weight = network.language_model.shared.weight
-    with pytest.raises(ModelError, match="tied was loaded with its embedding in the place of its own head"):
-        check_lm_head(network, weights, FAMILY, name="tied")
+    hf_model = load_model(read_folder(folder))._hf_model
+    check_lm_head(hf_model, weights, FAMILY, name="tied")
+    hf_model.language_model.lm_head.weight = hf_model.language_model.shared.weight
+    with pytest.raises(ModelError, match="tied was loaded with its embedding instead of its own head"):
+        check_lm_head(hf_model, weights, FAMILY, name="tied")
 
 
 @pytest.mark.parametrize(
-    ("features", "logits", "told"),
+    ("features", "logits", "message"),
     [
         ((1.0, 2.0), (1.0, 2.0), ""),
-        ((1.0, 2.0), (1.0, 1.0), "ignores the picture"),  # nobody filled the image's positions
-        ((1.0, 1.000001), (1.0, 2.0), "ignores the picture"),
+        ((1.0, 2.0), (1.0, 1.0), "ignores the image"),  # the image positions are not filled
+        ((1.0, 1.000001), (1.0, 2.0), "ignores the image"),
         ((1.0, float("inf")), (1.0, 2.0), "not finite"),
         ((1.0, 2.0), (1.0, float("nan")), "not finite"),
     ],
 )
-def test_what_is_seen_must_reach_the_first_word(
-    features: tuple[float, float], logits: tuple[float, float], told: str, monkeypatch: pytest.MonkeyPatch
+def test_first_token_must_depend_on_the_image(
+    features: tuple[float, float], logits: tuple[float, float], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     preparation = FakePreparation(spec())
     model: Any = SimpleNamespace(
@@ -105,10 +105,10 @@ def test_what_is_seen_must_reach_the_first_word(
         precision=FakePrecision(),
         decoder=None,
         encode_images=lambda _: [torch.tensor([[number]]) for number in features],
-        embed=lambda _, own: 0 if torch.equal(own[0], torch.tensor([[features[0]]])) else 1,
+        embed=lambda _, items: 0 if torch.equal(items[0], torch.tensor([[features[0]]])) else 1,
     )
-    monkeypatch.setattr(selftest, "first_logits", lambda _, picture: torch.tensor([[logits[picture]]]))
-    with pytest.raises(ModelError, match=told) if told else nullcontext():
+    monkeypatch.setattr(selftest, "first_logits", lambda _, index: torch.tensor([[logits[index]]]))
+    with pytest.raises(ModelError, match=message) if message else nullcontext():
         selftest.check_image_is_used(model)
 
 
@@ -120,6 +120,6 @@ def test_difference_is_relative() -> None:
     assert relative_difference(near) == pytest.approx(relative_difference(far))
 
 
-def test_made_pictures_differ() -> None:
+def test_test_images_differ() -> None:
     first, second = make_test_images(28)
     assert first.tobytes() != second.tobytes()

@@ -1,4 +1,4 @@
-"""Weights that a wrapper renamed load as they are; what was not merged or does not fit is told with what is there."""
+"""Weights that a wrapper renamed are loaded; unmerged adapters and weights that do not fit are refused."""
 
 import json
 from collections.abc import Callable
@@ -21,13 +21,13 @@ from tests.checkpoints import blip2, stored
 from tests.checkpoints.generation import first_logits, image_features
 
 
-def inside(key: str) -> str:
+def compiled_parts(key: str) -> str:
     """As `torch.compile` of the language model and of its blocks names it."""
     key = key.replace("language_model.", "language_model._orig_mod.")
     return key.replace("layers.0.", "layers.0._orig_mod.").replace("block.0.", "block.0._orig_mod.")
 
 
-NAMES: dict[str, Callable[[str], str]] = {
+WRAPPERS: dict[str, Callable[[str], str]] = {
     "module": lambda key: f"module.{key}",
     "compiled": lambda key: f"_orig_mod.{key}",
     "trainer": lambda key: f"model.{key}",
@@ -36,20 +36,20 @@ NAMES: dict[str, Callable[[str], str]] = {
     "twice": lambda key: f"module.module.{key}",
     "own": lambda key: f"captioner.blip2.{key}",
     "fsdp": lambda key: f"_fsdp_wrapped_module.{key}".replace("qformer.", "qformer._fsdp_wrapped_module."),
-    "parts": inside,
-    "whole-and-parts": lambda key: f"_orig_mod.{inside(key)}",
+    "parts": compiled_parts,
+    "model-and-parts": lambda key: f"_orig_mod.{compiled_parts(key)}",
 }
 
 
 @pytest.mark.parametrize(
-    ("wrapper", "family"), [*((name, "opt") for name in NAMES), ("nested", "t5"), ("parts", "mt5")]
+    ("wrapper", "family"), [*((name, "opt") for name in WRAPPERS), ("nested", "t5"), ("parts", "mt5")]
 )
-def test_the_prefix_of_all_weights_is_taken_off(
+def test_prefix_of_all_weights_is_removed(
     wrapper: str, family: str, folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image],
     loaded: Callable[[str], Blip2],
 ) -> None:  # fmt: skip
-    """weights-under-a-prefix: "Download the checkpoint again", which could not help."""
-    folder = stored.rename_weights(stored.copy_checkpoint(folders[family], tmp_path / "wrapped"), NAMES[wrapper])
+    """The error said "Download the checkpoint again", which could not help."""
+    folder = stored.rename_weights(stored.copy_checkpoint(folders[family], tmp_path / "wrapped"), WRAPPERS[wrapper])
     before = (folder / "model.safetensors").read_bytes()
     spec = read_folder(folder)
     expected = read_folder(folders[family])
@@ -57,12 +57,12 @@ def test_the_prefix_of_all_weights_is_taken_off(
     model = load_model(spec)
     features, plain = image_features(model, two_images[:1]), loaded(family)
     assert torch.allclose(features, image_features(plain, two_images[:1]), atol=1e-4)
-    ours, expected_logits = (first_logits(one, features[0], "a") for one in (model, plain))
+    ours, expected_logits = (first_logits(item, features[0], "a") for item in (model, plain))
     assert torch.allclose(ours, expected_logits, atol=1e-4)
     assert (folder / "model.safetensors").read_bytes() == before
 
 
-def test_a_prefix_goes_with_shards_and_with_fewer_bits(
+def test_prefix_is_removed_in_shards_and_with_quantization(
     folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
     folder = blip2.write(tmp_path / "sharded", "opt", max_shard_size="50KB")
@@ -74,28 +74,30 @@ def test_a_prefix_goes_with_shards_and_with_fewer_bits(
     index.write_text(json.dumps(content))
     assert image_features(load_model(read_folder(folder)), two_images).isfinite().all()
     assert load_model(read_folder(folder), "int8").precision.name == "int8"
-    small = stored.rename_weights(stored.quantize(folders["opt"], tmp_path / "small", **stored.INT8), NAMES["nested"])
+    small = stored.rename_weights(
+        stored.quantize(folders["opt"], tmp_path / "small", **stored.INT8), WRAPPERS["nested"]
+    )
     assert load_model(read_folder(small)).precision.name == "int8"
 
 
-def test_a_prefix_of_some_weights_is_told_with_what_is_there(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_error_for_a_prefix_of_some_weights_names_one(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = stored.copy_checkpoint(folders["opt"], tmp_path / "half")
     stored.rename_weights(folder, lambda key: f"left.{key}" if key.startswith("qformer") else key)
     spec = read_folder(folder)
     with pytest.raises(
-        ModelError, match=r"qformer\S+ and \d+ more are missing; the weights hold left\.qformer"
+        ModelError, match=r"qformer\S+ and \d+ more are missing; the weights contain left\.qformer"
     ) as caught:
         load_model(spec)
     assert "Download" not in str(caught.value)
 
 
-def test_a_lora_that_was_not_merged_is_told_with_the_way_out(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_unmerged_lora_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = stored.copy_checkpoint(folders["opt"], tmp_path / "unmerged")
-    network = peft.get_peft_model(
+    hf_model = peft.get_peft_model(
         Blip2ForConditionalGeneration.from_pretrained(folder), peft.LoraConfig(target_modules=["q_proj"])
     )
     save_file(
-        {key: value.clone() for key, value in network.state_dict().items() if "lm_head" not in key},
+        {key: value.clone() for key, value in hf_model.state_dict().items() if "lm_head" not in key},
         folder / "model.safetensors",
         {"format": "pt"},
     )
@@ -103,7 +105,7 @@ def test_a_lora_that_was_not_merged_is_told_with_the_way_out(folders: dict[str, 
         read_folder(folder)
 
 
-def test_names_of_layers_that_resemble_wrappers_stay() -> None:
+def test_names_of_layers_that_resemble_wrappers_are_kept() -> None:
     names = WeightNames(["model.query_tokens", "model.language_model.model.decoder.embed_tokens.weight"], BLIP2)
     assert names.parameter_name("model.language_model.model.decoder.embed_tokens.weight").startswith(
         "language_model.model."
@@ -123,28 +125,28 @@ def test_names_of_layers_that_resemble_wrappers_stay() -> None:
         "base_model.model",
     ],
 )
-def test_names_of_wrappers_come_off_wherever_they_stand(wrapper: str) -> None:
-    stored_as = [f"{wrapper}.query_tokens", f"{wrapper}.language_model.{wrapper}.x"]
-    names = WeightNames(stored_as, BLIP2)
-    assert [names.parameter_name(name) for name in stored_as] == ["query_tokens", "language_model.x"]
+def test_names_of_wrappers_are_removed_at_any_depth(wrapper: str) -> None:
+    stored_names = [f"{wrapper}.query_tokens", f"{wrapper}.language_model.{wrapper}.x"]
+    names = WeightNames(stored_names, BLIP2)
+    assert [names.parameter_name(name) for name in stored_names] == ["query_tokens", "language_model.x"]
 
 
-def test_what_stands_before_some_names_only_is_no_prefix() -> None:
+def test_beginning_of_some_names_only_is_not_a_prefix() -> None:
     assert WeightNames(["net.query_tokens", "net.qformer.x"], BLIP2).prefix == "net."
     assert WeightNames(["net.query_tokens", "optimizer.state.query"], BLIP2).prefix == ""
 
 
-def test_an_adapter_beside_the_weights_is_not_put_on_unasked(
+def test_adapter_in_the_models_folder_is_not_applied(
     folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image], loaded: Callable[[str], Blip2],
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    """adapter-beside-the-weights: transformers put it on without a word."""
+    """transformers would apply it silently."""
     folder = stored.copy_checkpoint(folders["opt"], tmp_path / "both")
     stored.write_adapter(folder, folder, target_modules=["q_proj", "k_proj"])
     spec = read_folder(folder)
     assert spec.parameters == read_folder(folders["opt"]).parameters
     model = load_model(spec)
     (features,) = image_features(model, two_images[:1])
-    ours, plain = (first_logits(one, features, "a") for one in (model, loaded("opt")))
+    ours, plain = (first_logits(item, features, "a") for item in (model, loaded("opt")))
     assert torch.allclose(ours, plain, atol=1e-4)
-    assert "is not put on; name its folder with --adapter" in caplog.text
+    assert "is not applied; pass the folder with --adapter" in caplog.text

@@ -75,7 +75,7 @@ class EngineContract:
             assert QUESTION in list(subject.engine.submit(ask(model=model)))[-1]
 
     def test_a_file_that_is_not_an_image_is_refused(self, subject: Subject) -> None:
-        with pytest.raises(ImageError, match="not a picture"):
+        with pytest.raises(ImageError, match="not an image"):
             list(subject.engine.submit(ask(image=ImageFile(b"no image"))))
 
     def test_an_unknown_model_is_refused_by_every_method(self, subject: Subject) -> None:

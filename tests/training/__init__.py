@@ -1,1 +1,1 @@
-"""Tests of the training: its world, its words, the run at a small scale, and the model that it left."""
+"""Tests of `training`: scenes, lexicons, a run of the smoke recipe, and the embedded model."""

@@ -1,4 +1,4 @@
-"""What the tests of training share: the packages that training fetches, once for a checkout."""
+"""Shared by the tests of training: the packages that training downloads, once for a checkout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.__main__ import RUNS
 
 @pytest.fixture(scope="session")
 def sources() -> Path:
-    """Where fetched packages lie; what is missing there is fetched by whoever needs it."""
+    """The folder of downloaded packages; tests that need a missing one download it."""
     folder = RUNS / "sources"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""The whole run at the smoke scale: every stage, a stop in the middle, and a folder that standard loaders read."""
+"""A run of the smoke recipe: every stage, an interruption, and an export that standard loaders read."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from transformers import AutoProcessor, AutoTokenizer, Blip2ForConditionalGenera
 
 from training import evaluate
 from training.__main__ import RUNS
-from training.lessons.lessons import Kind, lesson
+from training.lexicon.lexicon import language_codes, load_lexicon
 from training.recipe import RECIPES
-from training.school import checkpoints, school
-from training.school.stages import STAGES, Workshop
-from training.school.vision import restored
-from training.words.plain import codes, load
-from training.world.world import scene
+from training.scenes.mixture import sample_scene
+from training.stages import checkpoints, pipeline
+from training.stages.loop import STAGES, TrainingContext
+from training.stages.vision_encoder import restore_modules
+from training.tasks.samples import SampleKind, make_sample
 
 ROOT = Path(__file__).parents[2]
 
 
-class PowerCutError(Exception):
-    """What ends a run in the middle here."""
+class InterruptionError(Exception):
+    """Interrupts a run in these tests."""
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Path:
-    """A run at the smoke scale, whole and undisturbed; its folder `tiny` holds the export."""
+    """A complete run of the smoke recipe; its folder `tiny` has the export."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "sources").symlink_to(sources)
     options = ["--recipe", "smoke", "--runs", str(folder), "--output", str(folder / "tiny"), "--device", "cpu"]
@@ -39,50 +39,52 @@ def runs(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Path:
     return folder
 
 
-def workshop(folder: Path) -> Workshop:
-    return Workshop(RECIPES["smoke"], folder / "smoke", RUNS / "sources", torch.device("cpu"))
+def context_in(folder: Path) -> TrainingContext:
+    return TrainingContext(RECIPES["smoke"], folder / "smoke", RUNS / "sources", torch.device("cpu"))
 
 
-def test_a_stopped_stage_ends_with_the_weights_of_one_that_was_not(
+def test_a_resumed_stage_ends_with_the_weights_of_an_uninterrupted_one(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, calls = checkpoints.save, []
+    save, calls = checkpoints.save_checkpoint, []
 
     def save_then_fail(path: Path, state: dict[str, Any]) -> None:
         save(path, state)
         calls.append(path.stem)
-        if calls.count("vision") == 5:
-            raise PowerCutError
+        if calls.count("vision") == 5:  # the file's name
+            raise InterruptionError
 
-    monkeypatch.setattr(checkpoints, "save", save_then_fail)
-    with pytest.raises(PowerCutError):
-        school.run("vision", workshop(tmp_path), output=tmp_path)
+    monkeypatch.setattr(checkpoints, "save_checkpoint", save_then_fail)
+    with pytest.raises(InterruptionError):
+        pipeline.run_stage("vision_encoder", context_in(tmp_path), output=tmp_path)
     monkeypatch.undo()
-    school.run("vision", workshop(tmp_path), output=tmp_path)
-    interrupted, whole = (checkpoints.load(workshop(folder).file("vision")) for folder in (tmp_path, runs))
+    pipeline.run_stage("vision_encoder", context_in(tmp_path), output=tmp_path)
+    interrupted, complete = (
+        checkpoints.load_checkpoint(context_in(folder).checkpoint_path("vision_encoder")) for folder in (tmp_path, runs)
+    )
     assert interrupted is not None
-    assert whole is not None
+    assert complete is not None
     weights = interrupted["modules"]["model"]
-    for name, tensor in whole["modules"]["model"].items():
+    for name, tensor in complete["modules"]["model"].items():
         torch.testing.assert_close(weights[name], tensor)
 
 
 def test_a_finished_stage_is_not_run_again(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for stage in STAGES:
-        school.run(stage, workshop(runs), output=runs)
+        pipeline.run_stage(stage, context_in(runs), output=runs)
     assert capsys.readouterr().out.count("finished already") == len(STAGES)
 
 
-def test_a_run_goes_on_from_a_finished_model(runs: Path, tmp_path: Path, sources: Path) -> None:
+def test_a_run_starts_from_a_trained_model(runs: Path, tmp_path: Path, sources: Path) -> None:
     before = Blip2ForConditionalGeneration.from_pretrained(runs / "tiny")
-    shop = Workshop(RECIPES["smoke"], tmp_path, sources, torch.device("cpu"), begin=runs / "tiny")
-    begun, _ = restored(shop, vocabulary=len(school.own_tokenizer(shop)), stage="sight")
-    assert torch.equal(begun.query_tokens, before.query_tokens)
-    school.run_all(shop, output=tmp_path / "tiny")
+    context = TrainingContext(RECIPES["smoke"], tmp_path, sources, torch.device("cpu"), initial_model=runs / "tiny")
+    restored, _ = restore_modules(context, vocabulary=len(pipeline.load_tokenizer(context)), stage="qformer")
+    assert torch.equal(restored.query_tokens, before.query_tokens)
+    pipeline.run_all(context, output=tmp_path / "tiny")
     after = Blip2ForConditionalGeneration.from_pretrained(tmp_path / "tiny")
     assert not torch.equal(before.query_tokens, after.query_tokens)
-    one, two = (AutoTokenizer.from_pretrained(folder / "tiny").get_vocab() for folder in (runs, tmp_path))
-    assert one == two
+    sample, two = (AutoTokenizer.from_pretrained(folder / "tiny").get_vocab() for folder in (runs, tmp_path))
+    assert sample == two
 
 
 def test_standard_loaders_read_the_export(runs: Path) -> None:
@@ -94,25 +96,25 @@ def test_standard_loaders_read_the_export(runs: Path) -> None:
     assert model.language_model.generation_config.decoder_start_token_id == 0
 
 
-def test_the_card_has_its_run_and_its_figures(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_card_has_the_run_and_the_figures(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate.main([str(runs / "tiny"), "--each", "1"])
     card = (runs / "tiny" / "README.md").read_text(encoding="utf-8")
-    assert card.count("how many (1–4)") == 4  # everyday things, their languages, flat shapes in two hands
-    assert "twemoji (never seen in training)" in card
+    assert card.count("how many (1–4)") == 4  # everyday objects, their languages, flat shapes in two drawing styles
+    assert "twemoji (not in the training data)" in card
     assert "seed 20261121" in card
     assert "plain Pillow" in capsys.readouterr().out
 
 
-def test_every_lesson_and_any_text_survive_the_tokenizer(runs: Path, sources: Path) -> None:
-    plains = {code: load(code, sources) for code in codes()}
+def test_every_sample_and_any_text_survive_the_tokenizer(runs: Path, sources: Path) -> None:
+    lexicons = {code: load_lexicon(code, sources) for code in language_codes()}
     tokenizer = AutoTokenizer.from_pretrained(runs / "tiny")
-    draw = random.Random(3)
+    rng = random.Random(3)
     texts = ["naïve 😀👨‍👩‍👧 Ελλάδα", "a  b", "line\nbreak", "क्‍ष", "<b> $x$ * ", "ไทย", "Caption in German: "]
     for index in range(100):
-        here = scene(3, index, split="round trip")
-        kind: Kind = "any" if index % 2 else "talk"
-        one = lesson(here, draw, kind=kind, plains=plains, codes=tuple(plains), other=here)
-        texts += [one.prompt, one.answer]
+        scene = sample_scene(3, index, split="round trip")
+        kind: SampleKind = "any" if index % 2 else "dialogue"
+        sample = make_sample(scene, rng, kind=kind, lexicons=lexicons, codes=tuple(lexicons), distractor=scene)
+        texts += [sample.prompt, sample.answer]
     for text in texts:
         ids = tokenizer(text).input_ids
         assert ids[-1] == tokenizer.eos_token_id

@@ -1,4 +1,4 @@
-"""What training takes from elsewhere is what was pinned, and shows every concept."""
+"""Downloads are the pinned ones, and have every concept."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from pathlib import Path
 
 import pytest
 
-from training.world import names, sprites
-from training.world import sources as packages
-from training.world.concepts import concepts
+from training.scenes import names, sprites
+from training.scenes import sources as packages
+from training.scenes.concepts import concepts
 
 STYLE = "fluent-flat"
 
 
-def test_a_hand_has_drawn_every_concept_and_leaves_room_around_it(sources: Path) -> None:
-    characters = names.characters(packages.fetched(packages.ANNOTATIONS, sources))
-    drawn = sprites.load(sources, concepts(), characters, (STYLE,))
+def test_a_style_has_every_concept_with_a_margin(sources: Path) -> None:
+    characters = names.characters(packages.fetch(packages.ANNOTATIONS, sources))
+    loaded = sprites.load_sprites(sources, concepts(), characters, (STYLE,))
     for concept in concepts():
-        rows = drawn.of(concept.name, STYLE)
-        assert len(rows) == len(concept.pictures)
-        for row in rows:
-            shown = (drawn.pixels[row, ..., 3] > 128).mean()
-            assert 0.03 < shown < 0.97, concept.name
+        indices = loaded.rows_of(concept.name, STYLE)
+        assert len(indices) == len(concept.emoji)
+        for index in indices:
+            opaque = (loaded.pixels[index, ..., 3] > 128).mean()
+            assert 0.03 < opaque < 0.97, concept.name
 
 
 def test_no_two_concepts_are_the_same() -> None:
-    pictures = [picture for concept in concepts() for picture in concept.pictures]
-    assert len(set(pictures)) == len(pictures)
+    emoji = [emoji_name for concept in concepts() for emoji_name in concept.emoji]
+    assert len(set(emoji)) == len(emoji)
     assert len(concepts()) >= 250
 
 
-def test_an_archive_that_was_not_pinned_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_is_not_pinned_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: io.BytesIO(b"something else"))
-    with pytest.raises(packages.SourceError, match="not the archive that was pinned"):
-        packages.fetched(packages.LISTS, tmp_path)
+    with pytest.raises(packages.SourceError, match="not the pinned archive"):
+        packages.fetch(packages.LISTS, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_registry_out_of_reach_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_registry_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no route")
 
     monkeypatch.setattr(urllib.request, "urlopen", fail)
-    with pytest.raises(packages.SourceError, match="could not be fetched"):
-        packages.fetched(packages.LISTS, tmp_path)
+    with pytest.raises(packages.SourceError, match="could not be downloaded"):
+        packages.fetch(packages.LISTS, tmp_path)

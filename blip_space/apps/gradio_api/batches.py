@@ -1,6 +1,6 @@
-"""The batches that run now: one of each session, a few in all, with updates as they go.
+"""The running batches: one per session, at most a few in all, with regular progress updates.
 
-Knows uploads, guests of the engine and who has sent them; knows no component.
+Depends on uploads, upload jobs and session names only. Must not import Gradio.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from blip_space.serving.protocol import EngineProtocol
 
 UPDATE_SECONDS = 0.5
 MAX_BATCHES = 4
-ONE_AT_A_TIME = "Your last batch is still running. Wait for its end or cancel it, then send the next."
+ONE_AT_A_TIME = "Your last batch is still running. Wait until it ends or cancel it, then send the next."
 TOO_MANY_BATCHES = f"{MAX_BATCHES} batches are running already. Try again in a few minutes."
 
 
 class Batches:
-    """Who has a batch running on an engine."""
+    """The batches that run on one engine, by session."""
 
     def __init__(self, engine: EngineProtocol) -> None:
         self._engine = engine
@@ -34,31 +34,31 @@ class Batches:
         self._lock = threading.Lock()
 
     def run(self, session: str, uploads: Sequence[tuple[str, Path]], task: CaptionTask) -> Iterator[UploadJob]:
-        """Caption what was uploaded; how far it is, at once and every half second, until its end."""
-        with open_uploads(uploads) as pictures:
-            guests = UploadJob(self._engine, pictures, task)
-            with self._registered(session, guests), closing(guests.run()) as steps:
-                yield guests
-                told = time.monotonic()
+        """Caption the uploads. Yields the job at once and then every half second until it ends."""
+        with open_uploads(uploads) as images:
+            job = UploadJob(self._engine, images, task)
+            with self._registered(session, job), closing(job.run()) as steps:
+                yield job
+                updated_at = time.monotonic()
                 for _ in steps:
-                    if time.monotonic() - told >= UPDATE_SECONDS:
-                        yield guests
-                        told = time.monotonic()
+                    if time.monotonic() - updated_at >= UPDATE_SECONDS:
+                        yield job
+                        updated_at = time.monotonic()
 
     def cancel(self, session: str) -> None:
-        """End the batch of that session; what is done stays."""
+        """Cancel the session's batch; its finished captions are kept."""
         with self._lock:
-            if guests := self._running.get(session):
-                guests.cancel()
+            if job := self._running.get(session):
+                job.cancel()
 
     @contextmanager
-    def _registered(self, session: str, guests: UploadJob) -> Iterator[None]:
+    def _registered(self, session: str, job: UploadJob) -> Iterator[None]:
         with self._lock:
             if session in self._running:
                 raise BusyError(ONE_AT_A_TIME)
             if len(self._running) >= MAX_BATCHES:
                 raise BusyError(TOO_MANY_BATCHES)
-            self._running[session] = guests
+            self._running[session] = job
         try:
             yield
         finally:
@@ -66,15 +66,15 @@ class Batches:
                 del self._running[session]
 
 
-def batch_update(guests: UploadJob, records: Sequence[CaptionRecord]) -> dict[str, Any]:
-    """How far a batch is, with some of its records, as `/batch` tells it."""
-    tally = guests.progress
-    left = tally.seconds_left
+def batch_update(job: UploadJob, records: Sequence[CaptionRecord]) -> dict[str, Any]:
+    """One update of `/batch`: the job's progress and some of its records."""
+    progress = job.progress
+    seconds_left = progress.seconds_left
     return {
-        "done": tally.done,
-        "total": tally.total,
-        "errors": len(tally.errors),
-        "pictures_per_second": round(tally.items_per_second, 2),
-        "seconds_left": None if left is None else round(left, 1),
+        "done": progress.done,
+        "total": progress.total,
+        "errors": len(progress.errors),
+        "pictures_per_second": round(progress.items_per_second, 2),
+        "seconds_left": None if seconds_left is None else round(seconds_left, 1),
         "records": [asdict(record) for record in records],
     }

@@ -1,7 +1,7 @@
 """The API: `/chat`, `/caption`, `/batch`, `/budget` and `/models`, named, typed and described for `view_api`.
 
-Each takes the raw values of a call, which anybody may have written, and checks them itself. Stateless: what one call
-says reaches no other. Knows the engine and the contract; knows nothing of the page.
+Each endpoint checks the raw, untrusted values of a call. Stateless: nothing of one call reaches another. Depends on the
+engine's protocol and the contract. Must not import the page.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.response import ResponseStream
 
 HEARTBEAT_SECONDS = 0.25
-"""How soon it is noticed that the caller has left while no token comes."""
+"""How soon a caller who disconnected is noticed while no token arrives."""
 
 ANSWERS = "answers"
 MAX_ANSWERS = 40
-"""Answers in hand at once an engine, in line included: more than its line holds, so that its sentence is heard."""
+"""Concurrent requests per engine, also waiting ones: more than the queue holds, so that it reports when it is full."""
 
 BATCHES = "batches"
 MAX_BATCH_CALLS = 16
-"""More than the batches that may run, so that the sentence about that is heard."""
+"""More than the batches that may run, so that the error about that limit is shown."""
 
 
 class Endpoints:
-    """What visitors may call, on one engine."""
+    """The handlers of the API, on one engine."""
 
     def __init__(self, engine: EngineProtocol) -> None:
         self.batches = Batches(engine)
         self._engine = engine
         self.answer_limits = {"concurrency_id": ANSWERS, "concurrency_limit": MAX_ANSWERS * engine.replicas}
-        """For every event that writes an answer."""
+        """The concurrency of every event that generates an answer."""
 
     def chat(
         self,
@@ -64,10 +64,10 @@ class Endpoints:
         quality: Any = "stream",
         use_history: Any = True,
     ) -> Iterator[str]:
-        """Ask about a picture. Streams: each update is the whole reply so far. An empty prompt asks for a caption."""
+        """Ask about an image. Streams: each update is the complete text so far. An empty prompt asks for a caption."""
         decoding = (max_new_tokens, temperature, top_p, repetition_penalty, seed, quality)
         values = (image, prompt, language, history, model, *decoding, use_history)
-        yield from _updates(self._engine.submit(parse_request(*values)))  # no variable holds the request meanwhile
+        yield from _updates(self._engine.submit(parse_request(*values)))  # no variable keeps the request alive
 
     def caption(
         self,
@@ -81,15 +81,8 @@ class Endpoints:
         repetition_penalty: Any = 1.0,
         seed: Any = 0,
     ) -> Iterator[str]:
-        """Caption a picture in one of the 96 languages, by beam search unless quality is "stream"."""
-        decoding = {
-            "quality": quality,
-            "max_new_tokens": max_new_tokens,
-            "temperature": temperature,
-            "top_p": top_p,
-            "repetition_penalty": repetition_penalty,
-            "seed": seed,
-        }
+        """Caption an image in one of the 96 languages, by beam search unless quality is "stream"."""
+        decoding = _decoding_options(quality, max_new_tokens, temperature, top_p, repetition_penalty, seed)
         yield from _updates(self._engine.submit(parse_caption_request(image, language, model, **decoding)))
 
     def batch(
@@ -106,43 +99,34 @@ class Endpoints:
         seed: Any = 0,
         caller: gr.Request | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Caption many pictures, or ask the same of each. Streams how far it is: `records` are those that are new since
-        the last update, and all of them in the last one."""
-        task = parse_task(
-            prompt,
-            language,
-            model,
-            quality=quality,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-        )
-        guests, told = None, 0
-        for guests in self.batches.run(session_of(caller), parse_files(files), task):
-            yield batch_update(guests, guests.records[told:])
-            told = len(guests.records)
-        assert guests is not None
-        yield batch_update(guests, guests.records)
+        """Caption many images, or ask the same prompt about each. Streams progress: `records` are those since the last
+        update, and all of them in the last one."""
+        decoding = _decoding_options(quality, max_new_tokens, temperature, top_p, repetition_penalty, seed)
+        task = parse_task(prompt, language, model, **decoding)
+        job, sent = None, 0
+        for job in self.batches.run(session_of(caller), parse_files(files), task):
+            yield batch_update(job, job.records[sent:])
+            sent = len(job.records)
+        assert job is not None
+        yield batch_update(job, job.records)
 
     def budget(
         self, prompt: Any = "", language: Any = "en", history: Any = None, model: Any = "", max_new_tokens: Any = 64
     ) -> dict[str, Any]:
-        """How a prompt and its history would fill the model's window, in tokens, and the text that would be sent."""
-        measured = self._engine.budget(
+        """How many tokens of the context a prompt and its history would use, and the text that would be sent."""
+        budget = self._engine.budget(
             prompt=parse_prompt(prompt),
             language=language,
             turns=parse_history([] if history is None else history),
             model=parse_model(model),
             max_new_tokens=options.check(max_new_tokens=max_new_tokens).max_new_tokens,
         )
-        return asdict(measured)
+        return asdict(budget)
 
     def models(self) -> list[dict[str, Any]]:
-        """The models that this server offers, the default first; `family` is the type of a model's language model and
-        `architecture` the family of the whole, `fits` names the precisions that fit this server now, and is null while
-        it starts."""
+        """The models that this server offers, the default first. `family` is the type of the language model,
+        `architecture` the vision-language family; `fits` are the precisions that fit the server's memory now, null
+        while it starts."""
         loaded = self._engine.status().loaded
         return [
             {
@@ -162,57 +146,62 @@ class Endpoints:
         ]
 
 
+def _decoding_options(*values: Any) -> dict[str, Any]:
+    names = ("quality", "max_new_tokens", "temperature", "top_p", "repetition_penalty", "seed")
+    return dict(zip(names, values, strict=True))
+
+
 def _updates(response: ResponseStream) -> Iterator[str]:
-    """The text so far; closing this generator closes the response's, which cancels the request."""
+    """The text so far. Closing this generator closes the response's, which cancels the request."""
     yield from response.updates(HEARTBEAT_SECONDS)
 
 
 def session_of(caller: gr.Request | None) -> str:
-    """Which page or client calls. A call by plain HTTP may name no session and is then one of its own, so that callers
-    who have nothing to do with each other do not share one."""
+    """The session of a page or client. A call over plain HTTP may have none and then gets its own, so that unrelated
+    callers do not share one."""
     return (caller and caller.session_hash) or f"call {uuid4()}"
 
 
-def register(engine: EngineProtocol, calls: Endpoints) -> None:
-    """Put the endpoints into the Blocks that are being built, behind components that nobody sees."""
-    values = Parameters(engine)
+def register(engine: EngineProtocol, endpoints: Endpoints) -> None:
+    """Add the endpoints to the current Blocks, with invisible components."""
+    make = Parameters(engine)
     with gr.Row(visible=False):
         reply, answer = gr.Textbox(label="reply"), gr.JSON(label="answer")
         chat = [
-            values.image(),
-            values.prompt(),
-            values.language(),
-            values.history(),
-            values.model(),
-            values.max_new_tokens(),
-            *values.decoding(),
-            values.quality("stream"),
-            values.use_history(),
+            make.image(),
+            make.prompt(),
+            make.language(),
+            make.history(),
+            make.model(),
+            make.max_new_tokens(),
+            *make.decoding(),
+            make.quality("stream"),
+            make.use_history(),
         ]
         caption = [
-            values.image(),
-            values.language(),
-            values.model(),
-            values.quality("best"),
-            added_later(values.max_new_tokens(options.CAPTION.max_new_tokens)),
-            *map(added_later, values.decoding()),
+            make.image(),
+            make.language(),
+            make.model(),
+            make.quality("best"),
+            added_later(make.max_new_tokens(options.CAPTION.max_new_tokens)),
+            *map(added_later, make.decoding()),
         ]
-        budget = [values.prompt(), values.language(), values.history(), values.model(), values.max_new_tokens()]
-        _open("chat", calls.chat, chat, reply, **calls.answer_limits)
-        _open("caption", calls.caption, caption, reply, **calls.answer_limits)
+        budget = [make.prompt(), make.language(), make.history(), make.model(), make.max_new_tokens()]
+        _register("chat", endpoints.chat, chat, reply, **endpoints.answer_limits)
+        _register("caption", endpoints.caption, caption, reply, **endpoints.answer_limits)
         batch = [
-            values.files(),
-            values.prompt(),
-            values.language(),
-            values.model(),
-            values.quality("best"),
-            values.max_new_tokens(options.CAPTION.max_new_tokens),
-            *map(added_later, values.decoding()),
+            make.files(),
+            make.prompt(),
+            make.language(),
+            make.model(),
+            make.quality("best"),
+            make.max_new_tokens(options.CAPTION.max_new_tokens),
+            *map(added_later, make.decoding()),
         ]
-        _open("batch", calls.batch, batch, answer, concurrency_id=BATCHES, concurrency_limit=MAX_BATCH_CALLS)
-        _open("budget", calls.budget, budget, answer)
-        _open("models", calls.models, [], answer)
+        _register("batch", endpoints.batch, batch, answer, concurrency_id=BATCHES, concurrency_limit=MAX_BATCH_CALLS)
+        _register("budget", endpoints.budget, budget, answer)
+        _register("models", endpoints.models, [], answer)
 
 
-def _open(name: str, call: Any, inputs: list[Any], output: Any, **limits: Any) -> None:
-    gr.Button(visible=False).click(call, inputs, output, api_name=name, preprocess=False, **limits)
+def _register(name: str, handler: Any, inputs: list[Any], output: Any, **limits: Any) -> None:
+    gr.Button(visible=False).click(handler, inputs, output, api_name=name, preprocess=False, **limits)

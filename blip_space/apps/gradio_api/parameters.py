@@ -1,6 +1,6 @@
-"""A component for each parameter of the API, which gives `view_api` its type, default, description and example.
+"""An invisible component for each parameter of the API: its type, default, description and example in `view_api`.
 
-Depends on the contract's parameters and their limits only; nobody sees these components.
+Depends on the contract's parameters and their limits only.
 """
 
 from __future__ import annotations
@@ -27,75 +27,76 @@ HISTORY_SCHEMA = {
             "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": TEXT_PART}]},
         },
     },
-    "additional_description": "alternating, oldest first, whole turns; of a content in parts the texts are read",
+    "additional_description": "alternating, oldest first, complete turns; of content in parts, the text parts are used",
+}
+SAMPLING = {
+    "temperature": "0 always picks the most likely token, higher values sample",
+    "top_p": "sample only from the most likely tokens that add up to this probability",
+    "repetition_penalty": "values above 1 reduce repetition",
+    "seed": "sampling with the same seed gives the same reply",
 }
 
 
 class Parameters:
-    """Makes them, for the models of one engine."""
+    """Makes the components, for the models of one engine."""
 
     def __init__(self, engine: EngineProtocol) -> None:
         self._engine = engine
 
     def image(self) -> Any:
-        """One picture."""
-        return image_input(label="the picture")
+        """One image."""
+        return image_input(label="the image")
 
     def files(self) -> Any:
-        """Many of them."""
-        return files_input(label="pictures, or a zip of them")
+        """Many images."""
+        return files_input(label="images, or a zip of them")
 
     def prompt(self) -> Any:
-        """What is asked."""
+        """A question or an instruction."""
         return _with_default(gr.Textbox("", label="a question or an instruction; empty asks for a caption"))
 
     def language(self) -> Any:
-        """One of the 96."""
-        choices = [(row.english_name, code) for code, row in languages.LANGUAGES.items()]
+        """One of the 96 languages."""
+        choices = [(language.english_name, code) for code, language in languages.LANGUAGES.items()]
         return _with_default(gr.Dropdown(choices, value="en", label="the language of the reply"))
 
     def history(self) -> Any:
-        """Earlier turns; their example says something about the picture that is everybody's example."""
+        """Earlier turns; their example is about the image that is the example of all endpoints."""
         turn = [{"role": "user", "content": "What is this?"}, {"role": "assistant", "content": "an octopus"}]
         return with_example(unvalidated(gr.JSON([], label="earlier turns, oldest first"), HISTORY_SCHEMA), turn)
 
     def use_history(self) -> Any:
-        """Whether the model reads them."""
-        return _with_default(gr.Checkbox(True, label="whether the model is told the history"))
+        """Whether the prompt contains the earlier turns."""
+        return _with_default(gr.Checkbox(True, label="whether the prompt contains the history"))
 
     def model(self) -> Any:
-        """One of those that the server offers."""
+        """One of the server's models."""
         names = list(self._engine.specs)
         return _with_default(gr.Dropdown(names, value=self._engine.default.name, label="the model"))
 
     def quality(self, value: str) -> Any:
-        """How the reply is looked for."""
-        label = "best searches, and then does not stream"
+        """Streaming or beam search."""
+        label = "best uses beam search, which does not stream"
         return _with_default(gr.Radio(["stream", "best"], value=value, label=label))
 
     def max_new_tokens(self, value: int = GenerationOptions.max_new_tokens) -> Any:
-        """The longest reply."""
-        return _number("max_new_tokens", value, "how many tokens the reply may have")
+        """The maximum length of the reply, in tokens."""
+        return _numeric_parameter("max_new_tokens", value, "the maximum length of the reply, in tokens")
 
     def decoding(self) -> list[Any]:
-        """How each token is chosen."""
-        return [
-            _number("temperature", GenerationOptions.temperature, "0 takes the likeliest token, above it samples"),
-            _number("top_p", GenerationOptions.top_p, "sample from the likeliest tokens that hold this much"),
-            _number("repetition_penalty", GenerationOptions.repetition_penalty, "above 1 repeats less"),
-            _number("seed", GenerationOptions.seed, "the same seed samples the same reply"),
-        ]
+        """The sampling parameters."""
+        return [_numeric_parameter(name, getattr(GenerationOptions, name), label) for name, label in SAMPLING.items()]
 
 
-def _number(name: str, value: float, label: str) -> Any:
+def _numeric_parameter(name: str, value: float, label: str) -> Any:
     limits = options.RANGES[name]
     precision = 0 if limits.is_integer else None
     return _with_default(gr.Number(value, label=label, minimum=limits.low, maximum=limits.high, precision=precision))
 
 
 def _with_default(component: Any) -> Any:
-    """The component, with its label for a description, which `view_api` shows, and its default for an example: Gradio's
-    would be out of range, or of another language."""
+    """Make the label the description that `view_api` shows, and the default the example: Gradio's own would be out of
+    range or in another language."""
     schema = component.api_info() | {"additional_description": component.label}
     component.api_info = lambda: schema
     return with_example(component, component.value)

@@ -1,6 +1,6 @@
-"""What a call's raw values mean, which anybody may have written: each is checked, and a mistake is a sentence.
+"""Parses the raw, untrusted values of a call into requests. Each value is checked; an invalid one is a `UserError`.
 
-Knows the contract's parameters; knows no engine and nothing of the page.
+Depends on the contract's parameters only. Must not import the page.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def parse_request(
     quality: Any,
     use_history: Any,
 ) -> Request:
-    """The request that `/chat` makes of its values."""
-    words = parse_prompt(prompt)
-    chosen = options.check(
+    """The request of a `/chat` call."""
+    text = parse_prompt(prompt)
+    generation = options.check(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
@@ -41,40 +41,40 @@ def parse_request(
         quality=quality,
     )
     turns = parse_history([] if history is None else history)
-    kept = turns if parse_bool("use_history", use_history) else ()
+    used_turns = turns if parse_bool("use_history", use_history) else ()
     return Request(
         image=parse_image(image),
-        prompt=words,
+        prompt=text,
         language=language,
-        turns=kept,
+        turns=used_turns,
         model=parse_model(model),
-        options=chosen,
+        options=generation,
     )
 
 
 def parse_caption_request(image: Any, language: Any, model: Any, **decoding: Any) -> Request:
-    """The request that `/caption` makes of its values; `decoding` is checked by its names."""
+    """The request of a `/caption` call. `decoding` holds options by name."""
     return Request(
         image=parse_image(image), language=language, model=parse_model(model), options=options.check(**decoding)
     )
 
 
 def parse_task(prompt: Any, language: Any, model: Any, **decoding: Any) -> CaptionTask:
-    """What `/batch` asks of every picture; in which precision is known once there is an answer."""
+    """The task of a `/batch` call. Its precision is set once there is an answer."""
     return CaptionTask(parse_model(model), "", language, clean(parse_prompt(prompt)), options.check(**decoding))
 
 
 def parse_prompt(value: Any) -> str:
-    """The words of a call; none are a request for a caption."""
+    """The prompt of a call, empty for None: a request for a caption."""
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise PromptError("The prompt must be a text. Leave it empty to ask for a caption.")
+        raise PromptError("The prompt must be a string. Leave it empty to ask for a caption.")
     return value
 
 
 def parse_model(value: Any) -> str:
-    """The model's name of a call; none is the server's default."""
+    """The name of the model, empty for None: the server's default."""
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -83,7 +83,7 @@ def parse_model(value: Any) -> str:
 
 
 def parse_bool(name: str, value: Any) -> bool:
-    """A choice of yes or no."""
+    """A boolean argument of that name."""
     if not isinstance(value, bool):
         raise UserError(f"{name} must be true or false.")
     return value

@@ -1,14 +1,6 @@
-"""The page and the API in front of one engine, built with Gradio's Blocks.
+"""The web page in front of one engine, built with Gradio's Blocks; the API's endpoints are registered beside it.
 
-guard         what a visitor may never do
-endpoints     /chat, /caption, /batch, /budget, /models
-parameters    what each of their arguments is
-conversation  what the page's buttons do
-history       between the page's messages and a request's turns
-layout        what stands where        events   which event does what
-batch_tab     the second tab           batches  what runs of it now
-lines         status and budget        choices  languages by model
-wording       what the page says       files    templates, scripts and examples from assets/
+Depends on apps.gradio_api, jobs and the engine's protocol. Must not import torch.
 """
 
 from __future__ import annotations
@@ -17,35 +9,34 @@ from typing import Any
 
 import gradio as gr
 
-from blip_space.apps.gradio_api import endpoints
-from blip_space.apps.gradio_api.endpoints import Endpoints
+from blip_space.apps.gradio_api.endpoints import Endpoints, register
 from blip_space.apps.gradio_api.upload_security import SecureBlocks
 from blip_space.apps.page import events, layout, static, strings
 from blip_space.apps.page.conversation import Conversation
 from blip_space.serving.protocol import EngineProtocol
 
-SWEEP_SECONDS = 3_600
+CLEANUP_SECONDS = 3_600
 MAX_UPLOAD_AGE_SECONDS = 82_800
-"""A picture goes at the first sweep after this: within a day, as the page promises."""
+"""Older uploads are deleted at the next cleanup: within 24 hours, as the page promises."""
 
 PUBLIC_FOLDERS = [str(static.EXAMPLES)]
-"""What of the server's files the page shows to everybody."""
+"""The folders of the server that every user of the page may read."""
 
 
 def build(engine: EngineProtocol) -> Any:
-    """The Blocks of the page and its API. Of the engine only its status is asked before the first event."""
-    sweep = (SWEEP_SECONDS, MAX_UPLOAD_AGE_SECONDS)
-    with SecureBlocks(title=strings.TITLE, analytics_enabled=False, delete_cache=sweep) as demo:
-        calls = Endpoints(engine)
-        at = layout.build_layout(engine, calls.batches)
-        events.connect(demo, at, Conversation(engine, calls))
-        endpoints.register(engine, calls)
+    """The Blocks of the page and its API. Before the first event only the engine's status is used."""
+    cleanup = (CLEANUP_SECONDS, MAX_UPLOAD_AGE_SECONDS)
+    with SecureBlocks(title=strings.TITLE, analytics_enabled=False, delete_cache=cleanup) as demo:
+        endpoints = Endpoints(engine)
+        components = layout.build_layout(engine, endpoints.batches)
+        events.connect_events(demo, components, Conversation(engine, endpoints))
+        register(engine, endpoints)
     return demo
 
 
 def theme_options() -> dict[str, Any]:
-    """What the page looks like, as arguments of Gradio's `launch`."""
-    # Its half-bold has three glyphs, so only these two weights are used.
+    """Theme, style and script of the page, as arguments of Gradio's `launch`."""
+    # The semi-bold font has only three glyphs, so only these two weights are used.
     fonts = [gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "system-ui", "sans-serif"]
     theme = gr.themes.Default(primary_hue="teal", neutral_hue="slate", font=fonts).set(
         body_text_color_subdued="*neutral_500",
@@ -56,10 +47,12 @@ def theme_options() -> dict[str, Any]:
         button_primary_background_fill_dark="*primary_700",
         button_primary_background_fill_hover_dark="*primary_800",
     )
-    code = static.render_script("page.js", waiting=strings.WAITING, caption_asked=strings.CAPTION_REQUEST)
+    script = static.render_script(
+        "page.js", waiting_pattern=strings.WAITING_PATTERN, caption_request=strings.CAPTION_REQUEST
+    )
     return {
         "theme": theme,
         "css_paths": static.STYLE,
-        "head": f"<script>{code}</script>",
+        "head": f"<script>{script}</script>",
         "footer_links": ["api"],
     }

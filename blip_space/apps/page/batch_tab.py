@@ -1,7 +1,7 @@
-"""The Batch tab: many pictures or a zip in, a table that fills, and files of it to take home.
+"""The Batch tab: upload many images or a zip, watch a table of captions grow, download it.
 
-Its own layout, handlers and events; it shares the engine with the conversation and nothing else. Knows components;
-knows nothing of how a batch is run.
+Its own layout, handlers and events; it shares only the engine with the conversation. Depends on components, jobs and
+the API's batches.
 """
 
 from __future__ import annotations
@@ -19,28 +19,30 @@ from blip_space.apps.gradio_api.batches import Batches
 from blip_space.apps.gradio_api.endpoints import BATCHES, MAX_BATCH_CALLS, session_of
 from blip_space.apps.gradio_api.parsing import parse_model, parse_task
 from blip_space.apps.gradio_api.upload_security import files_input, parse_files
-from blip_space.apps.page import choices, static, strings
+from blip_space.apps.page import static, status_text, strings
+from blip_space.images import MAX_UPLOAD_BYTES
 from blip_space.jobs import export
 from blip_space.jobs.records import CaptionRecord
-from blip_space.jobs.upload_job import UploadJob
+from blip_space.jobs.upload_archive import MAX_IMAGES
+from blip_space.jobs.upload_job import MAX_SECONDS, UploadJob
 from blip_space.languages import LANGUAGES
 from blip_space.options import CAPTION
 from blip_space.serving.protocol import EngineProtocol
 
-FORMS: dict[str, tuple[str, Callable[[Sequence[CaptionRecord]], bytes]]] = {
+DOWNLOADS: dict[str, tuple[str, Callable[[Sequence[CaptionRecord]], bytes]]] = {
     "JSON": ("captions.json", export.as_json),
     "JSONL": ("captions.jsonl", export.as_lines),
     "CSV": ("captions.csv", export.as_csv),
     "TXT (zip)": ("captions.zip", export.as_zip),
 }
-"""What can be taken home: its name on the button, the file's, and who writes it."""
+"""The download formats: the text of the button, the name of the file, and its writer."""
 
-IDLE = "() => window.blipSpace.idle()"
-QUIET: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
+RESET_BUTTONS = "() => window.blipSpace.resetBatchButtons()"
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
 
 
 @dataclass(frozen=True)
-class _Parts:
+class _BatchComponents:
     """The components of the tab."""
 
     files: Any
@@ -56,29 +58,34 @@ class _Parts:
 
 
 def build_batch_tab(engine: EngineProtocol, batches: Batches) -> None:
-    """Put the tab into the Blocks that are being built."""
-    at, does = _laid_out(engine), _Handlers(engine, batches)
-    running = at.start.click(
-        does.fill,
-        [at.files, at.prompt, at.language, at.model, at.quality],
-        [at.start, at.cancel, at.progress, at.table, *at.downloads],
+    """Add the tab to the current Blocks."""
+    tab, handlers = _build_components(engine), _Handlers(engine, batches)
+    running = tab.start.click(
+        handlers.run,
+        [tab.files, tab.prompt, tab.language, tab.model, tab.quality],
+        [tab.start, tab.cancel, tab.progress, tab.table, *tab.downloads],
         concurrency_id=BATCHES,
         concurrency_limit=MAX_BATCH_CALLS,
-        **QUIET,
+        **PRIVATE,
     )
-    running.failure(None, None, [at.start, at.cancel], js=IDLE, **QUIET)
-    at.cancel.click(does.cancel, None, None, **QUIET)
-    at.model.change(does.choose_model, at.model, at.language, **QUIET)
+    running.failure(None, None, [tab.start, tab.cancel], js=RESET_BUTTONS, **PRIVATE)
+    tab.cancel.click(handlers.cancel, None, None, **PRIVATE)
+    tab.model.change(handlers.update_languages, tab.model, tab.language, **PRIVATE)
 
 
-def _laid_out(engine: EngineProtocol) -> _Parts:
+def _build_components(engine: EngineProtocol) -> _BatchComponents:
     names, default = list(engine.specs), engine.default
-    with gr.Row(elem_id="batch-desk"):
+    with gr.Row(elem_id="batch-columns"):
         with gr.Column(scale=4, min_width=300, elem_id="batch-left"):
-            pictures = files_input(label=strings.FILES_LABEL, file_types=["image", ".zip"], elem_id="batch-files")
-            gr.HTML(static.render_template("batch_bounds.html", sentence=strings.BATCH_LIMITS), padding=False)
+            files = files_input(label=strings.FILES_LABEL, file_types=["image", ".zip"], elem_id="batch-files")
+            limits = strings.batch_limits(images=MAX_IMAGES, file_bytes=MAX_UPLOAD_BYTES, seconds=MAX_SECONDS)
+            gr.HTML(static.render_template("batch_limits.html", sentence=limits), padding=False)
             language = gr.Dropdown(
-                choices.language_choices(default), value="en", label=strings.CAPTION_LANGUAGE, elem_id="batch-language"
+                status_text.language_choices(default),
+                value="en",
+                label=strings.CAPTION_LANGUAGE,
+                info=strings.LANGUAGE_INFO,
+                elem_id="batch-language",
             )
             model = gr.Dropdown(names, value=names[0], label=strings.MODEL_LABEL, visible=len(names) > 1)
             prompt = gr.Textbox(
@@ -90,57 +97,57 @@ def _laid_out(engine: EngineProtocol) -> _Parts:
         with gr.Column(scale=5, min_width=300, elem_id="batch-right"):
             progress = gr.HTML(static.render_template("batch_empty.html", sentence=strings.NO_BATCH), padding=False)
             with gr.Row(elem_id="batch-downloads"):
-                downloads = [gr.DownloadButton(name, visible=False, min_width=70, size="sm") for name in FORMS]
+                downloads = [gr.DownloadButton(name, visible=False, min_width=70, size="sm") for name in DOWNLOADS]
             table = gr.HTML("", padding=False, elem_id="batch-table")
-    return _Parts(pictures, prompt, language, model, quality, start, cancel, progress, table, downloads)
+    return _BatchComponents(files, prompt, language, model, quality, start, cancel, progress, table, downloads)
 
 
 class _Handlers:
-    """What the tab's buttons do. Each takes raw values, since anybody may call it."""
+    """The handlers of the tab's events. Each takes raw, untrusted values."""
 
     def __init__(self, engine: EngineProtocol, batches: Batches) -> None:
         self._engine = engine
         self._batches = batches
 
-    def fill(
+    def run(
         self, uploads: Any, prompt: Any, language: Any, model: Any, quality: Any, caller: gr.Request
     ) -> Iterator[list[Any]]:
-        """Caption the files, and show what is there again and again."""
+        """Caption the files; each update shows the progress and the captions so far."""
         task = parse_task(prompt, language, model, quality=quality, max_new_tokens=CAPTION.max_new_tokens)
-        guests: UploadJob | None = None
-        for guests in self._batches.run(session_of(caller), parse_files(uploads), task):
-            yield [*_buttons(running=True), _progress(guests), _table(guests.records), *_downloads([])]
-        assert guests is not None
-        ended = _progress(guests, ended=True)
-        yield [*_buttons(running=False), ended, _table(guests.records), *_downloads(guests.records)]
+        job: UploadJob | None = None
+        for job in self._batches.run(session_of(caller), parse_files(uploads), task):
+            yield [*_buttons(running=True), _progress(job), _table(job.records), *_downloads([])]
+        assert job is not None
+        result = _progress(job, ended=True)
+        yield [*_buttons(running=False), result, _table(job.records), *_downloads(job.records)]
 
     def cancel(self, caller: gr.Request) -> None:
-        """End the batch; what is done stays."""
+        """Cancel the batch; finished captions are kept."""
         self._batches.cancel(session_of(caller))
 
-    def choose_model(self, model: Any) -> Any:
-        """The languages of a model that was chosen."""
-        return gr.Dropdown(
-            choices=choices.language_choices(self._engine.specs.get(parse_model(model), self._engine.default))
-        )
+    def update_languages(self, model: Any) -> Any:
+        """The languages of the selected model."""
+        spec = self._engine.specs.get(parse_model(model), self._engine.default)
+        return gr.Dropdown(choices=status_text.language_choices(spec))
 
 
 def _buttons(*, running: bool) -> list[Any]:
     return [gr.Button(visible=not running), gr.Button(visible=running)]
 
 
-def _progress(guests: UploadJob, *, ended: bool = False) -> str:
-    tally = guests.progress
-    sentence = strings.batch_result(tally) if ended else str(tally)
-    return static.render_template("batch_progress.html", done=tally.done, total=tally.total, sentence=sentence)
+def _progress(job: UploadJob, *, ended: bool = False) -> str:
+    done, total, errors = job.progress.done, job.progress.total, len(job.progress.errors)
+    result = strings.batch_result(done=done, total=total, errors=errors, cancelled=job.progress.cancelled)
+    sentence = result if ended else str(job.progress)
+    return static.render_template("batch_progress.html", done=done, total=total, sentence=sentence)
 
 
 def _table(records: Sequence[CaptionRecord]) -> str:
-    """Left open at its end, so that only new rows are sent; the browser closes it."""
-    return static.render_template("batch_head.html") + "".join(map(_row, records))
+    """The table without its end tags, so that only new rows are sent; the browser closes it."""
+    return static.render_template("batch_head.html") + "".join(map(_table_row, records))
 
 
-def _row(record: CaptionRecord) -> str:
+def _table_row(record: CaptionRecord) -> str:
     language = LANGUAGES[record.language]
     if record.error is not None:
         return static.render_template("batch_error.html", file=record.file, error=record.error)
@@ -154,10 +161,10 @@ def _row(record: CaptionRecord) -> str:
 
 
 def _downloads(records: Sequence[CaptionRecord]) -> list[Any]:
-    """The files lie among the uploads, and go with them."""
+    """The buttons with their files, which are in the upload folder and deleted with it."""
     if not records:
-        return [gr.DownloadButton(visible=False)] * len(FORMS)
+        return [gr.DownloadButton(visible=False)] * len(DOWNLOADS)
     folder = Path(tempfile.mkdtemp(dir=get_upload_folder()))
-    for name, write in FORMS.values():
+    for name, write in DOWNLOADS.values():
         (folder / name).write_bytes(write(records))
-    return [gr.DownloadButton(value=str(folder / name), visible=True) for name, _ in FORMS.values()]
+    return [gr.DownloadButton(value=str(folder / name), visible=True) for name, _ in DOWNLOADS.values()]

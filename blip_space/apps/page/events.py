@@ -1,7 +1,7 @@
-"""Which event does what: the page's components and its handlers, introduced to each other.
+"""Connects the events of the page's components to their handlers.
 
-An answer ends in one place, however it ends: `settle`, in the browser, so that nothing late can overtake it. Whatever
-cancels answers does only that, and goes on `then`: an event that cancels and also computes would race with a token.
+Every answer ends in `finishAnswer`, in the browser, so that no late update can overtake it. An event that cancels
+answers does nothing else, and `then` starts the next one: if it also computed, it would race with a token.
 """
 
 from __future__ import annotations
@@ -15,110 +15,104 @@ from blip_space.apps.page.conversation import Conversation
 from blip_space.apps.page.layout import Components
 from blip_space.errors import UserError
 
-SETTLE = "(words, messages) => window.blipSpace.settle(words, messages)"
-LEAVE = "() => window.blipSpace.leave()"
-ASKED = "(...values) => window.blipSpace.asked(...values)"
-FRESH = "() => window.blipSpace.fresh()"
-QUIET: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
+FINISH_ANSWER = "(draft, messages) => window.blipSpace.finishAnswer(draft, messages)"
+ABANDON = "() => window.blipSpace.abandon()"
+MARK_ASKED = "(...values) => window.blipSpace.markAsked(...values)"
+RESET = "() => window.blipSpace.reset()"
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
 
 
-def connect(demo: Any, at: Components, does: Conversation) -> None:
-    """Wire every event of the page."""
-    measured = [at.question, at.chat, at.language, at.model, at.decoding[0], at.use_history]
+def connect_events(demo: Any, page: Components, handlers: Conversation) -> None:
+    """Connect every event of the page."""
+    budget_inputs = [page.question, page.chat, page.language, page.model, page.decoding[0], page.use_history]
 
-    def measure(after: Any) -> None:
-        after(does.update_budget, measured, at.budget, trigger_mode="always_last", **QUIET)
+    def update_budget_after(event: Any) -> None:
+        event(handlers.update_budget, budget_inputs, page.budget, trigger_mode="always_last", **PRIVATE)
 
-    answers = _asking(at, does, measure)
-    _interrupting(at, does, answers, measure)
-    _keeping(demo, at)
-    at.examples.click(does.load_example, at.examples, [at.picture, at.question, at.language], **QUIET)
-    at.model.change(does.update_model, at.model, [at.language, at.about], **QUIET)
-    gr.on([demo.load, at.clock.tick], does.update_status, at.busy, [at.status, at.clock], **QUIET)
-    for changed in measured[:1] + measured[2:]:
-        measure(changed.change)
-    measure(at.status.change)
-    measure(demo.load)
+    answers = _connect_asking(page, handlers, update_budget_after)
+    _connect_cancelling(page, handlers, answers, update_budget_after)
+    _save_settings(demo, page)
+    page.examples.click(handlers.load_example, page.examples, [page.image, page.question, page.language], **PRIVATE)
+    page.model.change(handlers.update_model, page.model, [page.language, page.description], **PRIVATE)
+    gr.on([demo.load, page.timer.tick], handlers.update_status, page.busy, [page.status, page.timer], **PRIVATE)
+    for component in budget_inputs[:1] + budget_inputs[2:]:
+        update_budget_after(component.change)
+    update_budget_after(page.status.change)
+    update_budget_after(demo.load)
 
 
-def _asking(at: Components, does: Conversation, measure: Any) -> list[Any]:
-    """The events that write an answer, and what leads to them."""
-    writing = [at.chat, at.busy, at.ask, at.stop, at.clock]
-    begun = [
+def _connect_asking(page: Components, handlers: Conversation, update_budget_after: Any) -> list[Any]:
+    """Connect the events that ask a question; returns those that generate its answer."""
+    outputs = [page.chat, page.busy, page.ask, page.stop, page.timer]
+    submissions = [
         gr.on(
-            [at.question.submit, at.ask.click],
-            does.submit,
-            [at.question, at.chat, at.picture, at.busy],
-            [at.question, *writing],
-            js=ASKED,
-            **QUIET,
+            [page.question.submit, page.ask.click],
+            handlers.submit,
+            [page.question, page.chat, page.image, page.busy],
+            [page.question, *outputs],
+            js=MARK_ASKED,
+            **PRIVATE,
         ),
-        at.chat.retry(does.retry, [at.chat, at.picture, at.busy], writing, js=ASKED, **QUIET),
-        at.chat.edit(does.edit, [at.chat, at.picture, at.busy], writing, js=ASKED, **QUIET),
+        page.chat.retry(handlers.retry, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
+        page.chat.edit(handlers.edit, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
     ]
-    answers = [
-        first.success(
-            does.answer,
-            [at.chat, at.picture, *at.settings],
-            at.chat,
-            **does.limits,
-            **QUIET,
-        )
-        for first in begun
-    ]
+    inputs, limits = [page.chat, page.image, *page.settings], handlers.limits
+    answers = [event.success(handlers.answer, inputs, page.chat, **limits, **PRIVATE) for event in submissions]
     for answer in answers:
-        measure(_settle(at, answer.then).then)
-        _settle(at, answer.failure)  # after an error this comes instead of `then`, after a cancel both do
-    measure(at.chat.undo(does.undo, [at.question, at.chat, at.busy], [at.question, at.chat], **QUIET).then)
+        update_budget_after(_finish_answer(page, answer.then).then)
+        _finish_answer(page, answer.failure)  # after an error this comes instead of `then`, after a cancel both do
+    undone = page.chat.undo(handlers.undo, [page.question, page.chat, page.busy], [page.question, page.chat], **PRIVATE)
+    update_budget_after(undone.then)
     return answers
 
 
-def _interrupting(at: Components, does: Conversation, answers: list[Any], measure: Any) -> None:
-    """What ends an answer before its end."""
-    fresh = [at.chat, at.busy, at.ask, at.stop]
-    at.stop.click(None, None, None, cancels=answers, **QUIET)
-    for changed in (at.picture.change, at.chat.clear):
-        changed(None, None, None, js=LEAVE, **QUIET)
-        cleared = changed(None, None, None, cancels=answers, **QUIET)
-        measure(cleared.then(None, None, fresh, js=FRESH, **QUIET).then)
-    at.picture.change(does.validate_image, at.picture, None, **QUIET)
+def _connect_cancelling(page: Components, handlers: Conversation, answers: list[Any], update_budget_after: Any) -> None:
+    """Connect the events that cancel an answer."""
+    outputs = [page.chat, page.busy, page.ask, page.stop]
+    page.stop.click(None, None, None, cancels=answers, **PRIVATE)
+    for event in (page.image.change, page.chat.clear):
+        event(None, None, None, js=ABANDON, **PRIVATE)
+        cancelled = event(None, None, None, cancels=answers, **PRIVATE)
+        update_budget_after(cancelled.then(None, None, outputs, js=RESET, **PRIVATE).then)
+    page.image.change(handlers.validate_image, page.image, None, **PRIVATE)
 
 
-def _settle(at: Components, after: Any) -> Any:
-    outputs = [at.question, at.chat, at.busy, at.ask, at.stop]
-    return after(None, [at.question, at.chat], outputs, js=SETTLE, **QUIET)
+def _finish_answer(page: Components, event: Any) -> Any:
+    outputs = [page.question, page.chat, page.busy, page.ask, page.stop]
+    return event(None, [page.question, page.chat], outputs, js=FINISH_ANSWER, **PRIVATE)
 
 
-def _keeping(demo: Any, at: Components) -> None:
-    """Language and settings stay in the visitor's browser; nothing else does."""
+def _save_settings(demo: Any, page: Components) -> None:
+    """Save language, model and settings in the user's browser, and nothing else; restore them when the page loads."""
+    changes, settings = [setting.change for setting in page.settings], page.settings
 
-    def keep(*values: Any) -> dict[str, Any]:
-        return dict(zip(_names(), values, strict=True))
+    def save(*values: Any) -> dict[str, Any]:
+        return dict(zip(_setting_names(), values, strict=True))
 
-    def restore(kept: Any) -> list[Any]:
-        return [_restored(name, kept, known) for name, known in zip(_names(), at.settings, strict=True)]
+    def restore(saved: Any) -> list[Any]:
+        return [_restored(name, saved, setting) for name, setting in zip(_setting_names(), settings, strict=True)]
 
-    demo.load(restore, at.kept, at.settings, **QUIET)
-    gr.on([setting.change for setting in at.settings], keep, at.settings, at.kept, trigger_mode="always_last", **QUIET)
+    demo.load(restore, page.saved_settings, settings, **PRIVATE)
+    gr.on(changes, save, settings, page.saved_settings, trigger_mode="always_last", **PRIVATE)
 
 
-def _names() -> list[str]:
+def _setting_names() -> list[str]:
     return ["language", "model", *options.RANGES, "quality", "use_history"]
 
 
-def _restored(name: str, kept: Any, setting: Any) -> Any:
-    """What was kept, where it still makes sense; otherwise the setting stays as it is."""
-    value = kept.get(name) if isinstance(kept, dict) else None
+def _restored(name: str, saved: Any, setting: Any) -> Any:
+    """The saved value if it is still valid; otherwise the setting stays as it is."""
+    value = saved.get(name) if isinstance(saved, dict) else None
     if name == "language":
-        known = isinstance(value, str) and value in languages.LANGUAGES
+        is_valid = isinstance(value, str) and value in languages.LANGUAGES
     elif name == "model":
-        known = value in [choice[1] for choice in setting.choices]
+        is_valid = value in [choice[1] for choice in setting.choices]
     else:
-        known = _is_allowed(name, value)
-    return value if known else gr.skip()
+        is_valid = _is_valid_option(name, value)
+    return value if is_valid else gr.skip()
 
 
-def _is_allowed(name: str, value: Any) -> bool:
+def _is_valid_option(name: str, value: Any) -> bool:
     if name == "use_history":
         return isinstance(value, bool)
     try:

@@ -1,6 +1,6 @@
-"""What stands where on the page: picture on the left, conversation on the right, the rest folded or below.
+"""The page's layout: image on the left, conversation on the right, settings folded, the model's description below.
 
-Knows components and their order; knows nothing of what happens when one is used.
+Depends on components and their order. Must not depend on handlers.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from blip_space import options
 from blip_space.apps.gradio_api.batches import Batches
 from blip_space.apps.gradio_api.upload_security import image_input
 from blip_space.apps.page import batch_tab, static, status_text, strings
-from blip_space.apps.page.choices import language_choices
 from blip_space.options import GenerationOptions
 from blip_space.serving.protocol import EngineProtocol
 
 
 @dataclass(frozen=True)
 class Components:
-    """The components that events read and write. `busy` says whether an answer is being written."""
+    """The components that events read and write. `busy` is true while an answer is being generated."""
 
     status: Any
-    clock: Any
-    picture: Any
+    timer: Any
+    image: Any
     examples: Any
     language: Any
     model: Any
@@ -37,39 +36,41 @@ class Components:
     decoding: list[Any]
     quality: Any
     use_history: Any
-    about: Any
+    description: Any
     busy: Any
-    kept: Any
+    saved_settings: Any
 
     @property
     def settings(self) -> list[Any]:
-        """What is kept in the visitor's own browser."""
+        """The components whose values are saved in the user's browser."""
         return [self.language, self.model, *self.decoding, self.quality, self.use_history]
 
 
 def build_layout(engine: EngineProtocol, batches: Batches) -> Components:
-    """Put every component where it belongs."""
+    """Add the components of the page to the current Blocks."""
     parts: dict[str, Any] = {}
     with gr.Row(elem_id="top"):
         gr.HTML(static.render_template("header.html"), padding=False)
         parts["status"] = gr.HTML(status_text.status_line(engine.status()), padding=False, elem_id="status")
     with gr.Tabs(elem_id="tabs"):
-        with gr.Tab(strings.CHAT_TAB), gr.Row(elem_id="desk"):
+        with gr.Tab(strings.CHAT_TAB), gr.Row(elem_id="columns"):
             with gr.Column(scale=4, min_width=300, elem_id="left"):
-                _picture(parts)
+                _image_column(parts)
             with gr.Column(scale=5, min_width=320, elem_id="right"):
-                _conversation(parts, engine)
+                _conversation_column(parts, engine)
         with gr.Tab(strings.BATCH_TAB):
             batch_tab.build_batch_tab(engine, batches)
-    parts["about"] = gr.HTML(status_text.model_description(engine.default), padding=False, elem_id="about")
-    parts["clock"] = gr.Timer(1.0)
+    parts["description"] = gr.HTML(status_text.model_description(engine.default), padding=False, elem_id="about")
+    parts["timer"] = gr.Timer(1.0)
     parts["busy"] = gr.Checkbox(False, visible=False)
-    parts["kept"] = gr.BrowserState(None, storage_key="blip-space", secret="not a secret: languages and numbers")
+    parts["saved_settings"] = gr.BrowserState(
+        None, storage_key="blip-space", secret="not a secret: languages and numbers"
+    )
     return Components(**parts)
 
 
-def _picture(parts: dict[str, Any]) -> None:
-    parts["picture"] = image_input(
+def _image_column(parts: dict[str, Any]) -> None:
+    parts["image"] = image_input(
         label=strings.IMAGE_LABEL,
         sources=["upload", "webcam", "clipboard"],
         placeholder=strings.IMAGE_PLACEHOLDER,
@@ -78,24 +79,25 @@ def _picture(parts: dict[str, Any]) -> None:
         height="clamp(18rem, 52vh, 34rem)",
         elem_id="picture",
     )
-    shown = static.load_examples()
+    examples = static.load_examples()
     parts["examples"] = gr.Dataset(
         label=strings.EXAMPLES_LABEL,
         components=[gr.Image(visible=False, label=strings.IMAGE_LABEL)],
-        samples=[[str(example.file)] for example in shown],
+        samples=[[str(example.file)] for example in examples],
         type="index",
-        visible=bool(shown),
+        visible=bool(examples),
         elem_id="examples",
     )
 
 
-def _conversation(parts: dict[str, Any], engine: EngineProtocol) -> None:
+def _conversation_column(parts: dict[str, Any], engine: EngineProtocol) -> None:
     names = list(engine.specs)
     with gr.Row(elem_id="choices"):
         parts["language"] = gr.Dropdown(
-            language_choices(engine.default),
+            status_text.language_choices(engine.default),
             value="en",
             label=strings.LANGUAGE_LABEL,
+            info=strings.LANGUAGE_INFO,
             min_width=180,
             elem_id="language",
         )
@@ -130,18 +132,18 @@ def _conversation(parts: dict[str, Any], engine: EngineProtocol) -> None:
         parts["stop"] = gr.Button(strings.STOP, visible=False, scale=0, min_width=88, elem_id="stop")
     parts["budget"] = gr.HTML("", padding=False, elem_id="budget")
     with gr.Accordion(strings.SETTINGS_LABEL, open=False, elem_id="settings"):
-        _settings(parts)
+        _settings_panel(parts)
 
 
-def _settings(parts: dict[str, Any]) -> None:
+def _settings_panel(parts: dict[str, Any]) -> None:
     parts["quality"] = gr.Radio(
         strings.QUALITIES, value=GenerationOptions.quality, label=strings.QUALITY_LABEL, info=strings.QUALITY_INFO
     )
-    parts["decoding"] = [_number(name) for name in options.RANGES]
+    parts["decoding"] = [_numeric_setting(name) for name in options.RANGES]
     parts["use_history"] = gr.Checkbox(True, label=strings.USE_HISTORY_LABEL, info=strings.USE_HISTORY_INFO)
 
 
-def _number(name: str) -> Any:
+def _numeric_setting(name: str) -> Any:
     label, info = strings.SETTINGS[name]
     limits, value = options.RANGES[name], getattr(GenerationOptions, name)
     if name == "seed":

@@ -1,10 +1,11 @@
-"""Between the messages of the page's conversation and the turns of a request.
+"""Converts between the messages of the page's conversation and the turns of a request.
 
-Knows how Gradio's Chatbot writes a message; knows nothing of engines or of the page's layout.
+Depends on the format of Gradio's Chatbot. Must not depend on engines or on the page's layout.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from blip_space.apps.page import strings
@@ -13,14 +14,14 @@ from blip_space.history import MAX_HISTORY_BYTES, MAX_MESSAGES
 
 Message = dict[str, Any]
 
-LITERAL = (("&", "&\u2060"), ("<", "<\u2060"))
-"""Gradio writes messages as HTML; a word joiner keeps these two from beginning anything. `page.js` takes it out of what
-is shown."""
+ESCAPES = (("&", "&\u2060"), ("<", "<\u2060"))
+"""Gradio renders messages as HTML; a word joiner keeps these two characters from starting an entity or a tag. `page.js`
+removes it from what is shown."""
 
 
-def user_message(words: str) -> Message:
-    """A question as the conversation shows it; without words it is a request for a caption."""
-    return _message("user", words if words.strip() else strings.CAPTION_REQUEST)
+def user_message(prompt: str) -> Message:
+    """A question as the conversation shows it; an empty one is a request for a caption."""
+    return _message("user", prompt if prompt.strip() else strings.CAPTION_REQUEST)
 
 
 def assistant_message(text: str) -> Message:
@@ -29,13 +30,14 @@ def assistant_message(text: str) -> Message:
 
 
 def text_of(message: Any) -> str:
-    """What was really said: a request for a caption has no words, and neither has a reply that never began."""
-    text = _text(message)
-    return "" if text in (strings.CAPTION_REQUEST, strings.WAITING) else text
+    """The prompt or reply that the message stands for: empty for a request for a caption and for a reply without
+    text."""
+    text = _shown_text(message)
+    return "" if text == strings.CAPTION_REQUEST or re.match(strings.WAITING_PATTERN, text) else text
 
 
 def parse_messages(value: Any) -> list[Message]:
-    """The conversation as a raw call holds it; `PromptError` when it is none."""
+    """The conversation of a raw call; `PromptError` when it is none."""
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
@@ -44,34 +46,34 @@ def parse_messages(value: Any) -> list[Message]:
 
 
 def to_history(messages: list[Message]) -> list[dict[str, str]]:
-    """The newest whole turns, as many as a request may hold, as the API writes a history."""
-    whole = messages[: len(messages) // 2 * 2][-MAX_MESSAGES:]
-    written = [{"role": str(message.get("role")), "content": text_of(message)} for message in whole]
-    sizes = [len(message["content"].encode("utf-8", "replace")) for message in written]
+    """The newest complete turns, as many as a request may contain, in the API's format."""
+    newest = messages[: len(messages) // 2 * 2][-MAX_MESSAGES:]
+    history = [{"role": str(message.get("role")), "content": text_of(message)} for message in newest]
+    sizes = [len(message["content"].encode("utf-8", "replace")) for message in history]
     size, first = sum(sizes), 0
     while size > MAX_HISTORY_BYTES:
         size, first = size - sum(sizes[first : first + 2]), first + 2
-    return written[first:]
+    return history[first:]
 
 
 def _message(role: str, text: str) -> Message:
-    text = _plainly(text)  # an edited message comes back with its joiners
-    for plainly, shown in LITERAL:
-        text = text.replace(plainly, shown)
+    text = _unescape(text)  # an edited message comes back with its joiners
+    for character, escaped in ESCAPES:
+        text = text.replace(character, escaped)
     return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
-def _text(message: Any) -> str:
+def _shown_text(message: Any) -> str:
     content = message.get("content") if isinstance(message, dict) else None
     parts = content if isinstance(content, list) else [content]
     texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
-    known = [text for text in texts if isinstance(text, str)]
-    if not known or len(known) < len(texts):
-        raise PromptError("The conversation holds a message without text. Clear it and ask again.")
-    return _plainly("".join(known))
+    strings_only = [text for text in texts if isinstance(text, str)]
+    if not strings_only or len(strings_only) < len(texts):
+        raise PromptError("The conversation contains a message without text. Clear it and ask again.")
+    return _unescape("".join(strings_only))
 
 
-def _plainly(text: str) -> str:
-    for plainly, shown in LITERAL:
-        text = text.replace(shown, plainly)
+def _unescape(text: str) -> str:
+    for character, escaped in ESCAPES:
+        text = text.replace(escaped, character)
     return text

@@ -1,6 +1,6 @@
-"""The page's static files: where they lie and how a template among them is filled.
+"""The page's static files: where they are, and how a template among them is rendered.
 
-Knows `assets/`; knows nothing of what the texts say.
+Depends on the folder `assets/` only.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ EXAMPLES = ASSETS / "examples"
 
 
 @dataclass(frozen=True)
-class Example:
-    """A picture of ours with something to ask about it."""
+class ExampleImage:
+    """An example image with a question about it."""
 
     file: Path
     prompt: str
@@ -37,11 +37,11 @@ def render_script(name: str, **values: object) -> str:
     return _template(name).substitute({key: json.dumps(value) for key, value in values.items()})
 
 
-def load_examples() -> list[Example]:
-    """The examples that `examples.json` names, in its order; none where there is no such file."""
+def load_examples() -> list[ExampleImage]:
+    """The examples in `examples.json`, in its order; none without that file."""
     listing = EXAMPLES / "examples.json"
-    rows = json.loads(listing.read_text("utf-8")) if listing.exists() else []
-    return [Example(EXAMPLES / row["file"], row["prompt"], row["language"]) for row in rows]
+    entries = json.loads(listing.read_text("utf-8")) if listing.exists() else []
+    return [ExampleImage(EXAMPLES / entry["file"], entry["prompt"], entry["language"]) for entry in entries]
 
 
 @cache

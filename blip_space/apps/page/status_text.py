@@ -1,6 +1,6 @@
-"""The lines that change while one reads: how the model is, how full its window is, what it knows.
+"""The page's texts about engine and models: status, token budget, model description, language labels.
 
-Knows what an engine reports; knows nothing of events.
+Depends on the engine's protocol and the tables of models and languages. Must not import Gradio.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from collections.abc import Callable
 from typing import Any
 
 from blip_space.apps.page import static, strings
-from blip_space.catalogue import ModelSpec
+from blip_space.catalogue import ModelSpec, most_multilingual_model
 from blip_space.errors import UserError
-from blip_space.languages import LANGUAGES
+from blip_space.languages import LANGUAGES, Language
 from blip_space.serving.protocol import EngineStatus
+
+LARGE_PARAMETERS = 100_000_000
+"""Smaller models fit any machine, so their memory is not shown."""
 
 
 def status_line(status: EngineStatus) -> str:
-    """The model, its precision and why; or that it loads, and how far that is; or why it did not."""
+    """The model, its precision and the reason for it; or the progress of its loading; or why it did not load."""
     if status.status == "ready":
         return static.render_template(
             "ready.html",
@@ -24,36 +27,55 @@ def status_line(status: EngineStatus) -> str:
             precision=status.precision,
             device=status.device,
             reason=status.reason,
-            pace=strings.throughput(status.metrics.tokens_per_second, status.running, status.waiting),
+            throughput=strings.throughput(status.metrics.tokens_per_second, status.running, status.waiting),
         )
     if status.load_progress and status.status == "loading":
         share = f"{status.load_progress.share:.3f}"
-        return static.render_template(
-            "progress.html", model=status.model, share=share, sentence=status.load_progress.sentence
-        )
+        sentence = status.load_progress.sentence
+        return static.render_template("progress.html", model=status.model, share=share, sentence=sentence)
     return static.render_template(f"{status.status}.html", model=status.model, error=status.error)
 
 
-def budget_line(measure: Callable[[], dict[str, Any]]) -> str:
-    """The bar and its sentence, or the sentence that says why there is no bar."""
+def budget_line(count: Callable[[], dict[str, Any]]) -> str:
+    """The bar with its sentence, or the sentence of the `UserError` that `count` raises."""
     try:
-        counted = measure()
+        budget = count()
     except UserError as error:
-        return static.render_template("note.html", sentence=error)
-    window = counted["context_tokens"]
-    shares = {name: f"{100 * counted[f'{name}_tokens'] / window:.1f}" for name in ("image", "prompt", "reply")}
-    state = "full" if counted["dropped_turns"] else "roomy"
-    sentence = strings.budget(counted["used_tokens"], window, counted["dropped_turns"])
+        return static.render_template("message.html", sentence=error)
+    context = budget["context_tokens"]
+    shares = {name: f"{100 * budget[f'{name}_tokens'] / context:.1f}" for name in ("image", "prompt", "reply")}
+    state = "full" if budget["dropped_turns"] else "free"
+    sentence = strings.budget(budget["used_tokens"], context, budget["dropped_turns"])
     return static.render_template("budget.html", sentence=sentence, state=state, **shares)
 
 
 def model_description(spec: ModelSpec, fits: tuple[str, ...] | None = None) -> str:
-    """What the model knows and needs, how to get another, and what happens to pictures. `fits` are the precisions in
+    """What the model is for and needs, how to get another, and what happens to images. `fits` are the precisions in
     which it fits this machine, where that is known."""
-    knows = spec.description or f"Photographs, in {len(spec.languages)} language{'s' * (len(spec.languages) > 1)}."
-    switch = "" if len(spec.languages) == len(LANGUAGES) else static.render_template("switch.html")
+    names = [LANGUAGES[code].english_name for code in spec.languages]
+    languages = names[0] if len(names) == 1 else f"{len(names)} languages"
+    description = spec.description or f"Answers questions about photographs, in {languages}."
+    memory = strings.memory_needs(spec.memory_gb, fits) if spec.parameters >= LARGE_PARAMETERS else ""
     return (
-        static.render_template("knows.html", model=spec.name, knows=knows, needs=strings.memory_needs(spec, fits))
-        + switch
+        static.render_template("model.html", model=spec.name, description=description, memory=memory)
+        + ("" if len(spec.languages) == len(LANGUAGES) else static.render_template("other_models.html"))
         + static.render_template("privacy.html")
     )
+
+
+def unknown_image_hint(spec: ModelSpec, specs: list[ModelSpec]) -> str:
+    """Which of the server's models, or which other one, recognises an image that this model does not."""
+    listed = next((other.name for other in specs if not other.unknown_image_replies), None)
+    return strings.unknown_image(spec.name, listed=listed, operator=most_multilingual_model())
+
+
+def language_choices(spec: ModelSpec) -> list[tuple[str, str]]:
+    """All languages as (label, code) by English name; those that the model does not support are marked and last."""
+    languages = sorted(LANGUAGES.values(), key=lambda row: (row.code not in spec.languages, row.english_name))
+    return [(_language_label(language, spec), language.code) for language in languages]
+
+
+def _language_label(language: Language, spec: ModelSpec) -> str:
+    english, own = language.english_name, language.own_name
+    label = f"{own if own == english else f'{own} – {english}'} · {language.tier}"
+    return label if language.code in spec.languages else f"{label} {strings.not_supported(spec.name)}"

@@ -1,115 +1,112 @@
-"""What the page says. Texts only; longer ones lie in `assets/page/`."""
+"""The texts of the page; longer ones are in `assets/page/`. Must not import anything of this package."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from blip_space.catalogue import ModelSpec, most_multilingual_model
-from blip_space.images import MAX_UPLOAD_BYTES
-from blip_space.jobs.folder_job import JobProgress
-from blip_space.jobs.upload_archive import MAX_IMAGES
-from blip_space.jobs.upload_job import MAX_SECONDS
+from collections.abc import Mapping
 
 TITLE = "blip-space"
-LARGE_PARAMETERS = 100_000_000
 
 ASK = "Ask"
 STOP = "Stop"
 QUESTION_LABEL = "Your question"
-QUESTION_PLACEHOLDER = "Ask about the picture, or leave this empty for a caption"
+QUESTION_PLACEHOLDER = "Ask about the image, or leave this empty for a caption"
 CONVERSATION_LABEL = "Conversation"
-EMPTY_CONVERSATION = "Add a picture and ask about it."
-IMAGE_LABEL = "Picture"
-IMAGE_PLACEHOLDER = "Drop a picture here\nor click to choose one"
+EMPTY_CONVERSATION = "Add an image and ask about it."
+IMAGE_LABEL = "Image"
+IMAGE_PLACEHOLDER = "Drop an image here\nor click to choose one"
 EXAMPLES_LABEL = "Or try one of these"
 LANGUAGE_LABEL = "Language of the answer"
+LANGUAGE_INFO = "Amount of mBLIP training data: strong, good, basic or rare"
 MODEL_LABEL = "Model"
-SETTINGS_LABEL = "How answers are written"
+SETTINGS_LABEL = "Settings"
 
-CAPTION_REQUEST = "Caption this picture"
-"""How a question without words reads in the conversation."""
+CAPTION_REQUEST = "Caption this image"
+"""An empty question as the conversation shows it."""
 
 WAITING = "…"
+WAITING_PATTERN = r"^(…|Waiting: \d+ requests? ahead of you)$"
+"""What a reply shows before its first text."""
 
-STILL_ANSWERING = "An answer is still being written. Wait for it, or press Stop."
+STILL_ANSWERING = "An answer is still being generated. Wait for it, or press Stop."
 MESSAGE_GONE = "That message is no longer in the conversation. Ask again below."
 
 SETTINGS = {
-    "max_new_tokens": ("Longest answer", "in tokens; a word is about one to three"),
-    "temperature": ("Temperature", "0 takes the likeliest word each time, more is livelier"),
-    "top_p": ("Top p", "with a temperature: choose among the likeliest words that hold this share"),
-    "repetition_penalty": ("Repetition penalty", "above 1 repeats less"),
-    "seed": ("Seed", "with a temperature: the same seed gives the same answer"),
+    "max_new_tokens": ("Max new tokens", "The maximum length of the answer; a word is one to three tokens"),
+    "temperature": ("Temperature", "0 always picks the most likely token; higher values give more varied answers"),
+    "top_p": (
+        "Top p",
+        "With temperature above 0: sample only from the most likely tokens that add up to this probability",
+    ),
+    "repetition_penalty": ("Repetition penalty", "Values above 1 reduce repetition"),
+    "seed": ("Seed", "With temperature above 0: the same seed gives the same answer"),
 }
 QUALITY_LABEL = "Decoding"
-QUALITY_INFO = "beam search shows the answer when it is whole"
+QUALITY_INFO = "Beam search shows the answer only when it is complete"
 QUALITIES = [("Streaming (greedy or sampling)", "stream"), ("Beam search (slower, often better)", "best")]
-USE_HISTORY_LABEL = "Earlier turns"
-USE_HISTORY_INFO = "tell the model what was said before"
-
+USE_HISTORY_LABEL = "Use conversation history"
+USE_HISTORY_INFO = "Include earlier questions and answers in the prompt"
 
 CHAT_TAB = "Chat"
 BATCH_TAB = "Batch"
-FILES_LABEL = "Pictures, or a zip of them"
-BATCH_LIMITS = (
-    f"Up to {MAX_IMAGES} pictures; each file, a zip as well, up to {MAX_UPLOAD_BYTES // 1_000_000} MB. "
-    f"A batch ends after {MAX_SECONDS / 60:.0f} minutes at the latest, and lets conversations go first."
-)
+FILES_LABEL = "Images, or a zip of them"
 CAPTION_LANGUAGE = "Language of the captions"
-BATCH_PROMPT = "What to ask of each"
+BATCH_PROMPT = "Prompt for every image"
 BATCH_PROMPT_PLACEHOLDER = "Leave this empty for captions"
 BATCH_QUALITIES = [("Best quality (beam search)", "best"), ("Faster (streaming)", "stream")]
-START = "Caption them"
-CANCEL = "Cancel, and keep what is done"
-NO_BATCH = "Captions appear here one by one. Take them home as JSON, CSV or text files."
+START = "Start"
+CANCEL = "Cancel (finished captions are kept)"
+NO_BATCH = "Captions appear here as they finish. Download them as JSON, CSV or text files."
 
 
-def batch_result(tally: JobProgress) -> str:
-    """What came of a batch."""
-    failed = len(tally.errors)
-    words = f"{'Cancelled' if tally.cancelled else 'Done'}: {tally.done:,} of {tally.total:,}"
-    return f"{words}, {failed} of them with an error" if failed else words
+def batch_limits(*, images: int, file_bytes: int, seconds: float) -> str:
+    """What a batch may contain, and how long it may take."""
+    return (
+        f"Up to {images} images, and up to {file_bytes // 1_000_000} MB for each file or zip. "
+        f"A batch stops after {seconds / 60:.0f} minutes and has lower priority than chats."
+    )
+
+
+def batch_result(*, done: int, total: int, errors: int, cancelled: bool) -> str:
+    """The result of a batch."""
+    result = f"{'Cancelled' if cancelled else 'Done'}: {done:,} of {total:,}"
+    return f"{result}, {errors} with an error" if errors else result
 
 
 def not_supported(model: str) -> str:
-    """The mark of a language that the model does not speak."""
-    return f"(not spoken by {model})"
+    """The mark of a language that the model does not support."""
+    return f"(not supported by {model})"
 
 
-def budget(used: int, window: int, dropped_turns: int) -> str:
-    """How full the window is, and what no longer fits."""
-    line = f"{used:,} of {window:,} tokens"
+def budget(used: int, context: int, dropped_turns: int) -> str:
+    """How much of the context is used, and how many turns no longer fit."""
+    sentence = f"{used:,} of {context:,} tokens"
     if dropped_turns == 1:
-        return f"{line}, the oldest turn no longer fits"
-    return f"{line}, the {dropped_turns:,} oldest turns no longer fit" if dropped_turns else line
+        return f"{sentence}, the oldest turn no longer fits"
+    return f"{sentence}, the {dropped_turns:,} oldest turns no longer fit" if dropped_turns else sentence
 
 
 def waiting(ahead: int | None) -> str:
-    """Stands for a reply that has no words yet: how many are answered before it, if any."""
-    return f"{WAITING} ({ahead} before you)" if ahead else WAITING
+    """What a reply shows before its first text: how many requests are ahead in the queue, if any."""
+    return f"Waiting: {ahead} request{'s' * (ahead > 1)} ahead of you" if ahead else WAITING
 
 
-def throughput(tokens_per_second: float, running: int, line: int) -> str:
-    """How busy the server is, in a few words; nothing while nobody asks."""
+def throughput(tokens_per_second: float, running: int, waiting: int) -> str:
+    """How busy the server is; empty while it is idle."""
     if not running:
         return ""
-    words = f"{tokens_per_second:.0f} tokens/s, {running} answer{'s' * (running > 1)} being written"
-    return f"{words}, {line} waiting" if line else words
+    sentence = f"{tokens_per_second:.0f} tokens/s, {running} request{'s' * (running > 1)} running"
+    return f"{sentence}, {waiting} waiting" if waiting else sentence
 
 
-def unknown_image(model: str, others: Sequence[str]) -> str:
-    """What helps when the model does not know a picture."""
-    start = f"start it with another: python app.py --model {most_multilingual_model()}"
-    way_out = f"choose {others[0]} above" if others else start
-    return f"{model} knows drawings only, as said below. For photographs {way_out}."
+def unknown_image(model: str, *, listed: str | None, operator: str) -> str:
+    """What to do when the model does not recognise an image: choose a listed model, or start another."""
+    start = f"start the server with another model: python app.py --model {operator}"
+    return f"{model} only recognises drawings. For photographs, {f'choose {listed} above' if listed else start}."
 
 
-def memory_needs(spec: ModelSpec, fits: tuple[str, ...] | None) -> str:
-    """How large the model is in each precision, and in which of them it fits; nothing of one that fits anywhere."""
-    if spec.parameters < LARGE_PARAMETERS:
-        return ""
-    sizes = ", ".join(f"{size:g} GB in {name}" for name, size in spec.memory_gb.items())
+def memory_needs(sizes: Mapping[str, float], fits: tuple[str, ...] | None) -> str:
+    """The gigabytes that a model takes in each precision, and in which of them it fits, where that is known."""
+    needs = "It needs " + ", ".join(f"{size:g} GB in {precision}" for precision, size in sizes.items())
     if fits is None:
-        return f"It needs {sizes}."
-    here = f"fits this machine now in {', '.join(fits)}" if fits else "does not fit this machine now"
-    return f"It needs {sizes}, and {here}."
+        return f"{needs}."
+    return f"{needs}, and {'fits this machine now in ' + ', '.join(fits) if fits else 'does not fit this machine now'}."

@@ -1,4 +1,4 @@
-"""BLIP-2 and mBLIP: how their checkpoints are known, and those of the hub that people ask for by name.
+"""BLIP-2 and mBLIP: how their checkpoints are recognized, and the well-known ones on the hub.
 
 Figures: the checkpoints' model cards and configurations. Must not import torch, nor what loads a model.
 """
@@ -26,30 +26,30 @@ Counted on the published configurations; https://huggingface.co/Gregor/mblip-mt0
 """
 
 
-def _row(
+def _checkpoint(
     owner: str, name: str, language_model_type: str, style: str, download_gb: float | None = None
 ) -> CheckpointSpec:
-    parameters, quantised = SIZES[name.split("-", 1)[1].removesuffix("-coco")]
+    parameters, quantized = SIZES[name.split("-", 1)[1].removesuffix("-coco")]
     return CheckpointSpec(
-        name, f"{owner}/{name}", language_model_type, style, parameters, quantised, download_gb=download_gb
+        name, f"{owner}/{name}", language_model_type, style, parameters, quantized, download_gb=download_gb
     )
 
 
 CHECKPOINTS = (
-    _row("Salesforce", "blip2-opt-2.7b", "opt", "blip2"),
-    _row("Salesforce", "blip2-opt-6.7b", "opt", "blip2"),
-    _row("Salesforce", "blip2-flan-t5-xl", "t5", "blip2"),
-    _row("Salesforce", "blip2-flan-t5-xxl", "t5", "blip2"),
-    _row("Salesforce", "blip2-opt-2.7b-coco", "opt", "blip2-coco"),
-    _row("Salesforce", "blip2-opt-6.7b-coco", "opt", "blip2-coco"),
-    _row("Salesforce", "blip2-flan-t5-xl-coco", "t5", "blip2-coco"),
-    _row("Gregor", "mblip-mt0-xl", "mt5", "mblip", 19.34),
-    _row("Gregor", "mblip-bloomz-7b", "bloom", "mblip"),
+    _checkpoint("Salesforce", "blip2-opt-2.7b", "opt", "blip2"),
+    _checkpoint("Salesforce", "blip2-opt-6.7b", "opt", "blip2"),
+    _checkpoint("Salesforce", "blip2-flan-t5-xl", "t5", "blip2"),
+    _checkpoint("Salesforce", "blip2-flan-t5-xxl", "t5", "blip2"),
+    _checkpoint("Salesforce", "blip2-opt-2.7b-coco", "opt", "blip2-coco"),
+    _checkpoint("Salesforce", "blip2-opt-6.7b-coco", "opt", "blip2-coco"),
+    _checkpoint("Salesforce", "blip2-flan-t5-xl-coco", "t5", "blip2-coco"),
+    _checkpoint("Gregor", "mblip-mt0-xl", "mt5", "mblip", 19.34),
+    _checkpoint("Gregor", "mblip-bloomz-7b", "bloom", "mblip"),
 )
 LAVIS_PARTS = ("visual_encoder.", "Qformer.", "opt_model.", "t5_model.", "opt_proj.", "t5_proj.", "ln_vision.")
 CONVERTED = (
-    "Salesforce publishes LAVIS' BLIP-2 converted; choose one of "
-    f"{', '.join(row.name for row in CHECKPOINTS if row.source.startswith('Salesforce/'))}."
+    "Salesforce publishes converted BLIP-2 checkpoints; choose one of "
+    f"{', '.join(item.name for item in CHECKPOINTS if item.source.startswith('Salesforce/'))}."
 )
 PARTIAL = {
     "Blip2ForImageTextRetrieval": "scores how well images and texts match, and has no language model",
@@ -60,21 +60,21 @@ PARTIAL = {
     "Blip2Model": "is a BLIP-2 whose language model was not saved",
 }
 RELATED = {
-    "instructblip": ("an InstructBLIP", "transformers' InstructBlipForConditionalGeneration takes it"),
+    "instructblip": ("an InstructBLIP", "transformers' InstructBlipForConditionalGeneration supports it"),
     "instructblipvideo": (
         "an InstructBLIP for videos",
-        "transformers' InstructBlipVideoForConditionalGeneration takes it",
+        "transformers' InstructBlipVideoForConditionalGeneration supports it",
     ),
-    "blip": ("a BLIP of the first generation", "transformers' BlipForConditionalGeneration takes it"),
-    "blip_text_model": ("a part of a BLIP of the first generation", "transformers' BlipTextModel takes it"),
-    "blip_2_vision_model": ("the vision encoder of a BLIP-2", "transformers' Blip2VisionModel takes it"),
-    "blip_2_qformer": ("the Q-Former of a BLIP-2", "transformers' Blip2QFormerModel takes it"),
+    "blip": ("a BLIP of the first generation", "transformers' BlipForConditionalGeneration supports it"),
+    "blip_text_model": ("a part of a BLIP of the first generation", "transformers' BlipTextModel supports it"),
+    "blip_2_vision_model": ("the vision encoder of a BLIP-2", "transformers' Blip2VisionModel supports it"),
+    "blip_2_qformer": ("the Q-Former of a BLIP-2", "transformers' Blip2QFormerModel supports it"),
 }
 
 
-def _refusal(config: Mapping[str, Any], weights: Collection[str], own: Mapping[str, Any]) -> str:  # noqa: ARG001
+def _unsupported_reason(config: Mapping[str, Any], weights: Collection[str], own: Mapping[str, Any]) -> str:  # noqa: ARG001
     if any(key.startswith(LAVIS_PARTS) for key in weights):
-        return f"has weights that are named as LAVIS names them, which is not read here. {CONVERTED}"
+        return f"has weights with the names of LAVIS, which are not supported. {CONVERTED}"
     return ""
 
 
@@ -101,5 +101,5 @@ FAMILY = FamilySpec(
     partial_architectures=PARTIAL,
     related_model_types=RELATED,
     pickle_alternative=CONVERTED,
-    unsupported_reason=_refusal,
+    unsupported_reason=_unsupported_reason,
 )

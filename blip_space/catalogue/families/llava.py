@@ -1,4 +1,4 @@
-"""LLaVA-1.5: how its checkpoints are known, and those of the hub that people ask for by name.
+"""LLaVA-1.5: how its checkpoints are recognized, and the well-known ones on the hub.
 
 Must not import torch, nor what loads a model.
 """
@@ -12,68 +12,68 @@ from typing import Any
 from blip_space.catalogue.family import CheckpointSpec, FamilySpec, LanguageModelSpec
 from blip_space.catalogue.language_codes import ENGLISH
 
-# Counted on a network of the published configurations. A language model of width h, l layers and inner width i has
-# l (4 h^2 + 3 h i) numbers in its linear layers, and beside them (2 l + 1) h in norms and 2 * 32,064 h in its embedding
-# and its head. CLIP's ViT-L/14 at 336 pixels has 303,507,456, and the projector 1,024 h + h + h^2 + h.
+# Counted on models of the published configurations. A language model of width h, l layers and inner width i has
+# l (4 h^2 + 3 h i) parameters in its linear layers, (2 l + 1) h in norms and 2 * 32,064 h in its embedding and its
+# head. CLIP's ViT-L/14 at 336 pixels has 303,507,456, and the projector 1,024 h + h + h^2 + h.
 CHECKPOINTS = (
     CheckpointSpec("llava-1.5-7b", "llava-hf/llava-1.5-7b-hf", "llama", "llava", 7_063_427_072, 6_476_005_376),
     CheckpointSpec("llava-1.5-13b", "llava-hf/llava-1.5-13b-hf", "llama", "llava", 13_351_494_656, 12_687_769_600),
 )
-CONVERTED = f"choose the converted {' or '.join(row.name for row in CHECKPOINTS)}"
+CONVERTED = f"choose the converted {' or '.join(item.name for item in CHECKPOINTS)}"
 RELATED = {
-    "llava_llama": ("a LLaVA in the form of its own program", CONVERTED),
-    "llava_next": ("a LLaVA-NeXT", "transformers' LlavaNextForConditionalGeneration takes it"),
+    "llava_llama": ("a LLaVA in the format of its original code", CONVERTED),
+    "llava_next": ("a LLaVA-NeXT", "transformers' LlavaNextForConditionalGeneration supports it"),
 }
 PARTIAL = {"LlavaModel": "is a LLaVA whose output layer was not saved"}
 CLIP = "clip_vision_model"
-TRAINED = 2048
-"""What transformers takes for Llama's `max_position_embeddings` where none is named."""
+DEFAULT_MAX_POSITIONS = 2048
+"""The default of transformers for Llama's `max_position_embeddings`."""
 
-OWN_FORMAT = re.compile(r"Llava\w+ForCausalLM")
-"""What LLaVA's own program, https://github.com/haotian-liu/LLaVA, calls its architectures."""
+ORIGINAL_FORMAT = re.compile(r"Llava\w+ForCausalLM")
+"""The names of architectures in LLaVA's original code, https://github.com/haotian-liu/LLaVA."""
 
 
-def _refusal(config: Mapping[str, Any], weights: Collection[str], own: Mapping[str, Any]) -> str:
+def _unsupported_reason(config: Mapping[str, Any], weights: Collection[str], own: Mapping[str, Any]) -> str:
     text, vision = ({} if config.get(part) is None else config[part] for part in ("text_config", "vision_config"))
-    if any(key.startswith("model.mm_projector.") for key in weights) or _is_of_own_format(config):
-        return f"is in the form of LLaVA's own program, which is not read here; {CONVERTED}."
+    if any(key.startswith("model.mm_projector.") for key in weights) or _has_original_format(config):
+        return f"is in the format of LLaVA's original code, which is not supported; {CONVERTED}."
     if text.get("sliding_window") is not None:
         return (
-            "has a language model that looks back over a window only (sliding_window), which is not computed here; "
+            "has a language model with sliding-window attention (sliding_window), which is not supported; "
             f"choose one without, such as {CHECKPOINTS[0].name}."
         )
-    if (scaled := _scaling(text)) == "longrope" or (scaled == "dynamic" and _overflows(text, own)):
+    if (rope := _rope_type(text)) == "longrope" or (rope == "dynamic" and _exceeds_trained_length(text, own)):
         return (
-            f"has a language model that turns every position by the longest text beside it (RoPE of the type "
-            f"{scaled!r}), so answers would depend on their neighbours; choose one without, such as "
+            f"has a language model whose position encoding depends on the longest sequence of a batch (RoPE of the "
+            f"type {rope!r}), so answers would depend on other requests; choose one without, such as "
             f"{CHECKPOINTS[0].name}."
         )
     encoder = vision.get("model_type", CLIP) if isinstance(vision, Mapping) else CLIP
     if encoder != CLIP and "style" not in own:
         return (
-            f"is a LLaVA with the vision encoder {str(encoder)[:40]!r}, as JoyCaption is, whose prompts are not known "
-            f"here; choose {CHECKPOINTS[0].name} or, where its prompts are LLaVA's, put a blip_space.json with "
+            f"is a LLaVA with the vision encoder {str(encoder)[:40]!r}, as in JoyCaption, whose prompts are not "
+            f"supported; choose {CHECKPOINTS[0].name} or, where its prompts are LLaVA's, put a blip_space.json with "
             '{"style": "llava"} into its folder.'
         )
     return ""
 
 
-def _scaling(text: Mapping[str, Any]) -> str:
-    """How the language model scales its positions, under the names of transformers 5 and of those before."""
-    named = text.get("rope_parameters") or text.get("rope_scaling")
-    found = named.get("rope_type", named.get("type")) if isinstance(named, Mapping) else None
-    return found if isinstance(found, str) else ""
+def _rope_type(text: Mapping[str, Any]) -> str:
+    """The type of RoPE scaling, under its names in transformers 5 and before."""
+    parameters = text.get("rope_parameters") or text.get("rope_scaling")
+    rope_type = parameters.get("rope_type", parameters.get("type")) if isinstance(parameters, Mapping) else None
+    return rope_type if isinstance(rope_type, str) else ""
 
 
-def _overflows(text: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
-    """Whether the window that a person gave is longer than what the language model was trained on."""
-    window, trained = own.get("context_tokens"), text.get("max_position_embeddings", TRAINED)
+def _exceeds_trained_length(text: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    """Whether the window in `blip_space.json` is longer than the sequences that the language model was trained on."""
+    window, trained = own.get("context_tokens"), text.get("max_position_embeddings", DEFAULT_MAX_POSITIONS)
     return isinstance(window, int) and isinstance(trained, int) and window > trained
 
 
-def _is_of_own_format(config: Mapping[str, Any]) -> bool:
-    named = config.get("architectures")
-    return isinstance(named, list) and any(isinstance(item, str) and OWN_FORMAT.fullmatch(item) for item in named)
+def _has_original_format(config: Mapping[str, Any]) -> bool:
+    items = config.get("architectures")
+    return isinstance(items, list) and any(isinstance(item, str) and ORIGINAL_FORMAT.fullmatch(item) for item in items)
 
 
 FAMILY = FamilySpec(
@@ -91,7 +91,7 @@ FAMILY = FamilySpec(
     quantizable_weights=re.compile(r"^model\.language_model\..*\.weight$"),
     unquantized_weights=re.compile("embed|norm"),
     checkpoints=CHECKPOINTS,
-    # the names that the hub's checkpoints have, and that transformers still writes
+    # names in the hub's checkpoints, which transformers still saves
     renamed_weights=(
         (re.compile(r"^language_model\.lm_head\."), "lm_head."),
         (re.compile(r"^language_model\.(?:model\.)?"), "model.language_model."),
@@ -100,5 +100,5 @@ FAMILY = FamilySpec(
     ),
     partial_architectures=PARTIAL,
     related_model_types=RELATED,
-    unsupported_reason=_refusal,
+    unsupported_reason=_unsupported_reason,
 )

@@ -108,7 +108,7 @@ def test_an_unreadable_picture_among_many_is_named_and_the_others_go_on(
     code, out, err = run(capsys, "caption", str(tmp_path / "text.png"), picture, "--quality", "stream")
     assert code == 1
     assert "circles.png\t" in out
-    assert "text.png: The file is not a picture" in err
+    assert "text.png: The file is not an image" in err
     assert len(err.splitlines()) == 1
 
 

@@ -46,7 +46,7 @@ def test_a_folder_is_captioned_and_what_failed_is_listed(
     code, _, err = run(capsys, folder, "--output", output, *SERVED)
     assert code == 1
     assert "4 captions written" in err
-    assert "broken.webp: The file is not a picture" in err
+    assert "broken.webp: The file is not an image" in err
     assert {row["file"]: row["caption"] for row in lines(output)} == {
         "0.png": "a red circle",
         "1.png": "two red circles",
@@ -104,7 +104,7 @@ def test_text_files_lie_beside_the_pictures_with_what_a_training_wants_around(
         (["{folder}", "--output", "{empty}"], "empty is a folder"),
         (["{folder}", "--format", "json", "--output", "."], "is a folder"),
         (["{folder}", "--glob", "/abs/*.png"], "names nothing in the folder"),
-        (["{folder}", "--temperature", "1"], "quality 'best' searches and does not sample"),
+        (["{folder}", "--temperature", "1"], "quality 'best' is beam search, which does not sample"),
         (["{folder}", "--max-new-tokens", "9999"], "max_new_tokens must be"),
         (["{folder}", "--output", "{empty}/no/such/place.jsonl"], "There is no folder for place.jsonl"),
     ],

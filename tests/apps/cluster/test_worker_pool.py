@@ -77,7 +77,7 @@ def test_after_a_killed_worker_and_a_killed_machine_each_image_has_the_same_line
     code, out, err = job.end()
     machines.add_node()
     assert code == 1
-    assert "broken.webp: The file is not a picture" in err
+    assert "broken.webp: The file is not an image" in err
     assert captions(output) == captions(tmp_path / "alone.jsonl")
     last = [json.loads(line) for line in out.splitlines()][-1]
     assert (last["event"], last["written"], last["copied"], last["errors"]) == ("end", IMAGES - 2, 1, 1)

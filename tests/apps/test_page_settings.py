@@ -1,0 +1,124 @@
+"""Laws of the page's languages, models, settings, token budget and status, in a real browser."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+from playwright.sync_api import Page, expect
+
+from blip_space.apps.page import strings
+from blip_space.serving.load_progress import LoadEstimate
+from tests.apps.browser import (
+    ask,
+    ask_and_wait,
+    choose_language,
+    question_box,
+    questions,
+    replies,
+    toast,
+    wait_for,
+)
+from tests.apps.fake_engine import POLYGLOT, UNKNOWN_REPLY, FakeEngine
+
+
+def test_a_language_is_found_by_typing_and_used(answered_page: Page, engine: FakeEngine) -> None:
+    choose_language(answered_page, "Deutsch")
+    ask_and_wait(answered_page, "auf Deutsch")
+    assert engine.requests[1].language == "de"
+
+
+def test_an_unsupported_language_is_marked_last_and_refused(answered_page: Page) -> None:
+    answered_page.click("#language input")
+    options = answered_page.locator("#language [role=option]").all_inner_texts()
+    assert len(options) == 96
+    marked = [index for index, text in enumerate(options) if "(not supported by parrot)" in text]
+    assert marked == list(range(8, 96))
+    answered_page.keyboard.press("Escape")
+    choose_language(answered_page, "Kiswahili")
+    expect(answered_page.locator("#budget")).to_contain_text("parrot does not support Swahili")
+    ask(answered_page, "habari")
+    expect(toast(answered_page)).to_contain_text("parrot does not support Swahili")
+    expect(question_box(answered_page)).to_have_value("habari")
+
+
+def test_each_model_offers_its_own_languages(answered_page: Page, engine: FakeEngine) -> None:
+    answered_page.click("#model input")
+    answered_page.locator("#model [role=option]", has_text="polyglot").click()
+    answered_page.click("#language input")
+    expect(answered_page.locator("#language [role=option]", has_text="not supported")).to_have_count(0)
+    answered_page.keyboard.press("Escape")
+    ask_and_wait(answered_page, "hello polyglot")
+    assert engine.requests[1].model == "polyglot"
+
+
+def test_a_reload_stops_the_answer_and_keeps_language_and_settings(answered_page: Page, engine: FakeEngine) -> None:
+    choose_language(answered_page, "Deutsch")
+    answered_page.click("#settings button")
+    answered_page.get_by_label(strings.SETTINGS["seed"][0]).fill("7")
+    answered_page.keyboard.press("Tab")
+    engine.hold()
+    ask(answered_page, "eins zwei")
+    expect(replies(answered_page).last).to_have_text("eins")
+    answered_page.reload()
+    wait_for(answered_page, lambda: engine.responses[1].done)
+    expect(answered_page.locator("#language input")).to_have_value(re.compile("Deutsch"))
+    expect(questions(answered_page)).to_have_count(0)
+    expect(answered_page.locator("#picture img")).to_have_count(0)
+    answered_page.click("#settings button")
+    expect(answered_page.get_by_label(strings.SETTINGS["seed"][0])).to_have_value("7")
+
+
+def test_the_budget_follows_typing_and_counts_dropped_turns(answered_page: Page) -> None:
+    line = answered_page.locator("#budget")
+    expect(line).to_contain_text("of 64 tokens")
+    before = line.inner_text()
+    answered_page.fill("#question textarea", "what is it?")
+    expect(line).not_to_have_text(before)
+    for number in range(2):
+        ask_and_wait(answered_page, f"{number} " * 11 + "more?")
+    answered_page.fill("#question textarea", "what is it? " * 3)
+    expect(line).to_contain_text(re.compile("tokens, the (oldest turn|2 oldest turns) no longer fits?"))
+
+
+def test_download_progress_is_shown(page: Page, engine: FakeEngine, web: httpx.Client) -> None:
+    engine.set_status(
+        status="loading", load_progress=LoadEstimate(0.25, "downloading, 5.00 of 20.00 GB, 4 min left", 240.0)
+    )
+    page.reload()
+    bar = page.locator("#status progress")
+    expect(bar).to_have_attribute("value", "0.250")
+    expect(page.locator("#status")).to_contain_text("downloading, 5.00 of 20.00 GB, 4 min left")
+    assert web.get("/healthz").json()["progress"]["seconds_left"] == 240.0
+
+
+def test_the_status_changes_from_loading_to_ready(page: Page, engine: FakeEngine) -> None:
+    expect(page.locator("#status")).to_contain_text("fp32 on cpu")
+    engine.set_status(status="loading")
+    page.reload()
+    expect(page.locator("#status")).to_contain_text("is loading")
+    expect(page.locator("#budget")).to_contain_text("of 64 tokens")  # counted without the weights
+    engine.set_status(status="ready")
+    expect(page.locator("#status")).to_contain_text("fp32 on cpu")
+    expect(page.locator("#budget")).to_contain_text("of 64 tokens")
+
+
+def test_a_failed_load_is_shown_with_its_reason(page: Page, engine: FakeEngine) -> None:
+    engine.set_status(status="failed", error="It is not <here>. Download it.")
+    page.reload()
+    expect(page.locator("#status")).to_contain_text("It is not <here>. Download it.")
+
+
+def test_the_page_describes_the_model_other_models_and_privacy(page: Page) -> None:
+    about = page.locator("#about")
+    expect(about).to_contain_text("Repeats the prompt.")
+    expect(about).to_contain_text("python app.py --model mblip-mt0-xl")
+    expect(about).to_contain_text("Images and batch results are deleted within 24 hours.")
+    expect(about).to_contain_text("Images and text are never logged")
+
+
+def test_an_unknown_image_suggests_another_model(answered_page: Page) -> None:
+    hint = answered_page.get_by_text(strings.unknown_image("parrot", listed=POLYGLOT.name, operator=""))
+    expect(hint).to_have_count(0)
+    ask_and_wait(answered_page, UNKNOWN_REPLY)
+    expect(hint).to_be_visible()

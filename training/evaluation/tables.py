@@ -1,0 +1,161 @@
+"""Evaluates a model on everyday objects and formats the scores as the card's tables.
+
+The questions are from `everyday_objects`, the images under hard conditions from `conditions`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from training import card
+from training.evaluation import conditions, example_images
+from training.evaluation.everyday_objects import (
+    FALSE_UNKNOWN,
+    NAME_TASK,
+    TASKS,
+    UNKNOWN,
+    everyday_questions,
+    everyday_scenes,
+    make_question,
+    ood_questions,
+    ood_scenes,
+)
+from training.evaluation.flat_shapes import SEED, EvalQuestion, resized_bytes
+from training.evaluation.scoring import ANSWERED_IN_LANGUAGE, Scores, mean, score
+from training.lexicon.lexicon import Lexicons
+from training.model.generation import generate
+from training.recipe import STYLES
+from training.scenes.mixture import SceneRenderer, load_renderer
+from training.scenes.out_of_distribution import EVALUATION_FILES, KINDS
+from training.scenes.scene import Scene
+from training.scenes.sources import STYLES as ALL_STYLES
+
+ENGLISH_FACTOR, MAX_SCENES = 25, 1000
+"""The number of English questions per question in another language, and the maximum number of images of a task."""
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A model with its tokenizer, every language's lexicon, and the folder of downloaded packages."""
+
+    model: Any
+    tokenizer: Any
+    lexicons: Lexicons
+    sources: Path
+
+    @property
+    def side(self) -> int:
+        """The side of the model's images, in pixels."""
+        return int(self.model.config.vision_config.image_size)
+
+    def answers(self, images: Tensor, questions: Sequence[EvalQuestion]) -> list[str]:
+        """The model's answer to each question about its image."""
+        indices = torch.tensor([question.image for question in questions])
+        return generate(self.model, self.tokenizer, images[indices], [question.prompt for question in questions])
+
+    def renderer(self, styles: Sequence[str] = STYLES) -> SceneRenderer:
+        """A renderer of these drawing styles; its photographs are those of the evaluation."""
+        return load_renderer(self.sources, styles, photos=EVALUATION_FILES)
+
+
+def render_scenes(scenes: Sequence[Scene], renderer: SceneRenderer, side: int, *, seed: int = SEED) -> Tensor:
+    """The scenes' images at the model's size, as bytes (N, side, side, 3)."""
+    split = f"examination/{seed}"
+    images = [renderer.render(scene, side=side, seed=f"{split}/{i}", clean=True)[0] for i, scene in enumerate(scenes)]
+    return torch.from_numpy(np.stack(images))
+
+
+def evaluate_everyday(model: EvaluatedModel, *, each: int, seed: int = SEED) -> tuple[Scores, float]:
+    """The scores of every task in every language, and the share of false "I don't know" answers."""
+    lexicons, renderer = model.lexicons, model.renderer()
+    other_codes = [code for code in lexicons if code != "en"]
+    questions, answers = [], []
+    for task, eval_task in TASKS.items():
+        scenes = everyday_scenes(eval_task.numbers, min(MAX_SCENES, ENGLISH_FACTOR * each), seed=seed)
+        images = render_scenes(scenes, renderer, model.side, seed=seed)
+        task_questions = everyday_questions(task, scenes, lexicons, other_codes, each=each, seed=seed)
+        task_questions += everyday_questions(task, scenes, lexicons, ["en"], each=ENGLISH_FACTOR * each, seed=seed)
+        questions += task_questions
+        answers += model.answers(images, task_questions)
+    pairs = zip(questions, answers, strict=True)
+    unknown = [answer == lexicons[question.language].unknown for question, answer in pairs]
+    return score(questions, answers, model.sources), sum(unknown) / len(unknown)
+
+
+def evaluate_ood(model: EvaluatedModel, *, count: int, seed: int = SEED) -> dict[str, float]:
+    """The share of "I don't know" answers for each kind of out-of-distribution image."""
+    renderer, shares = model.renderer(STYLES[:1]), {}
+    for kind in KINDS:
+        images = render_scenes(ood_scenes(kind, count), renderer, model.side, seed=seed)
+        questions = ood_questions(UNKNOWN + kind, count, model.lexicons, tuple(model.lexicons), seed=seed)
+        pairs = zip(questions, model.answers(images, questions), strict=True)
+        shares[kind] = sum(answer == question.expected for question, answer in pairs) / count
+    return shares
+
+
+def by_style(model: EvaluatedModel, *, count: int) -> dict[str, float]:
+    """The share of correct English names of one object, for every drawing style."""
+    scenes = everyday_scenes((1,), count)
+    shares = {}
+    for style in ALL_STYLES:
+        renderer = model.renderer((style,))
+        drawn = [scene for scene in scenes if renderer.cache.has_sprite(scene.objects[0].kind)]
+        questions = everyday_questions(NAME_TASK, drawn, model.lexicons, ["en"], each=count)
+        answers = model.answers(render_scenes(drawn, renderer, model.side), questions)
+        shares[style] = mean(score(questions, answers, model.sources), NAME_TASK)
+    return shares
+
+
+def by_condition(model: EvaluatedModel, *, count: int) -> dict[str, float]:
+    """The share of correct English names of one object under every hard condition."""
+    renderer, scenes = model.renderer(), everyday_scenes((1,), count)
+    questions = everyday_questions(NAME_TASK, scenes, model.lexicons, ["en"], each=count)
+    shares = {}
+    for name, condition in conditions.CONDITIONS.items():
+        rng = random.Random(f"conditions/{SEED}")
+        images = [condition(renderer.cache, scene.objects[0].kind, rng) for scene in scenes]
+        answers = model.answers(resized_bytes(images, model.side), questions)
+        shares[name] = mean(score(questions, answers, model.sources), NAME_TASK)
+    return shares
+
+
+def render_examples(model: EvaluatedModel) -> Image.Image:
+    """A sheet of images with correct and wrong answers, in English."""
+    groups = zip(*(everyday_scenes((number,), 100) for number in (1, 2, 3)), strict=True)
+    scenes = [scene for group in groups for scene in group]
+    images = render_scenes(scenes, model.renderer(), model.side)
+    questions = [
+        question
+        for index, scene in enumerate(scenes)
+        for question in _example_questions(scene, index, tuple(TASKS)[index % 6], model.lexicons)
+    ]
+    return example_images.render_sheet(list(images.numpy()), questions, model.answers(images, questions))
+
+
+def _example_questions(scene: Scene, index: int, task: str, lexicons: Lexicons) -> list[EvalQuestion]:
+    rng = random.Random(f"gallery/{SEED}/{index}")
+    dialogue = TASKS[task].dialogue(scene, rng)
+    return [make_question(task, lexicons, "en", index, dialogue, scene, rng)] if dialogue else []
+
+
+def card_tables(model: EvaluatedModel, *, each: int) -> Iterator[str]:
+    """The card's tables of everyday objects and out-of-distribution images."""
+    scores, false_unknown = evaluate_everyday(model, each=each)
+    tasks = (*TASKS, ANSWERED_IN_LANGUAGE)
+    yield card.summary_table("everyday objects", scores, tasks=tasks)
+    kinds = {f"{UNKNOWN}{kind}": share for kind, share in evaluate_ood(model, count=8 * each).items()}
+    yield card.share_table("out-of-distribution images", {**kinds, FALSE_UNKNOWN: false_unknown})
+    styles = by_style(model, count=8 * each)
+    labelled = {name if name in STYLES else f"{name} (not in the training data)": styles[name] for name in styles}
+    yield card.share_table("English name of one object, by drawing style", labelled)
+    yield card.share_table("English name of one object, by condition", by_condition(model, count=8 * each))
+    yield card.language_table("everyday objects, by language", scores, tasks=tasks, languages=tuple(model.lexicons))

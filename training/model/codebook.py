@@ -1,0 +1,70 @@
+"""The codebook of the query targets: one fixed vector for every option of every factor, and one for every query.
+
+The target of a query output is the sum of its codes. Since the codes are fixed, the language model trains on encoded
+targets while the vision encoder and the Q-Former learn to output them. Must not import `scenes` or `architecture`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.model.targets import FACTORS, IGNORE_INDEX, QUERIES
+
+SEED = 5
+CODE_NORM = 6.0
+"""The norm of a code. Word embeddings have a standard deviation of 1, so a norm of about 12 at our widths."""
+
+TEMPERATURE = 4.0
+"""The divisor of the dot product with a code, which gives the logit of its option."""
+
+
+class TargetCodebook(nn.Module):
+    """The codes for a text width. It has no weights: the vectors follow from a seed and are constant."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(SEED)
+        num_kinds, num_others = FACTORS["kind"], QUERIES + sum(FACTORS.values()) - FACTORS["kind"]
+        # Codes are orthogonal, except those of the many kinds, which share the remaining dimensions.
+        axes = nn.init.orthogonal_(torch.empty(width, width), generator=generator)
+        kinds = torch.randn(num_kinds, width - num_others, generator=generator) @ axes[num_others:]
+        others = axes[:num_others]
+        vectors = CODE_NORM * nn.functional.normalize(torch.cat([others[:QUERIES], kinds, others[QUERIES:]]), dim=-1)
+        self.query_codes: Tensor
+        self.option_codes: Tensor
+        self.register_buffer("query_codes", vectors[:QUERIES], persistent=False)
+        self.register_buffer("option_codes", vectors[QUERIES:], persistent=False)
+
+    def by_factor(self) -> dict[str, Tensor]:
+        """The codes of every factor's options, (options, width)."""
+        return dict(zip(FACTORS, torch.split(self.option_codes, list(FACTORS.values())), strict=True))
+
+    def encode(self, targets: Tensor) -> Tensor:
+        """Targets (N, queries, factors) as vectors (N, queries, width); ignored ones add nothing."""
+        offsets = torch.tensor([0, *FACTORS.values()][:-1], device=targets.device).cumsum(0)
+        has_target = (targets != IGNORE_INDEX).unsqueeze(-1)
+        vectors = self.option_codes[(targets + offsets).clamp(min=0)] * has_target
+        return vectors.sum(dim=2) + self.query_codes
+
+    def logits(self, vectors: Tensor) -> list[Tensor]:
+        """The logits of every factor's options in vectors (N, queries, width)."""
+        logits = vectors.float() @ self.option_codes.T / TEMPERATURE
+        return list(torch.split(logits, list(FACTORS.values()), dim=-1))
+
+    def loss(self, vectors: Tensor, targets: Tensor) -> Tensor:
+        """The mean cross entropy of the options, and the mean squared distance from the encoded targets."""
+        total: Any = sum(map(summed_cross_entropy, self.logits(vectors), targets.unbind(-1)))
+        cross_entropy = total / (targets != IGNORE_INDEX).sum().clamp(min=1)
+        has_target = (targets != IGNORE_INDEX).any(dim=-1)
+        distance = (vectors.float() - self.encode(targets)).square().mean(-1)
+        return cross_entropy + (distance * has_target).sum() / has_target.sum().clamp(min=1)  # type: ignore[no-any-return]
+
+
+def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """The sum of the cross entropies of all targets that are not ignored."""
+    return nn.functional.cross_entropy(
+        logits.float().flatten(0, -2), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
+    )

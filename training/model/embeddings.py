@@ -1,0 +1,66 @@
+"""Initial word embeddings: the sum of a word's meaning, in the codes of the query targets, and of its language.
+
+A model whose image features have the code of "dog" and whose prompt names German needs only to add the two to get
+"Hund"; what remains to learn is when to answer what. Must not import `tasks`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from blip_space.languages import LANGUAGES
+from training.model.codebook import TargetCodebook
+from training.model.vocabulary import SPACE, WordMeaning, WordMeanings
+
+SEED = 6
+MEANING, LANGUAGE, UNSPACED = 0.8, 0.6, 0.5
+"""The weights in an embedding of the word's meaning, of its language, and of having no space before it."""
+
+EXTRA_FACTORS = {"exists": 3}
+"""Words that are in no query target: no, yes, nothing."""
+
+
+@torch.no_grad()
+def initialize_embeddings(model: Any, tokenizer: Any, word_meanings: WordMeanings, codebook: TargetCodebook) -> None:
+    """Set the embedding of every piece that has a meaning."""
+    weight = model.language_model.get_input_embeddings().weight
+    token_ids = tokenizer.convert_tokens_to_ids(list(word_meanings))
+    weight[token_ids] = meaning_vectors(word_meanings, codebook).to(weight.device)
+
+
+def meaning_vectors(word_meanings: WordMeanings, codebook: TargetCodebook) -> Tensor:
+    """The initial embedding of each piece, (pieces, width), with a standard deviation of 1."""
+    meanings, width = _meanings(codebook), codebook.option_codes.shape[1]
+    generator = torch.Generator().manual_seed(SEED)
+    languages = dict(zip(LANGUAGES, _unit(torch.randn(len(LANGUAGES), width, generator=generator)), strict=True))
+
+    def meaning_vector(meaning: WordMeaning) -> Tensor:
+        language: Tensor = languages[meaning.language]
+        return MEANING * meanings[meaning.factor][meaning.option] + LANGUAGE * language if meaning.factor else language
+
+    sums = [torch.stack([meaning_vector(one) for one in several]).sum(dim=0) for several in word_meanings.values()]
+    unspaced = torch.tensor([not piece.startswith(SPACE) for piece in word_meanings])
+    directions = _unit(torch.stack(sums)) + UNSPACED * unspaced[:, None] * unspaced_vector(width)
+    vectors: Tensor = _unit(directions) * width**0.5
+    return vectors
+
+
+def unspaced_vector(width: int) -> Tensor:
+    """The direction of pieces that follow another word without a space."""
+    return _unit(torch.randn(1, width, generator=torch.Generator().manual_seed(SEED + 2)))[0]
+
+
+def _meanings(codebook: TargetCodebook) -> dict[str, Tensor]:
+    """A unit vector for every option of every factor that words name."""
+    directions = {name: _unit(codes.cpu()) for name, codes in codebook.by_factor().items()}
+    generator = torch.Generator().manual_seed(SEED + 1)
+    width = codebook.option_codes.shape[1]
+    extra = {name: _unit(torch.randn(count, width, generator=generator)) for name, count in EXTRA_FACTORS.items()}
+    return directions | extra
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return nn.functional.normalize(vectors, dim=-1)

@@ -1,0 +1,67 @@
+"""The lexicon words, each of which is one piece of the vocabulary, and their meanings.
+
+A name is a concept in a language. Both are known before training, so its embedding starts as the sum of the two, and
+eighty languages times three hundred concepts need only eighty plus three hundred vectors. Must not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from blip_space.languages import LANGUAGES
+from training.lexicon.lexicon import Lexicon, language_codes, load_lexicon
+from training.model.targets import KINDS
+from training.scenes.colours import COLOURS
+
+SPACE = "▁"
+
+
+@dataclass(frozen=True)
+class WordMeaning:
+    """A piece's meaning in one language: an option of a factor (of the query targets or of `embeddings.EXTRA_FACTORS`),
+    or none ("", for the language's own name)."""
+
+    factor: str
+    option: int
+    language: str
+
+
+WordMeanings = Mapping[str, tuple[WordMeaning, ...]]
+
+
+@cache
+def word_meanings(folder: Path) -> WordMeanings:
+    """Every piece that has meanings, with all of them (languages share words)."""
+    meanings: dict[str, list[WordMeaning]] = {}
+    for code in language_codes():
+        lexicon = load_lexicon(code, folder)
+        for word, factor, option in _lexicon_words(lexicon):
+            for piece in _word_pieces(word, lexicon, unspaced=factor == "kind"):
+                meanings.setdefault(piece, []).append(WordMeaning(factor, option, code))
+    for language in LANGUAGES.values():
+        piece = SPACE + language.prompt_name.replace(" ", SPACE)
+        meanings.setdefault(piece, []).append(WordMeaning("", 0, language.code))
+    return {piece: tuple(dict.fromkeys(several)) for piece, several in meanings.items()}
+
+
+def _lexicon_words(lexicon: Lexicon) -> Iterator[tuple[str, str, int]]:
+    """The language's words, each with its factor and option."""
+    for option, kind in enumerate(KINDS, start=1):
+        yield lexicon.name_of(kind), "kind", option
+    for option, colour in enumerate(COLOURS, start=1):
+        yield lexicon.colours[colour], "colour", option
+    for option, word in enumerate(lexicon.numbers):
+        yield word, "number", option
+    yield from ((lexicon.no, "exists", 0), (lexicon.yes, "exists", 1), (lexicon.nothing, "exists", 2))
+
+
+def _word_pieces(word: str, lexicon: Lexicon, *, unspaced: bool) -> Iterator[str]:
+    """The piece at the beginning of a text or after a space; and directly after another word, if lists need it."""
+    piece = word.replace(" ", SPACE)
+    yield SPACE + piece
+    patterns = lexicon.names.patterns.values()
+    if unspaced and not all(pattern.split("{1}")[0].endswith(" ") for pattern in patterns):
+        yield piece

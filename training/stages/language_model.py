@@ -1,0 +1,172 @@
+"""The third stage trains the language model on encoded query targets instead of image features.
+
+It needs no images, so it runs in parallel with the first two. The targets are encoded with the codebook, plus noise.
+First come single questions in English, then in every language, then dialogues.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.model import embeddings, targets
+from training.model.architecture import PAD, parameter_groups
+from training.model.codebook import TargetCodebook
+from training.model.generation import generate_from_features
+from training.model.question_targets import QuestionHead
+from training.model.targets import COUNT_QUERY, IGNORE_INDEX
+from training.model.vocabulary import word_meanings
+from training.recipe import Recipe
+from training.scenes.mixture import sample_scene
+from training.scenes.scene import Scene
+from training.stages import checkpoints
+from training.stages.batches import ANSWER_CODES, SAMPLE_KINDS, Batch, TextResources, scene_sample, text_batch
+from training.stages.loop import STORED_NAMES, Stage, TrainingContext, train
+from training.stages.vision_encoder import new_modules, saved_modules
+from training.tasks.samples import SampleKind
+
+NAME = "language_model"
+SINGLE_KINDS: tuple[SampleKind, ...] = ("short", "long", "short")
+ENGLISH_SHARE, SINGLE_SHARE = 0.05, 0.2
+"""The first shares of the stage with English samples only, and with single questions only."""
+
+NOISE_STD = 0.5
+"""The standard deviation of the noise on encoded query targets."""
+
+EMBEDDING_SCALE = 1.0
+"""The factor of the embeddings' learning rate."""
+
+EVALUATION_SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class TextBatches:
+    """Batches of samples of scenes that are not rendered: their query targets, prompts and labels."""
+
+    recipe: Recipe
+    text: TextResources
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of that step; dialogues have their own batches, since they are long."""
+        schedule, seed = self.recipe.language_model, self.recipe.seed
+        rng = random.Random(f"text/{seed}/{step}")
+        progress = step / schedule.steps
+        first = step * schedule.batch
+        scenes = [sample_scene(seed, first + i, split=STORED_NAMES[NAME]) for i in range(schedule.batch)]
+        codes = ("en",) if progress < ENGLISH_SHARE else ANSWER_CODES
+        kinds = SINGLE_KINDS if progress < SINGLE_SHARE else SAMPLE_KINDS
+        samples = text_batch(scenes, rng, kind=kinds[step % len(kinds)], text=self.text, codes=codes)
+        return {"query_targets": sample_query_targets(scenes, rng), **samples}
+
+
+def sample_query_targets(scenes: Sequence[Scene], rng: random.Random) -> Tensor:
+    """The scenes' query targets; an unclear side gets a random object, since the Q-Former predicts one too."""
+    query_targets = np.stack([targets.query_targets(scene) for scene in scenes])
+    for scene_targets, scene in zip(query_targets, scenes, strict=True):
+        for side in scene_targets[COUNT_QUERY + 1 :]:
+            if side[0] == IGNORE_INDEX and scene.objects:
+                side[:2] = scene_targets[rng.randrange(len(scene.objects)), :2]
+    return torch.from_numpy(query_targets)
+
+
+def train_language_model(context: TrainingContext, *, tokenizer: Any) -> None:
+    """Run or resume the stage."""
+    recipe = context.recipe
+    model, heads = new_modules(context, vocabulary=len(tokenizer))
+    if not context.initial_model:
+        embeddings.initialize_embeddings(model, tokenizer, word_meanings(context.sources), heads.codebook)
+    question_head = QuestionHead(recipe.sizes.text_width).to(context.device)
+    text = TextResources(tokenizer, context.lexicons())
+    evaluation = LanguageEvaluation(recipe, text)
+    query_targets = sample_query_targets(evaluation.scenes, random.Random(f"exam-reports/{recipe.seed}"))
+
+    def features(query_targets: Tensor) -> Tensor:
+        return noisy_features(heads.codebook, query_targets.to(context.device))
+
+    train(
+        Stage(
+            name=NAME,
+            schedule=recipe.language_model,
+            modules={"model": model, "grasp": question_head},
+            parameter_groups=[*language_model_groups(model), *parameter_groups(question_head)],
+            batches=TextBatches(recipe, text),
+            loss=lambda batch: language_model_loss(model, question_head, features(batch["query_targets"]), batch),
+            evaluate=lambda: evaluation(model, features(query_targets)),
+        ),
+        context,
+    )
+
+
+def load_question_head(context: TrainingContext) -> QuestionHead:
+    """The question head from the stage's checkpoint, or a new one in a run from an initial model."""
+    question_head = QuestionHead(context.recipe.sizes.text_width).to(context.device)
+    if context.initial_model and not checkpoints.load_checkpoint(context.checkpoint_path(NAME)):
+        return question_head
+    question_head.load_state_dict(saved_modules(context, NAME)["grasp"])
+    return question_head
+
+
+def noisy_features(codebook: TargetCodebook, query_targets: Tensor) -> Tensor:
+    """The encoded query targets with Gaussian noise, in place of image features."""
+    vectors = codebook.encode(query_targets)
+    return vectors + NOISE_STD * torch.randn_like(vectors)
+
+
+def language_model_loss(model: Any, question_head: QuestionHead, features: Tensor, batch: Batch) -> Tensor:
+    """The cross entropy of the labels given [image features][prompt], plus the question head's loss."""
+    prompt = model.language_model.get_input_embeddings()(batch["prompt"])
+    mask = torch.cat([torch.ones(features.shape[:2], dtype=torch.long, device=features.device), batch["mask"]], dim=1)
+    inputs = torch.cat([features.to(prompt.dtype), prompt], dim=1)
+    language = model.language_model
+    states = language.encoder(inputs_embeds=inputs, attention_mask=mask).last_hidden_state
+    labels, is_label = batch["labels"], batch["labels"] != IGNORE_INDEX
+    decoder_input = torch.cat([torch.full_like(labels[:, :1], PAD), labels[:, :-1]], dim=1).clamp(min=PAD)
+    outputs = language.decoder(input_ids=decoder_input, encoder_hidden_states=states, encoder_attention_mask=mask)
+    # Logits of labels only: the vocabulary is large, and most of a batch of answers is padding.
+    logits = language.lm_head(outputs.last_hidden_state[is_label])
+    cross_entropy = nn.functional.cross_entropy(logits.float(), labels[is_label])
+    return cross_entropy + question_head.loss(states, mask, batch["question_targets"])
+
+
+def language_model_groups(model: Any) -> list[dict[str, Any]]:
+    """The language model's parameters; embeddings in a group of their own."""
+    weight = model.language_model.get_input_embeddings().weight
+    groups = [
+        {**group, "params": [one for one in group["params"] if one is not weight]}
+        for group in parameter_groups(model.language_model)
+    ]
+    return [*groups, {"params": [weight], "scale": EMBEDDING_SCALE, "weight_decay": 0.0}]
+
+
+class LanguageEvaluation:
+    """A fixed set of samples of held-out scenes, scored by exact match."""
+
+    def __init__(self, recipe: Recipe, text: TextResources) -> None:
+        size = min(EVALUATION_SAMPLES, recipe.evaluation_scenes)
+        rng = random.Random(f"exam-words/{recipe.seed}")
+        self.scenes = [sample_scene(recipe.seed, i, split="exam") for i in range(size)]
+        self.kinds = [("English", "any", "dialogue")[i % 3] for i in range(size)]
+        self.samples = []
+        for i, kind in enumerate(self.kinds):
+            sample_kind: SampleKind = "dialogue" if kind == "dialogue" else "any"
+            codes = ("en",) if kind == "English" else tuple(text.lexicons)
+            self.samples.append(
+                scene_sample(self.scenes, i, rng, kind=sample_kind, lexicons=text.lexicons, codes=codes)
+            )
+        self.tokenizer = text.tokenizer
+
+    def __call__(self, model: Any, features: Tensor) -> Mapping[str, float]:
+        """The shares of exact answers to single questions and in dialogues, given image features of the scenes."""
+        model.eval()
+        answers = generate_from_features(model, self.tokenizer, features, [sample.prompt for sample in self.samples])
+        model.train()
+        correct = [text == sample.answer for text, sample in zip(answers, self.samples, strict=True)]
+        hits = [kind for kind, is_correct in zip(self.kinds, correct, strict=True) if is_correct]
+        names = {"English": "exact in English", "any": "exact", "dialogue": "exact in dialogues"}
+        return {name: hits.count(kind) / max(1, self.kinds.count(kind)) for kind, name in names.items()}

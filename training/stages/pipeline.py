@@ -1,0 +1,127 @@
+"""The order of the stages, which processes run them, and the export at the end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from training import card, export
+from training.model.tokenizer import train_tokenizer, wrap_tokenizer
+from training.model.vocabulary import word_meanings
+from training.stages import checkpoints, distributed, joint, language_model, qformer, vision_encoder
+from training.stages.loop import IMAGE_STAGES, STAGES, TrainingContext, full_curve, is_finished, minutes
+
+DISTRIBUTED_STAGES = (*IMAGE_STAGES, "joint")
+"""The stages that support data-parallel training."""
+
+
+def run_all(context: TrainingContext, *, output: Path) -> None:
+    """Run every stage and export; the language model's stage runs in parallel with the image stages.
+
+    A run from an initial model runs the last stage only.
+    """
+    load_tokenizer(context)  # trained here, since both processes need it
+    if not context.initial_model:
+        _run_in_parallel(context, output)
+    for stage in ("joint", "export"):
+        run_stage(stage, context, output=output)
+
+
+def _run_in_parallel(context: TrainingContext, output: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(
+        target=_run_with_threads, args=("language_model", context, output, torch.get_num_threads())
+    )
+    process.start()
+    try:
+        for stage in IMAGE_STAGES:
+            run_stage(stage, context, output=output)
+        process.join()
+    finally:
+        process.terminate()
+    if process.exitcode:
+        raise SystemExit("The stage language_model failed: see its output above.")
+
+
+def _run_with_threads(stage: str, context: TrainingContext, output: Path, threads: int) -> None:
+    torch.set_num_threads(threads)
+    run_stage(stage, context, output=output)
+
+
+def _run_distributed(stage: str, context: TrainingContext, output: Path) -> None:
+    """The stage in several processes, of which this is the first."""
+    single = replace(context, processes=1)
+    rendezvous = (context.folder / "team").absolute()
+    rendezvous.unlink(missing_ok=True)
+    spawn = multiprocessing.get_context("spawn")
+    others = [
+        spawn.Process(target=_run_rank, args=(stage, single, output, rendezvous, (rank, context.processes)))
+        for rank in range(1, context.processes)
+    ]
+    for other in others:
+        other.start()
+    try:
+        _run_rank(stage, single, output, rendezvous, (0, context.processes))
+    finally:
+        for other in others:
+            other.terminate()
+
+
+def _run_rank(stage: str, context: TrainingContext, output: Path, rendezvous: Path, shard: distributed.Shard) -> None:
+    torch.set_num_threads(1)
+    distributed.init_group(rendezvous, shard)
+    run_stage(stage, context, output=output)
+    distributed.destroy_group()
+
+
+def run_stage(stage: str, context: TrainingContext, *, output: Path) -> None:
+    """Run one stage, unless it is finished already."""
+    tokenizer = load_tokenizer(context)
+    if stage in STAGES and is_finished(context, stage):
+        print(f"{stage}: finished already", flush=True)
+    elif stage in DISTRIBUTED_STAGES and context.processes > 1:
+        _run_distributed(stage, context, output)
+    elif stage == "vision_encoder":
+        vision_encoder.train_vision_encoder(context, vocabulary=len(tokenizer))
+    elif stage == "qformer":
+        qformer.train_qformer(context, vocabulary=len(tokenizer))
+    elif stage == "language_model":
+        language_model.train_language_model(context, tokenizer=tokenizer)
+    elif stage == "joint":
+        joint.train_joint(context, tokenizer=tokenizer)
+    elif stage == "export":
+        export_model(context, tokenizer, output)
+
+
+def load_tokenizer(context: TrainingContext) -> Any:
+    """The run's tokenizer, trained on the first call."""
+    state = checkpoints.load_checkpoint(context.checkpoint_path("tokenizer"))
+    if not state:
+        started = time.monotonic()
+        state = {"json": _tokenizer_json(context), "seconds": time.monotonic() - started}
+        checkpoints.save_checkpoint(context.checkpoint_path("tokenizer"), state)
+    return wrap_tokenizer(Tokenizer.from_str(state["json"]))
+
+
+def _tokenizer_json(context: TrainingContext) -> str:
+    if context.initial_model:
+        return (context.initial_model / "tokenizer.json").read_text(encoding="utf-8")
+    tokenizer = train_tokenizer(context.recipe, context.lexicons(), word_meanings(context.sources))
+    return str(tokenizer.backend_tokenizer.to_str())
+
+
+def export_model(context: TrainingContext, tokenizer: Any, output: Path) -> None:
+    """Export the model of the latest stage."""
+    stage = joint.latest(context)
+    model, _ = vision_encoder.restore_modules(context, vocabulary=len(tokenizer), stage=stage)
+    unknown = [lexicon.unknown for lexicon in context.lexicons().values()]
+    export.save_model(model.cpu(), tokenizer, output, sizes=context.recipe.sizes, unknown=unknown)
+    full_curve(context).draw(output / "curve.png")
+    recipe, device = context.recipe, context.device.type
+    card.write_run(output, minutes=minutes(context), seed=recipe.seed, recipe=recipe.name, device=device)
+    print(f"export: wrote the model of the stage {stage} to {output}", flush=True)

@@ -1,0 +1,95 @@
+"""Two writers of questions and answers: by grammar for flat shapes, and by templates for all objects and languages.
+
+Must not import `samples`.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Protocol
+
+from training.lexicon import GRAMMARS
+from training.lexicon.lexicon import Lexicons
+from training.scenes.scene import Scene
+from training.tasks import dialogues, questions, templates
+from training.tasks.dialogues import AnswerLength
+from training.tasks.questions import Question
+
+
+class QuestionWriter(Protocol):
+    """Writes questions and answers in one language."""
+
+    @property
+    def code(self) -> str:
+        """The language's code."""
+
+    def sample_question(self, scene: Scene, rng: random.Random, *, length: AnswerLength) -> Question:
+        """A question that needs no context."""
+
+    def sample_dialogue(self, scene: Scene, rng: random.Random) -> list[Question]:
+        """Questions of which the newest usually depends on the others."""
+
+    def answer(self, question: Question, scene: Scene) -> str:
+        """The correct answer."""
+
+    def render_question(self, question: Question, rng: random.Random) -> str:
+        """The question's text."""
+
+    def for_language(self, code: str) -> QuestionWriter:
+        """The same kind of writer for another language; for English if this kind lacks the language."""
+
+
+@dataclass(frozen=True)
+class GrammarWriter:
+    """Writes about flat shapes in a language that has a grammar here: "three blue circles"."""
+
+    code: str
+
+    def sample_question(self, scene: Scene, rng: random.Random, *, length: AnswerLength) -> Question:
+        """See `QuestionWriter`."""
+        return dialogues.sample_question(scene, rng, length=length)
+
+    def sample_dialogue(self, scene: Scene, rng: random.Random) -> list[Question]:
+        """See `QuestionWriter`."""
+        return dialogues.sample_dialogue(scene, rng)
+
+    def answer(self, question: Question, scene: Scene) -> str:
+        """See `QuestionWriter`."""
+        return questions.answer(question, scene, GRAMMARS[self.code])
+
+    def render_question(self, question: Question, rng: random.Random) -> str:
+        """See `QuestionWriter`."""
+        return questions.render_question(question, GRAMMARS[self.code], rng)
+
+    def for_language(self, code: str) -> QuestionWriter:
+        """See `QuestionWriter`."""
+        return GrammarWriter(code if code in GRAMMARS else "en")
+
+
+@dataclass(frozen=True)
+class TemplateWriter:
+    """Writes about any object in any of the eighty languages: names, numbers, yes and no."""
+
+    code: str
+    lexicons: Lexicons
+
+    def sample_question(self, scene: Scene, rng: random.Random, *, length: AnswerLength) -> Question:
+        """See `QuestionWriter`."""
+        return templates.sample_question(scene, rng, length=length)
+
+    def sample_dialogue(self, scene: Scene, rng: random.Random) -> list[Question]:
+        """See `QuestionWriter`."""
+        return templates.sample_dialogue(scene, rng)
+
+    def answer(self, question: Question, scene: Scene) -> str:
+        """See `QuestionWriter`."""
+        return templates.answer(question, scene, self.lexicons[self.code])
+
+    def render_question(self, question: Question, rng: random.Random) -> str:
+        """See `QuestionWriter`."""
+        return templates.render_question(question, self.lexicons[self.code], rng)
+
+    def for_language(self, code: str) -> QuestionWriter:
+        """See `QuestionWriter`."""
+        return TemplateWriter(code, self.lexicons)
