@@ -161,7 +161,7 @@ def test_a_question_is_asked_as_everywhere_else() -> None:
     best = replace(TASKS[0], options=check(quality="best"))
     assert captioner._request(PendingCaption(WISHES[0].image, best)).options.length_penalty == ANSWER_LENGTH_PENALTY
     (written,) = captioner.add([PendingCaption(WISHES[0].image, replace(TASKS[0], language="fr"))])
-    assert "fake does not speak French" in (written.error or "")
+    assert "fake does not support French" in (written.error or "")
 
 
 def test_work_begins_once_enough_wait_to_fill_the_batch() -> None:

@@ -110,9 +110,9 @@ def test_every_driver_of_the_engine_ends_a_blank_answer_with_the_error(
     engine: ThreadedEngine, loaded: dict[str, Any], quality: str
 ) -> None:
     request = Request(PICTURE, "What is it?", options=options(quality), model="blank")
-    with pytest.raises(EmptyAnswerError, match="wrote nothing for this image"):
+    with pytest.raises(EmptyAnswerError, match="empty answer for this image"):
         list(engine.submit(request).updates(0.01))
-    with pytest.raises(EmptyAnswerError, match="wrote nothing for this image"):
+    with pytest.raises(EmptyAnswerError, match="empty answer for this image"):
         list(LocalEngine(loaded["blank"]).generate(request))
 
 

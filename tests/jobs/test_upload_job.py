@@ -85,7 +85,7 @@ def test_a_picture_that_cannot_be_read_or_answered_has_a_record_with_a_sentence(
     assert batch.records[3].error == batch.records[1].error
     assert [name for name, _ in batch.progress.errors] == ["gone.png", "0.png", "2.png"]
     faulty = done(engine, *pictures(DRAWN[0]), prompt="Will this explode?")
-    assert "fault of the server" in str(faulty.records[0].error)
+    assert "internal error" in str(faulty.records[0].error)
 
 
 def test_a_picture_that_nobody_foresaw_ends_alone(
@@ -103,14 +103,14 @@ def test_a_picture_that_nobody_foresaw_ends_alone(
     monkeypatch.setattr(loading.prepare(engine.default), "pixels", pixels)
     batch = done(engine, *pictures(*DRAWN[:3]))
     assert [record.caption for record in batch.records] == [ANSWER, None, ANSWER]
-    assert "fault of the server" in str(batch.records[1].error)
+    assert "internal error" in str(batch.records[1].error)
 
 
 def test_words_that_cannot_be_sent_end_the_batch_and_not_each_picture(build: Build) -> None:
     engine = build()
     with pytest.raises(PromptError, match=r"60\d tokens long"):
         done(engine, *pictures(*DRAWN), prompt="word " * 600 + "?")
-    with pytest.raises(UserError, match="does not speak French"):
+    with pytest.raises(UserError, match="does not support French"):
         done(engine, *pictures(*DRAWN), language="fr")
     with pytest.raises(ModelError, match="no model 'other'"):
         done(engine, *pictures(*DRAWN), model="other")

@@ -117,7 +117,7 @@ def test_an_unreadable_picture_among_many_is_named_and_the_others_go_on(
     [
         (["ask", "nowhere.png", "What?"], "There is no file 'nowhere.png'"),
         (["ask", "PICTURE", "What?", "--language", "xx"], "There is no language 'xx'"),
-        (["ask", "PICTURE", "What?", "--language", "eo"], "does not speak Esperanto"),
+        (["ask", "PICTURE", "What?", "--language", "eo"], "does not support Esperanto"),
         (["ask", "PICTURE", "What?", "--model", "gpt"], "There is no model"),
         (["ask", "PICTURE", "What?", "--precision", "int3"], "There is no precision 'int3'"),
         (["ask", "PICTURE", "What?", "--temperature", "-1"], "temperature must be a number from 0 to 2"),

@@ -97,7 +97,7 @@ def test_text_files_lie_beside_the_pictures_with_what_a_training_wants_around(
         (["{folder}", "--limit", "0"], "--limit must be at least 1"),
         (["{folder}", "--workers", "0"], "--workers must be at least 1"),
         (["{folder}", "--language", "xx"], "no language 'xx'"),
-        (["{folder}", "--language", "en,eo"], "does not speak Esperanto"),
+        (["{folder}", "--language", "en,eo"], "does not support Esperanto"),
         (["{folder}", "--language", "en,de", "--format", "txt"], "one caption a picture"),
         (["{folder}", "--format", "txt", "--extension", ".png"], "no ending of a text file"),
         (["{folder}", "--format", "coco", "--language", "en,de"], "one caption a picture"),
