@@ -12,7 +12,7 @@ import argparse
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -121,15 +121,15 @@ def prepare_request(model: VisionLanguageModel, kind: str, rng: random.Random) -
 def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
     """The logits of each token from here on, by the id of its sequence; none of beam searches."""
     recorded: dict[int, list[torch.Tensor]] = {}
-    runner, choose = core._runner, core._runner._choose
+    runner, sample = core._runner, core._runner._sample
 
-    def recording(rows: Sequence[Any], logits: torch.Tensor) -> None:
+    def recording(rows: list[Any], logits: torch.Tensor) -> None:
         for (sequence, _), own in zip(rows, logits, strict=True):
             if sequence.beam_search is None:
                 recorded.setdefault(sequence.id, []).append(own.clone())
-        choose(rows, logits)
+        sample(rows, logits)
 
-    runner._choose = recording  # type: ignore[method-assign]
+    runner._sample = recording  # type: ignore[method-assign]
     return recorded
 
 

@@ -146,7 +146,7 @@ def test_the_budget_is_of_the_prompt_that_is_sent(client: Client) -> None:
 
 
 def test_a_language_that_the_embedded_model_does_not_support_is_refused(client: Client, image_file: Any) -> None:
-    with pytest.raises(Exception, match=r"tiny does not speak Esperanto.*mblip-mt0-xl"):
+    with pytest.raises(Exception, match=r"tiny does not support Esperanto.*mblip-mt0-xl"):
         client.predict(image_file, "What?", language="eo", api_name="/chat")
 
 

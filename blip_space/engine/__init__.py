@@ -1,21 +1,25 @@
-"""Requests become tokens and text: one core that owns its scheduler, its caches and its batch.
+"""Requests become tokens and text. `core.EngineCore` is the entry: add, cancel, step.
 
-request         what is asked, checked and prepared; every limit (EngineConfig)
-sequence        one answer while it is generated
-scheduler       which sequences run in the next step
-batch           keys and values of rows that are decoded together, and one forward pass for all of them
-batch_interface what the two kinds of batch share, over prompts of different lengths (padding)
-kv_cache        the buffers of those keys and values
-pixel_cache     pixel values of images that were asked about lately
-caches          image features and finished prefixes, each within a bound of bytes
-sampling        the next token of every sequence
-beam_search     beams as sequences of one request
-detokenizer     text that grows with its tokens
-judgement       whether a finished answer can stand
-model_runner    a plan becomes tensors, and those become tokens
-output          what comes of a request, step by step
-core            EngineCore: add, cancel, step
-local           the core in the caller's own thread
+request           what a user asks, checked and prepared; EngineConfig
+sequence          one answer while it is generated
+scheduler         which sequences run in the next step
+model_runner      a plan becomes tensors, and tensors become tokens
+batch             the batch that suits a device
+batch_interface   prefill, decode, select, merge: what both batches do
+left_aligned      rows that end at the same position, for a CPU
+slots             rows in fixed slots, for a GPU
+kv_cache          keys and values of left-aligned rows
+slot_cache        keys and values in slots
+padding           prompts and masks of different lengths in one tensor
+caches            image features, and keys and values of finished answers
+pixel_cache       pixel values of recent images
+sampling          the next token of each sequence
+beam_search       beams as rows of one sequence
+detokenizer       text that grows with its tokens
+answer_check      whether a finished answer is empty or ends in a loop
+output            the result of a step for one request
+core              schedule, run, settle
+local             the core in the caller's thread
 
-It has no thread and no clock. Must not import serving, jobs or apps.
+No thread and no clock. Must not import serving, jobs or apps.
 """

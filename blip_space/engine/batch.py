@@ -1,7 +1,7 @@
-"""Which way a model's rows are laid out: fixed slots where a GPU decodes, aligned at their ends elsewhere.
+"""The batch that suits a device: fixed slots on a GPU, left-aligned rows elsewhere.
 
-A GPU wants the same shapes and addresses in every step; a processor wants no position computed that is not needed.
-Depends on both ways; must not import requests.
+A GPU is fast with the same shapes and addresses in every step; a CPU is fast without unused positions. Depends on both
+batches; must not import requests.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from blip_space.models.interface import DecoderOnly, EncoderDecoder
 
 
 def new_batch(decoder: DecoderOnly | EncoderDecoder, *, slots: bool | None = None) -> Batch:
-    """A batch without rows on this decoder; `slots` chooses the way, which the device does where it is None."""
+    """An empty batch for this decoder; where `slots` is None, the device decides."""
     if slots is None:
         slots = decoder.device.type == "cuda"
     if isinstance(decoder, DecoderOnly):

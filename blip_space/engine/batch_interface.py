@@ -1,6 +1,6 @@
-"""What a batch is to the runner, however it lays out its rows: prompts in, logits out.
+"""The interface of a batch, whatever its layout: prompts and tokens in, logits out.
 
-Depends on tensors; must not import a kind of batch or a language model.
+Depends on tensors; must not import an implementation or a language model.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from blip_space.engine.caches import KeyValues
 from blip_space.engine.padding import group_by_length
 from blip_space.models.interface import Embedded
 
-PADDING = 8
-"""On a processor, reading all weights once more takes as long as computing so many positions; on a GPU a pass costs
-little for positions and much to begin, so there all prompts are padded and prefilled at once."""
+MAX_CPU_PADDING = 8
+"""How many padded positions cost a CPU as much as another forward pass. On a GPU a pass has a high fixed cost and
+positions are almost free, so there all prompts are padded and prefilled at once."""
 
 
 class Batch(ABC):
@@ -31,15 +31,15 @@ class Batch(ABC):
         cached: Sequence[KeyValues | None] = (),
         copies: Sequence[int] = (),
     ) -> torch.Tensor:
-        """Compute prompts and append `copies` rows for each, one by default; the logits of the prompts, one row each.
+        """Prefill prompts, append `copies` rows for each (default: one), and return one row of logits for each prompt.
 
-        `cached` are the keys and values of what comes before each prompt, where something does. Neighbours of about one
-        length are computed together, so prompts are best sorted by it. Nothing is appended when that fails.
+        `cached` are the keys and values of the positions before each prompt, if any. Adjacent prompts of similar length
+        share a forward pass, so sort them by length. On an error no row is appended.
         """
         cached = cached or [None] * len(prompts)
-        most = PADDING if prompts[0].embeddings.device.type == "cpu" else sys.maxsize
-        groups = group_by_length([len(prompt) for prompt in prompts], max_padding=most)
-        parts = [self._compute(prompts[group], cached[group]) for group in groups]
+        max_padding = MAX_CPU_PADDING if prompts[0].embeddings.device.type == "cpu" else sys.maxsize
+        groups = group_by_length([len(prompt) for prompt in prompts], max_padding=max_padding)
+        parts = [self._forward(prompts[group], cached[group]) for group in groups]
         for group, (_, part) in zip(groups, parts, strict=True):
             if any(count != 1 for count in copies[group]):
                 part.select([row for row, count in enumerate(copies[group]) for _ in range(count)])
@@ -50,35 +50,35 @@ class Batch(ABC):
     @staticmethod
     @abstractmethod
     def reserved_positions(rows: int, longest: int) -> int:
-        """How many positions the buffers of so many rows have, the longest of which has that many."""
+        """How many positions the buffers have for this many rows, the longest of this length."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
 
     @abstractmethod
     def decode(self, tokens: Sequence[int]) -> torch.Tensor:
-        """Append one token to every row; the logits of what comes next."""
+        """Append one token to every row; the logits of the next."""
 
     @abstractmethod
     def reorder(self, moves: Sequence[tuple[int, int]]) -> None:
-        """Overwrite rows by others of the same prompt and length: each move is (row, the row that it becomes)."""
+        """Overwrite rows with others of the same prompt and length: each move is (target, source)."""
 
     @abstractmethod
     def select(self, rows: Sequence[int]) -> None:
-        """Keep these rows, in this order, any of them several times; the others are removed."""
+        """Keep these rows, in this order, and remove the others; a row may occur several times."""
 
     @abstractmethod
     def copy(self, row: int) -> Batch:
-        """A batch of that row alone, as far as it is, which `merge` takes."""
+        """A batch with a copy of this row alone, which `merge` accepts."""
 
     @abstractmethod
     def merge(self, other: Any) -> None:
-        """Append the rows of what `copy` gave, or of what was computed for prompts."""
+        """Append the rows of a `copy`, or of prompts that were prefilled."""
 
     @abstractmethod
     def key_values(self, row: int) -> KeyValues | None:
-        """Those of everything that a row has read, or None where they cannot be continued from."""
+        """A copy of all keys and values of a row, or None if a prompt cannot continue from them."""
 
     @property
     @abstractmethod
@@ -86,5 +86,5 @@ class Batch(ABC):
         """The size of all keys and values, in bytes."""
 
     @abstractmethod
-    def _compute(self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]) -> tuple[torch.Tensor, Batch]:
-        """The logits of prompts that are read together, and a batch of their rows."""
+    def _forward(self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]) -> tuple[torch.Tensor, Batch]:
+        """The logits of prompts in one forward pass, and a batch of their rows."""

@@ -1,7 +1,7 @@
-"""What one model has already computed: features of images, and keys and values of finished answers.
+"""What one model has computed before: features of images, and keys and values of finished answers.
 
-Each cache holds tensors of one model on its device within a bound of bytes, and forgets the least recently used first.
-Depends on tensors and their keys; must not import requests. Only the thread that steps the core uses them.
+Each cache holds tensors on the model's device up to a number of bytes, and drops the least recently used first.
+Depends on tensors and their keys; must not import requests. Only the thread that calls `step` uses them.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ KeyValues: TypeAlias = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of every layer, each (heads, positions, width)."""
 
 PrefixKey: TypeAlias = Sequence[Hashable]
-"""What was read, one value a position: `Prompt.prefix_key`."""
+"""One value for each position: `Prompt.prefix_key`, and the ids of the answer."""
 
 MAX_PREFIX_BYTES, PREFIX_MEMORY_SHARE = 2_000_000_000, 0.125
-"""How much of finished answers is kept, and of free memory at most: on BLIP-2 OPT-2.7B in bf16 the former holds about
-thirty conversations of 200 positions."""
+"""The limits of the prefix cache: bytes, and a share of free memory. The former is about thirty conversations of 200
+positions on BLIP-2 OPT-2.7B in bf16."""
 
 
 class ImageFeatureCache:
-    """Image features, each (positions, hidden), by their key. `hits` counts the images that were found."""
+    """Image features, each (positions, hidden), by key. `hits` counts the images that were found."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -38,23 +38,23 @@ class ImageFeatureCache:
     def get_or_encode(
         self, pixels: Iterable[tuple[str, Any]], encode: Callable[[Sequence[Any]], Sequence[torch.Tensor]]
     ) -> dict[str, torch.Tensor]:
-        """The features of images by key; those that are not kept are encoded as one batch, and then kept.
+        """The features of images by key. Missing ones are encoded as one batch and cached.
 
-        `pixels` are pairs of key and pixel values; `encode` makes the features of those, in their order.
+        `pixels` are pairs of key and pixel values; `encode` returns the features of those, in order.
         """
-        wanted = dict(pixels)
-        found = {key: kept for key in wanted if (kept := self._get(key)) is not None}
-        missing = [key for key in wanted if key not in found]
+        pixels_by_key = dict(pixels)
+        features = {key: cached for key in pixels_by_key if (cached := self._get(key)) is not None}
+        missing = [key for key in pixels_by_key if key not in features]
         if missing:
-            encoded = encode([wanted[key] for key in missing])
-            for key, features in zip(missing, encoded, strict=True):
+            encoded = encode([pixels_by_key[key] for key in missing])
+            for key, part in zip(missing, encoded, strict=True):
                 # a slice of a batch would keep the whole batch alive
-                found[key] = features.clone() if len(missing) > 1 else features
-                self._put(key, found[key])
-        return found
+                features[key] = part.clone() if len(missing) > 1 else part
+                self._put(key, features[key])
+        return features
 
     def clear(self) -> None:
-        """Forget all features; the count of hits stays."""
+        """Drop all features; `hits` stays."""
         self._features.clear()
         self.bytes = 0
 
@@ -76,7 +76,7 @@ class ImageFeatureCache:
 
 
 class _Prefix:
-    """What was read for one answer: a value for each position, and the keys and values."""
+    """One finished answer with its prompt: a value for each position, and the keys and values."""
 
     def __init__(self, key: PrefixKey, key_values: KeyValues) -> None:
         self.key = key
@@ -85,11 +85,11 @@ class _Prefix:
 
 
 class PrefixCache:
-    """Keys and values of finished answers of decoder-only models: a follow-up repeats its conversation word for word up
-    to its own question, so only what is new has to be read. `hits` counts the answers continued from.
+    """Keys and values of finished answers of decoder-only models. A follow-up repeats its conversation up to the new
+    question, so only what is new is prefilled. `hits` counts the prompts that began with cached positions.
 
-    What was read is compared position by position (`Prompt.prefix_key`), not as text, so a text that is tokenised
-    otherwise the second time costs a hit and no more.
+    Prompts are compared position by position, not as text: a text that is tokenised differently the second time is a
+    miss, never a wrong answer.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -97,75 +97,74 @@ class PrefixCache:
         self.bytes = 0
         self.hits = 0
         self._prefixes: OrderedDict[int, _Prefix] = OrderedDict()
-        self._count = 0
+        self._last_id = 0
 
     def __len__(self) -> int:
         return len(self._prefixes)
 
     def put(self, key: PrefixKey, key_values: KeyValues) -> None:
-        """Keep what was read for an answer, with a value in the key for each position of `saved_row`.
+        """Cache the keys and values of an answer with its prompt; `key` has a value for each of their positions.
 
-        An earlier answer that this one continues is part of it and no longer kept.
+        Drops an earlier answer that this one continues.
         """
         prefix = _Prefix(tuple(key), key_values)
         if prefix.nbytes > self.max_bytes:
             return
-        for number, earlier in list(self._prefixes.items()):
+        for prefix_id, earlier in list(self._prefixes.items()):
             if prefix.key[: len(earlier.key)] == earlier.key:
-                self._drop(number)
-        self._count += 1
-        self._prefixes[self._count] = prefix
+                self._drop(prefix_id)
+        self._last_id += 1
+        self._prefixes[self._last_id] = prefix
         self.bytes += prefix.nbytes
         while self.bytes > self.max_bytes:
             self._drop(next(iter(self._prefixes)))
 
     def get(self, key: PrefixKey, *, at_least: int = 1) -> KeyValues | None:
-        """The keys and values of the longest beginning of that prompt that was read before, or None where it has fewer
-        than `at_least` positions.
+        """The keys and values of the longest cached prefix of a prompt; None if shorter than `at_least` positions.
 
-        The last position is always left to be read, since its logits are wanted.
+        The last position is never included: it is computed for its logits.
         """
-        number, common = self._longest(key, at_least)
-        if not common:
+        prefix_id, length = self._longest(key, at_least)
+        if not length:
             return None
         self.hits += 1
-        self._prefixes.move_to_end(number)
-        return [(keys[:, :common], values[:, :common]) for keys, values in self._prefixes[number].key_values]
+        self._prefixes.move_to_end(prefix_id)
+        return [(keys[:, :length], values[:, :length]) for keys, values in self._prefixes[prefix_id].key_values]
 
     def cached_positions(self, key: PrefixKey, *, at_least: int = 1) -> int:
-        """How many of the first positions `get` would find."""
+        """How many positions `get` would return."""
         return self._longest(key, at_least)[1]
 
     def clear(self) -> None:
-        """Forget everything; the count of hits stays."""
+        """Drop everything; `hits` stays."""
         self._prefixes.clear()
         self.bytes = 0
 
     def _longest(self, key: PrefixKey, at_least: int) -> tuple[int, int]:
-        """Which answer has most of the positions, and how many."""
-        best, most = 0, 0
+        """The id of the entry that shares most positions with a prompt, and their number."""
+        best_id, best_length = 0, 0
         head = tuple(key[:at_least])
-        for number, prefix in self._prefixes.items():
+        for prefix_id, prefix in self._prefixes.items():
             if prefix.key[: len(head)] != head:  # by far the most frequent case, and the fastest comparison
                 continue
-            common = _common(prefix.key, key[:-1])
-            if common >= at_least and common > most:
-                best, most = number, common
-        return best, most
+            length = _common_length(prefix.key, key[:-1])
+            if length >= at_least and length > best_length:
+                best_id, best_length = prefix_id, length
+        return best_id, best_length
 
-    def _drop(self, number: int) -> None:
-        self.bytes -= self._prefixes.pop(number).nbytes
+    def _drop(self, prefix_id: int) -> None:
+        self.bytes -= self._prefixes.pop(prefix_id).nbytes
 
 
 def prefix_cache_bytes(free: int | None) -> int:
-    """How large a prefix cache may be where so many bytes are free; None where nobody knows."""
+    """How large a prefix cache may be with this much free memory, in bytes; None where that is unknown."""
     return MAX_PREFIX_BYTES if free is None else min(MAX_PREFIX_BYTES, int(free * PREFIX_MEMORY_SHARE))
 
 
-def _common(one: PrefixKey, other: PrefixKey) -> int:
-    """How many of the first values are the same."""
+def _common_length(first: PrefixKey, second: PrefixKey) -> int:
+    """The length of the common prefix."""
     length = 0
-    for a, b in zip(one, other, strict=False):
+    for a, b in zip(first, second, strict=False):
         if a != b:
             break
         length += 1

@@ -1,7 +1,7 @@
-"""The engine core: many requests in, their answers out, one step at a time.
+"""The engine core: requests in, answers out, one step at a time.
 
-It owns its scheduler, its caches and its batch. It has no thread and no clock: `add` and `cancel` may come from any
-thread, `step` from one. Must not import serving or anything of a page.
+It owns the scheduler and the model runner, with its batch and caches. It has no thread and no clock: one thread calls
+`step`, and any may call `add` and `cancel`. Must not import serving, jobs or apps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from blip_space.loading.memory import is_out_of_memory, kv_positions
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 2
-"""An answer that a fault of the whole batch ended is generated again so often, the first time included."""
+"""How often an answer is generated when errors of the whole batch end it, the first time included."""
 
 _ids = itertools.count(1)
 
@@ -37,34 +37,34 @@ class EngineCore:
         self.model = model
         self.config = config or EngineConfig()
         self.restarts = 0
-        """How often the batch had to be begun again."""
+        """How often the whole batch was restarted."""
 
         self._runner = ModelRunner(model, self.config)
         self._scheduler = Scheduler(self.config, **self._limits(), reserved_positions=self._runner.reserved_positions)
-        self._stops = model.stop_strings
-        self._arrived: deque[Sequence] = deque()
-        self._sequences: dict[int, Sequence] = {}
+        self._stop_strings = model.stop_strings
+        self._incoming: deque[Sequence] = deque()  # from any thread to the next step
+        self._sequences: dict[int, Sequence] = {}  # neither finished nor cancelled
 
     def add(self, request: PreparedRequest) -> int:
-        """Put a request in the queue; its id. From any thread."""
-        sequence = Sequence(next(_ids), request, Detokenizer(self.model.decode, self._stops))
+        """Queue a request and return its id. From any thread."""
+        sequence = Sequence(next(_ids), request, Detokenizer(self.model.decode, self._stop_strings))
         self._sequences[sequence.id] = sequence
-        self._arrived.append(sequence)
+        self._incoming.append(sequence)
         return sequence.id
 
     def cancel(self, request_id: int) -> None:
-        """Nobody wants the rest; it frees its rows in the next step, and no output comes. From any thread."""
+        """Drop a request: the next step frees its rows, and it has no further output. From any thread."""
         if sequence := self._sequences.pop(request_id, None):
             sequence.is_cancelled = True
 
     def step(self, now: float, *, admit: bool = True) -> list[Output]:
-        """One token for everybody who runs, and the first for those who are admitted; what is new of their text.
+        """Schedule, run, settle: at most one token for each running sequence, and the new text of each.
 
-        `now` is a time in seconds that only grows. With `admit` false nobody comes in.
+        `now` is in seconds and never decreases. With `admit` false no sequence is admitted.
         """
         try:
-            if self._arrived:
-                self._arrive()
+            if self._incoming:
+                self._enqueue_incoming()
             plan = self._scheduler.schedule(now=now, admit=admit)
             self._runner.run(plan)
         except Exception as error:
@@ -73,87 +73,89 @@ class EngineCore:
 
     @property
     def has_work(self) -> bool:
-        """Whether another step would do anything."""
+        """Whether any request is not finished."""
         scheduler = self._scheduler
-        return bool(self._arrived or scheduler.running or scheduler.waiting or scheduler.background)
+        return bool(self._incoming or scheduler.running or scheduler.waiting or scheduler.background)
 
     @property
     def waiting(self) -> int:
-        """How many requests wait, those of the background apart."""
-        return sum(not one.is_background and not one.is_cancelled for one in self._queued())
+        """The number of waiting requests, background requests excluded."""
+        return sum(not sequence.is_background for sequence in self._queued())
 
     @property
     def background(self) -> int:
-        """How many background requests wait."""
-        return sum(one.is_background and not one.is_cancelled for one in self._queued())
+        """The number of waiting background requests."""
+        return sum(sequence.is_background for sequence in self._queued())
 
     @property
     def running(self) -> int:
-        """How many requests are being answered."""
+        """The number of requests that run."""
         return len(self._scheduler.running)
 
     def fit_memory(self, share: float) -> None:
-        """Take a share of the memory that is free now for keys and values. From `step`'s thread, while nothing runs."""
+        """Use a share of the memory that is free now for keys and values. From `step`'s thread, while nothing runs."""
         self._scheduler.set_limits(**self._limits(share))
 
     @property
     def row_limit(self) -> int:
-        """How many rows of keys and values there may be now."""
+        """The current limit of rows of keys and values."""
         return self._scheduler.row_limit
 
     @property
     def cached_bytes(self) -> int:
-        """How much memory is given back when the core is dropped, that of its model and of what runs apart."""
+        """The size of the caches, which is freed when the core is dropped."""
         return self._runner.image_features.bytes + self._runner.prefixes.bytes
 
     @property
     def image_feature_hits(self) -> int:
-        """How many images were not encoded twice."""
+        """How many images were found in the feature cache."""
         return self._runner.image_features.hits
 
     @property
     def prefix_hits(self) -> int:
-        """How many later turns were continued from cached keys and values."""
+        """How many prompts began with cached keys and values."""
         return self._runner.prefixes.hits
 
     def queue_position(self, request_id: int) -> int | None:
-        """How many wait before this one; None where it does not wait, or is of the background. From any thread."""
-        queue = (one for one in self._queued() if not one.is_background and not one.is_cancelled)
+        """How many requests are ahead; None if it does not wait or is a background request. From any thread."""
+        queue = (sequence for sequence in self._queued() if not sequence.is_background)
         return next((index for index, sequence in enumerate(queue) if sequence.id == request_id), None)
 
     def abort_all(self) -> tuple[list[int], list[int]]:
-        """Drop everything; the ids of those that ran, and of those that waited, each in their order. From `step`'s
-        thread."""
-        self._arrive()
+        """Drop all requests; the ids of those that ran and of those that waited, in order. From `step`'s thread."""
+        self._enqueue_incoming()
         scheduler = self._scheduler
-        ran, waited = _unfinished(scheduler.running), _unfinished([*scheduler.waiting, *scheduler.background])
+        queued = (*scheduler.waiting, *scheduler.background)
+        ran = [sequence.id for sequence in scheduler.running if sequence.id in self._sequences]
+        waited = [sequence.id for sequence in queued if sequence.id in self._sequences]
         scheduler.running, scheduler.waiting, scheduler.background = [], [], []
         self._runner.reset()
         self._sequences.clear()
         return ran, waited
 
     def _limits(self, share: float = 1.0) -> dict[str, int]:
-        """How many rows there may be, and how many positions of keys and values."""
+        """The limits of rows and of positions of keys and values."""
         positions = max(1, int(kv_positions(self.model) * share))
         return {"max_rows": self.config.max_rows or positions, "max_positions": positions}
 
     def _queued(self) -> list[Sequence]:
-        """All that wait, in their order. From any thread."""
-        return [*self._scheduler.waiting, *self._scheduler.background, *tuple(self._arrived)]
+        """All sequences that wait, in order. From any thread."""
+        queued = (*self._scheduler.waiting, *self._scheduler.background, *tuple(self._incoming))
+        return [sequence for sequence in queued if not sequence.is_cancelled]
 
-    def _arrive(self) -> None:
-        while self._arrived:
-            sequence = self._arrived[0]
+    def _enqueue_incoming(self) -> None:
+        while self._incoming:
+            sequence = self._incoming[0]
             sequence.uncached_tokens = self._runner.uncached_tokens(sequence.request)
             self._scheduler.add(sequence)
-            self._arrived.popleft()
+            self._incoming.popleft()  # last, so that `_queued` misses none
 
     def _settle(self) -> list[Output]:
-        """What is new of every sequence that ran."""
+        """The outputs of the sequences that ran: finished answers, errors and new text."""
         return [output for sequence in self._scheduler.running if (output := self._output(sequence))]
 
     def _output(self, sequence: Sequence) -> Output | None:
-        if sequence.id not in self._sequences:  # cancelled, or finished in an earlier step
+        if sequence.id not in self._sequences:
             return None
         try:
             if sequence.error is not None:
@@ -167,7 +169,7 @@ class EngineCore:
             if visible.stopped:
                 sequence.finish(FinishReason.STOP)
                 return self._finished(sequence, visible)
-            if len(visible.text) < sequence.published_characters:  # it was begun again, and is not as far yet
+            if len(visible.text) < sequence.published_characters:  # restarted, and not as far yet
                 return None
             sequence.published_characters = len(visible.text)
             return Output(sequence.id, visible.text, len(sequence.ids))
@@ -175,43 +177,37 @@ class EngineCore:
             return self._failed(sequence, error)
 
     def _finished(self, sequence: Sequence, visible: Any) -> Output:
-        judged = check_answer(visible, sequence.ids, max_new_tokens=sequence.request.options.max_new_tokens)
+        answer = check_answer(visible, sequence.ids, max_new_tokens=sequence.request.options.max_new_tokens)
         self._sequences.pop(sequence.id, None)
-        return Output(sequence.id, judged.text, judged.tokens, finished=True, repeats=judged.repeats)
+        return Output(sequence.id, answer.text, answer.tokens, finished=True, repeats=answer.repeats)
 
     def _failed(self, sequence: Sequence, error: Exception) -> Output:
         if not isinstance(error, UserError):
             log.error("a request failed", exc_info=error)
             error = UserError(ANSWER_FAILED)
-        sequence.fail(error.with_traceback(None))  # its frames would keep the request until some later collection
+        sequence.fail(error.with_traceback(None))  # a traceback's frames would keep the request alive
         self._sequences.pop(sequence.id, None)
         return Output(sequence.id, "", len(sequence.ids), finished=True, error=error)
 
     def _recover(self, error: Exception, now: float) -> list[Output]:
-        """After a fault of the whole step: begin all its answers again, in a smaller batch if memory ran out.
+        """After an error of the whole step, restart all sequences of the batch; in a smaller one if memory ran out.
 
-        One that is alone in the batch when it happens for the second time has no answer.
+        A sequence that fails a second time, alone in the batch, ends with an error.
         """
-        log.error("the batch failed and is begun again", exc_info=error)
+        log.error("the batch failed and is restarted", exc_info=error)
         self.restarts += 1
         exhausted = is_out_of_memory(error)
         smaller = exhausted and self._scheduler.reduce_row_limit(now)
         self._runner.reset()
         if exhausted:
             self._runner.clear_caches()
-            log.warning("memory ran out; from here on %d rows are decoded at once", self._scheduler.row_limit)
+            log.warning("out of memory: the batch is limited to %d rows for now", self._scheduler.row_limit)
         outputs, ran = self._settle(), set(self._scheduler.running)
         for sequence in self._scheduler.requeue_all():
             if smaller or sequence not in ran or sequence.status is Status.FINISHED:
                 continue
             sequence.attempts += 1
             if sequence.attempts >= MAX_ATTEMPTS:
-                outputs.append(
-                    self._failed(sequence, BusyError(OUT_OF_MEMORY) if exhausted else UserError(ANSWER_FAILED))
-                )
+                final = BusyError(OUT_OF_MEMORY) if exhausted else UserError(ANSWER_FAILED)
+                outputs.append(self._failed(sequence, final))
         return outputs
-
-
-def _unfinished(sequences: list[Sequence]) -> list[int]:
-    """The ids of those that somebody still waits for."""
-    return [one.id for one in sequences if not one.is_cancelled and one.status is not Status.FINISHED]

@@ -1,4 +1,4 @@
-"""Text that grows with its tokens, cut where it reads right.
+"""Incremental detokenization: text that grows with its tokens and never shows a partial character or a stop string.
 
 Depends on a decode function, characters and stop strings; must not import torch or a tokenizer.
 """
@@ -11,29 +11,29 @@ from dataclasses import dataclass
 import regex
 
 REPLACEMENT_CHARACTER = "\ufffd"
-"""What a tokenizer's decoder puts where the bytes of a character are not all there yet."""
+"""What a tokenizer decodes the bytes of an incomplete character to."""
 
 CLUSTER, MAX_CLUSTER_CHARACTERS = regex.compile(r"\X"), 64
 
 WINDOW_TOKENS, CONTEXT_TOKENS = 16, 4
-"""So many tokens are decoded again with each new one at most, and so many at least."""
+"""How many tokens are decoded for each new one: at most the first; the second stay as context when that is reached."""
 
 Decode = Callable[[Sequence[int]], str]
 
 
 @dataclass(frozen=True)
 class VisibleText:
-    """What may be shown of a text, and whether a stop string ended it."""
+    """The part of a text that may be shown, and whether a stop string ended it."""
 
     text: str
     stopped: bool
 
 
 class Detokenizer:
-    """The text of a list of tokens that only grows: new tokens are decoded with the few before them, not with all.
+    """The text of a growing list of tokens. New tokens are decoded with the few before them, not with all.
 
-    A decoder writes a token differently at the beginning of a text than after another one, so every token is decoded
-    behind some that are known; what that adds is its text.
+    A tokenizer decodes a token differently at the beginning of a text than after another token, so every new token is
+    decoded behind a context, and the text beyond that context is its own.
     """
 
     def __init__(self, decode: Decode, stops: Sequence[str] = ()) -> None:
@@ -42,17 +42,17 @@ class Detokenizer:
         self.clear()
 
     def clear(self) -> None:
-        """Begin again without a token."""
+        """Start again without tokens."""
         self._text = ""
         self._start = 0
         self._context = ""
-        """The text of the tokens from `_start` on, as far as they make whole characters: the end of `_text`."""
+        """The text of the tokens from `_start` on, up to the last complete character: the end of `_text`."""
 
     def extend(self, ids: Sequence[int]) -> VisibleText:
-        """What may be shown while more is to come; `ids` are all tokens so far."""
+        """The visible text of `ids`, all tokens so far, while more will follow."""
         decoded = self._decode(ids[self._start :])
         if not decoded.endswith(REPLACEMENT_CHARACTER):
-            if not decoded.startswith(self._context):  # bytes that make no characters spoil whole ones before them
+            if not decoded.startswith(self._context):  # invalid bytes change complete characters before them
                 self._text, self._start, self._context = "", 0, ""
                 decoded = self._decode(ids)
             self._text += decoded[len(self._context) :]
@@ -62,42 +62,41 @@ class Detokenizer:
         return visible_text(self._text, self._stops)
 
     def finish(self, ids: Sequence[int]) -> VisibleText:
-        """What may be shown of all tokens, once there are no more."""
+        """The visible text of all tokens, when no more will follow."""
         return visible_text(self._decode(ids), self._stops, finished=True)
 
     def _move_window(self, ids: Sequence[int]) -> None:
         start = len(ids) - CONTEXT_TOKENS
         context = self._decode(ids[start:])
-        if (
-            context.strip() and REPLACEMENT_CHARACTER not in context
-        ):  # not special tokens alone, and not within a character
+        if context.strip() and REPLACEMENT_CHARACTER not in context:  # neither special tokens nor a partial character
             self._start, self._context = start, context
 
 
 def visible_text(text: str, stops: Sequence[str] = (), *, finished: bool = False) -> VisibleText:
-    """What of the text may be shown now.
+    """The part of a text that may be shown now: up to a stop string, or what may become one.
 
-    Nothing from a stop string on, nor what may become one; while more is to come, no half character and not the last
-    grapheme cluster, which a combining mark or a joiner may still change.
+    While more will follow, no partial character and not the last grapheme cluster: a combining mark or a joiner may
+    still change it.
     """
     text = text.lstrip()
-    found = [position for stop in stops if (position := text.find(stop)) >= 0]
-    if found:
-        return VisibleText(text[: min(found)].rstrip(), stopped=True)
+    ends = [position for stop in stops if (position := text.find(stop)) >= 0]
+    if ends:
+        return VisibleText(text[: min(ends)].rstrip(), stopped=True)
     if finished:
         return VisibleText(text.rstrip(REPLACEMENT_CHARACTER).rstrip(), stopped=False)
-    shown = _complete_graphemes(text.rstrip(REPLACEMENT_CHARACTER))
-    return VisibleText(shown[: len(shown) - _partial_stop_length(text, shown, stops)].rstrip(), stopped=False)
+    visible = _complete_graphemes(text.rstrip(REPLACEMENT_CHARACTER))
+    visible = visible[: len(visible) - _partial_stop_length(text, visible, stops)]
+    return VisibleText(visible.rstrip(), stopped=False)
 
 
 def _complete_graphemes(text: str) -> str:
     if text[-2:].isascii() and not text.endswith("\r\n"):
-        return text[:-1]  # two of these are two clusters, and most texts end so
+        return text[:-1]  # two ASCII characters are two clusters; most texts end so
     clusters = CLUSTER.findall(text[-MAX_CLUSTER_CHARACTERS:])
     return text[: len(text) - len(clusters[-1])] if clusters else ""
 
 
-def _partial_stop_length(text: str, shown: str, stops: Sequence[str]) -> int:
-    """How many characters at the end of `shown` belong to what may be the beginning of a stop string."""
-    begun = max((size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size])), default=0)
-    return max(0, begun - (len(text) - len(shown)))
+def _partial_stop_length(text: str, visible: str, stops: Sequence[str]) -> int:
+    """How many characters at the end of `visible` may be the beginning of a stop string."""
+    length = max((size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size])), default=0)
+    return max(0, length - (len(text) - len(visible)))

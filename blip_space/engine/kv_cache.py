@@ -1,8 +1,8 @@
-"""The keys and values of rows that are decoded together, in buffers with spare capacity.
+"""The keys and values of left-aligned rows, in buffers with unused capacity.
 
-A step writes one position in place, and a new row takes the place of a removed one; everything is copied only when the
-buffers are too small or far too large. Depends on transformers' cache layers, whose shape is (rows, heads, positions,
-width); must not import a language model, and has no mask.
+A step writes one position in place, and a new row overwrites a removed one; everything is copied only when the buffers
+are too small or far too large. Depends on transformers' cache layers, of shape (rows, heads, positions, width); must
+not import a language model, and has no mask.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from blip_space.engine.caches import KeyValues
 from blip_space.models.transfer import select_rows
 
 BLOCK_TOKENS = 64
-"""Buffers grow by so many positions at a time, so that most steps copy nothing."""
+"""Buffers grow by this many positions at a time, so that most steps copy nothing."""
 
 
 class KVCache:
-    """The keys and values of every layer for all rows, as transformers writes and reads them."""
+    """The keys and values of every layer for all rows, in the form that transformers updates."""
 
     def __init__(self) -> None:
         self.dynamic_cache = DynamicCache()
@@ -33,9 +33,9 @@ class KVCache:
 
     @classmethod
     def from_row(cls, layers: Iterable[tuple[torch.Tensor, torch.Tensor]], length: int) -> KVCache:
-        """One row of so many positions, whose keys and values, each (1, heads, positions, width), are these."""
+        """A cache of one row of this length; its keys and values are each (1, heads, positions, width)."""
         cache = cls()
-        cache.dynamic_cache.layers = [_Layer.filled(keys, values, length) for keys, values in layers]
+        cache.dynamic_cache.layers = [_Layer.from_buffers(keys, values, length) for keys, values in layers]
         return cache
 
     @property
@@ -44,80 +44,79 @@ class KVCache:
         return [(layer.keys, layer.values) for layer in self.dynamic_cache.layers]
 
     def load_prefixes(self, cached: Sequence[KeyValues | None]) -> list[int]:
-        """Start with the keys and values of earlier positions, padded on the left; how many each row has."""
-        first = next(past for past in cached if past)
-        lengths = [past[0][0].shape[1] if past else 0 for past in cached]
+        """Start with keys and values of earlier positions, padded on the left; the length of each row."""
+        first = next(prefix for prefix in cached if prefix)
+        lengths = [prefix[0][0].shape[1] if prefix else 0 for prefix in cached]
         longest = max(lengths)
-        for number, (keys, values) in enumerate(first):
-            parts = []
-            for side, pattern in enumerate((keys, values)):
+        for number, pair in enumerate(first):
+            buffers = []
+            for side, pattern in enumerate(pair):
                 buffer = pattern.new_zeros(len(cached), pattern.shape[0], round_up_to_block(longest), pattern.shape[2])
-                for row, past in enumerate(cached):
-                    if past:
-                        buffer[row, :, longest - lengths[row] : longest] = past[number][side]
-                parts.append(buffer)
-            self.dynamic_cache.layers.append(_Layer.filled(parts[0], parts[1], longest))
+                for row, prefix in enumerate(cached):
+                    if prefix:
+                        buffer[row, :, longest - lengths[row] : longest] = prefix[number][side]
+                buffers.append(buffer)
+            self.dynamic_cache.layers.append(_Layer.from_buffers(buffers[0], buffers[1], longest))
         return lengths
 
     def close_gaps(self, gaps: Sequence[int], lengths: Sequence[int]) -> None:
-        """Move all but the last `lengths` positions of each row, one for each row, so many positions to the right."""
+        """Move all but the last `lengths[row]` positions of each row by `gaps[row]` positions to the right."""
         width = self.dynamic_cache.get_seq_length()
         for row, (gap, length) in enumerate(zip(gaps, lengths, strict=True)):
-            if gap:  # by slices, which a processor copies many times faster than by an index for each number
+            if gap:  # by slices, which a CPU copies many times faster than by index
                 end = width - length
                 for part in (part for layer in self.layers for part in layer):
                     part[row, :, gap:end] = part[row, :, : end - gap].clone()
 
     def copy(self, row: int, padding_left: int, padding_right: int = 0) -> KVCache:
-        """That row alone, in buffers of its own, without so many positions at its ends."""
-        other = KVCache()
-        other.dynamic_cache.layers = [
-            layer.copy(row, padding_left, padding_right) for layer in self.dynamic_cache.layers
-        ]
-        return other
+        """A copy of one row, without this much padding on each side."""
+        copy = KVCache()
+        layers: list[_Layer] = self.dynamic_cache.layers
+        copy.dynamic_cache.layers = [layer.copy(row, padding_left, padding_right) for layer in layers]
+        return copy
 
     def key_values(self, row: int, length: int) -> KeyValues:
-        """Copies of the last positions of a row."""
+        """Copies of the last `length` positions of a row."""
         return [(keys[row, :, -length:].clone(), values[row, :, -length:].clone()) for keys, values in self.layers]
 
     def reorder(self, moves: Sequence[tuple[int, int]]) -> None:
-        """Overwrite rows with others: each move is (row, the row that it becomes), all read before any is written."""
+        """Overwrite rows: each move is (target, source), and all sources are read before a target is written."""
         targets, sources = ([move[side] for move in moves] for side in (0, 1))
         for layer in self.dynamic_cache.layers:
             layer.keys[targets] = layer.keys[sources]
             layer.values[targets] = layer.values[sources]
 
     def append(self, other: KVCache, *, left: bool = True) -> None:
-        """Append the other's rows; the shorter of the two is padded on the left, or else on the right."""
+        """Append the rows of another cache; the shorter of the two is padded on the left or the right."""
         if not self.dynamic_cache.layers:
             self.dynamic_cache = other.dynamic_cache
             return
-        for mine, theirs in zip(self.dynamic_cache.layers, other.dynamic_cache.layers, strict=True):
-            mine.append(theirs, left=left)
+        for layer, other_layer in zip(self.dynamic_cache.layers, other.dynamic_cache.layers, strict=True):
+            layer.append(other_layer, left=left)
 
     def select(self, rows: Sequence[int], padding_left: int, padding_right: int = 0) -> None:
-        """Keep these rows, without the positions that are padding in all of them."""
+        """Keep these rows, without this much padding on each side."""
         for layer in self.dynamic_cache.layers:
             layer.select(rows, padding_left, padding_right)
 
 
 class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types here
-    """A layer's keys and values: the first rows and positions of two buffers (places, heads, capacity, width).
+    """One layer: keys and values are the first rows and positions of two buffers (max rows, heads, capacity, width).
 
-    The buffers are finite everywhere, so that attention may read them whole and give the rest no weight.
+    The buffers are finite everywhere, so masked positions have no weight in attention, whatever was in them.
     """
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._buffers: tuple[torch.Tensor, ...] = ()
 
     @classmethod
-    def filled(cls, keys: torch.Tensor, values: torch.Tensor, length: int) -> _Layer:
-        """A layer whose buffers hold so many positions already."""
+    def from_buffers(cls, keys: torch.Tensor, values: torch.Tensor, length: int) -> _Layer:
+        """A layer whose buffers hold `length` positions."""
         layer = cls()
         layer.lazy_initialization(keys, values)
         layer._buffers = (keys, values)
-        layer._show(len(keys), length)
+        layer._set_views(len(keys), length)
         return layer
 
     @property
@@ -128,72 +127,72 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types h
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self._buffers = tuple(_allocate(part[:0, :, :0], 0, 0) for part in (key_states, value_states))
-            self._show(0, 0)
-        rows, held = len(key_states), self.get_seq_length()
-        length = held + key_states.shape[-2]
+            self._set_views(0, 0)
+        rows, start = len(key_states), self.get_seq_length()
+        length = start + key_states.shape[-2]
         self._reserve(rows, length)
         for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:rows, :, held:length] = new
-        self._show(rows, length)
+            buffer[:rows, :, start:length] = new
+        self._set_views(rows, length)
         return self.keys, self.values
 
     def copy(self, row: int, padding_left: int, padding_right: int) -> _Layer:
         end = self.get_seq_length() - padding_right
         parts = (part[row : row + 1, :, padding_left:end] for part in (self.keys, self.values))
         keys, values = (_allocate(part, 1, end - padding_left) for part in parts)
-        return _Layer.filled(keys, values, end - padding_left)
+        return _Layer.from_buffers(keys, values, end - padding_left)
 
     def append(self, other: _Layer, *, left: bool) -> None:
-        rows, held = len(self.keys), self.get_seq_length()
-        length = max(held, other.get_seq_length())
-        self._reserve(rows + len(other.keys), length, padding=length - held if left else 0)
-        for buffer, theirs in zip(self._buffers, (other.keys, other.values), strict=True):
-            end = length if left else theirs.shape[2]
-            free = buffer[rows : rows + len(theirs)]
-            free[:, :, : end - theirs.shape[2]] = 0  # nothing of a removed row is left
-            free[:, :, end - theirs.shape[2] : end] = theirs
-            free[:, :, end:] = 0
-        self._show(rows + len(other.keys), length)
+        rows, old_length = len(self.keys), self.get_seq_length()
+        length = max(old_length, other.get_seq_length())
+        self._reserve(rows + len(other.keys), length, padding=length - old_length if left else 0)
+        for buffer, new in zip(self._buffers, (other.keys, other.values), strict=True):
+            end = length if left else new.shape[2]
+            target = buffer[rows : rows + len(new)]
+            target[:, :, : end - new.shape[2]] = 0  # of a removed row nothing is left
+            target[:, :, end - new.shape[2] : end] = new
+            target[:, :, end:] = 0
+        self._set_views(rows + len(other.keys), length)
 
     def select(self, rows: Sequence[int], padding_left: int, padding_right: int) -> None:
         end = self.get_seq_length() - padding_right
         length = end - padding_left
-        moved = [(place, row) for place, row in enumerate(rows) if place != row]
-        if padding_left or self._is_wasteful(len(rows), length) or any(row < len(rows) for _, row in moved):
+        moves = [(target, source) for target, source in enumerate(rows) if target != source]
+        if padding_left or self._is_wasteful(len(rows), length) or any(source < len(rows) for _, source in moves):
             parts = [select_rows(part[:, :, padding_left:end], rows) for part in (self.keys, self.values)]
             self._buffers = tuple(_allocate(part, len(rows), length) for part in parts)
         else:
             for buffer in self._buffers:
-                for place, row in moved:
-                    buffer[place] = buffer[row]
-        self._show(len(rows), length)
+                for target, source in moves:
+                    buffer[target] = buffer[source]
+        self._set_views(len(rows), length)
 
     def _reserve(self, rows: int, length: int, *, padding: int = 0) -> None:
-        """Have room for that many, with so much padding in front of what there is."""
-        places, _, capacity, _ = self._buffers[0].shape
-        if padding or rows > places or length > capacity:
-            places = max(rows, places)
-            self._buffers = tuple(_allocate(part, places, length, padding) for part in (self.keys, self.values))
+        """Have capacity for this many rows and positions, with new padding before the old positions."""
+        max_rows, _, capacity, _ = self._buffers[0].shape
+        if padding or rows > max_rows or length > capacity:
+            max_rows = max(rows, max_rows)
+            self._buffers = tuple(_allocate(part, max_rows, length, padding) for part in (self.keys, self.values))
 
     def _is_wasteful(self, rows: int, length: int) -> bool:
-        places, _, capacity, _ = self._buffers[0].shape
-        return 2 * rows < places or round_up_to_block(length) + BLOCK_TOKENS < capacity
+        max_rows, _, capacity, _ = self._buffers[0].shape
+        return 2 * rows < max_rows or round_up_to_block(length) + BLOCK_TOKENS < capacity
 
-    def _show(self, rows: int, length: int) -> None:
+    def _set_views(self, rows: int, length: int) -> None:
         self.keys, self.values = (buffer[:rows, :, :length] for buffer in self._buffers)
 
 
-def _allocate(part: torch.Tensor, places: int, length: int, padding: int = 0) -> torch.Tensor:
-    """A buffer for so many rows and positions that begins with these, and zeros elsewhere."""
-    rows, heads, held, width = part.shape
-    buffer = part.new_empty(places, heads, round_up_to_block(length), width)
+def _allocate(part: torch.Tensor, max_rows: int, length: int, padding: int = 0) -> torch.Tensor:
+    """A buffer for this many rows and positions that holds `part` behind the padding, and zeros elsewhere."""
+    rows, heads, old_length, width = part.shape
+    buffer = part.new_empty(max_rows, heads, round_up_to_block(length), width)
     buffer[:rows, :, :padding] = 0
-    buffer[:rows, :, padding : padding + held] = part
-    buffer[:rows, :, padding + held :] = 0
+    buffer[:rows, :, padding : padding + old_length] = part
+    buffer[:rows, :, padding + old_length :] = 0
     buffer[rows:] = 0
     return buffer
 
 
 def round_up_to_block(length: int) -> int:
-    """The capacity for so many positions, which is whole blocks."""
+    """The capacity for this many positions: complete blocks."""
     return -(-length // BLOCK_TOKENS) * BLOCK_TOKENS

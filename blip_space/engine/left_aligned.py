@@ -1,9 +1,9 @@
 """A batch whose rows end at the same position: shorter ones are padded on the left and masked, so each computes exactly
 what it would compute alone.
 
-Rows join after their prompt has been prefilled and are removed when they are done; between, every step appends one
-token to each. Lengths and positions are numbers of the host, so that nothing reads a tensor's. Depends on masks and the
-two kinds of decoder; must not import requests, and knows nothing of how a token is chosen.
+A row is merged after its prefill, gets one position in every decode, and is removed by `select`. Lengths and positions
+are Python numbers, so nothing synchronises with a GPU. Depends on masks and the two kinds of decoder; must not import
+requests or sampling.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from blip_space.models.transfer import select_rows, to_device
 
 
 class LeftAlignedBatch(Batch):
-    """What both kinds share: a mask, how many positions of each row are no padding, and the position that comes next in
-    each."""
+    """What both kinds share: the mask, and the length and next position of each row."""
 
     def __init__(self, device: torch.device) -> None:
         self._mask = torch.ones(0, 0, dtype=torch.long, device=device)
@@ -37,7 +36,7 @@ class LeftAlignedBatch(Batch):
         return len(self.lengths)
 
     def _advance(self, tokens: Sequence[int], axes: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The tokens (rows, 1) and their positions (axes, rows, 1), which the mask then has."""
+        """Extend the mask by one position; the token ids (rows, 1) and their positions (axes, rows, 1)."""
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(self), 1)], dim=1)
         ids, positions = to_device([tokens, self.next_positions], self._mask.device)[:, :, None]
         self.lengths = [length + 1 for length in self.lengths]
@@ -59,138 +58,130 @@ class DecoderOnlyBatch(LeftAlignedBatch):
     def __init__(self, decoder: DecoderOnly) -> None:
         super().__init__(decoder.device)
         self._decoder = decoder
-        self._cache = KVCache()
+        self.cache = KVCache()
 
     @property
     def nbytes(self) -> int:
-        return self._cache.nbytes
+        return self.cache.nbytes
 
-    def _compute(
+    def _forward(
         self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]
     ) -> tuple[torch.Tensor, DecoderOnlyBatch]:
-        other = DecoderOnlyBatch(self._decoder)
+        # 1. Mask and lengths: the cached prefixes, then the prompts, each padded on the left.
+        batch = DecoderOnlyBatch(self._decoder)
         embeddings, mask, positions = pad(prompts, left=True)
-        before, new = [0] * len(prompts), [len(prompt) for prompt in prompts]
+        prefixes, new = [0] * len(prompts), [len(prompt) for prompt in prompts]
         if any(cached):
-            before = other._cache.load_prefixes(cached)
-            mask = torch.cat([length_mask(before, left=True, device=mask.device), mask], dim=1)
-        other.lengths = [sum(both) for both in zip(before, new, strict=True)]
-        other.next_positions = [prompt.next_position for prompt in prompts]
-        is_padded = len(set(before)) > 1 or len(set(new)) > 1
+            prefixes = batch.cache.load_prefixes(cached)
+            mask = torch.cat([length_mask(prefixes, left=True, device=mask.device), mask], dim=1)
+        batch.lengths = [prefix + length for prefix, length in zip(prefixes, new, strict=True)]
+        batch.next_positions = [prompt.next_position for prompt in prompts]
+        is_padded = len(set(prefixes)) > 1 or len(set(new)) > 1
+        # 2. One forward pass.
         logits = self._decoder.forward(
             embeddings=embeddings,
             positions=positions,
             mask=self._decoder.prompt_mask(mask, embeddings.shape[1], is_padded=is_padded),
-            key_values=other._cache.dynamic_cache,
+            key_values=batch.cache.dynamic_cache,
         )
-        other._mask = mask
-        if any(cached) and len(set(new)) > 1:  # a shorter prompt has padding behind what was read before
-            other._cache.close_gaps([max(new) - length for length in new], new)
-            other._mask = length_mask(other.lengths, left=True, device=mask.device, width=mask.shape[1])
-        return logits, other
+        # 3. A shorter prompt has padding between its prefix and itself: move the prefix next to it.
+        batch._mask = mask
+        if any(cached) and len(set(new)) > 1:
+            batch.cache.close_gaps([max(new) - length for length in new], new)
+            batch._mask = length_mask(batch.lengths, left=True, device=mask.device, width=mask.shape[1])
+        return logits, batch
 
     @torch.inference_mode()
     def key_values(self, row: int) -> KeyValues | None:
-        return self._cache.key_values(row, self.lengths[row])
-
-    @property
-    def cache(self) -> KVCache:
-        """The keys and values of every row."""
-        return self._cache
+        return self.cache.key_values(row, self.lengths[row])
 
     @torch.inference_mode()
     def reorder(self, moves: Sequence[tuple[int, int]]) -> None:
-        self._cache.reorder(moves)
+        self.cache.reorder(moves)
 
     @torch.inference_mode()
     def decode(self, tokens: Sequence[int]) -> torch.Tensor:
         ids, positions = self._advance(tokens, self._decoder.axes)
-        return self._decoder.forward(
-            ids=ids, positions=positions, mask=self._mask, key_values=self._cache.dynamic_cache
-        )
+        return self._decoder.forward(ids=ids, positions=positions, mask=self._mask, key_values=self.cache.dynamic_cache)
 
     @torch.inference_mode()
     def copy(self, row: int) -> DecoderOnlyBatch:
         padding = self._mask.shape[1] - self.lengths[row]
         return DecoderOnlyBatch.from_row(
-            self._decoder, self._cache.copy(row, padding), self.lengths[row], self.next_positions[row]
+            self._decoder, self.cache.copy(row, padding), self.lengths[row], self.next_positions[row]
         )
 
     @classmethod
     def from_row(cls, decoder: DecoderOnly, cache: KVCache, length: int, next_position: int) -> DecoderOnlyBatch:
-        """One row whose keys and values are there, without padding."""
-        alone = cls(decoder)
-        alone._mask, alone._cache = alone._mask.new_ones(1, length), cache
-        alone.lengths, alone.next_positions = [length], [next_position]
-        return alone
+        """A batch of one row without padding, from its keys and values."""
+        batch = cls(decoder)
+        batch._mask, batch.cache = batch._mask.new_ones(1, length), cache
+        batch.lengths, batch.next_positions = [length], [next_position]
+        return batch
 
     @torch.inference_mode()
     def merge(self, other: DecoderOnlyBatch) -> None:
         self._mask = stack_masks(self._mask, other._mask)
         self._append_lengths(other)
-        self._cache.append(other._cache)
+        self.cache.append(other.cache)
 
     @torch.inference_mode()
     def select(self, rows: Sequence[int]) -> None:
         self._select_lengths(rows)
         padding = trimmable_padding(self._mask.shape[1] - max(self.lengths, default=0), len(rows))
         self._mask = select_rows(self._mask, rows)[:, padding:]
-        self._cache.select(rows, padding)
+        self.cache.select(rows, padding)
 
 
 class EncoderDecoderBatch(LeftAlignedBatch):
-    """The encoder reads the prompt, the decoder generates; prompts are padded on the right."""
+    """The encoder takes the prompt, padded on the right; the decoder generates."""
 
     def __init__(self, decoder: EncoderDecoder) -> None:
         super().__init__(decoder.device)
         self._decoder = decoder
-        self._self_attention = KVCache()
-        self._cross_attention = KVCache()
+        self.self_attention = KVCache()
+        self.cross_attention = KVCache()
         self._prompt_mask = self._mask
         self.prompt_lengths: list[int] = []
 
     @property
     def nbytes(self) -> int:
-        return self._self_attention.nbytes + self._cross_attention.nbytes
+        return self.self_attention.nbytes + self.cross_attention.nbytes
 
-    def key_values(self, row: int) -> KeyValues | None:  # noqa: ARG002  # the encoder reads a prompt as a whole
+    def key_values(self, row: int) -> KeyValues | None:  # noqa: ARG002  # an encoder takes the complete prompt
         return None
 
-    def _compute(
+    def _forward(
         self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]
     ) -> tuple[torch.Tensor, EncoderDecoderBatch]:
         assert not any(cached)
-        other, device = EncoderDecoderBatch(self._decoder), self._mask.device
-        embeddings, other._prompt_mask, _ = pad(prompts, left=False)
-        other.prompt_lengths = [len(prompt) for prompt in prompts]
-        is_padded = len(set(other.prompt_lengths)) > 1
-        prompt_mask = self._decoder.prompt_mask(other._prompt_mask, is_padded=is_padded)
+        # 1. Encode the prompts, padded on the right.
+        batch, device = EncoderDecoderBatch(self._decoder), self._mask.device
+        embeddings, batch._prompt_mask, _ = pad(prompts, left=False)
+        batch.prompt_lengths = [len(prompt) for prompt in prompts]
+        is_padded = len(set(batch.prompt_lengths)) > 1
+        prompt_mask = self._decoder.prompt_mask(batch._prompt_mask, is_padded=is_padded)
         states = self._decoder.encode(embeddings, prompt_mask)
+        # 2. Decode the start tokens, padded on the left.
         lengths = [len(prompt.start) for prompt in prompts]
-        other.lengths, other.next_positions, longest = lengths, lengths, max(lengths)
+        batch.lengths, batch.next_positions, longest = lengths, lengths, max(lengths)
         ids = to_device([[0] * (longest - len(prompt.start)) + list(prompt.start) for prompt in prompts], device)
-        other._mask = length_mask(lengths, left=True, device=device)
-        positions = (other._mask.cumsum(1) - 1).clamp(min=0)
+        batch._mask = length_mask(lengths, left=True, device=device)
+        positions = (batch._mask.cumsum(1) - 1).clamp(min=0)
         logits = self._decoder.forward(
             ids,
             positions=positions[None],
-            mask=self._decoder.start_mask(other._mask, is_padded=len(set(lengths)) > 1),
+            mask=self._decoder.start_mask(batch._mask, is_padded=len(set(lengths)) > 1),
             states=states,
             prompt_mask=prompt_mask,
-            self_attention=other._self_attention.dynamic_cache,
-            cross_attention=other._cross_attention.dynamic_cache,
+            self_attention=batch.self_attention.dynamic_cache,
+            cross_attention=batch.cross_attention.dynamic_cache,
         )
-        return logits, other
-
-    @property
-    def caches(self) -> tuple[KVCache, KVCache]:
-        """The keys and values of every row: the decoder's own, and those of the prompt, which begin at its first
-        position."""
-        return self._self_attention, self._cross_attention
+        return logits, batch
 
     @torch.inference_mode()
     def reorder(self, moves: Sequence[tuple[int, int]]) -> None:
-        self._self_attention.reorder(moves)  # the cross-attention's are those of their common prompt
+        self.self_attention.reorder(moves)  # the beams of a prompt share its cross-attention
 
     @torch.inference_mode()
     def decode(self, tokens: Sequence[int]) -> torch.Tensor:
@@ -201,34 +192,29 @@ class EncoderDecoderBatch(LeftAlignedBatch):
             mask=self._mask,
             states=None,
             prompt_mask=self._prompt_mask,
-            self_attention=self._self_attention.dynamic_cache,
-            cross_attention=self._cross_attention.dynamic_cache,
+            self_attention=self.self_attention.dynamic_cache,
+            cross_attention=self.cross_attention.dynamic_cache,
         )
 
     @torch.inference_mode()
     def copy(self, row: int) -> EncoderDecoderBatch:
         padding = self._mask.shape[1] - self.lengths[row]
         prompt_padding = self._prompt_mask.shape[1] - self.prompt_lengths[row]
-        caches = self._self_attention.copy(row, padding), self._cross_attention.copy(row, 0, prompt_padding)
+        caches = self.self_attention.copy(row, padding), self.cross_attention.copy(row, 0, prompt_padding)
         return EncoderDecoderBatch.from_row(
             self._decoder, caches, self.lengths[row], self.next_positions[row], self.prompt_lengths[row]
         )
 
     @classmethod
     def from_row(
-        cls,
-        decoder: EncoderDecoder,
-        caches: tuple[KVCache, KVCache],
-        length: int,
-        next_position: int,
-        prompt_length: int,
+        cls, decoder: EncoderDecoder, caches: Sequence[KVCache], length: int, next_position: int, prompt_length: int
     ) -> EncoderDecoderBatch:
-        """One row whose keys and values are there, without padding."""
-        alone = cls(decoder)
-        alone._mask, alone._prompt_mask = alone._mask.new_ones(1, length), alone._mask.new_ones(1, prompt_length)
-        alone._self_attention, alone._cross_attention = caches
-        alone.lengths, alone.next_positions, alone.prompt_lengths = [length], [next_position], [prompt_length]
-        return alone
+        """The same, from the caches of self-attention and of cross-attention."""
+        batch = cls(decoder)
+        batch._mask, batch._prompt_mask = batch._mask.new_ones(1, length), batch._mask.new_ones(1, prompt_length)
+        batch.self_attention, batch.cross_attention = caches
+        batch.lengths, batch.next_positions, batch.prompt_lengths = [length], [next_position], [prompt_length]
+        return batch
 
     @torch.inference_mode()
     def merge(self, other: EncoderDecoderBatch) -> None:
@@ -236,8 +222,8 @@ class EncoderDecoderBatch(LeftAlignedBatch):
         self._prompt_mask = stack_masks(self._prompt_mask, other._prompt_mask, left=False)
         self._append_lengths(other)
         self.prompt_lengths = [*self.prompt_lengths, *other.prompt_lengths]
-        self._self_attention.append(other._self_attention)
-        self._cross_attention.append(other._cross_attention, left=False)
+        self.self_attention.append(other.self_attention)
+        self.cross_attention.append(other.cross_attention, left=False)
 
     @torch.inference_mode()
     def select(self, rows: Sequence[int]) -> None:
@@ -247,5 +233,5 @@ class EncoderDecoderBatch(LeftAlignedBatch):
         prompt_padding = self._prompt_mask.shape[1] - max(self.prompt_lengths, default=0)
         self._mask = select_rows(self._mask, rows)[:, padding:]
         self._prompt_mask = select_rows(self._prompt_mask, rows)[:, : self._prompt_mask.shape[1] - prompt_padding]
-        self._self_attention.select(rows, padding)
-        self._cross_attention.select(rows, 0, prompt_padding)
+        self.self_attention.select(rows, padding)
+        self.cross_attention.select(rows, 0, prompt_padding)

@@ -1,4 +1,4 @@
-"""The engine core in the caller's own thread: for the library, for commands, and for a process forked for one call.
+"""The engine core in the caller's thread: for the library, for commands, and for a process forked for one call.
 
 Must not import serving: there is no queue of users here, and no timeout.
 """
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class Reply:
-    """One answer. Iterate it for the whole text so far, after every token that shows something new; a beam search
-    yields its end only. Raises the `UserError` that there is in place of an answer. `close` stops it."""
+    """One answer. Iterating yields the complete text so far, whenever a token adds visible text; with beam search only
+    the final text. Raises `UserError` if the answer fails. `close` stops it."""
 
     def __init__(self, outputs: Generator[Output, None, None]) -> None:
         self.tokens = 0
-        """How many there are; like `repeats` known at the end."""
+        """The number of tokens; final, like `repeats`, when the iteration ends."""
 
         self.repeats = False
-        """Whether it was cut off by its limit in the middle of a loop."""
+        """Whether the token limit cut it off in a loop."""
 
         self._outputs = outputs
 
@@ -44,31 +44,31 @@ class Reply:
 
 
 class LocalEngine:
-    """One model, asked by one thread. Images and conversations that were asked about before are not computed again."""
+    """One model for one thread. Recent images and conversations are cached, not computed again."""
 
     def __init__(self, model: VisionLanguageModel, config: EngineConfig | None = None) -> None:
         self.model = model
         self._core = EngineCore(model, config)
         self._pixels = PixelCache(self._core.config.pixel_cache_bytes)
-        self._unread: dict[int, Output] = {}
-        """The last output of each reply that was not iterated since: all of them are generated together."""
+        self._pending: dict[int, Output] = {}
+        """The last output of each reply, until it is iterated: one step generates for all replies."""
 
     def generate(self, request: Request) -> Reply:
-        """The reply to a request, generated as it is iterated. `UserError` where it cannot be asked."""
+        """The reply to a request, generated as it is iterated. Raises `UserError` if the request is invalid."""
         check_language(self.model.spec, request.language)
-        return Reply(self._follow(prepare(request, self.model.preparation, self._pixels)))
+        return Reply(self._outputs(prepare(request, self.model.preparation, self._pixels)))
 
-    def _follow(self, request: PreparedRequest) -> Generator[Output, None, None]:
+    def _outputs(self, request: PreparedRequest) -> Generator[Output, None, None]:
         request_id = self._core.add(request)
         try:
-            while self._core.has_work or request_id in self._unread:
-                output = self._unread.pop(request_id, None)
+            while self._core.has_work or request_id in self._pending:
+                output = self._pending.pop(request_id, None)
                 if output is None:
-                    self._unread.update((output.id, output) for output in self._core.step(time.monotonic()))
+                    self._pending.update((output.id, output) for output in self._core.step(time.monotonic()))
                     continue
                 yield output
                 if output.finished:
                     return
         finally:
             self._core.cancel(request_id)
-            self._unread.pop(request_id, None)
+            self._pending.pop(request_id, None)

@@ -1,19 +1,18 @@
-"""A plan becomes tensors, and tensors become tokens: the one place that calls the model for sequences.
+"""A plan becomes tensors, and tensors become tokens: the only caller of the model for sequences.
 
-Depends on a model, its batch and its caches; must not import the scheduler or anything of text. What goes wrong for
-one sequence ends that one; everything else is raised, and the batch is then of no more use.
+Depends on plans, a model, its batch and its caches; must not import serving, and knows no text. An error of one
+sequence ends that sequence; every other error is raised, and the batch is unusable after it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence as List
 from typing import TYPE_CHECKING, Any
 
 from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.beam_search import BeamSearch, advance
-from blip_space.engine.caches import ImageFeatureCache, PrefixCache, prefix_cache_bytes
+from blip_space.engine.caches import ImageFeatureCache, KeyValues, PrefixCache, prefix_cache_bytes
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.sampling import Sampler
 from blip_space.engine.scheduler import Plan
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Row = tuple[Sequence, int]
-"""A sequence, and which of its beams; 0 where it has none."""
+"""A sequence and the index of its beam, 0 without beam search."""
 
 
 class ModelRunner:
@@ -45,35 +44,36 @@ class ModelRunner:
         self._batch: Batch = self._new_batch()
         self._sampler = Sampler(model.stop_token_ids)
         self._rows: list[Row] = []
-        self._decodes = True
-        """Whether the last step decoded: a prefill may take the place of every second decode, so that those who are
-        admitted see their first token without waiting for a decode, and those who run wait for one prefill at most."""
+        self._decoded = True  # in the last step
 
     def run(self, plan: Plan) -> None:
-        """Do what the plan says; the sequences get their tokens."""
+        """Execute a plan; its running and admitted sequences get their tokens."""
+        # 1. Remove finished rows and cache their prefixes, which a prefill of this step may need already.
         if plan.removed:
             self._remove(plan.removed)
+        # 2. Preempt and discard rows, so that the memory is free before others take it.
         if plan.preempted or plan.discarded:
             self._preempt(plan)
+        # 3. Resume preempted sequences, which decode in this step already.
         new = [sequence for sequence in plan.admitted if not self._resume(sequence)]
-        self._decodes = not (new and self._decodes)
-        if self._rows and self._decodes:
-            tokens = [
-                one.ids[-1] if one.beam_search is None else one.beam_search.tokens[beam] for one, beam in self._rows
-            ]
-            self._choose(self._rows, self._batch.decode(tokens))
+        # 4. Decode, unless there is a prefill and the last step decoded: admitted sequences get their first token
+        #    without waiting for a decode, and running ones wait for one prefill at most.
+        self._decoded = not (new and self._decoded)
+        if self._rows and self._decoded:
+            self._sample(self._rows, self._batch.decode([_next_input(*row) for row in self._rows]))
+        # 5. Prefill new sequences last: their first token comes from the prefill itself.
         if new:
             self._prefill(new)
 
     def uncached_tokens(self, request: PreparedRequest) -> int:
-        """How many positions of its prompt are to be prefilled now."""
+        """How many positions of a prompt would be prefilled now."""
         prompt, cached = request.prompt, 0
-        if self._continues(request):
+        if self._may_have_prefix(request):
             cached = self.prefixes.cached_positions(prompt.prefix_key, at_least=prompt.min_prefix_length)
         return len(prompt) - cached
 
     def reserved_positions(self, rows: int, longest: int) -> int:
-        """How many positions the buffers of so many rows have, the longest of which has that many."""
+        """How many positions the buffers have for this many rows, the longest of this length."""
         return self._batch.reserved_positions(rows, longest)
 
     def reset(self) -> None:
@@ -81,54 +81,53 @@ class ModelRunner:
         self._batch, self._rows = self._new_batch(), []
 
     def clear_caches(self) -> None:
-        """Free what was only kept because it might be asked again."""
+        """Free the memory of image features and prefixes."""
         self.image_features.clear()
         self.prefixes.clear()
 
     def _new_batch(self) -> Batch:
         return new_batch(self._model.decoder, slots=self._slots)
 
-    def _remove(self, sequences: List[Sequence]) -> None:
-        gone = set(sequences)
+    def _remove(self, sequences: list[Sequence]) -> None:
+        removed = set(sequences)
         for index, (sequence, _) in enumerate(self._rows):
-            if sequence in gone:
-                self._remember(index, sequence)
-        self._select([index for index, (sequence, _) in enumerate(self._rows) if sequence not in gone])
+            if sequence in removed:
+                self._cache_prefix(index, sequence)
+        self._drop_rows(removed)
 
-    def _remember(self, index: int, sequence: Sequence) -> None:
-        """Keep what a stream has read, which is all but the last token that was chosen; an answer that there is no
-        memory for is not kept."""
+    def _cache_prefix(self, index: int, sequence: Sequence) -> None:
+        """Cache what a stream has read, which is all but its last token; nothing if there is no memory for it."""
         if sequence.uses_beam_search or sequence.finish_reason is FinishReason.FAILED:
             return
         try:
             key_values = self._batch.key_values(index)
             if key_values:
-                read = key_values[0][0].shape[1]
-                self.prefixes.put([*sequence.request.prompt.prefix_key, *sequence.ids][:read], key_values)
+                length = _length(key_values)
+                self.prefixes.put([*sequence.request.prompt.prefix_key, *sequence.ids][:length], key_values)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            log.warning("memory ran out while an answer was kept for the next question; what was kept is forgotten")
+            log.warning("out of memory while a prefix was cached: the caches are cleared")
             self.clear_caches()
 
     def _preempt(self, plan: Plan) -> None:
         for sequence in plan.preempted:
             sequence.saved_row = self._batch.copy(self._rows.index((sequence, 0)))
-        gone = {*plan.preempted, *plan.discarded}
-        self._select([index for index, (sequence, _) in enumerate(self._rows) if sequence not in gone])
+        self._drop_rows({*plan.preempted, *plan.discarded})
 
-    def _select(self, kept: list[int]) -> None:
-        """Keep these rows; the last of them take the places of removed ones, so that few are copied."""
+    def _drop_rows(self, sequences: set[Sequence]) -> None:
+        """Remove the rows of sequences; the last rows move to the indices of removed ones, so that few are copied."""
+        kept = [index for index, (sequence, _) in enumerate(self._rows) if sequence not in sequences]
         if len(kept) == len(self._rows):
             return
-        staying = set(kept)
-        last = iter([index for index in kept if index >= len(kept)])
-        rows = [index if index in staying else next(last) for index in range(len(kept))]
+        in_place = set(kept)
+        moved = iter([index for index in kept if index >= len(kept)])
+        rows = [index if index in in_place else next(moved) for index in range(len(kept))]
         self._batch.select(rows)
         self._rows = [self._rows[index] for index in rows]
 
     def _resume(self, sequence: Sequence) -> bool:
-        """Give a preempted sequence its row again; False for one that has not begun."""
+        """Return a preempted sequence to the batch; False for a new one."""
         if sequence.saved_row is None:
             return False
         self._batch.merge(sequence.saved_row)
@@ -136,13 +135,11 @@ class ModelRunner:
         sequence.saved_row = None
         return True
 
-    def _prefill(self, sequences: List[Sequence]) -> None:
-        """Read the prompts together; where that fails, each alone, so that a fault ends its own sequence only."""
-        if not sequences:
-            return
+    def _prefill(self, sequences: list[Sequence]) -> None:
+        """Prefill prompts together; if that fails, each alone, so that an error ends its own sequence only."""
         rows = len(self._batch)
         try:
-            self._read(sequences)
+            self._prefill_together(sequences)
         except Exception as error:
             if is_out_of_memory(error) or len(self._batch) != rows:  # some of them have rows already
                 raise
@@ -152,7 +149,7 @@ class ModelRunner:
             for sequence in sequences:
                 self._prefill([sequence])
 
-    def _read(self, sequences: List[Sequence]) -> None:
+    def _prefill_together(self, sequences: list[Sequence]) -> None:
         requests = (sequence.request for sequence in sequences)
         images = (
             (image.key, pixels)
@@ -160,53 +157,50 @@ class ModelRunner:
             for image, pixels in zip(request.prompt.images, request.pixels, strict=True)
         )
         features = self.image_features.get_or_encode(images, self._model.encode_images)
-        unread = [(sequence, *self._unread(sequence, features)) for sequence in sequences]
-        unread.sort(key=lambda item: len(item[1]))
-        ordered, prompts, cached = (list(column) for column in zip(*unread, strict=True))
+        items = [(sequence, *self._embed(sequence, features)) for sequence in sequences]
+        items.sort(key=lambda item: len(item[1]))  # so that prompts of similar length share a forward pass
+        ordered, prompts, cached = (list(column) for column in zip(*items, strict=True))
         logits = self._batch.prefill(prompts, cached, [sequence.num_rows for sequence in ordered])
         for sequence in ordered:
             if sequence.uses_beam_search:
                 options = sequence.request.options
                 sequence.beam_search = BeamSearch(options, stop=self._model.stop_token_ids, start=sequence.start)
         self._rows += [(sequence, beam) for sequence in ordered for beam in range(sequence.num_rows)]
-        self._choose([(sequence, 0) for sequence in ordered], logits)
+        self._sample([(sequence, 0) for sequence in ordered], logits)
 
-    def _unread(self, sequence: Sequence, features: dict[str, torch.Tensor]) -> tuple[Embedded, Any]:
-        """What is to be read of a prompt, embedded, and the keys and values of what was read of it before."""
+    def _embed(self, sequence: Sequence, features: dict[str, torch.Tensor]) -> tuple[Embedded, KeyValues | None]:
+        """The uncached rest of a prompt, embedded, and the keys and values of its cached prefix."""
         prompt, cached = sequence.request.prompt, None
         embedded: Embedded = self._model.embed(prompt, [features[image.key] for image in prompt.images])
         sequence.start = embedded.start
-        if self._continues(sequence.request):
+        if self._may_have_prefix(sequence.request):
             cached = self.prefixes.get(prompt.prefix_key, at_least=prompt.min_prefix_length)
-        return embedded.without_prefix(cached[0][0].shape[1] if cached else 0), cached
+        return embedded.without_prefix(_length(cached) if cached else 0), cached
 
-    def _continues(self, request: PreparedRequest) -> bool:
-        """Whether keys and values of an earlier turn may be there."""
+    def _may_have_prefix(self, request: PreparedRequest) -> bool:
         return request.continues_conversation and request.options.quality == "stream"
 
-    def _choose(self, rows: List[Row], logits: torch.Tensor) -> None:
-        """The next token of every row, whose logits are (rows, vocabulary)."""
+    def _sample(self, rows: list[Row], logits: torch.Tensor) -> None:
+        """Give every row its next token; `logits` are (rows, vocabulary)."""
         streams = [index for index, (sequence, _) in enumerate(rows) if sequence.beam_search is None]
         if streams:
-            own = logits if len(streams) == len(rows) else select_rows(logits, streams)
+            stream_logits = logits if len(streams) == len(rows) else select_rows(logits, streams)
             sequences = [rows[index][0] for index in streams]
             requests = [(sequence.request.options, sequence.ids, sequence.start) for sequence in sequences]
-            tokens = self._sampler.sample(own, requests)
+            tokens = self._sampler.sample(stream_logits, requests)
             for sequence, token in zip(sequences, tokens, strict=True):
                 sequence.append(token, self._model.stop_token_ids)
         if len(streams) < len(rows):
             self._advance_beams(rows, logits)
 
-    def _advance_beams(self, rows: List[Row], logits: torch.Tensor) -> None:
+    def _advance_beams(self, rows: list[Row], logits: torch.Tensor) -> None:
         groups: dict[Sequence, dict[int, int]] = {}
         for index, (sequence, beam) in enumerate(rows):
             if sequence.beam_search is not None:
                 groups.setdefault(sequence, {})[beam] = index
         order = [group[beam] for group in groups.values() for beam in sorted(group)]
-        advance(
-            [sequence.beam_search for sequence in groups],
-            logits if order == list(range(len(rows))) else select_rows(logits, order),
-        )
+        beam_logits = logits if order == list(range(len(rows))) else select_rows(logits, order)
+        advance([sequence.beam_search for sequence in groups], beam_logits)
         for sequence in groups:
             if sequence.beam_search.failed:
                 sequence.append(None, self._model.stop_token_ids)
@@ -214,15 +208,23 @@ class ModelRunner:
                 sequence.ids = sequence.beam_search.best_tokens
                 sequence.finish(FinishReason.STOP)
         if rows is self._rows:
-            self._reorder()
+            self._reorder_beams()
 
-    def _reorder(self) -> None:
-        """Give every beam the keys and values of the beam that it goes on from."""
-        place = {row: index for index, row in enumerate(self._rows) if row[0].beam_search is not None}
+    def _reorder_beams(self) -> None:
+        """Give every beam the keys and values of its parent."""
+        indices = {row: index for index, row in enumerate(self._rows) if row[0].beam_search is not None}
         moves = [
-            (index, place[sequence, sequence.beam_search.parents[beam]])
-            for (sequence, beam), index in place.items()
+            (index, indices[sequence, sequence.beam_search.parents[beam]])
+            for (sequence, beam), index in indices.items()
             if not sequence.beam_search.done and sequence.beam_search.parents[beam] != beam
         ]
         if moves:
             self._batch.reorder(moves)
+
+
+def _next_input(sequence: Sequence, beam: int) -> int:
+    return int(sequence.beam_search.tokens[beam]) if sequence.beam_search else sequence.ids[-1]
+
+
+def _length(key_values: KeyValues) -> int:
+    return key_values[0][0].shape[1]

@@ -1,6 +1,6 @@
-"""What comes of a request, step by step, and the sentences for what did not come to its end.
+"""What a step returns of a request, and the sentences for answers that failed.
 
-Must not import torch: whoever hands outputs on is there before it.
+Must not import torch: the parts of a server that start without it import this module.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 from blip_space.errors import UserError
 
-ANSWER_FAILED = "The answer failed through a fault of the server, which is in its log. Try again."
+ANSWER_FAILED = "The answer failed because of an internal error, which is in the server's log. Try again."
 OUT_OF_MEMORY = "The server ran out of memory for this answer. Ask again in a while, or for fewer new tokens."
 
 
 @dataclass(frozen=True)
 class Output:
-    """How far a request is: its whole text so far, and how many tokens that took.
+    """The state of a request: its complete text so far, and the number of tokens in it.
 
-    Of a finished one either `error` says why there is no answer, or `text` is whole and `repeats` says whether it was
-    cut off by its limit in the middle of a loop.
+    When it is finished, either `error` says why there is no answer, or `text` is the final answer and `repeats` says
+    whether the token limit cut it off in a loop.
     """
 
     id: int

@@ -1,4 +1,4 @@
-"""Prompts and masks of different lengths side by side. Depends on tensors only."""
+"""Prompts and masks of different lengths in one tensor. Depends on tensors only."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from blip_space.models.transfer import to_device
 
 
 def group_by_length(lengths: Sequence[int], *, max_padding: int) -> list[slice]:
-    """Neighbours that are computed together, with no more padding among them; fewest groups when sorted by length."""
-    found, start = [], 0
+    """Groups of adjacent prompts, each with at most `max_padding` padded positions; fewest if sorted by length."""
+    groups, start = [], 0
     for end in range(1, len(lengths) + 1):
-        run = lengths[start : end + 1]
-        if end == len(lengths) or max(run) * len(run) - sum(run) > max_padding:
-            found.append(slice(start, end))
+        group = lengths[start : end + 1]
+        if end == len(lengths) or max(group) * len(group) - sum(group) > max_padding:
+            groups.append(slice(start, end))
             start = end
-    return found
+    return groups
 
 
 def pad(prompts: Sequence[Embedded], *, left: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Prompts as one batch: embeddings (rows, longest, hidden), padded on that side, their mask (rows, longest) and
-    their positions (axes, rows, longest)."""
+    """Prompts as one batch, padded on the left or the right: embeddings (rows, longest, hidden), mask (rows, longest)
+    and positions (axes, rows, longest)."""
     longest = max(len(prompt) for prompt in prompts)
     rows, positions = [], []
     for prompt in prompts:
-        spare = longest - len(prompt)
-        sides = (spare, 0) if left else (0, spare)
+        padding = longest - len(prompt)
+        sides = (padding, 0) if left else (0, padding)
         rows.append(torch.nn.functional.pad(prompt.embeddings, (0, 0, *sides)))
         positions.append(torch.nn.functional.pad(prompt.positions, sides))
     mask = length_mask([len(prompt) for prompt in prompts], left=left, device=rows[0].device)
@@ -37,22 +37,22 @@ def pad(prompts: Sequence[Embedded], *, left: bool) -> tuple[torch.Tensor, torch
 
 
 def length_mask(lengths: Sequence[int], *, left: bool, device: torch.device, width: int = 0) -> torch.Tensor:
-    """Ones of so many positions a row, and zeros on that side: (rows, width), the longest where no width is given."""
+    """A mask (rows, width) with ones for each row's length and zeros on one side; width 0 is the longest length."""
     width, ends = width or max(lengths), to_device(lengths, device)[:, None]
-    places = torch.arange(width, device=device)
-    return (places >= width - ends if left else places < ends).long()
+    positions = torch.arange(width, device=device)
+    return (positions >= width - ends if left else positions < ends).long()
 
 
 def stack_masks(above: torch.Tensor, below: torch.Tensor, *, left: bool = True) -> torch.Tensor:
-    """Two masks on top of each other, the narrower padded with zeros."""
+    """The rows of two masks in one, the narrower padded with zeros."""
     width = max(above.shape[1], below.shape[1])
     parts = []
     for mask in (above, below):
-        spare = width - mask.shape[1]
-        parts.append(torch.nn.functional.pad(mask, (spare, 0) if left else (0, spare)))
+        padding = width - mask.shape[1]
+        parts.append(torch.nn.functional.pad(mask, (padding, 0) if left else (0, padding)))
     return torch.cat(parts)
 
 
 def trimmable_padding(padding: int, rows: int) -> int:
-    """How many positions of common padding are worth a copy of the rest: whole blocks, and all where no row is left."""
+    """How much padding that all rows share is worth a copy to trim: complete blocks, or all where no row is left."""
     return padding // BLOCK_TOKENS * BLOCK_TOKENS if rows else padding

@@ -1,6 +1,6 @@
-"""Pixel values that were made lately, so that a later question about an image decodes and resizes nothing.
+"""Pixel values of recent images, so that a follow-up question decodes and resizes nothing.
 
-From any thread. Depends on digests and on values that say their size; must not import torch or open images.
+Safe from any thread. Depends on digests and on values with a size; must not import torch or open images.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 Key = tuple[str, str]
-"""The model's name and the image's digest."""
+"""The model's name and the image's feature key."""
 
 
 class PixelCache:
-    """Values with `nbytes`, within `max_bytes`; the least recently used are forgotten first."""
+    """Values with `nbytes`, up to `max_bytes`; the least recently used are dropped first."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -23,18 +23,18 @@ class PixelCache:
         self._lock = threading.Lock()
         self._pixels: OrderedDict[Key, Any] = OrderedDict()
 
-    def get_or_compute(self, key: Key, make: Callable[[], Any]) -> Any:
-        """What is kept under the key, or what `make` gives, which is then kept. Nothing is locked meanwhile."""
+    def get_or_compute(self, key: Key, compute: Callable[[], Any]) -> Any:
+        """The cached value, or that of `compute`, which is then cached. `compute` runs without the lock."""
         with self._lock:
             if key in self._pixels:
                 self._pixels.move_to_end(key)
                 return self._pixels[key]
-        made = make()
+        pixels = compute()
         with self._lock:
             if key not in self._pixels:
-                self._pixels[key] = made
-                self.bytes += made.nbytes
+                self._pixels[key] = pixels
+                self.bytes += pixels.nbytes
             while self.bytes > self.max_bytes:
                 _, oldest = self._pixels.popitem(last=False)
                 self.bytes -= oldest.nbytes
-        return made
+        return pixels

@@ -1,7 +1,6 @@
-"""One request: what is asked, how it is prepared, and the limits of the engine that takes it.
+"""A request: what a user asks, how it is prepared, and the limits of the engine that takes it.
 
-The place where a tokenizer's counts meet the rules of composing. Everything here runs on the thread that brings the
-request. Must not import torch.
+Everything here runs on the caller's thread, before the request is queued. Must not import torch.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from blip_space.settings import fixed_slots
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """How much an engine takes on.
+    """The limits of an engine.
 
-    `max_batch_size` streams and `max_beam_groups` beam searches run at once, and `max_rows` rows where that is not 0;
-    `max_waiting` requests wait for that, and `max_background` of a batch or a folder. A step prefills
-    `max_prefill_tokens` positions, which bounds how long the running streams pause for it. A stream that has generated
-    `time_slice_tokens` since it was admitted is preempted where others wait. With `min_free_share` above 0 requests are
-    admitted only once so much of the batch is free, which saves passes where nobody watches. Timeouts are in seconds; a
-    model that failed to load is tried again after `failure_seconds`, and a batch that memory made smaller grows again
-    by one each `recovery_seconds`. `slots` says whether rows have fixed slots; where it is None, as it is
-    unless the environment says otherwise, the device decides.
+    At most `max_batch_size` streams and `max_beam_groups` beam searches run at once, in at most `max_rows` rows unless
+    that is 0. At most `max_waiting` requests wait, and `max_background` of batches and folders. A step prefills about
+    `max_prefill_tokens` positions, which bounds the pause of running streams. A stream that has generated
+    `time_slice_tokens` since it was admitted is preempted if others wait. With `min_free_share` above 0 requests are
+    admitted only once that share of the batch is free, which saves forward passes where no user watches. Timeouts are
+    in seconds; a model that failed to load is loaded again after `failure_seconds`, and a batch that was reduced after
+    memory ran out grows by one row every `recovery_seconds`. `slots` chooses fixed slots; where it is None (the default
+    without the environment variable), the device decides.
     """
 
     max_batch_size: int = 16
@@ -55,10 +54,9 @@ class EngineConfig:
 
 @dataclass(frozen=True)
 class Request:
-    """What one user asks: an image, a prompt (an empty one asks for a caption), earlier turns, and how to answer.
+    """An image, a prompt (empty for a caption), earlier turns, and generation options.
 
-    `model` is a name among those that the server offers; empty means its default. `background` requests wait for all
-    others.
+    `model` is a name that the server offers, or empty for its default. `background` requests wait for all others.
     """
 
     image: SafeImage | ImageFile
@@ -72,10 +70,9 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class PreparedRequest:
-    """A request in the model's own form: the prompt, and the pixel values of each of its images, of which it holds the
-    one copy.
+    """A request as the model takes it: the prompt, and the pixel values of its images.
 
-    `continues_conversation` says that there were earlier turns, whose keys and values may be cached.
+    `continues_conversation` says that there are earlier turns, whose keys and values may be cached.
     """
 
     spec: ModelSpec
@@ -88,8 +85,8 @@ class PreparedRequest:
 
 @dataclass(frozen=True)
 class Budget:
-    """How a prompt fills the window, in tokens, and how many turns are in it. `reply_tokens` is 0 where the reply has
-    a window of its own (encoder-decoder models)."""
+    """How a prompt fills the context window, in tokens, and how many turns are in it. `reply_tokens` is 0 where the
+    reply has its own window (encoder-decoder models)."""
 
     context_tokens: int
     used_tokens: int
@@ -102,24 +99,30 @@ class Budget:
 
 
 def prepare(request: Request, preparation: Preparation, pixels: PixelCache) -> PreparedRequest:
-    """Compose, tokenise and resize, each once; an image that is kept in `pixels` is not decoded again. `UserError`
-    where the request cannot be answered."""
+    """Compose the prompt, tokenise it and resize the image, each once; an image in the cache `pixels` is not decoded
+    again. Raises `UserError` if the request is invalid."""
     image, options = request.image, request.options
     pixels_key = preparation.spec.name, preparation.feature_key(image.digest, options)
 
-    def resized() -> PreparedImage:
-        kept: PreparedImage = pixels.get_or_compute(pixels_key, lambda: _resize(image, preparation, options))
-        return kept
+    def open_and_prepare() -> PreparedImage:
+        with image.open() as opened:
+            return prepare_image(opened.pixels, preparation, options)
 
-    # a prompt that does not fit is refused before the image is decoded, where that can be known
-    size = (resized().width, resized().height) if preparation.positions_depend_on_size else (0, 0)
+    def prepared_image() -> PreparedImage:
+        prepared: PreparedImage = pixels.get_or_compute(pixels_key, open_and_prepare)
+        return prepared
+
+    # unless the prompt depends on the image's size, one that does not fit is rejected before the image is decoded
+    size = (0, 0)
+    if preparation.positions_depend_on_size:
+        size = (prepared_image().width, prepared_image().height)
     prompt = preparation.prepare(
         [ImageInfo(image.digest, *size)], request.turns, request.prompt, language=request.language, options=options
     )
     return PreparedRequest(
         preparation.spec,
         prompt,
-        (resized().pixels,),
+        (prepared_image().pixels,),
         decoding_options(options, request.prompt),
         continues_conversation=bool(request.turns),
         background=request.background,
@@ -128,7 +131,7 @@ def prepare(request: Request, preparation: Preparation, pixels: PixelCache) -> P
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """An image's pixel values, and the size that it had before in pixels."""
+    """An image's pixel values, and its original size in pixels."""
 
     pixels: Any
     width: int
@@ -141,44 +144,36 @@ class PreparedImage:
 
 
 def prepare_image(image: Any, preparation: Preparation, options: GenerationOptions) -> PreparedImage:
-    """A `PIL.Image` as the model takes it."""
+    """A `PIL.Image` resized and normalised as the model takes it."""
     return PreparedImage(preparation.pixels(image, options), image.width, image.height)
 
 
-def _resize(image: SafeImage | ImageFile, preparation: Preparation, options: GenerationOptions) -> PreparedImage:
-    with image.open() as opened:
-        return prepare_image(opened.pixels, preparation, options)
-
-
 def decoding_options(options: GenerationOptions, prompt: str) -> GenerationOptions:
-    """The options with the originals' length penalty for a beam search: short answers to questions, captions as they
-    come."""
+    """The options with the original models' length penalty: beam search favours short answers to questions."""
     if options.quality == "best" and is_question(clean(prompt)):
         return replace(options, length_penalty=ANSWER_LENGTH_PENALTY)
     return options
 
 
 def check_language(spec: ModelSpec, code: str) -> None:
-    """`UserError` that names models which support the language, where this one does not or there is none such."""
-    language = languages.find_language(code)
+    """Raises `UserError`, with the models that support a language, if it is unknown or this model does not support
+    it."""
+    language = languages.find_language(code).english_name
     if code in spec.languages:
         return
-    speakers = " and ".join(catalogue.models_supporting(code))
-    spoken = (
-        languages.format_names(spec.languages)
-        if len(spec.languages) <= 12
-        else f"{len(spec.languages)} other languages"
-    )
+    models = " and ".join(catalogue.models_supporting(code))
+    count = len(spec.languages)
+    supported = languages.format_names(spec.languages) if count <= 12 else f"{count} other languages"
     raise UserError(
-        f"{spec.name} does not speak {language.english_name}; it speaks {spoken}. "
-        f"Choose one of those, or a model that speaks {language.english_name}: {speakers}."
+        f"{spec.name} does not support {language}; it supports {supported}. "
+        f"Choose one of those, or a model that supports {language}: {models}."
     )
 
 
 def measure_budget(
     preparation: Preparation, *, prompt: str, language: str, turns: Sequence[Turn], max_new_tokens: int
 ) -> Budget:
-    """How the same prompt fills the window, with an image of a size that is not known."""
+    """How a prompt fills the window, with an image of unknown size."""
     options, spec = GenerationOptions(max_new_tokens=max_new_tokens), preparation.spec
     composed = preparation.prepare([ImageInfo()], turns, prompt, language=language, options=options)
     reply_tokens = max_new_tokens if spec.decoder_only else 0

@@ -1,8 +1,7 @@
-"""The next token of many sequences at once: the argmax token, or one drawn from the nucleus.
+"""The next token of many sequences at once: the argmax token, or one sampled from the nucleus.
 
-Depends on options, torch and numpy only; must not import models, serving or apps. On a GPU the argmax tokens come to
-the host in one copy; sampled rows cost a few more. The rules are those of transformers'
-logits processors, in the order in which `generate` applies them.
+Depends on options, torch, numpy and `models.transfer` only. On a GPU the argmax tokens come to the host in one copy;
+sampled rows cost a few more. The rules are those of transformers' logits processors, in the order of `generate`.
 """
 
 from __future__ import annotations
@@ -19,61 +18,62 @@ import torch
 from blip_space.models.transfer import select_rows, to_device, to_host
 from blip_space.options import GenerationOptions
 
-BLOCK_DRAWS, WORDS_PER_COUNT, CACHED_BLOCKS = 64, 4, 1024
-"""Random numbers are made this many at a time, of which Philox makes four a count; and how many blocks are kept."""
+BLOCK_SIZE, WORDS_PER_COUNT, CACHED_BLOCKS = 64, 4, 1024
+"""How many random numbers are generated at a time, how many Philox generates a count, how many blocks are cached."""
 
 ALL_BITS, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
-LEAST_PROBABILITIES = (2.0**-10, 2.0**-15, 0.0)
-"""Tokens below the first are looked at only where those above do not decide, and so on. No more than 1024 tokens can
-reach the first, and 32768 the second."""
+MIN_PROBABILITIES = (2.0**-10, 2.0**-15, 0.0)
+"""Only tokens above the first are sorted; those above the second where they do not decide, and so on. At most 1024
+tokens can reach the first, and 32768 the second."""
 
+SamplingInput: TypeAlias = tuple[GenerationOptions, Sequence[int], Sequence[int]]
+"""A sequence's options, its new tokens so far, and the tokens that its decoder read before them."""
 
-SampledRequest: TypeAlias = tuple[GenerationOptions, Sequence[int], Sequence[int]]
-"""A sequence's options, its new tokens so far, and what its decoder has read before the first of them."""
+Candidates: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+"""Probabilities and their tokens."""
 
 
 class Sampler:
-    """Chooses the next tokens of sequences on one language model.
+    """Samples the next tokens of sequences of one language model.
 
-    The first token is never one of `stop`, so no reply is empty. The repetition penalty counts what a decoder has read
-    before the first new token, which is not the prompt, and a sequence's own new tokens.
+    The first token is never one of `stop`, so no reply is empty. The repetition penalty counts the decoder's start
+    tokens and the new tokens, not the prompt.
     """
 
     def __init__(self, stop: frozenset[int]) -> None:
         self._stop = sorted(stop)
 
     @torch.inference_mode()
-    def sample(self, logits: torch.Tensor, requests: Sequence[SampledRequest]) -> list[int | None]:
+    def sample(self, logits: torch.Tensor, requests: Sequence[SamplingInput]) -> list[int | None]:
         """One token for each row of `logits`, float32 of shape (sequences, vocabulary), which may be overwritten.
 
-        `requests` are those of each row's sequence. None where a row's numbers are not
-        finite, so that nothing can be chosen. A token depends on its own row and request alone: not on other rows, and
-        a draw on nothing but `options.seed` and the number of tokens before it.
+        None for a row whose logits are not finite. A token depends on its own row and request alone, and its random
+        number on `options.seed` and the number of tokens before it.
         """
         self._penalize(logits, requests)
         self._forbid_stopping(logits, requests)
-        is_drawn = [options.temperature > 0 for options, _, _ in requests]
-        if not any(is_drawn):
+        is_sampled = [options.temperature > 0 for options, _, _ in requests]
+        if not any(is_sampled):
             return _argmax(logits)
-        drawn = iter(_draw(logits, list(compress(enumerate(requests), is_drawn))))
-        if all(is_drawn):
-            return list(drawn)
-        return [next(drawn) if draw else token for draw, token in zip(is_drawn, _argmax(logits), strict=True)]
+        samples = iter(_sample(logits, list(compress(enumerate(requests), is_sampled))))
+        if all(is_sampled):
+            return list(samples)
+        return [next(samples) if sampled else token for sampled, token in zip(is_sampled, _argmax(logits), strict=True)]
 
-    def _penalize(self, logits: torch.Tensor, requests: Sequence[SampledRequest]) -> None:
+    def _penalize(self, logits: torch.Tensor, requests: Sequence[SamplingInput]) -> None:
         rows, tokens, penalties = list[int](), list[int](), list[float]()
         for row, (options, ids, start) in enumerate(requests):
             if options.repetition_penalty != 1.0:
-                counted = {*start, *ids}
-                tokens += counted
-                rows += [row] * len(counted)
-                penalties += [options.repetition_penalty] * len(counted)
+                penalized = {*start, *ids}
+                tokens += penalized
+                rows += [row] * len(penalized)
+                penalties += [options.repetition_penalty] * len(penalized)
         if tokens:
             row_index, columns = to_device([rows, tokens], logits.device)
             apply_repetition_penalty(logits, row_index, columns, torch.tensor(penalties))
 
-    def _forbid_stopping(self, logits: torch.Tensor, requests: Sequence[SampledRequest]) -> None:
+    def _forbid_stopping(self, logits: torch.Tensor, requests: Sequence[SamplingInput]) -> None:
         rows = [row for row, (_, ids, _) in enumerate(requests) if not ids] if self._stop else []
         if rows:
             index = to_device(rows, logits.device)[:, None], to_device(self._stop, logits.device)
@@ -83,50 +83,50 @@ class Sampler:
 def apply_repetition_penalty(
     scores: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor, penalties: torch.Tensor
 ) -> None:
-    """Apply the repetition penalty in place: to the score in `rows` and `tokens`, the penalty at the same index.
+    """Apply `penalties[i]` to the score of `tokens[i]` in row `rows[i]`, in place.
 
-    `scores` are float32 of shape (sequences, vocabulary), logits or their log softmax, the others of shape (n,); a
-    token that is named twice is penalized once.
+    `scores` are float32 (sequences, vocabulary), logits or their log softmax; the others are (n,). A token that occurs
+    twice is penalized once.
     """
-    place = rows.to(scores.device), tokens.to(scores.device)
+    index = rows.to(scores.device), tokens.to(scores.device)
     penalties = penalties.to(scores)
-    found = scores[place]
-    scores[place] = torch.where(found < 0, found * penalties, found / penalties)
+    selected = scores[index]
+    scores[index] = torch.where(selected < 0, selected * penalties, selected / penalties)
 
 
 def uniform(seed: int, position: int) -> float:
-    """A number in [0, 1): the high 53 bits of the one at `position` of the Philox 4x64-10 stream with the key `seed`.
+    """A number in [0, 1): the high 53 bits of the word at `position` of the Philox 4x64-10 stream with the key `seed`.
 
-    The same on every machine and for every version of numpy, which promises it of its bit generators.
+    The same on every machine and in every version of numpy, which guarantees the streams of its bit generators.
     """
-    block, index = divmod(position, BLOCK_DRAWS)
+    block, index = divmod(position, BLOCK_SIZE)
     return _uniform_block(seed, block)[index]
 
 
 @lru_cache(CACHED_BLOCKS)
 def _uniform_block(seed: int, block: int) -> list[float]:
-    philox = np.random.Philox(key=seed, counter=block * (BLOCK_DRAWS // WORDS_PER_COUNT))
-    return [float(word >> 11) * 2.0**-53 for word in philox.random_raw(BLOCK_DRAWS).tolist()]
+    philox = np.random.Philox(key=seed, counter=block * (BLOCK_SIZE // WORDS_PER_COUNT))
+    return [float(word >> 11) * 2.0**-53 for word in philox.random_raw(BLOCK_SIZE).tolist()]
 
 
 def _argmax(logits: torch.Tensor) -> list[int | None]:
-    if logits.device.type == "cpu":  # numpy's is vectorized, torch's is not, and ten times slower
+    if logits.device.type == "cpu":  # numpy's is vectorized, torch's is ten times slower
         scores = logits.numpy()
         tokens = scores.argmax(axis=-1)
-        finite = np.isfinite(scores[np.arange(len(scores)), tokens])  # what is not finite is a row's maximum
+        finite = np.isfinite(scores[np.arange(len(scores)), tokens])  # NaN and inf are a row's maximum
         return [token if is_finite else None for token, is_finite in zip(tokens.tolist(), finite.tolist(), strict=True)]
     return _argmax_in_one_copy(logits)
 
 
 def _argmax_in_one_copy(logits: torch.Tensor) -> list[int | None]:
     """The same on any device, with one transfer."""
-    found = logits.argmax(dim=-1, keepdim=True)
-    marked = torch.where(logits.gather(1, found).isfinite(), found, -1)
+    tokens = logits.argmax(dim=-1, keepdim=True)
+    marked = torch.where(logits.gather(1, tokens).isfinite(), tokens, -1)
     return [token if token >= 0 else None for token in to_host(marked[:, 0])]
 
 
-def _draw(logits: torch.Tensor, requests: Sequence[tuple[int, SampledRequest]]) -> list[int | None]:
-    """A token for each of these rows, given with their requests."""
+def _sample(logits: torch.Tensor, requests: Sequence[tuple[int, SamplingInput]]) -> list[int | None]:
+    """A sampled token for each of these pairs of row and request."""
     scores = logits
     if len(requests) < len(logits):
         scores = select_rows(logits, [row for row, _ in requests])
@@ -134,52 +134,50 @@ def _draw(logits: torch.Tensor, requests: Sequence[tuple[int, SampledRequest]]) 
     if any(temperature != 1.0 for temperature in temperatures):
         scores = scores / torch.tensor(temperatures, device=scores.device)[:, None]
     probabilities = scores.softmax(dim=-1)
-    draws = [(options.top_p, uniform(options.seed, len(ids))) for _, (options, ids, _) in requests]
-    tokens: list[int | None] = [None] * len(draws)
-    undecided = list(range(len(draws)))
-    for least in LEAST_PROBABILITIES:
-        candidates = _candidates(probabilities, undecided, least)
-        for row, (found, ids) in zip(undecided, candidates, strict=True):
-            tokens[row] = _drawn(found, ids, *draws[row], are_all=least == 0.0)
+    settings = [(options.top_p, uniform(options.seed, len(ids))) for _, (options, ids, _) in requests]
+    tokens: list[int | None] = [None] * len(settings)
+    undecided = list(range(len(settings)))
+    for min_probability in MIN_PROBABILITIES:
+        candidates = _candidates(probabilities, undecided, min_probability)
+        for row, (values, ids) in zip(undecided, candidates, strict=True):
+            tokens[row] = _sample_nucleus(values, ids, *settings[row], are_all=min_probability == 0.0)
         undecided = [row for row in undecided if tokens[row] is None]
         if not undecided:
             break
     return tokens
 
 
-def _candidates(
-    probabilities: torch.Tensor, rows: Sequence[int], least: float
-) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
-    """For each of these rows, the probabilities of its tokens that have more than that, and the tokens."""
-    if probabilities.device.type == "cpu":  # numpy finds them thirty times faster
-        every = [probabilities[row].numpy() for row in rows]
-        chosen = [np.flatnonzero(row > least) for row in every]
-        return [(row[tokens], tokens) for row, tokens in zip(every, chosen, strict=True)]
-    return _candidates_in_few_copies(probabilities, rows, least)
+def _candidates(probabilities: torch.Tensor, rows: Sequence[int], min_probability: float) -> list[Candidates]:
+    """For each of these rows, the tokens above a probability."""
+    if probabilities.device.type == "cpu":  # numpy is thirty times faster
+        values = [probabilities[row].numpy() for row in rows]
+        tokens = [np.flatnonzero(row > min_probability) for row in values]
+        return [(row[ids], ids) for row, ids in zip(values, tokens, strict=True)]
+    return _candidates_in_few_copies(probabilities, rows, min_probability)
 
 
 def _candidates_in_few_copies(
-    probabilities: torch.Tensor, rows: Sequence[int], least: float
-) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
-    """The same on any device, with as many transfers however many rows there are."""
-    taken = probabilities if len(rows) == len(probabilities) else probabilities[list(rows)]
-    row_of, token = (taken > least).nonzero(as_tuple=True)
-    found = taken[row_of, token].cpu().numpy()
-    ends = np.searchsorted(row_of.cpu().numpy(), np.arange(1, len(rows)))
-    return list(zip(np.split(found, ends), np.split(token.cpu().numpy(), ends), strict=True))
+    probabilities: torch.Tensor, rows: Sequence[int], min_probability: float
+) -> list[Candidates]:
+    """The same on any device, with a number of transfers that does not depend on the rows."""
+    selected = probabilities if len(rows) == len(probabilities) else probabilities[list(rows)]
+    row_index, token = (selected > min_probability).nonzero(as_tuple=True)
+    values = selected[row_index, token].cpu().numpy()
+    ends = np.searchsorted(row_index.cpu().numpy(), np.arange(1, len(rows)))
+    return list(zip(np.split(values, ends), np.split(token.cpu().numpy(), ends), strict=True))
 
 
-def _drawn(
-    found: npt.NDArray[np.float32], tokens: npt.NDArray[np.int64], top_p: float, number: float, *, are_all: bool
+def _sample_nucleus(
+    probabilities: npt.NDArray[np.float32], tokens: npt.NDArray[np.int64], top_p: float, number: float, *, are_all: bool
 ) -> int | None:
-    """The token of the nucleus at which the cumulative probability, from the likeliest down, passes `number`.
+    """The token of the nucleus at which the cumulative probability, most likely first, passes `number`.
 
-    None where these candidates do not reach so far, or where there are none.
+    None where these candidates do not reach it, or where there are none.
     """
     if not len(tokens):
         return None
-    # the likeliest first and of equals the lower token, whatever sorts them: the bits of positive floats are ordered
-    keys = ((ALL_BITS - found.view(np.uint32).astype(np.uint64)) << HALF) | tokens.astype(np.uint64)
+    # most likely first, and the lower of equal tokens, with any sort: the bits of positive floats are ordered
+    keys = ((ALL_BITS - probabilities.view(np.uint32).astype(np.uint64)) << HALF) | tokens.astype(np.uint64)
     keys.sort()
     cumulative = (ALL_BITS - (keys >> HALF)).astype(np.uint32).view(np.float32).cumsum(dtype=np.float64)
     last = len(cumulative) - 1

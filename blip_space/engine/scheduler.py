@@ -1,10 +1,10 @@
-"""Which sequences run in the next step: a queue, a bounded number of rows, and a bounded prefill.
+"""Which sequences run in the next step: queues, a bounded number of rows, and a bounded prefill.
 
-Streams and beam searches have separate bounds, so neither waits for a slot that only the other could use. Background
-sequences have a queue of their own: they are admitted where no other waits, leave half of the slots free, and give
-theirs, and their memory, up as soon as another finds none.
+Streams and beam searches have separate limits, so neither waits for a slot that only the other could use. Background
+sequences have their own queue: they are admitted where no other waits, leave half of the slots free, and give up their
+slots and their memory as soon as another needs them.
 
-Pure: depends on sequences only; must not import torch, and has no clock.
+Depends on sequences only. Must not import torch; has no clock.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from blip_space.engine.sequence import FinishReason, Sequence, Status
 
 @dataclass(frozen=True)
 class Plan:
-    """What one step does, in this order: rows are removed, sequences preempted, those that run get a token, and others
-    are admitted. A preempted sequence keeps its keys and values; a discarded one starts again."""
+    """What one step does, in this order: rows are removed, sequences preempted, running ones get a token, and others
+    are admitted. A preempted sequence keeps its keys and values; a discarded one restarts."""
 
     removed: list[Sequence] = field(default_factory=list)
     preempted: list[Sequence] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Plan:
 
 class Scheduler:
     """First come, first served, within `max_rows` rows of keys and values, those of preempted sequences included, and
-    within `max_positions`, each row as long as the longest can become."""
+    within `max_positions`, where each row counts as long as the longest may become."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Scheduler:
         max_positions: int,
         reserved_positions: Callable[[int, int], int] = operator.mul,
     ) -> None:
-        """`reserved_positions` says how many the buffers of so many rows have, of which the longest has that many."""
+        """`reserved_positions(rows, longest)` is the number of positions in the buffers of such rows."""
         self._config = config
         self._reserved_positions = reserved_positions
         self._max_rows = max_rows
@@ -56,23 +56,23 @@ class Scheduler:
         self.running: list[Sequence] = []
 
     def set_limits(self, max_rows: int, max_positions: int) -> None:
-        """From here on so much fits into memory."""
+        """Replace both limits."""
         self._max_rows = self.row_limit = max_rows
         self._max_positions = max_positions
 
     def add(self, sequence: Sequence) -> None:
-        """Put it at the end of its queue."""
+        """Append it to its queue."""
         self._queue(sequence).append(sequence)
 
     def schedule(self, *, now: float, admit: bool = True) -> Plan:
-        """What the next step does; the admitted are running from here on.
+        """The plan of the next step; the admitted sequences count as running from here on.
 
-        With `admit` false nobody comes in. `now` is in seconds.
+        `now` is in seconds. With `admit` false no sequence is admitted or preempted.
         """
-        over = any(sequence.is_cancelled or sequence.status is Status.FINISHED for sequence in self.running)
-        if not (over or self.waiting or self.background):
-            return Plan()  # as most steps are
-        self._grow(now)
+        has_ended = any(sequence.is_cancelled or sequence.status is Status.FINISHED for sequence in self.running)
+        if not (has_ended or self.waiting or self.background):
+            return Plan()  # as in most steps
+        self._raise_row_limit(now)
         removed = self._remove_finished()
         if not admit:
             return Plan(removed)
@@ -80,99 +80,97 @@ class Scheduler:
         return Plan(removed, preempted, discarded, self._admit())
 
     def reduce_row_limit(self, now: float) -> bool:
-        """After memory ran out: half of the rows that there were. False where there was one answer alone already."""
+        """After memory ran out: allow half of the rows that there were. False if only one sequence ran."""
         self._limited_at = now
-        before = min(self.row_limit, sum(sequence.num_rows for sequence in self.running))
-        self.row_limit = max(1, before // 2)
+        rows = min(self.row_limit, sum(sequence.num_rows for sequence in self.running))
+        self.row_limit = max(1, rows // 2)
         return len(self.running) > 1
 
     def requeue_all(self) -> list[Sequence]:
-        """Everything that had begun goes back to the head of its queue, in its order, to start again; returned."""
-        begun = [*self.running, *(sequence for sequence in self.waiting if sequence.status is Status.PREEMPTED)]
-        begun += [sequence for sequence in self.background if sequence.status is Status.PREEMPTED]
+        """Move all sequences that had started to the head of their queue, in order, to restart; those sequences."""
+        started = [*self.running, *_preempted(self.waiting), *_preempted(self.background)]
         self.running = []
-        for sequence in reversed(begun):
+        for sequence in reversed(started):
             queue = self._queue(sequence)
             if sequence.status is Status.PREEMPTED:
                 queue.remove(sequence)
             if sequence.status is not Status.FINISHED:
                 sequence.restart()
                 queue.insert(0, sequence)
-        return begun
+        return started
 
-    def _grow(self, now: float) -> None:
-        """One row more for each quiet time, until there are as many as before."""
-        quiet = int((now - self._limited_at) // self._config.recovery_seconds)
-        if quiet and self.row_limit < self._max_rows:
-            self.row_limit = min(self._max_rows, self.row_limit + quiet)
-            self._limited_at += quiet * self._config.recovery_seconds
+    def _raise_row_limit(self, now: float) -> None:
+        """Allow one more row for each `recovery_seconds`, up to `max_rows`."""
+        intervals = int((now - self._limited_at) // self._config.recovery_seconds)
+        if intervals and self.row_limit < self._max_rows:
+            self.row_limit = min(self._max_rows, self.row_limit + intervals)
+            self._limited_at += intervals * self._config.recovery_seconds
 
     def _remove_finished(self) -> list[Sequence]:
-        """Take finished and cancelled sequences out of every list; those among them that have rows."""
+        """Take finished and cancelled sequences out of every list; those among them that ran."""
         for sequence in (*self.running, *self.waiting, *self.background):
             if sequence.is_cancelled and sequence.status is not Status.FINISHED:
                 sequence.finish(FinishReason.CANCELLED)
         removed = [sequence for sequence in self.running if sequence.status is Status.FINISHED]
         if removed:
-            self.running = _unfinished(self.running)
-        self.waiting, self.background = _unfinished(self.waiting), _unfinished(self.background)
+            self.running = _without_finished(self.running)
+        self.waiting, self.background = _without_finished(self.waiting), _without_finished(self.background)
         return removed
 
     def _preempt(self) -> tuple[list[Sequence], list[Sequence]]:
-        """Background sequences, then those that used up their time slice, longest first, while others of their kind
-        wait and no slot is free: no more than wait. They stand in a queue again, background ones at its head."""
+        """Preempt background sequences, then those that used up their time slice, longest first, while others of their
+        kind wait without a free slot, and no more than wait. They return to a queue, background ones to its head."""
         preempted, discarded = list[Sequence](), list[Sequence]()
-        coming = self._coming()
-        longest = max((one.max_length for one in (*self._with_rows(), *coming)), default=0)
-        for searches in (False, True):
-            waiting = sum(sequence.uses_beam_search == searches for sequence in coming)
-            free = self._free_slots(searches)
+        candidates = self._admissible()
+        longest = max((sequence.max_length for sequence in (*self._with_rows(), *candidates)), default=0)
+        for beam_search in (False, True):
+            waiting = sum(sequence.uses_beam_search == beam_search for sequence in candidates)
+            free = self._free_slots(beam_search)
             rows = self._rows() + min(waiting, free)
-            for sequence in self._preemptible(searches)[: max(0, waiting - free)]:
-                keeps = not searches and self._fits(rows + len(preempted) + 1, longest)
-                if not keeps and not sequence.is_background:
+            for sequence in self._preemptible(beam_search)[: max(0, waiting - free)]:
+                keeps_row = not beam_search and self._fits(rows + len(preempted) + 1, longest)
+                if not keeps_row and not sequence.is_background:
                     break  # there is no memory for its keys and values beside another's, so it goes on
-                self._leave(sequence)
-                (preempted if keeps else discarded).append(sequence)
-                if not keeps:
+                self._stop_running(sequence)
+                (preempted if keeps_row else discarded).append(sequence)
+                if not keeps_row:
                     sequence.restart()
-        return preempted, discarded + self._free_rows(preempted)
+        return preempted, discarded + self._discard_background(preempted)
 
-    def _coming(self) -> list[Sequence]:
-        """Those that wait before the first that has a slot and no memory: until it has, no other comes."""
-        free = {searches: self._free_slots(searches) > 0 for searches in (False, True)}
-        short = (one for one in self.waiting if free[one.uses_beam_search] and not self._has_rows(one))
-        first = next(short, None)
-        return self.waiting if first is None else self.waiting[: self.waiting.index(first)]
+    def _admissible(self) -> list[Sequence]:
+        """The waiting sequences up to the first that has a slot but no memory, which blocks all behind it."""
+        has_slot = {beam_search: self._free_slots(beam_search) > 0 for beam_search in (False, True)}
+        for index, sequence in enumerate(self.waiting):
+            if has_slot[sequence.uses_beam_search] and not self._has_memory(sequence):
+                return self.waiting[:index]
+        return self.waiting
 
-    def _free_rows(self, preempted: list[Sequence]) -> list[Sequence]:
-        """Where somebody has a slot and no memory, background sequences start again, those that wait with keys and
-        values first; those of them that ran."""
+    def _discard_background(self, preempted: list[Sequence]) -> list[Sequence]:
+        """Where a sequence has a slot but no memory, restart background sequences, first those that wait with keys and
+        values; those that ran."""
         first = next((one for one in self.waiting if self._free_slots(one.uses_beam_search) > 0), None)
-        if first is None:
-            return []
-        idle = [one for one in self.background if one.status is Status.PREEMPTED and one not in preempted]
+        idle = [sequence for sequence in _preempted(self.background) if sequence not in preempted]
         discarded = list[Sequence]()
         for sequence in (*idle, *(one for one in reversed(self.running) if one.is_background)):
-            if self._has_rows(first):
+            if first is None or self._has_memory(first):
                 break
             if sequence.status is Status.RUNNING:
-                self._leave(sequence)
+                self._stop_running(sequence)
                 discarded.append(sequence)
             sequence.restart()
         return discarded
 
-    def _preemptible(self, searches: bool) -> list[Sequence]:
-        """Who gives way to a stream, or to a beam search; of those only background ones do."""
-        own = [sequence for sequence in self.running if sequence.uses_beam_search == searches]
-        background = [sequence for sequence in own if sequence.is_background]
-        if searches:
+    def _preemptible(self, beam_search: bool) -> list[Sequence]:
+        """The sequences to preempt for a stream or a beam search, in order; of beam searches only background ones."""
+        running = [sequence for sequence in self.running if sequence.uses_beam_search == beam_search]
+        background = [sequence for sequence in running if sequence.is_background]
+        if beam_search:
             return background
-        slice_ended = self._config.time_slice_tokens
-        served = [one for one in own if not one.is_background and one.tokens_since_admission >= slice_ended]
+        time_slice = self._config.time_slice_tokens
+        served = [one for one in running if not one.is_background and one.tokens_since_admission >= time_slice]
         return [*background, *sorted(served, key=lambda sequence: -sequence.tokens_since_admission)]
 
-    def _leave(self, sequence: Sequence) -> None:
+    def _stop_running(self, sequence: Sequence) -> None:
         self.running = [other for other in self.running if other is not sequence]
         sequence.status = Status.PREEMPTED
         if sequence.is_background:
@@ -181,31 +179,36 @@ class Scheduler:
             self.waiting.append(sequence)
 
     def _admit(self) -> list[Sequence]:
-        """The first in the queues whose prompts are prefilled in this step.
+        """Admit the first sequences of a queue, up to the limits of slots, memory and prefill.
 
-        Nobody overtakes a sequence of the same kind, and where memory is short, only who has his already is admitted
-        before the one that it is short for. Beside others one background sequence is admitted at a time, since they
-        wait while its image is encoded.
+        No sequence overtakes another of its kind. While one waits for memory, only preempted ones, whose memory is
+        theirs already, are admitted before it. Beside other sequences background ones are admitted one at a time, since
+        those wait while its image is encoded.
         """
         admitted = list[Sequence]()
-        if not self._is_worth_a_prefill():
+        if not self._has_min_free_share():
             return admitted
-        left = self._config.max_prefill_tokens
-        full, is_short = set[bool](), False
+        budget = self._config.max_prefill_tokens
+        full, is_short_of_memory = set[bool](), False
         for sequence in self.waiting or self.background:
+            # 1. Slots: streams and beam searches have their own.
             if full == {False, True}:
                 break
-            searches = sequence.uses_beam_search
-            if searches in full or self._free_slots(searches, background=sequence.is_background) < 1:
-                full.add(searches)
+            kind = sequence.uses_beam_search
+            if kind in full or self._free_slots(kind, background=sequence.is_background) < 1:
+                full.add(kind)
                 continue
-            if (is_short and sequence.status is not Status.PREEMPTED) or not self._has_rows(sequence):
-                is_short = True
+            # 2. Memory, which a preempted sequence holds already.
+            is_preempted = sequence.status is Status.PREEMPTED
+            if (is_short_of_memory and not is_preempted) or not self._has_memory(sequence):
+                is_short_of_memory = True
                 continue
-            length = 0 if sequence.status is Status.PREEMPTED else sequence.uncached_tokens
-            if admitted and (length > left or (sequence.is_background and self._serves_others())):
+            # 3. The prefill of the step; one prompt longer than that is admitted alone.
+            length = 0 if is_preempted else sequence.uncached_tokens
+            is_beside_users = sequence.is_background and not all(other.is_background for other in self.running)
+            if admitted and (length > budget or is_beside_users):
                 break
-            left -= length
+            budget -= length
             sequence.status, sequence.admitted_length = Status.RUNNING, len(sequence.ids)
             admitted.append(sequence)
             self.running.append(sequence)
@@ -214,53 +217,50 @@ class Scheduler:
             queue[:] = [sequence for sequence in queue if sequence.status is not Status.RUNNING]
         return admitted
 
-    def _is_worth_a_prefill(self) -> bool:
+    def _has_min_free_share(self) -> bool:
         """Whether enough of the batch is free; always where `min_free_share` is 0."""
         share = self._config.min_free_share
         return not share or not self.running or self._rows() <= (1 - share) * self._config.max_batch_size
 
-    def _has_rows(self, sequence: Sequence) -> bool:
-        """Whether there is memory for it; one alone is always tried."""
+    def _has_memory(self, sequence: Sequence) -> bool:
+        """Whether its rows fit beside those that there are; a sequence alone is always tried."""
         if self.running and (sequence.runs_alone or self.running[0].runs_alone):
             return False
         if sequence.status is Status.PREEMPTED:
-            return True  # its rows are there
+            return True  # it holds its memory
         rows = self._rows()
         if not rows:
             return True
-        rows += sequence.num_rows
-        return self._fits(rows, max(one.max_length for one in (*self._with_rows(), sequence)))
+        longest = max(other.max_length for other in (*self._with_rows(), sequence))
+        return self._fits(rows + sequence.num_rows, longest)
 
     def _fits(self, rows: int, longest: int) -> bool:
-        """Whether there is memory for so many rows, each of that length."""
+        """Whether this many rows of this length fit into memory."""
         return rows <= self.row_limit and self._reserved_positions(rows, longest) <= self._max_positions
 
     def _rows(self) -> int:
-        """How many rows of keys and values there are."""
+        """The number of rows of keys and values."""
         return sum(sequence.num_rows for sequence in self._with_rows())
 
     def _with_rows(self) -> list[Sequence]:
-        """Those that run, and those that are preempted, which have one row each."""
-        waiting = (one for one in (*self.waiting, *self.background) if one.status is Status.PREEMPTED)
-        return [*self.running, *waiting]
+        """The sequences that run, and the preempted ones, which have one row each."""
+        return [*self.running, *_preempted(self.waiting), *_preempted(self.background)]
 
-    def _free_slots(self, searches: bool, *, background: bool = False) -> int:
-        most = self._config.max_beam_groups if searches else self._config.max_batch_size
-        own = [sequence for sequence in self.running if sequence.uses_beam_search == searches]
-        free = most - len(own)
+    def _free_slots(self, beam_search: bool, *, background: bool = False) -> int:
+        slots = self._config.max_beam_groups if beam_search else self._config.max_batch_size
+        running = [sequence for sequence in self.running if sequence.uses_beam_search == beam_search]
+        free = slots - len(running)
         if background:
-            free = min(free, max(1, most // 2) - sum(sequence.is_background for sequence in own))
+            free = min(free, max(1, slots // 2) - sum(sequence.is_background for sequence in running))
         return free
-
-    def _serves_others(self) -> bool:
-        return not all(sequence.is_background for sequence in self.running)
 
     def _queue(self, sequence: Sequence) -> list[Sequence]:
         return self.background if sequence.is_background else self.waiting
 
 
-def _unfinished(sequences: list[Sequence]) -> list[Sequence]:
-    """Those that are not finished; the same list where all are."""
-    if any(sequence.status is Status.FINISHED for sequence in sequences):
-        return [sequence for sequence in sequences if sequence.status is not Status.FINISHED]
-    return sequences
+def _preempted(queue: list[Sequence]) -> list[Sequence]:
+    return [sequence for sequence in queue if sequence.status is Status.PREEMPTED]
+
+
+def _without_finished(sequences: list[Sequence]) -> list[Sequence]:
+    return [sequence for sequence in sequences if sequence.status is not Status.FINISHED]

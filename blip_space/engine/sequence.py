@@ -1,6 +1,6 @@
-"""One answer while it is generated: its tokens, its text, and where it is between waiting and finished.
+"""One answer while it is generated: its tokens, its text and its status.
 
-Must not import torch.
+WAITING -> RUNNING <-> PREEMPTED, and from each to FINISHED for a reason. Must not import torch.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from blip_space.engine.request import PreparedRequest
 
 
 class Status(Enum):
-    """Where a sequence is."""
+    """Where a sequence is in its life."""
 
     WAITING = auto()
     RUNNING = auto()
     PREEMPTED = auto()
-    """It waits in the middle of its answer; its keys and values are kept."""
+    """It waits in the middle of its answer, and its keys and values stay in memory."""
 
     FINISHED = auto()
 
@@ -29,7 +29,7 @@ class FinishReason(Enum):
     """Why a sequence is finished."""
 
     STOP = auto()
-    """The model chose a stop token, or wrote a stop string."""
+    """The model generated a stop token or a stop string."""
 
     LENGTH = auto()
     """`max_new_tokens` were generated."""
@@ -40,8 +40,7 @@ class FinishReason(Enum):
 
 @dataclass(eq=False)
 class Sequence:
-    """The answer to one request. A beam search decodes several rows of the batch for it, and has no text before its
-    end."""
+    """The answer to one request. With beam search it has several rows of the batch, and no text before its end."""
 
     id: int
     request: PreparedRequest
@@ -52,36 +51,36 @@ class Sequence:
     """Its tokens so far, without the stop token."""
 
     start: tuple[int, ...] = ()
-    """What a decoder has read before the first of them, apart from the prompt."""
+    """What the decoder of an encoder-decoder model reads before the first of them."""
 
     beam_search: Any = None
-    """The `BeamSearch` of its beams, while it runs."""
+    """The `BeamSearch` of its beams, from prefill on."""
 
     saved_row: Any = None
-    """A batch of its row alone, while it is preempted."""
+    """A `Batch` with its row alone, while it is preempted."""
 
     error: Exception | None = None
     is_cancelled: bool = False
-    """Set by any thread; the next step drops it."""
+    """Set by any thread; the next step removes the sequence."""
 
     attempts: int = 0
-    """How often a fault of the whole batch ended it."""
+    """How often an error of the whole batch ended it."""
 
     admitted_length: int = 0
-    """How many tokens it had when it was last admitted."""
+    """The number of tokens when it was last admitted."""
 
     published_characters: int = 0
     published_tokens: int = 0
     uncached_tokens: int = 0
-    """How many positions of its prompt are to be prefilled; an estimate, since caches change while it waits."""
+    """The positions of its prompt to prefill; an estimate, since the prefix cache changes while it waits."""
 
     is_background: bool = field(init=False)
     uses_beam_search: bool = field(init=False)
     num_rows: int = field(init=False)
-    """How many rows of the batch it takes: one, or one for each beam."""
+    """The rows that it takes in the batch: one, or one for each beam."""
 
     max_length: int = field(init=False)
-    """How many positions each of them takes at most."""
+    """The positions that each row takes at most."""
 
     def __post_init__(self) -> None:
         options = self.request.options
@@ -92,18 +91,18 @@ class Sequence:
 
     @property
     def tokens_since_admission(self) -> int:
-        """How much of its time slice it has used."""
+        """How many tokens of its time slice are used."""
         return len(self.ids) - self.admitted_length
 
     @property
     def runs_alone(self) -> bool:
-        """Whether a fault of the whole batch may have been its own."""
+        """Whether it may be the cause of an error of the whole batch, so that it runs without others."""
         return self.attempts > 0
 
     def append(self, token: int | None, stop: Container[int]) -> None:
-        """Take the next token; None where nothing could be chosen."""
+        """Add the next token; None where no token could be chosen."""
         if token is None:
-            self.fail(ArithmeticError("the language model's scores are not finite"))
+            self.fail(ArithmeticError("the language model's logits are not finite"))
         elif token in stop:
             self.finish(FinishReason.STOP)
         else:
@@ -112,16 +111,16 @@ class Sequence:
                 self.finish(FinishReason.LENGTH)
 
     def finish(self, reason: FinishReason) -> None:
-        """No further token is wanted."""
+        """End the sequence."""
         self.status, self.finish_reason = Status.FINISHED, reason
 
     def fail(self, error: Exception) -> None:
-        """There is no answer, for this reason."""
+        """End the sequence with an error."""
         self.error = error
         self.finish(FinishReason.FAILED)
 
     def restart(self) -> None:
-        """Forget every token; the same ones come again, and are published once they are more than before."""
+        """Drop all tokens. The same ones are generated again; text is published once it is longer than before."""
         self.status, self.ids, self.beam_search, self.saved_row = Status.WAITING, [], None, None
         self.published_tokens = 0
         self.detokenizer.clear()

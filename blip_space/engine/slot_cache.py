@@ -1,10 +1,10 @@
-"""Keys and values in fixed slots: a row keeps its slot, from its first position on, and nothing moves while others come
-and go.
+"""Keys and values in fixed slots: a row starts at the first position of its slot, and nothing moves when other rows are
+added or removed.
 
-Buffers are (slots, heads, capacity, width) for every layer, of powers of two slots and positions, so that there are few
-shapes; only growing copies them. A step writes one position a slot by index and reads whole buffers, so every position
-is finite: those behind a row's are zeros. Depends on transformers' cache layers; must not import a language model, and
-has no mask. Nothing here reads a tensor's numbers.
+Buffers are (slots, heads, capacity, width) for every layer, with powers of two as sizes, so that there are few shapes;
+they are copied only to grow or shrink. A step writes one position a slot by index and reads entire buffers, so every
+position is finite: unused ones are zeros. Depends on transformers' cache layers; must not import a language model, and
+has no mask. Nothing here synchronises with a GPU.
 """
 
 from __future__ import annotations
@@ -30,26 +30,25 @@ class SlotCache:
         self.slots = self.capacity = 0
         self._buffers: list[KeyValuePair] = []
         self._view: DynamicCache | None = None
-        self._viewed = 0
+        self._view_slots = 0
 
     @property
     def nbytes(self) -> int:
         return sum(part.nbytes for layer in self._buffers for part in layer)
 
     def view(self, count: int, position: torch.Tensor | None = None) -> DynamicCache:
-        """The first `count` slots as transformers reads them, and writes one new position each, at `position`
-        (count,)."""
-        if self._view is None or self._viewed != count:
-            self._viewed, self._view = count, DynamicCache()
+        """The first `count` slots in the form that transformers updates, which writes at `position` (count,)."""
+        if self._view is None or self._view_slots != count:
+            self._view_slots, self._view = count, DynamicCache()
             self._view.layers = [_SlotLayer(*(part[:count] for part in layer)) for layer in self._buffers]
         if position is not None:
-            where = torch.arange(count, device=position.device), position
+            index = torch.arange(count, device=position.device), position
             for layer in self._view.layers:
-                layer.where = where
+                layer.index = index
         return self._view
 
     def rebuild(self, slots: int, capacity: int, kept: Sequence[int]) -> None:
-        """Make buffers of that size, in whose first slots are those kept, in this order."""
+        """Copy the slots `kept`, in this order, to the first slots of buffers of another size."""
         length, self._view = min(capacity, self.capacity), None
         for number, layer in enumerate(self._buffers):
             index = to_device(kept, layer[0].device)
@@ -57,11 +56,11 @@ class SlotCache:
         self.slots, self.capacity = slots, capacity
 
     def clear(self) -> None:
-        """Give all memory back."""
+        """Free all memory."""
         self._buffers, self._view, self.slots, self.capacity = [], None, 0, 0
 
     def write(self, slots: Sequence[int], other: KVCache, lengths: Sequence[int], *, left: bool = True) -> None:
-        """Put the other's rows into these slots, of which nothing else is left; they are padded on that side."""
+        """Overwrite these slots with the rows of another cache, which are padded on the left or the right."""
         parts = other.layers
         if not self._buffers:
             self._buffers = [_pair(_allocate(part, self.slots, self.capacity) for part in layer) for layer in parts]
@@ -69,17 +68,17 @@ class SlotCache:
         index, padding, ends = to_device(
             [slots, [width - length if left else 0 for length in lengths], lengths], device
         )
-        places = torch.arange(min(self.capacity, width), device=device)
-        source = (places + padding[:, None]).clamp(max=width - 1)[:, None, :, None]
-        unused = (places >= ends[:, None])[:, None, :, None]
+        positions = torch.arange(min(self.capacity, width), device=device)
+        source = (positions + padding[:, None]).clamp(max=width - 1)[:, None, :, None]
+        unused = (positions >= ends[:, None])[:, None, :, None]
         for layer, new in zip(self._buffers, parts, strict=True):
             for buffer, part in zip(layer, new, strict=True):
                 moved = part.gather(2, source.expand(-1, part.shape[1], -1, part.shape[3])).masked_fill(unused, 0)
-                buffer[:, :, : len(places)].index_copy_(0, index, moved)
-                buffer[:, :, len(places) :].index_fill_(0, index, 0)
+                buffer[:, :, : len(positions)].index_copy_(0, index, moved)
+                buffer[:, :, len(positions) :].index_fill_(0, index, 0)
 
     def copy(self, moves: Sequence[tuple[int, int]]) -> None:
-        """Overwrite slots by others: each move is (slot, the slot that it becomes), all read before any is written."""
+        """Overwrite slots: each move is (target, source), and all sources are read before a target is written."""
         if not moves or not self._buffers:
             return
         targets, sources = to_device(list(zip(*moves, strict=True)), self._buffers[0][0].device)
@@ -88,7 +87,7 @@ class SlotCache:
                 buffer.index_copy_(0, targets, buffer.index_select(0, sources))
 
     def copy_row(self, slot: int, length: int) -> KVCache:
-        """Copies of a slot's first positions, as rows that are aligned at their ends have them."""
+        """Copies of a slot's first positions, as a cache of one left-aligned row."""
         layers = ([part[slot : slot + 1, :, :length].clone() for part in layer] for layer in self._buffers)
         return KVCache.from_row(map(_pair, layers), length)
 
@@ -98,34 +97,34 @@ class SlotCache:
 
 
 class _SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types here
-    """A layer whose every step reads all positions: which of them count is the mask's to say."""
+    """A layer that returns all positions in every step; the mask hides the unused ones."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         super().__init__()
         self.lazy_initialization(keys, values)
         self.keys, self.values = keys, values
-        self.where: KeyValuePair | None = None
-        """The slots and the position in each that the next step writes."""
+        self.index: KeyValuePair | None = None
+        """The slots, and the position in each, that the next step writes."""
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
-        assert self.where is not None
-        slots, position = self.where
+        assert self.index is not None
+        slots, position = self.index
         self.keys[slots, :, position] = key_states[:, :, 0]
         self.values[slots, :, position] = value_states[:, :, 0]
         return self.keys, self.values
 
     def get_seq_length(self) -> int:
-        """All but one: with the new position that makes the capacity, which a mask of two dimensions has."""
+        """The capacity less one: transformers adds the new position, and the mask has the width of the sum."""
         return int(self.keys.shape[2]) - 1
 
 
 def next_power_of_two(number: int) -> int:
-    """The least power of two that is no less; 1 for 0."""
+    """The smallest power of two that is not less; 1 for 0."""
     return 1 << max(0, number - 1).bit_length()
 
 
 def capacity_for(length: int) -> int:
-    """How many positions a slot of that many has."""
+    """The capacity of a slot for this many positions: a power of two of blocks."""
     return BLOCK_TOKENS * next_power_of_two(-(-length // BLOCK_TOKENS))
 
 

@@ -66,16 +66,14 @@ def read_table(path: Path) -> set[tuple[str, str, str]] | None:
         return None
     if not captions:
         return None
-    if is_json:
-        return captions
-    return {(_unescape_cell(file), language, _unescape_cell(text)) for file, language, text in captions}
+    return captions if is_json else {(_unescape(file), language, _unescape(text)) for file, language, text in captions}
 
 
 def _encode_utf8(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def _unescape_cell(text: str) -> str:
+def _unescape(text: str) -> str:
     return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
 
 

@@ -92,14 +92,8 @@ class CaptionRecord:
 
     def key(self) -> Key:
         """See `CaptionTask.key`."""
-        return (
-            self.digest or "",
-            self.fingerprint or self.model,
-            self.precision,
-            self.language,
-            self.prompt,
-            _canonical_json(self.options),
-        )
+        model, options = self.fingerprint or self.model, _canonical_json(self.options)
+        return self.digest or "", model, self.precision, self.language, self.prompt, options
 
     def to_json_line(self) -> bytes:
         """The record as a line of JSON in UTF-8 with its line end; lone surrogates are escaped."""

@@ -80,7 +80,7 @@ def test_an_invalid_batch_is_refused(client: Client, zip_file: Path, tmp_path: P
     for files, values, sentence in (
         ([], {}, NO_FILES),
         ([handle_file(tmp_path / "no.zip")], {}, "not a zip"),
-        ([handle_file(zip_file)], {"language": "sw"}, "parrot does not speak Swahili"),
+        ([handle_file(zip_file)], {"language": "sw"}, "parrot does not support Swahili"),
         ([handle_file(zip_file)], {"model": "gpt"}, "Choose among parrot, polyglot"),
         ([handle_file(zip_file)], {"quality": "superb"}, "'stream' or 'best'"),
         ([handle_file(zip_file)], {"max_new_tokens": 0}, "from 1 to 512"),

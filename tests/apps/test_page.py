@@ -140,7 +140,7 @@ def test_an_error_returns_the_question_to_the_box(answered_page: Page) -> None:
 
 def test_an_empty_answer_is_an_error_and_leaves_no_turn(answered_page: Page) -> None:
     ask(answered_page, BLANK)
-    expect(toast(answered_page)).to_contain_text("The model wrote nothing for this image. Ask in other words")
+    expect(toast(answered_page)).to_contain_text("The model returned an empty answer for this image. Rephrase")
     expect(question_box(answered_page)).to_have_value(BLANK)
     expect(questions(answered_page)).to_have_text([PROMPT])
     expect(replies(answered_page)).to_have_count(1)

@@ -36,9 +36,9 @@ def test_an_unsupported_language_is_marked_last_and_refused(answered_page: Page)
     assert marked == list(range(8, 96))
     answered_page.keyboard.press("Escape")
     choose_language(answered_page, "Kiswahili")
-    expect(answered_page.locator("#budget")).to_contain_text("parrot does not speak Swahili")
+    expect(answered_page.locator("#budget")).to_contain_text("parrot does not support Swahili")
     ask(answered_page, "habari")
-    expect(toast(answered_page)).to_contain_text("parrot does not speak Swahili")
+    expect(toast(answered_page)).to_contain_text("parrot does not support Swahili")
     expect(question_box(answered_page)).to_have_value("habari")
 
 

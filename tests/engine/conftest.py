@@ -1,4 +1,4 @@
-"""Cores on a model of words, and requests for it."""
+"""Cores on a fake model, and requests for them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from tests.engine.fake_model import FakeModel
 from tests.engine.models.driving import prompt_of
 from tests.one_thread import one_thread  # noqa: F401  # a fixture
 
-Ask = Callable[..., PreparedRequest]
-
 
 @pytest.fixture(params=(False, True), ids=("left-aligned", "slots"))
 def slots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Both ways to execute in turn: every core that the test makes takes this one."""
+    """Both layouts of a batch in turn: every core of the test takes this one."""
     monkeypatch.setenv("BLIP_SPACE_SLOTS", str(int(request.param)))
     return bool(request.param)
 
@@ -31,54 +29,57 @@ def model() -> FakeModel:
 
 
 class SteppedCore:
-    """A core that a test steps by hand, and what came of its requests."""
+    """A core that a test steps, and the outputs of its requests."""
 
     def __init__(self, model: FakeModel, **limits: Any) -> None:
         self.model = model
-        self.core = EngineCore(model, EngineConfig(**limits))
+        self.engine = EngineCore(model, EngineConfig(**limits))
         self.texts: dict[int, list[str]] = {}
-        self.ended: dict[int, Output] = {}
+        self.finished: dict[int, Output] = {}
         self.now = 0.0
 
     def ask(
         self, text: str, *, digest: str = "a", turns: bool = False, background: bool = False, **options: Any
     ) -> int:
         """Add a request; its id."""
-        chosen = GenerationOptions(**options)
-        prompt, pixels = prompt_of(self.model, text, digest), (self.model.pixels(None, chosen),)
-        return self.core.add(PreparedRequest(self.model.spec, prompt, pixels, chosen, turns, background))
+        prompt, generation = prompt_of(self.model, text, digest), GenerationOptions(**options)
+        pixels = (self.model.pixels(None, generation),)
+        return self.engine.add(PreparedRequest(self.model.spec, prompt, pixels, generation, turns, background))
 
     @property
     def batch_class(self) -> Any:
-        """How the rows are laid out."""
-        return type(self.core._runner._batch)
+        """The class of its batch."""
+        return type(self.engine._runner._batch)
 
     def step(self, count: int = 1, *, admit: bool = True) -> None:
-        """So many steps, one second apart."""
+        """This many steps, one second apart."""
         for _ in range(count):
             self.now += 1.0
-            for output in self.core.step(self.now, admit=admit):
+            for output in self.engine.step(self.now, admit=admit):
                 self.texts.setdefault(output.id, []).append(output.text)
                 if output.finished:
-                    assert output.id not in self.ended
-                    self.ended[output.id] = output
+                    assert output.id not in self.finished
+                    self.finished[output.id] = output
 
     def finish(self) -> None:
-        """Step until nothing is left; a core that never gets there fails the test."""
+        """Step until no request is left; a core that never gets there fails the test."""
         for _ in range(2_000):
-            if not self.core.has_work:
+            if not self.engine.has_work:
                 return
             self.step()
-        raise AssertionError("the core does not come to an end")
+        raise AssertionError("the core never finishes")
 
     def text(self, number: int) -> str:
-        """The whole answer; raises what there is in its place."""
-        if error := self.ended[number].error:
+        """The final text; raises the error of a failed request."""
+        if error := self.finished[number].error:
             raise error
-        return self.ended[number].text
+        return self.finished[number].text
+
+
+NewCore = Callable[..., SteppedCore]
 
 
 @pytest.fixture
-def run(model: FakeModel, slots: bool) -> Callable[..., SteppedCore]:
-    """A core on the fake model, with such limits."""
+def new_core(model: FakeModel, slots: bool) -> NewCore:
+    """Makes a core on the fake model, with limits."""
     return lambda **limits: SteppedCore(model, **{"slots": slots, **limits})

@@ -1,8 +1,8 @@
-"""A model that generates words in place of tokens, over the engine's real batch, and can be made to wait or to fail.
+"""A model whose tokens are words, on the engine's real batch; it can be made to wait or to fail.
 
-It gives the engine what a `Blip2` gives it: a language model that reads its past from keys and values. Every answer is
-the words of its prompt, one by one, so a test sees whose words went where, and a row that is given another's keys and
-values says so. `gate` holds each token back until a test lets it go.
+Like a `Blip2` it has a decoder that reads keys and values. Every answer is the words of its prompt, one by one, so a
+test sees whose words are generated, and a row with the keys and values of another generates other words. A test may
+hold back each token with `gate`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ VOCABULARY = 2_000
 STOP = 0
 QUERY_TOKENS = 4
 SURE = 30.0
-"""The score of the one word that comes next."""
+"""The logit of the next word."""
 
 
 @dataclass(frozen=True)
 class FakePrecision:
-    """What the engine shows of a precision."""
+    """The fields of a precision that the engine reports."""
 
     name: str = "fp32"
     device: str = "cpu"
@@ -38,8 +38,8 @@ class FakePrecision:
 
 
 def spec(name: str = "fake", **changes: Any) -> ModelSpec:
-    """A row for a model of words that supports three languages."""
-    given = {
+    """The spec of a fake model that supports three languages."""
+    fields = {
         "family": "blip2",
         "language_model_type": "mt5",
         "prompt_style": "mblip",
@@ -47,16 +47,16 @@ def spec(name: str = "fake", **changes: Any) -> ModelSpec:
         "languages": ("en", "de", "ja"),
         **changes,
     }
-    return ModelSpec(name, name, **given)
+    return ModelSpec(name, name, **fields)
 
 
 class FakePreparation(ImageFirstPreparation):
-    """The tokenizer, of which every word is a token, and the image processor, which takes a picture as it is."""
+    """A tokenizer whose tokens are words, and an image processor that ignores its image."""
 
     query_tokens = QUERY_TOKENS
 
-    def __init__(self, its_spec: ModelSpec) -> None:
-        self.spec = its_spec
+    def __init__(self, model_spec: ModelSpec) -> None:
+        self.spec = model_spec
         self.words = ["<stop>"]
 
     def encode(self, text: str) -> list[int]:
@@ -75,7 +75,7 @@ class FakePreparation(ImageFirstPreparation):
 
 
 class FakeDecoder(DecoderOnly):
-    """A key of a position is its word, a value says whether it is of the prompt; both decide which word is next."""
+    """The key of a position is its word, the value is 1 in a prompt; both decide the next word."""
 
     device, dtype = torch.device("cpu"), torch.float32
 
@@ -93,18 +93,18 @@ class FakeDecoder(DecoderOnly):
     ) -> torch.Tensor:
         if embeddings is None:
             assert ids is not None
-            own = torch.stack([ids.float(), torch.zeros(ids.shape)], dim=-1)
+            new = torch.stack([ids.float(), torch.zeros(ids.shape)], dim=-1)
         else:
-            own = embeddings
-        assert own.shape[1], "the scores of what comes next are those of the last position that is read"
-        keys, values = key_values.update(own[:, None, :, :1], own[:, None, :, 1:], 0)
+            new = embeddings
+        assert new.shape[1], "the logits are those of the last new position"
+        keys, values = key_values.update(new[:, None, :, :1], new[:, None, :, 1:], 0)
         assert mask is not None
-        read = mask.bool()
-        rows = [(keys[row, 0, seen, 0], values[row, 0, seen, 0]) for row, seen in enumerate(read)]
+        visible = mask.bool()
+        rows = [(keys[row, 0, used, 0], values[row, 0, used, 0]) for row, used in enumerate(visible)]
         if embeddings is None:
             self._model.note_decode(sum(bool(is_prompt.any()) for _, is_prompt in rows))
-        assert positions[0, :, -1].tolist() == (read.sum(1) - 1).tolist()
-        # a slot that no row has computes over no prompt
+        assert positions[0, :, -1].tolist() == (visible.sum(1) - 1).tolist()
+        # an unused slot has no prompt
         empty = torch.zeros(VOCABULARY)
         return torch.stack([self._model.next(*row) if row[1].any() else empty for row in rows])
 
@@ -116,16 +116,16 @@ class FakeDecoder(DecoderOnly):
 
 
 class FakeModel(FakePreparation):
-    """Answers with the words of its prompt. Counts what was encoded; notices when it is used after its end.
+    """Answers with the words of its prompt. Counts encoded images; fails when it is used after `close`.
 
-    `exhausted`, where it is not 0, is how many rows it has memory for.
+    `memory_rows`, where it is not 0, is how many rows it has memory for.
     """
 
     threads = 1
     nbytes = 1
 
-    def __init__(self, its_spec: ModelSpec | None = None) -> None:
-        super().__init__(its_spec or spec())
+    def __init__(self, model_spec: ModelSpec | None = None) -> None:
+        super().__init__(model_spec or spec())
         self.preparation = self
         self.precision = FakePrecision()
         self.stop_token_ids, self.stop_strings = frozenset({STOP}), self.style.stop_strings
@@ -148,7 +148,7 @@ class FakeModel(FakePreparation):
         assert not self.closed
         ids = prompt.ids[QUERY_TOKENS:]
         if any("unreadable" in self.words[number] for number in ids):
-            raise RuntimeError("a bug in reading")
+            raise RuntimeError("a bug in prefill")
         embeddings = torch.cat([*features, torch.tensor([[float(number), 1.0] for number in ids])])
         return Embedded(embeddings, torch.arange(len(embeddings))[None], len(embeddings))
 
@@ -159,24 +159,24 @@ class FakeModel(FakePreparation):
             raise RuntimeError("can't allocate memory")
 
     def next(self, words: torch.Tensor, is_prompt: torch.Tensor) -> torch.Tensor:
-        """The scores of what follows, once the gate lets it through."""
+        """The logits of the next word, once the gate is open."""
         if self.gate is not None:
             self.gate.acquire()
-        end = int(is_prompt.nonzero().max()) + 1  # an answer that is gone on from is part of the prompt
+        end = int(is_prompt.nonzero().max()) + 1  # the prompt of a follow-up includes an answer
         prompt, generated = words[QUERY_TOKENS:end].long().tolist(), len(words) - end
         number = prompt[generated] if generated < len(prompt) else STOP
         self.generated_words.append(self.words[number])
-        scores = torch.zeros(VOCABULARY)
-        scores[number] = SURE
-        return scores * torch.nan if "explode" in self.words[number] else scores
+        logits = torch.zeros(VOCABULARY)
+        logits[number] = SURE
+        return logits * torch.nan if "explode" in self.words[number] else logits
 
     def close(self) -> None:
         self.closed = True
 
 
 class SizedModel(FakeModel):
-    """One whose image takes positions by its size, and whose features depend on an option; `infos` are those that it
-    was asked about."""
+    """A model whose image positions depend on the image's size, and its features on an option; `infos` are the images
+    that it prepared."""
 
     positions_depend_on_size = True
 

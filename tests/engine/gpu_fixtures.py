@@ -1,4 +1,4 @@
-"""Fixtures for a GPU that is not there: see `fake_gpu`."""
+"""Fixtures for the fake GPU."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tests.engine.fake_gpu import CHOSEN
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a GPU that is not there cannot be asked."""
-    # transformers looks less closely at tensors that it knows to be fake, where it would wait for real ones
+    """Replaces what a fake GPU cannot answer."""
+    # transformers skips checks of fake tensors that would wait for real ones
     monkeypatch.setattr("transformers.utils.import_utils.is_fake_tensor", lambda _: False)
     monkeypatch.setattr(model_runner, "free_bytes", lambda _: None)
 
 
 @pytest.fixture
 def copied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many ids each copy to the host brought."""
+    """The number of ids in each copy to the host."""
     counts = list[int]()
 
     def to_host(tokens: torch.Tensor) -> list[int]:

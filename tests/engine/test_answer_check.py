@@ -1,4 +1,4 @@
-"""Laws of what a whole answer is worth: something visible, and no loop up to its limit."""
+"""Checks of a finished answer: visible text, and no loop up to the token limit."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ BLANKS = {
     "control characters": "\x00\x1b\x7f\x85",
     "fillers": "\u115f\u1160\u3164\uffa0\u2800\u180e",
     "variation selectors": "\ufe0f\U000e0100",
-    "half characters": "\ufffd \ufffd",
+    "partial characters": "\ufffd \ufffd",
     "private and unassigned": "\ue000\uffff",
     "a lone surrogate": "\udc80",
 }
 
 
 @pytest.mark.parametrize("kind", BLANKS)
-def test_what_nobody_sees_is_no_answer(kind: str) -> None:
+def test_an_answer_without_visible_characters_is_empty(kind: str) -> None:
     assert is_blank(BLANKS[kind])
-    with pytest.raises(EmptyAnswerError, match=r"wrote nothing for this image\. Ask in other words.*another model\."):
+    with pytest.raises(EmptyAnswerError, match=r"empty answer for this image\. Rephrase the prompt.*another model\."):
         check_answer(VisibleText(BLANKS[kind], stopped=False), [5, 5], max_new_tokens=8)
 
 
 @pytest.mark.parametrize("text", [".", "٣", "三", "🐙", "\u200bx", "👩\u200d👧", "ไ", "$", "\u0301a", "<b></b>"])
-def test_what_somebody_sees_is_one(text: str) -> None:
+def test_an_answer_with_a_visible_character_is_not_empty(text: str) -> None:
     assert not is_blank(text)
     assert check_answer(VisibleText(text, stopped=False), [5], max_new_tokens=8).text == text
 
 
-def test_no_answer_is_told_like_any_mistake_of_a_person() -> None:
+def test_an_empty_answer_is_a_user_error() -> None:
     assert issubclass(EmptyAnswerError, UserError)
 
 
@@ -49,7 +49,7 @@ def test_one_to_eight_tokens_four_times_at_the_end_are_a_loop(period: int) -> No
     assert not is_cut_off_in_loop(loop[1:], reached_limit=True)
 
 
-def test_a_loop_that_the_limit_cut_in_its_middle_is_one() -> None:
+def test_a_loop_may_be_cut_off_within_a_repetition() -> None:
     endless = itertools.cycle([7, 8, 9])
     for length in range(12, 20):
         assert is_cut_off_in_loop([1, 2, *itertools.islice(endless, length)], reached_limit=True)
@@ -66,11 +66,11 @@ def test_a_loop_that_the_limit_cut_in_its_middle_is_one() -> None:
         [1, 2, 1, 2, 1, 2, 2, 1],
     ],
 )
-def test_what_stands_less_often_or_is_longer_or_went_on_is_none(ids: list[int]) -> None:
+def test_fewer_or_longer_or_earlier_repetitions_are_no_loop(ids: list[int]) -> None:
     assert not is_cut_off_in_loop(ids, reached_limit=True)
 
 
-def test_an_answer_that_ended_by_itself_may_repeat_itself() -> None:
+def test_an_answer_below_its_limit_may_repeat_itself() -> None:
     assert not is_cut_off_in_loop([1] * 40, reached_limit=False)
     assert not check_answer(VisibleText("ha ha", stopped=False), [1] * 40, max_new_tokens=41).repeats
     assert check_answer(VisibleText("ha ha", stopped=False), [1] * 40, max_new_tokens=40).repeats

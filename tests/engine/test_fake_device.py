@@ -1,4 +1,4 @@
-"""A whole step over fixed slots reads nothing back from a GPU but the ids that were chosen, in every family."""
+"""With fixed slots, a complete step copies nothing from a GPU but the sampled ids, for every language model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.engine.fake_model import FakePreparation
 from tests.engine.gpu_fixtures import copied, gpu  # noqa: F401
 
 COPIES = [3, 3, 2, 2, 4, 3, 4, 1]
-"""How many ids each forward pass of `live` brings to the host."""
+"""The number of ids that each forward pass of `run_all_steps` copies to the host."""
 
 
 @pytest.fixture(params=blip2.LANGUAGE_MODELS)
@@ -27,16 +27,16 @@ def model(request: pytest.FixtureRequest, gpu: None) -> Iterator[VisionLanguageM
     """A BLIP-2 with each language model in turn."""
     preparation = FakePreparation(ModelSpec("fake", "fake", "blip2", request.param, "mblip", 1, ("en",)))
     preparation.query_tokens = blip2.QUERY_TOKENS[request.param]
-    network = blip2.make_hf_model(request.param, blip2.make_tokenizer(request.param), seed=0)
+    hf_model = blip2.make_hf_model(request.param, blip2.make_tokenizer(request.param), seed=0)
 
-    def build(network: Any, precision: Precision) -> Blip2:
-        return Blip2(network, preparation, precision=precision)
+    def build(hf_model: Any, precision: Precision) -> Blip2:
+        return Blip2(hf_model, preparation, precision=precision)
 
-    with on_fake_gpu(network, build) as made:
-        yield made
+    with on_fake_gpu(hf_model, build) as model:
+        yield model
 
 
-def test_a_step_brings_nothing_to_the_host_but_the_chosen_ids(model: VisionLanguageModel, copied: list[int]) -> None:  # noqa: F811
+def test_a_step_copies_nothing_to_the_host_but_the_sampled_ids(model: VisionLanguageModel, copied: list[int]) -> None:  # noqa: F811
     runner = ModelRunner(model, EngineConfig())
     run_all_steps(runner, model)
     assert copied == COPIES
@@ -57,21 +57,24 @@ READS: dict[str, Callable[[torch.Tensor], Any]] = {
 
 @pytest.mark.parametrize("model", ["opt"], indirect=True)
 @pytest.mark.parametrize(
-    ("place", "read"),
-    [*(("decode", read) for read in READS), *((place, "item") for place in ("_compute", "merge", "select", "copy"))],
+    ("method", "read"),
+    [
+        *(("decode", read) for read in READS),
+        *((method, "item") for method in ("_forward", "merge", "select", "copy")),
+    ],
 )
 @pytest.mark.usefixtures("copied")
-def test_every_read_in_a_step_is_noticed(
-    model: VisionLanguageModel, place: str, read: str, monkeypatch: pytest.MonkeyPatch
+def test_every_host_synchronisation_in_a_step_raises(
+    model: VisionLanguageModel, method: str, read: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = ModelRunner(model, EngineConfig())
     batch = type(runner._batch)
-    own = getattr(batch, place)
+    plain = getattr(batch, method)
 
-    def reading(*given: Any) -> Any:
+    def reading(*args: Any) -> Any:
         READS[read](torch.zeros(2, 3, device=GPU))
-        return own(*given)
+        return plain(*args)
 
-    monkeypatch.setattr(batch, place, reading)
-    with pytest.raises(RuntimeError):  # torch's own is one, whichever of its checks finds it
+    monkeypatch.setattr(batch, method, reading)
+    with pytest.raises(RuntimeError):  # also from torch's own checks
         run_all_steps(runner, model)

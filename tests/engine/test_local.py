@@ -1,4 +1,4 @@
-"""Laws of the core in the caller's own thread: every reply is whole, in whatever order replies are iterated."""
+"""The engine in the caller's thread: every reply is complete, in whatever order replies are iterated."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def engine(model: FakeModel) -> LocalEngine:
     return LocalEngine(model)  # type: ignore[arg-type]
 
 
-def test_a_reply_grows_and_ends_whole(engine: LocalEngine) -> None:
+def test_a_reply_is_streamed_until_it_is_complete(engine: LocalEngine) -> None:
     reply = engine.generate(ask("it"))
     texts = list(reply)
     assert (texts[0], texts[-1]) == ("Question", answer("it"))
@@ -37,8 +37,8 @@ def test_a_reply_grows_and_ends_whole(engine: LocalEngine) -> None:
     assert list(engine.generate(ask("it")))[-1] == answer("it")
 
 
-def test_replies_are_whole_in_whatever_order_they_are_iterated(engine: LocalEngine) -> None:
-    """The steps of one gave the tokens of all others away, and a reply that was iterated later was empty."""
+def test_replies_are_complete_in_any_order_of_iteration(engine: LocalEngine) -> None:
+    """The steps of one reply dropped the tokens of all others, and a reply that was iterated later was empty."""
     first, second, third = (engine.generate(ask(words)) for words in ("one", "two and more", "three"))
     assert list(third)[-1] == answer("three")
     pairs = list(zip(first, second, strict=False))
@@ -46,7 +46,7 @@ def test_replies_are_whole_in_whatever_order_they_are_iterated(engine: LocalEngi
     assert list(second)[-1] == answer("two and more")
 
 
-def test_a_closed_reply_is_generated_no_further(engine: LocalEngine, model: FakeModel) -> None:
+def test_close_stops_a_reply(engine: LocalEngine, model: FakeModel) -> None:
     reply = engine.generate(ask("it"))
     assert next(iter(reply)) == "Question"
     reply.close()
@@ -54,17 +54,17 @@ def test_a_closed_reply_is_generated_no_further(engine: LocalEngine, model: Fake
     assert "it?" not in model.generated_words
 
 
-def test_a_language_that_the_model_does_not_support_is_refused(engine: LocalEngine) -> None:
-    with pytest.raises(UserError, match="fake does not speak French"):
+def test_an_unsupported_language_is_rejected(engine: LocalEngine) -> None:
+    with pytest.raises(UserError, match="fake does not support French"):
         engine.generate(ask("it", language="fr"))
 
 
-def test_an_unread_reply_that_is_closed_is_never_generated(engine: LocalEngine, model: FakeModel) -> None:
+def test_a_reply_closed_before_its_iteration_is_never_generated(engine: LocalEngine, model: FakeModel) -> None:
     engine.generate(ask("it")).close()
     assert list(engine.generate(ask("that")))[-1] == answer("that")
     assert "it?" not in model.generated_words
 
 
-def test_what_there_is_in_place_of_an_answer_is_raised(engine: LocalEngine) -> None:
-    with pytest.raises(UserError, match="fault of the server"):
+def test_the_error_of_a_failed_answer_is_raised(engine: LocalEngine) -> None:
+    with pytest.raises(UserError, match="internal error"):
         list(engine.generate(ask("about to explode")))

@@ -1,4 +1,4 @@
-"""Prompts of about one length are read together, and nobody is read as long as a stranger's long prompt."""
+"""Prompts and masks of different lengths in one tensor, without too much padding."""
 
 from collections.abc import Sequence
 
@@ -20,11 +20,11 @@ from blip_space.models.interface import Embedded
         ([4, 12, 13], [[4, 12], [13]]),
     ],
 )
-def test_a_group_has_no_more_padding_than_is_allowed(lengths: Sequence[int], parts: list[list[int]]) -> None:
+def test_a_group_has_at_most_max_padding(lengths: Sequence[int], parts: list[list[int]]) -> None:
     assert [list(lengths[part]) for part in group_by_length(lengths, max_padding=8)] == parts
 
 
-def test_where_passes_are_expensive_there_is_one() -> None:
+def test_with_large_max_padding_there_is_one_group() -> None:
     assert group_by_length([1, 2, 400], max_padding=10_000) == [slice(0, 3)]
 
 
@@ -34,11 +34,11 @@ def test_padding_is_on_one_side_and_masked(left: bool) -> None:
         Embedded(torch.full((length, 2), 7.0), torch.arange(1, 2 * length + 1).view(2, length), 0) for length in (1, 3)
     )
     embeddings, mask, positions = pad([short, long], left=left)
-    own = slice(2, 3) if left else slice(0, 1)
+    used = slice(2, 3) if left else slice(0, 1)
     assert (embeddings.shape, mask.shape, positions.shape) == ((2, 3, 2), (2, 3), (2, 2, 3))
     assert embeddings.sum(-1).tolist() == (14 * mask).tolist()
     assert (mask.dtype, mask.tolist()) == (torch.long, [[0, 0, 1] if left else [1, 0, 0], [1, 1, 1]])
-    assert positions[:, 0, own].tolist() == [[1], [2]]
+    assert positions[:, 0, used].tolist() == [[1], [2]]
     assert positions[:, 0].sum() == 3
     assert positions[:, 1].tolist() == [[1, 2, 3], [4, 5, 6]]
 
@@ -52,7 +52,7 @@ def test_masks_of_two_widths_are_stacked() -> None:
 
 
 def test_padding_that_all_rows_share_is_trimmed_in_blocks() -> None:
-    """A copy of everything pays for no less; without rows there is nothing to copy."""
+    """Less is not worth a copy; without rows there is nothing to copy."""
     block = BLOCK_TOKENS
     assert [trimmable_padding(padding, 2) for padding in (block - 1, block, 2 * block + 1)] == [0, block, 2 * block]
     assert trimmable_padding(block - 1, 0) == block - 1

@@ -1,4 +1,4 @@
-"""Laws of the budget, and of refusing a language that a model does not speak."""
+"""Prepared requests, pixel values, the budget, and languages that a model does not support."""
 
 import weakref
 from typing import Any
@@ -17,14 +17,14 @@ from blip_space.options import GenerationOptions
 from tests.engine.fake_model import QUERY_TOKENS, FakeModel, SizedModel, spec
 
 
-def test_an_encoder_decoder_model_spends_its_window_on_picture_and_prompt() -> None:
+def test_the_window_of_an_encoder_decoder_holds_image_and_prompt() -> None:
     budget = measure_budget(FakeModel(spec()), prompt="What is it?", language="de", turns=(), max_new_tokens=64)
     assert budget.prompt == "Question: What is it? Short answer in German:"
     assert (budget.image_tokens, budget.prompt_tokens, budget.reply_tokens) == (4, 8, 0)
     assert (budget.context_tokens, budget.used_tokens) == (512, 12)
 
 
-def test_a_decoder_only_model_spends_it_on_the_reply_too() -> None:
+def test_the_window_of_a_decoder_only_model_holds_the_reply_too() -> None:
     model = FakeModel(spec(language_model_type="bloom"))
     budget = measure_budget(model, prompt="What is it?", language="de", turns=(), max_new_tokens=64)
     assert (budget.reply_tokens, budget.used_tokens) == (64, 76)
@@ -32,7 +32,7 @@ def test_a_decoder_only_model_spends_it_on_the_reply_too() -> None:
         measure_budget(model, prompt="What is it?", language="de", turns=(), max_new_tokens=512)
 
 
-def test_turns_that_no_longer_fit_are_counted() -> None:
+def test_dropped_turns_are_counted() -> None:
     turns = [(f"What is {number}?", "a number") for number in range(200)]
     budget = measure_budget(FakeModel(spec()), prompt="And?", language="en", turns=turns, max_new_tokens=1)
     assert budget.kept_turns + budget.dropped_turns == 200
@@ -40,18 +40,18 @@ def test_turns_that_no_longer_fit_are_counted() -> None:
 
 
 @pytest.mark.parametrize("name", catalogue.MODELS)
-def test_a_foreign_language_is_refused_with_the_models_that_speak_it(name: str) -> None:
-    found = catalogue.find_model(name)
-    if "de" in found.languages:
-        check_language(found, "de")
+def test_an_unsupported_language_is_rejected_with_the_models_that_support_it(name: str) -> None:
+    model_spec = catalogue.find_model(name)
+    if "de" in model_spec.languages:
+        check_language(model_spec, "de")
         return
     with pytest.raises(
-        UserError, match=f"{name} does not speak German; it speaks English.*mblip-mt0-xl and mblip-bloomz-7b"
+        UserError, match=f"{name} does not support German; it supports English.*mblip-mt0-xl and mblip-bloomz-7b"
     ):
-        check_language(found, "de")
+        check_language(model_spec, "de")
 
 
-def test_an_unknown_language_is_a_sentence() -> None:
+def test_an_unknown_language_is_a_user_error() -> None:
     with pytest.raises(UserError, match="There is no language 'xx'"):
         check_language(spec(), "xx")
 
@@ -59,19 +59,19 @@ def test_an_unknown_language_is_a_sentence() -> None:
 @pytest.mark.parametrize(
     ("prompt", "penalty"), [("What?", -1.0), ("What?\x07\n", -1.0), ("", 1.0), ("Describe it.", 1.0)]
 )
-def test_a_search_for_an_answer_favours_short_ones_as_the_originals_do(prompt: str, penalty: float) -> None:
+def test_beam_search_favours_short_answers_to_questions_only(prompt: str, penalty: float) -> None:
     assert decoding_options(GenerationOptions(quality="best"), prompt).length_penalty == penalty
     assert decoding_options(GenerationOptions(), prompt) == GenerationOptions()
 
 
-def test_a_prepared_request_holds_pixels_of_the_models_size_and_no_picture() -> None:
-    """H6: forty pictures of 64 megapixels took 10 GB until their answers ended."""
+def test_a_prepared_request_holds_pixel_values_and_not_the_image() -> None:
+    """Forty images of 64 megapixels took 10 GB until their answers ended."""
     model, freed = FakeModel(spec()), list[bool]()
-    picture = Image.new("RGB", (20, 20))
-    weakref.finalize(picture, freed.append, True)
-    request = Request(SafeImage(picture, "d"), "What is it?", "de")
+    pil_image = Image.new("RGB", (20, 20))
+    weakref.finalize(pil_image, freed.append, True)
+    request = Request(SafeImage(pil_image, "d"), "What is it?", "de")
     prepared = prepare(request, model, PixelCache(1_000))
-    del request, picture
+    del request, pil_image
     assert freed == [True]
     (image,) = prepared.prompt.images
     assert (image.key, image.start, image.length) == ("d", 0, QUERY_TOKENS)
@@ -79,7 +79,7 @@ def test_a_prepared_request_holds_pixels_of_the_models_size_and_no_picture() -> 
     assert [pixels.shape for pixels in prepared.pixels] == [(1, 1)]
 
 
-def test_preparing_keeps_what_decides_how_a_request_is_answered() -> None:
+def test_a_prepared_request_keeps_options_turns_and_priority() -> None:
     model, image = FakeModel(spec()), SafeImage(Image.new("RGB", (1, 1)), "d")
     plain = prepare(Request(image, "What is it?"), model, PixelCache(1_000))
     assert (plain.continues_conversation, plain.background) == (False, False)
@@ -101,13 +101,13 @@ def test_a_prompt_is_tokenised_once() -> None:
     assert texts == ["Question: What is it? Short answer in English:"]
 
 
-def test_an_image_is_decoded_once_for_all_questions_about_it() -> None:
-    """Every turn of a conversation decoded and resized it again."""
-    model, cache, made = FakeModel(spec()), PixelCache(1_000), list[int]()
+def test_an_image_is_decoded_once_for_all_its_questions() -> None:
+    """Each turn of a conversation decoded and resized it again."""
+    model, cache, calls = FakeModel(spec()), PixelCache(1_000), list[int]()
     pixels = model.pixels
 
     def counted(image: Any, options: GenerationOptions) -> torch.Tensor:
-        made.append(1)
+        calls.append(1)
         return pixels(image, options)
 
     model.pixels = counted  # type: ignore[method-assign]
@@ -115,17 +115,17 @@ def test_an_image_is_decoded_once_for_all_questions_about_it() -> None:
         image = SafeImage(Image.new("RGB", (1, 1)), digest)
         (span,) = prepare(Request(image, "What is it?"), model, cache).prompt.images
         assert span.key == digest
-    assert len(made) == 2
+    assert len(calls) == 2
 
 
-def test_the_size_of_an_image_is_told_where_it_decides() -> None:
+def test_positions_that_depend_on_the_image_get_its_size() -> None:
     model = SizedModel()
     image = SafeImage(Image.new("RGB", (30, 20)), "d")
     prepare(Request(image, "What is it?"), model, PixelCache(1_000))
     assert model.infos == [ImageInfo("d", 30, 20)]
 
 
-def test_pixel_values_are_kept_by_what_they_depend_on() -> None:
+def test_pixel_values_are_cached_by_feature_key() -> None:
     model, cache = SizedModel(), PixelCache(1_000)
     image = SafeImage(Image.new("RGB", (1, 1)), "d")
     first, other, again = (
@@ -138,37 +138,41 @@ def test_pixel_values_are_kept_by_what_they_depend_on() -> None:
 
 def test_models_do_not_share_pixel_values() -> None:
     cache, image = PixelCache(1_000), SafeImage(Image.new("RGB", (1, 1)), "d")
-    one, other = (prepare(Request(image, "What?"), FakeModel(spec(name)), cache).pixels[0] for name in ("one", "other"))
-    assert one is not other
-    assert cache.bytes == one.nbytes + other.nbytes
+    first, second = (prepare(Request(image, "What?"), FakeModel(spec(name)), cache).pixels[0] for name in ("a", "b"))
+    assert first is not second
+    assert cache.bytes == first.nbytes + second.nbytes
 
 
-def test_a_prompt_that_does_not_fit_is_refused_before_the_image_is_decoded() -> None:
+def test_a_prompt_that_does_not_fit_is_rejected_before_the_image_is_decoded() -> None:
     with pytest.raises(PromptError):
         prepare(Request(ImageFile(b"no image"), "word " * 600), FakeModel(spec()), PixelCache(1_000))
 
 
 class Pixels:
-    """Values of ten bytes."""
+    """Pixel values of ten bytes."""
 
     nbytes = 10
 
 
-def test_pixel_values_are_kept_within_a_bound_of_bytes_and_by_model() -> None:
-    cache, made = PixelCache(25), list[str]()
+def test_the_pixel_cache_stays_within_its_bytes() -> None:
+    cache, computed = PixelCache(25), list[str]()
 
-    def ask(model: str, digest: str) -> bool:
-        """Whether they had to be made."""
-        before = len(made)
-        cache.get_or_compute((model, digest), lambda: made.append(digest) or Pixels())  # type: ignore[func-returns-value]
-        return len(made) > before
+    def is_miss(model: str, digest: str) -> bool:
+        before = len(computed)
+        cache.get_or_compute((model, digest), lambda: computed.append(digest) or Pixels())  # type: ignore[func-returns-value]
+        return len(computed) > before
 
-    assert [ask("one", "a"), ask("one", "b"), ask("one", "a"), ask("two", "a")] == [True, True, False, True]
+    assert [is_miss("one", "a"), is_miss("one", "b"), is_miss("one", "a"), is_miss("two", "a")] == [
+        True,
+        True,
+        False,
+        True,
+    ]
     assert cache.bytes == 20
-    assert [ask("one", "a"), ask("one", "b"), ask("two", "a")] == [False, True, True]
+    assert [is_miss("one", "a"), is_miss("one", "b"), is_miss("two", "a")] == [False, True, True]
 
 
-def test_what_cannot_be_decoded_is_not_kept() -> None:
+def test_an_image_that_cannot_be_decoded_is_not_cached() -> None:
     cache = PixelCache(25)
     for _ in range(2):
         with pytest.raises(ImageError):

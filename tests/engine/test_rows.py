@@ -1,4 +1,4 @@
-"""What a decoder is told of rows, in both ways of laying them out: masks, padding and positions."""
+"""The masks, padding and positions that a batch passes to its decoder."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
 AXES, HIDDEN, VOCABULARY = 3, 2, 5
 
 
-class Told:
-    """What both kinds note down; every new position has a key."""
+class Recorder:
+    """Records calls; every new position has a key."""
 
     device, dtype = torch.device("cpu"), torch.float32
 
@@ -31,26 +31,26 @@ class Told:
     def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
         return decode_mask(lengths, capacity)
 
-    def note(self, given: torch.Tensor, positions: torch.Tensor, *caches: Any) -> torch.Tensor:
+    def record(self, inputs: torch.Tensor, positions: torch.Tensor, *caches: Any) -> torch.Tensor:
         self.positions.append(positions)
         for cache in caches:
-            part = torch.ones(len(given), 1, given.shape[1], 1)
+            part = torch.ones(len(inputs), 1, inputs.shape[1], 1)
             cache.update(part, part, 0)
-        return torch.zeros(len(given), VOCABULARY)
+        return torch.zeros(len(inputs), VOCABULARY)
 
 
-class Only(Told, DecoderOnly):
+class RecordingDecoderOnly(Recorder, DecoderOnly):
     axes = AXES
 
     def forward(self, *, positions: Any, mask: Any, key_values: Any, ids: Any = None, embeddings: Any = None) -> Any:  # noqa: ARG002
-        return self.note(ids if embeddings is None else embeddings, positions, key_values)
+        return self.record(ids if embeddings is None else embeddings, positions, key_values)
 
     def prompt_mask(self, mask: torch.Tensor, new: int, *, is_padded: bool) -> torch.Tensor | None:  # noqa: ARG002
         self.padded.append(is_padded)
         return mask
 
 
-class Both(Told, EncoderDecoder):
+class RecordingEncoderDecoder(Recorder, EncoderDecoder):
     def encode(self, embeddings: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:  # noqa: ARG002
         return embeddings
 
@@ -62,7 +62,7 @@ class Both(Told, EncoderDecoder):
         if states is not None:
             part = states[:, None, :, :1]
             cross_attention.update(part, part, 0)
-        return self.note(ids, positions, self_attention)
+        return self.record(ids, positions, self_attention)
 
     def prompt_mask(self, mask: torch.Tensor, *, is_padded: bool) -> torch.Tensor | None:
         self.padded.append(is_padded)
@@ -79,15 +79,15 @@ def prompt(length: int, next_position: int = 0, start: tuple[int, ...] = ()) -> 
 
 
 @pytest.mark.parametrize("slots", [False, True])
-def test_an_answer_stands_where_its_prompt_says(slots: bool) -> None:
-    """Not at its length, where an image's positions are shared; so it stays, whoever comes and goes."""
-    decoder = Only()
+def test_the_positions_of_an_answer_follow_the_next_position_of_its_prompt(slots: bool) -> None:
+    """Not its length, since an image may share positions; whichever rows are added and removed."""
+    decoder = RecordingDecoderOnly()
     batch = new_batch(decoder, slots=slots)
     batch.prefill([prompt(3, 9), prompt(3, 4)])
     batch.decode([1, 1])
-    aside = batch.copy(0)
+    saved = batch.copy(0)
     batch.select([1, 1])
-    batch.merge(aside)
+    batch.merge(saved)
     batch.decode([1, 1, 1])
     assert decoder.positions[-1].shape[0] == AXES
     assert decoder.positions[-2][:, :2, 0].tolist() == [[9, 4]] * AXES
@@ -95,29 +95,29 @@ def test_an_answer_stands_where_its_prompt_says(slots: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("read", "new", "is_padded"), [((0, 0), (3, 3), False), ((0, 0), (3, 4), True), ((2, 4), (3, 3), True)]
+    ("prefixes", "new", "is_padded"), [((0, 0), (3, 3), False), ((0, 0), (3, 4), True), ((2, 4), (3, 3), True)]
 )
-def test_a_decoder_is_told_whether_there_is_padding(
-    read: tuple[int, int], new: tuple[int, int], is_padded: bool
+def test_a_decoder_only_model_gets_whether_there_is_padding(
+    prefixes: tuple[int, int], new: tuple[int, int], is_padded: bool
 ) -> None:
-    cached = [[(torch.ones(1, length, 1), torch.ones(1, length, 1))] if length else None for length in read]
-    decoder = Only()
+    cached = [[(torch.ones(1, length, 1), torch.ones(1, length, 1))] if length else None for length in prefixes]
+    decoder = RecordingDecoderOnly()
     DecoderOnlyBatch(decoder).prefill([prompt(length) for length in new], cached)
     assert decoder.padded == [is_padded]
 
 
 @pytest.mark.parametrize(("lengths", "is_padded"), [((3, 3), False), ((3, 4), True)])
-def test_an_encoder_decoder_is_told_whether_there_is_padding(lengths: tuple[int, int], is_padded: bool) -> None:
-    decoder = Both()
+def test_an_encoder_decoder_gets_whether_there_is_padding(lengths: tuple[int, int], is_padded: bool) -> None:
+    decoder = RecordingEncoderDecoder()
     batch = EncoderDecoderBatch(decoder)
     batch.prefill([prompt(length, start=(1,)) for length in lengths])
     assert decoder.padded == [is_padded, False]
-    bytes_each = 2 * 2 * 64 * 4  # keys and values, rows, a block of positions, float32
-    assert batch.nbytes == 2 * bytes_each  # of the answer, and of the prompt
+    cache_bytes = 2 * 2 * 64 * 4  # keys and values, rows, a block of positions, float32
+    assert batch.nbytes == 2 * cache_bytes  # of the answer and of the prompt
 
 
-def test_what_answers_begin_with_ends_at_the_same_position() -> None:
-    decoder = Both()
+def test_start_tokens_are_left_aligned() -> None:
+    decoder = RecordingEncoderDecoder()
     EncoderDecoderBatch(decoder).prefill([prompt(3, start=(7,)), prompt(3, start=(8, 9))])
     assert decoder.padded == [False, True]
     assert decoder.ids == [([[0, 7], [8, 9]], [[0, 1], [1, 1]])]

@@ -1,4 +1,4 @@
-"""The next tokens of many sequences are each chosen by the rules of `generate`, whatever is beside them."""
+"""The next token of each sequence follows the rules of `generate`, whatever other sequences there are."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from blip_space.options import GenerationOptions
 
 STOP, START = frozenset({3, 5}), (0,)
 GREEDY = GenerationOptions()
-Asked = tuple[GenerationOptions, Sequence[int]]
+Request = tuple[GenerationOptions, Sequence[int]]
 
 
 def make_logits(rows: int, vocabulary: int, *, spread: float = 3.0, seed: int = 0) -> torch.Tensor:
     return torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(seed)) * spread
 
 
-def sample(logits: torch.Tensor, requests: Sequence[Asked]) -> list[int | None]:
-    return Sampler(STOP).sample(logits.clone(), [(options, written, START) for options, written in requests])
+def sample(logits: torch.Tensor, requests: Sequence[Request]) -> list[int | None]:
+    return Sampler(STOP).sample(logits.clone(), [(options, ids, START) for options, ids in requests])
 
 
-def draw(row: torch.Tensor, seeds: int, *, position: int = 1, top_p: float = 1.0) -> list[int | None]:
-    """What each seed draws from these logits of shape (vocabulary,)."""
-    written = [9] * position
-    requests = [(GenerationOptions(temperature=1.0, top_p=top_p, seed=seed), written) for seed in range(seeds)]
+def samples_of(row: torch.Tensor, seeds: int, *, position: int = 1, top_p: float = 1.0) -> list[int | None]:
+    """The token that each seed samples from these logits (vocabulary,)."""
+    ids = [9] * position
+    requests = [(GenerationOptions(temperature=1.0, top_p=top_p, seed=seed), ids) for seed in range(seeds)]
     return sample(row.repeat(seeds, 1), requests)
 
 
-def mixed_requests(count: int) -> list[Asked]:
+def mixed_requests(count: int) -> list[Request]:
     choose = random.Random(4)
     return [
         (
@@ -57,27 +57,27 @@ def mixed_requests(count: int) -> list[Asked]:
     ]
 
 
-def test_without_rules_it_is_the_first_of_the_highest() -> None:
+def test_greedy_tokens_are_the_first_of_the_highest_logits() -> None:
     logits = make_logits(16, 1_000)
     logits[4, [700, 90, 91]] = 50.0
-    chosen = sample(logits, [(GREEDY, [8])] * 16)
-    assert chosen == logits.argmax(dim=-1).tolist()
-    assert chosen[4] == 90
+    tokens = sample(logits, [(GREEDY, [8])] * 16)
+    assert tokens == logits.argmax(dim=-1).tolist()
+    assert tokens[4] == 90
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.2, 2.0])
-@pytest.mark.parametrize("written", [[], [7], [11, 7, 11, 30]])
-def test_greedy_tokens_follow_generates_rules(penalty: float, written: list[int]) -> None:
+@pytest.mark.parametrize("ids", [[], [7], [11, 7, 11, 30]])
+def test_greedy_tokens_are_those_of_generate(penalty: float, ids: list[int]) -> None:
     logits = make_logits(40, 60)
-    logits[:20, [0, 7]] += 6.0  # the start token and one that may have been written
+    logits[:20, [0, 7]] += 6.0  # the start token, and one that may be among the new ones
     processors = LogitsProcessorList([MinNewTokensLengthLogitsProcessor(len(START), 1, sorted(STOP))])
     if penalty != 1.0:
         processors.insert(0, RepetitionPenaltyLogitsProcessor(penalty))
-    expected = processors(torch.tensor([[*START, *written]] * 40), logits.clone()).argmax(dim=-1).tolist()
-    assert sample(logits, [(GenerationOptions(repetition_penalty=penalty), written)] * 40) == expected
+    expected = processors(torch.tensor([[*START, *ids]] * 40), logits.clone()).argmax(dim=-1).tolist()
+    assert sample(logits, [(GenerationOptions(repetition_penalty=penalty), ids)] * 40) == expected
 
 
-def test_first_token_is_no_stop_token_and_a_later_one_may_be() -> None:
+def test_the_first_token_is_no_stop_token_and_a_later_one_may_be() -> None:
     logits = make_logits(2, 30)
     logits[:, 5] = 40.0
     for options in (GREEDY, GenerationOptions(temperature=1.0)):
@@ -88,7 +88,7 @@ def test_first_token_is_no_stop_token_and_a_later_one_may_be() -> None:
 
 @pytest.mark.parametrize("vocabulary", [500, 30_000])
 @pytest.mark.parametrize("spread", [0.01, 1.0, 4.0])
-def test_a_row_is_chosen_alike_alone_and_at_any_index_of_any_batch(vocabulary: int, spread: float) -> None:
+def test_a_row_has_the_same_token_alone_and_at_any_index_of_any_batch(vocabulary: int, spread: float) -> None:
     logits, requests = make_logits(24, vocabulary, spread=spread), mixed_requests(24)
     together = sample(logits, requests)
     assert [sample(logits[row : row + 1], [requests[row]])[0] for row in range(24)] == together
@@ -97,60 +97,61 @@ def test_a_row_is_chosen_alike_alone_and_at_any_index_of_any_batch(vocabulary: i
 
 
 @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.99])
-def test_nucleus_is_generates(top_p: float) -> None:
+def test_the_nucleus_is_that_of_generate(top_p: float) -> None:
     row = make_logits(1, 40, spread=1.5)[0]
-    kept = TopPLogitsWarper(top_p)(torch.tensor([[0]]), row[None])[0]
-    likely = torch.nonzero(kept.softmax(dim=-1) > 0.003)[:, 0].tolist()
-    drawn = set(draw(row, 4_000, top_p=top_p))
-    assert set(likely) <= drawn <= set(torch.nonzero(kept.isfinite())[:, 0].tolist())
+    warped = TopPLogitsWarper(top_p)(torch.tensor([[0]]), row[None])[0]
+    likely = torch.nonzero(warped.softmax(dim=-1) > 0.003)[:, 0].tolist()
+    tokens = set(samples_of(row, 4_000, top_p=top_p))
+    assert set(likely) <= tokens <= set(torch.nonzero(warped.isfinite())[:, 0].tolist())
 
 
 @pytest.mark.parametrize("vocabulary", [300, 3_000, 60_000])
-def test_nucleus_of_equal_tokens_is_the_first_of_them(vocabulary: int) -> None:
-    drawn = [token or 0 for token in draw(torch.zeros(vocabulary), 200, top_p=0.5)]
-    assert max(drawn) <= vocabulary // 2
-    assert max(drawn) > vocabulary * 0.45
-    assert min(drawn) < vocabulary * 0.05
+def test_the_nucleus_of_equal_tokens_is_the_first_of_them(vocabulary: int) -> None:
+    tokens = [token or 0 for token in samples_of(torch.zeros(vocabulary), 200, top_p=0.5)]
+    assert max(tokens) <= vocabulary // 2
+    assert max(tokens) > vocabulary * 0.45
+    assert min(tokens) < vocabulary * 0.05
 
 
-def test_nucleus_reaches_from_one_likely_token_into_many_unlikely_ones() -> None:
+def test_the_nucleus_reaches_from_one_likely_token_into_many_unlikely_ones() -> None:
     row = torch.zeros(40_001)
     row[7] = math.log(40_000)  # half of the probability
-    drawn = draw(row, 600, top_p=0.75)
-    assert 360 < drawn.count(7) < 440
-    assert len(set(drawn)) > 150
-    assert max(token or 0 for token in drawn) <= 20_001
+    tokens = samples_of(row, 600, top_p=0.75)
+    assert 360 < tokens.count(7) < 440
+    assert len(set(tokens)) > 150
+    assert max(token or 0 for token in tokens) <= 20_001
 
 
 @pytest.mark.parametrize(("position", "top_p"), [(1, 1.0), (2, 1.0), (70, 1.0), (1, 0.8)])
-def test_draws_are_distributed_as_the_probabilities(position: int, top_p: float) -> None:
+def test_samples_are_distributed_as_the_probabilities(position: int, top_p: float) -> None:
     row, seeds = make_logits(1, 12, spread=1.0)[0], 6_000
-    kept = TopPLogitsWarper(top_p)(torch.tensor([[0]]), row[None])[0] if top_p < 1 else row
-    expected = (kept.softmax(dim=-1) * seeds).tolist()
-    counts = Counter(draw(row, seeds, position=position, top_p=top_p))
+    warped = TopPLogitsWarper(top_p)(torch.tensor([[0]]), row[None])[0] if top_p < 1 else row
+    expected = (warped.softmax(dim=-1) * seeds).tolist()
+    counts = Counter(samples_of(row, seeds, position=position, top_p=top_p))
     distance = sum((counts[token] - count) ** 2 / count for token, count in enumerate(expected) if count)
     assert distance < 31.3  # the 0.999 quantile of chi-square for 11 degrees of freedom
     assert sum(counts.values()) == sum(counts[token] for token, count in enumerate(expected) if count)
 
 
-def test_draws_at_different_positions_are_independent() -> None:
+def test_samples_at_different_positions_are_independent() -> None:
     row, seeds = torch.zeros(4), 8_000
-    pairs = Counter(zip(draw(row, seeds, position=1), draw(row, seeds, position=2), strict=True))
-    assert sum((pairs[one, two] - 500) ** 2 / 500 for one in range(4) for two in range(4)) < 37.7  # 15 degrees
+    pairs = Counter(zip(samples_of(row, seeds, position=1), samples_of(row, seeds, position=2), strict=True))
+    distance = sum((pairs[first, second] - 500) ** 2 / 500 for first in range(4) for second in range(4))
+    assert distance < 37.7  # the 0.999 quantile of chi-square for 15 degrees of freedom
 
 
-def test_each_seed_draws_its_own_tokens_and_the_same_again() -> None:
+def test_each_seed_samples_its_own_tokens_and_the_same_again() -> None:
     seeds = [0, 1, 2, 3, 5, 2**31, 2**32 - 1]
-    written = [
+    samples = [
         tuple(sample(torch.zeros(1, 1_000), [(GenerationOptions(temperature=1.0, seed=seed), [9] * length)])[0]
               for length in range(8))
         for seed in seeds
     ]  # fmt: skip
-    assert len(set(written)) == len(seeds)
-    assert all(len(set(tokens)) > 4 for tokens in written)
+    assert len(set(samples)) == len(seeds)
+    assert all(len(set(tokens)) > 4 for tokens in samples)
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    assert draw(torch.zeros(1_000), 3) == draw(torch.zeros(1_000), 3)
+    assert samples_of(torch.zeros(1_000), 3) == samples_of(torch.zeros(1_000), 3)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -161,7 +162,7 @@ def test_random_numbers_are_numpys_philox_stream(seed: int) -> None:
 
 
 @pytest.mark.parametrize("broken", [torch.nan, torch.inf])
-def test_a_row_that_is_not_finite_has_no_token_and_disturbs_no_other(broken: float) -> None:
+def test_a_row_that_is_not_finite_has_no_token_and_changes_no_other(broken: float) -> None:
     logits, requests = make_logits(24, 400), mixed_requests(24)
     before = sample(logits, requests)
     assert None not in before
@@ -176,7 +177,7 @@ def test_a_row_that_is_not_finite_has_no_token_and_disturbs_no_other(broken: flo
     ]
 
 
-def test_narrow_nucleus_and_cold_draws_are_greedy() -> None:
+def test_a_narrow_nucleus_and_a_low_temperature_are_greedy() -> None:
     logits = make_logits(16, 5_000)
     greedy = sample(logits, [(GREEDY, [8])] * 16)
     narrow = GenerationOptions(temperature=1.0, top_p=0.01)
@@ -184,20 +185,20 @@ def test_narrow_nucleus_and_cold_draws_are_greedy() -> None:
     assert sample(logits, [(narrow, [8])] * 16) == sample(logits, [(cold, [8])] * 16) == greedy
 
 
-def test_a_gpu_chooses_as_a_processor_does() -> None:
-    """By other calls, which bring less to the host; these run anywhere."""
+def test_a_gpu_selects_the_same_tokens_as_a_cpu() -> None:
+    """By other functions, which copy less to the host and run on any device."""
     logits = make_logits(8, 50)
     logits[0, 0] = 99.0
     logits[1, 7], logits[2], logits[3, 4] = torch.nan, -torch.inf, torch.inf
     logits[4, 20], logits[4, 30] = 99.0, 99.0
-    chosen = sampling._argmax(logits)
-    assert chosen[:5] == [0, None, None, None, 20]
-    assert sampling._argmax_in_one_copy(logits) == chosen
+    tokens = sampling._argmax(logits)
+    assert tokens[:5] == [0, None, None, None, 20]
+    assert sampling._argmax_in_one_copy(logits) == tokens
     probabilities = make_logits(8, 50).softmax(dim=-1)
     for rows in ([3], [1, 4, 6], range(8)):
-        for least in (0.0, 0.05, 2.0):
-            ways = (sampling._candidates, sampling._candidates_in_few_copies)
-            one, other = (way(probabilities, rows, least) for way in ways)
-            assert [(found.tolist(), ids.tolist()) for found, ids in one] == [
-                (found.tolist(), ids.tolist()) for found, ids in other
-            ]
+        for min_probability in (0.0, 0.05, 2.0):
+            cpu, gpu = (
+                [(values.tolist(), ids.tolist()) for values, ids in candidates(probabilities, rows, min_probability)]
+                for candidates in (sampling._candidates, sampling._candidates_in_few_copies)
+            )
+            assert cpu == gpu

@@ -169,8 +169,8 @@ def test_options_and_languages_are_treated_as_everywhere_else() -> None:
     captioner = Captioner(FakeModel(spec()), batch_size=2)  # type: ignore[arg-type]
     best = replace(TASKS[0], options=check(quality="best"))
     assert captioner._request(PendingCaption(PENDING[0].image, best)).options.length_penalty == ANSWER_LENGTH_PENALTY
-    (captions,) = captioner.add([PendingCaption(PENDING[0].image, replace(TASKS[0], language="fr"))])
-    assert "fake does not speak French" in (captions.error or "")
+    (caption,) = captioner.add([PendingCaption(PENDING[0].image, replace(TASKS[0], language="fr"))])
+    assert "fake does not support French" in (caption.error or "")
 
 
 def test_decoding_begins_once_enough_are_queued_to_fill_the_batch() -> None:

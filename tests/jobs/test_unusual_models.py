@@ -113,9 +113,9 @@ def test_every_driver_of_the_engine_ends_a_blank_answer_with_the_error(
     engine: ThreadedEngine, models: dict[str, Any], quality: str
 ) -> None:
     request = Request(IMAGE, "What is it?", options=decoding(quality), model="blank")
-    with pytest.raises(EmptyAnswerError, match="wrote nothing for this image"):
+    with pytest.raises(EmptyAnswerError, match="empty answer for this image"):
         list(engine.submit(request).updates(0.01))
-    with pytest.raises(EmptyAnswerError, match="wrote nothing for this image"):
+    with pytest.raises(EmptyAnswerError, match="empty answer for this image"):
         list(LocalEngine(models["blank"]).generate(request))
 
 

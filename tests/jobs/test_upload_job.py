@@ -85,7 +85,7 @@ def test_an_image_that_fails_has_a_record_with_a_message(build: Build) -> None:
     assert job.records[3].error == job.records[1].error
     assert [name for name, _ in job.progress.errors] == ["gone.png", "0.png", "2.png"]
     failed = run_job(engine, *uploads_of(IMAGES[0]), prompt="Will this explode?")
-    assert "fault of the server" in str(failed.records[0].error)
+    assert "internal error" in str(failed.records[0].error)
 
 
 def test_an_unexpected_error_of_an_image_fails_it_alone(
@@ -103,14 +103,14 @@ def test_an_unexpected_error_of_an_image_fails_it_alone(
     monkeypatch.setattr(loading.prepare(engine.default), "pixels", pixels)
     job = run_job(engine, *uploads_of(*IMAGES[:3]))
     assert [record.caption for record in job.records] == [ANSWER, None, ANSWER]
-    assert "fault of the server" in str(job.records[1].error)
+    assert "internal error" in str(job.records[1].error)
 
 
 def test_a_rejected_prompt_ends_the_job(build: Build) -> None:
     engine = build()
     with pytest.raises(PromptError, match=r"60\d tokens long"):
         run_job(engine, *uploads_of(*IMAGES), prompt="word " * 600 + "?")
-    with pytest.raises(UserError, match="does not speak French"):
+    with pytest.raises(UserError, match="does not support French"):
         run_job(engine, *uploads_of(*IMAGES), language="fr")
     with pytest.raises(ModelError, match="no model 'other'"):
         run_job(engine, *uploads_of(*IMAGES), model="other")

@@ -82,7 +82,7 @@ def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
     """From now on the logits that each sequence's tokens are chosen from, by its id; without beam searches."""
     recorded: dict[int, list[torch.Tensor]] = {}
     runner: Any = core._runner
-    choose = runner._choose
+    choose = runner._sample
 
     def record_and_choose(rows: List[tuple[Sequence, int]], logits: torch.Tensor) -> None:
         for (sequence, _), own in zip(rows, logits, strict=True):
@@ -90,7 +90,7 @@ def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
                 recorded.setdefault(sequence.id, []).append(own.clone())
         choose(rows, logits)
 
-    runner._choose = record_and_choose
+    runner._sample = record_and_choose
     return recorded
 
 

@@ -88,7 +88,7 @@ class EngineContract:
     def test_a_language_that_the_model_does_not_support_is_refused_at_once(self, subject: Subject) -> None:
         engine = subject.engine
         message = error_message(lambda: engine.resolve_model("two", "fr"))
-        assert message.startswith("two does not speak French; it speaks English, German and Japanese.")
+        assert message.startswith("two does not support French; it supports English, German and Japanese.")
         assert error_message(lambda: engine.submit(ask(model="two", language="fr"))) == message
 
     def test_a_question_that_is_too_long_is_refused(self, subject: Subject) -> None:

@@ -30,33 +30,17 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
     """The options of `folder`, apart from the model's and decoding."""
     add = parser.add_argument
     add("folder", metavar="DIR", type=Path, help=f"Folder of images ({images.FORMAT_NAMES}).")
-    add(
-        "--output",
-        metavar="FILE",
-        type=Path,
-        required=True,
-        help="Output file, beside which FILE.jsonl has the records if they are not in it.",
-    )
+    add("--output", metavar="FILE", type=Path, required=True, help="Output file; records are in it or FILE.jsonl.")
     add("--recursive", action="store_true", help="Include subfolders.")
     add("--glob", metavar="PATTERN", help="Caption only images whose names match, such as '*.jpg'.")
     add("--language", metavar="CODE,CODE", default="en", help="Languages of the captions (default: en).")
     add("--prompt", metavar="TEXT", default="", help="Prompt for every image (default: caption it).")
     add("--batch-size", metavar="N", default="auto", help="Sequences that are decoded at once (default: auto).")
-    add(
-        "--format",
-        choices=FORMATS,
-        default="jsonl",
-        help="Format of the output, which is made from the records (default: jsonl).",
-    )
+    add("--format", choices=FORMATS, default="jsonl", help="Format of the output (default: jsonl).")
     add("--extension", metavar="ENDING", default=".txt", help="Extension of text files (default: .txt).")
     add("--prefix", metavar="TEXT", default="", help="Text before each caption in a text file (default: none).")
     add("--suffix", metavar="TEXT", default="", help="Text after each caption in a text file (default: none).")
-    add(
-        "--existing",
-        choices=EXISTING,
-        default="skip",
-        help="Skip captions that exist, overwrite them, or append others (default: skip).",
-    )
+    add("--existing", choices=EXISTING, default="skip", help="How to treat existing captions (default: skip).")
     add("--overwrite-edited", action="store_true", help="Overwrite text files and tables that a user made or edited.")
     add("--retry-errors", action="store_true", help="Try again what failed before.")
     add("--limit", metavar="N", type=int, help="Maximum number of images (default: all).")
@@ -81,11 +65,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add, default = parser.add_argument, catalogue.DEFAULT_MODEL
     add("--model", metavar="NAME", help=f"Name of a model, its folder, or {HUB} (default: {default}).")
     add("--adapter", metavar="NAME", help=f"LoRA adapter as peft saves it: its folder, or {HUB} (default: none).")
-    add(
-        "--precision",
-        metavar="NAME",
-        help=f"Precision of the weights: auto, {', '.join(catalogue.PRECISIONS)} (default: auto).",
-    )
+    add("--precision", metavar="NAME", help=f"Precision: auto, {', '.join(catalogue.PRECISIONS)} (default: auto).")
 
 
 def parse_model(args: argparse.Namespace) -> tuple[catalogue.ModelSpec, str]:
@@ -127,13 +107,6 @@ def parse_languages(args: argparse.Namespace, spec: catalogue.ModelSpec) -> list
             f"--format {args.format} has one caption for each image. Name one --language, or choose another format."
         )
     return list(dict.fromkeys(codes))
-
-
-def parse_limit(limit: int | None) -> int | None:
-    """`UserError` for less than one."""
-    if limit is not None and limit < 1:
-        raise UserError("--limit must be at least 1.")
-    return limit
 
 
 def parse_batch_size(text: str) -> int | None:

@@ -47,9 +47,8 @@ def ask(args: argparse.Namespace) -> int:
         answer = text
     if args.json:
         fields = _common_fields(engine, args, started_at)
-        print_json(
-            file=printable_name(args.image), prompt=args.prompt, reply=answer, repeats=response.repeats, **fields
-        )
+        name, repeats = printable_name(args.image), response.repeats
+        print_json(file=name, prompt=args.prompt, reply=answer, repeats=repeats, **fields)
     else:
         print()
     if answer in engine.model.spec.unknown_image_replies:

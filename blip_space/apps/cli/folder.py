@@ -29,34 +29,36 @@ from blip_space.jobs.outputs.text_format import parse_text_format
 from blip_space.jobs.records import CaptionRecord, CaptionTask
 
 USER_TEXT = "with a text of your own"
+Select = Callable[[str], str]
 
 
 def caption_folder(args: argparse.Namespace) -> int:
     """Run the job; returns the exit code."""
     spec, precision = arguments.parse_model(args)
     text_format = parse_text_format(args.extension, args.prefix, args.suffix)
-    limit, batch_size = arguments.parse_limit(args.limit), arguments.parse_batch_size(args.batch_size)
+    batch_size = arguments.parse_batch_size(args.batch_size)
     decoding = arguments.parse_decoding(args)
-    if args.workers < 1:
-        raise UserError("--workers must be at least 1.")
+    for name, number in (("limit", args.limit), ("workers", args.workers)):
+        if number is not None and number < 1:
+            raise UserError(f"--{name} must be at least 1.")
     output = OutputFiles(
         args.format, args.output, args.folder, text_format=text_format, overwrite_edited=args.overwrite_edited
     )
     listing = folder_listing.find_images(
-        args.folder, recursive=args.recursive, pattern=args.glob, limit=limit, own_files=output.files
+        args.folder, recursive=args.recursive, pattern=args.glob, limit=args.limit, own_files=output.files
     )
     codes = arguments.parse_languages(args, spec)
     model_fingerprint = fingerprint(spec)
     # a record with the name of the model only may be of another adapter
     fingerprints = {} if spec.adapter else {spec.name: model_fingerprint}
     with (
-        OutputLog(output.log_path, fingerprints=fingerprints, overwrite_edited=args.overwrite_edited) as output_log,
+        OutputLog(output.log_path, fingerprints=fingerprints, overwrite_edited=args.overwrite_edited) as log,
         _worker_pool(args, spec, batch_size) as pool,
     ):
-        _prepare(output_log, output, args)
-        names, refused = _select_files(listing, output, output_log, args)
+        _prepare(log, output, args)
+        names, refused = _select_files(listing, output, log, args)
         chosen = _select_precision(
-            spec, precision, model_fingerprint, output_log, select=pool.select_precision if pool else None
+            spec, precision, model_fingerprint, log, select=pool.select_precision if pool else None
         )
         tasks = [CaptionTask(spec.name, chosen, code, args.prompt, decoding, model_fingerprint) for code in codes]
         job = FolderJob(
@@ -70,35 +72,33 @@ def caption_folder(args: argparse.Namespace) -> int:
             remote_workers=pool.caption if pool else None,
             refused=refused,
         )
-        progress = _run(job, output_log, args)
-        outcome = _finish(output_log, output, job, progress)
+        progress = _run(job, log, args)
+        outcome = _finish(log, output, job, progress)
     return summarize(progress, listing, outcome, args)
 
 
-def _prepare(output_log: OutputLog, output: OutputFiles, args: argparse.Namespace) -> None:
+def _prepare(log: OutputLog, output: OutputFiles, args: argparse.Namespace) -> None:
     """Check that no file of a user is overwritten; then apply `--existing` and `--retry-errors` to the log."""
-    output.check(output_log)
+    output.check(log)
     if args.existing == "overwrite":
-        output_log.start_over()
+        log.start_over()
         return
-    refuse_other_folder(output_log, args.folder)
-    if output_log.lacks_fingerprints:
-        print_message(
-            f"{output_log.path.name} has records with the name of their model only; they count as this model's"
-        )
+    refuse_other_folder(log, args.folder)
+    if log.lacks_fingerprints:
+        print_message(f"{log.path.name} has records with the name of their model only; they count as this model's")
     if args.retry_errors:
-        output_log.filter(lambda record: record.error is None)
+        log.filter(lambda record: record.error is None)
 
 
 def _select_files(
-    listing: Listing, output: OutputFiles, output_log: OutputLog, args: argparse.Namespace
+    listing: Listing, output: OutputFiles, log: OutputLog, args: argparse.Namespace
 ) -> tuple[list[str], dict[str, str]]:
     """The files to caption, and a message for each whose text file cannot be written."""
     names = listing.names
     if args.format != "txt":
         return names, {}
     if args.existing == "skip" and not args.overwrite_edited:
-        user_written = output.texts.find_user_written(names) - {file for file, _ in output_log.entries}
+        user_written = output.texts.find_user_written(names) - {file for file, _ in log.entries}
         names = [name for name in names if name not in user_written]
         if user_written:
             listing.ignored[USER_TEXT] = len(user_written)
@@ -106,9 +106,9 @@ def _select_files(
     return names, output.texts.find_blocked(names)
 
 
-def _run(job: FolderJob, output_log: OutputLog, args: argparse.Namespace) -> JobProgress:
+def _run(job: FolderJob, log: OutputLog, args: argparse.Namespace) -> JobProgress:
     printer = ProgressPrinter(as_json=args.json)
-    run = FolderRun(job, output_log, on_progress=printer)
+    run = FolderRun(job, log, on_progress=printer)
     previous = signal.getsignal(signal.SIGINT)
 
     def stop(*_: object) -> None:
@@ -124,7 +124,7 @@ def _run(job: FolderJob, output_log: OutputLog, args: argparse.Namespace) -> Job
         printer.close()
 
 
-def _finish(output_log: OutputLog, output: OutputFiles, job: FolderJob, progress: JobProgress) -> Outcome:
+def _finish(log: OutputLog, output: OutputFiles, job: FolderJob, progress: JobProgress) -> Outcome:
     """Apply the corrections of users, and write the output files."""
     failed, notes = list[tuple[str, str]](), list[str]()
     if not output.overwrite_edited:
@@ -132,26 +132,22 @@ def _finish(output_log: OutputLog, output: OutputFiles, job: FolderJob, progress
         notes = corrections.notes
         try:
             if corrections:
-                output_log.replace(
-                    lambda record: corrections.correct(record) if _belongs_to(record, job.tasks) else None
-                )
+                log.replace(lambda record: corrections.correct(record) if _belongs_to(record, job.tasks) else None)
         except UserError as error:
-            failed.append((output_log.path.name, f"Corrected captions are not in it. {error}"))
-    own = [] if output.format == "jsonl" else list(_own_records(output_log, job))  # the log is that format
+            failed.append((log.path.name, f"Corrected captions are not in it. {error}"))
+    own = [] if output.format == "jsonl" else list(_own_records(log, job))  # the log is that format
     outcome = output.write(own, unreadable={file for file, _ in progress.errors})
-    if output_log.superseded_error:
-        failed.append(
-            (output_log.path.name, f"It still has old records of changed images. {output_log.superseded_error}")
-        )
+    if log.superseded_error:
+        failed.append((log.path.name, f"It still has old records of changed images. {log.superseded_error}"))
     outcome.failed += failed
     outcome.notes += notes
     return outcome
 
 
-def _own_records(output_log: OutputLog, job: FolderJob) -> Iterable[CaptionRecord]:
+def _own_records(log: OutputLog, job: FolderJob) -> Iterable[CaptionRecord]:
     """The last record of each file and task of this job."""
     names = set(job.files)
-    own = (record for record in output_log.records() if record.file in names and _belongs_to(record, job.tasks))
+    own = (record for record in log.records() if record.file in names and _belongs_to(record, job.tasks))
     return {(record.file, record.key()[1:]): record for record in own}.values()
 
 
@@ -169,15 +165,10 @@ def _worker_pool(args: argparse.Namespace, spec: catalogue.ModelSpec, batch_size
 
 
 def _select_precision(
-    spec: catalogue.ModelSpec,
-    requested: str,
-    model_fingerprint: str,
-    output_log: OutputLog,
-    *,
-    select: Callable[[str], str] | None = None,
+    spec: catalogue.ModelSpec, requested: str, model_fingerprint: str, log: OutputLog, *, select: Select | None
 ) -> str:
     """The requested precision; `auto` stays that of earlier records, whatever memory is free now."""
-    previous = next((key[2] for key in output_log.captioned if key[1] == model_fingerprint), None)
+    previous = next((key[2] for key in log.captioned if key[1] == model_fingerprint), None)
     if requested == "auto" and previous:
         return previous
     if select:

@@ -43,17 +43,13 @@ def list_models(args: argparse.Namespace) -> int:
 
 def list_languages(args: argparse.Namespace) -> int:
     """List the languages: code, own name, English name, and the tier by mBLIP's training data."""
-    for language in languages.LANGUAGES.values():
+    for row in languages.LANGUAGES.values():
         if args.json:
             print_json(
-                code=language.code,
-                name=language.english_name,
-                own_name=language.own_name,
-                tier=language.tier,
-                direction=language.direction,
+                code=row.code, name=row.english_name, own_name=row.own_name, tier=row.tier, direction=row.direction
             )
         else:
-            print(f"{language.code:4} {language.tier:7} {language.english_name} – {language.own_name}")
+            print(f"{row.code:4} {row.tier:7} {row.english_name} – {row.own_name}")
     return 0
 
 

@@ -72,7 +72,7 @@ def write_shards(
     """Write the shards; returns their sizes by name, and the images that are in none, each with a message. `OSError`
     leaves no incomplete shard."""
     failed = list[tuple[str, str]]()
-    samples = _iterate_samples(records, folder, failed)
+    samples = _samples(records, folder, failed)
     sizes = dict[str, int]()
     first = next(samples, None)
     while first is not None:
@@ -99,9 +99,7 @@ def _fill_shard(tar: tarfile.TarFile, first: _Sample, rest: Iterator[_Sample]) -
         sample = following
 
 
-def _iterate_samples(
-    records: Sequence[CaptionRecord], folder: Path, failed: list[tuple[str, str]]
-) -> Iterator[_Sample]:
+def _samples(records: Sequence[CaptionRecord], folder: Path, failed: list[tuple[str, str]]) -> Iterator[_Sample]:
     key_by_file = sample_keys([record.file for record in records])
     for record in records:
         try:

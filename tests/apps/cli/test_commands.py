@@ -120,7 +120,7 @@ def test_an_unreadable_image_is_reported_and_the_others_are_captioned(
     [
         (["ask", "nowhere.png", "What?"], "There is no file 'nowhere.png'"),
         (["ask", "IMAGE", "What?", "--language", "xx"], "There is no language 'xx'"),
-        (["ask", "IMAGE", "What?", "--language", "eo"], "does not speak Esperanto"),
+        (["ask", "IMAGE", "What?", "--language", "eo"], "does not support Esperanto"),
         (["ask", "IMAGE", "What?", "--model", "gpt"], "There is no model"),
         (["ask", "IMAGE", "What?", "--precision", "int3"], "There is no precision 'int3'"),
         (["ask", "IMAGE", "What?", "--temperature", "-1"], "temperature must be a number from 0 to 2"),

@@ -90,7 +90,7 @@ def test_text_files_are_beside_the_images_with_prefix_and_suffix(
         (["{folder}", "--limit", "0"], "--limit must be at least 1"),
         (["{folder}", "--workers", "0"], "--workers must be at least 1"),
         (["{folder}", "--language", "xx"], "no language 'xx'"),
-        (["{folder}", "--language", "en,eo"], "does not speak Esperanto"),
+        (["{folder}", "--language", "en,eo"], "does not support Esperanto"),
         (["{folder}", "--language", "en,de", "--format", "txt"], "one caption for each image"),
         (["{folder}", "--format", "txt", "--extension", ".png"], "not the extension of a text file"),
         (["{folder}", "--format", "coco", "--language", "en,de"], "one caption for each image"),

@@ -131,7 +131,7 @@ def test_replicas_answer_and_refuse_like_one_engine(caller: Client, file: Any) -
     assert (record["caption"], record["tokens"] > 0) == ("three blue circles", True)
     assert caller.predict(COUNT, api_name="/budget")["context_tokens"] == 512
     assert caller.predict(api_name="/models")[0]["loaded"]
-    with pytest.raises(Exception, match=r"tiny does not speak Esperanto; it speaks"):
+    with pytest.raises(Exception, match=r"tiny does not support Esperanto; it supports"):
         caller.predict(file, COUNT, language="eo", api_name="/chat")
     with pytest.raises(Exception, match=r"The question is 6,004 tokens long and there is room for 500"):
         caller.predict(file, "why " * 2_000, api_name="/chat")

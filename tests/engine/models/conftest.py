@@ -1,4 +1,4 @@
-"""The same small checkpoints of all four families that the tests of loading use."""
+"""The small checkpoints of all language models that the tests of loading use."""
 
 from tests.checkpoints.fixtures import family, folders, loaded, model, two_images
 

@@ -1,4 +1,4 @@
-"""Token ids of what a core generates, which its outputs do not say."""
+"""Cores, requests and the token ids that a core generates, which are not in its outputs."""
 
 from __future__ import annotations
 
@@ -17,54 +17,53 @@ from blip_space.prompts import ComposedPrompt
 
 
 def make_core(model: VisionLanguageModel, **limits: Any) -> EngineCore:
-    """A core whose answers no stop string ends, as `generate` knows none."""
+    """A core without stop strings, which `generate` does not have."""
     core = EngineCore(model, EngineConfig(**limits))
-    core._stops = ()
+    core._stop_strings = ()
     return core
 
 
 def make_request(
     model: VisionLanguageModel,
-    picture: Image.Image,
+    image: Image.Image,
     text: str,
     options: GenerationOptions,
     *,
     digest: str = "",
     turns: bool = False,
 ) -> PreparedRequest:
-    """A prompt as it is, about a picture that is called by its digest."""
-    prompt = prompt_of(model.preparation, text, digest or str(id(picture)))
-    return PreparedRequest(model.spec, prompt, (model.preparation.pixels(picture, options),), options, turns)
+    """A request with a prompt without template; by default each image has its own digest."""
+    prompt = prompt_of(model.preparation, text, digest or str(id(image)))
+    return PreparedRequest(model.spec, prompt, (model.preparation.pixels(image, options),), options, turns)
 
 
 def prompt_of(preparation: Any, text: str, digest: str) -> Prompt:
-    """The text as it is, behind the image of that digest; of a model that was taught by turns, as the first question
-    about it."""
+    """The image, then the text without template; for a chat model, the text as the first question."""
     if not isinstance(preparation, ImageFirstPreparation):
-        given = GenerationOptions(max_new_tokens=1)
-        chat: Prompt = preparation.prepare([ImageInfo(digest)], (), text, language="en", options=given)
+        options = GenerationOptions(max_new_tokens=1)
+        chat: Prompt = preparation.prepare([ImageInfo(digest)], (), text, language="en", options=options)
         return chat
     composed = ComposedPrompt(text, tuple(preparation.encode(text)), (), ())
     return preparation.build_prompt(composed, digest)
 
 
-def add(core: EngineCore, asked: PreparedRequest) -> Sequence:
-    """The sequence of a request that is added."""
-    return core._sequences[core.add(asked)]
+def add(core: EngineCore, request: PreparedRequest) -> Sequence:
+    """Add a request; its sequence."""
+    return core._sequences[core.add(request)]
 
 
 def finish(core: EngineCore) -> None:
-    """Step until nothing is left."""
+    """Step until no request is left."""
     now = 0.0
     while core.has_work:
         now += 1.0
         core.step(now)
 
 
-def generate_alone(model: VisionLanguageModel, asked: PreparedRequest) -> list[int]:
-    """The new tokens of a request that nobody runs beside."""
+def generate_alone(model: VisionLanguageModel, request: PreparedRequest) -> list[int]:
+    """The new tokens of a request that runs alone."""
     core = make_core(model)
-    sequence = add(core, asked)
+    sequence = add(core, request)
     finish(core)
     assert sequence.error is None or isinstance(sequence.error, EmptyAnswerError)
     return sequence.ids

@@ -1,4 +1,4 @@
-"""What the engine generates: token for token what transformers' own `generate` does, for every family."""
+"""The engine generates token for token what transformers' `generate` does, for every language model."""
 
 import json
 from collections.abc import Callable
@@ -31,7 +31,7 @@ GREEDY = GenerationOptions(max_new_tokens=12)
 
 
 @pytest.fixture
-def picture(two_images: list[Image.Image]) -> Image.Image:
+def image(two_images: list[Image.Image]) -> Image.Image:
     return two_images[0]
 
 
@@ -44,14 +44,14 @@ def stops(model: Blip2, monkeypatch: pytest.MonkeyPatch) -> Stops:
     return lambda *tokens: monkeypatch.setattr(model, "stop_token_ids", frozenset(tokens))
 
 
-def write(model: VisionLanguageModel, picture: Image.Image, options: GenerationOptions = GREEDY) -> list[int]:
-    return generate_alone(model, make_request(model, picture, PROMPT, options))
+def answer(model: VisionLanguageModel, image: Image.Image, options: GenerationOptions = GREEDY) -> list[int]:
+    return generate_alone(model, make_request(model, image, PROMPT, options))
 
 
-def generate(model: Blip2, picture: Image.Image, **settings: Any) -> list[int]:
+def generate(model: Blip2, image: Image.Image, **settings: Any) -> list[int]:
     """`language_model.generate` over the same embeddings: the new tokens up to the first stop."""
     language_model = model._hf_model.language_model
-    embeds = embed_text(model, image_features(model, [picture])[0], PROMPT).embeddings[None]
+    embeds = embed_text(model, image_features(model, [image])[0], PROMPT).embeddings[None]
     stop = sorted(model.stop_token_ids) or None
     with torch.inference_mode():
         ids: list[int] = language_model.generate(
@@ -60,148 +60,147 @@ def generate(model: Blip2, picture: Image.Image, **settings: Any) -> list[int]:
             **({"min_new_tokens": 1, "max_new_tokens": 12, "eos_token_id": stop} | settings),
         )[0].tolist()
     new = ids[int(language_model.config.is_encoder_decoder) :]
-    return new[: next((place for place, token in enumerate(new) if token in model.stop_token_ids), len(new))]
+    return new[: next((index for index, token in enumerate(new) if token in model.stop_token_ids), len(new))]
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_stream_equals_the_whole_models_generate(
+def test_a_stream_equals_generate_of_the_complete_model(
     model: Blip2, folders: dict[str, Path], family: str, two_images: list[Image.Image], which: int
 ) -> None:
     processor = Blip2Processor.from_pretrained(folders[family])
-    network = Blip2ForConditionalGeneration.from_pretrained(folders[family])
+    hf_model = Blip2ForConditionalGeneration.from_pretrained(folders[family])
     inputs = processor(images=two_images[which], text=PROMPT, return_tensors="pt")
-    ids = network.generate(**inputs, min_new_tokens=1, max_new_tokens=12)[0].tolist()
-    read = 1 if network.config.is_encoder_decoder else inputs["input_ids"].shape[1]
-    written = write(model, two_images[which])
-    assert written == [token for token in ids[read:] if token not in stop_tokens(network)]
-    assert written
+    ids = hf_model.generate(**inputs, min_new_tokens=1, max_new_tokens=12)[0].tolist()
+    start = 1 if hf_model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+    expected = [token for token in ids[start:] if token not in stop_tokens(hf_model)]
+    assert answer(model, two_images[which]) == expected != []
 
 
-def test_stream_equals_the_language_models_generate(model: Blip2, picture: Image.Image) -> None:
-    assert write(model, picture) == generate(model, picture)
+def test_a_stream_equals_generate_of_the_language_model(model: Blip2, image: Image.Image) -> None:
+    assert answer(model, image) == generate(model, image)
 
 
 @pytest.mark.parametrize("penalty", [1.1, 2.0])
-def test_repetition_penalty_is_generates(model: Blip2, picture: Image.Image, penalty: float) -> None:
+def test_the_repetition_penalty_equals_generate(model: Blip2, image: Image.Image, penalty: float) -> None:
     options = GenerationOptions(max_new_tokens=12, repetition_penalty=penalty)
-    assert write(model, picture, options) == generate(model, picture, repetition_penalty=penalty)
+    assert answer(model, image, options) == generate(model, image, repetition_penalty=penalty)
 
 
 @pytest.mark.parametrize("num_beams", [2, 5])
 @pytest.mark.parametrize("length_penalty", [1.0, -1.0, 2.0])
-def test_beam_search_is_generates(model: Blip2, picture: Image.Image, length_penalty: float, num_beams: int) -> None:
+def test_beam_search_equals_generate(model: Blip2, image: Image.Image, length_penalty: float, num_beams: int) -> None:
     options = GenerationOptions(quality="best", max_new_tokens=12, num_beams=num_beams, length_penalty=length_penalty)
-    found = write(model, picture, options)
-    assert found == generate(model, picture, num_beams=num_beams, length_penalty=length_penalty)
-    assert found
+    beams = answer(model, image, options)
+    assert beams == generate(model, image, num_beams=num_beams, length_penalty=length_penalty)
+    assert beams
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.5])
-def test_a_beam_search_that_ends_early_is_generates(
-    model: Blip2, picture: Image.Image, stops: Stops, penalty: float
+def test_a_beam_search_that_ends_early_equals_generate(
+    model: Blip2, image: Image.Image, stops: Stops, penalty: float
 ) -> None:
     options = GenerationOptions(quality="best", max_new_tokens=12, num_beams=5, repetition_penalty=penalty)
-    whole = write(model, picture, options)
-    for stop in {*whole[1:]} - {whole[0]}:
-        stops(stop, whole[0])
-        found = write(model, picture, options)
-        assert found == generate(model, picture, num_beams=5, repetition_penalty=penalty)
+    complete = answer(model, image, options)
+    for stop in {*complete[1:]} - {complete[0]}:
+        stops(stop, complete[0])
+        beams = answer(model, image, options)
+        assert beams == generate(model, image, num_beams=5, repetition_penalty=penalty)
         stops(stop)
-        assert write(model, picture, options) == generate(model, picture, num_beams=5, repetition_penalty=penalty)
+        assert answer(model, image, options) == generate(model, image, num_beams=5, repetition_penalty=penalty)
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_answer_ends_before_the_stop_token(model: Blip2, picture: Image.Image, stops: Stops, several: bool) -> None:
+def test_an_answer_ends_before_the_stop_token(model: Blip2, image: Image.Image, stops: Stops, several: bool) -> None:
     varied = GenerationOptions(max_new_tokens=12, repetition_penalty=2.0)
-    whole = write(model, picture, varied)
-    stop = next(token for token in whole[1:] if token != whole[0])
-    stops(*({stop, next(token for token in range(99) if token not in whole)} if several else {stop}))
-    expected = whole[: whole.index(stop)]
-    assert write(model, picture, varied) == expected == generate(model, picture, repetition_penalty=2.0)
+    complete = answer(model, image, varied)
+    stop = next(token for token in complete[1:] if token != complete[0])
+    stops(*({stop, next(token for token in range(99) if token not in complete)} if several else {stop}))
+    expected = complete[: complete.index(stop)]
+    assert answer(model, image, varied) == expected == generate(model, image, repetition_penalty=2.0)
 
 
-def test_answer_is_never_empty(model: Blip2, picture: Image.Image, stops: Stops) -> None:
-    stops(write(model, picture)[0])
-    assert write(model, picture)
-    assert write(model, picture, GenerationOptions(max_new_tokens=5, quality="best", num_beams=2))
+def test_an_answer_is_never_empty(model: Blip2, image: Image.Image, stops: Stops) -> None:
+    stops(answer(model, image)[0])
+    assert answer(model, image)
+    assert answer(model, image, GenerationOptions(max_new_tokens=5, quality="best", num_beams=2))
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 @pytest.mark.parametrize("quality", ["stream", "best"])
-def test_no_more_tokens_than_asked_for(
-    model: Blip2, picture: Image.Image, stops: Stops, count: int, quality: Quality
+def test_an_answer_has_max_new_tokens_without_stop_tokens(
+    model: Blip2, image: Image.Image, stops: Stops, count: int, quality: Quality
 ) -> None:
     stops()
-    assert len(write(model, picture, GenerationOptions(max_new_tokens=count, quality=quality))) == count
+    assert len(answer(model, image, GenerationOptions(max_new_tokens=count, quality=quality))) == count
 
 
-def sample(model: Blip2, picture: Image.Image, **values: Any) -> list[int]:
-    return write(model, picture, GenerationOptions(max_new_tokens=12, **({"temperature": 1.0} | values)))
+def sample(model: Blip2, image: Image.Image, **values: Any) -> list[int]:
+    return answer(model, image, GenerationOptions(max_new_tokens=12, **({"temperature": 1.0} | values)))
 
 
-def test_sampling_depends_on_the_seed_alone(model: Blip2, picture: Image.Image) -> None:
+def test_sampling_depends_on_the_seed_alone(model: Blip2, image: Image.Image) -> None:
     torch.manual_seed(1)
-    first = sample(model, picture, seed=7)
+    first = sample(model, image, seed=7)
     torch.manual_seed(2)
     state = torch.get_rng_state()
-    assert sample(model, picture, seed=7) == first
+    assert sample(model, image, seed=7) == first
     assert torch.equal(torch.get_rng_state(), state)
-    assert len({tuple(sample(model, picture, seed=seed, temperature=2.0)) for seed in range(6)}) > 1
+    assert len({tuple(sample(model, image, seed=seed, temperature=2.0)) for seed in range(6)}) > 1
 
 
-def test_narrow_nucleus_and_cold_samples_are_greedy(model: Blip2, picture: Image.Image) -> None:
-    assert sample(model, picture, top_p=0.01) == write(model, picture)
-    assert sample(model, picture, temperature=0.001) == write(model, picture)
+def test_a_narrow_nucleus_and_a_low_temperature_are_greedy(model: Blip2, image: Image.Image) -> None:
+    assert sample(model, image, top_p=0.01) == answer(model, image)
+    assert sample(model, image, temperature=0.001) == answer(model, image)
 
 
-def test_seeds_that_differ_in_any_digit_draw_differently(model: Blip2, picture: Image.Image) -> None:
-    """Only their parity counted, and no test noticed."""
-    assert len({tuple(sample(model, picture, seed=seed, temperature=2.0)) for seed in (2, 4, 8, 1 << 20, 1 << 31)}) > 3
+def test_seeds_that_differ_in_any_bit_sample_differently(model: Blip2, image: Image.Image) -> None:
+    """Only their parity counted."""
+    assert len({tuple(sample(model, image, seed=seed, temperature=2.0)) for seed in (2, 4, 8, 1 << 20, 1 << 31)}) > 3
 
 
-def test_inference_mode_stays_inside(model: Blip2, picture: Image.Image) -> None:
+def test_inference_mode_ends_with_the_step(model: Blip2, image: Image.Image) -> None:
     core = make_core(model)
-    add(core, make_request(model, picture, PROMPT, GREEDY))
+    add(core, make_request(model, image, PROMPT, GREEDY))
     core.step(1.0)
     assert not torch.is_inference_mode_enabled()
 
 
-def test_counting_from_another_thread_leaves_the_answer_alone(model: Blip2, picture: Image.Image) -> None:
+def test_tokenising_in_another_thread_does_not_change_the_answer(model: Blip2, image: Image.Image) -> None:
     counted: list[int] = []
     thread = Thread(target=lambda: counted.extend(len(model.preparation.encode(PROMPT)) for _ in range(200)))
     thread.start()
-    written = write(model, picture)
+    during = answer(model, image)
     thread.join()
-    assert written == write(model, picture)
+    assert during == answer(model, image)
     assert set(counted) == {len(model.preparation.encode(PROMPT))}
 
 
-def test_batch_of_pictures_is_its_pictures(model: Blip2, two_images: list[Image.Image]) -> None:
+def test_features_of_a_batch_are_those_of_its_images(model: Blip2, two_images: list[Image.Image]) -> None:
     together = image_features(model, two_images)
     assert together.shape == (2, image_positions(model.preparation), 32)
-    alone = torch.cat([image_features(model, [one]) for one in two_images])
+    alone = torch.cat([image_features(model, [image]) for image in two_images])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("named", ["one", "several"])
-def test_the_folders_own_stop_tokens_end_an_answer_as_well(
-    named: str, folders: dict[str, Path], family: str, model: Blip2, tmp_path: Path, picture: Image.Image
+def test_stop_tokens_of_the_folder_end_an_answer_as_well(
+    named: str, folders: dict[str, Path], family: str, model: Blip2, tmp_path: Path, image: Image.Image
 ) -> None:
-    """transformers' BLIP-2 never looks at the generation_config.json of the whole."""
+    """The BLIP-2 of transformers ignores the generation_config.json of the folder."""
     varied = GenerationOptions(max_new_tokens=12, repetition_penalty=2.0)
-    whole = write(model, picture, varied)
-    stop = next(token for token in whole[1:] if token != whole[0])
+    complete = answer(model, image, varied)
+    stop = next(token for token in complete[1:] if token != complete[0])
     folder = stored.copy_checkpoint(folders[family], tmp_path / "stops")
     ids = [stop, -1, 10**9, None, "x", True] if named == "several" else stop
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
-    ours = load_model(read_folder(folder), "fp32")
-    assert write(ours, picture, varied) == whole[: whole.index(stop)]
-    assert stop not in write(ours, picture, GenerationOptions(max_new_tokens=12, quality="best", num_beams=3))
-    assert stop_tokens(ours._hf_model) == {stop} | stop_tokens(model._hf_model)
+    loaded = load_model(read_folder(folder), "fp32")
+    assert answer(loaded, image, varied) == complete[: complete.index(stop)]
+    assert stop not in answer(loaded, image, GenerationOptions(max_new_tokens=12, quality="best", num_beams=3))
+    assert stop_tokens(loaded._hf_model) == {stop} | stop_tokens(model._hf_model)
 
 
 @pytest.mark.parametrize("content", ["{}", '{"eos_token_id": null}', "[]", "null", "{", '{"eos_token_id": {}}'])
-def test_a_folder_without_usable_stop_tokens_has_the_language_models(
+def test_a_folder_without_valid_stop_tokens_has_those_of_the_language_model(
     content: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     folder = stored.copy_checkpoint(folders["opt"], tmp_path / "stops")

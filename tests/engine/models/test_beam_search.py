@@ -1,4 +1,4 @@
-"""Beam searches that run together are `generate`'s, each of them, token for token."""
+"""Each of several beam searches in one batch equals `generate`, token for token."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Settings = tuple[int, float, float, int]
 
 @pytest.fixture(scope="module", params=(*blip2.LANGUAGE_MODELS, "embedded"))
 def model(request: pytest.FixtureRequest, loaded: Any) -> VisionLanguageModel:
-    """One loaded model of each family in turn, and the one that comes with the project."""
+    """A model with each language model in turn, and the embedded one."""
     return load_model(catalogue.find_model("tiny"), "fp32") if request.param == "embedded" else loaded(request.param)
 
 
@@ -47,24 +47,24 @@ def prompts(model: VisionLanguageModel, two_images: list[Image.Image]) -> list[E
 def stop(
     request: pytest.FixtureRequest, model: VisionLanguageModel, prompts: list[Embedded]
 ) -> Iterator[frozenset[int]]:
-    """Stop tokens of every number; the likely ones end beams early."""
+    """No, one or several stop tokens; likely ones end beams early."""
     settings = model._hf_model.language_model.generation_config
     before = settings.eos_token_id
     settings.eos_token_id = None
-    written = generate(model, prompts[0], (5, 1.0, 1.3, 20), frozenset())
-    found = {
+    ids = generate(model, prompts[0], (5, 1.0, 1.3, 20), frozenset())
+    stop_ids = {
         "its own": [before],
-        "likely": written[2:3],
-        "several": [*written[1:4:2], before],
+        "likely": ids[2:3],
+        "several": [*ids[1:4:2], before],
         "none": [],
     }[request.param]
-    settings.eos_token_id = sorted(set(found)) or None
-    yield frozenset(found)
+    settings.eos_token_id = sorted(set(stop_ids)) or None
+    yield frozenset(stop_ids)
     settings.eos_token_id = before
 
 
 def generate(model: VisionLanguageModel, prompt: Embedded, settings: Settings, stop: frozenset[int]) -> list[int]:
-    """What `generate` finds: the new tokens up to the first stop."""
+    """The new tokens of `generate` up to the first stop token."""
     beams, length_penalty, repetition_penalty, longest = settings
     language_model = model._hf_model.language_model
     with torch.inference_mode():
@@ -79,10 +79,10 @@ def generate(model: VisionLanguageModel, prompt: Embedded, settings: Settings, s
             max_new_tokens=longest,
         )[0].tolist()
     new = ids[len(prompt.start) :]
-    return new[: next((place for place, token in enumerate(new) if token in stop), len(new))]
+    return new[: next((index for index, token in enumerate(new) if token in stop), len(new))]
 
 
-def make(settings: Settings, stop: frozenset[int], *, start: Sequence[int]) -> BeamSearch:
+def make_search(settings: Settings, stop: frozenset[int], *, start: Sequence[int]) -> BeamSearch:
     beams, length_penalty, repetition_penalty, longest = settings
     options = GenerationOptions(
         max_new_tokens=longest,
@@ -98,32 +98,32 @@ def search_together(
     model: VisionLanguageModel, prompts: Sequence[Embedded], searches: Sequence[BeamSearch], *, slots: bool
 ) -> None:
     """Run all searches in one batch, each until it is done."""
-    rows = new_batch(model.decoder, slots=slots)
-    running, logits = list(searches), rows.prefill(prompts)
+    batch = new_batch(model.decoder, slots=slots)
+    running, logits = list(searches), batch.prefill(prompts)
     while running:
-        first, kept, tokens = 0, list[int](), list[int]()
+        first, parents, tokens = 0, list[int](), list[int]()
         advanced, running = running, []
         sizes = [search.num_rows for search in advanced]
         advance(advanced, logits)
         for search, size in zip(advanced, sizes, strict=True):
             if not search.done:
                 running.append(search)
-                kept += [first + parent for parent in search.parents]
+                parents += [first + parent for parent in search.parents]
                 tokens += search.tokens
             first += size
         if running:
-            rows.select(kept)
-            logits = rows.decode(tokens)
+            batch.select(parents)
+            logits = batch.decode(tokens)
 
 
 def settings_for(number: int) -> list[Settings]:
-    """Every second combination, the others for the next number."""
-    every = product(BEAMS, LENGTH_PENALTIES, REPETITION_PENALTIES, LONGEST)
-    places = product(*(range(len(values)) for values in (BEAMS, LENGTH_PENALTIES, REPETITION_PENALTIES, LONGEST)))
-    return [settings for settings, place in zip(every, places, strict=True) if (sum(place) + number) % 2 == 0]
+    """Half of the combinations; the next number has the other half."""
+    combinations = product(BEAMS, LENGTH_PENALTIES, REPETITION_PENALTIES, LONGEST)
+    indices = product(*(range(len(values)) for values in (BEAMS, LENGTH_PENALTIES, REPETITION_PENALTIES, LONGEST)))
+    return [settings for settings, index in zip(combinations, indices, strict=True) if (sum(index) + number) % 2 == 0]
 
 
-def test_searches_together_are_each_generates(
+def test_searches_in_one_batch_each_equal_generate(
     model: VisionLanguageModel,
     prompts: list[Embedded],
     stop: frozenset[int],
@@ -131,15 +131,15 @@ def test_searches_together_are_each_generates(
     request: pytest.FixtureRequest,
 ) -> None:
     settings = settings_for(STOPS.index(request.node.callspec.params["stop"]))
-    chosen = [prompts[place % len(prompts)] for place in range(len(settings))]
-    searches = [make(one, stop, start=prompt.start) for one, prompt in zip(settings, chosen, strict=True)]
-    search_together(model, chosen, searches, slots=slots)
-    expected = [generate(model, prompt, one, stop) for prompt, one in zip(chosen, settings, strict=True)]
+    repeated = [prompts[index % len(prompts)] for index in range(len(settings))]
+    searches = [make_search(row, stop, start=prompt.start) for row, prompt in zip(settings, repeated, strict=True)]
+    search_together(model, repeated, searches, slots=slots)
+    expected = [generate(model, prompt, row, stop) for prompt, row in zip(repeated, settings, strict=True)]
     assert [search.best_tokens for search in searches] == expected
 
 
 class Bigrams(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # transformers has no types here
-    """A language model for which the last token alone decides: its logits are a row of this table."""
+    """A language model whose logits depend on the last token only: a row of this table."""
 
     def __init__(self, table: torch.Tensor) -> None:
         super().__init__(PretrainedConfig(vocab_size=len(table), is_encoder_decoder=False, num_hidden_layers=1))
@@ -154,16 +154,16 @@ class Bigrams(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # transf
 
 
 @pytest.mark.parametrize("number", range(200))
-def test_ties_small_vocabularies_and_many_stop_tokens_are_decided_as_by_generate(number: int) -> None:
-    draw = random.Random(number)
-    size, step = draw.choice((6, 9, 20, 60, 150, 2000)), draw.choice((0, 0.25, 1))
-    table = torch.randn(size, size, generator=torch.Generator().manual_seed(number)) * draw.choice((0.5, 2, 4))
+def test_ties_small_vocabularies_and_many_stop_tokens_equal_generate(number: int) -> None:
+    rng = random.Random(number)
+    size, step = rng.choice((6, 9, 20, 60, 150, 2000)), rng.choice((0, 0.25, 1))
+    table = torch.randn(size, size, generator=torch.Generator().manual_seed(number)) * rng.choice((0.5, 2, 4))
     if step:  # many equal logits, as in bf16
         table = (table / step).round() * step
-    stop = draw.sample(range(1, size), draw.choice((0, 1, 2, 4)))
-    table[:, stop] += draw.choice((0, 1, 3))
-    length_penalty, repetition_penalty = draw.choice((-1.0, 0.0, 0.7, 1.0, 2.0)), draw.choice((1.0, 1.3))
-    settings = draw.choice((2, 3, 5)), length_penalty, repetition_penalty, draw.choice((2, 7, 20))
+    stop = rng.sample(range(1, size), rng.choice((0, 1, 2, 4)))
+    table[:, stop] += rng.choice((0, 1, 3))
+    length_penalty, repetition_penalty = rng.choice((-1.0, 0.0, 0.7, 1.0, 2.0)), rng.choice((1.0, 1.3))
+    settings = rng.choice((2, 3, 5)), length_penalty, repetition_penalty, rng.choice((2, 7, 20))
     expected = Bigrams(table).generate(
         torch.tensor([[0]]),
         do_sample=False,
@@ -175,8 +175,8 @@ def test_ties_small_vocabularies_and_many_stop_tokens_are_decided_as_by_generate
         eos_token_id=sorted(stop) or None,
         pad_token_id=0,
     )[0, 1:]
-    ends = [place for place, token in enumerate(expected.tolist()) if token in stop]
-    search = make(settings, frozenset(stop), start=[0])
+    ends = [index for index, token in enumerate(expected.tolist()) if token in stop]
+    search = make_search(settings, frozenset(stop), start=[0])
     logits = table[[0]]
     while not search.done:
         advance([search], logits)
@@ -184,9 +184,9 @@ def test_ties_small_vocabularies_and_many_stop_tokens_are_decided_as_by_generate
     assert search.best_tokens == expected.tolist()[: min(ends, default=len(expected))]
 
 
-def test_what_is_best_so_far_can_be_had_at_any_time() -> None:
+def test_the_best_beam_is_available_after_every_step() -> None:
     table = torch.randn(50, 50, generator=torch.Generator().manual_seed(1))
-    search = make((3, 1.0, 1.0, 9), frozenset(), start=[])
+    search = make_search((3, 1.0, 1.0, 9), frozenset(), start=[])
     assert search.best_tokens == []
     logits = table[[0]]
     for length in range(1, 10):
@@ -197,9 +197,9 @@ def test_what_is_best_so_far_can_be_had_at_any_time() -> None:
 
 
 @pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
-def test_numbers_that_are_not_finite_end_their_own_search(number: float) -> None:
+def test_logits_that_are_not_finite_fail_their_own_search(number: float) -> None:
     table = torch.randn(50, 50, generator=torch.Generator().manual_seed(1))
-    searches = [make((3, 1.0, 1.0, 4), frozenset({7}), start=[]) for _ in range(3)]
+    searches = [make_search((3, 1.0, 1.0, 4), frozenset({7}), start=[]) for _ in range(3)]
     advance(searches, table[[0, 0, 0]])
     logits = torch.cat([table[search.tokens] for search in searches])
     logits[4] = number  # a beam of the second

@@ -1,4 +1,4 @@
-"""Sequences that run together are the sequences alone, token for token, whoever comes and goes beside them."""
+"""Sequences in one batch equal each alone, token for token, whichever others are added and removed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ WORDS = ("Question:", "how", "many", "cats", "are", "there?", "Answer:", "two", 
 
 
 @pytest.fixture(scope="module")
-def asked(model: Blip2, two_images: list[Image.Image]) -> list[PreparedRequest]:
-    """Prompts of every length with options of every kind."""
+def requests(model: Blip2, two_images: list[Image.Image]) -> list[PreparedRequest]:
+    """Prompts of many lengths with options of every kind."""
     rng = random.Random(7)
     return [
         make_request(
@@ -51,27 +51,27 @@ def asked(model: Blip2, two_images: list[Image.Image]) -> list[PreparedRequest]:
 
 
 @pytest.fixture(scope="module")
-def alone(model: Blip2, asked: List[PreparedRequest]) -> list[list[int]]:
-    """What each is answered without any neighbour."""
-    return [generate_alone(model, one) for one in asked]
+def alone(model: Blip2, requests: List[PreparedRequest]) -> list[list[int]]:
+    """The answer to each request alone."""
+    return [generate_alone(model, request) for request in requests]
 
 
-def test_sequences_that_come_and_go_are_the_sequences_alone(
-    model: Blip2, asked: List[PreparedRequest], alone: List[list[int]], slots: bool
+def test_sequences_in_changing_batches_equal_each_alone(
+    model: Blip2, requests: List[PreparedRequest], alone: List[list[int]], slots: bool
 ) -> None:
-    """With beam searches, samples, preemptions, cancels, and a batch that is begun again."""
+    """With beam searches, samples, preemptions, cancellations, and batches that are restarted."""
     core, rng = make_core(model, max_batch_size=5, time_slice_tokens=2), random.Random(8)
     count = REQUESTS_OVER_SLOTS if slots else REQUESTS
-    waiting, left, now = list(enumerate(asked[:count])), set[int](), 0.0
+    waiting, cancelled, now = list(enumerate(requests[:count])), set[int](), 0.0
     together = {}
     while waiting or core.has_work:
         while waiting and rng.random() < 0.5:
-            number, one = waiting.pop(0)
-            together[number] = add(core, replace(one, background=rng.random() < 0.2))
+            number, request = waiting.pop(0)
+            together[number] = add(core, replace(request, background=rng.random() < 0.2))
         if together and rng.random() < 0.03:
             number = rng.choice(list(together))
             core.cancel(together[number].id)
-            left.add(number)
+            cancelled.add(number)
         if rng.random() < 0.01:
             core._recover(RuntimeError("out of memory"), now)
             core._scheduler.row_limit = 99
@@ -79,112 +79,112 @@ def test_sequences_that_come_and_go_are_the_sequences_alone(
         core.step(now)
     assert len(together) == count
     for number, sequence in together.items():
-        if number not in left:
+        if number not in cancelled:
             assert sequence.ids == alone[number]
         elif not sequence.uses_beam_search:
             assert sequence.ids == alone[number][: len(sequence.ids)]
 
 
-def test_a_batch_keeps_no_more_than_its_rows_need(model: Blip2, asked: List[PreparedRequest]) -> None:
+def test_a_batch_frees_the_memory_of_removed_rows(model: Blip2, requests: List[PreparedRequest]) -> None:
     core = make_core(model)
-    streams = [replace(one, options=GenerationOptions(max_new_tokens=60)) for one in asked[:9]]
+    streams = [replace(request, options=GenerationOptions(max_new_tokens=60)) for request in requests[:9]]
     first = add(core, streams[0])
     core.step(1.0)
-    one = core._runner._batch.nbytes
+    row_bytes = core._runner._batch.nbytes
     others = [add(core, stream) for stream in streams[1:]]
     core.step(2.0)
-    assert core._runner._batch.nbytes > one
+    assert core._runner._batch.nbytes > row_bytes
     for sequence in others:
         core.cancel(sequence.id)
     core.step(3.0)
-    assert core._runner._batch.nbytes <= 2 * one
+    assert core._runner._batch.nbytes <= 2 * row_bytes
     core.cancel(first.id)
     core.step(4.0)
     assert core._runner._batch.nbytes == 0
 
 
-def test_a_new_sequence_takes_the_place_of_a_removed_one(model: Blip2, asked: List[PreparedRequest]) -> None:
+def test_a_new_row_takes_the_memory_of_a_removed_one(model: Blip2, requests: List[PreparedRequest]) -> None:
     core = make_core(model)
-    stream = replace(asked[0], options=GenerationOptions(max_new_tokens=60))
+    stream = replace(requests[0], options=GenerationOptions(max_new_tokens=60))
     sequences = [add(core, stream) for _ in range(4)]
     core.step(1.0)
     full = core._runner._batch.nbytes
-    for place in (0, 3, 1):
-        core.cancel(sequences[place].id)
-        sequences[place] = add(core, stream)
+    for index in (0, 3, 1):
+        core.cancel(sequences[index].id)
+        sequences[index] = add(core, stream)
         core.step(2.0)
         assert core._runner._batch.nbytes == full
 
 
 @torch.inference_mode()
 def overflow(batch: Batch, rows: list[int]) -> None:
-    """Make no numbers of all keys and values that are kept for these rows."""
-    places = [batch._rows[row].slot for row in rows] if isinstance(batch, Slots) else rows
+    """Set all keys and values of these rows to NaN."""
+    indices = [batch._rows[row].slot for row in rows] if isinstance(batch, Slots) else rows
     for cache in vars(batch).values():
         parts = cache.layers if isinstance(cache, KVCache) else cache._buffers if isinstance(cache, SlotCache) else ()
         for keys, values in parts:
-            keys[places] = values[places] = torch.nan
+            keys[indices] = values[indices] = torch.nan
 
 
-def test_nothing_is_left_of_a_removed_sequence(
-    model: Blip2, asked: List[PreparedRequest], alone: List[list[int]]
+def test_a_new_row_reads_nothing_of_a_removed_one(
+    model: Blip2, requests: List[PreparedRequest], alone: List[list[int]]
 ) -> None:
-    """Not even numbers that are none, which an answer that overflowed leaves behind."""
+    """Not even the NaN of an answer that overflowed."""
     core = make_core(model)
-    lasting = [number for number, one in enumerate(asked) if one.options.max_new_tokens > 3]
-    by_length = sorted(lasting, key=lambda number: len(asked[number].prompt))
+    lasting = [number for number, request in enumerate(requests) if request.options.max_new_tokens > 3]
+    by_length = sorted(lasting, key=lambda number: len(requests[number].prompt))
     short, middle, long = by_length[0], by_length[len(by_length) // 2], by_length[-1]
-    gone, stays = add(core, asked[long]), add(core, asked[middle])
+    removed, running = add(core, requests[long]), add(core, requests[middle])
     core.step(1.0)
-    rows = [row for row, (sequence, _) in enumerate(core._runner._rows) if sequence is gone]
+    rows = [row for row, (sequence, _) in enumerate(core._runner._rows) if sequence is removed]
     overflow(core._runner._batch, rows)
-    core.cancel(gone.id)
-    comes = add(core, asked[short])  # so that there is padding in the place of the removed one
+    core.cancel(removed.id)
+    added = add(core, requests[short])  # shorter, so that its padding is in the buffers of the removed one
     finish(core)
-    assert (stays.ids, comes.ids) == (alone[middle], alone[short])
+    assert (running.ids, added.ids) == (alone[middle], alone[short])
 
 
-def test_a_sequences_memory_is_what_its_keys_and_values_take(
+def test_memory_is_what_kv_bytes_and_the_scheduler_count(
     model: Blip2, two_images: list[Image.Image], slots: bool
 ) -> None:
     core = make_core(model)
     for _ in range(3):
         add(core, make_request(model, two_images[0], "a photo of", GenerationOptions()))
     core.step(1.0)
-    # buffers are whole blocks of positions, for the decoder's own and for those of the encoder's output
-    each = model.decoder.kv_bytes(BLOCK_TOKENS)
-    assert core._runner._batch.nbytes == (4 if slots else 3) * each  # slots are a power of two
-    # which is what the scheduler counts
+    # buffers are complete blocks of positions, for self-attention and for cross-attention
+    row_bytes = model.decoder.kv_bytes(BLOCK_TOKENS)
+    assert core._runner._batch.nbytes == (4 if slots else 3) * row_bytes  # slots are a power of two
     reserved = [core._runner.reserved_positions(3, length) for length in (1, BLOCK_TOKENS)]
     assert reserved == [(4 if slots else 3) * BLOCK_TOKENS] * 2
     assert kv_positions(model) > 16 * model.spec.context_tokens
 
 
-def test_a_later_turn_reads_only_what_is_new(model: Blip2, two_images: list[Image.Image]) -> None:
-    """And says what it would have said without the memory, beside others with and without one."""
+def test_a_follow_up_prefills_only_new_positions(model: Blip2, two_images: list[Image.Image]) -> None:
+    """And its answer is the one without a cache, beside others with and without cached positions."""
     options = GenerationOptions(max_new_tokens=6)
     first = "Question: how many cats are there? Answer:"
     core = make_core(model)
     varied = replace(options, repetition_penalty=2.0)  # so that the answer is not blank
     sequence = add(core, make_request(model, two_images[0], first, varied, digest="one"))
     finish(core)
-    said = model.decode(sequence.ids)
-    later = [
-        (0, "one", f"{first} {said}. Question: a blue dog? Answer:"),
-        (1, "other", f"{first} {said}. Question: a blue dog? Answer:"),
+    reply = model.decode(sequence.ids)
+    follow_ups = [
+        (0, "one", f"{first} {reply}. Question: a blue dog? Answer:"),
+        (1, "other", f"{first} {reply}. Question: a blue dog? Answer:"),
         (0, "one", f"{first} something else entirely. Question: and two? Answer:"),
         (0, "one", "Caption the image in German. Ein roter"),
     ]
     follow = [
-        make_request(model, two_images[place], text, options, digest=name, turns=True) for place, name, text in later
+        make_request(model, two_images[index], text, options, digest=name, turns=True)
+        for index, name, text in follow_ups
     ]
-    whole = len(follow[0].prompt)
-    sequences = [add(core, one) for one in follow]
-    assert core._runner.uncached_tokens(follow[1]) == whole
+    length = len(follow[0].prompt)
+    sequences = [add(core, request) for request in follow]
+    assert core._runner.uncached_tokens(follow[1]) == length
     assert (
-        core._runner.uncached_tokens(follow[0]) < whole - follow[0].prompt.image_positions
+        core._runner.uncached_tokens(follow[0]) < length - follow[0].prompt.image_positions
     ) == model.spec.decoder_only
     finish(core)
-    assert [one.ids for one in sequences] == [generate_alone(model, one) for one in follow]
+    assert [sequence.ids for sequence in sequences] == [generate_alone(model, request) for request in follow]
     # two of the four, or three where every text begins with the same token
     assert core.prefix_hits in ((2, 3) if model.spec.decoder_only else (0,))
