@@ -9,19 +9,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 COMMANDS = ("serve", "ask", "caption", "folder", "models", "languages")
-COLUMNS = "110"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,11 +62,7 @@ def _printed(*arguments: str) -> str:
     from blip_space.apps import cli
 
     output = io.StringIO()
-    with (
-        mock.patch.dict(os.environ, COLUMNS=COLUMNS),
-        contextlib.redirect_stdout(output),
-        contextlib.suppress(SystemExit),
-    ):
+    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
         cli.main(arguments)
     return output.getvalue()
 
