@@ -24,7 +24,7 @@ from blip_space.engine.request import Request
 from blip_space.serving.threaded import ThreadedEngine
 
 OTHER_IMAGES = 10_000
-"""Added to the number of a user whose images nobody has sent before."""
+"""Added to the number of a user, so that the images are new."""
 
 
 def users(setup: Setup) -> Iterator[Row]:
