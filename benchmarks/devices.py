@@ -18,7 +18,7 @@ from blip_space.loading import loader
 from blip_space.loading.device import find_device
 from blip_space.models.interface import VisionLanguageModel
 
-GRAPHS = "on"
+GRAPHS = "graphs"
 """How `decoding` begins where steps run as graphs."""
 
 
@@ -48,8 +48,9 @@ def works(device: str) -> bool:
 
 
 def decoding(core: Any) -> str:
-    """How a core decodes: `on` and how many graphs it has, or `off`, so eagerly, and why."""
-    return str(getattr(core, "graph_status", "off: there are none"))
+    """How a core decodes: `graphs` and how many it has captured, or `eager` and why."""
+    mode, reason = getattr(core, "decode_mode", ("eager", "there are no graphs"))
+    return f"{mode} ({reason})"
 
 
 def capture_graphs(core: Any) -> None:
