@@ -51,7 +51,7 @@ class LocalEngine:
         self._core = EngineCore(model, config)
         self._pixels = PixelCache(self._core.config.pixel_cache_bytes)
         self._pending: dict[int, Output] = {}
-        """The last output of each reply that was not yielded yet: one step generates for all replies."""
+        """The last output of each reply that its iterator has not yielded yet: one step generates for all replies."""
 
     def generate(self, request: Request) -> Reply:
         """The reply to a request, generated as it is iterated. Raises `UserError` if the request is invalid."""

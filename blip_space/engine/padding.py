@@ -37,8 +37,8 @@ def pad(prompts: Sequence[Embedded], *, left: bool) -> tuple[torch.Tensor, torch
 
 
 def length_mask(lengths: Sequence[int], *, left: bool, device: torch.device, width: int = 0) -> torch.Tensor:
-    """A mask (rows, width) of ones, and zeros for padding, on the left if `left`. `width` 0 means the longest
-    length."""
+    """A mask (rows, width): 1 for each row's positions, 0 for its padding, which is on the left if `left`, else on the
+    right. If `width` is 0, it is the longest length."""
     width, ends = width or max(lengths), to_device(lengths, device)[:, None]
     positions = torch.arange(width, device=device)
     return (positions >= width - ends if left else positions < ends).long()
@@ -55,5 +55,5 @@ def stack_masks(above: torch.Tensor, below: torch.Tensor, *, left: bool = True) 
 
 
 def trimmable_padding(padding: int, rows: int) -> int:
-    """How much of the `padding` common to all rows is worth a copy to trim: complete blocks, or all without rows."""
+    """How much of the padding that all rows share is worth a copy to trim: complete blocks; all if no row is left."""
     return padding // BLOCK_TOKENS * BLOCK_TOKENS if rows else padding

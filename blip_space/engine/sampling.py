@@ -19,7 +19,7 @@ from blip_space.models.transfer import select_rows, to_device, to_host
 from blip_space.options import GenerationOptions
 
 BLOCK_SIZE, WORDS_PER_COUNT, CACHED_BLOCKS = 64, 4, 1024
-"""How many numbers are generated at a time, how many each Philox counter gives, and how many blocks are cached."""
+"""Random numbers generated at a time, random numbers per count of Philox's counter, and cached blocks of numbers."""
 
 ALL_BITS, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 

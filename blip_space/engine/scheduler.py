@@ -146,8 +146,8 @@ class Scheduler:
         return self.waiting
 
     def _discard_background(self, preempted: list[Sequence]) -> list[Sequence]:
-        """If the first sequence with a free slot has no memory, restart background sequences until it has, preempted
-        ones first. Returns those that were running."""
+        """If the first waiting sequence with a free slot lacks memory, restart background sequences, preempted ones
+        first, until there is enough. Returns those that were running."""
         first = next((one for one in self.waiting if self._free_slots(one.uses_beam_search) > 0), None)
         idle = [sequence for sequence in _preempted(self.background) if sequence not in preempted]
         discarded = list[Sequence]()

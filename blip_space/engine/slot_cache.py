@@ -113,7 +113,7 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no typ
         return self.keys, self.values
 
     def get_seq_length(self) -> int:
-        """The capacity minus one: transformers adds the new position, and the mask has the width of the sum."""
+        """The capacity minus one: transformers adds one position, and the sum must be the width of the mask."""
         return int(self.keys.shape[2]) - 1
 
 

@@ -205,7 +205,7 @@ def _copy_tokenizer(serialized: str) -> Any:
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
-    """The ids without the tokenizer's first and last tokens; the GIL is released for a long text."""
+    """The ids of a text without the tokenizer's first and last tokens; the GIL is released for a long text."""
     if len(text) <= SHORT_TEXT:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
     (encoding,) = tokenizer.encode_batch_fast([text], add_special_tokens=False)

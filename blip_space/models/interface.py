@@ -94,7 +94,7 @@ class DecoderOnly(Decoder):
 
     def prompt_mask(self, mask: torch.Tensor, new: int, *, is_padded: bool) -> torch.Tensor | None:  # noqa: ARG002
         """The mask that `forward` takes to prefill `new` positions, from a mask (rows, cached + new). `is_padded` is
-        whether that hides anything; if transformers checked this, the host would wait for a GPU."""
+        whether `mask` has zeros: if transformers looked for them, the host would wait for a GPU."""
         return mask
 
     @abstractmethod

@@ -74,7 +74,7 @@ class ModelManager:
         find_memory: FindMemory | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`load`, `find_memory` and `clock`, in seconds, replace those of the loader and the machine in tests."""
+        """`load`, `find_memory` and `clock` (in seconds) replace the loader, the free memory and the clock in tests."""
         self.precision = precision
         self.loading = ""
         """The name of the model that is being loaded, if any."""
@@ -122,9 +122,10 @@ class ModelManager:
         return failure.message if failure and self._clock() < failure.until else ""
 
     def seconds_until(self, spec: ModelSpec) -> float:
-        """The seconds until the models that this one would replace may be unloaded; 0 if it can be loaded at once.
+        """The seconds until a model can be loaded, because the models that it replaces may not be unloaded yet; or 0.
 
-        Raises `ModelError` if it failed recently, or does not fit even alone, as far as is known while others run.
+        Raises `ModelError` if the model failed to load recently, or does not fit even alone, as far as is known while
+        others run.
         """
         if failure := self.failure(spec.name):
             raise ModelError(failure)
