@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from blip_space import images
-from blip_space.errors import ImageError, UserError
-from blip_space.jobs.folder_listing import find_images, locate, printable_name
+from blip_space.errors import UserError
+from blip_space.jobs.folder_listing import find_images, image_digest, printable_name
 from blip_space.jobs.output_log import OutputLog
 
 SAMPLE_FILES = 200
@@ -29,7 +28,7 @@ def refuse_other_folder(output_log: OutputLog, folder: Path) -> None:
     here = {
         digest
         for file in find_images(folder, recursive=True, pattern=None, limit=None).names
-        if (digest := _file_digest(locate(folder, file)))
+        if (digest := image_digest(folder, file))
     } & digests
     if here and (not changed or 2 * len(here) >= len(digests)):
         return  # renamed, or a part of the folder
@@ -52,13 +51,6 @@ def _digests_by_name(output_log: OutputLog) -> dict[str, set[str]]:
 def _compare(known: Mapping[str, set[str]], folder: Path) -> tuple[int, int]:
     """Of a sample of the files in the log: how many are the same image as in it, and how many are another."""
     names = sorted(known)
-    pairs = [(_file_digest(locate(folder, name)), known[name]) for name in names[:: max(1, len(names) // SAMPLE_FILES)]]
+    pairs = [(image_digest(folder, name), known[name]) for name in names[:: max(1, len(names) // SAMPLE_FILES)]]
     same = sum(digest in digests for digest, digests in pairs if digest)
     return same, sum(digest not in digests for digest, digests in pairs if digest)
-
-
-def _file_digest(path: Path) -> str | None:
-    try:
-        return images.digest(images.read_file(path, max_bytes=images.MAX_FILE_BYTES))
-    except ImageError:
-        return None

@@ -17,7 +17,7 @@ from PIL import Image
 
 from blip_space import images
 from blip_space.errors import ImageError
-from blip_space.jobs.folder_listing import locate
+from blip_space.jobs.folder_listing import read_image
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class ImageReader:
 
     def _load(self, file: str) -> LoadedImage:
         try:
-            data = images.read_file(locate(self._folder, file), max_bytes=images.MAX_FILE_BYTES)
+            data = read_image(self._folder, file)
         except ImageError as error:
             return LoadedImage(file, None, error=str(error))
         digest = images.digest(data)

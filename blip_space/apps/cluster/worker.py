@@ -10,11 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
-from blip_space import images
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ImageError, UserError
 from blip_space.jobs.folder_captioner import Caption, Captioner, PendingCaption
-from blip_space.jobs.folder_listing import locate
+from blip_space.jobs.folder_listing import read_image
 from blip_space.jobs.image_reader import LoadedImage, load_image
 from blip_space.jobs.records import CaptionTask
 
@@ -39,7 +38,7 @@ def select_worker_precision(spec: ModelSpec, precision: str) -> tuple[str, str]:
 
 def read_files(rows: Any, folder: Path) -> Columns:
     """Add the bytes of its file, or an error message, to each row. Runs on the machine that has the folder."""
-    with_data = [{**row, **_read_file(locate(folder, row["file"]))} for row in rows.to_pylist()]
+    with_data = [{**row, **_read_file(folder, row["file"])} for row in rows.to_pylist()]
     return {name: [row[name] for row in with_data] for name in with_data[0]}
 
 
@@ -123,8 +122,8 @@ def _to_rows(captions: Iterable[Caption], keys: dict[PendingCaption, Row]) -> It
         yield {**keys[caption.pending], **values}
 
 
-def _read_file(file: Path) -> Row:
+def _read_file(folder: Path, name: str) -> Row:
     try:
-        return {"data": images.read_file(file, max_bytes=images.MAX_FILE_BYTES), "error": ""}
+        return {"data": read_image(folder, name), "error": ""}
     except ImageError as error:
         return {"data": b"", "error": str(error)}

@@ -9,10 +9,10 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from blip_space import images
 from blip_space.errors import UserError
 from blip_space.jobs import export
 from blip_space.jobs.durable_files import is_file
+from blip_space.jobs.folder_listing import looks_like_image
 from blip_space.jobs.output_log import OutputLog
 from blip_space.jobs.outputs import dataset_formats, shards
 from blip_space.jobs.outputs.manifest import SIZE_PREFIX, Manifest, ManifestEntry, Manifests, check_regular_file
@@ -25,7 +25,6 @@ SINGLE_CAPTION_FORMATS = frozenset({"txt", "imagefolder", "coco", "webdataset"})
 """Formats with one caption for each image, so with one language."""
 
 HINT = "Rename it, name another --output, or overwrite it with --overwrite-edited."
-HEAD_BYTES = 64
 
 
 class OutputFiles:
@@ -69,7 +68,8 @@ class OutputFiles:
         names = {*self._names(), *self._shards()}
         for path in (self._manifest.folder / name for name in names):
             check_regular_file(path)
-            _refuse_image(path)
+            if looks_like_image(path):
+                raise UserError(f"{path.name} is an image and is not overwritten. Name another --output.")
         for name in () if self.overwrite_edited else sorted(names):
             self._manifest.check_replaceable(name, way_out=HINT, unless=lambda path: _is_in_log(path, output_log))
         if names and not os.access(self._manifest.folder, os.W_OK | os.X_OK):
@@ -149,17 +149,6 @@ class OutputFiles:
                 self._manifest.folder.joinpath(name).unlink()  # from a run with more images
         self._manifest.finish()
         return Outcome(failed=failed)
-
-
-def _refuse_image(path: Path) -> None:
-    """`UserError` where the file is an image, which is never overwritten."""
-    try:
-        with path.open("rb") as file:
-            is_image = images.is_image(file.read(HEAD_BYTES))
-    except OSError:
-        return
-    if is_image:
-        raise UserError(f"{path.name} is an image and is not overwritten. Name another --output.")
 
 
 def _is_in_log(path: Path, output_log: OutputLog) -> bool:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from blip_space import images
 from blip_space.errors import ImageError
 from blip_space.jobs.durable_files import Disk
-from blip_space.jobs.folder_listing import locate
+from blip_space.jobs.folder_listing import read_image
 from blip_space.jobs.outputs.text_format import stem
 from blip_space.jobs.records import CaptionRecord
 
@@ -103,7 +103,7 @@ def _samples(records: Sequence[CaptionRecord], folder: Path, failed: list[tuple[
     key_by_file = sample_keys([record.file for record in records])
     for record in records:
         try:
-            image = images.read_file(locate(folder, record.file), max_bytes=images.MAX_FILE_BYTES)
+            image = read_image(folder, record.file)
         except ImageError as error:
             failed.append((record.file, str(error)))
             continue
