@@ -159,9 +159,9 @@ def _worker_pool(args: argparse.Namespace, spec: catalogue.ModelSpec, batch_size
     """The workers of a Ray cluster, if one is named."""
     if args.ray is None:
         return nullcontext()
-    from blip_space.apps.cluster.worker_pool import open_worker_pool
+    from blip_space.apps.cluster.worker_pool import WorkerPool
 
-    return open_worker_pool(args.ray, spec, args.folder, batch_size=batch_size, threads=args.workers)
+    return WorkerPool(args.ray, spec, args.folder, batch_size=batch_size, threads=args.workers)
 
 
 def _select_precision(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ImageError, UserError
@@ -16,6 +16,9 @@ from blip_space.jobs.folder_captioner import Caption, Captioner, PendingCaption
 from blip_space.jobs.folder_listing import read_image
 from blip_space.jobs.image_reader import LoadedImage, load_image
 from blip_space.jobs.records import CaptionTask
+
+if TYPE_CHECKING:
+    from blip_space.apps.cluster.attempts import SharedAttempts
 
 COLUMNS = ("number", "task", "caption", "tokens", "seconds", "repeats", "error", "load_error")
 FILE_CHANGED = "The file was changed while the job ran. Run it again."
@@ -42,14 +45,6 @@ def read_files(rows: Any, folder: Path) -> Columns:
     return {name: [row[name] for row in with_data] for name in with_data[0]}
 
 
-class AttemptLog(Protocol):
-    """See `attempts.Attempts`."""
-
-    def begin(self, numbers: Sequence[int]) -> bool: ...
-    def begin_alone(self, number: int, tasks: Sequence[int]) -> list[Row] | None: ...
-    def end_alone(self, number: int, rows: list[Row]) -> None: ...
-
-
 class Worker:
     """One model, which captions rows of images."""
 
@@ -60,7 +55,7 @@ class Worker:
         *,
         batch_size: int | None,
         threads: int,
-        attempts: AttemptLog | None = None,
+        attempts: SharedAttempts | None = None,
     ) -> None:
         """`attempts` counts which images killed a worker. If the model does not load, every call returns `load_error`
         instead of captions: Ray would wrap an exception."""
