@@ -21,7 +21,7 @@ from blip_space.engine.request import (
 )
 from blip_space.errors import UserError
 from blip_space.jobs.image_reader import LoadedImage
-from blip_space.jobs.records import CaptionTask
+from blip_space.jobs.records import CaptionTask, Key
 from blip_space.models.preparation import ImageInfo, Prompt
 from blip_space.options import GenerationOptions
 
@@ -43,6 +43,11 @@ class PendingCaption:
 
     image: LoadedImage
     task: CaptionTask
+
+    @property
+    def key(self) -> Key:
+        """What the caption depends on; see `CaptionTask.key`."""
+        return self.task.key(self.image.digest or "")
 
 
 @dataclass(frozen=True)
