@@ -10,7 +10,6 @@ import codecs
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import zip_longest
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
@@ -121,7 +120,8 @@ class OutputLog:
         kept = list(lines)
         for records in records_by_task.values():
             current = [lines[number] for number in self._current_numbers(records)]
-            for number, line in zip_longest(records, current, fillvalue=b""):  # COCO image ids follow the order
+            dropped = [b""] * (len(records) - len(current))
+            for number, line in zip(records, [*current, *dropped], strict=True):  # COCO image ids follow the order
                 kept[number] = line
         if kept == lines:
             return

@@ -45,7 +45,10 @@ class Endpoints:
     def __init__(self, engine: EngineProtocol) -> None:
         self.batches = Batches(engine)
         self._engine = engine
-        self.answer_limits = {"concurrency_id": ANSWERS, "concurrency_limit": MAX_ANSWERS * engine.replicas}
+        self.answer_limits: dict[str, Any] = {
+            "concurrency_id": ANSWERS,
+            "concurrency_limit": MAX_ANSWERS * engine.replicas,
+        }
         """The concurrency of every event that generates an answer."""
 
     def chat(
