@@ -192,12 +192,9 @@ def _with_later_defaults(block_fn: Any, inputs: list[Any]) -> list[Any]:
     """The values of a call, with defaults for parameters that were added later. `UserError` when others are missing."""
     missing = block_fn.inputs[len(inputs) :]
     if not all(getattr(component, "added_later", False) for component in missing):
-        raise UserError(_too_few(block_fn, len(inputs)))
+        count = f"The call has {len(inputs)} of {len(block_fn.inputs)} values."
+        raise UserError(f"{count} The API page lists them in order.")
     return [*inputs, *(component.value for component in missing)]
-
-
-def _too_few(block_fn: Any, count: int) -> str:
-    return f"The call has {count} of {len(block_fn.inputs)} values. The API page lists them in order."
 
 
 def _gradio_error(sentence: str) -> gr.Error:
