@@ -5,6 +5,7 @@ Depends on the output log and on digests of files; must not import anything that
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,9 +19,11 @@ SAMPLE_FILES = 200
 
 def refuse_other_folder(output_log: OutputLog, folder: Path) -> None:
     """`UserError` where the log is about other images: the folder has none of them under any name, or most of the names
-    that it shares with the log are of changed images and most images of the log are not in it.
-    """
-    digests_by_name = _digests_by_name(output_log)
+    that it shares with the log are of changed images and most images of the log are not in it."""
+    digests_by_name = defaultdict[str, set[str]](set)
+    for file, (digest, *_) in output_log.entries:
+        if digest:
+            digests_by_name[file].add(digest)
     digests = {digest for known in digests_by_name.values() for digest in known}
     same, changed = _compare(digests_by_name, folder)
     if not digests or (same and same >= changed):
@@ -38,14 +41,6 @@ def refuse_other_folder(output_log: OutputLog, folder: Path) -> None:
         f"{printable_name(folder.resolve().name)!r}. Name another --output, caption the folder above both with "
         "--recursive, or, where all images were changed, start over with --existing overwrite."
     )
-
-
-def _digests_by_name(output_log: OutputLog) -> dict[str, set[str]]:
-    digests: dict[str, set[str]] = {}
-    for file, key in output_log.entries:
-        if key[0]:
-            digests.setdefault(file, set()).add(key[0])
-    return digests
 
 
 def _compare(known: Mapping[str, set[str]], folder: Path) -> tuple[int, int]:

@@ -69,8 +69,7 @@ def find_images(
     """
     if not folder.is_dir():
         raise UserError(f"There is no folder {printable_name(folder.name)!r}. Check its name.")
-    walk = _Walk(folder, recursive=recursive, pattern=pattern, own_files=own_files)
-    listing = walk.run()
+    listing = _Walk(folder, recursive=recursive, pattern=pattern, own_files=own_files).run()
     if not listing.names and not listing.unreadable:
         reasons = f" Ignored: {str(listing).partition('ignored: ')[2]}." if listing.ignored else ""
         where = "" if recursive else " Use --recursive to include its subfolders."

@@ -92,8 +92,7 @@ class OutputLog:
             self._index(record)
 
     def start_over(self) -> None:
-        """Count all captions as missing but those that a user corrected; old ones are removed once the first new one
-        is appended."""
+        """Count all captions as missing, except corrected ones; they are removed once the first new one is appended."""
         self._captions, self._started_over = self._captions_by_task(), True
         edited = [] if self._overwrite_edited else [record for record in self.records() if record.edited]
         self._pending = list(edited) if self._captions else None  # errors alone replace no caption

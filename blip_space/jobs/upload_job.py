@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from blip_space.engine.output import ANSWER_FAILED
 from blip_space.engine.request import EngineConfig, Request
@@ -88,10 +89,7 @@ class UploadJob:
 
     def _fill(self) -> bool:
         """Submit the next images; False when none is left to wait for."""
-        while len(self._in_flight) < MAX_IN_FLIGHT:
-            upload = next(self._remaining, None)
-            if upload is None:
-                break
+        for upload in islice(self._remaining, MAX_IN_FLIGHT - len(self._in_flight)):
             self._in_flight.append(self._submit(upload))
         return bool(self._in_flight)
 

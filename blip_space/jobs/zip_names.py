@@ -173,14 +173,12 @@ def _latin(character: str, before: str, after: str) -> float:
     weight = LATIN.get(character, RARE)
     if character == "ß" and before.lower() not in "aeiouyäöü":
         weight = RARE
-    return weight if any(_is_ascii_letter(neighbour) for neighbour in (before, after)) else 0.4 * weight
+    return weight if _is_ascii_letter(before) or _is_ascii_letter(after) else 0.4 * weight
 
 
 def _cyrillic(character: str, before: str, after: str) -> float:
     """Russian letters are beside each other, beside no Latin one, and no capital is inside a word."""
-    if _is_capital_inside(character, before, after) or any(
-        _is_ascii_letter(neighbour) for neighbour in (before, after)
-    ):
+    if _is_capital_inside(character, before, after) or _is_ascii_letter(before) or _is_ascii_letter(after):
         return -0.5
     weight = RUSSIAN.get(character.lower(), RARE)
     if character.isupper() and (before.isupper() or after.isupper()):

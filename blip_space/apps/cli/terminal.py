@@ -29,8 +29,7 @@ def update_line(text: str) -> None:
 
 
 def load_with_progress(spec: ModelSpec, precision: str) -> VisionLanguageModel:
-    """Load a model. Prints a line that is updated on a terminal, otherwise a new line now and then; nothing if loading
-    is fast."""
+    """Load a model. If that takes long its progress is printed: on a terminal as one line, else as new lines."""
     from blip_space.loading import loader
 
     if sys.stderr.isatty():

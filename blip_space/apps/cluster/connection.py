@@ -20,8 +20,7 @@ from blip_space.errors import UserError
 
 log = logging.getLogger(__name__)
 
-LOCAL = "local"
-ADDRESSES = f"the HOST:PORT that `ray start --head` prints, auto on one of the cluster's machines, or {LOCAL}"
+ADDRESSES = "the HOST:PORT that `ray start --head` prints, auto on one of the cluster's machines, or local"
 CONNECT_TIMEOUT_SECONDS = 5.0
 
 

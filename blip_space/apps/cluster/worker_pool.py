@@ -31,10 +31,8 @@ IMAGES_PER_BATCH = 64
 
 @dataclass(frozen=True)
 class WorkerPool:
-    """Workers with a model each; the cluster is not contacted before there is something to do.
-
-    `threads` is how many read images here, and how many decode them in each worker.
-    """
+    """Workers with a model each; the cluster is not contacted before there is something to do. `threads`
+    is how many read images here, and how many decode them in each worker."""
 
     address: str
     spec: ModelSpec

@@ -12,13 +12,7 @@ import gradio as gr
 from gradio.utils import get_function_params
 
 from blip_space import languages, options
-from blip_space.apps.gradio_api.upload_security import (
-    added_later,
-    files_input,
-    image_input,
-    unvalidated,
-    with_example,
-)
+from blip_space.apps.gradio_api.upload_security import files_input, image_input, unvalidated, with_example
 from blip_space.serving.protocol import EngineProtocol
 
 TEXT_PART = {
@@ -49,12 +43,13 @@ NUMBERS = {"max_new_tokens": "the maximum length of the reply, in tokens", **SAM
 
 
 def make_inputs(handler: Callable[..., Any], engine: EngineProtocol, *, later: Collection[str] = ()) -> list[Any]:
-    """A component for each parameter of an endpoint's handler, with its default. `later` are the parameters that were
-    added to the endpoint after its release."""
+    """A component for each parameter of an endpoint's handler, with its default. `later` are those that were added to
+    the endpoint later: a call whose list of values ends before them stays valid and gets their defaults."""
     inputs = []
     for name, _, default, _ in get_function_params(handler):
         component = _make_input(name, default, engine)
-        inputs.append(added_later(component) if name in later else component)
+        component.added_later = name in later
+        inputs.append(component)
     return inputs
 
 
@@ -88,8 +83,7 @@ def _make_input(name: str, default: Any, engine: EngineProtocol) -> Any:
 
 
 def _with_default(component: Any) -> Any:
-    """Make the label the description that `view_api` shows, and the default the example: Gradio's own would be out of
-    range or in another language."""
+    """Describe the component by its label, and give its default as example: Gradio's own may be out of range."""
     schema = component.api_info() | {"additional_description": component.label}
     component.api_info = lambda: schema
     return with_example(component, component.value)

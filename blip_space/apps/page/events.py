@@ -99,16 +99,14 @@ def _save_settings(demo: Any, page: Components) -> None:
 def _restored(name: str, saved: Any, setting: Any) -> Any:
     """The saved value if it is still valid; otherwise the setting stays as it is."""
     value = saved.get(name) if isinstance(saved, dict) else None
+    return value if _is_valid(name, value, setting) else gr.skip()
+
+
+def _is_valid(name: str, value: Any, setting: Any) -> bool:
     if name == "language":
-        is_valid = isinstance(value, str) and value in languages.LANGUAGES
-    elif name == "model":
-        is_valid = value in [choice[1] for choice in setting.choices]
-    else:
-        is_valid = _is_valid_option(name, value)
-    return value if is_valid else gr.skip()
-
-
-def _is_valid_option(name: str, value: Any) -> bool:
+        return isinstance(value, str) and value in languages.LANGUAGES
+    if name == "model":
+        return value in [choice[1] for choice in setting.choices]
     if name == "use_history":
         return isinstance(value, bool)
     try:

@@ -6,7 +6,7 @@ Depends on the format modules and manifests; must not import anything that loads
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from blip_space.errors import UserError
@@ -83,7 +83,13 @@ class OutputFiles:
             return self.texts.write(records, overwrite_edited=self.overwrite_edited)
         usable = [record for record in records if (record.caption or "").strip() and record.file not in unreadable]
         try:
-            return self._writers()[self.format](records if self.format in ("json", "csv") else usable)
+            if self.format == "json":
+                return self._write_files(export.as_json(records))
+            if self.format == "csv":
+                return self._write_files(export.as_csv(records))
+            if self.format == "coco":
+                return self._write_files(*dataset_formats.to_coco(usable))
+            return self._imagefolder(usable) if self.format == "imagefolder" else self._webdataset(usable)
         except OSError as error:
             message = f"It was not written: {describe_os_error(error)} All captions are saved in {self.log_path.name}."
             return Outcome(failed=[(self._names()[0], message)])
@@ -107,16 +113,7 @@ class OutputFiles:
         pattern = shards.shard_pattern(self.path)
         return [name for name in sorted(os.listdir(self.path.parent)) if pattern.fullmatch(name)]  # noqa: PTH208
 
-    def _writers(self) -> dict[str, Callable[[Sequence[CaptionRecord]], Outcome]]:
-        return {
-            "json": lambda records: self._write_files([export.as_json(records)]),
-            "csv": lambda records: self._write_files([export.as_csv(records)]),
-            "imagefolder": self._imagefolder,
-            "coco": lambda records: self._write_files(dataset_formats.to_coco(records)),
-            "webdataset": self._webdataset,
-        }
-
-    def _write_files(self, contents: Sequence[bytes]) -> Outcome:
+    def _write_files(self, *contents: bytes) -> Outcome:
         for name, content in zip(self._names(), contents, strict=True):
             self._manifest.replace(name, content)
         return Outcome()

@@ -53,10 +53,8 @@ class TextFiles:
 
     def find_blocked(self, files: Iterable[str]) -> dict[str, str]:
         """The images whose text file cannot be written, each with a message."""
-        messages = {
-            file: self._obstacle(self._text_path(file, f"{stem(file)}{self._format.extension}")) for file in files
-        }
-        return {file: message for file, message in messages.items() if message}
+        paths = {file: self._text_path(file, f"{stem(file)}{self._format.extension}") for file in files}
+        return {file: message for file, path in paths.items() if (message := self._obstacle(path))}
 
     def write(self, records: Sequence[CaptionRecord], *, overwrite_edited: bool) -> Outcome:
         """Write missing and outdated files; those that a user wrote or edited stay unless `overwrite_edited`. Our files
