@@ -26,8 +26,6 @@ from tests.apps.test_bad_input import server_events
 from tests.checkpoints.constant import SPACE, write_constant
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README.split("## The API")[1].split("## Many visitors")[0], re.DOTALL)
 ENDPOINTS = ("/chat", "/caption", "/batch", "/budget", "/models")
 HISTORY = [
     {"role": "user", "metadata": None, "options": None, "content": [{"text": "How many circles", "type": "text"}]},
@@ -57,7 +55,7 @@ def program(real: str) -> Client:
 
 @pytest.fixture
 def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the folder of the README."""
+    """In the checkout, where the documents' programs find their images."""
     monkeypatch.chdir(ROOT)
 
 
@@ -88,15 +86,28 @@ def test_a_snippet_pasted_from_the_api_page_prints_an_answer(info: Any, name: st
 
 
 @pytest.mark.usefixtures("_in_the_project")
-def test_the_readmes_programs_run(real: str) -> None:
-    printed, names = io.StringIO(), dict[str, Any]()
-    for block in BLOCKS:
-        with contextlib.redirect_stdout(printed):
-            exec(block.replace("http://127.0.0.1:7860", real), names)
-    output = printed.getvalue()
+def test_the_programs_of_the_api_document_run(real: str) -> None:
+    output, names = run_programs(ROOT / "docs" / "api.md", real)
     assert names["reply"] == "drei"
     assert "blau\nblau\n" in output  # the last update, and the result
     assert output.endswith("octopus.png Oktopus\nfour-bananas.png Banane × 4\n")
+
+
+@pytest.mark.usefixtures("_in_the_project")
+def test_the_programs_of_the_readme_run(real: str) -> None:
+    output, _ = run_programs(ROOT / "README.md", real)
+    assert output.startswith("octopus\n")
+    assert "\nOktopus\n['octopus', 'banana × 4']\n" in output
+    assert output.endswith("\ndrei\n")
+
+
+def run_programs(document: Path, url: str) -> tuple[str, dict[str, Any]]:
+    """What a document's Python prints, one block after another, and the names that it has then."""
+    printed, names = io.StringIO(), dict[str, Any]()
+    for block in re.findall(r"```python\n(.*?)```", document.read_text("utf-8"), re.DOTALL):
+        with contextlib.redirect_stdout(printed):
+            exec(block.replace("http://127.0.0.1:7860", url), names)
+    return printed.getvalue(), names
 
 
 @pytest.mark.parametrize("content", ["How many circles", ["How many", {"type": "input_text", "text": "circles"}]])
