@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from blip_space.catalogue.families import list_supported
 from blip_space.catalogue.folder import build_spec
 from blip_space.catalogue.headers import INDEX, TensorInfo, indexed_files, list_weight_files, read_headers
+from blip_space.catalogue.hub_logging import SILENCED_CLIENT
 from blip_space.catalogue.parsing import read_json
 from blip_space.catalogue.spec import ModelSpec
 from blip_space.catalogue.validation import ADAPTER_CONFIG
@@ -60,7 +60,7 @@ def _find_small_files(repository: str) -> Path:
     """The snapshot folder with the configuration, downloaded unless it is cached."""
     from huggingface_hub import try_to_load_from_cache
 
-    with _silenced_client():
+    with SILENCED_CLIENT:
         try:
             cached = try_to_load_from_cache(repository, "config.json")
             return Path(cached).parent if isinstance(cached, str) else _download_small_files(repository)
@@ -101,7 +101,7 @@ def _hub_headers(repository: str) -> dict[str, TensorInfo]:
     """The headers of weights that are not cached; none where the hub has none, which loading explains."""
     from huggingface_hub import HfApi
 
-    with _silenced_client():
+    with SILENCED_CLIENT:
         try:
             files = HfApi().get_safetensors_metadata(repository).files_metadata.values()
         except Exception:  # pickles only, no connection, or a hub without range requests
@@ -145,19 +145,3 @@ def explain_download_failure(error: Exception, source: str, *, name: str, altern
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"The disk is full, so {name} cannot be downloaded. Free some space and start again."
     return f"The download of {name} was interrupted. Start again; complete files are kept."
-
-
-@contextmanager
-def _silenced_client() -> Iterator[None]:
-    """Within the context, the hub's client logs errors only and shows no progress bars."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, logging
-
-    verbosity, had_no_bars = logging.get_verbosity(), are_progress_bars_disabled()
-    logging.set_verbosity_error()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if not had_no_bars:
-            enable_progress_bars()

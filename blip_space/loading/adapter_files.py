@@ -63,6 +63,8 @@ def find_adapter(source: str) -> AdapterFiles:
 
 def _find_folder(source: str) -> tuple[Path, str]:
     """The folder with the adapter's configuration, and the adapter's name."""
+    if not source:
+        raise ModelError("The adapter's name is empty. Name its folder, or a repository of the hub (owner/name).")
     path = find_path(source)
     if path and path.is_dir():
         folder = _find_adapter_folder(path.resolve())

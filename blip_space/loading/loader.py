@@ -58,7 +58,7 @@ def _load_and_test(spec: ModelSpec, precision: str, on_progress: OnProgress) -> 
         spec = replace(spec, stored_precision=stored.precision, stored_bytes=stored.loaded_bytes)
         selected = _select_fitting_precision(spec, precision, device)
     _log_surprises(spec, folder, stored)
-    adapter = find_adapter(spec.adapter) if spec.adapter.strip() else None
+    adapter = find_adapter(spec.adapter) if spec.adapter else None
     drop_repeated_lines()
     with silenced(), report_weight_loading(on_progress), reraise_out_of_memory(spec, selected):
         config, family = read_config(folder, spec), families.load_family(spec.family)

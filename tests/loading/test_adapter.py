@@ -86,6 +86,11 @@ def test_incomplete_adapter_is_refused(folders: dict[str, Path], tmp_path: Path,
         load_model(spec)
 
 
+def test_blank_adapter_is_not_the_current_directory(folders: dict[str, Path]) -> None:
+    with pytest.raises(ModelError, match="The adapter's name is empty"):
+        load_model(replace(read_folder(folders["opt"]), adapter="  "))
+
+
 PARTS: dict[str, dict[str, Any]] = {
     "vision-encoder": {"target_modules": ["qkv"]},
     "patches": {"target_modules": ["patch_embedding"]},
