@@ -1,7 +1,7 @@
-"""Specs of hub repositories `owner/name` that are not in the catalogue, and of folders of the hub's cache.
+"""Specs of hub repositories `owner/name` that are not in the catalogue, and of folders in the hub's cache.
 
-Reads configurations and headers, from the cache where possible, and never weights. Imports huggingface_hub only when
-a repository is named, since the lists of models and languages do not need it.
+Reads configurations and headers, from the cache if possible, but no weights. Imports huggingface_hub only when a
+repository is named, since the lists of models and languages do not need it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ CACHED = re.compile(r"models--(.+?)--(.+)")
 ALTERNATIVE = "choose `tiny` or the folder of a checkpoint"
 NO_FOLDER = "check its name (there is no folder of that name either), or choose `tiny`"
 UNREACHABLE = ("ConnectError", "ConnectTimeout", "ConnectionRefusedError")
-"""Exceptions of the client's HTTP package, which differs by version."""
+"""Names of connection errors: the hub's client uses another HTTP package in other versions."""
 
 
 def read_repository(repository: str) -> ModelSpec:
-    """The spec of a hub repository; its small files are downloaded unless they are cached.
+    """The spec of a hub repository, whose small files are downloaded unless they are cached.
 
-    Raises `ModelError` when the hub does not have it or cannot be reached, or its model is not supported.
+    Raises `ModelError` if the hub does not have it or cannot be reached, or if its model is not supported.
     """
     folder = _find_small_files(repository)
     headers = read_headers(folder) if _has_all_weights(folder) else _hub_headers(repository)
@@ -41,8 +41,8 @@ def read_repository(repository: str) -> ModelSpec:
 
 
 def find_snapshot(folder: Path) -> tuple[str, Path] | None:
-    """The repository's name and snapshot where `folder` is in the hub's cache: a snapshot, or `models--owner--name`, of
-    which `main` or else the newest snapshot is taken."""
+    """The repository's name and the snapshot folder if `folder` is in the hub's cache, else None. `folder` may be a
+    snapshot or `models--owner--name`, of which the snapshot `main` or else the newest one is taken."""
     if folder.parent.name == "snapshots" and (match := CACHED.fullmatch(folder.parent.parent.name)):
         return f"{match[1]}/{match[2]}", folder
     match, snapshots = CACHED.fullmatch(folder.name), folder / "snapshots"
@@ -66,7 +66,7 @@ def _find_small_files(repository: str) -> Path:
             return Path(cached).parent if isinstance(cached, str) else _download_small_files(repository)
         except ModelError:
             raise
-        except Exception as error:  # exceptions of the client's HTTP package pass through
+        except Exception as error:  # the client also raises errors of its HTTP package
             message = explain_download_failure(error, repository, name=repository, alternative=NO_FOLDER)
             raise ModelError(message) from error
 
@@ -74,7 +74,7 @@ def _find_small_files(repository: str) -> Path:
 def _download_small_files(repository: str) -> Path:
     from huggingface_hub import HfApi, hf_hub_download
 
-    # one request; the client would retry a listing of the files while the hub is down
+    # `model_info` is one request; a listing of the files is retried while the hub is down
     names = [sibling.rfilename for sibling in HfApi().model_info(repository).siblings or ()]
     if "config.json" not in names:
         raise ModelError(_missing_config_message(repository, names))
@@ -98,7 +98,7 @@ def _has_all_weights(folder: Path) -> bool:
 
 
 def _hub_headers(repository: str) -> dict[str, TensorInfo]:
-    """The headers of weights that are not cached; none where the hub has none, which loading explains."""
+    """The headers of weights that are not cached; none if they cannot be read, an error that loading explains."""
     from huggingface_hub import HfApi
 
     with SILENCED_CLIENT:
@@ -114,7 +114,7 @@ def _hub_headers(repository: str) -> dict[str, TensorInfo]:
 
 
 def _estimated_parameters(folder: Path) -> int:
-    """Estimated from the total size in the weight index; 0 where there is none."""
+    """The number of parameters, estimated from the total size in the weight index; 0 if there is none."""
     metadata = read_json(folder / INDEX, name=folder.name).get("metadata")
     size = metadata.get("total_size") if isinstance(metadata, Mapping) else None
     config = read_json(folder / "config.json", name=folder.name)
@@ -123,8 +123,8 @@ def _estimated_parameters(folder: Path) -> int:
 
 
 def explain_download_failure(error: Exception, source: str, *, name: str, alternative: str = ALTERNATIVE) -> str:
-    """An error message: why the repository `source`, which users know as `name`, could not be downloaded, and what to
-    do. `alternative` is another way out, in the imperative."""
+    """The error message for a failed download of the repository `source`, which users know as `name`. `alternative` is
+    a way out, in the imperative, other than correcting the cause."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):

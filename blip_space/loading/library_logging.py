@@ -1,4 +1,4 @@
-"""Keeps log lines, warnings and progress bars of libraries, which do not help users, off stderr.
+"""Keeps log lines, warnings and progress bars of libraries off stderr, since they do not help users.
 
 Errors are still logged. Depends on no model.
 """
@@ -18,7 +18,7 @@ REPEATED_LINES = {
     "bitsandbytes.autograd._functions": "MatMul8bitLt: inputs will be cast",
     "bitsandbytes.nn.modules": "Input type into Linear4bit is",
 }
-"""How lines begin that a logger repeats in every decode step."""
+"""By logger, the beginning of a line that it would log in every decode step."""
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def silenced() -> AbstractContextManager[None]:
 def drop_repeated_lines() -> None:
     """Stop logging the lines that libraries repeat in every decode step, for the rest of the process."""
     for name in REPEATED_LINES:
-        getLogger(name).addFilter(_is_not_repeated)  # has no effect the second time
+        getLogger(name).addFilter(_is_not_repeated)  # adding it again has no effect
 
 
 def _is_not_repeated(record: LogRecord) -> bool:
