@@ -158,7 +158,7 @@ def _port(options: Mapping[str, str | int | None]) -> int:
         value = _from_environment(name)
         if value and KUBERNETES_SERVICE.fullmatch(value.text):
             log.warning(
-                "%s is %s and is ignored: Kubernetes sets it where there is a service called %r. To choose a port by "
+                "%s is %s and is ignored: Kubernetes sets it if there is a service called %r. To choose a port by "
                 "it, set enableServiceLinks: false for the pod or rename the service.",
                 *(name, quote(value.text), name.removesuffix("_PORT").lower().replace("_", "-")),
             )

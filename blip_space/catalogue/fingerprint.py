@@ -32,7 +32,7 @@ DIGESTED_FILES = frozenset({
 IGNORED_SETTINGS = frozenset({
     "transformers_version", "_name_or_path", "base_model_name_or_path", "peft_version", "name", "knows", "unknown",
 })  # fmt: skip
-"""Settings in these files that do not: where and with which version a model was saved, and texts about it."""
+"""Settings in these files that do not decide it: where and how a model was saved, and texts about it."""
 
 
 def fingerprint(spec: ModelSpec) -> str:

@@ -1,4 +1,4 @@
-"""The spec of a checkpoint's folder.
+"""Reads the spec of a checkpoint from its folder.
 
 Depends on `config.json`, `blip_space.json` and the headers of the weights; reads no weights.
 """

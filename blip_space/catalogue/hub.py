@@ -42,7 +42,7 @@ def read_repository(repository: str) -> ModelSpec:
 
 def find_snapshot(folder: Path) -> tuple[str, Path] | None:
     """The repository's name and the snapshot folder if `folder` is in the hub's cache, else None. `folder` may be a
-    snapshot or `models--owner--name`, of which the snapshot `main` or else the newest one is taken."""
+    snapshot, or `models--owner--name`, which gives the snapshot of `main` or else the newest one."""
     if folder.parent.name == "snapshots" and (match := CACHED.fullmatch(folder.parent.parent.name)):
         return f"{match[1]}/{match[2]}", folder
     match, snapshots = CACHED.fullmatch(folder.name), folder / "snapshots"

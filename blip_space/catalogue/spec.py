@@ -17,7 +17,7 @@ BYTES_PER_PARAMETER = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4
 https://huggingface.co/docs/bitsandbytes."""
 
 UNQUANTIZED_BYTES = {"int8": 2.0, "int4": 2.0}
-"""Bytes per weight outside these layers if they are quantized."""
+"""Bytes per weight outside the language model's linear layers if these are quantized."""
 
 
 @dataclass(frozen=True)

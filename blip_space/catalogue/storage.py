@@ -48,7 +48,7 @@ BUFFER_TYPES = ("I64", "BOOL")
 """The types of positions and masks, which older versions saved with the weights."""
 
 DEFAULT_THRESHOLD = 6.0
-"""The default of https://huggingface.co/docs/bitsandbytes."""
+"""The default outlier threshold of int8. Source: https://huggingface.co/docs/bitsandbytes."""
 
 BITS = {"int8": 8, "int4": 4}
 

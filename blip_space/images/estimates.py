@@ -31,8 +31,8 @@ SPATIAL_EXTENT = re.compile(rb"ispe.{4}(.{4})(.{4})", re.DOTALL)
 def estimate_decoding_bytes(data: bytes) -> int:
     """An upper estimate of the memory in bytes that decoding takes in addition to `data`.
 
-    An image beyond the limits counts as one at the limit, since it is rejected before it is decoded. So does an image
-    without a readable size.
+    An image beyond the limits, which is rejected before it is decoded, counts as one at the limit. An image without a
+    readable size counts as the most expensive one.
     """
     try:
         return _estimate(data) or MAX_ESTIMATE

@@ -79,5 +79,5 @@ def _transparency_table(transparent: int) -> list[int]:
 
 
 def _scale(image: Image.Image, white: float) -> Image.Image:
-    """The image, whose levels are from 0 to `white`, as 8-bit grey."""
+    """The image as 8-bit grey. `white` is the level that becomes 255; the lowest level is 0."""
     return image.convert("F").point(lambda value: value * (255 / white) + 0.0).convert("L")

@@ -43,7 +43,7 @@ SPACES = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]{2,}|[^\S ]|[\x00-\x1f\
 """White space and control characters (of the categories Cc, Cs, Zl and Zp), except a single plain space."""
 
 UNPRINTABLE = re.compile(r"[^\S \n\t]|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""A single character of those in `SPACES`, except a space, a line feed or a tab."""
+"""One white-space or control character, except a space, a line feed or a tab."""
 
 QUESTION_MARKS = "?？؟⁇⁈፧՞;;꘏⸮"
 """Question marks of all supported scripts; Greek has a semicolon (U+037E or the plain one)."""
@@ -58,7 +58,7 @@ CLOSERS = "\"'”’»」』)]） "
 
 @dataclass(frozen=True)
 class RenderedPrompt:
-    """A conversation as one text, and its token ids. An image belongs before `ids[i]` for each `i` in `image_positions`."""
+    """A conversation as text, and its token ids. An image belongs before `ids[i]` for each `i` in `image_positions`."""
 
     text: str
     ids: Sequence[int]
@@ -94,7 +94,7 @@ def clean_lines(text: str) -> str:
 
 
 def is_wordless(text: str) -> bool:
-    """Whether the text has no words: only white space, invisible characters, and punctuation that is no question."""
+    """Whether the text has only white space, invisible characters and punctuation, and is not a question."""
     return not is_question(text) and all(unicodedata.category(char)[0] in "CPZ" for char in text)
 
 

@@ -44,7 +44,7 @@ NOT_BLIP2: dict[str, tuple[dict[str, Any], str]] = {
     "a string": ({"model_type": "blip-2", "text_config": "opt"}, "text_config .* is a string instead"),
     "a list": ({"model_type": "blip-2", "text_config": [1]}, "text_config .* is a list instead"),
     "a number": ({"model_type": "blip-2", "text_config": 7}, "text_config .* is a number instead"),
-    "an odd language model": ({"model_type": "blip-2", "text_config": {"model_type": ["opt"]}}, "not supported. Supported: opt"),
+    "an odd language model": ({"model_type": "blip-2", "text_config": {"model_type": ["opt"]}}, "Supported: opt"),
     "instructblip": ({"model_type": "instructblip"}, "an InstructBLIP .*InstructBlipForConditionalGeneration supp"),
     "blip": ({"model_type": "blip"}, "a BLIP model of the first generation .*BlipForConditionalGeneration supports it"),
     "qwen": ({"model_type": "qwen2_5_vl", "vision_config": {}}, "'qwen2_5_vl', which is not a BLIP-2"),
