@@ -16,7 +16,7 @@ MAX_HEADER_BYTES = 1 << 16
 """How many bytes of an AVIF or a HEIC are searched for its size."""
 
 BYTES_PER_PIXEL = {"JPEG": 8, "PNG": 8, "GIF": 8, "BMP": 8, "TIFF": 9, "AVIF": 13, "WEBP": 17}
-"""At the peak of decoding and resizing. Measured with Pillow 12.3 and images of 16 and 64 megapixels: 4 bytes for RGB,
+"""The peak of decoding and resizing, measured with Pillow 12.3 and images of 16 and 64 megapixels: 4 bytes for RGB,
 8 for a rotated image or another mode, 8.5 for a TIFF of one strip; 12.4 for AVIF and HEIC, whose decoders hold the
 image in their own format too, and 17 for WebP, whose decoder holds two canvases."""
 
