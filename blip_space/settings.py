@@ -110,7 +110,7 @@ def fixed_slots() -> bool | None:
 
 
 def with_origin(sentence: str, arguments: Mapping[str, Any]) -> str:
-    """The sentence, extended by the environment variable whose value it quotes, if no option in `arguments` set it."""
+    """The sentence, and the environment variable whose value it names, unless that was set by an option."""
     for name in ("model", "models", "precision", "adapter", "host"):
         variable = f"BLIP_SPACE_{name.upper()}"
         if arguments.get(name) is None and (value := _from_environment(variable)):
