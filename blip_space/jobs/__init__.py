@@ -1,14 +1,14 @@
-"""Many images, one record each: a folder of images, or the files of one upload.
+"""Jobs that caption many images: a folder of images, or the files of one upload. Each caption is saved in a record.
 
-    folder_job        every image of a folder, once for each task; resumes, copies the captions of duplicates
-    upload_job        the images of one upload, as background requests of a serving engine
-    records           one image, one task and its caption or error; export writes records as JSON, CSV or a zip
-    output_log        the file of records, on log_file and durable_files
-    image_reader      images read, hashed and decoded ahead of the model by a few threads
-    folder_captioner  the engine core in the caller's thread
-    folder_listing    which files of a folder are its images; folder_identity: whether the records are of this folder
-    upload_archive    uploaded files and zips as images that are still to be read; zip_names: the names in a zip
-    outputs           what else is written from the records: text files, tar shards, data sets
+    folder_job        captions every image of a folder once for each task; resumes, and copies captions to duplicates
+    upload_job        captions the images of one upload by background requests to a serving engine
+    records           what a record has: image, task, and caption or error; export: records as JSON, CSV or a zip
+    output_log        the file of records, which uses log_file and durable_files
+    image_reader      reads, hashes and preprocesses images ahead of the model in a few threads
+    folder_captioner  runs the engine core in the caller's thread
+    folder_listing    finds the images of a folder; folder_identity: checks that a log belongs to the folder
+    upload_archive    lists the images in uploaded files and zips; zip_names: decodes the names in a zip
+    outputs           the other files that are made from the records: text files, tar shards, data sets
 
 Depends on serving and on the engine; must not import apps.
 """

@@ -1,6 +1,6 @@
-"""Files that survive a power failure: what is synced, and in which order.
+"""Writes files so that they survive a power failure, by syncing the right things in the right order.
 
-Depends on the operating system only. Tests replace `Disk` with one that loses whatever was not synced.
+Depends on the operating system only. Tests replace `Disk` with a class that loses everything that was not synced.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 
 
 class UnbufferedWriter(io.FileIO):
-    """An unbuffered file whose `write` is complete or raises."""
+    """An unbuffered file whose `write` either writes all of its content or raises."""
 
     def write(self, content: Any) -> int:
-        """Write all of the content. On a full disk a part of it is written before `OSError` is raised."""
+        """Write all of the content and return its size. If the disk is full, `OSError` is raised after a part of it."""
         view = memoryview(content).cast("B")
         size = len(view)
         while view:
@@ -28,14 +28,14 @@ class UnbufferedWriter(io.FileIO):
 
 
 class Disk:
-    """What the folder job needs of a file system beyond opening and reading."""
+    """What the folder job needs from the file system besides opening and reading: syncing, renaming, atomic writes."""
 
     def sync(self, file: io.FileIO) -> None:
-        """Flush a file to the disk."""
+        """Flush the content of a file to the disk."""
         os.fsync(file.fileno())
 
     def sync_folder(self, folder: Path) -> None:
-        """Flush the names of new and renamed files to the disk, where the file system can."""
+        """Flush the names of new and renamed files of a folder to the disk, if the file system can."""
         with contextlib.suppress(OSError):  # Windows cannot open a folder; some network disks cannot sync one
             handle = os.open(folder, os.O_RDONLY)
             try:
@@ -44,19 +44,19 @@ class Disk:
                 os.close(handle)
 
     def sync_all(self) -> None:
-        """Flush all files of the system, for files too many to be synced one by one."""
+        """Flush all files of the system to the disk. Used if there are too many to sync them one by one."""
         if hasattr(os, "sync"):  # not on Windows
             os.sync()
 
     def rename(self, old: Path, new: Path) -> None:
-        """Replace a file by another."""
+        """Rename the file `old` to `new`. If `new` exists, it is replaced."""
         old.replace(new)
 
     @contextlib.contextmanager
     def open_atomically(self, path: Path, *, synced: bool = True) -> Iterator[UnbufferedWriter]:
-        """A file that replaces `path` at the end of the block; an error leaves the old file, and no draft. Unless
-        `synced`, a power failure may leave it empty."""
-        path = path.resolve()  # keep a symbolic link
+        """Write to a temporary file that replaces `path` when the block ends. After an error the old file stays and the
+        temporary one is deleted. Without `synced`, a power failure may leave `path` empty."""
+        path = path.resolve()  # so that the target of a symbolic link is replaced, not the link
         draft = draft_path(path)
         try:
             with UnbufferedWriter(draft, "w") as file:
@@ -73,22 +73,22 @@ class Disk:
             self.sync_folder(path.parent)
 
     def write_atomically(self, path: Path, chunks: Iterable[bytes], *, synced: bool = True) -> None:
-        """Write a file at once or not at all; `OSError` where that fails. See `open_atomically`."""
+        """Write `chunks` to `path` completely or, with an `OSError`, not at all. See `open_atomically`."""
         with self.open_atomically(path, synced=synced) as file:
             for chunk in chunks:
                 file.write(chunk)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether the folder exists; False also for a name that is too long, for which `Path` raises in Python 3.11."""
+    """Whether `path` is a folder. False if its name is too long, while `Path.is_dir` raises then in Python 3.11."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def is_file(path: Path) -> bool:
-    """Whether the file exists; see `is_folder`."""
+    """Whether `path` is a regular file. False if its name is too long; see `is_folder`."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def draft_path(path: Path) -> Path:
-    """The hidden file that is renamed when it is complete. Its name is short: the file's may have full length."""
+    """The hidden temporary file that is renamed to `path`. Its name is short, as that of `path` may be very long."""
     return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.draft")

@@ -1,4 +1,4 @@
-"""Records as files for download: JSON, JSON lines, CSV for spreadsheets, a zip of text files.
+"""Converts records to files for download: JSON, JSON lines, CSV for spreadsheets, or a zip of text files.
 
 Depends on records; must not import anything that loads models.
 """
@@ -19,23 +19,23 @@ from blip_space.jobs.records import CaptionRecord
 COLUMNS = tuple(field.name for field in fields(CaptionRecord))
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Beginnings of a cell that a spreadsheet evaluates: https://owasp.org/www-community/attacks/CSV_Injection."""
+"""If a cell begins so, a spreadsheet evaluates it: https://owasp.org/www-community/attacks/CSV_Injection."""
 
 BOM = "\ufeff"
 
 
 def as_json(records: Sequence[CaptionRecord]) -> bytes:
-    """One JSON array."""
+    """The records as one JSON array, in UTF-8."""
     return encode_json([asdict(record) for record in records])
 
 
 def as_lines(records: Sequence[CaptionRecord]) -> bytes:
-    """JSON lines, as `folder` writes them."""
+    """The records as JSON lines, the format of the output log."""
     return b"".join(record.to_json_line() for record in records)
 
 
 def as_csv(records: Sequence[CaptionRecord]) -> bytes:
-    """A table that spreadsheets read as UTF-8, with no cell that they evaluate."""
+    """The records as a CSV table in UTF-8 with a byte order mark. It has no cell that a spreadsheet would evaluate."""
     table = io.StringIO()
     writer = csv.writer(table)
     writer.writerow(COLUMNS)
@@ -44,7 +44,7 @@ def as_csv(records: Sequence[CaptionRecord]) -> bytes:
 
 
 def as_zip(records: Sequence[CaptionRecord]) -> bytes:
-    """A text file for each caption; where two images would share one, each keeps its extension before `.txt`."""
+    """A zip with a text file for each caption. Images that would share a name keep their extension: `a.jpg.txt`."""
     captions = {record.file: record.caption for record in records if record.caption is not None}
     names, buffer = text_names(captions, ".txt"), io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -54,13 +54,13 @@ def as_zip(records: Sequence[CaptionRecord]) -> bytes:
 
 
 def read_table(path: Path) -> set[tuple[str, str, str]] | None:
-    """The file, language and caption of every row of a JSON or CSV table; None where it is not one that we wrote."""
+    """The file, language and caption of each row of a JSON or CSV table, or None if this program did not write it."""
     try:
         text = path.read_text("utf-8").removeprefix(BOM)
         is_json = text.lstrip().startswith("[")
         rows = json.loads(text) if is_json else list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
         if any(not set(row) <= set(COLUMNS) for row in rows):
-            return None  # somebody added a column, which the records do not have
+            return None  # a user added a column
         captions = {(row["file"], row["language"], row["caption"] or "") for row in rows}
     except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return None
@@ -70,7 +70,7 @@ def read_table(path: Path) -> set[tuple[str, str, str]] | None:
 
 
 def encode_json(content: object) -> bytes:
-    """A value as a document of JSON in UTF-8; lone surrogates are escaped."""
+    """`content` as a JSON document in UTF-8. Lone surrogates are escaped."""
     return _encode_utf8(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 

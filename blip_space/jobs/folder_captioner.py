@@ -1,4 +1,4 @@
-"""Captions for a folder job: many at once, by an engine core in the caller's thread.
+"""Generates the captions of a folder job in batches, with an engine core that runs in the caller's thread.
 
 Depends on the engine core and on loaded images; must not import anything that reads or writes files.
 """
@@ -39,20 +39,20 @@ CAPTION_FAILED = "The caption failed because of an internal error; the log has i
 
 @dataclass(frozen=True, eq=False)
 class PendingCaption:
-    """A loaded image, and the caption to generate for it."""
+    """A caption to generate: its task and the loaded image."""
 
     image: LoadedImage
     task: CaptionTask
 
     @property
     def key(self) -> Key:
-        """What the caption depends on; see `CaptionTask.key`."""
+        """The key by which the output log finds the caption; see `CaptionTask.key`."""
         return self.task.key(self.image.digest or "")
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption with its tokens and its share of the time, or an error; `repeats` if its limit cut it off in a loop."""
+    """A caption with its tokens and seconds, or an error. `repeats` if it repeats its end up to the token limit."""
 
     pending: PendingCaption
     caption: str | None = None
@@ -66,8 +66,8 @@ class Captioner:
     """Captions images with one model."""
 
     def __init__(self, model: VisionLanguageModel, *, batch_size: int | None) -> None:
-        """At most `batch_size` sequences (beams counted) are decoded at once, fewer where memory is short. The default
-        depends on the size of the model."""
+        """At most `batch_size` sequences are decoded at once (each beam is one), fewer if memory is short. None takes a
+        default that depends on the size of the model."""
         from blip_space.models.threads import ALL_THREADS, use_threads  # imports torch
 
         small = model.spec.parameters < SMALL_PARAMETERS
@@ -77,14 +77,14 @@ class Captioner:
         self._pending: dict[int, PendingCaption] = {}
         self._prompts: dict[CaptionTask, Prompt] = {}
         self._last_finished_at = time.monotonic()
-        use_threads(ALL_THREADS)  # a small model is loaded to use one, which suits small batches
+        use_threads(ALL_THREADS)  # loading a small model sets one thread, which is best for small batches
 
     def prepare(self, image: Image.Image) -> PreparedImage:
-        """Resize an image to pixel values. Called from any thread."""
+        """The pixel values of an image at the size that the model takes. May be called from any thread."""
         return prepare_image(image, self._model.preparation, GenerationOptions())
 
     def add(self, pending_captions: Sequence[PendingCaption]) -> Iterator[Caption]:
-        """Queue captions and yield those that finish meanwhile; decodes once enough are queued to fill the batch."""
+        """Queue captions, run the model if enough are queued to fill the batch, and yield the captions that finish."""
         for pending in pending_captions:
             try:
                 request = self._request(pending)
@@ -97,18 +97,18 @@ class Captioner:
             yield from self._step()
 
     def finish(self) -> Iterator[Caption]:
-        """Generate all queued captions."""
+        """Generate and yield all captions that are still queued or running."""
         while self._core and self._core.has_work:
             yield from self._step()
 
     def abort(self) -> None:
-        """Drop all unfinished captions."""
+        """Drop all queued and running captions."""
         if self._core:
             self._core.abort_all()
         self._pending.clear()
 
     def _new_core(self, options: GenerationOptions) -> EngineCore:
-        """A core that refills its batch when half of it is free: nothing is streamed, so large prefills are best."""
+        """A core that refills its batch once half of it is free. Large prefills are best, as no answer is streamed."""
         groups = max(1, self._batch_size // (options.num_beams if options.quality == "best" else 1))
         config = EngineConfig(
             max_batch_size=self._batch_size,
@@ -139,7 +139,7 @@ class Captioner:
         return PreparedRequest(self._model.spec, prompt, (image.prepared.pixels,), options)
 
     def _prompt(self, task: CaptionTask, image: PreparedImage) -> Prompt:
-        """The composed prompt, cached where it does not depend on the size of the image."""
+        """The prompt, cached if it is the same for all image sizes. `UserError` if the language is not supported."""
         if prompt := self._prompts.get(task):
             return prompt
         check_language(self._model.spec, task.language)

@@ -1,4 +1,4 @@
-"""Whether an output log is about this folder, which may have been moved.
+"""Checks that the captions in an output log are of the images in a folder, which may have been moved or renamed.
 
 Depends on the output log and on digests of files; must not import anything that loads models.
 """
@@ -14,12 +14,12 @@ from blip_space.jobs.folder_listing import find_images, image_digest, printable_
 from blip_space.jobs.output_log import OutputLog
 
 SAMPLE_FILES = 200
-"""Files whose digests are compared before those of all files are."""
+"""How many files are compared first; all files of the folder are hashed only if these leave a doubt."""
 
 
 def refuse_other_folder(output_log: OutputLog, folder: Path) -> None:
-    """`UserError` where the log is about other images: the folder has none of them under any name, or most of the names
-    that it shares with the log are of changed images and most images of the log are not in it."""
+    """Raise `UserError` if none of the log's images is in `folder` under any name; or if most of them are not, and most
+    files in the folder that have a name from the log are different images."""
     digests_by_name = defaultdict[str, set[str]](set)
     for file, (digest, *_) in output_log.entries:
         if digest:
@@ -35,16 +35,16 @@ def refuse_other_folder(output_log: OutputLog, folder: Path) -> None:
     } & digests
     if here and (not changed or 2 * len(here) >= len(digests)):
         return  # renamed, or a part of the folder
-    present = f"only {len(here):,} of the {len(digests):,}" if here else f"none of the {len(digests):,}"
+    present = f"only {len(here):,}" if here else "none"
     raise UserError(
-        f"{output_log.path.name} is about other images: {present} in it are in "
-        f"{printable_name(folder.resolve().name)!r}. Name another --output, caption the folder above both with "
-        "--recursive, or, where all images were changed, start over with --existing overwrite."
+        f"{output_log.path.name} holds captions of other images: {present} of its {len(digests):,} images can be found "
+        f"in {printable_name(folder.resolve().name)!r}. Use another --output; or, to cover both folders, caption their "
+        "parent with --recursive; or, if all images changed, start over with --existing overwrite."
     )
 
 
 def _compare(known: Mapping[str, set[str]], folder: Path) -> tuple[int, int]:
-    """Of a sample of the files in the log: how many are the same image as in it, and how many are another."""
+    """How many files of a sample have a `known` digest of their name, and how many have another digest."""
     names = sorted(known)
     pairs = [(image_digest(folder, name), known[name]) for name in names[:: max(1, len(names) // SAMPLE_FILES)]]
     same = sum(digest in digests for digest, digests in pairs if digest)

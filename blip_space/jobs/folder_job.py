@@ -1,6 +1,6 @@
-"""The folder job: a record for every image and task, generated once and copied for duplicate images.
+"""The folder job makes a record for every image and task. Duplicate images get a copy of the caption.
 
-Depends on the output log and the image reader. Loads a model only when a caption is missing. Must not print.
+Depends on the output log and the image reader. Loads a model only if a caption is missing. Must not print.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ if TYPE_CHECKING:
     from blip_space.models.interface import VisionLanguageModel
 
 PREFETCH_BATCHES = 2
-"""Batches of images that are loaded ahead."""
+"""How many batches of images are loaded ahead of the model."""
 
 
 @dataclass
 class JobProgress:
-    """Progress of a job, counted in records: images times tasks."""
+    """The progress of a job, counted in records. `total` is the number of images times the number of tasks."""
 
     total: int
     generated: int = 0
     copied: int = 0
     skipped: int = 0
     errors: list[tuple[str, str]] = field(default_factory=list)
-    """File and message of every failed record, of this run or an earlier one."""
+    """The file and error message of every record with an error, made in this run or an earlier one."""
 
     started_at: float = field(default_factory=time.monotonic)
     cancelled: bool = False
 
     @property
     def done(self) -> int:
-        """Records that need no more work."""
+        """The number of records that are finished, errors included."""
         return self.generated + self.copied + self.skipped + len(self.errors)
 
     @property
     def items_per_second(self) -> float:
-        """Records a second since generation began."""
+        """Records per second since the model was loaded, or since the job began if it has not been."""
         spent = time.monotonic() - self.started_at
         return (self.generated + self.copied) / spent if spent > 0 else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """An estimate, once a caption has been generated."""
+        """The estimated time left, or None before the first caption has been generated."""
         return (self.total - self.done) / self.items_per_second if self.generated else None
 
     def __str__(self) -> str:
-        """The progress in a few words."""
+        """The progress in a few words for the user, such as `3 of 10, 1.5 per second, 5 s left`."""
         left, failed = self.seconds_left, len(self.errors)
         parts = [f"{self.done:,} of {self.total:,}", f"{self.items_per_second:.1f} per second"]
         if left:
@@ -77,17 +77,17 @@ class FolderJob:
     batch_size: int | None = None
     workers: int = 2
     regenerate: bool = False
-    """Whether to append another caption where one exists."""
+    """Whether to generate another caption for images that already have one, and to append it."""
 
     remote_workers: Callable[[Iterator[list[PendingCaption]]], Generator[list[Caption], None, None]] | None = None
-    """Generates captions in place of a model in this process."""
+    """A function that generates captions on other machines. If None, a model in this process generates them."""
 
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Files that get an error record with this message; they are not read."""
+    """Error messages by file. These files get a record with the message, and are not read."""
 
 
 class FolderRun:
-    """One run of a job."""
+    """One run of a folder job, which writes its records to an output log."""
 
     def __init__(self, job: FolderJob, output_log: OutputLog, *, on_progress: Callable[[JobProgress], None]) -> None:
         self.progress = JobProgress(len(job.files) * len(job.tasks))
@@ -96,18 +96,18 @@ class FolderRun:
         self._on_progress = on_progress
         self._earlier_entries = set[tuple[str, Key]]() if job.regenerate else set(output_log.entries)
         self._duplicates: dict[Key, list[str]] = {}
-        """Files that wait for the caption of a duplicate image."""
+        """For each caption that is being generated: the files of duplicate images that will get a copy of it."""
 
         prefetch = (job.batch_size or 64) * PREFETCH_BATCHES
         self._reader = ImageReader(job.folder, workers=job.workers, prefetch=prefetch, is_wanted=self._is_missing)
         self._stopping = False
 
     def stop(self) -> None:
-        """Finish the running batch, then end. Safe in a signal handler."""
+        """Make `run` return after the running batch. May be called in a signal handler."""
         self._stopping = True
 
     def run(self) -> JobProgress:
-        """Do all remaining work."""
+        """Generate and save all missing captions. Returns the final progress."""
         files = [file for file in self._job.files if file not in self._job.refused]
         with closing(self._reader.load_all(files)) as loaded:
             refused = (LoadedImage(file, None, error=error) for file, error in self._job.refused.items())
@@ -121,7 +121,7 @@ class FolderRun:
         return self.progress
 
     def _local(self, missing: Iterator[list[PendingCaption]]) -> Iterator[Caption]:
-        """Captions by a model in this process, which is loaded for the first of them."""
+        """Generate the captions with a model in this process. It is loaded when the first caption is needed."""
         captioner: Captioner | None = None
         for captions in missing:
             if captioner is None:
@@ -133,7 +133,7 @@ class FolderRun:
             yield from captioner.finish()
 
     def _remote(self, missing: Iterator[list[PendingCaption]]) -> Iterator[Caption]:
-        """Captions by remote workers; the rest is not awaited once the job is stopped."""
+        """Generate the captions with remote workers. Once the job is stopped, unfinished captions are not awaited."""
         assert self._job.remote_workers is not None
         with closing(self._job.remote_workers(missing)) as batches:
             for batch in batches:
@@ -142,7 +142,7 @@ class FolderRun:
                     return
 
     def _missing_captions(self, images: Iterator[LoadedImage]) -> Iterator[list[PendingCaption]]:
-        """The captions that the model has to generate, one list for each file that has any."""
+        """The captions that the model has to generate, as one list for each file with any; see `_needs_model`."""
         for image in images:
             if self._stopping:
                 return
@@ -151,7 +151,8 @@ class FolderRun:
                 yield missing
 
     def _needs_model(self, pending: PendingCaption) -> bool:
-        """Whether to generate the caption; False where a record exists or can be written without the model."""
+        """Whether the model has to generate the caption. If not, also record the result: count an existing record,
+        append an error, copy the record of the same image, or queue a duplicate."""
         image, key = pending.image, pending.key
         record = None if self._job.regenerate else self._output_log.captioned.get(key)
         if (image.file, key) in self._earlier_entries:
@@ -170,14 +171,14 @@ class FolderRun:
         return False
 
     def _count_existing(self, file: str, key: Key) -> None:
-        """Count the record of an earlier run; an error counts as an error again."""
+        """Count the record of an earlier run, as an error if it has one, else as skipped."""
         if error := self._output_log.errors.get((file, key)):
             self.progress.errors.append((file, error))
         else:
             self.progress.skipped += 1
 
     def _reload(self, pending: PendingCaption) -> Iterator[PendingCaption]:
-        """The same with pixel values, for a file that was loaded before the model was."""
+        """The pending caption with pixel values. A file that was read before the model was loaded is read again."""
         if pending.image.prepared is not None:
             yield pending
             return
@@ -190,7 +191,7 @@ class FolderRun:
             yield replace(pending, image=image)
 
     def _requeue_changed(self, pending: PendingCaption, image: LoadedImage) -> Iterator[PendingCaption]:
-        """The file has changed since; its former duplicates still need the caption that was pending for it."""
+        """What to generate after a file changed to `image`: its new caption, and the old one for its old duplicates."""
         if duplicates := self._duplicates.pop(pending.key, []):
             self._duplicates[pending.key] = duplicates[1:]
             yield from self._reload(_with_file(pending, duplicates[0]))
@@ -217,12 +218,12 @@ class FolderRun:
         self._on_progress(self.progress)
 
     def _fail_with_duplicates(self, pending: PendingCaption, error: str) -> None:
-        """Write an error record for the file and its duplicates."""
+        """Write an error record for the file and for each of its duplicates."""
         for file in [pending.image.file, *self._duplicates.pop(pending.key, [])]:
             self._fail(_with_file(pending, file), error)
 
     def _fail(self, pending: PendingCaption, error: str) -> None:
-        """Write an error record; an unreadable file keeps its previous caption instead, if it has one."""
+        """Write an error record. If the file could not be read and has a previous caption, keep that one instead."""
         image = pending.image
         if image.digest is not None or not self._output_log.keep_previous((image.file, pending.key)):
             self._output_log.append([pending.task.record(image.file, image.digest, error=error)])
@@ -237,5 +238,5 @@ class FolderRun:
 
 
 def _with_file(pending: PendingCaption, file: str) -> PendingCaption:
-    """The same caption, for a duplicate of its image."""
+    """The same pending caption for `file`, which is a duplicate of its image."""
     return replace(pending, image=LoadedImage(file, pending.image.digest))

@@ -1,4 +1,4 @@
-"""Which files of a folder are images, why others are ignored, and how an image is found and read by its name.
+"""Lists the images of a folder, with the reasons why other files are ignored, and reads an image by its name.
 
 Must not decode images.
 """
@@ -31,10 +31,10 @@ UNREADABLE_FOLDER = "The folder cannot be read. Check its permissions."
 COMPANION_EXTENSIONS = frozenset(
     {".txt", ".caption", ".json", ".jsonl", ".csv", ".npz", ".npy", ".tar", ".zip", ".safetensors", ".md", ".parquet"}
 )
-"""Extensions of files that are common beside images; they are not opened to check."""
+"""Extensions of files that are often beside images. Such a file is ignored without looking at its content."""
 
 MANIFEST_NAME = ".blip-space.jsonl"
-"""The list of files that this program wrote in a folder; it is in the folder, so it moves with it."""
+"""The file that lists what this program wrote in a folder. It is in the folder, so that the two move together."""
 
 HEAD_BYTES = 64
 ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")
@@ -42,17 +42,17 @@ ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")
 
 @dataclass
 class Listing:
-    """The images of a folder, sorted, as relative names with slashes; and what was ignored."""
+    """The images of a folder, and what was ignored. `names` are sorted, relative to the folder, with slashes."""
 
     names: list[str] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
-    """Number of ignored entries by reason."""
+    """The number of ignored files and folders for each reason."""
 
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     """Folders that cannot be read, each with a message."""
 
     def __str__(self) -> str:
-        """The number of images, and of ignored entries by reason."""
+        """A sentence with the number of images, and of ignored files for each reason."""
         count = f"{len(self.names):,} image{'s' * (len(self.names) != 1)} found"
         reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(self.ignored.items()))
         return f"{count}; ignored: {reasons}" if reasons else count
@@ -61,11 +61,11 @@ class Listing:
 def find_images(
     folder: Path, *, recursive: bool, pattern: str | None, limit: int | None, own_files: Collection[Path] = ()
 ) -> Listing:
-    """The images of a folder, without `own_files` (resolved paths). `UserError` where there is none.
+    """The first `limit` images of a folder, without `own_files` (resolved paths). `UserError` if there is none.
 
-    An image has a known extension or, without one, an image's first bytes. Hidden files and folders and those of the
-    system are ignored; links to folders are followed once. With a `pattern` such as `*.jpg` or `cats/**/*.jpg`, only
-    matching files are considered.
+    A file is an image if its extension says so or, with an unknown one, its first bytes. Hidden files and folders and
+    those of the system are ignored; links to folders are followed once. With a `pattern` such as `*.jpg` or
+    `cats/**/*.jpg`, only matching files are considered.
     """
     if not folder.is_dir():
         raise UserError(f"There is no folder {printable_name(folder.name)!r}. Check its name.")
@@ -81,12 +81,12 @@ def find_images(
 
 
 def printable_name(name: str) -> str:
-    r"""A file's name as text in UTF-8: other bytes become `\xe9`."""
+    r"""A file's name as text that can be printed: each byte that is not UTF-8 is escaped, for example as `\xe9`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def locate(folder: Path, name: str) -> Path:
-    """The path of a file by its relative, printable name."""
+    """The path of the file in `folder` whose relative `printable_name` is `name`."""
     path = folder / name
     if "\\x" not in name or os.path.lexists(path):
         return path
@@ -94,12 +94,12 @@ def locate(folder: Path, name: str) -> Path:
 
 
 def read_image(folder: Path, name: str) -> bytes:
-    """The bytes of an image by its printable name. `ImageError` where it cannot be read."""
+    """The bytes of an image file. `name` is its printable name in `folder`. `ImageError` if it cannot be read."""
     return images.read_file(locate(folder, name), max_bytes=images.MAX_FILE_BYTES)
 
 
 def image_digest(folder: Path, name: str) -> str:
-    """The digest of an image by its printable name; empty where it cannot be read."""
+    """The digest of an image file, or an empty string if it cannot be read. `name` is its printable name."""
     try:
         return images.digest(read_image(folder, name))
     except ImageError:
@@ -107,7 +107,7 @@ def image_digest(folder: Path, name: str) -> str:
 
 
 def looks_like_image(path: str | Path) -> bool:
-    """Whether a file begins as an image does, whatever its name is."""
+    """Whether the first bytes of a file are those of an image format, whatever its name is."""
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # called for very many files
             return images.is_image(file.read(HEAD_BYTES))
@@ -116,14 +116,14 @@ def looks_like_image(path: str | Path) -> bool:
 
 
 class _Folder(NamedTuple):
-    """A folder to visit: its path, and its name relative to the first with a slash at its end."""
+    """A folder to visit: its path, and its name, which is relative to the job's folder and ends with a slash."""
 
     path: str
     name: str
 
 
 class _Walk:
-    """One traversal of a folder. A folder is visited before links to it, whichever sorts first."""
+    """One traversal of a folder. Links to folders are visited last, so that a file is listed by its real name."""
 
     def __init__(self, folder: Path, *, recursive: bool, pattern: str | None, own_files: Collection[Path]) -> None:
         self._root = _Folder(os.fspath(folder), "")
@@ -177,7 +177,7 @@ class _Walk:
         try:
             status = Path(folder.path).stat()
         except OSError:
-            return True  # reading it reports the error
+            return True  # `_entries` will report the error
         identity = (status.st_dev, status.st_ino)
         is_first_visit = identity not in self._visited
         self._visited.add(identity)
@@ -192,7 +192,7 @@ class _Walk:
             return []
 
     def _reason_to_ignore(self, entry: os.DirEntry[str]) -> str:
-        """Why a file is ignored; empty for an image."""
+        """The reason why a file is ignored, or an empty string if it is an image."""
         if not _check(entry.is_file):
             return BROKEN_LINK if entry.is_symlink() else NOT_A_FILE
         if (own := self._own_files.get(entry.name)) and Path(entry.path).resolve() == own:
@@ -209,15 +209,15 @@ class _Walk:
 
 
 def _is_job_file(name: str) -> bool:
-    """Whether the hidden file belongs to a folder job."""
+    """Whether a hidden file was made by a folder job: a manifest, a lock or a temporary file."""
     return name == MANIFEST_NAME or name.endswith((".lock", ".draft"))
 
 
 def _compile_glob(pattern: str, *, recursive: bool) -> Callable[[str], bool]:
-    """A test whether a relative name matches a glob, as in `Path.glob` or, if recursive, `Path.rglob`."""
+    """A function that returns whether a relative name matches, as in `Path.glob` or, if `recursive`, `Path.rglob`."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     if pattern.startswith("/") or ".." in parts or not parts:
-        raise UserError(f"--glob {pattern[:80]!r} matches nothing in the folder. Give a pattern such as '*.jpg'.")
+        raise UserError(f"--glob must be a relative pattern without `..`, such as '*.jpg', not {pattern[:80]!r}.")
     if recursive:
         parts.insert(0, "**")
     return lambda name: _matches(parts, name.split("/"))
@@ -232,7 +232,7 @@ def _matches(pattern: Sequence[str], names: Sequence[str]) -> bool:
 
 
 def _check(method: Callable[[], bool]) -> bool:
-    """False also for a link in a circle, and for one into a folder that cannot be entered."""
+    """What `method` returns, or False if it raises, as for a circular link or a link into a folder without access."""
     try:
         return method()
     except OSError:

@@ -1,4 +1,4 @@
-"""Hidden names in folders and zips: those that begin with a dot, and files and folders of operating systems.
+"""Recognises hidden files and folders by name: a dot at the beginning, or a name that an operating system uses.
 
 Depends on names only; must not open files.
 """
@@ -14,21 +14,21 @@ SYSTEM_FOLDERS = frozenset(
         *(".git", ".svn", ".hg", ".cache", ".thumbnails", ".ipynb_checkpoints", "__pycache__", "lost+found"),
     }
 )
-"""Folders of macOS, Windows, network storage (Synology, QNAP), version control, caches, Jupyter and Linux."""
+"""Names of folders that macOS, Windows, network storage, version control, caches, Jupyter, Python and Linux make."""
 
 SYSTEM_FILES = frozenset({".DS_Store", "Icon\r", "Thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"})
-"""Files of macOS and Windows; most others of theirs begin with a dot, as `._photo.jpg` does."""
+"""Names of files that macOS and Windows make. Most of their other files begin with a dot, for example `._photo.jpg`."""
 
 CASE_INSENSITIVE = frozenset(
     name.lower()
     for name in SYSTEM_FOLDERS | SYSTEM_FILES
     if name not in ("lost+found", "__pycache__", "@eaDir", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot")
 )
-"""Names of systems that are case-insensitive."""
+"""The names above that are compared in lower case, because the systems that use them ignore case."""
 
 
 def is_hidden(name: str) -> bool:
-    """Whether any part of a relative name (with slashes) is hidden; the parts `.` and `..` are not."""
+    """Whether any part of a relative name with slashes is hidden. The parts `.` and `..` do not count as hidden."""
     return any(_is_hidden_part(part) for part in name.split("/"))
 
 

@@ -1,6 +1,6 @@
-"""Images are read, hashed and preprocessed by a few threads, a bounded number ahead of the model.
+"""Reads, hashes and preprocesses images in a few threads, a limited number of images ahead of the model.
 
-Depends on files and images; gets the preprocessing as a callable and must not import models.
+Depends on files and images; the preprocessing is passed in as a callable. Must not import models.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 NOT_PREPARED = "The image could not be prepared for the model; the log has the error. Try again with --retry-errors."
 
 Prepare = Callable[[Image.Image], Any]
-"""Preprocessing to what the model takes, which is much smaller than the decoded images that would wait otherwise."""
+"""Turns a decoded image into the model's input, which is smaller, so that waiting images take less memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedImage:
-    """One file: its digest, and its preprocessed image or an error; neither if no caption of it is missing."""
+    """A file that was read: its digest, and its preprocessed image or an error; neither if it was only hashed."""
 
     file: str
     digest: str | None
@@ -38,19 +38,19 @@ class LoadedImage:
 
 
 class ImageReader:
-    """Loads a list of files ahead of their use."""
+    """Loads the files of a folder in threads, at most `prefetch` files ahead of their use."""
 
     def __init__(self, folder: Path, *, workers: int, prefetch: int, is_wanted: Callable[[str, str], bool]) -> None:
-        """`is_wanted(file, digest)` says whether to preprocess a file; it is called from the threads."""
+        """`is_wanted(file, digest)` returns whether to preprocess a file; it is called from the reader's threads."""
         self._folder = folder
         self._is_wanted = is_wanted
         self._prefetch = prefetch
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="images")
         self.prepare: Prepare | None = None
-        """Until it is set, files are only hashed, since most runs have nothing left to do."""
+        """The preprocessing. As long as it is None, files are only hashed, since a run may find nothing left to do."""
 
     def load_all(self, files: Sequence[str]) -> Generator[LoadedImage, None, None]:
-        """The files in order. For one that is wanted but not preprocessed, set `prepare` and call `load`."""
+        """Load `files`, in order. If a file is wanted but came before `prepare` was set, call `load` for it again."""
         futures: deque[Future[LoadedImage]] = deque()
         rest = iter(files)
         try:
@@ -66,7 +66,7 @@ class ImageReader:
             self._pool.shutdown(wait=True)
 
     def load(self, file: str) -> LoadedImage:
-        """One file, preprocessed if it is wanted and `prepare` is set."""
+        """Read and hash one file, and preprocess it if it is wanted and `prepare` is set."""
         try:
             data = read_image(self._folder, file)
         except ImageError as error:
@@ -78,7 +78,7 @@ class ImageReader:
 
 
 def load_image(file: str, data: bytes, prepare: Prepare) -> LoadedImage:
-    """Decode and preprocess the bytes of a file; an error becomes a message in the result."""
+    """Decode and preprocess the bytes of a file. An error is not raised, but becomes the `error` of the result."""
     image = images.ImageFile(data, max_bytes=images.MAX_FILE_BYTES)
     try:
         with image.open() as opened:

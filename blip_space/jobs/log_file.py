@@ -1,6 +1,6 @@
-"""A file to which complete lines are appended: locked against other jobs, synced in groups, rewritten atomically.
+"""A file to which complete lines are appended. It is locked against other jobs, and a rewrite of it is atomic.
 
-Depends on durable_files only; must not know what is in a line.
+Depends on durable_files only; must not interpret the content of a line.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ BOM = b"\xef\xbb\xbf"
 
 
 class LogFile:
-    """Opened by one job, which closes it."""
+    """The open file. It is locked until `close`, so only one job at a time can have it."""
 
     def __init__(self, path: Path, disk: Disk) -> None:
-        """`UserError` where the file cannot be written, or another job has locked it."""
-        self.path = path.resolve()  # keep a symbolic link
+        """Open and lock `path`. `UserError` if it cannot be written, or if another job has locked it."""
+        self.path = path.resolve()  # so that `rewrite` replaces the target of a symbolic link, not the link
         self._disk = disk
         self._mutex = threading.Lock()
         self._timer: threading.Timer | None = None
@@ -52,7 +52,7 @@ class LogFile:
             raise UserError(write_error_message(self.path, error)) from error
 
     def close(self) -> None:
-        """Sync and unlock. `UserError` where the last lines could not be written to the disk."""
+        """Sync, close and unlock the file. `UserError` if the last lines could not be written to the disk."""
         try:
             self.sync()
         finally:
@@ -60,14 +60,14 @@ class LogFile:
             self._lock.release()
 
     def lines(self) -> Iterator[bytes]:
-        """Every line with its line end, without a byte order mark that an editor may have added."""
+        """Every line of the file with its line end. If an editor added a byte order mark, it is left out."""
         with self.path.open("rb") as file:
             for number, line in enumerate(file):
                 complete = line if line.endswith(b"\n") else line + b"\n"
                 yield complete if number else complete.removeprefix(BOM)
 
     def append(self, content: bytes) -> None:
-        """Append complete lines, synced within `SYNC_SECONDS`. `UserError` where the disk is full; none is written."""
+        """Append complete lines; synced within `SYNC_SECONDS`. `UserError` if the disk is full; then none is added."""
         with self._mutex:
             start = self._file.seek(0, os.SEEK_END)
             try:
@@ -83,7 +83,7 @@ class LogFile:
                 self._timer.start()
 
     def rewrite(self, lines: Iterable[bytes]) -> None:
-        """Replace all lines. `UserError` leaves the file as it was."""
+        """Replace all lines of the file atomically. `UserError` if that fails; the file is then unchanged."""
         with self._mutex:
             self._stop_timer()
             try:
@@ -95,7 +95,7 @@ class LogFile:
             self._lacks_line_end = False
 
     def sync(self) -> None:
-        """Sync all lines to the disk. `UserError` where that fails."""
+        """Sync all lines to the disk. `UserError` if that fails, or if an earlier sync in the background failed."""
         with self._mutex:
             self._stop_timer()
             try:
@@ -105,7 +105,7 @@ class LogFile:
                 raise UserError(write_error_message(self.path, error)) from error
 
     def drop_partial_line(self, is_partial: Callable[[bytes], bool]) -> None:
-        """Truncate the file after its last complete line; a tail that is no partial line stays, and gets a line end."""
+        """If the last line has no line end, remove it if it `is_partial`, else complete it at the next `append`."""
         size = end = self._file.seek(0, os.SEEK_END)
         while end:
             begin = max(0, end - 65_536)
@@ -152,23 +152,23 @@ class LogFile:
 
 
 def write_error_message(path: Path, error: OSError) -> str:
-    """The message for a file that cannot be written."""
+    """The message for users that says why `path` cannot be written, and what to do."""
     name = path.name
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"The disk is full. All captions so far are in {name}; free some space and run the same command to resume."
         )
     if error.errno == errno.EFBIG:
-        return f"The disk takes no larger file than {name} is now. Name another --output for the rest."
+        return f"{name} has reached the largest file size that this disk allows. Name another --output for the rest."
     if isinstance(error, FileNotFoundError):
         return f"There is no folder for {name}. Create it first, or name another --output."
     if error.errno == errno.ENAMETOOLONG:
         return f"The name {name[:40]}… is too long for this disk. Name a shorter --output."
     if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP):
-        return f"The disk of {name} cannot lock files, like some network disks. Name an --output on another disk."
+        return f"{name} is on a disk that cannot lock files, like some network disks. Name an --output on another disk."
     if error.errno == errno.EROFS:
-        return f"The disk of {name} is read-only. Name an --output on another one."
+        return f"{name} is on a read-only disk. Name an --output on another disk."
     return (
-        f"{name} cannot be written. Check the permissions of its folder, its own and those of .{name}.lock, or name "
+        f"{name} cannot be written. Check the permissions of its folder, of the file and of .{name}.lock, or name "
         "another --output."
     )

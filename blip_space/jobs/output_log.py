@@ -1,7 +1,7 @@
-"""The output log: a JSON-lines file of records, and which image already has a caption for which task.
+"""The output log: a JSON-lines file of records, with an index of the captions that it has.
 
-A caption is found again by all that it depends on (`records.Key`). Lines that are no records stay as they are. Must not
-import anything that reads images or loads models.
+A caption is looked up by everything it depends on (`records.Key`). Lines that are not records stay in the file as they
+are. Must not import anything that reads images or loads models.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RECORD_START = b'{"file": '
 
 
 class OutputLog:
-    """A context manager, opened by one job."""
+    """A folder job's file of caption records, indexed by what is done. A context manager; only one job may open it."""
 
     def __init__(
         self,
@@ -37,23 +37,23 @@ class OutputLog:
         overwrite_edited: bool = False,
         disk: Disk | None = None,
     ) -> None:
-        """`fingerprints` of models by name complete records that have the name only. With `overwrite_edited`, captions
-        that a user corrected count as missing."""
-        self.path = path.resolve()  # a linked output stays a link
+        """`fingerprints` maps model names to fingerprints, which are added to records that have only the name. With
+        `overwrite_edited`, captions that a user corrected count as missing."""
+        self.path = path.resolve()  # so that a symbolic link is not replaced by a file
         self.captioned: dict[Key, CaptionRecord] = {}
-        """A record with a caption for every key that has one."""
+        """The last record with a caption for each key."""
 
         self.entries: set[FileKey] = set()
-        """The files and keys that have a record, also one with an error."""
+        """The files and keys that have a record, with a caption or with an error."""
 
         self.errors: dict[FileKey, str] = {}
-        """The error messages among them."""
+        """The error messages of the entries whose last record has an error."""
 
         self.lacks_fingerprints = False
-        """Whether any record was assigned to a model by its name alone."""
+        """Whether any record had no fingerprint and was given the one of the model that has its name."""
 
         self.superseded_error = ""
-        """Why superseded records could not be removed; empty if they could."""
+        """Why `remove_superseded` failed; empty if it did not fail."""
 
         self._fingerprints = fingerprints
         self._overwrite_edited = overwrite_edited
@@ -64,7 +64,7 @@ class OutputLog:
         self._captions: dict[FileKey, CaptionRecord] | None = None
 
     def __enter__(self) -> OutputLog:
-        """`UserError` where the file cannot be written, is no output log, or is locked by another job."""
+        """Open and read the file. `UserError` if it is not writable, not an output log, or locked by another job."""
         self._log = LogFile(self.path, self._disk)
         try:
             if next(self._log.lines(), b"").startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -80,7 +80,7 @@ class OutputLog:
         self._log.close()
 
     def append(self, records: Sequence[CaptionRecord]) -> None:
-        """Append records. `UserError` where the disk is full; earlier records stay complete."""
+        """Append `records`. `UserError` if the disk is full; earlier records stay complete."""
         if self._pending is not None:
             self._pending += records
             if any(record.caption is not None for record in records):
@@ -92,7 +92,7 @@ class OutputLog:
             self._index(record)
 
     def start_over(self) -> None:
-        """Count all captions as missing, except corrected ones; they are removed once the first new one is appended."""
+        """Count all captions but edited ones as missing. The old ones stay in the file until a new one is appended."""
         self._captions, self._started_over = self._captions_by_task(), True
         edited = [] if self._overwrite_edited else [record for record in self.records() if record.edited]
         self._pending = list(edited) if self._captions else None  # errors alone replace no caption
@@ -103,11 +103,11 @@ class OutputLog:
             self._index(record)
 
     def filter(self, predicate: Callable[[CaptionRecord], bool]) -> None:
-        """Rewrite the file atomically with these records, and with the lines that are none."""
+        """Rewrite the file atomically without the records for which `predicate` is false. Other lines stay."""
         self._rewrite([line for line, record in self._parsed_lines() if record is None or predicate(record)])
 
     def remove_superseded(self) -> None:
-        """Drop the records of earlier contents of changed images; on a full disk all stay, see `superseded_error`."""
+        """Remove the records of contents that files no longer have. If that fails, `superseded_error` says why."""
         if len({_without_digest(entry) for entry in self.entries}) == self._count:
             return
         lines = list[bytes]()
@@ -120,7 +120,7 @@ class OutputLog:
         for records in records_by_task.values():
             current = [lines[number] for number in self._current_numbers(records)]
             dropped = [b""] * (len(records) - len(current))
-            for number, line in zip(records, [*current, *dropped], strict=True):  # COCO image ids follow the order
+            for number, line in zip(records, [*current, *dropped], strict=True):  # COCO image ids follow their order
                 kept[number] = line
         if kept == lines:
             return
@@ -130,8 +130,8 @@ class OutputLog:
             self.superseded_error = str(error)
 
     def _current_numbers(self, records: Mapping[int, CaptionRecord]) -> list[int]:
-        """Of all records of a file and task by their lines' numbers, those to keep: the captions of its last content,
-        or its error. A file that could not be read counts as unchanged."""
+        """Which of the `records` of one file and task to keep, by line number: the captions of the file's last content
+        or, if it has none, the last record. Errors without a digest do not count, as the file could not be read."""
         usable = {number: row for number, row in records.items() if _has_caption(row) or row.digest is not None}
         last_number, last = list((usable or records).items())[-1]
         captions = [number for number, row in usable.items() if row.digest == last.digest and _has_caption(row)]
@@ -140,7 +140,7 @@ class OutputLog:
         return captions or [last_number]
 
     def replace(self, changed: Callable[[CaptionRecord], CaptionRecord | None]) -> int:
-        """Replace records by those that `changed` returns, keeping unknown keys of their lines; returns how many."""
+        """Replace each record by `changed(record)` unless that is None, keeping unknown keys. Returns how many."""
         lines, count = [], 0
         for line, record in self._parsed_lines():
             new = changed(record) if record else None
@@ -151,11 +151,11 @@ class OutputLog:
         return count
 
     def records(self) -> Iterator[CaptionRecord]:
-        """All records in order, each with its model's fingerprint where that is known."""
+        """All records in the order of the file, each with its model's fingerprint if that is known."""
         return (record for _, record in self._parsed_lines() if record)
 
     def keep_previous(self, file_key: FileKey) -> bool:
-        """Whether the file had a caption for the same task, whatever its content was; that caption stays."""
+        """Whether the file had a caption for this task with any content. After `start_over`, also restore it."""
         if self._captions is None:
             self._captions = self._captions_by_task()
         record = self._captions.get(_without_digest(file_key))
@@ -169,7 +169,7 @@ class OutputLog:
         return record is not None
 
     def sync(self) -> None:
-        """Sync all records to the disk. `UserError` where that fails."""
+        """Sync all records to the disk. `UserError` if that fails."""
         self._log.sync()
 
     def _rewrite(self, lines: Sequence[bytes]) -> None:
@@ -178,7 +178,7 @@ class OutputLog:
         self._read()
 
     def _parsed_lines(self) -> Iterator[tuple[bytes, CaptionRecord | None]]:
-        """Every line, and its record if it has one."""
+        """Every line with its record, or with None if the line is not a record."""
         for line in self._log.lines():
             record = parse_record(line)
             yield line, self._with_fingerprint(record) if record else None
@@ -225,18 +225,18 @@ class OutputLog:
 
 
 def _without_digest(file_key: FileKey) -> FileKey:
-    """The file and key for any content of the file."""
+    """The same file and key with an empty digest, to compare records of different contents of the file."""
     file, key = file_key
     return file, ("", *key[1:])
 
 
 def _has_caption(record: CaptionRecord) -> bool:
-    """Whether it has a caption; an earlier version accepted blank ones."""
+    """Whether the record has a caption that is not blank. Earlier versions saved blank captions."""
     return record.caption is not None and not is_blank(record.caption)
 
 
 def _is_partial(tail: bytes) -> bool:
-    """Whether this is the beginning of a record, or zeros that a crash left."""
+    """Whether `tail`, the end of the file, is an incomplete record or zeros, which a crash can leave."""
     content = tail.rstrip(b"\0")
     return parse_record(tail.removeprefix(BOM)) is None and (
         content.startswith(RECORD_START) or RECORD_START.startswith(content)

@@ -1,4 +1,4 @@
-"""A caption record: an image, the task, and the caption or error. One line of the output log.
+"""A caption record: an image, the task, and the caption or error. Each line of the output log is one record.
 
 Depends on the options; must not import anything that opens files or loads models.
 """
@@ -14,13 +14,13 @@ from typing import Any, TypeAlias
 from blip_space.options import GenerationOptions
 
 Key: TypeAlias = tuple[str, str, str, str, str, str]
-"""What a caption depends on: the image's digest, the model, its precision, language, prompt and options. The model is
-its fingerprint, or its name in records of versions without fingerprints."""
+"""What a caption depends on: the image's digest, the model's fingerprint, its precision, the language, the prompt and
+the options. Records of versions without fingerprints have the model's name instead of the fingerprint."""
 
 
 @dataclass(frozen=True)
 class CaptionTask:
-    """What to generate for every image. `fingerprint` identifies the weights and the adapter; `model` is a label."""
+    """What to generate for every image. `fingerprint` identifies weights and adapter, `model` is a name for users."""
 
     model: str
     precision: str
@@ -30,12 +30,12 @@ class CaptionTask:
     fingerprint: str = ""
 
     def key(self, digest: str) -> Key:
-        """The key of the caption for the image of that digest."""
+        """The key of this task's caption for the image that has `digest`."""
         return digest, *self._shared_key
 
     @cached_property
     def _shared_key(self) -> tuple[str, str, str, str, str]:
-        """The part that all keys share, computed once for a hundred thousand files."""
+        """The part of the key that is the same for all images; cached, because a job may have 100,000 images."""
         model = self.fingerprint or self.model
         return model, self.precision, self.language, self.prompt, _canonical_json(non_default_options(self.options))
 
@@ -50,7 +50,7 @@ class CaptionTask:
         seconds: float = 0.0,
         repeats: bool = False,
     ) -> CaptionRecord:
-        """The record of one image."""
+        """The record of this task for the image `file`, with a `caption` or an `error`."""
         return CaptionRecord(
             file=file,
             digest=digest,
@@ -70,10 +70,10 @@ class CaptionTask:
 
 @dataclass(frozen=True, slots=True)
 class CaptionRecord:
-    """Exactly one of `caption` and `error` is None. `file` is relative to the folder, with slashes; `digest` is None
-    where the file could not be read; `seconds` is 0 where the caption was copied from a duplicate. `repeats` marks a
-    caption that repeats its end up to the token limit; `edited` is the digest of a text file with a user's correction.
-    """
+    """The result for one image and one task. Exactly one of `caption` and `error` is None. `file` is relative to the
+    folder, with slashes; `digest` is None if the file could not be read; `seconds` is 0 if the caption was copied from
+    a duplicate. `repeats` marks a caption that repeats its end up to the token limit. If a user corrected the caption,
+    `edited` is the digest of the text file that has the correction."""
 
     file: str
     digest: str | None
@@ -91,22 +91,22 @@ class CaptionRecord:
     edited: str = ""
 
     def key(self) -> Key:
-        """See `CaptionTask.key`."""
+        """What the caption depends on; equal to `CaptionTask.key` of its task."""
         model, options = self.fingerprint or self.model, _canonical_json(self.options)
         return self.digest or "", model, self.precision, self.language, self.prompt, options
 
     def to_json_line(self) -> bytes:
-        """The record as a line of JSON in UTF-8 with its line end; lone surrogates are escaped."""
+        """The record as a line of JSON in UTF-8, line end included; see `json_line`."""
         return json_line(asdict(self))
 
 
 def json_line(row: dict[str, Any]) -> bytes:
-    """A dictionary as a line of JSON in UTF-8."""
+    """`row` as a line of JSON in UTF-8, line end included. Lone surrogates are escaped."""
     return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def non_default_options(options: GenerationOptions) -> dict[str, Any]:
-    """The options that differ from their defaults."""
+    """The options that differ from their defaults, by name."""
     defaults = GenerationOptions()
     return {name: value for name, value in asdict(options).items() if value != getattr(defaults, name)}
 
@@ -118,13 +118,13 @@ _FIELDS = frozenset(part.name for part in fields(CaptionRecord))
 
 
 def parse_record(line: str | bytes) -> CaptionRecord | None:
-    """The record in a line, or None if there is none. Unknown keys are ignored."""
+    """The record in `line`, or None if the line is not a valid record. Unknown keys are ignored."""
     try:
         row = json.loads(line)
         values = {name: value for name, value in row.items() if name in _FIELDS}
         if not _is_valid(values):
             return None
-        for name in _INTERNED:  # a hundred thousand lines have the same few values
+        for name in _INTERNED:  # saves memory: 100,000 lines have the same few values
             if name in values:
                 values[name] = intern(values[name])
         return CaptionRecord(**values)

@@ -1,4 +1,4 @@
-"""The uploads of a batch, files and zips of files, as named images that are still to be read.
+"""Lists the images of a batch upload, which has image files and zips of image files. Each image is read when needed.
 
 A zip is never unpacked to the disk: its members are read into memory one at a time, up to the size limit of an upload.
 Depends on zips and names. Must not decode images, or import models.
@@ -23,31 +23,31 @@ from blip_space.jobs.upload_job import UploadedImage
 
 MAX_IMAGES = 500
 MAX_MEMBERS = 2_000
-"""Of a zip, folders included; each takes memory before anything is read."""
+"""The most members that a zip may have, folders included. `zipfile` needs memory for each before any is read."""
 
 MAX_UNPACKED_BYTES = 500_000_000
 MAX_RATIO = 100
-"""Images are compressed already; a zip with a higher ratio is a bomb."""
+"""The most times that a zip may grow when unpacked. Images hardly shrink in a zip, so a higher ratio is a zip bomb."""
 
 MAX_NAME_CHARACTERS = 200
 ENTRY_SIGNATURE = b"PK\x01\x02"
-"""Begins the entry of each member in the central directory of a zip."""
+"""The first bytes of each member's entry in the central directory of a zip."""
 
 STREAMED_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""Python decompresses these in parts, and all others at once, whatever their size."""
+"""The methods that Python decompresses in parts. Data of any other is decompressed at once, whatever its size."""
 
 DRIVE = re.compile(r"[A-Za-z]:(/|$)")
-"""A name with a Windows drive; a colon elsewhere is a time or a title."""
+"""Matches a name that begins with a Windows drive. A colon elsewhere is allowed, as in a time or a title."""
 
 NO_FILES = "There are no images yet. Add files, or a zip of them."
 
 
 @contextmanager
 def open_uploads(uploads: Sequence[tuple[str, Path]]) -> Iterator[list[UploadedImage]]:
-    """The images of uploads, each given by its name and path; they can be read until the context ends.
+    """The images in `uploads`, which are pairs of name and path. The images can be read until the context ends.
 
-    `UserError` for a file that is no zip, a zip with a password or a bomb, and for too many or no images. A rejected
-    member of a zip is an image whose `read` raises.
+    `UserError` if a `.zip` file is not a zip, has a password or is a zip bomb, or if there are too many images or none.
+    For a rejected member of a zip there is an image whose `read` raises `ImageError`.
     """
     with ExitStack() as archives:
         uploaded: list[UploadedImage] = []
@@ -77,17 +77,18 @@ def _open_zip(name: str, path: Path) -> zipfile.ZipFile:
     members = archive.infolist()
     if any(member.flag_bits & 1 for member in members):
         raise UserError(f"{name} is protected with a password. Pack the images without one.")
-    unpacked = sum(member.file_size for member in members)
-    if unpacked > min(MAX_UNPACKED_BYTES, max(images.MAX_UPLOAD_BYTES, MAX_RATIO * path.stat().st_size)):
-        raise UserError(
-            f"{name} would unpack to {unpacked / 1e6:,.0f} MB, which is too much for its size or for a batch: at most "
-            f"{MAX_UNPACKED_BYTES // 1_000_000} MB. Send fewer images, or the files themselves."
-        )
+    unpacked, packed = sum(member.file_size for member in members), path.stat().st_size
+    if unpacked > max(images.MAX_UPLOAD_BYTES, MAX_RATIO * packed):
+        sizes = f"{unpacked / 1e6:,.0f} MB from {packed / 1e6:,.1f} MB"
+        raise UserError(f"{name} is compressed suspiciously strongly ({sizes}). Send the images themselves.")
+    if unpacked > MAX_UNPACKED_BYTES:
+        limit = f"the limit is {MAX_UNPACKED_BYTES // 1_000_000} MB"
+        raise UserError(f"{name} unpacks to {unpacked / 1e6:,.0f} MB; {limit}. Send fewer images at once.")
     return archive
 
 
 def _zip_members(archive: zipfile.ZipFile) -> Iterator[UploadedImage]:
-    """The files of a zip, without hidden ones."""
+    """The members of a zip as images, without folders and hidden files."""
     members = archive.infolist()
     for member, name in zip(members, zip_names.read_names(members), strict=True):
         name = name.replace("\\", "/")
@@ -100,7 +101,7 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[UploadedImage]:
 
 
 def _rejection(path: PurePosixPath, member: zipfile.ZipInfo) -> str | None:
-    """Why a member is not read, or None."""
+    """The message that says why a member is rejected, or None if it may be read."""
     if path.is_absolute() or ".." in path.parts or DRIVE.match(str(path)):
         return "Its name leads out of the zip, so it is not read. Pack it under a relative name."
     if len(str(path)) > MAX_NAME_CHARACTERS:
@@ -117,7 +118,7 @@ def _reject(message: str) -> bytes:
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """The bytes of a member, at most one more than the limit, whatever size the zip declares."""
+    """At most `MAX_UPLOAD_BYTES` + 1 bytes of a member, whatever size the zip declares. `ImageError` if damaged."""
     try:
         with archive.open(member) as file:
             return file.read(images.MAX_UPLOAD_BYTES + 1)
@@ -126,7 +127,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 
 
 def _with_unique_names(uploaded: Sequence[UploadedImage]) -> list[UploadedImage]:
-    """Add numbers to equal names."""
+    """The same images with unique names: the second `a.jpg` becomes `a (2).jpg`."""
     used: Counter[str] = Counter()
     renamed = []
     for image in uploaded:

@@ -1,7 +1,7 @@
-"""The upload job: a user's images as background requests of a serving engine, which chats take precedence over.
+"""The upload job captions a user's images by background requests, which a serving engine runs after those of chats.
 
-Keeps a few requests in flight, so that neither the queue nor the memory fills. Gets an image as a name and a callable
-that reads its bytes. Must not import apps.
+Keeps only a few requests in flight, so that neither the queue nor the memory fills. An image is given as a name and a
+callable that reads its bytes. Must not import apps.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from blip_space.serving.response import ResponseStream
 log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 12
-"""More than the engine runs as background requests by default, so that it always has a next one."""
+"""The most submitted requests. The engine runs fewer background requests by default, so one is always waiting."""
 
 HEARTBEAT_SECONDS = 0.25
 MAX_SECONDS = EngineConfig.background_timeout_seconds
@@ -34,7 +34,7 @@ TIMED_OUT = f"The batch took longer than {MAX_SECONDS / 60:.0f} minutes and was 
 
 @dataclass(frozen=True)
 class UploadedImage:
-    """An image that is still to be read. `read` returns its bytes or raises `UserError`."""
+    """An image that is read when needed: `file` is its name; `read` returns its bytes or raises `UserError`."""
 
     file: str
     read: Callable[[], bytes]
@@ -42,7 +42,7 @@ class UploadedImage:
 
 @dataclass(frozen=True)
 class _Pending:
-    """An image whose caption is pending: its response or its error; neither for a duplicate of an earlier image."""
+    """An image without a record so far. It has a response or an error; a duplicate of an earlier image has neither."""
 
     file: str
     digest: str | None = None
@@ -52,10 +52,10 @@ class _Pending:
 
 
 class UploadJob:
-    """One batch; `records` has the results so far, in the order of the images."""
+    """The job of one upload. `records` has the results so far, in the order of the images."""
 
     def __init__(self, engine: EngineProtocol, images: Sequence[UploadedImage], task: CaptionTask) -> None:
-        """Records have the engine's precision. `UserError` for a model or language that it does not support."""
+        """`UserError` if the engine lacks the task's model or language. Records name the engine's precision."""
         self._task = replace(task, model=engine.resolve_model(task.model, task.language).name)
         self.progress = JobProgress(len(images))
         self.records: list[CaptionRecord] = []
@@ -64,19 +64,17 @@ class UploadJob:
         self._in_flight: deque[_Pending] = deque()
         self._digests: set[str] = set()
         self._record_by_digest: dict[str, CaptionRecord] = {}
-        """The record of the first image of each digest."""
+        """The record of the first image with each digest."""
 
         self._deadline = time.monotonic() + MAX_SECONDS
 
     def cancel(self) -> None:
-        """Stop at the next step; finished records stay. Called from any thread."""
+        """Make `run` stop at its next step. The records so far stay. May be called from any thread."""
         self.progress.cancelled = True
 
     def run(self) -> Generator[None, None, None]:
-        """Caption the images; yields after each image and each heartbeat. Closing the generator cancels the requests.
-
-        `PromptError` where the prompt is rejected, which is the same for every image.
-        """
+        """Caption the images, and yield after each image and every `HEARTBEAT_SECONDS`. Closing the generator cancels
+        the requests. `PromptError` if the prompt is rejected, since it would be for every image."""
         try:
             while not self.progress.cancelled and self._fill():
                 if time.monotonic() > self._deadline:
@@ -88,7 +86,7 @@ class UploadJob:
             self._abort()
 
     def _fill(self) -> bool:
-        """Submit the next images; False when none is left to wait for."""
+        """Submit images up to `MAX_IN_FLIGHT`. Returns whether any image is in flight."""
         for upload in islice(self._remaining, MAX_IN_FLIGHT - len(self._in_flight)):
             self._in_flight.append(self._submit(upload))
         return bool(self._in_flight)
@@ -123,7 +121,7 @@ class UploadJob:
             self.progress.errors.append((record.file, record.error))
 
     def _record(self, pending: _Pending) -> CaptionRecord:
-        """The record of a caption, once it is complete, or of its error."""
+        """Wait for an image's answer, and return the record with its caption or error. `PromptError` as in `run`."""
         response = pending.response
         try:
             if pending.error:
@@ -147,14 +145,14 @@ class UploadJob:
         )
 
     def _time_out(self) -> None:
-        """Write a record with the timeout for every remaining image."""
+        """Cancel the requests, and add a record with a timeout error for every image that has none."""
         unfinished = [*self._in_flight, *(_Pending(upload.file) for upload in self._remaining)]
         self._abort()
         for pending in unfinished:
             self._add_record(_Pending(pending.file, pending.digest, error=BusyError(TIMED_OUT)))
 
     def _abort(self) -> None:
-        """Cancel the requests in flight."""
+        """Cancel all requests in flight."""
         for pending in self._in_flight:
             if pending.response:
                 pending.response.cancel()

@@ -1,9 +1,9 @@
-"""The names in a zip, in whichever code page they were written.
+"""Decodes the names of the files in a zip, which often does not state their encoding.
 
-A zip marks a name as UTF-8 or not at all: other names are in the code page of the machine that packed it, and `zipfile`
-reads them as code page 437. Here one encoding is chosen for all names of a zip, since they come from one machine: the
-one that decodes every name and gives the most likely characters. Each non-ASCII character scores from -1 to 1 (see
-`_likelihood`), and the highest mean wins; of equals the first in `ENCODINGS`.
+A name without a UTF-8 mark is in the code page of the machine that packed the zip; `zipfile` decodes it as code page
+437. `guess_encoding` chooses one encoding for all unmarked names of a zip, since they come from one machine: each
+non-ASCII character scores from -1 to 1 (see `_likelihood`), and of the encodings that can decode every name, the one
+with the highest mean score is taken (of several, the first in `ENCODINGS`).
 
 Depends on names only. Follows PKWARE's APPNOTE, appendix D, and Info-ZIP's Unicode path field (0x7075).
 """
@@ -20,14 +20,14 @@ UTF8_FLAG = 0x800
 UNICODE_PATH = 0x7075
 ENCODINGS = ("utf-8", "cp932", "gbk", "cp950", "cp949", "cp850", "cp437", "cp1252", "cp866", "cp1251")
 FALLBACK = "cp437"
-"""The encoding of the format, used where no encoding is likely."""
+"""The encoding that the zip format prescribes; used if no encoding scores at least `MIN_SCORE`."""
 
 MIN_SCORE = 0.25
 UTF8_BONUS = 0.4
-"""Text in other encodings is rarely valid UTF-8."""
+"""Added to the score of UTF-8, because text in other encodings is rarely valid UTF-8."""
 
 MAX_SCORED_BYTES = 20_000
-"""Of all names together: enough to decide, and fast."""
+"""The limit for the names that are scored, all together; more would be slower and no more certain."""
 
 LATIN = {
     **dict.fromkeys("äöüßéèêëàâáãåæçíîïñóôøœúûÄÖÜÉÅÆÇÑØ", 1.0),
@@ -40,11 +40,11 @@ RUSSIAN = {
     **dict.fromkeys("йхжшюі", 0.65),
     **dict.fromkeys("цщэфъёїє", 0.5),
 }
-"""How common the letters of the languages of Western Europe and of Russian are; all others count `RARE`."""
+"""How common a letter is in the languages of Western Europe and in Russian; a letter that is missing scores `RARE`."""
 
 RARE = 0.25
 CAPITALS = 0.5
-"""Factor for a capital beside a capital: rare in names, and how Chinese reads in a Russian code page."""
+"""Factor for a Russian capital beside another: rare in names, but frequent in Chinese names decoded as Russian."""
 
 LIVING_SCRIPTS = frozenset(
     {
@@ -81,11 +81,11 @@ COMMON_HANGUL = frozenset(
     "찍채첫촌칼캐커컴케코콜쿠크클킹탑탕텔튼팅퍼페펜포폰폴푸플픽핀할햇헌헤혜훈휘흔"
 )
 KANJI_LEVEL_1 = range(0x889F, 0x9873)
-"""The codes of code page 932 for the kanji of everyday use."""
+"""The codes of the kanji of everyday use in code page 932."""
 
 
 def read_names(members: Sequence[zipfile.ZipInfo]) -> list[str]:
-    """The name of each member, with its original separators."""
+    """The decoded name of each member of a zip. Its separators, `/` or a backslash, are as in the zip."""
     known = [_known_name(member) for member in members]
     raw = [_raw_name(member) if name is None else b"" for member, name in zip(members, known, strict=True)]
     encoding = guess_encoding(raw)
@@ -94,7 +94,7 @@ def read_names(members: Sequence[zipfile.ZipInfo]) -> list[str]:
 
 
 def guess_encoding(names: Sequence[bytes]) -> str:
-    """The most likely encoding of complete names from one machine; `cp437` where none is likely or all are ASCII."""
+    """The most likely encoding of `names`, which come from one machine; `cp437` if all are ASCII or none is likely."""
     sample, length = [], 0
     for name in names:
         if not name.isascii() and length + len(name) <= MAX_SCORED_BYTES:
@@ -106,12 +106,12 @@ def guess_encoding(names: Sequence[bytes]) -> str:
 
 
 def _raw_name(member: zipfile.ZipInfo) -> bytes:
-    """The bytes that `zipfile` decoded as code page 437, which has a character for each byte."""
+    """The bytes of a member's name. `zipfile` decoded them as code page 437, which has a character for every byte."""
     return member.orig_filename.encode("cp437")
 
 
 def _known_name(member: zipfile.ZipInfo) -> str | None:
-    """The name where it is marked as UTF-8, or is in Info-ZIP's field with the checksum of the name in the header."""
+    """A name marked as UTF-8, or in Info-ZIP's Unicode path field if its checksum fits the header's name; else None."""
     if member.flag_bits & UTF8_FLAG:
         return member.orig_filename
     extra, start = member.extra, 0
@@ -127,7 +127,7 @@ def _known_name(member: zipfile.ZipInfo) -> str | None:
 
 
 def _score(names: Sequence[bytes], encoding: str) -> float:
-    """The mean likelihood of the names' non-ASCII characters, or -1 where a name is not in the encoding."""
+    """The mean likelihood of all non-ASCII characters of `names`, or -1 if a name cannot be decoded in `encoding`."""
     try:
         texts = [name.decode(encoding) for name in names]
     except UnicodeDecodeError:
@@ -142,7 +142,7 @@ def _score(names: Sequence[bytes], encoding: str) -> float:
 
 
 def _likelihood(character: str, before: str, after: str, encoding: str) -> float:
-    """The score of a character in a file name, from -1 to 1, by the encoding and the characters beside it."""
+    """How likely a character is in a file name between the characters `before` and `after`, from -1 to 1."""
     script = _script(character)
     category = unicodedata.category(character)
     if category[0] == "C" or script in ("BOX", "BLOCK"):
@@ -162,12 +162,13 @@ def _likelihood(character: str, before: str, after: str, encoding: str) -> float
 
 
 def _script(character: str) -> str:
-    """The first word of a character's Unicode name, for letters the script; empty without a name."""
+    """The first word of a character's Unicode name (for a letter, its script), or an empty string without a name."""
     return unicodedata.name(character, "").split(" ")[0] if character else ""
 
 
 def _latin(character: str, before: str, after: str) -> float:
-    """Accented letters are beside ASCII letters, no capital is inside a word, and ß follows a vowel."""
+    """The score of a Latin letter: high for a common accented letter beside an ASCII letter, low for ß without a vowel
+    before it, negative for a capital inside a word."""
     if _is_capital_inside(character, before, after):
         return -0.5
     weight = LATIN.get(character, RARE)
@@ -177,7 +178,8 @@ def _latin(character: str, before: str, after: str) -> float:
 
 
 def _cyrillic(character: str, before: str, after: str) -> float:
-    """Russian letters are beside each other, beside no Latin one, and no capital is inside a word."""
+    """The score of a Cyrillic letter: high for a common one beside another letter, low beside no letter, negative
+    beside an ASCII letter and for a capital inside a word."""
     if _is_capital_inside(character, before, after) or _is_ascii_letter(before) or _is_ascii_letter(after):
         return -0.5
     weight = RUSSIAN.get(character.lower(), RARE)
@@ -195,21 +197,21 @@ def _is_ascii_letter(character: str) -> bool:
 
 
 def _other_script(character: str, script: str, before: str, after: str) -> float:
-    """Characters that only UTF-8 has: emoji, combining accents, and living scripts, whose letters form words."""
+    """The score of any other character, in UTF-8: high for emoji, combining accents, and words in a script in use."""
     if script in LIVING_SCRIPTS:
         return 1.0 if script in (_script(before), _script(after)) else 0.4
     return 1.0 if ord(character) in EMOJI or script == "COMBINING" else 0.2
 
 
 def _east_asian(character: str, script: str, encoding: str) -> float:
-    """Kana and common characters, by lists and by their code in the encoding, score higher than rare ones."""
+    """The score of an East Asian character: high if kana or common (by list or by its code in `encoding`), else low."""
     if encoding == "utf-8":
         is_common = script != "CJK" or character in COMMON_SIMPLIFIED or character in COMMON_TRADITIONAL
         return 1.0 if is_common else 0.6
     if script in ("FULLWIDTH", "IDEOGRAPHIC"):
         return 0.5
     code = int.from_bytes(character.encode(encoding), "big")
-    is_standard = code >> 8 > 0xA0 and code & 0xFF > 0xA0  # of GB 2312 or KS X 1001, which the code pages extended
+    is_standard = code >> 8 > 0xA0 and code & 0xFF > 0xA0  # in GB 2312 or KS X 1001, which the code pages extend
     if encoding == "cp932":
         return 1.0 if script != "CJK" else 0.8 if code in KANJI_LEVEL_1 else 0.2
     if encoding == "cp949":

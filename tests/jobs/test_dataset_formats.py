@@ -146,7 +146,7 @@ def test_metadata_that_existed_or_was_edited_is_not_overwritten(folder: Path) ->
             return results
 
     (folder / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "mine"}\n')
-    with pytest.raises(UserError, match=r"metadata\.jsonl was there before"):
+    with pytest.raises(UserError, match=r"metadata\.jsonl was not written by this command"):
         output_files.check(FakeLog())  # type: ignore[arg-type]
     (folder / "metadata.jsonl").unlink()
     output_files.write(results)
@@ -203,7 +203,7 @@ def test_shards_have_a_maximum_size_and_those_of_a_larger_run_are_removed(
     results = records(folder, {f"{number}.png": str(number) for number in range(5)})
     output("webdataset", folder, "set.tar").write(results)
     (tmp_path / "set-000007.tar").write_bytes(b"a user's")
-    with pytest.raises(UserError, match=r"set-000007\.tar was there before"):
+    with pytest.raises(UserError, match=r"set-000007\.tar was not written by this command"):
         output("webdataset", folder, "set.tar").check(None)  # type: ignore[arg-type]
     (tmp_path / "set-000007.tar").unlink()
     output("webdataset", folder, "set.tar").check(None)  # type: ignore[arg-type]

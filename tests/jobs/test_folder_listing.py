@@ -109,7 +109,7 @@ def test_a_pattern_selects_matching_images(folder: Path, pattern: str, recursive
 
 @pytest.mark.parametrize("pattern", ["/abs/*.png", "../*.png", ".", "/"])
 def test_a_pattern_that_leads_out_of_the_folder_is_an_error(folder: Path, pattern: str) -> None:
-    with pytest.raises(UserError, match="matches nothing in the folder"):
+    with pytest.raises(UserError, match="must be a relative pattern"):
         find(folder, pattern=pattern)
 
 

@@ -97,7 +97,7 @@ def test_a_full_disk_is_an_error_and_leaves_complete_lines_only(output: Path) ->
         output_log.append([RECORD])
         with (
             limit_file_size(output.stat().st_size + 20),
-            pytest.raises(UserError, match=r"takes no larger file than lines\.jsonl"),
+            pytest.raises(UserError, match=r"lines\.jsonl has reached the largest file size"),
         ):
             output_log.append([RECORD])
     assert output.read_bytes() == RECORD.to_json_line()
@@ -109,7 +109,7 @@ def test_a_full_disk_keeps_superseded_records(output: Path) -> None:
         output_log.append([*numbered(3), replace(numbered(1)[0], digest="another", caption="three")])
         with limit_file_size(100):
             output_log.remove_superseded()
-        assert "takes no larger file" in output_log.superseded_error
+        assert "largest file size" in output_log.superseded_error
     assert len(read_rows(output)) == 4
     assert sorted(path.name for path in output.parent.iterdir()) == [".lines.jsonl.lock", "lines.jsonl"]
 
@@ -244,7 +244,7 @@ def test_a_linked_output_stays_a_link(output: Path) -> None:
     ("errno", "message"),
     [
         ("ENOLCK", "cannot lock files"),
-        ("EROFS", "is read-only"),
+        ("EROFS", "read-only disk"),
         ("EACCES", "Check the permissions"),
         ("ENOSPC", "is full"),
     ],

@@ -134,7 +134,7 @@ REFUSED = {
     "half a zip": (pack({"a.png": PNG})[:60], "not a zip that can be read"),
     "a bad name": (with_field(with_field(pack({"a.png": PNG}), 46, b"\xff"), 9, b"\x08"), "not a zip that can be read"),
     "locked": (with_field(pack({"a.png": PNG}), FLAGS_OF_ENTRY, struct.pack("<H", ENCRYPTED_BIT)), "a password"),
-    "a bomb": (pack({f"{n}.png": bytes(1_000_000) for n in range(30)}), "unpack to 30 MB"),
+    "a bomb": (pack({f"{n}.png": bytes(1_000_000) for n in range(30)}), "suspiciously strongly"),
     "a declared bomb": (with_field(pack({"a.png": PNG}), SIZE_OF_ENTRY, b"\xff\xff\xff\xee"), "4,010 MB"),
     "too many members": (
         pack({f"{n}/": b"" for n in range(upload_archive.MAX_MEMBERS + 1)}),

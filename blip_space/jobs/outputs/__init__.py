@@ -1,10 +1,10 @@
-"""The files that a folder job makes from its records, for the programs that train on them.
+"""The files that a folder job makes from its records, for training programs.
 
-    output_files     which files those are, and whether they may be written
-    text_files       one text file beside each image; text_format: its name and content
-    manifest         which files this program wrote, so that those of users are kept; corrections: what users changed
-    shards           tar shards for webdataset
-    dataset_formats  data sets for the datasets library and pycocoevalcap
+    output_files     decides which files to write in each format, checks that they may be written, and writes them
+    text_files       writes a text file beside each image; text_format: its name and content
+    manifest         lists the files that this program wrote, to keep those of users; corrections: what users edited
+    shards           writes tar shards for webdataset
+    dataset_formats  makes data sets for the datasets library and for pycocoevalcap
 
 Depends on records and the output log; must not import anything that loads models.
 """

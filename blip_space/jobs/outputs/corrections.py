@@ -1,4 +1,4 @@
-"""Captions that users corrected in the text files beside images, and the records that they correct.
+"""Finds the captions that users corrected in the text files beside images, and applies them to records.
 
 Depends on manifests and records; must not import anything that loads models or decodes images.
 """
@@ -19,7 +19,7 @@ DIGEST_CHARACTERS = 16
 
 @dataclass(frozen=True)
 class Correction:
-    """A corrected caption, the digest of its text file, and when that was saved, in seconds since the epoch."""
+    """A corrected caption, the digest of its text file, and the time when the file was saved (seconds since 1970)."""
 
     caption: str
     text_digest: str
@@ -27,10 +27,10 @@ class Correction:
 
 
 class Corrections:
-    """The newest correction by image, language and prompt; `notes` has a message for each unreadable file."""
+    """The newest correction for each image, language and prompt. `notes` has a message for each unreadable file."""
 
     def __init__(self, tree: Manifests, files: Iterable[str]) -> None:
-        """Reads the corrections in the folders of these files."""
+        """Read the corrections in the folders of the images `files`. `tree` has the manifests of these folders."""
         self.notes: list[str] = []
         self._corrections: dict[tuple[str, str, str], Correction] = {}
         for folder in sorted({str(PurePosixPath(file).parent) for file in files}):
@@ -39,7 +39,7 @@ class Corrections:
                     self._add((entry.digest, entry.language, entry.prompt), correction)
 
     def correct(self, record: CaptionRecord) -> CaptionRecord | None:
-        """The record with its correction; None where it has none that is new."""
+        """The record with its corrected caption, or None if there is no correction or the record already has it."""
         correction = self._corrections.get((record.digest or "", record.language, record.prompt))
         if correction is None or correction.text_digest == record.edited:
             return None
@@ -63,20 +63,20 @@ class Corrections:
         except FileNotFoundError:
             return None
         except OSError:
-            self.notes.append(f"{name} cannot be read, so a correction in it is not applied to other outputs")
+            self.notes.append(f"{name} cannot be read, so if you corrected it, other outputs have the old caption")
             return None
         if tree.at(name).is_ours(entry.file, content):
             return None
         text = _decode_text(content)
         if text is None:
-            self.notes.append(f"{name} is not UTF-8 text, so it is not applied to other outputs; save it as UTF-8")
+            self.notes.append(f"{name} is not UTF-8 text, so other outputs have the old caption; save it as UTF-8")
             return None
         caption = _strip_affixes(text, entry.prefix, entry.suffix)
         return Correction(caption, content_digest(content)[:DIGEST_CHARACTERS], saved_at) if caption else None
 
 
 def _decode_text(content: bytes) -> str | None:
-    """The text that an editor saved; None where it is no text."""
+    """The text in a file that an editor saved as UTF-8 or UTF-16, or None if it is not text."""
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = content.decode("utf-16" if wide else "utf-8-sig")
@@ -86,7 +86,7 @@ def _decode_text(content: bytes) -> str | None:
 
 
 def _strip_affixes(text: str, prefix: str, suffix: str) -> str:
-    """The caption without its prefix and suffix; the beginning of a word is no prefix."""
+    """The caption in `text`, without `prefix` and `suffix`. These are kept if they are only a part of a word."""
     text, prefix, suffix = text.strip(), prefix.strip(), suffix.strip()
     if text in (prefix, suffix, f"{prefix}{suffix}", f"{prefix} {suffix}"):
         return ""

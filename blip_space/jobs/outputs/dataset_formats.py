@@ -1,7 +1,7 @@
-"""Data sets for other libraries: an imagefolder for `datasets`, and COCO results for pycocoevalcap.
+"""Makes data sets for other libraries: an imagefolder for `datasets`, and COCO results for pycocoevalcap.
 
-Depends on records, and on how those libraries treat names and texts. Must not import them, or anything that loads
-models. Behaviour: datasets 5.2.0 with pyarrow, pycocoevalcap 1.2.
+Must not import these libraries, or anything that loads models. What is said here of how they treat names and texts was
+observed with datasets 5.2.0 with pyarrow, and pycocoevalcap 1.2. Depends on records.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ METADATA, CARD = "metadata.jsonl", "README.md"
 SPLIT_WORDS = re.compile(
     r"(?:^|[-._ 0-9/])(?:train|training|validation|valid|dev|val|test|testing|eval|evaluation)(?=[-._ 0-9/]|$)"
 )
-"""Words in a name which make `datasets` read the file as a split and drop all others, captions included."""
+"""Words in a name by which `datasets` takes the file for a split. It then drops all other files and all captions."""
 
 LIKE_A_DATE = re.compile(
     r"\d{4}-\d\d-\d\d(?:[ T]\d\d(?::?\d\d(?::?\d\d(?:\.\d+)?)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?", re.ASCII
@@ -28,8 +28,8 @@ LIKE_A_DATE = re.compile(
 
 OTHER_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 UNLOADABLE = (
-    "`datasets` cannot load a file with :: or a backslash in its name, and with :: nothing else in its folder. It is "
-    "not in the data set. Rename it."
+    "Not in the data set: `datasets` cannot load a name with `::` or a backslash, and a `::` makes it fail for the "
+    "whole folder. Rename the file."
 )
 PATTERN_CHARACTERS = "[]*?{}"
 
@@ -37,7 +37,7 @@ PATTERN_CHARACTERS = "[]*?{}"
 def select_loadable(
     records: Sequence[CaptionRecord], folder: Path
 ) -> tuple[list[CaptionRecord], list[tuple[str, str]]]:
-    """The records that `datasets` can load, and a message for each other file, which would make the data set fail."""
+    """The records of existing files that `datasets` can load, and the files that it cannot, each with a message."""
     loadable, failed = list[CaptionRecord](), list[tuple[str, str]]()
     for record in records:
         if "::" in record.file or "\\" in record.file:
@@ -48,9 +48,9 @@ def select_loadable(
 
 
 def to_metadata(records: Sequence[CaptionRecord]) -> list[bytes]:
-    """The lines of `metadata.jsonl`, each with `file_name` and the caption as `text`.
+    """The lines of `metadata.jsonl`. Each has the keys `file_name` and `text` (the caption).
 
-    If every caption looks like a date, pyarrow parses them as dates; a space after one of them prevents that.
+    If every caption looks like a date, pyarrow parses them as dates; a space after the first one prevents that.
     """
     rows = [(record.file, record.caption or "") for record in records]
     if rows and all(LIKE_A_DATE.fullmatch(text) for _, text in rows):
@@ -60,7 +60,7 @@ def to_metadata(records: Sequence[CaptionRecord]) -> list[bytes]:
 
 
 def to_card(files: Iterable[str]) -> bytes:
-    """A dataset card with which `load_dataset(DIR)` reads all images, and no other files, as one split."""
+    """The dataset card (README.md) that makes `load_dataset(DIR)` read all images, and no other files, as one split."""
     extensions = sorted({PurePosixPath(file).suffix for file in files} - {""})
     paths = "".join(
         f"    - {json.dumps(path)}\n" for path in (METADATA, *(f"**/*{extension}" for extension in extensions))
@@ -70,7 +70,7 @@ def to_card(files: Iterable[str]) -> bytes:
 
 
 def describe_split(file: str, folder: Path, *, with_card: bool) -> str:
-    """How to load a data set in which the name of a file looks like a split."""
+    """The message that says how to load a data set in which the name of `file` looks like a split."""
     path = str(folder.resolve())
     by_card = f"load_dataset({path!r}), which reads {CARD}, or " if with_card else ""
     return (
@@ -80,12 +80,12 @@ def describe_split(file: str, folder: Path, *, with_card: bool) -> str:
 
 
 def find_obstacles(files: Iterable[str], folder: Path) -> list[str]:
-    """Messages about anything that keeps `datasets` from loading the folder."""
+    """A message for everything in the folder or its path that keeps `datasets` from loading it correctly."""
     notes = []
     if any(letter in str(folder.resolve()) for letter in PATTERN_CHARACTERS):
         notes.append(
-            f"{folder.resolve().name} is in a path with one of {PATTERN_CHARACTERS}, which `datasets` reads as "
-            "a pattern. Rename it before loading."
+            f"The path of {folder.resolve().name} has one of the characters {PATTERN_CHARACTERS}, which `datasets` "
+            "reads as a pattern. Rename the folder before loading it."
         )
     for parent in sorted({str(PurePosixPath(file).parent) for file in files} | {"."}):
         for name in OTHER_METADATA:
@@ -98,12 +98,12 @@ def find_obstacles(files: Iterable[str], folder: Path) -> list[str]:
 
 
 def find_split_names(files: Iterable[str]) -> list[str]:
-    """The names that `datasets` reads as a split."""
+    """The files whose names `datasets` takes for a split; see `SPLIT_WORDS`."""
     return [file for file in files if SPLIT_WORDS.search(str(PurePosixPath(file).with_suffix("")))]
 
 
 def to_coco(records: Sequence[CaptionRecord]) -> tuple[bytes, bytes]:
-    """COCO results, a caption for each image id, and the table of images; `COCO(table).loadRes(results)` reads them."""
+    """The COCO results (captions by image id) and the table of images, to read with `COCO(table).loadRes(results)`."""
     numbered = list(enumerate(records, start=1))
     results = [{"image_id": number, "caption": record.caption} for number, record in numbered]
     images = [{"id": number, "file_name": record.file} for number, record in numbered]

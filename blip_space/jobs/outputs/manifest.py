@@ -1,6 +1,5 @@
-"""The manifest of a folder lists the files that this program wrote and their digests; a file that differs is a user's.
-
-Depends on files and digests; must not import anything that knows captions.
+"""The manifest of a folder lists the files that this program wrote, with their digests. A file that is not listed, or
+has another digest, is a user's. Depends on files and digests; must not import anything that knows captions.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from blip_space.jobs.durable_files import Disk, UnbufferedWriter, is_file, is_fo
 from blip_space.jobs.folder_listing import MANIFEST_NAME, locate
 
 FINISHED = b'{"finished": true}\n'
-"""Marks that the files of all entries before it have been written."""
+"""A line of the manifest which says that the files of all entries before it have been written."""
 
 SIZE_PREFIX = "bytes:"
-"""Replaces the digest by the size, for files that would take minutes to read."""
+"""Begins the `sha256` of an entry that has the size instead, for files that would take minutes to read."""
 
 
 @dataclass(frozen=True)
 class ManifestEntry:
-    """A file that was written: its name in the folder, and the SHA-256 of its content. The entry of a text file has the
-    name and digest of its image, its language and prompt, and the texts before and after the caption."""
+    """A file that this program wrote: its name in the folder, and the SHA-256 of its content. The entry of a text file
+    also has its image's name and digest, its language and prompt, and the texts before and after the caption."""
 
     file: str
     sha256: str
@@ -40,10 +39,10 @@ class ManifestEntry:
 
 
 class Manifest:
-    """The manifest of a folder: read once, then appended to."""
+    """The manifest of a folder. It is read once; after that, entries are only appended."""
 
     def __init__(self, folder: Path, disk: Disk | None = None) -> None:
-        """`UserError` where it exists and cannot be read, since then nothing may be overwritten."""
+        """`UserError` if the manifest exists and cannot be read, since it is then unknown which files are a user's."""
         self.folder = folder
         self.entries: dict[str, ManifestEntry] = {}
         """The last entry of each file."""
@@ -51,33 +50,33 @@ class Manifest:
         self.disk = disk or Disk()
         self._path = folder / MANIFEST_NAME
         self._own_digests: dict[str, set[str]] = {}
-        """Digests that each file of ours may have: the last, and until that is finished the one before."""
+        """The digests that a file written by us may have: the last one, and the one before until `finish` is called."""
 
         self._unfinished = set[str]()
         self._images_by_text: dict[str, set[str]] = {}
-        """Digests of the images of text files, by the digest of the text."""
+        """For the digest of each text that we wrote: the digests of the images for which we wrote it."""
 
         for line in self._lines():
             self._read(line)
 
     def is_ours(self, file: str, content: bytes) -> bool:
-        """Whether this is the content that we wrote last. An unfinished write may have left the previous content or,
+        """Whether `content` is what we last wrote to `file`. An unfinished write may also have left the old content or,
         after a power failure, an empty file."""
         if file not in self.entries:
             return False
         return content_digest(content) in self._own_digests[file] or (not content and file in self._unfinished)
 
     def is_text_for(self, digest: str, content: bytes) -> bool:
-        """Whether we wrote this text for the image of that digest, under any name."""
+        """Whether we wrote the text `content` for the image that has `digest`, whatever the names of both were."""
         return digest in self._images_by_text.get(content_digest(content), ())
 
     def is_text(self, content: bytes) -> bool:
-        """Whether we wrote this text for any image."""
+        """Whether we wrote the text `content` for any image."""
         return content_digest(content) in self._images_by_text
 
     def add(self, entries: Sequence[ManifestEntry]) -> None:
-        """Sync the entries of files before these are written, so that none is mistaken for a user's; `OSError` where
-        that fails. Call `finish` afterwards."""
+        """Add entries to the manifest and sync it, or raise `OSError`. Call this before writing their files, or a crash
+        could make one look like a user's; call `finish` afterwards."""
         new = [entry for entry in entries if self.entries.get(entry.file) != entry]
         if new:
             self._append(b"".join(_to_line(entry) for entry in new))
@@ -85,20 +84,20 @@ class Manifest:
                 self._index(entry)
 
     def finish(self) -> None:
-        """Mark the added files as written. If that fails they stay unfinished, which does no harm."""
+        """Mark the files of all added entries as written. An error does no harm: `is_ours` then accepts more."""
         if self._unfinished:
             with suppress(OSError):
                 self._append(FINISHED)
                 self._mark_finished()
 
     def replace(self, file: str, content: bytes) -> None:
-        """Write a file of this folder atomically, with its entry. `OSError` where that fails."""
+        """Write a file of this folder atomically, and its entry. `OSError` if that fails."""
         self.add([ManifestEntry(file, content_digest(content))])
         self.disk.write_atomically(self.folder / file, [content])
         self.finish()
 
     def check_replaceable(self, file: str, *, way_out: str, unless: Callable[[Path], bool]) -> None:
-        """`UserError` where the file exists with content that we did not write, `unless` it can be lost."""
+        """`UserError` if the file's content is a user's. If it has no entry, `unless(path)` may allow to replace it."""
         path = self.folder / file
         if not is_file(path):
             return
@@ -110,8 +109,8 @@ class Manifest:
         except OSError:
             raise UserError(f"{path.name} cannot be read, so it stays as it is. Check its permissions.") from None
         if entry or not unless(path):
-            what = "was changed since this command wrote it" if entry else "was there before"
-            raise UserError(f"{path.name} {what}, and files of yours are not overwritten. {way_out}")
+            what = "was changed since this command wrote it" if entry else "was not written by this command"
+            raise UserError(f"{path.name} {what}, and your own files are not overwritten. {way_out}")
 
     def _lines(self) -> list[bytes]:
         try:
@@ -160,7 +159,7 @@ class Manifest:
 
 
 class Manifests:
-    """The manifests of a folder and its subfolders, which have one each."""
+    """The manifests of a folder and of its subfolders. Each of these folders has its own manifest."""
 
     def __init__(self, root: Path, disk: Disk | None = None) -> None:
         self.root = root
@@ -168,7 +167,7 @@ class Manifests:
         self._manifests: dict[str, Manifest] = {}
 
     def at(self, file: str) -> Manifest:
-        """The manifest of the folder of a file. `UserError` where it cannot be read."""
+        """The manifest of the folder that `file` is in. `UserError` if it cannot be read."""
         parent = str(PurePosixPath(file).parent)
         if parent not in self._manifests:
             self._manifests[parent] = Manifest(locate(self.root, parent), self.disk)
@@ -176,15 +175,15 @@ class Manifests:
 
 
 def check_regular_file(path: Path) -> None:
-    """`UserError` for a folder, a pipe or a device, which must not be replaced."""
+    """`UserError` if `path` is a folder, a pipe or a device, since an output must not replace these."""
     if is_folder(path):
-        raise UserError(f"{path.name or path} is a folder, and the output has to be a file. Name another.")
+        raise UserError(f"{path.name or path} is a folder, and the output has to be a file. Name a file.")
     if os.path.lexists(path) and not is_file(path) and not (path.is_symlink() and not path.exists()):
         raise UserError(f"{path.name} is not a regular file, so it is not overwritten. Name another.")
 
 
 def content_digest(content: bytes) -> str:
-    """The SHA-256 without line ends at the end, which editors add."""
+    """The SHA-256 of `content` without the line ends at its end, since editors add one."""
     return hashlib.sha256(content.rstrip(b"\r\n")).hexdigest()
 
 

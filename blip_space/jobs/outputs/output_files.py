@@ -1,4 +1,4 @@
-"""The files that a folder job makes from its records in a format, and whether they may be written.
+"""Writes the files that a folder job makes from its records in a format, after a check that they may be written.
 
 Depends on the format modules and manifests; must not import anything that loads models.
 """
@@ -22,18 +22,18 @@ from blip_space.jobs.records import CaptionRecord
 
 FORMATS = ("jsonl", "json", "csv", "txt", "imagefolder", "coco", "webdataset")
 SINGLE_CAPTION_FORMATS = frozenset({"txt", "imagefolder", "coco", "webdataset"})
-"""Formats with one caption for each image, so with one language."""
+"""The formats that have only one caption for each image, so that a job can have only one language."""
 
 HINT = "Rename it, name another --output, or overwrite it with --overwrite-edited."
 
 
 class OutputFiles:
-    """The files of one format, made from the records of a job."""
+    """The files that a job makes from its records in one format."""
 
     def __init__(
         self, output_format: str, path: Path, folder: Path, *, text_format: TextFormat, overwrite_edited: bool = False
     ) -> None:
-        """`path` is the value of `--output`, `folder` has the images. `UserError` where `path` cannot be a file."""
+        """`path` is the value of `--output`; `folder` has the images. `UserError` if `path` cannot be a file."""
         self.format = output_format
         self.folder = folder
         try:
@@ -42,7 +42,7 @@ class OutputFiles:
             raise UserError(f"{path.name} is a circular link. Name another --output.") from None
         check_regular_file(self.path)
         self.manifests = Manifests(folder)
-        """The files that this program wrote beside the images."""
+        """The manifests of the image folders, which list the files that this program wrote beside the images."""
 
         self.overwrite_edited = overwrite_edited
         self.texts = TextFiles(self.manifests, text_format, log_path=self.log_path)
@@ -51,7 +51,7 @@ class OutputFiles:
 
     @property
     def log_path(self) -> Path:
-        """The output log, to which records are appended whatever the format."""
+        """The path of the output log, which every format has in addition to its own files, or as its file."""
         if self.format in ("jsonl", "txt"):
             return self.path
         if self.format == "imagefolder" and self.path != (self.folder / dataset_formats.METADATA).resolve():
@@ -60,11 +60,11 @@ class OutputFiles:
 
     @property
     def files(self) -> list[Path]:
-        """All files that this job writes, resolved; they are no images, even in the folder of the images."""
+        """The resolved paths of all files that the job writes. If in the folder, they must not be taken for images."""
         return [self.log_path, *((self._manifest.folder / name).resolve() for name in self._names())]
 
     def check(self, output_log: OutputLog) -> None:
-        """`UserError` where a file exists that this program did not write, or where it cannot be written."""
+        """`UserError` if a file to write is a user's (or an image), or if the folder cannot be written to."""
         names = {*self._names(), *self._shards()}
         for path in (self._manifest.folder / name for name in names):
             check_regular_file(path)
@@ -76,7 +76,7 @@ class OutputFiles:
             raise UserError(f"The folder of {min(names)} cannot be written to. Check its permissions.")
 
     def write(self, records: Sequence[CaptionRecord], *, unreadable: Collection[str] = ()) -> Outcome:
-        """Write the files from the job's own records, in order. Data sets leave out `unreadable` images."""
+        """Write the files. `records` are those of the job, in order. Data sets leave out the images in `unreadable`."""
         if self.format == "jsonl":
             return Outcome()
         if self.format == "txt":
@@ -95,7 +95,7 @@ class OutputFiles:
             return Outcome(failed=[(self._names()[0], message)])
 
     def _names(self) -> list[str]:
-        """The names of the files apart from the log."""
+        """The names of the files to write, without the output log; of several shards only the first."""
         if self.format in ("json", "csv"):
             return [self.path.name]
         if self.format == "imagefolder":
@@ -107,7 +107,7 @@ class OutputFiles:
         return []
 
     def _shards(self) -> list[str]:
-        """The names of existing shards."""
+        """The names of the shards that exist already, by an earlier run."""
         if self.format != "webdataset":
             return []
         pattern = shards.shard_pattern(self.path)
@@ -128,7 +128,7 @@ class OutputFiles:
         return Outcome(failed=failed, notes=notes)
 
     def _write_card(self, files: Sequence[str]) -> bool:
-        """Write the dataset card; False where a user wrote one, or it cannot be written."""
+        """Write the dataset card. Returns False if a user wrote one, or if it cannot be written."""
         card = self.folder / dataset_formats.CARD
         try:
             if is_file(card) and not self._manifest.is_ours(dataset_formats.CARD, card.read_bytes()):
@@ -149,8 +149,8 @@ class OutputFiles:
 
 
 def _is_in_log(path: Path, output_log: OutputLog) -> bool:
-    """Whether every caption of a table is in the log, so that nothing is lost with it. Versions without a manifest left
-    such tables."""
+    """Whether every caption of the table `path` is in the log, so that nothing is lost with the table. Versions before
+    the manifest did not list the tables that they wrote."""
     captions = export.read_table(path)
     return captions is not None and captions <= {
         (record.file, record.language, record.caption or "") for record in output_log.records()

@@ -1,7 +1,7 @@
-"""Tar shards for `webdataset`: each image with its caption and its record.
+"""Writes tar shards for `webdataset`, with the image, the caption and the record of each sample.
 
-Depends on records and files; must not import webdataset, or anything that loads models. Behaviour: webdataset 1.0.2,
-for which everything after the first dot of a name is its extension, and the parts of a sample are adjacent.
+Depends on records and files; must not import webdataset, or anything that loads models. For webdataset 1.0.2, all
+after the first dot of a name is its extension, and adjacent files with the same name before that dot are a sample.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from blip_space.jobs.outputs.text_format import stem
 from blip_space.jobs.records import CaptionRecord
 
 MAX_SHARD_IMAGES, MAX_SHARD_BYTES = 10_000, 1_000_000_000
-"""A shard ends at whichever limit comes first."""
+"""A shard ends at the first image with which it reaches one of these limits."""
 
 IMAGE_EXTENSIONS = (
     (b"\xff\xd8", "jpg"), (b"\x89PNG", "png"), (b"GIF8", "gif"), (b"RIFF", "webp"), (b"BM", "bmp"), (b"II", "tif"),
     (b"MM", "tif"),
 )  # fmt: skip
-"""The extension by which webdataset chooses a decoder, by an image's first bytes, whatever its name is."""
+"""The extension for each beginning of an image's bytes. webdataset chooses the decoder by the extension."""
 
 FILE_CHANGED = "The file was changed while the job ran, so it is in no shard. Run the same command again."
 
 
 _Sample: TypeAlias = list[tuple[str, bytes]]
-"""The parts of one image, with their names."""
+"""The files of one image in a shard: pairs of name and content."""
 
 
 def shard_name(output: Path, number: int) -> str:
@@ -42,7 +42,7 @@ def shard_name(output: Path, number: int) -> str:
 
 
 def sample_keys(files: Sequence[str]) -> dict[str, str]:
-    """A unique key for each file: its name without extension and dots."""
+    """A unique webdataset key for each file: its name without the extension and with `_` for each dot."""
     key_by_file: dict[str, str] = {}
     used = set[str]()
     for file in files:
@@ -59,15 +59,15 @@ def sample_keys(files: Sequence[str]) -> dict[str, str]:
 
 
 def shard_pattern(output: Path) -> re.Pattern[str]:
-    """Matches the names of the shards of an output."""
+    """A pattern that matches the file name of every shard of an output."""
     return re.compile(rf"{re.escape(output.name.removesuffix('.tar'))}-\d{{6}}\.tar")
 
 
 def write_shards(
     records: Sequence[CaptionRecord], folder: Path, output: Path, disk: Disk
 ) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Write the shards; returns their sizes by name, and the images that are in none, each with a message. `OSError`
-    leaves no incomplete shard."""
+    """Write the shards. Returns their sizes in bytes by name, and the files of images that are in no shard, each with a
+    message. `OSError` if a shard cannot be written; no incomplete one is left."""
     failed = list[tuple[str, str]]()
     samples = _samples(records, folder, failed)
     sizes = dict[str, int]()
@@ -81,7 +81,7 @@ def write_shards(
 
 
 def _fill_shard(tar: tarfile.TarFile, first: _Sample, rest: Iterator[_Sample]) -> _Sample | None:
-    """Add samples until the shard is full; returns the first that is not in it."""
+    """Add `first`, then samples of `rest` until the shard is full. Returns the next sample, or None at the end."""
     count, size, sample = 0, 0, first
     while True:
         for name, content in sample:

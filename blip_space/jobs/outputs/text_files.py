@@ -1,4 +1,4 @@
-"""Text files with captions beside images, for training tools; files that users wrote or edited are not overwritten.
+"""Writes captions to text files beside the images, for training tools. Files that users wrote or edited stay.
 
 Depends on manifests and records; must not import anything that loads models or decodes images.
 """
@@ -18,19 +18,20 @@ from blip_space.jobs.outputs.text_format import TextFormat, disambiguate, stem, 
 from blip_space.jobs.records import CaptionRecord
 
 MAX_NAME_BYTES = 255
-"""The limit of common file systems."""
+"""The longest file name that common file systems allow."""
 
 NOT_WRITABLE = "Its folder cannot be written to, so its text file cannot be written. Check the folder's permissions."
 NO_MANIFEST = (
-    "Its caption is saved, but no text file was manifest: the list of manifest files cannot be updated. Check the "
-    "folder's permissions and the space on its disk."
+    "The caption is saved, but its text file was not written, because the list of written files (.blip-space.jsonl) "
+    "cannot be updated. Check the folder's permissions and the free disk space."
 )
 IS_THE_OUTPUT = "Its text file would be the output itself. Name another --output or --extension."
 
 
 @dataclass
 class Outcome:
-    """The result of writing files: those kept as a user made them, those that failed with a message, and notes."""
+    """The result of writing files: `kept` has the files that were not overwritten because a user made or edited them,
+    `failed` pairs of a file and an error message, `notes` other messages for the user."""
 
     kept: list[str] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
@@ -38,7 +39,7 @@ class Outcome:
 
 
 class TextFiles:
-    """The text files beside the images of a folder."""
+    """The text files beside the images of a folder, in one format."""
 
     def __init__(self, manifests: Manifests, text_format: TextFormat, *, log_path: Path | None = None) -> None:
         self._manifests = manifests
@@ -47,18 +48,18 @@ class TextFiles:
         self._writable: dict[Path, bool] = {}
 
     def find_user_written(self, files: Sequence[str]) -> set[str]:
-        """The images whose text file a user wrote, except where it was ours and edited."""
+        """The images whose text file was written by a user. A file that we wrote and a user edited does not count."""
         names = text_names(files, self._format.extension)
         return {file for file, text in names.items() if self._is_user_written(file, text)}
 
     def find_blocked(self, files: Iterable[str]) -> dict[str, str]:
-        """The images whose text file cannot be written, each with a message."""
+        """The images whose text file cannot be written, each with a message that says why."""
         paths = {file: self._text_path(file, f"{stem(file)}{self._format.extension}") for file in files}
         return {file: message for file, path in paths.items() if (message := self._obstacle(path))}
 
     def write(self, records: Sequence[CaptionRecord], *, overwrite_edited: bool) -> Outcome:
-        """Write missing and outdated files; those that a user wrote or edited stay unless `overwrite_edited`. Our files
-        of images that no longer have a caption are removed."""
+        """Write the text files that are missing or outdated. Files that a user wrote or edited stay unless
+        `overwrite_edited`. Our files for images of `records` that have no caption any more are removed."""
         captioned = {record.file: record for record in records if record.caption and record.caption.strip()}
         names, outcome = self._names(captioned), Outcome()
         own = self._own_files(captioned, names, outcome, overwrite_edited=overwrite_edited)
@@ -78,7 +79,7 @@ class TextFiles:
     def _own_files(
         self, captioned: dict[str, CaptionRecord], names: dict[str, str], outcome: Outcome, *, overwrite_edited: bool
     ) -> list[_Text]:
-        """The files that are ours from now on, with their content where that has to be written."""
+        """The text files that count as ours from now on. Their `content` is None if they already have it."""
         own = []
         for file, record in captioned.items():
             name, content = names[file], self._format.content(record.caption or "")
@@ -117,10 +118,10 @@ class TextFiles:
         try:
             manifest.add([entry for entry in unwritten if entry])  # the file still has its previous content
         except OSError:
-            return  # then it counts as a user's, and stays
+            return  # then the file counts as a user's, and is not overwritten
 
     def _names(self, captioned: dict[str, CaptionRecord]) -> dict[str, str]:
-        """As `text_names`; but an image that is not in this job keeps its file."""
+        """The text file of each image, as in `text_names`; but one that belongs to another image is not taken."""
         names = {file: f"{stem(file)}{self._format.extension}" for file in captioned}
         for file, name in names.items():
             entry = self._manifests.at(name).entries.get(PurePosixPath(name).name)
@@ -142,7 +143,7 @@ class TextFiles:
         return not (is_own_text and self._is_ours(text, existing, image_digest(self._manifests.root, file)))
 
     def _is_ours(self, text: str, existing: bytes, digest: str) -> bool:
-        """Whether we wrote it there, or beside the same image before both were renamed."""
+        """Whether we wrote the content `existing` to the file `text`, or beside the same image before a renaming."""
         manifest, name = self._manifests.at(text), PurePosixPath(text).name
         return manifest.is_ours(name, existing) if name in manifest.entries else manifest.is_text_for(digest, existing)
 
@@ -164,7 +165,7 @@ class TextFiles:
         return "" if self._writable[folder] else NOT_WRITABLE
 
     def _read(self, file: str, text: str) -> bytes | None:
-        """The content of the text file; None where there is none. `OSError` where it cannot be read."""
+        """The content of the text file of an image, or None if there is none. `OSError` if it cannot be read."""
         path = self._text_path(file, text)
         try:
             if os.path.lexists(path) and not is_file(path) and not path.is_symlink():
@@ -174,7 +175,7 @@ class TextFiles:
             return None
 
     def _text_path(self, file: str, text: str) -> Path:
-        """The path of the text file: beside its image, with the very bytes of its name."""
+        """The path of the text file, beside its image. A name that is not UTF-8 keeps the bytes of the image's name."""
         image = locate(self._manifests.root, file)
         own = PurePosixPath(file).name
         name = PurePosixPath(text).name
@@ -196,7 +197,7 @@ class TextFiles:
         )
 
     def _remove_superseded(self, files: Sequence[str], current_names: set[str]) -> None:
-        """Remove our files of these images that are not their text any more, unless they were edited."""
+        """Remove the text files that we wrote for these images under names not in `current_names`, if not edited."""
         for file in files:
             for text in (f"{stem(file)}{self._format.extension}", f"{file}{self._format.extension}"):
                 manifest, name = self._manifests.at(text), PurePosixPath(text).name
@@ -210,7 +211,7 @@ class TextFiles:
 
 @dataclass(frozen=True)
 class _Text:
-    """A file that is ours from now on, and its content where that is still to be written."""
+    """A text file that is ours from now on. `file` is its image; `content` is None if it need not be written."""
 
     file: str
     name: str
@@ -219,6 +220,6 @@ class _Text:
 
 
 def describe_os_error(error: OSError) -> str:
-    """The system's message as the end of a sentence, and the way out."""
+    """The system's error message, which ends the caller's sentence, and a sentence that says what to do."""
     message = (error.strerror or str(error) or "the system refused it").lower()
     return f"{message}. Run the same command again when that is fixed."

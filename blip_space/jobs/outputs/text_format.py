@@ -1,4 +1,4 @@
-"""The name and content of a text file with a caption.
+"""Determines the name and the content of the text file that has an image's caption.
 
 Depends on names only; must not import anything that reads or writes files.
 """
@@ -23,12 +23,12 @@ class TextFormat:
     suffix: str = ""
 
     def content(self, caption: str) -> bytes:
-        """The content of the file. The caption is on one line, since some tools read the first line only."""
+        """The content of the text file for a caption, in UTF-8. It is one line, as some tools read only the first."""
         return f"{self.prefix}{' '.join(caption.split())}{self.suffix}".encode("utf-8", "backslashreplace")
 
 
 def parse_text_format(extension: str, prefix: str, suffix: str) -> TextFormat:
-    """`UserError` for an extension that is invalid or an image's."""
+    """The format for these command-line options. `UserError` if the extension is invalid or an image's."""
     dotted = extension if extension.startswith(".") else f".{extension}"
     if len(dotted) < 2 or "/" in dotted or "\\" in dotted or dotted.lower() in images.EXTENSIONS:
         raise UserError(
@@ -38,14 +38,14 @@ def parse_text_format(extension: str, prefix: str, suffix: str) -> TextFormat:
 
 
 def text_names(files: Iterable[str], extension: str) -> dict[str, str]:
-    """The text file of each image: the name with the extension replaced, or appended where two would collide."""
+    """The name of each image's text file: `extension` replaces the image's, or is appended if two would be equal."""
     return disambiguate({file: f"{stem(file)}{extension}" for file in files}, extension)
 
 
 def disambiguate(names: dict[str, str], extension: str) -> dict[str, str]:
-    """The same names, made of the full names for files that would share one."""
+    """`names` with unique values: if several files share one, each gets its full name with `extension` appended."""
     while shared := {name for name, count in Counter(names.values()).items() if count > 1}:
-        # repeated: a.jpg and a.png become a.jpg.txt and a.png.txt, and the latter is also the name for a.png.webp
+        # repeated, because a new name may be shared too: a.png gets a.png.txt, which a.png.webp has already
         for file, name in names.items():
             if name in shared:
                 names[file] = f"{file}{extension}"
@@ -53,6 +53,6 @@ def disambiguate(names: dict[str, str], extension: str) -> dict[str, str]:
 
 
 def stem(file: str) -> str:
-    """A name without its image extension; any other extension stays."""
+    """The name `file` without its extension if that is an image's; any other extension stays."""
     path = PurePosixPath(file)
     return str(path.with_suffix("")) if path.suffix.lower() in images.EXTENSIONS else file

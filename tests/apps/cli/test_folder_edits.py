@@ -115,4 +115,4 @@ def test_a_table_with_an_added_column_is_not_overwritten(run: Run, tmp_path: Pat
     (tmp_path / MANIFEST_NAME).unlink()
     table = (tmp_path / "o.csv").read_text("utf-8")
     (tmp_path / "o.csv").write_text("\r\n".join(f"{line},5" for line in table.splitlines()), "utf-8", newline="")
-    assert "o.csv was there before" in run("--format", "csv", output="o.csv")[1]
+    assert "o.csv was not written by this command" in run("--format", "csv", output="o.csv")[1]

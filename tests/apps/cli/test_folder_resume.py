@@ -49,7 +49,7 @@ def test_another_folder_on_the_same_output_is_refused(run: Run, tmp_path: Path) 
     for existing in ("skip", "append"):
         code, err = run("--existing", existing, folder=other)
         assert (code, (tmp_path / "o.jsonl").read_bytes()) == (1, before)
-        assert "o.jsonl is about other images: none of the 2" in err
+        assert "o.jsonl holds captions of other images: none of its 2" in err
     assert run("--existing", "overwrite", folder=other)[0] == 0
     assert read_captions(tmp_path / "o.jsonl") == {"1.png": "two blue circles"}
 
@@ -70,7 +70,7 @@ def test_a_folder_that_shares_some_images_is_another_folder(run: Run, folder: Pa
     for another in (folder / "cats", other):
         code, err = run(folder=another)
         assert (code, (tmp_path / "o.jsonl").read_bytes()) == (1, before)
-        assert "is about other images: only 1 of the 6 in it are in" in err
+        assert "holds captions of other images: only 1 of its 6 images can be found in" in err
 
 
 def test_a_folder_with_renumbered_images_is_resumed(run: Run, folder: Path, tmp_path: Path) -> None:
