@@ -165,6 +165,8 @@ def _health_endpoint(engine: EngineProtocol) -> Any:
             "running": status.running,
             **asdict(status.metrics),
         }
+        if status.decode:
+            body |= {"decode": status.decode, "decode_reason": status.decode_reason}
         if status.load_progress:
             body["progress"] = asdict(status.load_progress)
         if status.replicas is not None:

@@ -51,7 +51,7 @@ class Driver:
         """The core that torch's number of threads is set for."""
 
     def iterate(self) -> bool:
-        """Load one model, or step every core that has work; False if there was nothing to do."""
+        """Load one model, or step every core that has work, or capture one graph; False if there was nothing to do."""
         self.cancel_done()
         task = self._dispatch() if self.has_queue else None
         for_user = task is not None and not task.request.background
@@ -62,7 +62,7 @@ class Driver:
         busy = [core for core in cores if core.has_work]
         for core in busy:
             self._step(core, admit=not for_user or core.waiting > 0)
-        return bool(busy)
+        return bool(busy) or any(core.capture_pending() for core in cores)
 
     def add(self, task: GenerationTask) -> None:
         """Add a task to the core of its model, or to the queue if it has to wait for one. Under the lock."""
