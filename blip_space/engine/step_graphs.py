@@ -162,7 +162,10 @@ class StepGraphs:
     def turn_off(self, reason: Exception | str) -> None:
         """Drop all graphs, and let every further step be eager."""
         if isinstance(reason, Exception):
-            reason = f"{type(reason).__name__}: {reason}".partition("\n")[0]
+            cause: BaseException = reason
+            while cause.__context__ is not None:  # the end of a capture that failed raises again
+                cause = cause.__context__
+            reason = f"{type(cause).__name__}: {cause}".partition("\n")[0]
         self._backend, self._reason = None, reason
         self.clear()
         log.warning("decode steps run without CUDA graphs from now on: %s", reason)

@@ -155,20 +155,28 @@ def test_logits_are_overwritten_by_the_next_step(model: Blip2, prompts: list[Emb
     assert batch.decode([5]) is batch.decode([6])
 
 
-def frozen(logits: torch.Tensor) -> None:
+def too_large(logits: torch.Tensor) -> None:
     logits[:, 0] += 1 + logits.abs().max()
 
 
-def wrong_choice(logits: torch.Tensor) -> None:
+def not_finite(logits: torch.Tensor) -> None:
     logits.fill_(torch.nan)
+
+
+def raised_after(cause: Exception) -> Exception:
+    """What `torch.cuda.graph` raises when its body raised."""
+    error = RuntimeError("operation failed due to a previous error during capture")
+    error.__context__ = cause
+    return error
 
 
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
     [
-        ({"corrupt": frozen}, "the logits of a graph differ from the eager ones by"),
-        ({"corrupt": wrong_choice}, "the logits of a graph differ from the eager ones by nan"),
+        ({"corrupt": too_large}, "the logits of a graph differ from the eager ones by"),
+        ({"corrupt": not_finite}, "the logits of a graph differ from the eager ones by nan"),
         ({"error": RuntimeError("operation not permitted\nwhen capturing")}, "RuntimeError: operation not permitted"),
+        ({"error": raised_after(ValueError("first"))}, "ValueError: first"),
         ({"replay_error": ValueError("no")}, "ValueError: no"),
     ],
 )
@@ -203,6 +211,7 @@ def test_a_replay_that_raises_in_use_is_repeated_eagerly(model: Blip2, prompts: 
     backend.replay_error = RuntimeError("later")
     assert count_replays(both, backend, rng, 4) == 0
     assert graphs.status == "off: RuntimeError: later"
+    assert graphs.nbytes == 0
 
 
 def test_answers_of_a_core_by_graphs_equal_those_alone(
@@ -222,6 +231,7 @@ def test_answers_of_a_core_by_graphs_equal_those_alone(
     assert core.decode_mode == ("graphs", "on, 2 captured")
     for _ in range(2):
         sequences = [add(core, request) for request in requests]
+        graphs.request((2, ((2, 64),) * (1 if model.spec.decoder_only else 2)))
         assert not core.capture_pending()  # a request waits
         finish(core)
         assert [sequence.ids for sequence in sequences] == alone
