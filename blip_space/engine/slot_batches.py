@@ -19,7 +19,7 @@ from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
 
 
 class DecoderOnlySlots(Slots):
-    """Prompt and answer share one window."""
+    """Slots for a decoder-only model: one slot holds a prompt and its answer."""
 
     first_capacities = ((128,), (256,))
 
@@ -60,7 +60,7 @@ class DecoderOnlySlots(Slots):
 
 
 class EncoderDecoderSlots(Slots):
-    """The encoder takes the prompt, the decoder generates; cross-attention has its own slots."""
+    """Slots for an encoder-decoder model, separate for self-attention (answers) and cross-attention (prompts)."""
 
     first_capacities = ((64, 64), (64, 128))
 

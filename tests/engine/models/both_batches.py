@@ -51,3 +51,9 @@ class BothBatches:
         self.largest = max(self.largest, float(aligned.abs().max()))
         assert (aligned - slots).abs().max() <= TOLERANCE * max(1.0, self.largest)
         return aligned
+
+
+def lengthened(prompt: Embedded) -> Embedded:
+    """A prompt of more than 64 positions, as with the image of a real model."""
+    embeddings = prompt.embeddings.repeat(-(-65 // len(prompt)), 1)
+    return Embedded(embeddings, torch.arange(len(embeddings))[None], len(embeddings), prompt.start)

@@ -1,5 +1,4 @@
-"""Steps by graphs compute what eager steps compute, whichever rows are added and removed, and graphs that do not are
-turned off."""
+"""Replays compute what eager steps compute, whichever rows are added and removed; graphs that do not are off."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Embedded
 from blip_space.options import GenerationOptions
 from tests.engine.fake_graphs import RecordingBackend, recording_graphs
-from tests.engine.models.both_batches import BothBatches
+from tests.engine.models.both_batches import BothBatches, lengthened
 from tests.engine.models.driving import add, finish, generate_alone, make_core, make_request
 
 STEPS = 120
@@ -85,7 +84,7 @@ def test_the_first_token_of_a_lone_row_is_a_replay_after_the_warm_up(model: Blip
     both.slots.warm_up(prompts[0])
     assert graphs.status == "on, 2 captured"
     assert both.slots.nbytes == 0
-    rng, long = random.Random(1), Embedded(*embed_twice(prompts[-1]))
+    rng, long = random.Random(1), lengthened(prompts[-1])
     for prompt in (long, long):
         both.prefill([prompt], [1])
         assert count_replays(both, backend, rng, 5) == 5
@@ -93,25 +92,17 @@ def test_the_first_token_of_a_lone_row_is_a_replay_after_the_warm_up(model: Blip
     assert backend.captures == 2
 
 
-def embed_twice(prompt: Embedded) -> tuple[torch.Tensor, torch.Tensor, int, tuple[int, ...]]:
-    """A prompt of more than 64 positions."""
-    times = -(-65 // len(prompt))
-    embeddings = prompt.embeddings.repeat(times, 1)
-    return embeddings, torch.arange(len(embeddings))[None], len(embeddings), prompt.start
-
-
 def test_a_missing_graph_is_captured_in_idle_time(model: Blip2, prompts: list[Embedded]) -> None:
     both, graphs, backend = graph_batches(model)
-    rng = random.Random(2)
     both.prefill(prompts[:3], [1, 1, 1])
-    assert count_replays(both, backend, rng, 5) == 0
+    assert count_replays(both, backend, random.Random(2), 5) == 0
     assert not both.slots.capture_pending()  # there are rows
     both.select([])
     assert both.slots.capture_pending()
     assert not both.slots.capture_pending()
     assert graphs.status == "on, 1 captured"
     both.prefill(prompts[:3], [1, 1, 1])
-    assert count_replays(both, backend, rng, 5) == 5
+    assert count_replays(both, backend, random.Random(2), 5) == 5
 
 
 def test_a_graph_is_captured_between_steps_if_there_is_no_idle_time(
@@ -121,8 +112,7 @@ def test_a_graph_is_captured_between_steps_if_there_is_no_idle_time(
 ) -> None:
     """And not in the first step after rows were added; the rows' keys and values stay what they were."""
     monkeypatch.setattr(step_graphs, "MIN_EAGER_STEPS", 4)
-    both, _, backend = graph_batches(model)
-    rng = random.Random(3)
+    (both, _, backend), rng = graph_batches(model), random.Random(3)
     both.prefill(prompts[:3], [1, 1, 1])
     assert count_replays(both, backend, rng, 4) == 0
     both.select([0, 1])
@@ -137,7 +127,7 @@ def test_buffers_that_grew_have_no_graph_of_the_old_ones(model: Blip2, prompts: 
     both, graphs, backend = graph_batches(model)
     both.slots.warm_up(prompts[0])
     rng = random.Random(4)
-    both.prefill([Embedded(*embed_twice(prompts[-1]))], [1])
+    both.prefill([lengthened(prompts[-1])], [1])
     assert count_replays(both, backend, rng, 1) == 1
     both.prefill(prompts[:1], [1])
     assert count_replays(both, backend, rng, 3) == 0
@@ -151,7 +141,7 @@ def test_logits_are_overwritten_by_the_next_step(model: Blip2, prompts: list[Emb
     graphs, _ = recording_graphs()
     batch = new_batch(model.decoder, slots=True, graphs=graphs)
     batch.warm_up(prompts[0])
-    batch.prefill([Embedded(*embed_twice(prompts[-1]))])
+    batch.prefill([lengthened(prompts[-1])])
     assert batch.decode([5]) is batch.decode([6])
 
 
@@ -206,7 +196,7 @@ def test_a_replay_that_raises_in_use_is_repeated_eagerly(model: Blip2, prompts: 
     both, graphs, backend = graph_batches(model)
     both.slots.warm_up(prompts[0])
     rng = random.Random(6)
-    both.prefill([Embedded(*embed_twice(prompts[-1]))], [1])
+    both.prefill([lengthened(prompts[-1])], [1])
     assert count_replays(both, backend, rng, 2) == 2
     backend.replay_error = RuntimeError("later")
     assert count_replays(both, backend, rng, 4) == 0
