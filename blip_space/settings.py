@@ -103,10 +103,12 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
 def fixed_slots() -> bool | None:
     """Whether to decode in fixed slots; None to decide by the device. It is for comparing the two ways, so it has a
     variable and no option. `UserError` for a value other than 0 and 1."""
-    value = _from_environment("BLIP_SPACE_SLOTS")
-    if value and value.text not in ("0", "1"):
-        raise UserError(f"{value.origin} is {quote(value.text)}; it must be 0 or 1.")
-    return value.text == "1" if value else None
+    return _switch("BLIP_SPACE_SLOTS")
+
+
+def step_graphs() -> bool:
+    """Whether decode steps may be CUDA graphs, which is so by default. `UserError` for a value other than 0 and 1."""
+    return _switch("BLIP_SPACE_GRAPHS") is not False
 
 
 def with_origin(sentence: str, arguments: Mapping[str, Any]) -> str:
@@ -177,6 +179,14 @@ def _from_environment(name: str) -> _Value | None:
     """The value of an environment variable; None if it is not set or is white space."""
     text = os.environ.get(name, "").strip()
     return _Value(text, name) if text else None
+
+
+def _switch(variable: str) -> bool | None:
+    """True for 1, False for 0, None for a variable that is not set; `UserError` for any other value."""
+    value = _from_environment(variable)
+    if value and value.text not in ("0", "1"):
+        raise UserError(f"{value.origin} is {quote(value.text)}; it must be 0 or 1.")
+    return value.text == "1" if value else None
 
 
 def _parse_integer(text: str, maximum: int) -> int | None:
