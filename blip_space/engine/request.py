@@ -20,13 +20,17 @@ from blip_space.options import ANSWER_LENGTH_PENALTY, GenerationOptions
 from blip_space.prompts import clean, is_question
 from blip_space.settings import fixed_slots
 
+CPU_BATCH_SIZE, GPU_BATCH_SIZE = 16, 64
+"""The default of `EngineConfig.max_batch_size` on a processor and until a model is loaded, and the highest on a GPU."""
+
 
 @dataclass(frozen=True)
 class EngineConfig:
     """The limits of an engine.
 
     At most `max_batch_size` streams and `max_beam_groups` beam searches run at once, in at most `max_rows` rows unless
-    that is 0. At most `max_waiting` requests wait, and `max_background` of batches and folders. A step prefills about
+    that is 0. At most `max_waiting` requests wait, and `max_background` of batches and folders. Where one of the first
+    two or `max_waiting` is 0, the device decides once a model is loaded: see `resolve`. A step prefills about
     `max_prefill_tokens` positions, which bounds the pause of running streams. A stream that has generated
     `time_slice_tokens` since it was admitted is preempted if others wait. With `min_free_share` above 0 requests are
     admitted only once that share of the batch is free, which saves forward passes where no user watches. Timeouts are
@@ -35,10 +39,10 @@ class EngineConfig:
     without the environment variable), the device decides.
     """
 
-    max_batch_size: int = 16
-    max_beam_groups: int = 4
+    max_batch_size: int = 0
+    max_beam_groups: int = 0
     max_rows: int = 0
-    max_waiting: int = 32
+    max_waiting: int = 0
     max_background: int = 64
     max_prefill_tokens: int = 512
     time_slice_tokens: int = 64
@@ -50,6 +54,16 @@ class EngineConfig:
     slots: bool | None = field(default_factory=fixed_slots)
     image_feature_cache_bytes: int = 64_000_000
     pixel_cache_bytes: int = 64_000_000
+
+    def resolve(self, batch_size: int = CPU_BATCH_SIZE) -> EngineConfig:
+        """The same with a number for every limit that is 0; `batch_size` is that of the device."""
+        size = self.max_batch_size or batch_size
+        return replace(
+            self,
+            max_batch_size=size,
+            max_beam_groups=self.max_beam_groups or max(4, size // 4),
+            max_waiting=self.max_waiting or max(32, 2 * size),
+        )
 
 
 @dataclass(frozen=True)

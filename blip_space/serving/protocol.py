@@ -30,7 +30,7 @@ def queue_full(waiting: int) -> str:
 class EngineStatus:
     """An engine's state. `model` is the most recently used one of those that are `loaded`, or the one that is loading;
     `reason` says why it has this precision on this device, `error` why no model is loaded, `replicas` how many are
-    ready if there are replicas."""
+    ready if there are replicas, `rows` how many answers each generates at once, 0 until a model is loaded."""
 
     status: Literal["loading", "ready", "failed"]
     model: str
@@ -44,6 +44,7 @@ class EngineStatus:
     load_progress: LoadEstimate | None = None
     replicas: int | None = None
     loaded: tuple[str, ...] = ()
+    rows: int = 0
 
 
 class EngineProtocol(Protocol):

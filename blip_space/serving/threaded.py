@@ -96,6 +96,7 @@ class ThreadedEngine:
                 *("ready", names[-1], precision.name, precision.device, waiting, running, precision.reason),
                 metrics=self._driver.snapshot(self._restarts),
                 loaded=names,
+                rows=self._limits().max_batch_size,
             )
         state: Literal["loading", "failed"] = "loading" if loading else "failed"
         return EngineStatus(
@@ -155,11 +156,17 @@ class ThreadedEngine:
     def _check_queue(self, *, background: bool) -> None:
         if self._is_stopping:
             raise BusyError(STOPPING)
-        limit = self._config.max_background if background else self._config.max_waiting
+        limits = self._limits()
+        limit = limits.max_background if background else limits.max_waiting
         if self._driver.unfinished >= limit and self._driver.waiting(background=background) >= limit:
             self._driver.cancel_done()  # the engine's thread does this before its next step only
             if (waiting := self._driver.waiting(background=background)) >= limit:
                 raise BusyError(queue_full(waiting))
+
+    def _limits(self) -> EngineConfig:
+        """The configuration with the limits of the loaded model that runs most rows; until then those of a CPU."""
+        configs = [model.core.config for model in self._models.loaded]
+        return max(configs, key=lambda config: config.max_batch_size, default=self._config.resolve())
 
     def _queue_position(self, task: GenerationTask) -> int | None:
         with self._changed:

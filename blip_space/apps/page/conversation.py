@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from blip_space.apps.gradio_api.endpoints import HEARTBEAT_SECONDS, Endpoints
+from blip_space.apps.gradio_api.endpoints import Endpoints, updates
 from blip_space.apps.gradio_api.parsing import parse_model, parse_prompt, parse_request
 from blip_space.apps.gradio_api.upload_security import check_image
 from blip_space.apps.page import static, status_text, strings
@@ -56,9 +56,9 @@ class Conversation:
         *earlier, question = parse_messages(messages) or [user_message("")]
         *numbers, quality, use_history = decoding
         values = (image, text_of(question), language, to_history(earlier), model, *numbers, quality, use_history)
-        response = self._engine.submit(parse_request(*values))
+        response = self._endpoints.submit(parse_request(*values))
         text = ""
-        for text in response.updates(HEARTBEAT_SECONDS):
+        for text in updates(response):
             reply = strings.waiting(response.queue_position()) if is_blank(text) else text
             yield [*earlier, question, assistant_message(reply)]
         spec = self._spec(model)
