@@ -5,6 +5,7 @@ sequence          one answer while it is generated
 scheduler         which sequences run in the next step
 model_runner      a plan becomes tensors, and tensors become tokens
 batch             the batch that suits a device
+batch_size        how many sequences a device decodes at once
 batch_interface   prefill, decode, select, merge: what both batches do
 left_aligned      rows that end at the same position, for a CPU
 slots             rows in fixed slots, for a GPU
