@@ -110,11 +110,9 @@ class ChatTemplate:
         for turns in range(3):
             marked, texts = _mark_texts(_plain_conversation(turns))
             text = self._render_messages(message_format(marked))
-            wrong = sum(text.count(f"{TEXT_MARKER}{number}e") != 1 for number in range(len(texts)))
-            if wrong:
+            if wrong := sum(text.count(f"{TEXT_MARKER}{number}e") != 1 for number in range(len(texts))):
                 return f"it omits or repeats {wrong} of {len(texts)} texts"
-            images = self._encoder.encode(text).count(self._image_token)
-            if images != 1:
+            if (images := self._encoder.encode(text).count(self._image_token)) != 1:
                 return f"it renders {images} images instead of 1"
         return ""
 
