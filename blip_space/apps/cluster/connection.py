@@ -26,9 +26,9 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 
 
 def connect(address: str) -> None:
-    """Join the cluster at that address; `local` starts one on this machine, which ends with this process.
+    """Connect to the cluster at `address`; `local` starts one on this machine, which ends with this process.
 
-    Does nothing if already connected. `UserError` if there is no cluster.
+    Does nothing if already connected. Raises `UserError` if there is no cluster.
     """
     if ray.is_initialized():
         return
@@ -44,7 +44,7 @@ def connect(address: str) -> None:
 
 @contextmanager
 def cluster_errors() -> Iterator[None]:
-    """Turn Ray's errors inside into a `UserError`: a package is missing on a machine, or all workers are dead."""
+    """Turn any Ray error inside the block into a `UserError`: a machine lacks a package, or all workers are dead."""
     try:
         yield
     except RayError as error:
@@ -69,8 +69,8 @@ class WorkerResources:
 
 
 def resources_per_worker(spec: ModelSpec) -> WorkerResources:
-    """One GPU per worker if there are any; else one processor for a small model, one machine for a large one. Ray sets
-    torch's number of threads to match."""
+    """One GPU per worker if there are any; else one processor per worker for a small model, one machine for a large
+    one. Ray sets torch's number of threads to match."""
     from blip_space.models.threads import MIN_PARAMETERS
 
     machines = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
@@ -84,7 +84,7 @@ def resources_per_worker(spec: ModelSpec) -> WorkerResources:
 
 
 def _check_reachable(address: str) -> None:
-    """`UserError` if nothing listens there; Ray itself would wait for minutes and then end the process."""
+    """Raise `UserError` if nothing listens there; Ray would wait for minutes and then end the process."""
     host, _, port = address.rpartition(":")
     if not host:
         return
@@ -95,7 +95,7 @@ def _check_reachable(address: str) -> None:
 
 
 def _last_line(error: Exception) -> str:
-    """The line of Ray's long message that says what happened."""
+    """The last line of Ray's long message, which says what happened."""
     return f"{str(error).strip().splitlines()[-1].rstrip('.')}."
 
 
@@ -104,7 +104,7 @@ def _unreachable(address: str) -> str:
 
 
 def _redirect_output() -> None:
-    """Log what Ray would print on stdout, such as that a worker died: stdout is for the command's own output."""
+    """Log what Ray would print on stdout, such as the death of a worker: stdout is for the command's own output."""
 
     def log_lines(data: dict[str, Any], **_: object) -> None:
         log.info("%s", "\n".join(data["lines"]))

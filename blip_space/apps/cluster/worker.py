@@ -1,6 +1,6 @@
-"""What a folder job's workers run, in other processes and perhaps on other machines: captions from an image's bytes.
+"""What a folder job's workers run, in other processes and perhaps on other machines: they caption images' bytes.
 
-Rows come as Ray Data gives them, as Arrow tables, and go as columns. Must not import Ray.
+Batches of rows come from Ray Data as Arrow tables, and are returned as columns. Must not import Ray.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Columns = dict[str, list[Any]]
 
 
 def select_worker_precision(spec: ModelSpec, precision: str) -> tuple[str, str]:
-    """The precision for this machine, and an error message if there is none."""
+    """The precision for this machine, and an error message; one of them is empty."""
     from blip_space.loading import device as devices
     from blip_space.loading import precision as precisions
 
@@ -38,13 +38,13 @@ def select_worker_precision(spec: ModelSpec, precision: str) -> tuple[str, str]:
 
 
 def read_files(rows: Any, folder: Path) -> Columns:
-    """Add the bytes of its file, or an error message, to each row. Runs on the machine that has the folder."""
+    """Add to each row the bytes of its file, or an error message. Runs on the machine that has the folder."""
     with_data = [{**row, **_read_file(locate(folder, row["file"]))} for row in rows.to_pylist()]
     return {name: [row[name] for row in with_data] for name in with_data[0]}
 
 
 class AttemptLog(Protocol):
-    """See `attempts.Attempts`."""
+    """What a worker calls of `attempts.Attempts`; a protocol, because this module must not import Ray."""
 
     def begin(self, numbers: Sequence[int]) -> bool: ...
     def begin_alone(self, number: int, tasks: Sequence[int]) -> list[Row] | None: ...
@@ -52,7 +52,7 @@ class AttemptLog(Protocol):
 
 
 class Worker:
-    """One model, which captions rows of images."""
+    """A worker: one model, which captions batches of images."""
 
     def __init__(
         self,
@@ -63,8 +63,8 @@ class Worker:
         threads: int,
         attempts: AttemptLog | None = None,
     ) -> None:
-        """`attempts` counts which images killed a worker. If the model does not load, every call returns `load_error`
-        instead of captions: Ray would wrap an exception."""
+        """`attempts` counts how often each image was started, to find those that kill workers. If the model does not
+        load, every call returns `load_error` and no captions, since Ray would wrap an exception."""
         from blip_space.loading import loader
 
         self._tasks = tasks
@@ -77,12 +77,12 @@ class Worker:
             self._load_error = str(error)
 
     def __call__(self, rows: Any) -> Columns:
-        """A row for every caption or error, in any order."""
+        """Caption a batch of images; returns a row for every caption or error, in any order."""
         results = [{"load_error": self._load_error}] if self._load_error else list(self._process(rows.to_pylist()))
         return {name: [row.get(name) for row in results] for name in COLUMNS}
 
     def _process(self, rows: Sequence[Row]) -> Iterator[Row]:
-        """Caption the rows in one batch, or one by one if workers died of them."""
+        """Caption the rows as one batch, or one by one if workers died during earlier attempts."""
         attempts = self._attempts
         if attempts is None or attempts.begin([row["number"] for row in rows]):
             yield from self._caption(rows)
@@ -105,7 +105,7 @@ class Worker:
                 yield from _to_rows(self._add(image, list(pending)), keys)
             yield from _to_rows(self._captioner.finish(), keys)
         finally:
-            self._captioner.abort()  # after an error, so that the next call gets none of these
+            self._captioner.abort()  # after an error, so that the next call returns none of these captions
 
     def _add(self, image: LoadedImage, pending: Sequence[PendingCaption]) -> Iterable[Caption]:
         return [Caption(item, error=image.error) for item in pending] if image.error else self._captioner.add(pending)

@@ -26,14 +26,14 @@ from blip_space.jobs.folder_captioner import Caption, PendingCaption
 from blip_space.jobs.records import CaptionTask
 
 IMAGES_PER_BATCH = 64
-"""How many a worker gets and returns at a time; a batch is repeated if its worker dies."""
+"""How many images a worker gets and returns at a time; a batch is repeated if its worker dies."""
 
 
 class WorkerPool:
     """Workers with a model each; the cluster is not contacted before there is something to do."""
 
     def __init__(self, address: str, spec: ModelSpec, folder: Path, *, batch_size: int | None, threads: int) -> None:
-        """`threads` is how many read images here, and how many decode them in each worker."""
+        """`threads` is how many threads read images here, and how many decode them in each worker."""
         self._address = address
         self._spec = spec
         self._folder = folder.resolve()
@@ -51,8 +51,8 @@ class WorkerPool:
         return str(name)
 
     def caption(self, pending: Iterable[list[PendingCaption]]) -> Iterator[list[Caption]]:
-        """The captions of each batch as it finishes; `pending` has a list for each image. All images are listed before
-        the first is sent: Ray Data needs the complete input, and most runs have little left to do."""
+        """Yield the captions of each batch as it finishes; `pending` has a list for each image. It is read to its end
+        before the first image is sent, since Ray Data needs the complete input."""
         images = list(pending)
         tasks = list(dict.fromkeys(item.task for items in images for item in items))
         left = {(number, tasks.index(item.task)): item for number, items in enumerate(images) for item in items}
