@@ -18,7 +18,7 @@ from PIL import Image
 
 from blip_space import images
 from blip_space.errors import ImageError
-from blip_space.jobs.folder_listing import locate
+from blip_space.jobs.folder_listing import read_image
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +57,12 @@ class ImageReader:
         """Until it is set, files are only hashed, since most runs have nothing left to do."""
 
     def load_all(self, files: Sequence[str]) -> Generator[LoadedImage, None, None]:
-        """The files in order. For one that is wanted but not preprocessed, set `prepare` and call `reload`."""
+        """The files in order. For one that is wanted but not preprocessed, set `prepare` and call `load`."""
         futures: deque[Future[LoadedImage]] = deque()
         rest = iter(files)
         try:
             for file in rest:
-                futures.append(self._pool.submit(self._load, file))
+                futures.append(self._pool.submit(self.load, file))
                 if len(futures) >= self.prefetch:
                     yield self._next(futures)
             while futures:
@@ -72,26 +72,23 @@ class ImageReader:
                 future.cancel()
             self._pool.shutdown(wait=True)
 
-    def reload(self, image: LoadedImage) -> LoadedImage:
-        """Load the file again, with preprocessing."""
-        return self._load(image.file)
-
     def _next(self, futures: deque[Future[LoadedImage]]) -> LoadedImage:
         """The next file. Once `prepare` is set, those that have only been hashed are loaded again by the threads: one
-        after another by `reload` they would keep a GPU waiting."""
+        after another on the caller's thread they would keep a GPU waiting."""
         if self.prepare is not None and not self._is_preparing:
             self._is_preparing = True
             for index, future in enumerate(futures):
                 if future.done() and self._is_unprepared(image := future.result()):
-                    futures[index] = self._pool.submit(self._load, image.file)
+                    futures[index] = self._pool.submit(self.load, image.file)
         return futures.popleft().result()
 
     def _is_unprepared(self, image: LoadedImage) -> bool:
         return image.digest is not None and image.prepared is None and self._is_wanted(image.file, image.digest)
 
-    def _load(self, file: str) -> LoadedImage:
+    def load(self, file: str) -> LoadedImage:
+        """One file, preprocessed if it is wanted and `prepare` is set."""
         try:
-            data = images.read_file(locate(self._folder, file), max_bytes=images.MAX_FILE_BYTES)
+            data = read_image(self._folder, file)
         except ImageError as error:
             return LoadedImage(file, None, error=str(error))
         digest = images.digest(data)

@@ -20,8 +20,7 @@ from blip_space.errors import UserError
 
 log = logging.getLogger(__name__)
 
-LOCAL = "local"
-ADDRESSES = f"the HOST:PORT that `ray start --head` prints, auto on one of the cluster's machines, or {LOCAL}"
+ADDRESSES = "the HOST:PORT that `ray start --head` prints, auto on one of the cluster's machines, or local"
 CONNECT_TIMEOUT_SECONDS = 5.0
 
 
@@ -57,15 +56,10 @@ def cluster_errors() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class WorkerResources:
-    """How many workers the cluster has room for, and what each of them gets."""
+    """How many workers the cluster has room for, and the resources of each of them, as Ray's options."""
 
     workers: int
-    num_cpus: int
-    num_gpus: int
-
-    def ray_options(self) -> dict[str, int]:
-        """The resources of one worker, as Ray's options."""
-        return {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
+    ray_options: dict[str, int]
 
 
 def resources_per_worker(spec: ModelSpec) -> WorkerResources:
@@ -75,12 +69,12 @@ def resources_per_worker(spec: ModelSpec) -> WorkerResources:
 
     machines = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
     if gpus := sum(int(machine.get("GPU", 0)) for machine in machines):
-        return WorkerResources(gpus, num_cpus=1, num_gpus=1)
+        return WorkerResources(gpus, {"num_cpus": 1, "num_gpus": 1})
     processors = [int(count) for machine in machines if (count := machine.get("CPU", 0)) >= 1]
     if not processors:
         raise UserError("The cluster has no processor. Add a machine to it with `ray start --address`.")
     num_cpus = 1 if spec.parameters < MIN_PARAMETERS else min(processors)
-    return WorkerResources(sum(count // num_cpus for count in processors), num_cpus=num_cpus, num_gpus=0)
+    return WorkerResources(sum(count // num_cpus for count in processors), {"num_cpus": num_cpus, "num_gpus": 0})
 
 
 def _check_reachable(address: str) -> None:

@@ -72,7 +72,7 @@ class ReplicatedEngine:
         self._application = serve.deployment(
             EngineReplica,
             num_replicas=self.replicas,
-            ray_actor_options=resources.ray_options(),
+            ray_actor_options=resources.ray_options,
             max_ongoing_requests=MAX_ONGOING,
             request_router_config=RequestRouterConfig(request_router_class=ROUTER),
         ).bind(list(specs), precision, config)

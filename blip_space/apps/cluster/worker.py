@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from blip_space import images
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import ImageError, UserError
 from blip_space.jobs.folder_captioner import Caption, Captioner, PendingCaption
-from blip_space.jobs.folder_listing import locate
+from blip_space.jobs.folder_listing import read_image
 from blip_space.jobs.image_reader import LoadedImage, load_image
 from blip_space.jobs.records import CaptionTask
+
+if TYPE_CHECKING:
+    from blip_space.apps.cluster.attempts import SharedAttempts
 
 COLUMNS = ("number", "task", "caption", "tokens", "seconds", "repeats", "error", "load_error")
 FILE_CHANGED = "The file was changed while the job ran. Run it again."
@@ -38,17 +40,9 @@ def select_worker_precision(spec: ModelSpec, precision: str) -> tuple[str, str]:
 
 
 def read_files(rows: Any, folder: Path) -> Columns:
-    """Add to each row the bytes of its file, or an error message. Runs on the machine that has the folder."""
-    with_data = [{**row, **_read_file(locate(folder, row["file"]))} for row in rows.to_pylist()]
+    """Add the bytes of its file, or an error message, to each row. Runs on the machine that has the folder."""
+    with_data = [{**row, **_read_file(folder, row["file"])} for row in rows.to_pylist()]
     return {name: [row[name] for row in with_data] for name in with_data[0]}
-
-
-class AttemptLog(Protocol):
-    """What a worker calls of `attempts.Attempts`; a protocol, because this module must not import Ray."""
-
-    def begin(self, numbers: Sequence[int]) -> bool: ...
-    def begin_alone(self, number: int, tasks: Sequence[int]) -> list[Row] | None: ...
-    def end_alone(self, number: int, rows: list[Row]) -> None: ...
 
 
 class Worker:
@@ -61,7 +55,7 @@ class Worker:
         *,
         batch_size: int | None,
         threads: int,
-        attempts: AttemptLog | None = None,
+        attempts: SharedAttempts | None = None,
     ) -> None:
         """`attempts` counts how often each image was started, to find those that kill workers. If the model does not
         load, every call returns `load_error` and no captions, since Ray would wrap an exception."""
@@ -123,8 +117,8 @@ def _to_rows(captions: Iterable[Caption], keys: dict[PendingCaption, Row]) -> It
         yield {**keys[caption.pending], **values}
 
 
-def _read_file(file: Path) -> Row:
+def _read_file(folder: Path, name: str) -> Row:
     try:
-        return {"data": images.read_file(file, max_bytes=images.MAX_FILE_BYTES), "error": ""}
+        return {"data": read_image(folder, name), "error": ""}
     except ImageError as error:
         return {"data": b"", "error": str(error)}
