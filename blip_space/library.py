@@ -32,8 +32,8 @@ ImageSource = str | Path | bytes | Image.Image
 CONFIG = EngineConfig(max_waiting=1_000_000, timeout_seconds=10_000_000.0)
 """Without limits on the queue and on the time of an answer, since the program itself bounds its requests."""
 
-MAX_IN_FLIGHT = 2 * CONFIG.max_batch_size
-"""How many images of one `caption` call are decoded ahead of their captions."""
+BATCHES_IN_FLIGHT = 2
+"""How many batches of one `caption` call's images are decoded ahead of their captions."""
 
 CLOSED = "This engine is closed. Load the model again with blip_space.load()."
 
@@ -71,6 +71,9 @@ class Engine:
 
     def __init__(self, model: VisionLanguageModel) -> None:
         self.model, self.precision = model.spec.name, model.precision.name
+        from blip_space.engine.batch_size import streaming_batch_size  # imports torch
+
+        self._max_in_flight = BATCHES_IN_FLIGHT * streaming_batch_size(model)
         engine = ThreadedEngine([model.spec], config=CONFIG, load=lambda *_: model)
         engine.start()
         self._engine: ThreadedEngine | None = engine
@@ -144,7 +147,7 @@ class Engine:
                     in_flight.append(self._submit(image, "", language, (), _for_caption(decoding)))
                 except UserError as error:
                     in_flight.append(error)
-                if len(in_flight) == MAX_IN_FLIGHT:
+                if len(in_flight) == self._max_in_flight:
                     yield _caption(in_flight.popleft())
             while in_flight:
                 yield _caption(in_flight.popleft())

@@ -19,7 +19,7 @@ from blip_space.errors import UserError, quote
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 7860
-DEFAULT_ROWS, MAX_ROWS = 16, 1024
+MAX_ROWS = 1024
 MAX_PORT = 65_535
 MAX_REPLICAS = 1024
 MAX_DIGITS = 20
@@ -31,16 +31,16 @@ https://kubernetes.io/docs/concepts/services-networking/service/#environment-var
 
 @dataclass(frozen=True)
 class Settings:
-    """One server. `models` are those that users may choose, `rows` is the maximum batch size, `adapter` the folder of
-    the default model's adapter. `ray` is the address of a Ray cluster, or empty for one engine in this process;
-    `replicas` 0 is as many as the cluster has resources for."""
+    """One server. `models` are those that users may choose, `rows` is the maximum batch size, 0 to decide by the
+    device, `adapter` the folder of the default model's adapter. `ray` is the address of a Ray cluster, or empty for one
+    engine in this process; `replicas` 0 is as many as the cluster has resources for."""
 
     model: str = "tiny"
     precision: str = "auto"
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     models: tuple[str, ...] = ("tiny",)
-    rows: int = DEFAULT_ROWS
+    rows: int = 0
     adapter: str = ""
     ray: str = ""
     replicas: int = 0
@@ -94,7 +94,7 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
         port=_port(options) if "port" in options else DEFAULT_PORT,
         models=tuple(dict.fromkeys([model, *selectable])),
         adapter=text("adapter", ""),
-        rows=number("rows", DEFAULT_ROWS, MAX_ROWS),
+        rows=number("rows", Settings.rows, MAX_ROWS),
         ray=text("ray", ""),
         replicas=number("replicas", Settings.replicas, MAX_REPLICAS),
     )

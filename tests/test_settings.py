@@ -18,7 +18,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_default_is_the_embedded_model_on_localhost() -> None:
-    assert settings.read() == settings.Settings("tiny", "auto", "127.0.0.1", 7860, ("tiny",), 16)
+    assert settings.read() == settings.Settings("tiny", "auto", "127.0.0.1", 7860, ("tiny",), 0)
 
 
 def test_options_come_before_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:

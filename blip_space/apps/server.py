@@ -33,8 +33,9 @@ from blip_space.settings import Settings
 
 log = logging.getLogger(__name__)
 
-MAX_THREADS = 96
-"""Per engine: more than its concurrent requests, each of which blocks a thread between two tokens."""
+MAX_THREADS = 256
+"""Per engine: more than its concurrent requests, each of which blocks a thread between two tokens. They start when they
+are needed."""
 
 MAX_SHORT_EVENTS = 8
 """Concurrent events of one kind, except those that generate answers."""

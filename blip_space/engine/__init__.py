@@ -5,6 +5,7 @@ sequence          one answer while it is generated
 scheduler         which sequences run in the next step
 model_runner      executes the scheduler's plan with the model
 batch             chooses the batch layout for a device
+batch_size        how many sequences a device decodes at once by default
 batch_interface   the interface of both layouts: prefill, decode, select, merge
 left_aligned      rows that end at the same position, for a CPU
 slots             rows in fixed slots, for a GPU

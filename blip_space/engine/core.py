@@ -12,6 +12,7 @@ from collections import deque
 from typing import Any, Literal
 
 from blip_space.engine.answer_check import check_answer
+from blip_space.engine.batch_size import streaming_batch_size
 from blip_space.engine.detokenizer import Detokenizer
 from blip_space.engine.model_runner import ModelRunner
 from blip_space.engine.output import ANSWER_FAILED, OUT_OF_MEMORY, Output
@@ -35,7 +36,7 @@ class EngineCore:
     def __init__(self, model: Any, config: EngineConfig | None = None) -> None:
         """`model` is a `VisionLanguageModel`."""
         self.model = model
-        self.config = config or EngineConfig()
+        self.config = (config or EngineConfig()).resolve(streaming_batch_size(model))
         self.restarts = 0
         """How often the whole batch was restarted."""
 

@@ -75,7 +75,7 @@ class FolderJob:
     tasks: Sequence[CaptionTask]
     load: Callable[[], VisionLanguageModel]
     batch_size: int | None = None
-    workers: int = 2
+    workers: int | None = None
     regenerate: bool = False
     """Whether to append another caption where one exists."""
 
@@ -127,6 +127,7 @@ class FolderRun:
             if captioner is None:
                 captioner = Captioner(self._job.load(), batch_size=self._job.batch_size)
                 self._reader.prepare = captioner.prepare
+                self._reader.prefetch = max(self._reader.prefetch, captioner.batch_size * PREFETCH_BATCHES)
                 self.progress.started_at = time.monotonic()
             yield from captioner.add([prepared for pending in captions for prepared in self._reload(pending)])
         if captioner:

@@ -31,7 +31,8 @@ class EngineStatus:
     """An engine's state. `model` is the most recently used one of the `loaded` models, or the one that is loading.
     `reason` is why it has this precision on this device, and `error` why no model is loaded. `replicas` is how many
     replicas are ready, or None without replicas. `decode` is "eager" or "graphs", and `decode_reason` how many graphs
-    there are or why there are none; both are empty while no model is loaded."""
+    there are or why there are none; `rows` is how many answers each replica generates at once. Until a model is loaded
+    they are empty and 0."""
 
     status: Literal["loading", "ready", "failed"]
     model: str
@@ -47,6 +48,7 @@ class EngineStatus:
     loaded: tuple[str, ...] = ()
     decode: str = ""
     decode_reason: str = ""
+    rows: int = 0
 
 
 class EngineProtocol(Protocol):

@@ -99,6 +99,7 @@ class ThreadedEngine:
                 loaded=names,
                 decode=decode,
                 decode_reason=decode_reason,
+                rows=self._limits().max_batch_size,
             )
         state: Literal["loading", "failed"] = "loading" if loading else "failed"
         return EngineStatus(
@@ -158,11 +159,17 @@ class ThreadedEngine:
     def _check_queue(self, *, background: bool) -> None:
         if self._is_stopping:
             raise BusyError(STOPPING)
-        limit = self._config.max_background if background else self._config.max_waiting
+        limits = self._limits()
+        limit = limits.max_background if background else limits.max_waiting
         if self._driver.unfinished >= limit and self._driver.waiting(background=background) >= limit:
             self._driver.cancel_done()  # the engine's thread does this before its next step only
             if (waiting := self._driver.waiting(background=background)) >= limit:
                 raise BusyError(queue_full(waiting))
+
+    def _limits(self) -> EngineConfig:
+        """The configuration with the limits of the loaded model that runs most rows; until then those of a CPU."""
+        configs = [model.core.config for model in self._models.loaded]
+        return max(configs, key=lambda config: config.max_batch_size, default=self._config.resolve())
 
     def _queue_position(self, task: GenerationTask) -> int | None:
         with self._changed:

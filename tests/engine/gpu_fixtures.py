@@ -19,6 +19,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     # transformers skips checks of fake tensors that would wait for real ones
     monkeypatch.setattr("transformers.utils.import_utils.is_fake_tensor", lambda _: False)
     monkeypatch.setattr(model_runner, "free_bytes", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # a fake tensor cannot be pinned, and needs not be
     for slots in (DecoderOnlySlots, EncoderDecoderSlots):
         monkeypatch.setattr(slots, "_step", captured(slots._step))
 

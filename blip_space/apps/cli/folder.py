@@ -30,6 +30,9 @@ from blip_space.jobs.records import CaptionRecord, CaptionTask
 
 USER_TEXT = "with a text of your own"
 
+RAY_THREADS = 2
+"""In each worker, of which a machine may run as many as it has processors."""
+
 
 def caption_folder(args: argparse.Namespace) -> int:
     """Run the job; returns the exit code."""
@@ -159,7 +162,7 @@ def _worker_pool(args: argparse.Namespace, spec: catalogue.ModelSpec, batch_size
         return nullcontext()
     from blip_space.apps.cluster.worker_pool import WorkerPool
 
-    return WorkerPool(args.ray, spec, args.folder, batch_size=batch_size, threads=args.workers)
+    return WorkerPool(args.ray, spec, args.folder, batch_size=batch_size, threads=args.workers or RAY_THREADS)
 
 
 def _select_precision(spec: catalogue.ModelSpec, requested: str, previous: str | None, pool: Any) -> str:

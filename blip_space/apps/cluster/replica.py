@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blip_space.catalogue import ModelSpec
-from blip_space.engine.request import Budget, EngineConfig, Request
+from blip_space.engine.request import GPU_BATCH_SIZE, Budget, EngineConfig, Request
 from blip_space.errors import UserError
 from blip_space.serving.protocol import EngineProtocol, EngineStatus
 from blip_space.serving.response import ResponseStream
@@ -39,7 +39,8 @@ class EngineReplica:
 
     def __init__(self, specs: Sequence[ModelSpec], precision: str, config: EngineConfig) -> None:
         self._engine = self._build(specs, precision, config)
-        threads = config.max_batch_size + config.max_beam_groups + config.max_waiting + config.max_background
+        limits = config.resolve(GPU_BATCH_SIZE)  # the model is loaded later
+        threads = limits.max_batch_size + limits.max_beam_groups + limits.max_waiting + limits.max_background
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="answers")
         self._engine.start()
 
