@@ -84,7 +84,7 @@ def test_a_task_that_is_rejected_fails_its_images_and_no_others() -> None:
     captions = {
         caption.pending.image.file: caption for caption in [*captioner.add(pending_captions), *captioner.finish()]
     }
-    assert "tokens long" in (captions["0.png"].error or "")
+    assert "The question is too long" in (captions["0.png"].error or "")
     assert [captions[f"{number}.png"].error for number in (1, 2)] == [None, None]
 
 
