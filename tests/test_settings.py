@@ -11,7 +11,19 @@ from blip_space.errors import UserError
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MODEL", "PRECISION", "HOST", "PORT", "MODELS", "ROWS", "ADAPTER", "RAY", "REPLICAS", "SLOTS"):
+    for name in (
+        "MODEL",
+        "PRECISION",
+        "HOST",
+        "PORT",
+        "MODELS",
+        "ROWS",
+        "ADAPTER",
+        "RAY",
+        "REPLICAS",
+        "SLOTS",
+        "DEVICE",
+    ):
         monkeypatch.delenv(f"BLIP_SPACE_{name}", raising=False)
     for name in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "PORT"):
         monkeypatch.delenv(name, raising=False)

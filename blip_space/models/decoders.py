@@ -38,6 +38,9 @@ class CausalDecoder(DecoderOnly):
         self._builds_own_mask = builds_own_mask or body.config._attn_implementation == "eager"
         self._argument = key_values_argument(body)
         self._takes_positions = "position_ids" in inspect.signature(body.forward).parameters
+        # OPT's has an offset of two rows
+        tables = [module for name, module in body.named_modules() if name.endswith("embed_positions")]
+        self.max_positions = next((table.num_embeddings - getattr(table, "offset", 0) for table in tables), None)
 
     def forward(
         self,

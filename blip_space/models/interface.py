@@ -64,6 +64,9 @@ class Decoder(ABC):
     axes = 1
     """How many numbers a position has."""
 
+    max_positions: int | None = None
+    """The number of positions in the model's table of them; None where positions are computed."""
+
     device: torch.device
     dtype: torch.dtype
 
@@ -184,7 +187,7 @@ class VisionLanguageModel(ABC):
 
 
 def merge_image_features(
-    prompt: Prompt, features: Sequence[torch.Tensor], table: torch.nn.Module, *, device: torch.device
+    prompt: Prompt, features: Sequence[torch.Tensor], table: torch.nn.Embedding, *, device: torch.device
 ) -> torch.Tensor:
     """The embeddings (length, hidden) of a prompt: its ids looked up in `table`, with images' features in between."""
     parts, start = list[torch.Tensor](), 0
@@ -194,5 +197,13 @@ def merge_image_features(
     return torch.cat([*parts, *_look_up(prompt.ids[start:], table, device)])
 
 
-def _look_up(ids: Sequence[int], table: torch.nn.Module, device: torch.device) -> list[torch.Tensor]:
+def check_ids(ids: Sequence[int], table: torch.nn.Embedding) -> None:
+    """Raise `IndexError` for an id that `table` does not have, before a GPU looks it up: there it would end every
+    later computation of the process."""
+    if ids and not 0 <= min(ids) <= max(ids) < table.num_embeddings:
+        raise IndexError(f"a token from {min(ids)} to {max(ids)} is not among the {table.num_embeddings} of the model")
+
+
+def _look_up(ids: Sequence[int], table: torch.nn.Embedding, device: torch.device) -> list[torch.Tensor]:
+    check_ids(ids, table)
     return [table(to_device(ids, device))] if ids else []

@@ -18,7 +18,7 @@ from blip_space.apps.cli import arguments
 from blip_space.apps.cli.listing import print_json
 from blip_space.apps.cli.progress_bar import print_load_progress
 from blip_space.engine.request import Request, check_language
-from blip_space.errors import UserError
+from blip_space.errors import DeviceError, UserError
 from blip_space.history import HISTORY_FORMAT, Turn, parse_history
 from blip_space.jobs.folder_listing import printable_name
 
@@ -68,6 +68,8 @@ def caption(args: argparse.Namespace) -> int:
                 response = engine.generate(Request(image, language=args.language, options=decoding))
                 *_, text = response
                 repeats = response.repeats
+            except DeviceError:
+                raise
             except UserError as problem:
                 error = str(problem)
         failed = failed or error is not None
@@ -83,7 +85,7 @@ def caption(args: argparse.Namespace) -> int:
 
 def serve(args: argparse.Namespace) -> int:
     """Serve the page, the API and `/healthz`."""
-    names = ("model", "precision", "host", "port", "models", "rows", "adapter", "ray", "replicas")
+    names = ("model", "precision", "device", "host", "port", "models", "rows", "adapter", "ray", "replicas")
     chosen = settings.read({name: getattr(args, name) for name in names})
     settings.hide_port_from_gradio()
     from blip_space.apps import server
@@ -93,12 +95,13 @@ def serve(args: argparse.Namespace) -> int:
 
 
 def _load_engine(args: argparse.Namespace) -> LocalEngine:
-    spec, precision = arguments.parse_model(args)
+    spec, precision, device = arguments.parse_model(args)
     check_language(spec, args.language)
     from blip_space.engine.local import LocalEngine
     from blip_space.loading import loader
 
-    return LocalEngine(loader.load_model(spec, precision, on_progress=print_load_progress(spec.name)))
+    progress = print_load_progress(spec.name)
+    return LocalEngine(loader.load_model(spec, precision, device=device, on_progress=progress))
 
 
 def _read_history(file: str | None) -> tuple[Turn, ...]:

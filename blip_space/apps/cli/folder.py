@@ -13,10 +13,10 @@ from typing import Any
 
 from blip_space import catalogue
 from blip_space.apps.cli import arguments
-from blip_space.apps.cli.folder_progress import ProgressPrinter, print_message, summarize
+from blip_space.apps.cli.folder_progress import RESUME, ProgressPrinter, print_message, summarize
 from blip_space.apps.cli.progress_bar import print_load_progress
 from blip_space.catalogue.fingerprint import fingerprint
-from blip_space.errors import UserError
+from blip_space.errors import DeviceError, UserError
 from blip_space.jobs import folder_listing
 from blip_space.jobs.folder_identity import refuse_other_folder
 from blip_space.jobs.folder_job import FolderJob, FolderRun, JobProgress
@@ -34,7 +34,7 @@ Select = Callable[[str], str]
 
 def caption_folder(args: argparse.Namespace) -> int:
     """Run the job; returns the exit code."""
-    spec, precision = arguments.parse_model(args)
+    spec, precision, device = arguments.parse_model(args)
     text_format = parse_text_format(args.extension, args.prefix, args.suffix)
     batch_size = arguments.parse_batch_size(args.batch_size)
     decoding = arguments.parse_decoding(args)
@@ -53,19 +53,19 @@ def caption_folder(args: argparse.Namespace) -> int:
     fingerprints = {} if spec.adapter else {spec.name: model_fingerprint}
     with (
         OutputLog(output.log_path, fingerprints=fingerprints, overwrite_edited=args.overwrite_edited) as log,
-        _worker_pool(args, spec, batch_size) as pool,
+        _worker_pool(args, spec, batch_size, device) as pool,
     ):
         _prepare(log, output, args)
         names, refused = _select_files(listing, output, log, args)
         chosen = _select_precision(
-            spec, precision, model_fingerprint, log, select=pool.select_precision if pool else None
+            precision, model_fingerprint, log, select=pool.select_precision if pool else _local_precision(spec, device)
         )
         tasks = [CaptionTask(spec.name, chosen, code, args.prompt, decoding, model_fingerprint) for code in codes]
         job = FolderJob(
             args.folder,
             names,
             tasks,
-            load=lambda: _load_model(spec, chosen),
+            load=lambda: _load_model(spec, chosen, device),
             batch_size=batch_size,
             workers=args.workers,
             regenerate=args.existing == "append",
@@ -119,6 +119,8 @@ def _run(job: FolderJob, log: OutputLog, args: argparse.Namespace) -> JobProgres
     signal.signal(signal.SIGINT, stop)
     try:
         return run.run()
+    except DeviceError as error:
+        raise DeviceError(f"{error} All captions so far are saved; {RESUME[args.existing]}.") from error
     finally:
         signal.signal(signal.SIGINT, previous)
         printer.close()
@@ -155,32 +157,35 @@ def _belongs_to(record: CaptionRecord, tasks: Sequence[CaptionTask]) -> bool:
     return any(record.key()[1:] == task.key("")[1:] for task in tasks)
 
 
-def _worker_pool(args: argparse.Namespace, spec: catalogue.ModelSpec, batch_size: int | None) -> Any:
+def _worker_pool(args: argparse.Namespace, spec: catalogue.ModelSpec, batch_size: int | None, device: str) -> Any:
     """The workers of a Ray cluster, if one is named."""
     if args.ray is None:
         return nullcontext()
     from blip_space.apps.cluster.worker_pool import open_worker_pool
 
-    return open_worker_pool(args.ray, spec, args.folder, batch_size=batch_size, threads=args.workers)
+    return open_worker_pool(args.ray, spec, args.folder, batch_size=batch_size, threads=args.workers, device=device)
 
 
-def _select_precision(
-    spec: catalogue.ModelSpec, requested: str, model_fingerprint: str, log: OutputLog, *, select: Select | None
-) -> str:
+def _select_precision(requested: str, model_fingerprint: str, log: OutputLog, *, select: Select) -> str:
     """The requested precision; `auto` stays that of earlier records, whatever memory is free now."""
     previous = next((key[2] for key in log.captioned if key[1] == model_fingerprint), None)
-    if requested == "auto" and previous:
-        return previous
-    if select:
-        return select(requested)
-    from blip_space.loading import precision
-    from blip_space.loading.device import find_device, free_bytes
-
-    device = find_device()
-    return precision.select_precision(requested, spec, device, free=free_bytes(device.name)).name
+    return previous if requested == "auto" and previous else select(requested)
 
 
-def _load_model(spec: catalogue.ModelSpec, precision: str) -> Any:
+def _local_precision(spec: catalogue.ModelSpec, wanted: str) -> Select:
+    """Selects a precision for a device of this machine."""
+
+    def select(requested: str) -> str:
+        from blip_space.loading import precision
+        from blip_space.loading.device import find_device, free_bytes
+
+        device = find_device(wanted)
+        return precision.select_precision(requested, spec, device, free=free_bytes(device.name)).name
+
+    return select
+
+
+def _load_model(spec: catalogue.ModelSpec, precision: str, device: str) -> Any:
     from blip_space.loading import loader
 
-    return loader.load_model(spec, precision, on_progress=print_load_progress(spec.name))
+    return loader.load_model(spec, precision, device=device, on_progress=print_load_progress(spec.name))

@@ -27,7 +27,7 @@ def image_file(tmp_path: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MODEL", "PRECISION", "PORT", "MODELS"):
+    for name in ("MODEL", "PRECISION", "DEVICE", "PORT", "MODELS"):
         monkeypatch.delenv(f"BLIP_SPACE_{name}", raising=False)
 
 
