@@ -67,6 +67,21 @@ def test_the_batch_size_is_limited_by_an_option_or_a_variable(monkeypatch: pytes
         settings.read({"rows": "none"})
 
 
+def test_the_device_is_set_by_an_option_or_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.read().device == "auto"
+    monkeypatch.setenv("BLIP_SPACE_DEVICE", "cuda:1")
+    assert settings.read().device == "cuda:1"
+    assert settings.read({"device": "cpu"}).device == "cpu"
+
+
+@pytest.mark.parametrize(("value", "expected"), [(None, False), ("", False), ("someone/a-space", True)])
+def test_a_space_is_known_by_its_id(monkeypatch: pytest.MonkeyPatch, value: str | None, expected: bool) -> None:
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    if value is not None:
+        monkeypatch.setenv("SPACE_ID", value)
+    assert settings.is_hugging_face_space() is expected
+
+
 def test_the_number_of_replicas_is_automatic_or_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
