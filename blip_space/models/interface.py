@@ -200,8 +200,9 @@ def merge_image_features(
 def check_ids(ids: Sequence[int], table: torch.nn.Embedding) -> None:
     """Raise `IndexError` for an id that `table` does not have, before a GPU looks it up: there it would end every
     later computation of the process."""
-    if ids and not 0 <= min(ids) <= max(ids) < table.num_embeddings:
-        raise IndexError(f"a token from {min(ids)} to {max(ids)} is not among the {table.num_embeddings} of the model")
+    rows = len(table.weight)  # an adapter's wrapper has no `num_embeddings`
+    if ids and not 0 <= min(ids) <= max(ids) < rows:
+        raise IndexError(f"a token from {min(ids)} to {max(ids)} is not among the {rows} of the model")
 
 
 def _look_up(ids: Sequence[int], table: torch.nn.Embedding, device: torch.device) -> list[torch.Tensor]:
