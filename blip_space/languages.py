@@ -176,28 +176,23 @@ def find_language(code: str) -> Language:
 
 def format_names(codes: Iterable[str]) -> str:
     """The English names of languages for a sentence: `English, German and Hindi`."""
-    names = [find_language(code).english_name for code in codes]
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+    *others, last = (find_language(code).english_name for code in codes)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 @cache
-def _name_pattern() -> re.Pattern[str]:
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """The names of languages; and an English name between a determiner and a word other than `language`."""
     languages = LANGUAGES.values()
+    english = {name for language in languages for name in (language.prompt_name, language.english_name)}
     unambiguous = [language for language in languages if language.code not in AMBIGUOUS_NAMES]
-    words = {name for language in languages for name in (language.prompt_name, language.english_name)}
-    words |= {language.own_name for language in unambiguous if language.script not in UNSPACED_SCRIPTS}
+    spaced = {language.own_name for language in unambiguous if language.script not in UNSPACED_SCRIPTS}
     unspaced = [re.escape(language.own_name) for language in unambiguous if language.script in UNSPACED_SCRIPTS]
     labels = "|".join(re.escape(LANGUAGES[code].own_name) for code in AMBIGUOUS_NAMES)
-    spaced = rf"(?<!\w)(?:{_alternatives(words)})(?!\w)"
-    return re.compile("|".join([spaced, *unspaced, *AMBIGUOUS_NAMES.values(), rf"\((?:{labels})\)"]))
-
-
-@cache
-def _adjective_pattern() -> re.Pattern[str]:
-    """An English name between a determiner and a word other than `language`."""
-    names = {name for language in LANGUAGES.values() for name in (language.prompt_name, language.english_name)}
-    adjectives = _alternatives(names)
-    return re.compile(rf"(?<!\w)((?i:{DETERMINERS})\s+)(?:{adjectives})(?=\s+(?!(?i:languages?)\b)\w)")
+    words = rf"(?<!\w)(?:{_alternatives(english | spaced)})(?!\w)"
+    name = "|".join([words, *unspaced, *AMBIGUOUS_NAMES.values(), rf"\((?:{labels})\)"])
+    adjective = rf"(?<!\w)((?i:{DETERMINERS})\s+)(?:{_alternatives(english)})(?=\s+(?!(?i:languages?)\b)\w)"
+    return re.compile(name), re.compile(adjective)
 
 
 def _alternatives(names: set[str]) -> str:
@@ -211,4 +206,5 @@ def mentions_language(text: str) -> bool:
     Matching is case-sensitive, so the verb `polish` is not the language Polish. Names of countries and peoples do not
     count: neither `the Greek temple` nor `in Indonesia`.
     """
-    return _name_pattern().search(_adjective_pattern().sub(r"\1", text)) is not None
+    name, adjective = _patterns()
+    return name.search(adjective.sub(r"\1", text)) is not None

@@ -167,20 +167,13 @@ class Engine:
         self.close()
 
     def _submit(
-        self,
-        image: ImageSource,
-        prompt: str,
-        language: str,
-        history: Sequence[Mapping[str, str]],
-        decoding: Decoding,
+        self, image: ImageSource, prompt: str, language: str, history: Sequence[Mapping[str, str]], decoding: Decoding
     ) -> ResponseStream:
         engine = self._engine
         if engine is None:
             raise ModelError(CLOSED)
-        request = Request(
-            _read(image), prompt, language, parse_history(list(history)), options=options.check(**decoding)
-        )
-        return engine.submit(request)
+        source, turns = _read(image), parse_history(list(history))
+        return engine.submit(Request(source, prompt, language, turns, options=options.check(**decoding)))
 
     def _follow(self, response: ResponseStream) -> Iterator[str]:
         """Iterate a response, and keep this engine alive meanwhile."""

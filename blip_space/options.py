@@ -53,6 +53,9 @@ class GenerationOptions:
 MAX_PRINTED = 1e100
 """Larger numbers are not printed in a message."""
 
+MIN_TEMPERATURE = 0.01
+"""Logits divided by less than this overflow in the softmax."""
+
 ANSWER_LENGTH_PENALTY = -1.0
 """Favours short answers: LAVIS for T5 and mBLIP's evaluation, both for visual question answering."""
 
@@ -70,14 +73,7 @@ def check(**values: Any) -> GenerationOptions:
     checked: dict[str, Any] = {
         name: _check_number(name, value) if name in RANGES else value for name, value in values.items()
     }
-    return _check_combination(GenerationOptions(**checked))
-
-
-MIN_TEMPERATURE = 0.01
-"""Logits divided by less than this overflow in the softmax."""
-
-
-def _check_combination(options: GenerationOptions) -> GenerationOptions:
+    options = GenerationOptions(**checked)
     if 0 < options.temperature < MIN_TEMPERATURE:
         raise UserError(f"temperature must be 0, which is greedy decoding, or from {MIN_TEMPERATURE} to 2.")
     if options.quality == "best" and options.temperature > 0:
@@ -91,9 +87,8 @@ def _check_number(name: str, value: Any) -> float | int:
     limits = RANGES[name]
     kind = "a whole number" if limits.is_integer else "a number"
     allowed = f"{name} must be {kind} from {limits.low:g} to {limits.high:.10g}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UserError(f"{allowed}.")
-    if isinstance(value, float) and not math.isfinite(value):
+    is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(value, bool) or not is_number:
         raise UserError(f"{allowed}.")
     if not limits.low <= value <= limits.high or (limits.is_integer and value != int(value)):
         # an integer may be too long to convert to a float, and too long for a message

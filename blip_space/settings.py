@@ -165,19 +165,15 @@ def _port(options: Mapping[str, str | int | None]) -> int:
     for name in ("BLIP_SPACE_PORT", "GRADIO_SERVER_PORT"):
         value = _from_environment(name)
         if value and KUBERNETES_SERVICE.fullmatch(value.text):
-            _warn_of_service(value)
+            log.warning(
+                "%s is %s and is ignored: Kubernetes sets it where there is a service called %r. To choose a port by "
+                "it, set enableServiceLinks: false for the pod or rename the service.",
+                *(name, quote(value.text), name.removesuffix("_PORT").lower().replace("_", "-")),
+            )
         elif value:
             return value.number(MAX_PORT)
     host_port = _from_environment("PORT")  # a common name, so anything but a number may mean something else
     return (_parse_integer(host_port.text, MAX_PORT) if host_port else None) or DEFAULT_PORT
-
-
-def _warn_of_service(port: _Value) -> None:
-    log.warning(
-        "%s is %s and is ignored: Kubernetes sets it where there is a service called %r. To choose a port by it, set "
-        "enableServiceLinks: false for the pod or rename the service.",
-        *(port.origin, quote(port.text), port.origin.removesuffix("_PORT").lower().replace("_", "-")),
-    )
 
 
 def _from_options(name: str, options: Mapping[str, str | int | None]) -> _Value | None:

@@ -1,6 +1,6 @@
-"""The model's card, `README.md` in its folder: a fixed text, facts of the run, and the evaluation's tables.
+"""Writes the model card, the folder's `README.md`: a fixed text, facts of the run, and the evaluation's tables.
 
-Export and evaluation replace the facts and the tables, between markers. Must not import `model` or `stages`.
+Export writes the facts and evaluation the tables, each between two markers. Must not import `model` or `stages`.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ from npm and pinned in `training/scenes/sources.py`. None of them is in the repo
 
 
 def write_run(folder: Path, *, minutes: Mapping[str, float], seed: int, recipe: str, device: str) -> None:
-    """Write the command, the machine and the minutes of each stage."""
+    """Replace the card's facts of the run: the command, the machine, the versions and the minutes of each stage."""
     cores = os.cpu_count()
     machine = f"{cores} CPU cores, no GPU" if device == "cpu" else "one GPU"
     stage_minutes = ", ".join(f"{stage} {spent:.0f}" for stage, spent in minutes.items() if spent)
@@ -96,7 +96,7 @@ def write_run(folder: Path, *, minutes: Mapping[str, float], seed: int, recipe: 
 
 
 def write_figures(folder: Path, tables: str, *, each: int, english_factor: int, seed: int) -> None:
-    """Write the evaluation's results."""
+    """Replace the card's figures by `tables`, below a paragraph that explains how they were measured."""
     introduction = (
         "Exact matches in per cent of greedy answers in fp32, on images that are not in the training data "
         f"(`python -m training.evaluate assets/tiny --each {each}`: at most that number of questions per cell, in "
@@ -112,7 +112,7 @@ def write_figures(folder: Path, tables: str, *, each: int, english_factor: int, 
 def task_table(
     title: str, scores: Mapping[tuple[str, str], float], *, tasks: Sequence[str], languages: Sequence[str]
 ) -> str:
-    """A Markdown table: a row for each task, a column for each language and for their mean."""
+    """A Markdown table of percentages: a row for each task, a column for each language, and one for the mean."""
     lines = [
         f"| {title} | {' | '.join(languages)} | mean |",
         f"|---|{'---|' * (len(languages) + 1)}",
@@ -126,7 +126,7 @@ def task_table(
 
 
 def summary_table(title: str, scores: Mapping[tuple[str, str], float], *, tasks: Sequence[str]) -> str:
-    """A Markdown table: a row for each task; columns are English, the mean over all languages, and the worst one."""
+    """A Markdown table of percentages: a row for each task; columns for English, the mean, and the worst language."""
     lines = [f"| {title} | English | mean of all | worst |", "|---|--:|--:|--:|"]
     for task in tasks:
         shares = {language: share for (name, language), share in scores.items() if name == task}
@@ -137,7 +137,7 @@ def summary_table(title: str, scores: Mapping[tuple[str, str], float], *, tasks:
 
 
 def share_table(title: str, shares: Mapping[str, float]) -> str:
-    """A Markdown table with one column of shares."""
+    """A Markdown table of percentages: a row for each name in `shares`, and a single column."""
     return "\n".join(
         [f"| {title} | |", "|---|--:|", *(f"| {name} | {_per_cent(source)} |" for name, source in shares.items())]
     )
@@ -146,7 +146,7 @@ def share_table(title: str, shares: Mapping[str, float]) -> str:
 def language_table(
     title: str, scores: Mapping[tuple[str, str], float], *, tasks: Sequence[str], languages: Sequence[str]
 ) -> str:
-    """A Markdown table: a row for each language, a column for each task."""
+    """A Markdown table of percentages: a row for each language, a column for each task."""
     lines = [f"| {title} | {' | '.join(tasks)} |", f"|---|{'--:|' * len(tasks)}"]
     for language in languages:
         cells = [_per_cent(scores[task, language]) for task in tasks]
@@ -159,7 +159,7 @@ def _per_cent(share: float) -> str:
 
 
 def new_card() -> str:
-    credited = (sources.ANNOTATIONS, sources.LISTS, *sources.STYLES.values())  # Twemoji is for evaluation only
+    credited = (sources.ANNOTATIONS, sources.LISTS, *sources.STYLES.values())  # Twemoji is used in evaluation
     return TEXT.format(
         credits="\n".join(
             f"| `{source.package}` {source.version} | {source.credit} | {source.licence} |" for source in credited

@@ -1,6 +1,6 @@
 """`python -m training.evaluate assets/tiny`: evaluates a model folder and writes the tables of its card.
 
-Scores are exact matches of the greedy answer; answers in the requested language are counted separately.
+A score is the share of greedy answers that are exactly correct; answers in the requested language are a separate score.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from training.lexicon.lexicon import language_codes, load_lexicon
 
 
 def load_model(folder: Path, sources: Path) -> EvaluatedModel:
-    """The folder's model in fp32 with its tokenizer, and all lexicons."""
+    """Load the model of `folder` in fp32 with its tokenizer, and the lexicon of every language."""
     model = Blip2ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     lexicons = {code: load_lexicon(code, sources) for code in language_codes()}
@@ -31,17 +31,17 @@ def load_model(folder: Path, sources: Path) -> EvaluatedModel:
 
 
 def evaluate_flat_shapes(model: EvaluatedModel, style: str, *, each: int, seed: int = SEED) -> Scores:
-    """The scores of all tasks on flat shapes in one drawing style."""
+    """The scores of all tasks on flat shapes in the drawing style `style`."""
     image_set = make_image_set(style, count=each * 12, side=model.side, seed=seed)
     questions = flat_questions(image_set, each=each, seed=seed)
     return score(questions, model.answers(image_set.images, questions), model.sources)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Evaluate a folder, print the tables and write them into its card."""
+    """Evaluate the model folder that the command line names, print the tables, and write them into its card."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--each", type=int, default=50, help="questions a task and language (default: %(default)s)")
+    parser.add_argument("--each", type=int, default=50, help="questions per task and language (default: %(default)s)")
     parser.add_argument("--sources", type=Path, default=RUNS / "sources", help="downloaded packages")
     args = parser.parse_args(arguments)
     model = load_model(args.folder, args.sources)

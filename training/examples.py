@@ -1,4 +1,4 @@
-"""`python -m training.examples`: the page's example images, of objects that the embedded model recognizes.
+"""`python -m training.examples`: renders the page's example images, of objects that the embedded model recognizes.
 
 Everyday objects are from Noto Emoji (Apache-2.0); the flat shapes are our own.
 """
@@ -22,7 +22,7 @@ SIZE = (480, 320)
 
 @dataclass(frozen=True)
 class ExampleImage:
-    """An image of objects in a row, its background, and a question about it."""
+    """An example of the page: its image (objects in a row on a background), a question, and the answer's language."""
 
     file: str
     objects: tuple[str, ...]
@@ -44,7 +44,7 @@ FLAT = (
 
 
 def main() -> None:
-    """Render the everyday images and list all examples; the flat ones are committed already."""
+    """Render the images of everyday objects, and write the list of all examples; images of flat shapes are kept."""
     sources_folder = RUNS / "sources"
     characters = names.characters(sources.fetch(sources.ANNOTATIONS, sources_folder))
     for example in EVERYDAY:
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def render_example(example: ExampleImage, sources_folder: Path, characters: Mapping[str, str]) -> Image.Image:
-    """The example's objects in a row on its background."""
+    """The example's image: its objects in a row on its background."""
     background = Image.new("RGB", SIZE, example.background)
     width, height = SIZE
     side = min(height * 3 // 4, (width - 30) // len(example.objects) - 10)

@@ -28,7 +28,7 @@ DESCRIPTION = (
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path, *, sizes: Sizes, unknown: Sequence[str]) -> None:
-    """Write the folder without its card; `unknown` are the replies to out-of-distribution images."""
+    """Write all files of `folder` but the card; `unknown` are the model's answers to out-of-distribution images."""
     folder.mkdir(parents=True, exist_ok=True)
     for shard in folder.glob("*.safetensors*"):
         shard.unlink()
@@ -44,7 +44,7 @@ def _processor(tokenizer: Any, side: int) -> Any:
     images = BlipImageProcessor(
         size={"height": side, "width": side}, image_mean=[IMAGE_MEAN] * 3, image_std=[IMAGE_STD] * 3, resample=3
     )
-    # `image_token` stays unset: with it the tokenizer's registration of the token fails on loading.
+    # `image_token` stays unset: if it is set, loading fails when the processor adds the token to the tokenizer.
     processor = Blip2Processor(image_processor=images, tokenizer=tokenizer, num_query_tokens=QUERIES)
     assert tokenizer.convert_tokens_to_ids("<image>") == IMAGE
     return processor

@@ -1,7 +1,7 @@
-"""`python -m training.fixture`: the two hundred questions that the tests ask the embedded model through the engine.
+"""`python -m training.fixture`: writes the two hundred questions that the tests ask the embedded model.
 
-Generated once, with a separate seed, so that the tests need no sprites: a sheet of images, and a list of questions
-with the earlier turns and the correct answers.
+The files are generated once, with a seed of their own, so that the tests need no sprites: a sheet of images, and a list
+of questions with their earlier turns and correct answers. The tests ask them through the engine.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from training.tasks import templates
 FOLDER = Path(__file__).parent.parent / "tests" / "training" / "fixture"
 SEED, EACH, SIDE, COLUMNS = 2_000, 22, 128, 20
 OOD_KINDS = ("photo", "photo", "photo", "noise", "text", "blank")
-"""The kinds of out-of-distribution images, four of each."""
+"""The kinds of the out-of-distribution images; each entry gives four images."""
 
 
 def main() -> None:
-    """Render the sheet and write the questions."""
+    """Render the sheet of images and write the list of questions."""
     sources = RUNS / "sources"
     lexicons = {code: load_lexicon(code, sources) for code in language_codes()}
     renderer = mixture.load_renderer(sources, STYLES, photos=out_of_distribution.EVALUATION_FILES)

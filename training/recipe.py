@@ -1,6 +1,7 @@
-"""Recipes: the model's sizes and the schedule of each stage, every number of a training run.
+"""Recipes, which have every number of a training run: the model's sizes and the schedule of each stage.
 
-Two runs of one recipe on one machine give the same weights. Must not import torch.
+Two runs of one recipe on one machine give the same weights only if both have the same `PYTHONHASHSEED`, since
+`tasks.dialogues` chooses from sets of strings. Must not import torch.
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 STYLES = ("noto", "noto-v1", "fxemoji", "fluent-flat", "fluent", "emojione")
-"""The drawing styles of training; `sources` has one more, Twemoji, for evaluation only."""
+"""The drawing styles that training uses; `scenes.sources` has one more, Twemoji, for evaluation only."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of the model."""
+    """The sizes of the model: pixels, widths, and numbers of layers, heads and pieces."""
 
     image: int = 96
     patch: int = 12
@@ -26,24 +27,24 @@ class Sizes:
     text_layers: int = 3
     text_heads: int = 5
     pieces: int = 4500
-    """The size of the vocabulary without the lexicon words, which are a piece each."""
+    """The number of vocabulary pieces without special tokens and lexicon words (each word is one piece more)."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """One stage: the number of steps, the batch size and the peak learning rate."""
+    """The schedule of one stage: its number of steps, its batch size, and its learning rate at the peak."""
 
     steps: int
     batch: int
     learning_rate: float
     warmup_steps: int = 100
     final_share: float = 0.02
-    """The final learning rate, as a share of its peak."""
+    """The learning rate of the last step, as a share of the peak."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run."""
+    """All numbers of one run; `workers` is the number of processes that make its batches."""
 
     name: str
     vision_encoder: Schedule
@@ -94,4 +95,4 @@ RECIPES = {
         save_every_seconds=0.0,
     ),
 }
-"""`full` makes the committed model; `smoke` runs every stage in seconds, too short to learn anything."""
+"""`full` trains the committed model. `smoke` runs every stage for some seconds, too short to learn anything."""

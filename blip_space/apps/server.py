@@ -172,19 +172,14 @@ def _unavailable(host: str, port: int) -> str:
 def _health_endpoint(engine: EngineProtocol) -> Any:
     def respond(_request: Request) -> JSONResponse:
         status = engine.status()
-        body = {
-            "status": status.status,
-            "model": status.model,
-            "precision": status.precision,
-            "device": status.device,
-            "waiting": status.waiting,
-            "running": status.running,
-            **asdict(status.metrics),
-        }
+        names = ("status", "model", "precision", "device", "waiting", "running")
+        body = {name: getattr(status, name) for name in names} | asdict(status.metrics)
         if status.load_progress:
             body["progress"] = asdict(status.load_progress)
         if status.replicas is not None:
             body["replicas"] = status.replicas
-        return JSONResponse(body | ({"error": status.error} if status.status == "failed" else {}))
+        if status.status == "failed":
+            body["error"] = status.error
+        return JSONResponse(body)
 
     return respond

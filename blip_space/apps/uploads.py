@@ -38,10 +38,8 @@ class UploadLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on every request except uploads without disk space."""
-        if scope["type"] == "http" and scope["path"].rstrip("/").endswith("/upload") and not self._has_space():
+        is_upload = scope["type"] == "http" and scope["path"].rstrip("/").endswith("/upload")
+        if is_upload and shutil.disk_usage(self._folder).free < MIN_FREE_BYTES:
             await PlainTextResponse(DISK_FULL, 507)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
-
-    def _has_space(self) -> bool:
-        return shutil.disk_usage(self._folder).free >= MIN_FREE_BYTES

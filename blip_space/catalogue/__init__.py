@@ -13,8 +13,8 @@ from pathlib import Path
 from blip_space import ASSETS
 from blip_space.catalogue import families
 from blip_space.catalogue.folder import read_folder
-from blip_space.catalogue.hub import REPOSITORY, find_snapshot, read_repository, read_snapshot
-from blip_space.catalogue.language_codes import MBLIP_LANGUAGES
+from blip_space.catalogue.hub import REPOSITORY, find_snapshot, read_repository
+from blip_space.catalogue.parsing import find_path
 from blip_space.catalogue.spec import MODELS, PRECISIONS, ModelSpec
 from blip_space.catalogue.validation import explain_file
 from blip_space.errors import ModelError
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 __all__ = [
     "DEFAULT_MODEL",
-    "MBLIP_LANGUAGES",
     "MODELS",
     "NAMES",
     "PRECISIONS",
@@ -62,7 +61,10 @@ def find_model(name: str, *, folders: bool = False) -> ModelSpec:
     if catalogued is not None:
         return read_folder(TINY_FOLDER) if catalogued == DEFAULT_MODEL else MODELS[catalogued]
     if folders and REPOSITORY.fullmatch(name):
-        return _read_repository(name)
+        try:
+            return read_repository(name)
+        except ModelError as error:
+            raise ModelError(f"{error}{_suggestion(name)}") from error
     raise ModelError(_unknown_model_message(name, folders=folders))
 
 
@@ -71,16 +73,17 @@ def find_operator_model(name: str) -> ModelSpec:
 
     Raises `ModelError`, and nothing else, for a name that is neither a model nor a folder.
     """
+    name = str(name).strip()
     try:
         return find_model(name, folders=True)
     except ModelError as error:
         message = str(error)
-        folder = TINY_FOLDER if name == DEFAULT_MODEL else _existing_folder(str(name).strip())
+        folder = TINY_FOLDER if name == DEFAULT_MODEL else _existing_folder(name)
         if folder is None:
             raise
     except Exception as error:
         log.exception("the model %r could not be read", name)
-        folder, message = _existing_folder(str(name).strip()), _unreadable_message(name, error)
+        folder, message = _existing_folder(name), _unreadable_message(name, error)
         if folder is None:
             raise ModelError(message) from error
     return _unusable_spec(folder, message)
@@ -120,48 +123,31 @@ def _unusable_spec(folder: Path, message: str) -> ModelSpec:
 
 def _read_path(name: str) -> ModelSpec | None:
     """The model in a folder, which may be one of the hub's cache; None where there is no such path."""
-    if folder := _existing_folder(name):
-        folder = folder.resolve()
-        snapshot = find_snapshot(folder)
-        return read_snapshot(*snapshot) if snapshot else read_folder(folder)
-    if file := _existing_file(name):
-        raise explain_file(file)
+    path = find_path(name)
+    if path and path.is_dir():
+        folder = path.resolve()
+        repository, folder = find_snapshot(folder) or ("", folder)
+        return read_folder(folder, name=repository)
+    if path and path.is_file():
+        raise explain_file(path)
     return None
 
 
-def _read_repository(name: str) -> ModelSpec:
-    try:
-        return read_repository(name)
-    except ModelError as error:
-        raise ModelError(f"{error}{_suggestion(name)}") from error
-
-
 def _existing_folder(name: str) -> Path | None:
-    try:
-        path = Path(name).expanduser()
-        return path if name and path.is_dir() else None
-    except (OSError, RuntimeError, ValueError):  # no valid file name, or an unknown user's home
-        return None
-
-
-def _existing_file(name: str) -> Path | None:
-    try:
-        path = Path(name).expanduser()
-        return path if path.is_file() else None
-    except (OSError, RuntimeError, ValueError):
-        return None
+    path = find_path(name) if name else None
+    return path if path and path.is_dir() else None
 
 
 def _unknown_model_message(name: str, *, folders: bool) -> str:
     if not name:
         return f"No model is named. The models are {', '.join(NAMES)}."
-    what = "There is no model, and no folder," if folders else "There is no model"
-    others = (
-        f" A folder with {families.list_supported()}, or a hub repository of one (owner/name), can be named too."
-        if folders
-        else ""
+    message = f"{name[:80]!r}.{_suggestion(name)} The models are {', '.join(NAMES)}."
+    if not folders:
+        return f"There is no model {message}"
+    return (
+        f"There is no model, and no folder, {message} A folder with {families.list_supported()}, or a hub repository "
+        "of one (owner/name), can be named too."
     )
-    return f"{what} {name[:80]!r}.{_suggestion(name)} The models are {', '.join(NAMES)}.{others}"
 
 
 def _suggestion(name: str) -> str:
@@ -171,6 +157,6 @@ def _suggestion(name: str) -> str:
 
 def _unreadable_message(name: str, error: Exception) -> str:
     return (
-        f"The model {Path(str(name)).name[:80]!r} could not be read ({type(error).__name__}). Check its files, or "
+        f"The model {Path(name).name[:80]!r} could not be read ({type(error).__name__}). Check its files, or "
         f"choose one of {', '.join(NAMES)}."
     )

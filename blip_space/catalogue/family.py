@@ -11,11 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-def no_reason(config: Mapping[str, Any], weights: Collection[str], own: Mapping[str, Any]) -> str:  # noqa: ARG001
-    """No reason against a folder; see `FamilySpec.unsupported_reason`."""
-    return ""
-
-
 @dataclass(frozen=True)
 class LanguageModelSpec:
     """One type of language model that a family supports, as `text_config.model_type` names it.
@@ -94,7 +89,7 @@ class FamilySpec:
     pickle_alternative: str = ""
     """What to choose instead of the pickles that the family's authors publish."""
 
-    unsupported_reason: Callable[[Mapping[str, Any], Collection[str], Mapping[str, Any]], str] = no_reason
+    unsupported_reason: Callable[[Mapping[str, Any], Collection[str], Mapping[str, Any]], str] = lambda *_: ""
     """From `config.json`, the names of the weights and `blip_space.json`: why an otherwise valid folder is not
     supported, as the predicate of a sentence about it; empty where it is supported."""
 
@@ -103,3 +98,9 @@ class FamilySpec:
         for pattern, name in self.renamed_weights:
             stored = pattern.sub(name, stored, count=1)
         return stored
+
+
+def list_architectures(config: Mapping[str, Any]) -> list[str]:
+    """The valid entries of `architectures` in a `config.json`."""
+    items = config.get("architectures")
+    return [item for item in items if isinstance(item, str)] if isinstance(items, list) else []

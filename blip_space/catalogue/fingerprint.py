@@ -10,15 +10,14 @@ import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from blip_space.catalogue.headers import read_raw_header
 from blip_space.catalogue.spec import ModelSpec
 
 MAX_FULL_READ_BYTES = 64_000_000
 """Weight files up to this size are read completely; of larger ones, a sample of each tensor."""
 
 SAMPLE_BYTES = 64
-MAX_HEADER_BYTES = 100_000_000
 MAX_SETTINGS_BYTES = 1_000_000
 HEX_DIGITS = 32
 
@@ -104,17 +103,10 @@ def _tensor_samples(path: Path) -> Iterator[bytes]:
     Source of the layout: https://huggingface.co/docs/safetensors.
     """
     with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = file.read(min(length, MAX_HEADER_BYTES))
+        length, header = read_raw_header(file)
         yield header
-        for begin, end in sorted(_offsets(json.loads(header))):
+        tensors = [tensor for name, tensor in json.loads(header).items() if name != "__metadata__"]
+        for begin, end in sorted(tensor["data_offsets"] for tensor in tensors):
             for offset in (begin, (begin + end) // 2):
                 file.seek(8 + length + offset)
                 yield file.read(min(SAMPLE_BYTES, end - offset))
-
-
-def _offsets(header: dict[str, Any]) -> Iterator[tuple[int, int]]:
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            begin, end = tensor["data_offsets"]
-            yield int(begin), int(end)

@@ -11,22 +11,23 @@ from typing import Any
 
 from blip_space.catalogue.family import FamilySpec
 from blip_space.catalogue.headers import TensorInfo, read_headers
-from blip_space.catalogue.language_codes import MBLIP_LANGUAGES
 from blip_space.catalogue.parsing import describe_type, read_json
 from blip_space.catalogue.spec import ModelSpec
 from blip_space.catalogue.storage import StoredWeights, detect_storage
 from blip_space.catalogue.validation import check_language_model, explain_missing_config, find_family
 from blip_space.errors import ModelError
+from blip_space.languages import LANGUAGES
 
 OWN_CONFIG = "blip_space.json"
 
 
-def read_folder(folder: Path) -> ModelSpec:
+def read_folder(folder: Path, *, name: str = "") -> ModelSpec:
     """The spec of a folder, from `config.json`, the headers of the weights and, if present, `blip_space.json`.
 
-    Raises `ModelError` when it holds no checkpoint of a supported family, or one in an unsupported format.
+    `name` is its default name, that of the folder where it is empty. Raises `ModelError` when it holds no checkpoint of
+    a supported family, or one in an unsupported format.
     """
-    return build_spec(folder, read_headers(folder), name=folder.name, source=str(folder), is_folder=True)
+    return build_spec(folder, read_headers(folder), name=name or folder.name, source=str(folder), is_folder=True)
 
 
 def build_spec(
@@ -87,11 +88,9 @@ def _is_quantized(key: str, stored: StoredWeights, family: FamilySpec) -> bool:
 def _read_own_config(folder: Path, family: FamilySpec, *, name: str) -> dict[str, Any]:
     """The fields of `blip_space.json`, each of its type; `ModelError` where one is not."""
     own = read_json(folder / OWN_CONFIG, name=name)
-    styles = (
-        f"one of {', '.join(family.prompt_styles)}",
-        lambda value: _is_string(value) and value in family.prompt_styles,
-    )
-    for field, (expected, is_valid) in {**FIELDS, "style": styles}.items():
+    styles = tuple(family.prompt_styles)
+    style = f"one of {', '.join(styles)}", lambda value: value in styles
+    for field, (expected, is_valid) in {**FIELDS, "style": style}.items():
         if field in own and not is_valid(own[field]):
             raise ModelError(
                 f"{field} in the {OWN_CONFIG} of {name} must be {expected}; its value "
@@ -112,12 +111,9 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "name": ("a non-empty string", lambda value: _is_string(value) and value.strip()),
     "languages": (
         "a list of one or more codes of the 96 languages",
-        lambda value: _are_strings(value) and value and set(value) <= set(MBLIP_LANGUAGES),
+        lambda value: _are_strings(value) and value and set(value) <= set(LANGUAGES),
     ),
-    "context_tokens": (
-        "an integer above 0",
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
-    ),
+    "context_tokens": ("an integer above 0", lambda value: type(value) is int and value > 0),
     "knows": ("a string", _is_string),
     "unknown": ("a list of strings", _are_strings),
 }

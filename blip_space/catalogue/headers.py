@@ -11,7 +11,7 @@ import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, BinaryIO, TypeGuard
 
 INDEX = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
@@ -56,30 +56,35 @@ def read_headers(folder: Path) -> dict[str, TensorInfo]:
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
     """The tensors of one file by name; none where it cannot be read or is not safetensors."""
-    tensors = ((name, _parse_tensor(entry)) for name, entry in _header_entries(path).items() if name != "__metadata__")
-    return {name: tensor for name, tensor in tensors if tensor is not None}
+    _, entries = _read_entries(path)
+    tensors = {name: _parse_tensor(entry) for name, entry in entries.items() if name != "__metadata__"}
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
 def is_complete(path: Path) -> bool:
     """Whether the file has the length that its header implies."""
-    entries = _header_entries(path)
+    length, entries = _read_entries(path)
     tensors = [entry for name, entry in entries.items() if name != "__metadata__"]
     if not entries or any(_parse_tensor(entry) is None for entry in tensors):
         return False
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-    end = max((entry["data_offsets"][1] for entry in tensors), default=0)
-    return bool(path.stat().st_size == 8 + int(length) + end)
+    return bool(path.stat().st_size == 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0))
 
 
-def _header_entries(path: Path) -> dict[str, Any]:
+def read_raw_header(file: BinaryIO) -> tuple[int, bytes]:
+    """The length of the header, and its JSON, of which at most `MAX_HEADER_BYTES` are read."""
+    (length,) = struct.unpack("<Q", file.read(8))
+    return length, file.read(min(length, MAX_HEADER_BYTES))
+
+
+def _read_entries(path: Path) -> tuple[int, dict[str, Any]]:
+    """The length of a file's header, and its entries; none where it is invalid."""
     try:
         with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(min(length, MAX_HEADER_BYTES)))
+            length, content = read_raw_header(file)
+        entries = json.loads(content)
     except (OSError, ValueError, struct.error, RecursionError):
-        return {}
-    return header if isinstance(header, dict) else {}
+        return 0, {}
+    return length, entries if isinstance(entries, dict) else {}
 
 
 def _parse_tensor(entry: Any) -> TensorInfo | None:

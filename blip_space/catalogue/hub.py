@@ -56,18 +56,13 @@ def find_snapshot(folder: Path) -> tuple[str, Path] | None:
     return f"{match[1]}/{match[2]}", snapshot
 
 
-def read_snapshot(repository: str, folder: Path) -> ModelSpec:
-    """The spec of a cached snapshot that was named by its path."""
-    return build_spec(folder, read_headers(folder), name=repository, source=str(folder), is_folder=True)
-
-
 def _find_small_files(repository: str) -> Path:
     """The snapshot folder with the configuration, downloaded unless it is cached."""
     from huggingface_hub import try_to_load_from_cache
 
     with _silenced_client():
         try:
-            cached = try_to_load_from_cache(repository, "config.json", cache_dir=_cache())
+            cached = try_to_load_from_cache(repository, "config.json")
             return Path(cached).parent if isinstance(cached, str) else _download_small_files(repository)
         except ModelError:
             raise
@@ -84,7 +79,7 @@ def _download_small_files(repository: str) -> Path:
     if "config.json" not in names:
         raise ModelError(_missing_config_message(repository, names))
     present = [name for name in ("blip_space.json", INDEX, "config.json") if name in names]
-    files = [hf_hub_download(repository, name, cache_dir=_cache()) for name in present]
+    files = [hf_hub_download(repository, name) for name in present]
     return Path(files[-1]).parent
 
 
@@ -150,12 +145,6 @@ def explain_download_failure(error: Exception, source: str, *, name: str, altern
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"The disk is full, so {name} cannot be downloaded. Free some space and start again."
     return f"The download of {name} was interrupted. Start again; complete files are kept."
-
-
-def _cache() -> str:
-    from huggingface_hub import constants
-
-    return str(constants.HF_HUB_CACHE)
 
 
 @contextmanager

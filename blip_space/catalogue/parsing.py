@@ -1,4 +1,4 @@
-"""JSON files of checkpoints, with an error message for one that is unreadable or of an unexpected type.
+"""Paths that users name, and JSON files of checkpoints, with an error message for one that is unreadable.
 
 Depends on files only; must not depend on what the values mean.
 """
@@ -33,6 +33,15 @@ def read_json(path: Path, *, name: str) -> dict[str, Any]:
             "Copy it again from where the checkpoint came from."
         )
     return content
+
+
+def find_path(name: str) -> Path | None:
+    """The existing file or folder of that path, of which `~` is expanded; None where there is none."""
+    try:
+        path = Path(name).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # no valid file name, or an unknown user's home
+        return None
 
 
 def describe_type(value: Any) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from blip_space.catalogue import families
-from blip_space.catalogue.family import CheckpointSpec, FamilySpec, LanguageModelSpec
+from blip_space.catalogue.family import FamilySpec, LanguageModelSpec
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int4")
 BYTES_PER_PARAMETER = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5 + 4 / 64}
@@ -88,23 +88,13 @@ class ModelSpec:
         return self.quantized_parameters * quantized + (self.parameters - self.quantized_parameters) * others
 
 
-def _build_spec(family: FamilySpec, checkpoint: CheckpointSpec) -> ModelSpec:
-    return ModelSpec(
-        checkpoint.name,
-        checkpoint.source,
-        family.name,
-        checkpoint.language_model_type,
-        checkpoint.prompt_style,
-        checkpoint.parameters,
-        family.prompt_styles[checkpoint.prompt_style],
-        quantized_parameters=checkpoint.quantized_parameters,
-        context_tokens=family.context_tokens,
-        download_gb=checkpoint.download_gb,
-    )
-
-
 MODELS: dict[str, ModelSpec] = {
-    checkpoint.name: _build_spec(family, checkpoint)
+    checkpoint.name: ModelSpec(
+        **vars(checkpoint),
+        family=family.name,
+        languages=family.prompt_styles[checkpoint.prompt_style],
+        context_tokens=family.context_tokens,
+    )
     for family in families.ALL.values()
     for checkpoint in family.checkpoints
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from blip_space.catalogue.family import FamilySpec
@@ -71,21 +72,23 @@ class StoredWeights:
     @property
     def parameter_counts(self) -> dict[str, int]:
         """The number of elements of each weight once unpacked: a byte holds two of 4 bits."""
-        return {name: self._count(name) for name in self.tensors if not self._is_quantization_state(name)}
+        return {
+            name: 2 * tensor.nbytes if self.precision == "int4" and name in self._packed else tensor.count
+            for name, tensor in self.tensors.items()
+            if not self._is_quantization_state(name)
+        }
 
     @property
     def loaded_bytes(self) -> int:
         """The memory of the loaded weights: quantized layers as stored, all others 2 bytes per element."""
-        packed = {f"{layer}.weight" for layer in self.quantized_layers}
         return sum(
-            tensor.nbytes if name in packed or self._is_quantization_state(name) else 2 * tensor.count
+            tensor.nbytes if name in self._packed or self._is_quantization_state(name) else 2 * tensor.count
             for name, tensor in self.tensors.items()
         )
 
-    def _count(self, name: str) -> int:
-        tensor = self.tensors[name]
-        is_packed = self.precision == "int4" and name.removesuffix(".weight") in self.quantized_layers
-        return 2 * tensor.nbytes if is_packed and name.endswith(".weight") else tensor.count
+    @cached_property
+    def _packed(self) -> frozenset[str]:
+        return frozenset(f"{layer}.weight" for layer in self.quantized_layers)
 
     def _is_quantization_state(self, name: str) -> bool:
         return bool(self.quantized_layers) and bool(QUANTIZATION_STATE.search(name))
@@ -103,7 +106,8 @@ def detect_storage(
         layers = frozenset(match[1] for key in tensors if (match := pattern.match(key)))
         if layers:
             _check_usable(tensors, precision, method, name=name)
-            quant_type = _quant_type(tensors, precision)
+            is_fp4 = any(key.endswith("bitsandbytes__fp4") for key in tensors)
+            quant_type = "int8" if precision == "int8" else "fp4" if is_fp4 else "nf4"
             return StoredWeights(names, tensors, precision, quant_type, layers, threshold=_threshold(config))
     if tensors and (detected := _unsupported_format(tensors)):
         raise ModelError(_unsupported_message(name, METHOD_NAMES.get(method, method) or detected))
@@ -124,11 +128,6 @@ def _threshold(config: Mapping[str, Any]) -> float:
     entry = config.get("quantization_config")
     value = entry.get("llm_int8_threshold") if isinstance(entry, Mapping) else None
     return float(value) if isinstance(value, int | float) else DEFAULT_THRESHOLD
-
-
-def _quant_type(tensors: Mapping[str, TensorInfo], precision: str) -> str:
-    is_fp4 = any(key.endswith("bitsandbytes__fp4") for key in tensors)
-    return "int8" if precision == "int8" else "fp4" if is_fp4 else "nf4"
 
 
 def _unsupported_format(tensors: Mapping[str, TensorInfo]) -> str:

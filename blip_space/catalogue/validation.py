@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from blip_space.catalogue import families
-from blip_space.catalogue.families import join_with_or, list_architectures, list_supported
-from blip_space.catalogue.family import FamilySpec
+from blip_space.catalogue.families import join_with_or, list_supported
+from blip_space.catalogue.family import FamilySpec, list_architectures
 from blip_space.catalogue.parsing import describe_type, read_json
 from blip_space.catalogue.spec import MODELS
 from blip_space.errors import ModelError
@@ -65,7 +65,8 @@ def check_language_model(
 
 def explain_missing_config(folder: Path) -> ModelError:
     """The error for a folder without a `config.json`, by what else is in it."""
-    names = sorted(file.name for file in _list_folder(folder))
+    files = _list_folder(folder)
+    names = [file.name for file in files]
     if ADAPTER_CONFIG in names:
         config = read_json(folder / ADAPTER_CONFIG, name=folder.name)
         base = base_model_name(config) or "the model that it was trained on"
@@ -75,11 +76,10 @@ def explain_missing_config(folder: Path) -> ModelError:
         )
     if pickle := next((name for name in names if name.endswith(PICKLES)), None):
         return explain_pickle(pickle, folder.name)
-    inner = [item.name for item in _list_folder(folder) if (item / "config.json").is_file()]
-    if inner:
+    if inner := next((file.name for file in files if (file / "config.json").is_file()), None):
         return ModelError(
-            f"{folder.name} has no config.json, so it is not a checkpoint, but its folder {inner[0]} has one. Name "
-            "that folder."
+            f"{folder.name} has no config.json, so it is not a checkpoint, but its folder {inner} has one. Name that "
+            "folder."
         )
     return ModelError(
         f"{folder.name} has no config.json, so it is not a checkpoint. Name a folder with {list_supported()}."
@@ -132,11 +132,9 @@ def _other_model_message(config: Mapping[str, Any], name: str) -> str:
 
 def _generates_text(config: Mapping[str, Any]) -> bool:
     endings = ("ForCausalLM", "LMHeadModel", "T5ForConditionalGeneration")
-    language_models = {item for family in families.ALL.values() for item in family.language_models}
-    model_type = config.get("model_type")
-    return (isinstance(model_type, str) and model_type in language_models) or any(
-        item.endswith(endings) for item in list_architectures(config)
-    )
+    language_models = [name for family in families.ALL.values() for name in family.language_models]
+    has_ending = any(name.endswith(endings) for name in list_architectures(config))
+    return has_ending or config.get("model_type") in language_models
 
 
 def _no_language_model_message(name: str, has_weights: bool) -> str:

@@ -1,4 +1,4 @@
-"""Whether a finished answer is empty, and whether it ends in a loop.
+"""Checks whether a finished answer is empty, and whether it ends in a loop.
 
 Depends on text and token ids only. Everything that generates answers checks them here, so that the page, the API, the
 command line and the output files agree.
@@ -15,12 +15,12 @@ from blip_space.engine.detokenizer import VisibleText
 from blip_space.errors import EmptyAnswerError
 
 MAX_PERIOD = 8
-"""The longest run of tokens that counts as one repetition."""
+"""The longest sequence of tokens whose repetition counts as a loop."""
 
 MIN_REPETITIONS = 4
 
 _VISIBLE = regex.compile(r"[^\p{White_Space}\p{C}\p{Default_Ignorable_Code_Point}\u2800\ufffd]")
-"""Any visible character. U+2800 is an empty Braille cell, U+FFFD an incomplete character."""
+"""Matches a visible character. U+2800 is an empty Braille cell, U+FFFD an incomplete character."""
 
 EMPTY_ANSWER = (
     "The model returned an empty answer for this image. Rephrase the prompt, switch between beam search (quality best) "
@@ -30,7 +30,7 @@ EMPTY_ANSWER = (
 
 @dataclass(frozen=True)
 class CheckedAnswer:
-    """An answer that is not empty: its text, its length in tokens, and whether its token limit cut it off in a loop."""
+    """An answer that is not empty: its text, its length in tokens, and whether the token limit cut it off in a loop."""
 
     text: str
     tokens: int
@@ -40,7 +40,7 @@ class CheckedAnswer:
 def check_answer(visible: VisibleText, ids: Sequence[int], *, max_new_tokens: int) -> CheckedAnswer:
     """Check a finished answer: its visible text, and the ids that it was decoded from.
 
-    Raises `EmptyAnswerError` where no character is visible.
+    Raises `EmptyAnswerError` if no character is visible.
     """
     if is_blank(visible.text):
         raise EmptyAnswerError(EMPTY_ANSWER)
@@ -54,7 +54,7 @@ def is_blank(text: str) -> bool:
 
 
 def is_cut_off_in_loop(ids: Sequence[int], *, reached_limit: bool) -> bool:
-    """Whether an answer reached its token limit in a loop: its last one to eight tokens occur four times in a row.
+    """Whether an answer reached its token limit in a loop: its last one to eight tokens, repeated four times.
 
     An answer that ended by itself may repeat a word any number of times.
     """

@@ -1,7 +1,7 @@
-"""The batch that suits a device: fixed slots on a GPU, left-aligned rows elsewhere.
+"""Chooses the batch layout for a device: fixed slots on a GPU, left-aligned rows elsewhere.
 
-A GPU is fast with the same shapes and addresses in every step; a CPU is fast without unused positions. Depends on both
-batches; must not import requests.
+A GPU is fastest if shapes and addresses are the same in every step, a CPU if no unused position is computed. Depends on
+both batches; must not import requests.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from blip_space.models.interface import DecoderOnly, EncoderDecoder
 
 
 def new_batch(decoder: DecoderOnly | EncoderDecoder, *, slots: bool | None = None) -> Batch:
-    """An empty batch for this decoder; where `slots` is None, the device decides."""
+    """An empty batch for this decoder, in fixed slots if `slots` is true; None lets the device decide."""
     if slots is None:
         slots = decoder.device.type == "cuda"
     if isinstance(decoder, DecoderOnly):

@@ -34,7 +34,7 @@ class Batch(ABC):
         """Prefill prompts, append `copies` rows for each (default: one), and return one row of logits for each prompt.
 
         `cached` are the keys and values of the positions before each prompt, if any. Adjacent prompts of similar length
-        share a forward pass, so sort them by length. On an error no row is appended.
+        share a forward pass, so the caller should sort them by length. On an error no row is appended.
         """
         cached = cached or [None] * len(prompts)
         max_padding = MAX_CPU_PADDING if prompts[0].embeddings.device.type == "cpu" else sys.maxsize
@@ -50,7 +50,7 @@ class Batch(ABC):
     @staticmethod
     @abstractmethod
     def reserved_positions(rows: int, longest: int) -> int:
-        """How many positions the buffers have for this many rows, the longest of this length."""
+        """How many positions the buffers allocate for `rows` rows, of which the longest has `longest` positions."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -58,27 +58,27 @@ class Batch(ABC):
 
     @abstractmethod
     def decode(self, tokens: Sequence[int]) -> torch.Tensor:
-        """Append one token to every row; the logits of the next."""
+        """Append `tokens[row]` to every row; returns the logits of the token after it."""
 
     @abstractmethod
     def reorder(self, moves: Sequence[tuple[int, int]]) -> None:
-        """Overwrite rows with others of the same prompt and length: each move is (target, source)."""
+        """Overwrite rows by beams of the same prompt, which have the same length; each move is (target, source)."""
 
     @abstractmethod
     def select(self, rows: Sequence[int]) -> None:
-        """Keep these rows, in this order, and remove the others; a row may occur several times."""
+        """Keep `rows`, in this order, and remove all others; a row that occurs several times is copied."""
 
     @abstractmethod
     def copy(self, row: int) -> Batch:
-        """A batch with a copy of this row alone, which `merge` accepts."""
+        """A new batch with a copy of this row only, for a later `merge`."""
 
     @abstractmethod
     def merge(self, other: Any) -> None:
-        """Append the rows of a `copy`, or of prompts that were prefilled."""
+        """Append the rows of another batch: a `copy`, or newly prefilled prompts."""
 
     @abstractmethod
     def key_values(self, row: int) -> KeyValues | None:
-        """A copy of all keys and values of a row, or None if a prompt cannot continue from them."""
+        """A copy of all keys and values of a row; None if no prompt can continue from them (encoder-decoder models)."""
 
     @property
     @abstractmethod
@@ -87,4 +87,4 @@ class Batch(ABC):
 
     @abstractmethod
     def _forward(self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]) -> tuple[torch.Tensor, Batch]:
-        """The logits of prompts in one forward pass, and a batch of their rows."""
+        """Prefill prompts in one forward pass; returns their logits and a new batch of their rows."""

@@ -2,7 +2,7 @@
 
 Depends on options, torch and numpy only; must not import models, serving or apps. Every decision is the one that
 transformers 5.23's `generate(num_beams=n, do_sample=False, min_new_tokens=1)` makes for the request alone. On the CPU
-that includes ties, which the same float32 arithmetic and the same `topk` decide.
+this includes ties, since float32 arithmetic and `topk` are the same.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ EXCLUDED = -1e9
 """Added to a score that must not be selected."""
 
 PARTIAL_SORT_FACTOR = 64
-"""torch's `topk` of k among n uses another algorithm, which orders ties differently, where n < 64 k."""
+"""If n < 64 k, torch's `topk` of k among n numbers uses another algorithm, which orders ties differently."""
 
 
 class BeamSearch:
-    """The beams of one request. `advance` appends a token to each."""
+    """The beams of one request. `advance` appends a token to each beam."""
 
     def __init__(self, options: GenerationOptions, *, stop: frozenset[int], start: Sequence[int]) -> None:
-        """The tokens of `stop` end a beam; `start` are the tokens that a decoder reads before the first new one."""
+        """The tokens of `stop` end a beam; those of `start` are what an encoder-decoder model's decoder reads first."""
         self.options = options
         self.num_beams = options.num_beams
         self.length = 0
@@ -35,10 +35,10 @@ class BeamSearch:
         self.tokens: list[int] = []
         """The last token of each beam, which is decoded next; empty before the first step."""
         self.parents: list[int] = []
-        """The beam of the previous step that each continues; after the first step that is the prompt's row."""
+        """For each beam, the beam of the previous step that it continues. After the first step 0, the prompt's row."""
         self.done = False
         self.failed = False
-        """Whether it is done because logits were not finite, so that there is no best beam."""
+        """Whether the search ended because logits were not finite; then there is no best beam."""
         self._stop = stop
         self._start = len(start)
         self._ids = np.empty((self.num_beams, len(start) + options.max_new_tokens), dtype=np.int64)
@@ -50,12 +50,12 @@ class BeamSearch:
 
     @property
     def num_rows(self) -> int:
-        """The rows of logits that the next step takes: that of the prompt, or one for each beam."""
+        """How many rows of logits the next step takes: one for the prompt, later one for each beam."""
         return self.num_beams if self.length else 1
 
     @property
     def best_tokens(self) -> list[int]:
-        """The best beam so far, completed or not, without start and stop tokens; empty if it `failed`."""
+        """The tokens of the best beam so far, completed or not, without start and stop tokens; empty if `failed`."""
         if self.failed or not self.length:
             return []
         if self._is_completed[0] and self._completed_scores[0] >= self._scores[0] / self._divisor:
@@ -65,12 +65,12 @@ class BeamSearch:
 
     @property
     def _divisor(self) -> float:
-        """The length penalty: scores of this length are divided by it."""
+        """`length ** length_penalty`, by which a beam's summed log probability is divided."""
         return float(self.length**self.options.length_penalty)
 
     @property
     def _candidates(self) -> int:
-        """How many continuations are considered: enough that `num_beams` go on, however many end."""
+        """How many continuations are considered: so many that `num_beams` of them go on, however many end."""
         return max(2, 1 + len(self._stop)) * self.num_beams
 
     def _rows_of_ids(self) -> npt.NDArray[np.int64]:
@@ -80,7 +80,7 @@ class BeamSearch:
 
 @torch.inference_mode()
 def advance(searches: Sequence[BeamSearch], logits: torch.Tensor) -> None:
-    """One step of each search, from float32 logits (sum of `num_rows`, vocabulary) in the order of the searches.
+    """Advance each search by one step; `logits` are float32 (sum of `num_rows`, vocabulary), in the searches' order.
 
     Searches may differ in options and in length; none may be `done`.
     """
@@ -118,7 +118,7 @@ def _penalize(searches: Sequence[BeamSearch], first_rows: Sequence[int], log_pro
 
 
 def _forbid_stopping(searches: Sequence[BeamSearch], first_rows: Sequence[int], log_probs: torch.Tensor) -> None:
-    """The first token is not a stop token."""
+    """Exclude stop tokens as the first token, so that no answer is empty."""
     for search, first in zip(searches, first_rows, strict=True):
         if search._stop and not search.length:
             log_probs[first, torch.tensor(sorted(search._stop))] = -torch.inf
@@ -127,7 +127,7 @@ def _forbid_stopping(searches: Sequence[BeamSearch], first_rows: Sequence[int], 
 def _best_continuations(
     searches: Sequence[BeamSearch], log_probs: torch.Tensor
 ) -> tuple[torch.Tensor, list[list[int]], list[list[int]]]:
-    """The best continuations of searches of one shape: scores (searches, candidates), their beams, and their tokens."""
+    """The best continuations of searches of one shape: scores, beams and tokens, each (searches, candidates)."""
     search, vocabulary = searches[0], log_probs.shape[1]
     scores = log_probs.view(len(searches), search.num_rows, vocabulary)
     if search.length:
@@ -144,7 +144,7 @@ def _best_continuations(
 def _extend(
     searches: Sequence[BeamSearch], scores: torch.Tensor, beams: list[list[int]], tokens: list[list[int]]
 ) -> None:
-    """Make the best continuations that go on the next beams, and complete those that end and are good enough."""
+    """The best continuations that do not end become the next beams; the best that end are kept as completed."""
     width = searches[0].num_beams
     for search in searches:
         search.length += 1
@@ -176,7 +176,7 @@ def _extend(
     done = ~can_improve | ends.all(dim=1)
     failed = scores[:, 0].isnan()  # `topk` puts NaN first
 
-    # 4. Back to each search.
+    # 4. Store the results in each search.
     columns = (beams, tokens, next_beams.tolist(), best.tolist(), done.tolist(), failed.tolist())
     rows = zip(searches, *columns, strict=True)
     for row, (search, row_beams, row_tokens, row_next, row_best, is_done, is_failed) in enumerate(rows):
@@ -195,6 +195,6 @@ def _extend(
 
 
 def _completed(search: BeamSearch, beams: Sequence[int], tokens: Sequence[int], index: int) -> list[int]:
-    """The new tokens of a continuation that ends, without a stop token."""
+    """The new tokens of a continuation that ends, without its stop token."""
     ids: list[int] = search._ids[beams[index], search._start : search._start + search.length - 1].tolist()
     return ids if tokens[index] in search._stop else [*ids, tokens[index]]

@@ -1,7 +1,7 @@
-"""What one model has computed before: features of images, and keys and values of finished answers.
+"""Caches what one model has computed: features of images, and keys and values of finished answers.
 
-Each cache holds tensors on the model's device up to a number of bytes, and drops the least recently used first.
-Depends on tensors and their keys; must not import requests. Only the thread that calls `step` uses them.
+A cache holds tensors on the model's device, up to a number of bytes, and drops the least recently used first. Depends
+on tensors and their keys; must not import requests. Only the thread that calls `step` uses them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ KeyValues: TypeAlias = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of every layer, each (heads, positions, width)."""
 
 PrefixKey: TypeAlias = Sequence[Hashable]
-"""One value for each position: `Prompt.prefix_key`, and the ids of the answer."""
+"""One value for each position: a `Prompt.prefix_key`, and then the ids of the answer, if any."""
 
 MAX_PREFIX_BYTES, PREFIX_MEMORY_SHARE = 2_000_000_000, 0.125
-"""The limits of the prefix cache: bytes, and a share of free memory. The former is about thirty conversations of 200
+"""The limits of the prefix cache: bytes, and a share of free memory. The first is about thirty conversations of 200
 positions on BLIP-2 OPT-2.7B in bf16."""
 
 
@@ -38,9 +38,9 @@ class ImageFeatureCache:
     def get_or_encode(
         self, pixels: Iterable[tuple[str, Any]], encode: Callable[[Sequence[Any]], Sequence[torch.Tensor]]
     ) -> dict[str, torch.Tensor]:
-        """The features of images by key. Missing ones are encoded as one batch and cached.
+        """The features of all images, by key. Missing ones are encoded as one batch and cached.
 
-        `pixels` are pairs of key and pixel values; `encode` returns the features of those, in order.
+        `pixels` are pairs of key and pixel values; `encode` returns the features of a list of pixel values, in order.
         """
         pixels_by_key = dict(pixels)
         features = {key: cached for key in pixels_by_key if (cached := self._get(key)) is not None}
@@ -54,7 +54,7 @@ class ImageFeatureCache:
         return features
 
     def clear(self) -> None:
-        """Drop all features; `hits` stays."""
+        """Drop all features; `hits` is kept."""
         self._features.clear()
         self.bytes = 0
 
@@ -76,7 +76,7 @@ class ImageFeatureCache:
 
 
 class _Prefix:
-    """One finished answer with its prompt: a value for each position, and the keys and values."""
+    """A cache entry: the prefix key of a finished answer with its prompt, and their keys and values."""
 
     def __init__(self, key: PrefixKey, key_values: KeyValues) -> None:
         self.key = key
@@ -85,11 +85,10 @@ class _Prefix:
 
 
 class PrefixCache:
-    """Keys and values of finished answers of decoder-only models. A follow-up repeats its conversation up to the new
-    question, so only what is new is prefilled. `hits` counts the prompts that began with cached positions.
+    """Keys and values of finished answers of decoder-only models. A follow-up question repeats its conversation, so
+    only its new positions are prefilled. `hits` counts the prompts that began with cached positions.
 
-    Prompts are compared position by position, not as text: a text that is tokenised differently the second time is a
-    miss, never a wrong answer.
+    Prompts are compared position by position, not as text: a text that is tokenised differently later is only a miss.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -103,9 +102,9 @@ class PrefixCache:
         return len(self._prefixes)
 
     def put(self, key: PrefixKey, key_values: KeyValues) -> None:
-        """Cache the keys and values of an answer with its prompt; `key` has a value for each of their positions.
+        """Cache the keys and values of a prompt with its answer; `key` has one value for each of their positions.
 
-        Drops an earlier answer that this one continues.
+        An earlier entry that this one continues is dropped.
         """
         prefix = _Prefix(tuple(key), key_values)
         if prefix.nbytes > self.max_bytes:
@@ -122,7 +121,7 @@ class PrefixCache:
     def get(self, key: PrefixKey, *, at_least: int = 1) -> KeyValues | None:
         """The keys and values of the longest cached prefix of a prompt; None if shorter than `at_least` positions.
 
-        The last position is never included: it is computed for its logits.
+        The prompt's last position is never included, because it must be computed for its logits.
         """
         prefix_id, length = self._longest(key, at_least)
         if not length:
@@ -132,16 +131,16 @@ class PrefixCache:
         return [(keys[:, :length], values[:, :length]) for keys, values in self._prefixes[prefix_id].key_values]
 
     def cached_positions(self, key: PrefixKey, *, at_least: int = 1) -> int:
-        """How many positions `get` would return."""
+        """How many cached positions `get` would return."""
         return self._longest(key, at_least)[1]
 
     def clear(self) -> None:
-        """Drop everything; `hits` stays."""
+        """Drop everything except `hits`."""
         self._prefixes.clear()
         self.bytes = 0
 
     def _longest(self, key: PrefixKey, at_least: int) -> tuple[int, int]:
-        """The id of the entry that shares most positions with a prompt, and their number."""
+        """The id of the entry with the longest common prefix with a prompt, and its length; 0 if below `at_least`."""
         best_id, best_length = 0, 0
         head = tuple(key[:at_least])
         for prefix_id, prefix in self._prefixes.items():
@@ -157,12 +156,12 @@ class PrefixCache:
 
 
 def prefix_cache_bytes(free: int | None) -> int:
-    """How large a prefix cache may be with this much free memory, in bytes; None where that is unknown."""
+    """The maximum size of a prefix cache in bytes, if `free` bytes of memory are free; None means unknown."""
     return MAX_PREFIX_BYTES if free is None else min(MAX_PREFIX_BYTES, int(free * PREFIX_MEMORY_SHARE))
 
 
 def _common_length(first: PrefixKey, second: PrefixKey) -> int:
-    """The length of the common prefix."""
+    """The length of the common prefix of two keys."""
     length = 0
     for a, b in zip(first, second, strict=False):
         if a != b:

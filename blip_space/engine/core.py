@@ -1,7 +1,7 @@
 """The engine core: requests in, answers out, one step at a time.
 
 It owns the scheduler and the model runner, with its batch and caches. It has no thread and no clock: one thread calls
-`step`, and any may call `add` and `cancel`. Must not import serving, jobs or apps.
+`step`, and any thread may call `add` and `cancel`. Must not import serving, jobs or apps.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from blip_space.loading.memory import is_out_of_memory, kv_positions
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 2
-"""How often an answer is generated when errors of the whole batch end it, the first time included."""
+"""How often an answer is attempted, the first time included, if errors of the whole batch interrupt it."""
 
 _ids = itertools.count(1)
 
 
 class EngineCore:
-    """One model, and all requests for it."""
+    """One loaded model, and all requests for it."""
 
     def __init__(self, model: Any, config: EngineConfig | None = None) -> None:
         """`model` is a `VisionLanguageModel`."""
@@ -46,7 +46,7 @@ class EngineCore:
         self._runner = ModelRunner(model, self.config)
         self._scheduler = Scheduler(self.config, **self._limits(), reserved_positions=self._runner.reserved_positions)
         self._stop_strings = model.stop_strings
-        self._incoming: deque[Sequence] = deque()  # from any thread to the next step
+        self._incoming: deque[Sequence] = deque()  # any thread adds, the next step takes
         self._sequences: dict[int, Sequence] = {}  # neither finished nor cancelled
 
     def add(self, request: PreparedRequest) -> int:
@@ -62,9 +62,9 @@ class EngineCore:
             sequence.is_cancelled = True
 
     def step(self, now: float, *, admit: bool = True) -> list[Output]:
-        """Schedule, run, settle: at most one token for each running sequence, and the new text of each.
+        """Run one step: at most one token for each running sequence. Returns new text, finished answers and errors.
 
-        `now` is in seconds and never decreases. With `admit` false no sequence is admitted.
+        `now` is a time in seconds, which never decreases. If `admit` is false, no waiting sequence is admitted.
         """
         if self.device_error:
             return self._fail_all()
@@ -82,7 +82,7 @@ class EngineCore:
 
     @property
     def has_work(self) -> bool:
-        """Whether any request is not finished."""
+        """Whether there are unfinished requests."""
         scheduler = self._scheduler
         return bool(self._incoming or scheduler.running or scheduler.waiting or scheduler.background)
 
@@ -102,17 +102,17 @@ class EngineCore:
         return len(self._scheduler.running)
 
     def fit_memory(self, share: float) -> None:
-        """Use a share of the memory that is free now for keys and values. From `step`'s thread, while nothing runs."""
+        """Let keys and values take `share` of the memory that is free now. From `step`'s thread, while nothing runs."""
         self._scheduler.set_limits(**self._limits(share))
 
     @property
     def row_limit(self) -> int:
-        """The current limit of rows of keys and values."""
+        """How many rows of keys and values there may be now."""
         return self._scheduler.row_limit
 
     @property
     def cached_bytes(self) -> int:
-        """The size of the caches, which is freed when the core is dropped."""
+        """The size of the caches in bytes; dropping the core frees them."""
         return self._runner.image_features.bytes + self._runner.prefixes.bytes
 
     @property
@@ -126,12 +126,12 @@ class EngineCore:
         return self._runner.prefixes.hits
 
     def queue_position(self, request_id: int) -> int | None:
-        """How many requests are ahead; None if it does not wait or is a background request. From any thread."""
+        """How many requests wait before it; None for a running or a background request. From any thread."""
         queue = (sequence for sequence in self._queued() if not sequence.is_background)
         return next((index for index, sequence in enumerate(queue) if sequence.id == request_id), None)
 
     def abort_all(self) -> tuple[list[int], list[int]]:
-        """Drop all requests; the ids of those that ran and of those that waited, in order. From `step`'s thread."""
+        """Drop all requests; returns the ids of the running and of the waiting ones, in order. From `step`'s thread."""
         self._enqueue_incoming()
         scheduler = self._scheduler
         queued = (*scheduler.waiting, *scheduler.background)
@@ -143,12 +143,12 @@ class EngineCore:
         return ran, waited
 
     def _limits(self, share: float = 1.0) -> dict[str, int]:
-        """The limits of rows and of positions of keys and values."""
+        """The scheduler's limits, `max_rows` and `max_positions`, for this share of the free memory."""
         positions = max(1, int(kv_positions(self.model) * share))
         return {"max_rows": self.config.max_rows or positions, "max_positions": positions}
 
     def _queued(self) -> list[Sequence]:
-        """All sequences that wait, in order. From any thread."""
+        """All waiting sequences that are not cancelled, in order. From any thread."""
         queued = (*self._scheduler.waiting, *self._scheduler.background, *tuple(self._incoming))
         return [sequence for sequence in queued if not sequence.is_cancelled]
 
@@ -178,7 +178,7 @@ class EngineCore:
             if visible.stopped:
                 sequence.finish(FinishReason.STOP)
                 return self._finished(sequence, visible)
-            if len(visible.text) < sequence.published_characters:  # restarted, and not as far yet
+            if len(visible.text) < sequence.published_characters:  # restarted, and still shorter
                 return None
             sequence.published_characters = len(visible.text)
             return Output(sequence.id, visible.text, len(sequence.ids))
@@ -206,7 +206,7 @@ class EngineCore:
         return outputs + [self._failed(item, DeviceError(self.device_error)) for item in list(self._sequences.values())]
 
     def _recover(self, error: Exception, now: float) -> list[Output]:
-        """After an error of the whole step, restart all sequences of the batch; in a smaller one if memory ran out.
+        """Restart all sequences after an error of the whole step, in a smaller batch if memory ran out.
 
         A sequence that fails a second time, alone in the batch, ends with an error.
         """

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import regex
 
 REPLACEMENT_CHARACTER = "\ufffd"
-"""What a tokenizer decodes the bytes of an incomplete character to."""
+"""The character to which a tokenizer decodes the bytes of an incomplete character."""
 
 CLUSTER, MAX_CLUSTER_CHARACTERS = regex.compile(r"\X"), 64
 
 WINDOW_TOKENS, CONTEXT_TOKENS = 16, 4
-"""How many tokens are decoded for each new one: at most the first; the second stay as context when that is reached."""
+"""At most `WINDOW_TOKENS` are decoded for each new token; when that is reached, `CONTEXT_TOKENS` of them are kept."""
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -32,8 +32,8 @@ class VisibleText:
 class Detokenizer:
     """The text of a growing list of tokens. New tokens are decoded with the few before them, not with all.
 
-    A tokenizer decodes a token differently at the beginning of a text than after another token, so every new token is
-    decoded behind a context, and the text beyond that context is its own.
+    A tokenizer decodes a token differently at the beginning of a text than after another token, so a new token is
+    decoded together with a context before it, and its text is what follows the context's.
     """
 
     def __init__(self, decode: Decode, stops: Sequence[str] = ()) -> None:
@@ -42,14 +42,14 @@ class Detokenizer:
         self.clear()
 
     def clear(self) -> None:
-        """Start again without tokens."""
+        """Forget all tokens."""
         self._text = ""
         self._start = 0
         self._context = ""
-        """The text of the tokens from `_start` on, up to the last complete character: the end of `_text`."""
+        """The text of the tokens from `_start` on, up to the last complete character. `_text` ends with it."""
 
     def extend(self, ids: Sequence[int]) -> VisibleText:
-        """The visible text of `ids`, all tokens so far, while more will follow."""
+        """The visible text of `ids`, which are all tokens so far, if more will follow."""
         decoded = self._decode(ids[self._start :])
         if not decoded.endswith(REPLACEMENT_CHARACTER):
             if not decoded.startswith(self._context):  # invalid bytes change complete characters before them
@@ -62,21 +62,21 @@ class Detokenizer:
         return visible_text(self._text, self._stops)
 
     def finish(self, ids: Sequence[int]) -> VisibleText:
-        """The visible text of all tokens, when no more will follow."""
+        """The visible text of `ids`, which are all tokens of the answer."""
         return visible_text(self._decode(ids), self._stops, finished=True)
 
     def _move_window(self, ids: Sequence[int]) -> None:
         start = len(ids) - CONTEXT_TOKENS
         context = self._decode(ids[start:])
-        if context.strip() and REPLACEMENT_CHARACTER not in context:  # neither special tokens nor a partial character
+        if context.strip() and REPLACEMENT_CHARACTER not in context:  # else special tokens or a partial character
             self._start, self._context = start, context
 
 
 def visible_text(text: str, stops: Sequence[str] = (), *, finished: bool = False) -> VisibleText:
-    """The part of a text that may be shown now: up to a stop string, or what may become one.
+    """The part of a text that may be shown: up to the first stop string, or up to what may become one.
 
-    While more will follow, no partial character and not the last grapheme cluster: a combining mark or a joiner may
-    still change it.
+    Unless `finished`, without a partial character and the last grapheme cluster, which combining marks may still
+    change.
     """
     text = text.lstrip()
     ends = [position for stop in stops if (position := text.find(stop)) >= 0]

@@ -2,7 +2,7 @@
 
 A step writes one position in place, and a new row overwrites a removed one; everything is copied only when the buffers
 are too small or far too large. Depends on transformers' cache layers, of shape (rows, heads, positions, width); must
-not import a language model, and has no mask.
+not import a language model. The mask is made by the caller.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BLOCK_TOKENS = 64
 
 
 class KVCache:
-    """The keys and values of every layer for all rows, in the form that transformers updates."""
+    """The keys and values of every layer for all rows; `dynamic_cache` is what transformers updates."""
 
     def __init__(self) -> None:
         self.dynamic_cache = DynamicCache()
@@ -33,7 +33,7 @@ class KVCache:
 
     @classmethod
     def from_row(cls, layers: Iterable[tuple[torch.Tensor, torch.Tensor]], length: int) -> KVCache:
-        """A cache of one row of this length; its keys and values are each (1, heads, positions, width)."""
+        """A cache of one row of `length` positions; its keys and values are each (1, heads, positions, width)."""
         cache = cls()
         cache.dynamic_cache.layers = [_Layer.from_buffers(keys, values, length) for keys, values in layers]
         return cache
@@ -44,7 +44,7 @@ class KVCache:
         return [(layer.keys, layer.values) for layer in self.dynamic_cache.layers]
 
     def load_prefixes(self, cached: Sequence[KeyValues | None]) -> list[int]:
-        """Start with keys and values of earlier positions, padded on the left; the length of each row."""
+        """Fill the empty cache with prefixes, one for each row, padded on the left; returns the length of each."""
         first = next(prefix for prefix in cached if prefix)
         lengths = [prefix[0][0].shape[1] if prefix else 0 for prefix in cached]
         longest = max(lengths)
@@ -69,7 +69,7 @@ class KVCache:
                     part[row, :, gap:end] = part[row, :, : end - gap].clone()
 
     def copy(self, row: int, padding_left: int, padding_right: int = 0) -> KVCache:
-        """A copy of one row, without this much padding on each side."""
+        """A copy of one row, without `padding_left` and `padding_right` positions at its ends."""
         copy = KVCache()
         layers: list[_Layer] = self.dynamic_cache.layers
         copy.dynamic_cache.layers = [layer.copy(row, padding_left, padding_right) for layer in layers]
@@ -80,14 +80,14 @@ class KVCache:
         return [(keys[row, :, -length:].clone(), values[row, :, -length:].clone()) for keys, values in self.layers]
 
     def reorder(self, moves: Sequence[tuple[int, int]]) -> None:
-        """Overwrite rows: each move is (target, source), and all sources are read before a target is written."""
+        """Overwrite rows: each move is (target, source), and all sources are read before any target is written."""
         targets, sources = ([move[side] for move in moves] for side in (0, 1))
         for layer in self.dynamic_cache.layers:
             layer.keys[targets] = layer.keys[sources]
             layer.values[targets] = layer.values[sources]
 
     def append(self, other: KVCache, *, left: bool = True) -> None:
-        """Append the rows of another cache; the shorter of the two is padded on the left or the right."""
+        """Append another cache's rows; the shorter rows are padded on the left if `left`, else on the right."""
         if not self.dynamic_cache.layers:
             self.dynamic_cache = other.dynamic_cache
             return
@@ -95,15 +95,15 @@ class KVCache:
             layer.append(other_layer, left=left)
 
     def select(self, rows: Sequence[int], padding_left: int, padding_right: int = 0) -> None:
-        """Keep these rows, without this much padding on each side."""
+        """Keep `rows`, in this order, without `padding_left` and `padding_right` positions at their ends."""
         for layer in self.dynamic_cache.layers:
             layer.select(rows, padding_left, padding_right)
 
 
 class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types here
-    """One layer: keys and values are the first rows and positions of two buffers (max rows, heads, capacity, width).
+    """One layer. `keys` and `values` are the beginning of two buffers (max rows, heads, capacity, width).
 
-    The buffers are finite everywhere, so masked positions have no weight in attention, whatever was in them.
+    The buffers hold only finite numbers, so masked positions have no weight in attention.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -149,7 +149,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types h
         for buffer, new in zip(self._buffers, (other.keys, other.values), strict=True):
             end = length if left else new.shape[2]
             target = buffer[rows : rows + len(new)]
-            target[:, :, : end - new.shape[2]] = 0  # of a removed row nothing is left
+            target[:, :, : end - new.shape[2]] = 0  # clear a removed row
             target[:, :, end - new.shape[2] : end] = new
             target[:, :, end:] = 0
         self._set_views(rows + len(other.keys), length)
@@ -168,7 +168,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types h
         self._set_views(len(rows), length)
 
     def _reserve(self, rows: int, length: int, *, padding: int = 0) -> None:
-        """Have capacity for this many rows and positions, with new padding before the old positions."""
+        """Grow the buffers to this many rows and positions, with `padding` positions before the old ones."""
         max_rows, _, capacity, _ = self._buffers[0].shape
         if padding or rows > max_rows or length > capacity:
             max_rows = max(rows, max_rows)
@@ -183,7 +183,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types h
 
 
 def _allocate(part: torch.Tensor, max_rows: int, length: int, padding: int = 0) -> torch.Tensor:
-    """A buffer for this many rows and positions that holds `part` behind the padding, and zeros elsewhere."""
+    """A buffer for this many rows and positions, with `part` after the padding, and zeros elsewhere."""
     rows, heads, old_length, width = part.shape
     buffer = part.new_empty(max_rows, heads, round_up_to_block(length), width)
     buffer[:rows, :, :padding] = 0
@@ -194,5 +194,5 @@ def _allocate(part: torch.Tensor, max_rows: int, length: int, padding: int = 0) 
 
 
 def round_up_to_block(length: int) -> int:
-    """The capacity for this many positions: complete blocks."""
+    """`length` positions, rounded up to complete blocks."""
     return -(-length // BLOCK_TOKENS) * BLOCK_TOKENS

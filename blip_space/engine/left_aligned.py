@@ -1,5 +1,5 @@
-"""A batch whose rows end at the same position: shorter ones are padded on the left and masked, so each computes exactly
-what it would compute alone.
+"""A batch whose rows end at the same position: shorter ones are padded on the left and masked, so each row computes
+exactly what it would compute alone.
 
 A row is merged after its prefill, gets one position in every decode, and is removed by `select`. Lengths and positions
 are Python numbers, so nothing synchronises with a GPU. Depends on masks and the two kinds of decoder; must not import
@@ -21,7 +21,7 @@ from blip_space.models.transfer import select_rows, to_device
 
 
 class LeftAlignedBatch(Batch):
-    """What both kinds share: the mask, and the length and next position of each row."""
+    """What the batches of both kinds of decoder share: the mask, and the length and next position of each row."""
 
     def __init__(self, device: torch.device) -> None:
         self._mask = torch.ones(0, 0, dtype=torch.long, device=device)
@@ -36,7 +36,7 @@ class LeftAlignedBatch(Batch):
         return len(self.lengths)
 
     def _advance(self, tokens: Sequence[int], axes: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Extend the mask by one position; the token ids (rows, 1) and their positions (axes, rows, 1)."""
+        """Extend the mask by one position; returns token ids (rows, 1) and their positions (axes, rows, 1)."""
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(self), 1)], dim=1)
         ids, positions = to_device([tokens, self.next_positions], self._mask.device)[:, :, None]
         self.lengths = [length + 1 for length in self.lengths]
@@ -53,7 +53,7 @@ class LeftAlignedBatch(Batch):
 
 
 class DecoderOnlyBatch(LeftAlignedBatch):
-    """Prompt and answer share one window."""
+    """A batch of a decoder-only model: a row holds a prompt and its answer."""
 
     def __init__(self, decoder: DecoderOnly) -> None:
         super().__init__(decoder.device)
@@ -134,7 +134,7 @@ class DecoderOnlyBatch(LeftAlignedBatch):
 
 
 class EncoderDecoderBatch(LeftAlignedBatch):
-    """The encoder takes the prompt, padded on the right; the decoder generates."""
+    """A batch of an encoder-decoder model: prompts are padded on the right for the encoder, answers on the left."""
 
     def __init__(self, decoder: EncoderDecoder) -> None:
         super().__init__(decoder.device)
@@ -209,7 +209,7 @@ class EncoderDecoderBatch(LeftAlignedBatch):
     def from_row(
         cls, decoder: EncoderDecoder, caches: Sequence[KVCache], length: int, next_position: int, prompt_length: int
     ) -> EncoderDecoderBatch:
-        """The same, from the caches of self-attention and of cross-attention."""
+        """A batch of one row without padding; `caches` are those of self-attention and of cross-attention."""
         batch = cls(decoder)
         batch._mask, batch._prompt_mask = batch._mask.new_ones(1, length), batch._mask.new_ones(1, prompt_length)
         batch.self_attention, batch.cross_attention = caches

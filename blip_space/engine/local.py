@@ -1,4 +1,4 @@
-"""The engine core in the caller's thread: for the library, for commands, and for a process forked for one call.
+"""Runs the engine core in the caller's thread, for the commands `ask` and `caption`.
 
 Must not import serving: there is no queue of users here, and no timeout.
 """
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 class Reply:
     """One answer. Iterating yields the complete text so far, whenever a token adds visible text; with beam search only
-    the final text. Raises `UserError` if the answer fails. `close` stops it."""
+    the final text. Raises `UserError` if the answer fails."""
 
     def __init__(self, outputs: Generator[Output, None, None]) -> None:
         self.tokens = 0
-        """The number of tokens; final, like `repeats`, when the iteration ends."""
+        """The number of tokens so far; final, like `repeats`, when the iteration ends."""
 
         self.repeats = False
-        """Whether the token limit cut it off in a loop."""
+        """Whether the token limit cut the answer off in a loop."""
 
         self._outputs = outputs
 
@@ -39,19 +39,19 @@ class Reply:
             yield output.text
 
     def close(self) -> None:
-        """Generate no further token."""
+        """Cancel the rest of the answer."""
         self._outputs.close()
 
 
 class LocalEngine:
-    """One model for one thread. Recent images and conversations are cached, not computed again."""
+    """Answers requests with one model, in one thread. Recent images and conversations are cached."""
 
     def __init__(self, model: VisionLanguageModel, config: EngineConfig | None = None) -> None:
         self.model = model
         self._core = EngineCore(model, config)
         self._pixels = PixelCache(self._core.config.pixel_cache_bytes)
         self._pending: dict[int, Output] = {}
-        """The last output of each reply, until it is iterated: one step generates for all replies."""
+        """The last output of each reply that its iterator has not yielded yet: one step generates for all replies."""
 
     def generate(self, request: Request) -> Reply:
         """The reply to a request, generated as it is iterated. Raises `UserError` if the request is invalid."""

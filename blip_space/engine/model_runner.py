@@ -1,6 +1,6 @@
-"""A plan becomes tensors, and tensors become tokens: the only caller of the model for sequences.
+"""Executes the scheduler's plans: the only module that runs the model for sequences.
 
-Depends on plans, a model, its batch and its caches; must not import serving, and knows no text. An error of one
+Depends on plans, a model, its batch and its caches; must not import serving, and handles no text. An error of one
 sequence ends that sequence; every other error is raised, and the batch is unusable after it.
 """
 
@@ -34,7 +34,7 @@ Row = tuple[Sequence, int]
 
 
 class ModelRunner:
-    """One model with the batch that runs on it."""
+    """One model with its batch, its caches and its sampler."""
 
     def __init__(self, model: Any, config: EngineConfig) -> None:
         """`model` is a `VisionLanguageModel`."""
@@ -45,10 +45,10 @@ class ModelRunner:
         self._batch: Batch = self._new_batch()
         self._sampler = Sampler(model.stop_token_ids)
         self._rows: list[Row] = []
-        self._decoded = True  # in the last step
+        self._decoded = True  # whether the last step did
 
     def run(self, plan: Plan) -> None:
-        """Execute a plan; its running and admitted sequences get their tokens."""
+        """Execute a plan: append at most one token to every running and every admitted sequence."""
         # 1. Remove finished rows and cache their prefixes, which a prefill of this step may need already.
         if plan.removed:
             self._remove(plan.removed)
@@ -74,7 +74,7 @@ class ModelRunner:
         return len(prompt) - cached
 
     def reserved_positions(self, rows: int, longest: int) -> int:
-        """How many positions the buffers have for this many rows, the longest of this length."""
+        """How many positions the buffers allocate for `rows` rows, of which the longest has `longest` positions."""
         return self._batch.reserved_positions(rows, longest)
 
     def reset(self) -> None:
@@ -97,7 +97,7 @@ class ModelRunner:
         self._drop_rows(removed)
 
     def _cache_prefix(self, index: int, sequence: Sequence) -> None:
-        """Cache what a stream has read, which is all but its last token; nothing if there is no memory for it."""
+        """Cache a finished stream's keys and values, which exist for all but its last token, unless memory runs out."""
         if sequence.uses_beam_search or sequence.finish_reason is FinishReason.FAILED:
             return
         try:
@@ -117,7 +117,7 @@ class ModelRunner:
         self._drop_rows({*plan.preempted, *plan.discarded})
 
     def _drop_rows(self, sequences: set[Sequence]) -> None:
-        """Remove the rows of sequences; the last rows move to the indices of removed ones, so that few are copied."""
+        """Remove the rows of `sequences`. The last rows move to the indices of removed ones, so that few are copied."""
         kept = [index for index, (sequence, _) in enumerate(self._rows) if sequence not in sequences]
         if len(kept) == len(self._rows):
             return
@@ -128,7 +128,7 @@ class ModelRunner:
         self._rows = [self._rows[index] for index in rows]
 
     def _resume(self, sequence: Sequence) -> bool:
-        """Return a preempted sequence to the batch; False for a new one."""
+        """Add the saved row of a preempted sequence to the batch again; returns False for a new sequence."""
         if sequence.saved_row is None:
             return False
         self._batch.merge(sequence.saved_row)
@@ -137,12 +137,12 @@ class ModelRunner:
         return True
 
     def _prefill(self, sequences: list[Sequence]) -> None:
-        """Prefill prompts together; if that fails, each alone, so that an error ends its own sequence only."""
+        """Prefill prompts together. If that fails, prefill each alone, so that an error ends only its own sequence."""
         rows = len(self._batch)
         try:
             self._prefill_together(sequences)
         except Exception as error:
-            has_rows = len(self._batch) != rows  # some of them, of which none must be prefilled again
+            has_rows = len(self._batch) != rows  # some prompts, of which none must be prefilled again
             if has_rows or is_out_of_memory(error) or is_device_lost(error):
                 raise
             if len(sequences) == 1:
@@ -171,7 +171,7 @@ class ModelRunner:
         self._sample([(sequence, 0) for sequence in ordered], logits)
 
     def _embed(self, sequence: Sequence, features: dict[str, torch.Tensor]) -> tuple[Embedded, KeyValues | None]:
-        """The uncached rest of a prompt, embedded, and the keys and values of its cached prefix."""
+        """The embeddings of a prompt without its cached prefix, and the prefix's keys and values, if any."""
         prompt, cached = sequence.request.prompt, None
         embedded: Embedded = self._model.embed(prompt, [features[image.key] for image in prompt.images])
         self._check_positions(embedded, sequence)

@@ -1,4 +1,4 @@
-"""Prompts and masks of different lengths in one tensor. Depends on tensors only."""
+"""Puts prompts or masks of different lengths into one tensor. Depends on tensors only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from blip_space.models.transfer import to_device
 
 
 def group_by_length(lengths: Sequence[int], *, max_padding: int) -> list[slice]:
-    """Groups of adjacent prompts, each with at most `max_padding` padded positions; fewest if sorted by length."""
+    """Slices of adjacent prompts, each with at most `max_padding` padded positions. Sorted lengths give the fewest."""
     groups, start = [], 0
     for end in range(1, len(lengths) + 1):
         group = lengths[start : end + 1]
@@ -23,8 +23,8 @@ def group_by_length(lengths: Sequence[int], *, max_padding: int) -> list[slice]:
 
 
 def pad(prompts: Sequence[Embedded], *, left: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Prompts as one batch, padded on the left or the right: embeddings (rows, longest, hidden), mask (rows, longest)
-    and positions (axes, rows, longest)."""
+    """Prompts as one batch, padded on the left if `left`, else on the right: embeddings (rows, longest, hidden), mask
+    (rows, longest) and positions (axes, rows, longest)."""
     longest = max(len(prompt) for prompt in prompts)
     rows, positions = [], []
     for prompt in prompts:
@@ -37,14 +37,15 @@ def pad(prompts: Sequence[Embedded], *, left: bool) -> tuple[torch.Tensor, torch
 
 
 def length_mask(lengths: Sequence[int], *, left: bool, device: torch.device, width: int = 0) -> torch.Tensor:
-    """A mask (rows, width) with ones for each row's length and zeros on one side; width 0 is the longest length."""
+    """A mask (rows, width): 1 for each row's positions, 0 for its padding, which is on the left if `left`, else on the
+    right. If `width` is 0, it is the longest length."""
     width, ends = width or max(lengths), to_device(lengths, device)[:, None]
     positions = torch.arange(width, device=device)
     return (positions >= width - ends if left else positions < ends).long()
 
 
 def stack_masks(above: torch.Tensor, below: torch.Tensor, *, left: bool = True) -> torch.Tensor:
-    """The rows of two masks in one, the narrower padded with zeros."""
+    """One mask with the rows of both; the narrower is padded with zeros, on the left if `left`, else on the right."""
     width = max(above.shape[1], below.shape[1])
     parts = []
     for mask in (above, below):
@@ -54,5 +55,5 @@ def stack_masks(above: torch.Tensor, below: torch.Tensor, *, left: bool = True) 
 
 
 def trimmable_padding(padding: int, rows: int) -> int:
-    """How much padding that all rows share is worth a copy to trim: complete blocks, or all where no row is left."""
+    """How much of the padding that all rows share is worth a copy to trim: complete blocks; all if no row is left."""
     return padding // BLOCK_TOKENS * BLOCK_TOKENS if rows else padding

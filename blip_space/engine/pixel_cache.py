@@ -1,6 +1,6 @@
-"""Pixel values of recent images, so that a follow-up question decodes and resizes nothing.
+"""Caches the pixel values of recent images, so that a follow-up question need not decode and resize its image again.
 
-Safe from any thread. Depends on digests and on values with a size; must not import torch or open images.
+Any thread may use it. Depends on keys and on values with `nbytes`; must not import torch or open images.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Key = tuple[str, str]
 
 
 class PixelCache:
-    """Values with `nbytes`, up to `max_bytes`; the least recently used are dropped first."""
+    """Caches values that have `nbytes`, up to `max_bytes` in all; the least recently used are dropped first."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -24,7 +24,7 @@ class PixelCache:
         self._pixels: OrderedDict[Key, Any] = OrderedDict()
 
     def get_or_compute(self, key: Key, compute: Callable[[], Any]) -> Any:
-        """The cached value, or that of `compute`, which is then cached. `compute` runs without the lock."""
+        """The cached value of `key`. If there is none, `compute` is called, without the lock, and its result cached."""
         with self._lock:
             if key in self._pixels:
                 self._pixels.move_to_end(key)

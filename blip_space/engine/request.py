@@ -1,4 +1,4 @@
-"""A request: what a user asks, how it is prepared, and the limits of the engine that takes it.
+"""Requests: what a user asks, how a request is prepared, and the limits of the engine.
 
 Everything here runs on the caller's thread, before the request is queued. Must not import torch.
 """
@@ -26,13 +26,13 @@ class EngineConfig:
     """The limits of an engine.
 
     At most `max_batch_size` streams and `max_beam_groups` beam searches run at once, in at most `max_rows` rows unless
-    that is 0. At most `max_waiting` requests wait, and `max_background` of batches and folders. A step prefills about
-    `max_prefill_tokens` positions, which bounds the pause of running streams. A stream that has generated
-    `time_slice_tokens` since it was admitted is preempted if others wait. With `min_free_share` above 0 requests are
-    admitted only once that share of the batch is free, which saves forward passes where no user watches. Timeouts are
-    in seconds; a model that failed to load is loaded again after `failure_seconds`, and a batch that was reduced after
-    memory ran out grows by one row every `recovery_seconds`. `slots` chooses fixed slots; where it is None (the default
-    without the environment variable), the device decides.
+    that is 0. At most `max_waiting` requests of users and `max_background` of batches and folders wait. A step prefills
+    about `max_prefill_tokens` positions, which bounds the pause of running streams. A stream that has generated
+    `time_slice_tokens` since it was admitted is preempted if others wait. If `min_free_share` is above 0, requests are
+    admitted only once that share of the batch is free, which saves forward passes if no user watches. Timeouts are in
+    seconds; a model that failed to load is loaded again after `failure_seconds`, and a batch that was reduced after
+    memory ran out grows by one row every `recovery_seconds`. `slots` is whether rows have fixed slots; None, the
+    default without the environment variable, lets the device decide.
     """
 
     max_batch_size: int = 16
@@ -56,7 +56,7 @@ class EngineConfig:
 class Request:
     """An image, a prompt (empty for a caption), earlier turns, and generation options.
 
-    `model` is a name that the server offers, or empty for its default. `background` requests wait for all others.
+    `model` is a name that the server offers, or empty for its default. A `background` request waits for all others.
     """
 
     image: SafeImage | ImageFile
@@ -70,9 +70,9 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class PreparedRequest:
-    """A request as the model takes it: the prompt, and the pixel values of its images.
+    """A request in the form that the model takes: the prompt, and the pixel values of its images.
 
-    `continues_conversation` says that there are earlier turns, whose keys and values may be cached.
+    `continues_conversation` is whether there are earlier turns, whose keys and values may be cached.
     """
 
     spec: ModelSpec
@@ -85,8 +85,8 @@ class PreparedRequest:
 
 @dataclass(frozen=True)
 class Budget:
-    """How a prompt fills the context window, in tokens, and how many turns are in it. `reply_tokens` is 0 where the
-    reply has its own window (encoder-decoder models)."""
+    """How a prompt fills the context window, in tokens, and how many turns fit. `reply_tokens` is 0 if the reply has
+    its own window (encoder-decoder models). `prompt` is the composed text."""
 
     context_tokens: int
     used_tokens: int
@@ -99,8 +99,8 @@ class Budget:
 
 
 def prepare(request: Request, preparation: Preparation, pixels: PixelCache) -> PreparedRequest:
-    """Compose the prompt, tokenise it and resize the image, each once; an image in the cache `pixels` is not decoded
-    again. Raises `UserError` if the request is invalid."""
+    """Compose the prompt, tokenise it and resize the image, each once. An image whose pixel values are in `pixels` is
+    not decoded again. Raises `UserError` if the request is invalid."""
     image, options = request.image, request.options
     pixels_key = preparation.spec.name, preparation.feature_key(image.digest, options)
 
@@ -112,7 +112,7 @@ def prepare(request: Request, preparation: Preparation, pixels: PixelCache) -> P
         prepared: PreparedImage = pixels.get_or_compute(pixels_key, open_and_prepare)
         return prepared
 
-    # unless the prompt depends on the image's size, one that does not fit is rejected before the image is decoded
+    # a prompt that does not fit is rejected before the image is decoded, unless its length depends on the image
     size = (0, 0)
     if preparation.positions_depend_on_size:
         size = (prepared_image().width, prepared_image().height)
@@ -144,20 +144,19 @@ class PreparedImage:
 
 
 def prepare_image(image: Any, preparation: Preparation, options: GenerationOptions) -> PreparedImage:
-    """A `PIL.Image` resized and normalised as the model takes it."""
+    """Resize and normalise a `PIL.Image` as the model requires."""
     return PreparedImage(preparation.pixels(image, options), image.width, image.height)
 
 
 def decoding_options(options: GenerationOptions, prompt: str) -> GenerationOptions:
-    """The options with the original models' length penalty: beam search favours short answers to questions."""
+    """The options, with the original models' length penalty for beam search on a question: it favours short answers."""
     if options.quality == "best" and is_question(clean(prompt)):
         return replace(options, length_penalty=ANSWER_LENGTH_PENALTY)
     return options
 
 
 def check_language(spec: ModelSpec, code: str) -> None:
-    """Raises `UserError`, with the models that support a language, if it is unknown or this model does not support
-    it."""
+    """Raise `UserError`, with the models that support the language, if it is unknown or `spec` does not support it."""
     language = languages.find_language(code).english_name
     if code in spec.languages:
         return
@@ -173,7 +172,7 @@ def check_language(spec: ModelSpec, code: str) -> None:
 def measure_budget(
     preparation: Preparation, *, prompt: str, language: str, turns: Sequence[Turn], max_new_tokens: int
 ) -> Budget:
-    """How a prompt fills the window, with an image of unknown size."""
+    """How a prompt with an image of unknown size fills the model's context window."""
     options, spec = GenerationOptions(max_new_tokens=max_new_tokens), preparation.spec
     composed = preparation.prepare([ImageInfo()], turns, prompt, language=language, options=options)
     reply_tokens = max_new_tokens if spec.decoder_only else 0

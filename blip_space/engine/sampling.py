@@ -1,7 +1,7 @@
-"""The next token of many sequences at once: the argmax token, or one sampled from the nucleus.
+"""Chooses the next token of many sequences at once, by argmax or by nucleus (top-p) sampling.
 
 Depends on options, torch, numpy and `models.transfer` only. On a GPU the argmax tokens come to the host in one copy;
-sampled rows cost a few more. The rules are those of transformers' logits processors, in the order of `generate`.
+sampled tokens take a few more. The rules are those of transformers' logits processors, in the order of `generate`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from blip_space.models.transfer import select_rows, to_device, to_host
 from blip_space.options import GenerationOptions
 
 BLOCK_SIZE, WORDS_PER_COUNT, CACHED_BLOCKS = 64, 4, 1024
-"""How many random numbers are generated at a time, how many Philox generates a count, how many blocks are cached."""
+"""Random numbers generated at a time, random numbers per count of Philox's counter, and cached blocks of numbers."""
 
 ALL_BITS, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 MIN_PROBABILITIES = (2.0**-10, 2.0**-15, 0.0)
-"""Only tokens above the first are sorted; those above the second where they do not decide, and so on. At most 1024
-tokens can reach the first, and 32768 the second."""
+"""First only tokens more likely than the first number are sorted. If they do not decide, those above the second are,
+then all. At most 1024 tokens exceed the first number, and 32768 the second."""
 
 SamplingInput: TypeAlias = tuple[GenerationOptions, Sequence[int], Sequence[int]]
-"""A sequence's options, its new tokens so far, and the tokens that its decoder read before them."""
+"""A sequence's options, its new tokens so far, and the start tokens that its decoder read before them."""
 
 Candidates: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
-"""Probabilities and their tokens."""
+"""Probabilities, and the tokens that have them."""
 
 
 class Sampler:
@@ -46,10 +46,10 @@ class Sampler:
 
     @torch.inference_mode()
     def sample(self, logits: torch.Tensor, requests: Sequence[SamplingInput]) -> list[int | None]:
-        """One token for each row of `logits`, float32 of shape (sequences, vocabulary), which may be overwritten.
+        """The next token for each row of `logits`, which are float32 (sequences, vocabulary) and may be overwritten.
 
-        None for a row whose logits are not finite. A token depends on its own row and request alone, and its random
-        number on `options.seed` and the number of tokens before it.
+        None for a row whose logits are not finite. A token depends only on its own row and request; its random number
+        depends on `options.seed` and the number of new tokens before it.
         """
         self._penalize(logits, requests)
         self._forbid_stopping(logits, requests)
@@ -85,8 +85,8 @@ def apply_repetition_penalty(
 ) -> None:
     """Apply `penalties[i]` to the score of `tokens[i]` in row `rows[i]`, in place.
 
-    `scores` are float32 (sequences, vocabulary), logits or their log softmax; the others are (n,). A token that occurs
-    twice is penalized once.
+    `scores` are float32 (sequences, vocabulary), logits or their log softmax; the other arguments are (n,). A token
+    that occurs twice is penalized once.
     """
     index = rows.to(scores.device), tokens.to(scores.device)
     penalties = penalties.to(scores)
@@ -97,7 +97,7 @@ def apply_repetition_penalty(
 def uniform(seed: int, position: int) -> float:
     """A number in [0, 1): the high 53 bits of the word at `position` of the Philox 4x64-10 stream with the key `seed`.
 
-    The same on every machine and in every version of numpy, which guarantees the streams of its bit generators.
+    It is the same on every machine and in every version of numpy, which guarantees its bit generators' streams.
     """
     block, index = divmod(position, BLOCK_SIZE)
     return _uniform_block(seed, block)[index]
@@ -110,23 +110,23 @@ def _uniform_block(seed: int, block: int) -> list[float]:
 
 
 def _argmax(logits: torch.Tensor) -> list[int | None]:
-    if logits.device.type == "cpu":  # numpy's is vectorized, torch's is ten times slower
+    if logits.device.type == "cpu":  # numpy's argmax is vectorized, and torch's ten times slower
         scores = logits.numpy()
         tokens = scores.argmax(axis=-1)
-        finite = np.isfinite(scores[np.arange(len(scores)), tokens])  # NaN and inf are a row's maximum
+        finite = np.isfinite(scores[np.arange(len(scores)), tokens])  # argmax finds NaN and inf
         return [token if is_finite else None for token, is_finite in zip(tokens.tolist(), finite.tolist(), strict=True)]
     return _argmax_in_one_copy(logits)
 
 
 def _argmax_in_one_copy(logits: torch.Tensor) -> list[int | None]:
-    """The same on any device, with one transfer."""
+    """The argmax of each row, or None if it is not finite, with a single copy from the device."""
     tokens = logits.argmax(dim=-1, keepdim=True)
     marked = torch.where(logits.gather(1, tokens).isfinite(), tokens, -1)
     return [token if token >= 0 else None for token in to_host(marked[:, 0])]
 
 
 def _sample(logits: torch.Tensor, requests: Sequence[tuple[int, SamplingInput]]) -> list[int | None]:
-    """A sampled token for each of these pairs of row and request."""
+    """The sampled token for each pair of row index and request; None if the row's logits are not finite."""
     scores = logits
     if len(requests) < len(logits):
         scores = select_rows(logits, [row for row, _ in requests])
@@ -148,7 +148,7 @@ def _sample(logits: torch.Tensor, requests: Sequence[tuple[int, SamplingInput]])
 
 
 def _candidates(probabilities: torch.Tensor, rows: Sequence[int], min_probability: float) -> list[Candidates]:
-    """For each of these rows, the tokens above a probability."""
+    """For each of `rows`, the tokens that are more likely than `min_probability`."""
     if probabilities.device.type == "cpu":  # numpy is thirty times faster
         values = [probabilities[row].numpy() for row in rows]
         tokens = [np.flatnonzero(row > min_probability) for row in values]
@@ -159,7 +159,7 @@ def _candidates(probabilities: torch.Tensor, rows: Sequence[int], min_probabilit
 def _candidates_in_few_copies(
     probabilities: torch.Tensor, rows: Sequence[int], min_probability: float
 ) -> list[Candidates]:
-    """The same on any device, with a number of transfers that does not depend on the rows."""
+    """`_candidates` on any device; the number of copies to the host does not depend on the number of rows."""
     selected = probabilities if len(rows) == len(probabilities) else probabilities[list(rows)]
     row_index, token = (selected > min_probability).nonzero(as_tuple=True)
     values = selected[row_index, token].cpu().numpy()
@@ -170,19 +170,19 @@ def _candidates_in_few_copies(
 def _sample_nucleus(
     probabilities: npt.NDArray[np.float32], tokens: npt.NDArray[np.int64], top_p: float, number: float, *, are_all: bool
 ) -> int | None:
-    """The token of the nucleus at which the cumulative probability, most likely first, passes `number`.
+    """The token at which the cumulative probability of the nucleus, most likely tokens first, exceeds `number`.
 
-    None where these candidates do not reach it, or where there are none.
+    None if there are too few candidates to decide; `are_all` says that there are no others.
     """
     if not len(tokens):
         return None
-    # most likely first, and the lower of equal tokens, with any sort: the bits of positive floats are ordered
+    # sorted by falling probability, then by token: the bits of positive floats have the order of the floats
     keys = ((ALL_BITS - probabilities.view(np.uint32).astype(np.uint64)) << HALF) | tokens.astype(np.uint64)
     keys.sort()
     cumulative = (ALL_BITS - (keys >> HALF)).astype(np.uint32).view(np.float32).cumsum(dtype=np.float64)
     last = len(cumulative) - 1
     if top_p < 1.0:
-        last = min(last, int(np.searchsorted(cumulative, top_p)))  # the token that reaches it is in the nucleus
+        last = min(last, int(np.searchsorted(cumulative, top_p)))  # the token that reaches top_p is in the nucleus
     reached = are_all or cumulative[last] >= top_p or (top_p == 1.0 and cumulative[last] > number)
     if not reached:
         return None

@@ -1,8 +1,8 @@
-"""Which sequences run in the next step: queues, a bounded number of rows, and a bounded prefill.
+"""Decides which sequences run in the next step, within limits of rows, of memory and of prefill.
 
 Streams and beam searches have separate limits, so neither waits for a slot that only the other could use. Background
-sequences have their own queue: they are admitted where no other waits, leave half of the slots free, and give up their
-slots and their memory as soon as another needs them.
+sequences have their own queue: they are admitted only if no other sequence waits, leave half of the slots free, and
+give up their slots and memory as soon as another sequence needs them.
 
 Depends on sequences only. Must not import torch; has no clock.
 """
@@ -19,8 +19,8 @@ from blip_space.engine.sequence import FinishReason, Sequence, Status
 
 @dataclass(frozen=True)
 class Plan:
-    """What one step does, in this order: rows are removed, sequences preempted, running ones get a token, and others
-    are admitted. A preempted sequence keeps its keys and values; a discarded one restarts."""
+    """What one step does, in this order: remove finished sequences, preempt or discard others, decode the running ones
+    and prefill the admitted ones. A preempted sequence keeps its keys and values; a discarded one restarts."""
 
     removed: list[Sequence] = field(default_factory=list)
     preempted: list[Sequence] = field(default_factory=list)
@@ -29,8 +29,8 @@ class Plan:
 
 
 class Scheduler:
-    """First come, first served, within `max_rows` rows of keys and values, those of preempted sequences included, and
-    within `max_positions`, where each row counts as long as the longest may become."""
+    """Admits sequences in order of arrival, within `max_rows` rows of keys and values, preempted ones included, and
+    within `max_positions`, for which each row counts as long as the longest may become."""
 
     def __init__(
         self,
@@ -40,18 +40,18 @@ class Scheduler:
         max_positions: int,
         reserved_positions: Callable[[int, int], int] = operator.mul,
     ) -> None:
-        """`reserved_positions(rows, longest)` is the number of positions in the buffers of such rows."""
+        """`reserved_positions(rows, longest)` returns how many positions the buffers of such rows have."""
         self._config = config
         self._reserved_positions = reserved_positions
         self._max_rows = max_rows
         self._max_positions = max_positions
         self.row_limit = max_rows
-        """Less than `max_rows` for a while after memory ran out."""
+        """The current limit of rows: less than `max_rows` for a while after memory ran out."""
 
         self._limited_at = 0.0
         self.waiting: list[Sequence] = []
         self.background: list[Sequence] = []
-        """Background sequences that wait."""
+        """The waiting background sequences."""
 
         self.running: list[Sequence] = []
 
@@ -61,13 +61,13 @@ class Scheduler:
         self._max_positions = max_positions
 
     def add(self, sequence: Sequence) -> None:
-        """Append it to its queue."""
+        """Append a sequence to its queue."""
         self._queue(sequence).append(sequence)
 
     def schedule(self, *, now: float, admit: bool = True) -> Plan:
-        """The plan of the next step; the admitted sequences count as running from here on.
+        """Plan the next step; the admitted sequences count as running from here on.
 
-        `now` is in seconds. With `admit` false no sequence is admitted or preempted.
+        `now` is a time in seconds. If `admit` is false, no sequence is admitted or preempted.
         """
         has_ended = any(sequence.is_cancelled or sequence.status is Status.FINISHED for sequence in self.running)
         if not (has_ended or self.waiting or self.background):
@@ -80,14 +80,14 @@ class Scheduler:
         return Plan(removed, preempted, discarded, self._admit())
 
     def reduce_row_limit(self, now: float) -> bool:
-        """After memory ran out: allow half of the rows that there were. False if only one sequence ran."""
+        """After memory ran out, allow half of the rows that were running. Returns False if only one sequence ran."""
         self._limited_at = now
         rows = min(self.row_limit, sum(sequence.num_rows for sequence in self.running))
         self.row_limit = max(1, rows // 2)
         return len(self.running) > 1
 
     def requeue_all(self) -> list[Sequence]:
-        """Move all sequences that had started to the head of their queue, in order, to restart; those sequences."""
+        """Restart all running and preempted sequences at the head of their queues, in order, and return them."""
         started = [*self.running, *_preempted(self.waiting), *_preempted(self.background)]
         self.running = []
         for sequence in reversed(started):
@@ -100,14 +100,14 @@ class Scheduler:
         return started
 
     def _raise_row_limit(self, now: float) -> None:
-        """Allow one more row for each `recovery_seconds`, up to `max_rows`."""
+        """Allow one more row for every `recovery_seconds` that have passed, up to `max_rows`."""
         intervals = int((now - self._limited_at) // self._config.recovery_seconds)
         if intervals and self.row_limit < self._max_rows:
             self.row_limit = min(self._max_rows, self.row_limit + intervals)
             self._limited_at += intervals * self._config.recovery_seconds
 
     def _remove_finished(self) -> list[Sequence]:
-        """Take finished and cancelled sequences out of every list; those among them that ran."""
+        """Remove finished and cancelled sequences from every list; returns those that were running."""
         for sequence in (*self.running, *self.waiting, *self.background):
             if sequence.is_cancelled and sequence.status is not Status.FINISHED:
                 sequence.finish(FinishReason.CANCELLED)
@@ -118,8 +118,8 @@ class Scheduler:
         return removed
 
     def _preempt(self) -> tuple[list[Sequence], list[Sequence]]:
-        """Preempt background sequences, then those that used up their time slice, longest first, while others of their
-        kind wait without a free slot, and no more than wait. They return to a queue, background ones to its head."""
+        """For each sequence that waits without a free slot, preempt another of its kind: background ones first, then
+        those that used up their time slice, longest first. Returns the preempted and the discarded ones."""
         preempted, discarded = list[Sequence](), list[Sequence]()
         candidates = self._admissible()
         longest = max((sequence.max_length for sequence in (*self._with_rows(), *candidates)), default=0)
@@ -138,7 +138,7 @@ class Scheduler:
         return preempted, discarded + self._discard_background(preempted)
 
     def _admissible(self) -> list[Sequence]:
-        """The waiting sequences up to the first that has a slot but no memory, which blocks all behind it."""
+        """The waiting sequences before the first one that has a slot but no memory, which blocks all behind it."""
         has_slot = {beam_search: self._free_slots(beam_search) > 0 for beam_search in (False, True)}
         for index, sequence in enumerate(self.waiting):
             if has_slot[sequence.uses_beam_search] and not self._has_memory(sequence):
@@ -146,8 +146,8 @@ class Scheduler:
         return self.waiting
 
     def _discard_background(self, preempted: list[Sequence]) -> list[Sequence]:
-        """Where a sequence has a slot but no memory, restart background sequences, first those that wait with keys and
-        values; those that ran."""
+        """If the first waiting sequence with a free slot lacks memory, restart background sequences, preempted ones
+        first, until there is enough. Returns those that were running."""
         first = next((one for one in self.waiting if self._free_slots(one.uses_beam_search) > 0), None)
         idle = [sequence for sequence in _preempted(self.background) if sequence not in preempted]
         discarded = list[Sequence]()
@@ -161,7 +161,7 @@ class Scheduler:
         return discarded
 
     def _preemptible(self, beam_search: bool) -> list[Sequence]:
-        """The sequences to preempt for a stream or a beam search, in order; of beam searches only background ones."""
+        """The running streams, or beam searches, to preempt, in order; of beam searches only background ones."""
         running = [sequence for sequence in self.running if sequence.uses_beam_search == beam_search]
         background = [sequence for sequence in running if sequence.is_background]
         if beam_search:
@@ -174,16 +174,16 @@ class Scheduler:
         self.running = [other for other in self.running if other is not sequence]
         sequence.status = Status.PREEMPTED
         if sequence.is_background:
-            self.background.insert(0, sequence)  # so that no more are ever incomplete than there are slots
+            self.background.insert(0, sequence)  # so that there are never more incomplete ones than slots
         else:
             self.waiting.append(sequence)
 
     def _admit(self) -> list[Sequence]:
         """Admit the first sequences of a queue, up to the limits of slots, memory and prefill.
 
-        No sequence overtakes another of its kind. While one waits for memory, only preempted ones, whose memory is
-        theirs already, are admitted before it. Beside other sequences background ones are admitted one at a time, since
-        those wait while its image is encoded.
+        No sequence overtakes another of its kind. While a sequence waits for memory, only preempted ones, which hold
+        their memory already, are admitted before it. While users' sequences run, background ones are admitted one at a
+        time, since the users wait while an image is encoded.
         """
         admitted = list[Sequence]()
         if not self._has_min_free_share():
@@ -203,7 +203,7 @@ class Scheduler:
             if (is_short_of_memory and not is_preempted) or not self._has_memory(sequence):
                 is_short_of_memory = True
                 continue
-            # 3. The prefill of the step; one prompt longer than that is admitted alone.
+            # 3. The step's prefill budget; a prompt that exceeds it is admitted alone.
             length = 0 if is_preempted else sequence.uncached_tokens
             is_beside_users = sequence.is_background and not all(other.is_background for other in self.running)
             if admitted and (length > budget or is_beside_users):
@@ -218,16 +218,17 @@ class Scheduler:
         return admitted
 
     def _has_min_free_share(self) -> bool:
-        """Whether enough of the batch is free; always where `min_free_share` is 0."""
+        """Whether at least `min_free_share` of the batch is free, or nothing runs."""
         share = self._config.min_free_share
         return not share or not self.running or self._rows() <= (1 - share) * self._config.max_batch_size
 
     def _has_memory(self, sequence: Sequence) -> bool:
-        """Whether its rows fit beside those that there are; a sequence alone is always tried."""
+        """Whether a sequence fits in memory beside the others and none must run alone; always if there are no
+        others."""
         if self.running and (sequence.runs_alone or self.running[0].runs_alone):
             return False
         if sequence.status is Status.PREEMPTED:
-            return True  # it holds its memory
+            return True  # holds its memory already
         rows = self._rows()
         if not rows:
             return True
@@ -235,15 +236,15 @@ class Scheduler:
         return self._fits(rows + sequence.num_rows, longest)
 
     def _fits(self, rows: int, longest: int) -> bool:
-        """Whether this many rows of this length fit into memory."""
+        """Whether this many rows fit into memory, of which the longest may have `longest` positions."""
         return rows <= self.row_limit and self._reserved_positions(rows, longest) <= self._max_positions
 
     def _rows(self) -> int:
-        """The number of rows of keys and values."""
+        """The number of rows that have keys and values."""
         return sum(sequence.num_rows for sequence in self._with_rows())
 
     def _with_rows(self) -> list[Sequence]:
-        """The sequences that run, and the preempted ones, which have one row each."""
+        """All sequences that have keys and values: the running ones, and the preempted ones."""
         return [*self.running, *_preempted(self.waiting), *_preempted(self.background)]
 
     def _free_slots(self, beam_search: bool, *, background: bool = False) -> int:

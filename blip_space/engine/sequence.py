@@ -1,6 +1,6 @@
 """One answer while it is generated: its tokens, its text and its status.
 
-WAITING -> RUNNING <-> PREEMPTED, and from each to FINISHED for a reason. Must not import torch.
+WAITING -> RUNNING <-> PREEMPTED, and from each to FINISHED with a `FinishReason`. Must not import torch.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from blip_space.engine.request import PreparedRequest
 
 
 class Status(Enum):
-    """Where a sequence is in its life."""
+    """The state of a sequence."""
 
     WAITING = auto()
     RUNNING = auto()
     PREEMPTED = auto()
-    """It waits in the middle of its answer, and its keys and values stay in memory."""
+    """The sequence waits in the middle of its answer, and its keys and values stay in memory."""
 
     FINISHED = auto()
 
@@ -40,7 +40,7 @@ class FinishReason(Enum):
 
 @dataclass(eq=False)
 class Sequence:
-    """The answer to one request. With beam search it has several rows of the batch, and no text before its end."""
+    """The answer to one request. With beam search it takes several rows of the batch and has no text until its end."""
 
     id: int
     request: PreparedRequest
@@ -48,39 +48,39 @@ class Sequence:
     status: Status = Status.WAITING
     finish_reason: FinishReason | None = None
     ids: list[int] = field(default_factory=list)
-    """Its tokens so far, without the stop token."""
+    """The answer's tokens so far, without the stop token."""
 
     start: tuple[int, ...] = ()
-    """What the decoder of an encoder-decoder model reads before the first of them."""
+    """The tokens that the decoder of an encoder-decoder model reads before `ids`."""
 
     beam_search: Any = None
-    """The `BeamSearch` of its beams, from prefill on."""
+    """Its `BeamSearch`, from prefill on; None without beam search."""
 
     saved_row: Any = None
-    """A `Batch` with its row alone, while it is preempted."""
+    """While it is preempted, a `Batch` that holds only its row."""
 
     error: Exception | None = None
     is_cancelled: bool = False
     """Set by any thread; the next step removes the sequence."""
 
     attempts: int = 0
-    """How often an error of the whole batch ended it."""
+    """How often an error of the whole batch interrupted it."""
 
     admitted_length: int = 0
-    """The number of tokens when it was last admitted."""
+    """How many tokens it had when it was last admitted."""
 
     published_characters: int = 0
     published_tokens: int = 0
     uncached_tokens: int = 0
-    """The positions of its prompt to prefill; an estimate, since the prefix cache changes while it waits."""
+    """How many positions of its prompt to prefill; an estimate, since the prefix cache changes while it waits."""
 
     is_background: bool = field(init=False)
     uses_beam_search: bool = field(init=False)
     num_rows: int = field(init=False)
-    """The rows that it takes in the batch: one, or one for each beam."""
+    """How many rows of the batch it takes: one, or one for each beam."""
 
     max_length: int = field(init=False)
-    """The positions that each row takes at most."""
+    """How many positions each of its rows takes at most."""
 
     def __post_init__(self) -> None:
         options = self.request.options
@@ -91,16 +91,16 @@ class Sequence:
 
     @property
     def tokens_since_admission(self) -> int:
-        """How many tokens of its time slice are used."""
+        """How many tokens of its time slice it has used."""
         return len(self.ids) - self.admitted_length
 
     @property
     def runs_alone(self) -> bool:
-        """Whether it may be the cause of an error of the whole batch, so that it runs without others."""
+        """Whether it must run without others, because it may have caused an error of the whole batch."""
         return self.attempts > 0
 
     def append(self, token: int | None, stop: Container[int]) -> None:
-        """Add the next token; None where no token could be chosen."""
+        """Append the next token, or end the sequence: normally if `token` is in `stop`, with an error if it is None."""
         if token is None:
             self.fail(ArithmeticError("the language model's logits are not finite"))
         elif token in stop:
@@ -120,7 +120,7 @@ class Sequence:
         self.finish(FinishReason.FAILED)
 
     def restart(self) -> None:
-        """Drop all tokens. The same ones are generated again; text is published once it is longer than before."""
+        """Drop all tokens, to generate them again. No text is published until it is longer than before."""
         self.status, self.ids, self.beam_search, self.saved_row = Status.WAITING, [], None, None
         self.published_tokens = 0
         self.detokenizer.clear()

@@ -1,10 +1,9 @@
-"""Keys and values in fixed slots: a row starts at the first position of its slot, and nothing moves when other rows are
-added or removed.
+"""Keys and values in fixed slots: a row starts at the first position of its slot and never moves as others come and go.
 
-Buffers are (slots, heads, capacity, width) for every layer, with powers of two as sizes, so that there are few shapes;
-they are copied only to grow or shrink. A step writes one position a slot by index and reads entire buffers, so every
-position is finite: unused ones are zeros. Depends on transformers' cache layers; must not import a language model, and
-has no mask. Nothing here synchronises with a GPU.
+Every layer has buffers (slots, heads, capacity, width); slots and capacity are powers of two, so that there are few
+shapes. A step writes one position per slot but reads whole buffers, so unused positions must hold finite numbers: they
+are zeros. The mask is made by the caller. Depends on transformers' cache layers; must not import a language model.
+Nothing here synchronises with a GPU.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class SlotCache:
         return sum(part.nbytes for layer in self._buffers for part in layer)
 
     def view(self, count: int, position: torch.Tensor | None = None) -> DynamicCache:
-        """The first `count` slots in the form that transformers updates, which writes at `position` (count,)."""
+        """The first `count` slots as a transformers cache, which writes the next token at `position` (count,)."""
         if self._view is None or self._view_slots != count:
             self._view_slots, self._view = count, DynamicCache()
             self._view.layers = [_SlotLayer(*(part[:count] for part in layer)) for layer in self._buffers]
@@ -48,7 +47,7 @@ class SlotCache:
         return self._view
 
     def rebuild(self, slots: int, capacity: int, kept: Sequence[int]) -> None:
-        """Copy the slots `kept`, in this order, to the first slots of buffers of another size."""
+        """Allocate buffers of another size, and copy the slots `kept` to their first slots, in this order."""
         length, self._view = min(capacity, self.capacity), None
         for number, layer in enumerate(self._buffers):
             index = to_device(kept, layer[0].device)
@@ -60,7 +59,7 @@ class SlotCache:
         self._buffers, self._view, self.slots, self.capacity = [], None, 0, 0
 
     def write(self, slots: Sequence[int], other: KVCache, lengths: Sequence[int], *, left: bool = True) -> None:
-        """Overwrite these slots with the rows of another cache, which are padded on the left or the right."""
+        """Overwrite `slots` with another cache's rows, which are padded on the left if `left`, else on the right."""
         parts = other.layers
         if not self._buffers:
             self._buffers = [_pair(_allocate(part, self.slots, self.capacity) for part in layer) for layer in parts]
@@ -78,7 +77,7 @@ class SlotCache:
                 buffer[:, :, len(positions) :].index_fill_(0, index, 0)
 
     def copy(self, moves: Sequence[tuple[int, int]]) -> None:
-        """Overwrite slots: each move is (target, source), and all sources are read before a target is written."""
+        """Overwrite slots: each move is (target, source), and all sources are read before any target is written."""
         if not moves or not self._buffers:
             return
         targets, sources = to_device(list(zip(*moves, strict=True)), self._buffers[0][0].device)
@@ -87,24 +86,24 @@ class SlotCache:
                 buffer.index_copy_(0, targets, buffer.index_select(0, sources))
 
     def copy_row(self, slot: int, length: int) -> KVCache:
-        """Copies of a slot's first positions, as a cache of one left-aligned row."""
+        """A copy of a slot's first `length` positions, as a cache of one left-aligned row."""
         layers = ([part[slot : slot + 1, :, :length].clone() for part in layer] for layer in self._buffers)
         return KVCache.from_row(map(_pair, layers), length)
 
     def key_values(self, slot: int, length: int) -> KeyValues:
-        """Copies of a slot's first positions."""
+        """Copies of the keys and values of a slot's first `length` positions."""
         return [_pair(part[slot, :, :length].clone() for part in layer) for layer in self._buffers]
 
 
 class _SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types here
-    """A layer that returns all positions in every step; the mask hides the unused ones."""
+    """A layer whose `update` returns all positions of its slots; the mask hides the unused ones."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         super().__init__()
         self.lazy_initialization(keys, values)
         self.keys, self.values = keys, values
         self.index: KeyValuePair | None = None
-        """The slots, and the position in each, that the next step writes."""
+        """Where the next step writes: the slots, and the position in each."""
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
         assert self.index is not None
@@ -114,17 +113,17 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no typ
         return self.keys, self.values
 
     def get_seq_length(self) -> int:
-        """The capacity less one: transformers adds the new position, and the mask has the width of the sum."""
+        """The capacity minus one: transformers adds one position, and the sum must be the width of the mask."""
         return int(self.keys.shape[2]) - 1
 
 
 def next_power_of_two(number: int) -> int:
-    """The smallest power of two that is not less; 1 for 0."""
+    """The smallest power of two that is at least `number`."""
     return 1 << max(0, number - 1).bit_length()
 
 
 def capacity_for(length: int) -> int:
-    """The capacity of a slot for this many positions: a power of two of blocks."""
+    """The capacity of a slot for `length` positions: a number of blocks that is a power of two, in positions."""
     return BLOCK_TOKENS * next_power_of_two(-(-length // BLOCK_TOKENS))
 
 

@@ -1,10 +1,10 @@
 """A batch in fixed slots: every row starts at the first position of its own slot, so nothing is padded, and nothing
 moves when other rows are added or removed.
 
-A step is one forward pass over the first slots, a power of two of them; an unused slot computes its first position, and
-the result is dropped. Prompts are prefilled as a left-aligned batch and copied into slots once. Lengths and positions
-are Python numbers, copied to the device once a step, and nothing here synchronises with a GPU. Depends on the two kinds
-of decoder and the left-aligned batch; must not import requests.
+A step is one forward pass over the first slots, whose number is a power of two; an unused slot computes its first
+position, and the result is dropped. Prompts are prefilled as a left-aligned batch and copied into slots once. Lengths
+and positions are Python numbers, copied to the device once a step, and nothing here synchronises with a GPU. Depends on
+the two kinds of decoder and the left-aligned batch; must not import requests.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
 from blip_space.models.transfer import to_device
 
 SHRINK_FACTOR = 4
-"""Buffers shrink once this many times less is enough. With 2 they would be copied back and forth as one row is added
-and removed."""
+"""Buffers shrink if they are this many times as large as needed. With 2 they would be copied back and forth as one row
+is added and removed."""
 
 
 @dataclass(eq=False)
 class _Row:
-    """A row's slot, its length, the position of its next token, and the length of its prompt if that has its own
-    buffers."""
+    """One row: its slot, its length, the position of its next token and, for encoder-decoder models, the length of its
+    prompt, which has buffers of its own."""
 
     slot: int
     length: int
@@ -38,11 +38,11 @@ class _Row:
 
 
 UNUSED = _Row(slot=-1, length=0, next_position=0)
-"""What an unused slot computes: one position."""
+"""Takes the place of a row in an unused slot, which computes one position."""
 
 
 class Slots(Batch):
-    """What both kinds share."""
+    """What the slots of both kinds of decoder share."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -80,7 +80,7 @@ class Slots(Batch):
         self._shrink()
 
     def _copy_to_unused_slots(self, copies: Sequence[_Row]) -> None:
-        """Give copies of rows their own slots, with the same keys and values."""
+        """Move `copies`, which have the slots of their originals, to unused slots, and copy keys and values there."""
         self._reserve(len(self._rows) + len(copies), self._rows)
         moves = [(slot, row.slot) for slot, row in zip(self._unused(len(copies)), copies, strict=True)]
         for cache, _ in self._caches():
@@ -89,7 +89,7 @@ class Slots(Batch):
             row.slot = slot
 
     def _add(self, other: LeftAlignedBatch, prompt_lengths: Iterable[int]) -> list[_Row]:
-        """New rows for those of another batch, in unused slots of sufficient capacity."""
+        """New rows for the rows of another batch, in unused slots; buffers that are too small grow."""
         columns = zip(other.lengths, other.next_positions, prompt_lengths, strict=True)
         new = [_Row(-1, *numbers) for numbers in columns]
         self._reserve(len(self._rows) + len(new), new)
@@ -98,12 +98,12 @@ class Slots(Batch):
         return new
 
     def _unused(self, count: int) -> list[int]:
-        """The lowest slots without a row."""
+        """The `count` lowest slots without a row."""
         used = {row.slot for row in self._rows}
         return [slot for slot in range(len(self._rows) + count) if slot not in used][:count]
 
     def _reserve(self, count: int, rows: Sequence[_Row]) -> None:
-        """Have at least `count` slots, with capacity for these rows."""
+        """Grow the buffers to at least `count` slots, with capacity for `rows`."""
         for cache, lengths in self._caches(rows):
             slots = max(cache.slots, next_power_of_two(count))
             capacity = max(cache.capacity, capacity_for(max(lengths, default=0)))
@@ -127,8 +127,8 @@ class Slots(Batch):
                 row.slot = order.index(row.slot)
 
     def _advance(self, tokens: Sequence[int]) -> tuple[torch.Tensor, ...]:
-        """Append a position to every row. The input of the step: ids (slots, 1), lengths and prompt lengths, both less
-        one (slots,), positions (slots, 1), and the slot of each row (rows,)."""
+        """Append a position to every row. Returns the step's input: ids (slots, 1), lengths minus one (slots,), prompt
+        lengths minus one (slots,), positions (slots, 1), and the slot of each row (rows,)."""
         for row in self._rows:
             row.length += 1
         self._reserve(len(self._rows), self._rows)
@@ -150,18 +150,18 @@ class Slots(Batch):
         return id_column[:, None], lengths, prompts, positions[:, None], slots[: len(order)]
 
     def _in_order(self, logits: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
-        """The logits of the rows in order, from those of the slots."""
+        """The logits in the order of the rows, from logits in the order of the slots."""
         if [row.slot for row in self._rows] == list(range(len(logits))):
             return logits
         return logits.index_select(0, slots)
 
     def _caches(self, rows: Sequence[_Row] = ()) -> list[tuple[SlotCache, list[int]]]:
-        """Each cache, with the positions that these rows take in it."""
+        """Each cache, with the length of each of these rows in it."""
         return [(self._cache, [row.length for row in rows])]
 
 
 class DecoderOnlySlots(Slots):
-    """Prompt and answer share one window."""
+    """Slots for a decoder-only model: one slot holds a prompt and its answer."""
 
     def __init__(self, decoder: DecoderOnly) -> None:
         super().__init__(decoder.device)
@@ -202,7 +202,7 @@ class DecoderOnlySlots(Slots):
 
 
 class EncoderDecoderSlots(Slots):
-    """The encoder takes the prompt, the decoder generates; cross-attention has its own slots."""
+    """Slots for an encoder-decoder model, separate for self-attention (answers) and cross-attention (prompts)."""
 
     def __init__(self, decoder: EncoderDecoder) -> None:
         super().__init__(decoder.device)

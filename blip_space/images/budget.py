@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 MAX_OVERTAKEN = 100
 """A waiting reservation is overtaken by at most this many others."""
@@ -58,7 +59,7 @@ class DecodingBudget:
         """Grant the waiting reservations that fit, in order."""
         skipped: list[_Reservation] = []
         for reservation in list(self._waiting):
-            if self._fits(reservation.size):
+            if not self._holders or self.reserved + reservation.size <= self.max_bytes:
                 self._waiting.remove(reservation)
                 self.reserved += reservation.size
                 self._holders += 1
@@ -71,12 +72,9 @@ class DecodingBudget:
                 skipped.append(reservation)
         self._changed.notify_all()
 
-    def _fits(self, size: int) -> bool:
-        return not self._holders or self.reserved + size <= self.max_bytes
 
-
+@dataclass(eq=False)
 class _Reservation:
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.is_granted = False
-        self.times_overtaken = 0
+    size: int
+    is_granted: bool = False
+    times_overtaken: int = 0

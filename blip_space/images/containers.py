@@ -53,8 +53,8 @@ def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
 
 def rebuild_gif(data: bytes) -> bytes | None:
     """The GIF of the first image alone, up to where its coded data end; None if it has none."""
-    start = 13 + _palette_bytes(data[10:11])
-    control = b""
+    header, control = data[: 13 + _palette_bytes(data[10:11])], b""
+    start = len(header)
     while start + 2 <= len(data):
         if data[start] == GIF_EXTENSION:
             stop, coded = _sub_blocks(data, start + 2)
@@ -67,7 +67,6 @@ def rebuild_gif(data: bytes) -> bytes | None:
             blocks = b"".join(
                 bytes((len(piece),)) + piece for piece in (coded[i : i + 255] for i in range(0, len(coded), 255))
             )
-            header = data[: 13 + _palette_bytes(data[10:11])]
             return header + control + data[start:first] + blocks + b"\0;" if coded else None
         else:
             return None

@@ -24,22 +24,6 @@ MAX_ESTIMATE = max(BYTES_PER_PIXEL.values()) * MAX_PIXELS
 COEFFICIENT_BYTES = 2
 """Per component of each pixel: libjpeg holds the coefficients of a progressive JPEG at full size."""
 
-WEBP_SIZES: dict[bytes, Callable[[bytes], tuple[int, int]]] = {
-    b"VP8X": lambda data: (
-        1 + int.from_bytes(data[24:27], "little"),
-        1 + int.from_bytes(data[27:30], "little"),
-    ),
-    b"VP8 ": lambda data: (
-        int.from_bytes(data[26:28], "little") & 0x3FFF,
-        int.from_bytes(data[28:30], "little") & 0x3FFF,
-    ),
-    b"VP8L": lambda data: (
-        1 + (int.from_bytes(data[21:25], "little") & 0x3FFF),
-        1 + (int.from_bytes(data[21:25], "little") >> 14 & 0x3FFF),
-    ),
-}
-"""Width and height by the first chunk. Source: RFC 9649, 2.5 to 2.7."""
-
 SPATIAL_EXTENT = re.compile(rb"ispe.{4}(.{4})(.{4})", re.DOTALL)
 """Width and height of an item of an AVIF or HEIC. Source: ISO 23008-12, 6.5.3."""
 
@@ -74,26 +58,33 @@ def _estimate_jpeg(header: jpeg.Header) -> int:
     return BYTES_PER_PIXEL["JPEG"] * reduced + coefficients
 
 
-def _png_pixels(data: bytes) -> int:
-    width, height = struct.unpack_from(">II", data, 16)
-    return int(width * height)
+def _pixel_counter(layout: str, offset: int) -> Callable[[bytes], int]:
+    """A function that counts the pixels by width and height at a fixed position."""
 
+    def count_pixels(data: bytes) -> int:
+        width, height = struct.unpack_from(layout, data, offset)
+        return int(abs(width * height))
 
-def _gif_pixels(data: bytes) -> int:
-    width, height = struct.unpack_from("<HH", data, 6)
-    return int(width * height)
+    return count_pixels
 
 
 def _bmp_pixels(data: bytes) -> int:
-    layout = "<HH" if data[14] == 12 else "<ii"
-    width, height = struct.unpack_from(layout, data, 18)
-    return int(abs(width * height))
+    return _pixel_counter("<HH" if data[14] == 12 else "<ii", 18)(data)
 
 
 def _webp_pixels(data: bytes) -> int:
-    size = WEBP_SIZES.get(data[12:16])
-    width, height = size(data) if size else (0, 0)
-    return width * height
+    """By the first chunk. Source: RFC 9649, 2.5 to 2.7."""
+
+    def integer(start: int, stop: int) -> int:
+        return int.from_bytes(data[start:stop], "little")
+
+    if data[12:16] == b"VP8X":
+        return (1 + integer(24, 27)) * (1 + integer(27, 30))
+    if data[12:16] == b"VP8 ":
+        return (integer(26, 28) & 0x3FFF) * (integer(28, 30) & 0x3FFF)
+    if data[12:16] == b"VP8L":
+        return (1 + (integer(21, 25) & 0x3FFF)) * (1 + (integer(21, 25) >> 14 & 0x3FFF))
+    return 0
 
 
 def _heif_pixels(data: bytes) -> int:
@@ -103,8 +94,8 @@ def _heif_pixels(data: bytes) -> int:
 
 
 FORMATS: tuple[tuple[str, Callable[[bytes], bool], Callable[[bytes], int]], ...] = (
-    ("PNG", lambda head: head.startswith(png.SIGNATURE), _png_pixels),
-    ("GIF", lambda head: head.startswith(b"GIF8"), _gif_pixels),
+    ("PNG", lambda head: head.startswith(png.SIGNATURE), _pixel_counter(">II", 16)),
+    ("GIF", lambda head: head.startswith(b"GIF8"), _pixel_counter("<HH", 6)),
     ("BMP", formats.is_bmp, _bmp_pixels),
     ("WEBP", formats.is_webp, _webp_pixels),
     ("TIFF", lambda head: head.startswith(formats.TIFF_STARTS), tiff.count_pixels),

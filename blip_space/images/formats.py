@@ -6,7 +6,6 @@ Depends on names and first bytes only; must not decode anything.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 
 from PIL import Image, features
 
@@ -27,6 +26,8 @@ VIDEO_BRANDS = (b"qt  ", b"mp4", b"iso", b"M4V", b"M4A", b"3gp", b"3g2", b"avc1"
 """Prefixes of the major brand of a video (mp4, mov, 3gp), which has the same container as HEIC and AVIF."""
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", *TIFF_STARTS)
+"""First bytes of JPEG, PNG, GIF and TIFF."""
 
 HEIF_PACKAGE = (
     "HEIC and HEIF images are read only if the package pillow-heif is installed (pip install pillow-heif). "
@@ -44,20 +45,19 @@ NO_AVIF = (
     "AVIF images are not read here, because this Pillow was built without AVIF (pip install --upgrade pillow has "
     "it). Save it as JPEG."
 )
-VIDEO = "Videos are not read. Save one frame of it as an image; {supported} are read."
-RAW = "Raw files of cameras are not read. Export the photograph as JPEG; {supported} are read."
+ARE_READ = f"{FORMAT_NAMES} are read."
+VIDEO = f"Videos are not read. Save one frame of it as an image; {ARE_READ}"
+RAW = f"Raw files of cameras are not read. Export the photograph as JPEG; {ARE_READ}"
+SVG = f"SVG drawings are not read. Export the drawing as PNG; {ARE_READ}"
 
 OTHER_FILES = (
-    ((b"\xff\x0a", b"\0\0\0\x0cJXL "), "JPEG XL images are not read. Save it as JPEG or PNG; {supported} are read."),
-    (
-        (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
-        "JPEG 2000 images are not read. Save it as JPEG or PNG; {supported} are read.",
-    ),
-    ((b"8BPS",), "Photoshop files are not read. Export the image as PNG; {supported} are read."),
-    ((b"gimp xcf",), "GIMP files are not read. Export the image as PNG; {supported} are read."),
-    ((b"%PDF",), "PDF files are not read. Export the page as PNG; {supported} are read."),
-    ((b"%!PS", b"\xc5\xd0\xd3\xc6"), "PostScript files are not read. Export the drawing as PNG; {supported} are read."),
-    ((b"\0\0\1\0", b"icns"), "Icon files are not read. Save the icon as PNG; {supported} are read."),
+    ((b"\xff\x0a", b"\0\0\0\x0cJXL "), f"JPEG XL images are not read. Save it as JPEG or PNG; {ARE_READ}"),
+    ((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"), f"JPEG 2000 images are not read. Save it as JPEG or PNG; {ARE_READ}"),
+    ((b"8BPS",), f"Photoshop files are not read. Export the image as PNG; {ARE_READ}"),
+    ((b"gimp xcf",), f"GIMP files are not read. Export the image as PNG; {ARE_READ}"),
+    ((b"%PDF",), f"PDF files are not read. Export the page as PNG; {ARE_READ}"),
+    ((b"%!PS", b"\xc5\xd0\xd3\xc6"), f"PostScript files are not read. Export the drawing as PNG; {ARE_READ}"),
+    ((b"\0\0\1\0", b"icns"), f"Icon files are not read. Save the icon as PNG; {ARE_READ}"),
     ((b"v/1\1", b"#?RADIANCE"), "Images of high dynamic range (EXR, HDR) are not read. Save it as PNG."),
     ((b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"), RAW),
     ((b"\x1aE\xdf\xa3", b"FLV", b"\0\0\1\xba"), VIDEO),
@@ -85,12 +85,13 @@ def find_extensions() -> frozenset[str]:
 
 def is_image(head: bytes) -> bool:
     """Whether the first bytes of a file (32 are enough) are those of a supported format or of HEIC."""
-    return _is_simple_format(head) or is_avif(head) or is_heif(head)
+    return head.startswith(SIGNATURES) or is_webp(head) or is_bmp(head) or is_avif(head) or is_heif(head)
 
 
 def is_avif(head: bytes) -> bool:
     """Whether the first bytes of a file are those of an AVIF."""
-    return not _is_video(head) and not _is_heif_by_major(head) and bool(AVIF_BRANDS & _brands(head))
+    is_heif_by_major = head[8:11] in (b"hei", b"hev")
+    return not _is_video(head) and not is_heif_by_major and bool(AVIF_BRANDS & _brands(head))
 
 
 def is_heif(head: bytes) -> bool:
@@ -122,17 +123,15 @@ def failure_message(data: bytes, *, has_heif: bool) -> str:
 def _unsupported_message(data: bytes) -> str:
     start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<svg", b"<?xml", b"<!doctype svg")):
-        return f"SVG drawings are not read. Export the drawing as PNG; {FORMAT_NAMES} are read."
+        return SVG
     if start.startswith((b"<!doctype html", b"<html")):
         return f"This is a web page, not an image. Save the image itself from it. {SEND_SUPPORTED}"
     if _is_raw(data):
-        return RAW.format(supported=FORMAT_NAMES)
+        return RAW
     if _is_video(data[:512]) or (data[:4] == b"RIFF" and data[8:12] == b"AVI "):
-        return VIDEO.format(supported=FORMAT_NAMES)
-    for starts, message in OTHER_FILES:
-        if data.startswith(starts):
-            return message.format(supported=FORMAT_NAMES)
-    return f"The file is not an image that can be read, whatever its extension. {SEND_SUPPORTED}"
+        return VIDEO
+    unknown = f"The file is not an image that can be read, whatever its extension. {SEND_SUPPORTED}"
+    return next((message for starts, message in OTHER_FILES if data.startswith(starts)), unknown)
 
 
 def _is_raw(data: bytes) -> bool:
@@ -140,23 +139,8 @@ def _is_raw(data: bytes) -> bool:
     return (data.startswith(TIFF_STARTS) and data[8:10] == b"CR") or data[4:12] == b"ftypcrx "
 
 
-SIGNATURES: tuple[Callable[[bytes], bool], ...] = (
-    lambda head: head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", *TIFF_STARTS)),
-    is_webp,
-    is_bmp,
-)
-
-
-def _is_simple_format(head: bytes) -> bool:
-    return any(signature(head) for signature in SIGNATURES)
-
-
 def _is_video(head: bytes) -> bool:
     return head[4:8] == b"ftyp" and head[8:12].startswith(VIDEO_BRANDS)
-
-
-def _is_heif_by_major(head: bytes) -> bool:
-    return head[8:11] in (b"hei", b"hev")
 
 
 def _brands(head: bytes) -> set[bytes]:

@@ -26,7 +26,7 @@ BOM = "\ufeff"
 
 def as_json(records: Sequence[CaptionRecord]) -> bytes:
     """One JSON array."""
-    return _encode_utf8(json.dumps([asdict(record) for record in records], ensure_ascii=False, indent=1) + "\n")
+    return encode_json([asdict(record) for record in records])
 
 
 def as_lines(records: Sequence[CaptionRecord]) -> bytes:
@@ -67,6 +67,11 @@ def read_table(path: Path) -> set[tuple[str, str, str]] | None:
     if not captions:
         return None
     return captions if is_json else {(_unescape(file), language, _unescape(text)) for file, language, text in captions}
+
+
+def encode_json(content: object) -> bytes:
+    """A value as a document of JSON in UTF-8; lone surrogates are escaped."""
+    return _encode_utf8(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
 def _encode_utf8(text: str) -> bytes:

@@ -21,7 +21,7 @@ from blip_space.engine.request import (
 )
 from blip_space.errors import DeviceError, UserError
 from blip_space.jobs.image_reader import LoadedImage
-from blip_space.jobs.records import CaptionTask
+from blip_space.jobs.records import CaptionTask, Key
 from blip_space.models.preparation import ImageInfo, Prompt
 from blip_space.options import GenerationOptions
 
@@ -44,11 +44,15 @@ class PendingCaption:
     image: LoadedImage
     task: CaptionTask
 
+    @property
+    def key(self) -> Key:
+        """What the caption depends on; see `CaptionTask.key`."""
+        return self.task.key(self.image.digest or "")
+
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption with its token count and its share of the time, or an error. `repeats` marks a caption that the token
-    limit cut off in a loop."""
+    """A caption with its tokens and its share of the time, or an error; `repeats` if its limit cut it off in a loop."""
 
     pending: PendingCaption
     caption: str | None = None
@@ -124,7 +128,9 @@ class Captioner:
         outputs = self._core.step(time.monotonic())
         finished = [output for output in outputs if output.finished and not isinstance(output.error, DeviceError)]
         if finished:
-            seconds = self._seconds_each(len(finished))
+            now, previous = time.monotonic(), self._last_finished_at
+            self._last_finished_at = now
+            seconds = (now - previous) / len(finished)  # shared by captions that finish together
             yield from (_to_caption(self._pending.pop(output.id), output, seconds) for output in finished)
         if self._core.device_error:
             raise DeviceError(self._core.device_error)
@@ -146,12 +152,6 @@ class Captioner:
         if not preparation.positions_depend_on_size:
             self._prompts[task] = prompt
         return prompt
-
-    def _seconds_each(self, count: int) -> float:
-        """The seconds since the last caption, shared by captions that finished together."""
-        now, last = time.monotonic(), self._last_finished_at
-        self._last_finished_at = now
-        return (now - last) / count
 
 
 def _to_caption(pending: PendingCaption, output: Output, seconds: float) -> Caption:

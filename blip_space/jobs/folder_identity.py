@@ -5,12 +5,12 @@ Depends on the output log and on digests of files; must not import anything that
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from blip_space import images
-from blip_space.errors import ImageError, UserError
-from blip_space.jobs.folder_listing import find_images, locate, printable_name
+from blip_space.errors import UserError
+from blip_space.jobs.folder_listing import find_images, image_digest, printable_name
 from blip_space.jobs.output_log import OutputLog
 
 SAMPLE_FILES = 200
@@ -19,9 +19,11 @@ SAMPLE_FILES = 200
 
 def refuse_other_folder(output_log: OutputLog, folder: Path) -> None:
     """`UserError` where the log is about other images: the folder has none of them under any name, or most of the names
-    that it shares with the log are of changed images and most images of the log are not in it.
-    """
-    digests_by_name = _digests_by_name(output_log)
+    that it shares with the log are of changed images and most images of the log are not in it."""
+    digests_by_name = defaultdict[str, set[str]](set)
+    for file, (digest, *_) in output_log.entries:
+        if digest:
+            digests_by_name[file].add(digest)
     digests = {digest for known in digests_by_name.values() for digest in known}
     same, changed = _compare(digests_by_name, folder)
     if not digests or (same and same >= changed):
@@ -29,7 +31,7 @@ def refuse_other_folder(output_log: OutputLog, folder: Path) -> None:
     here = {
         digest
         for file in find_images(folder, recursive=True, pattern=None, limit=None).names
-        if (digest := _file_digest(locate(folder, file)))
+        if (digest := image_digest(folder, file))
     } & digests
     if here and (not changed or 2 * len(here) >= len(digests)):
         return  # renamed, or a part of the folder
@@ -41,24 +43,9 @@ def refuse_other_folder(output_log: OutputLog, folder: Path) -> None:
     )
 
 
-def _digests_by_name(output_log: OutputLog) -> dict[str, set[str]]:
-    digests: dict[str, set[str]] = {}
-    for file, key in output_log.entries:
-        if key[0]:
-            digests.setdefault(file, set()).add(key[0])
-    return digests
-
-
 def _compare(known: Mapping[str, set[str]], folder: Path) -> tuple[int, int]:
     """Of a sample of the files in the log: how many are the same image as in it, and how many are another."""
     names = sorted(known)
-    pairs = [(_file_digest(locate(folder, name)), known[name]) for name in names[:: max(1, len(names) // SAMPLE_FILES)]]
+    pairs = [(image_digest(folder, name), known[name]) for name in names[:: max(1, len(names) // SAMPLE_FILES)]]
     same = sum(digest in digests for digest, digests in pairs if digest)
     return same, sum(digest not in digests for digest, digests in pairs if digest)
-
-
-def _file_digest(path: Path) -> str | None:
-    try:
-        return images.digest(images.read_file(path, max_bytes=images.MAX_FILE_BYTES))
-    except ImageError:
-        return None

@@ -128,7 +128,7 @@ class FolderRun:
                 captioner = Captioner(self._job.load(), batch_size=self._job.batch_size)
                 self._reader.prepare = captioner.prepare
                 self.progress.started_at = time.monotonic()
-            yield from captioner.add(self._prepared(captions))
+            yield from captioner.add([prepared for pending in captions for prepared in self._reload(pending)])
         if captioner:
             yield from captioner.finish()
 
@@ -146,27 +146,28 @@ class FolderRun:
         for image in images:
             if self._stopping:
                 return
-            if missing := [pending for task in self._job.tasks if (pending := self._missing(image, task))]:
+            captions = [PendingCaption(image, task) for task in self._job.tasks]
+            if missing := list(filter(self._needs_model, captions)):
                 yield missing
 
-    def _missing(self, image: LoadedImage, task: CaptionTask) -> PendingCaption | None:
-        """The caption to generate; None where a record exists or can be written without the model."""
-        key = task.key(image.digest or "")
+    def _needs_model(self, pending: PendingCaption) -> bool:
+        """Whether to generate the caption; False where a record exists or can be written without the model."""
+        image, key = pending.image, pending.key
         record = None if self._job.regenerate else self._output_log.captioned.get(key)
         if (image.file, key) in self._earlier_entries:
             self._count_existing(image.file, key)
         elif image.error is not None:
-            self._fail(image, task, image.error)
+            self._fail(pending, image.error)
         elif record is not None:
-            self._output_log.append([replace(record, file=image.file, model=task.model, seconds=0.0)])
+            self._output_log.append([replace(record, file=image.file, model=pending.task.model, seconds=0.0)])
             self.progress.copied += 1
         elif key in self._duplicates:
             self._duplicates[key].append(image.file)
         else:
             self._duplicates[key] = []
-            return PendingCaption(image, task)
+            return True
         self._on_progress(self.progress)
-        return None
+        return False
 
     def _count_existing(self, file: str, key: Key) -> None:
         """Count the record of an earlier run; an error counts as an error again."""
@@ -175,37 +176,32 @@ class FolderRun:
         else:
             self.progress.skipped += 1
 
-    def _prepared(self, captions: Sequence[PendingCaption]) -> list[PendingCaption]:
-        """The same with pixel values, for files that were loaded before the model was."""
-        return [prepared for pending in captions for prepared in self._reload(pending)]
-
     def _reload(self, pending: PendingCaption) -> Iterator[PendingCaption]:
+        """The same with pixel values, for a file that was loaded before the model was."""
         if pending.image.prepared is not None:
             yield pending
             return
-        image = self._reader.reload(pending.image)
+        image = self._reader.load(pending.image.file)
         if image.digest != pending.image.digest:
             yield from self._requeue_changed(pending, image)
         elif image.error is not None:
-            self._fail_with_duplicates(image, pending.task, image.error)
+            self._fail_with_duplicates(pending, image.error)
         else:
-            yield PendingCaption(image, pending.task)
+            yield replace(pending, image=image)
 
     def _requeue_changed(self, pending: PendingCaption, image: LoadedImage) -> Iterator[PendingCaption]:
         """The file has changed since; its former duplicates still need the caption that was pending for it."""
-        key = pending.task.key(pending.image.digest or "")
-        if duplicates := self._duplicates.pop(key, []):
-            self._duplicates[key] = duplicates[1:]
-            yield from self._reload(PendingCaption(LoadedImage(duplicates[0], pending.image.digest), pending.task))
-        if missing := self._missing(image, pending.task):
-            yield missing
+        if duplicates := self._duplicates.pop(pending.key, []):
+            self._duplicates[pending.key] = duplicates[1:]
+            yield from self._reload(_with_file(pending, duplicates[0]))
+        if self._needs_model(changed := replace(pending, image=image)):
+            yield changed
 
     def _write(self, caption: Caption) -> None:
         pending = caption.pending
         if caption.error is not None:
-            self._fail_with_duplicates(pending.image, pending.task, caption.error)
+            self._fail_with_duplicates(pending, caption.error)
             return
-        key = pending.task.key(pending.image.digest or "")
         first = pending.task.record(
             pending.image.file,
             pending.image.digest,
@@ -214,21 +210,22 @@ class FolderRun:
             seconds=caption.seconds,
             repeats=caption.repeats,
         )
-        copies = [replace(first, file=file, seconds=0.0) for file in self._duplicates.pop(key, [])]
+        copies = [replace(first, file=file, seconds=0.0) for file in self._duplicates.pop(pending.key, [])]
         self._output_log.append([first, *copies])
         self.progress.generated += 1
         self.progress.copied += len(copies)
         self._on_progress(self.progress)
 
-    def _fail_with_duplicates(self, image: LoadedImage, task: CaptionTask, error: str) -> None:
+    def _fail_with_duplicates(self, pending: PendingCaption, error: str) -> None:
         """Write an error record for the file and its duplicates."""
-        for file in [image.file, *self._duplicates.pop(task.key(image.digest or ""), [])]:
-            self._fail(LoadedImage(file, image.digest), task, error)
+        for file in [pending.image.file, *self._duplicates.pop(pending.key, [])]:
+            self._fail(_with_file(pending, file), error)
 
-    def _fail(self, image: LoadedImage, task: CaptionTask, error: str) -> None:
+    def _fail(self, pending: PendingCaption, error: str) -> None:
         """Write an error record; an unreadable file keeps its previous caption instead, if it has one."""
-        if image.digest is not None or not self._output_log.keep_previous((image.file, task.key(""))):
-            self._output_log.append([task.record(image.file, image.digest, error=error)])
+        image = pending.image
+        if image.digest is not None or not self._output_log.keep_previous((image.file, pending.key)):
+            self._output_log.append([pending.task.record(image.file, image.digest, error=error)])
         self.progress.errors.append((image.file, error))
         self._on_progress(self.progress)
 
@@ -237,3 +234,8 @@ class FolderRun:
         return self._job.regenerate or any(
             (file, key) not in self._earlier_entries and key not in self._output_log.captioned for key in keys
         )
+
+
+def _with_file(pending: PendingCaption, file: str) -> PendingCaption:
+    """The same caption, for a duplicate of its image."""
+    return replace(pending, image=LoadedImage(file, pending.image.digest))

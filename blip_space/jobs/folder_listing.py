@@ -1,6 +1,6 @@
-"""Which files of a folder are images, and why others are ignored.
+"""Which files of a folder are images, why others are ignored, and how an image is found and read by its name.
 
-Depends on names, and on the first bytes of files without a known extension. Must not decode images.
+Must not decode images.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from blip_space import images
-from blip_space.errors import UserError
+from blip_space.errors import ImageError, UserError
 from blip_space.jobs.hidden_names import is_hidden
 
 HIDDEN = "hidden"
@@ -69,8 +69,7 @@ def find_images(
     """
     if not folder.is_dir():
         raise UserError(f"There is no folder {printable_name(folder.name)!r}. Check its name.")
-    walk = _Walk(folder, recursive=recursive, pattern=pattern, own_files=own_files)
-    listing = walk.run()
+    listing = _Walk(folder, recursive=recursive, pattern=pattern, own_files=own_files).run()
     if not listing.names and not listing.unreadable:
         reasons = f" Ignored: {str(listing).partition('ignored: ')[2]}." if listing.ignored else ""
         where = "" if recursive else " Use --recursive to include its subfolders."
@@ -92,6 +91,28 @@ def locate(folder: Path, name: str) -> Path:
     if "\\x" not in name or os.path.lexists(path):
         return path
     return folder / os.fsdecode(ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), name.encode()))
+
+
+def read_image(folder: Path, name: str) -> bytes:
+    """The bytes of an image by its printable name. `ImageError` where it cannot be read."""
+    return images.read_file(locate(folder, name), max_bytes=images.MAX_FILE_BYTES)
+
+
+def image_digest(folder: Path, name: str) -> str:
+    """The digest of an image by its printable name; empty where it cannot be read."""
+    try:
+        return images.digest(read_image(folder, name))
+    except ImageError:
+        return ""
+
+
+def looks_like_image(path: str | Path) -> bool:
+    """Whether a file begins as an image does, whatever its name is."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # called for very many files
+            return images.is_image(file.read(HEAD_BYTES))
+    except OSError:
+        return False
 
 
 class _Folder(NamedTuple):
@@ -180,7 +201,7 @@ class _Walk:
         extension = f"{dot}{end.lower()}" if dot else ""
         if extension in images.EXTENSIONS:
             return ""
-        return NOT_AN_IMAGE if extension in COMPANION_EXTENSIONS or not _looks_like_image(entry.path) else ""
+        return NOT_AN_IMAGE if extension in COMPANION_EXTENSIONS or not looks_like_image(entry.path) else ""
 
     def _ignore(self, reason: str, count: int = 1) -> None:
         if count:
@@ -190,14 +211,6 @@ class _Walk:
 def _is_job_file(name: str) -> bool:
     """Whether the hidden file belongs to a folder job."""
     return name == MANIFEST_NAME or name.endswith((".lock", ".draft"))
-
-
-def _looks_like_image(path: str) -> bool:
-    try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # called for very many files
-            return images.is_image(file.read(HEAD_BYTES))
-    except OSError:
-        return False
 
 
 def _compile_glob(pattern: str, *, recursive: bool) -> Callable[[str], bool]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from blip_space import images
 from blip_space.errors import ImageError
-from blip_space.jobs.folder_listing import locate
+from blip_space.jobs.folder_listing import read_image
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +50,12 @@ class ImageReader:
         """Until it is set, files are only hashed, since most runs have nothing left to do."""
 
     def load_all(self, files: Sequence[str]) -> Generator[LoadedImage, None, None]:
-        """The files in order. For one that is wanted but not preprocessed, set `prepare` and call `reload`."""
+        """The files in order. For one that is wanted but not preprocessed, set `prepare` and call `load`."""
         futures: deque[Future[LoadedImage]] = deque()
         rest = iter(files)
         try:
             for file in rest:
-                futures.append(self._pool.submit(self._load, file))
+                futures.append(self._pool.submit(self.load, file))
                 if len(futures) >= self._prefetch:
                     yield futures.popleft().result()
             while futures:
@@ -65,13 +65,10 @@ class ImageReader:
                 future.cancel()
             self._pool.shutdown(wait=True)
 
-    def reload(self, image: LoadedImage) -> LoadedImage:
-        """Load the file again, with preprocessing."""
-        return self._load(image.file)
-
-    def _load(self, file: str) -> LoadedImage:
+    def load(self, file: str) -> LoadedImage:
+        """One file, preprocessed if it is wanted and `prepare` is set."""
         try:
-            data = images.read_file(locate(self._folder, file), max_bytes=images.MAX_FILE_BYTES)
+            data = read_image(self._folder, file)
         except ImageError as error:
             return LoadedImage(file, None, error=str(error))
         digest = images.digest(data)

@@ -67,8 +67,7 @@ class LogFile:
                 yield complete if number else complete.removeprefix(BOM)
 
     def append(self, content: bytes) -> None:
-        """Append complete lines; they are synced within `SYNC_SECONDS`. `UserError` where the disk is full; then none
-        is written."""
+        """Append complete lines, synced within `SYNC_SECONDS`. `UserError` where the disk is full; none is written."""
         with self._mutex:
             start = self._file.seek(0, os.SEEK_END)
             try:

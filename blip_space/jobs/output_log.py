@@ -92,8 +92,7 @@ class OutputLog:
             self._index(record)
 
     def start_over(self) -> None:
-        """Count all captions as missing but those that a user corrected; old ones are removed once the first new one
-        is appended."""
+        """Count all captions as missing, except corrected ones; they are removed once the first new one is appended."""
         self._captions, self._started_over = self._captions_by_task(), True
         edited = [] if self._overwrite_edited else [record for record in self.records() if record.edited]
         self._pending = list(edited) if self._captions else None  # errors alone replace no caption
@@ -112,37 +111,33 @@ class OutputLog:
         if len({_without_digest(entry) for entry in self.entries}) == self._count:
             return
         lines = list[bytes]()
-        numbers_by_task: dict[FileKey, list[int]] = {}
-        records: dict[int, CaptionRecord] = {}
+        records_by_task: dict[FileKey, dict[int, CaptionRecord]] = {}
         for number, (line, record) in enumerate(self._parsed_lines()):
             lines.append(line)
             if record:
-                numbers_by_task.setdefault(_without_digest((record.file, record.key())), []).append(number)
-                records[number] = record
-        order = list(range(len(lines)))
-        for numbers in numbers_by_task.values():
-            current = self._current_indices([records[number] for number in numbers])
-            dropped = [None] * (len(numbers) - len(current))
-            for number, chosen in zip(numbers, [*current, *dropped], strict=True):  # COCO image ids follow the order
-                order[number] = -1 if chosen is None else numbers[chosen]
-        if order == list(range(len(lines))):
+                records_by_task.setdefault(_without_digest((record.file, record.key())), {})[number] = record
+        kept = list(lines)
+        for records in records_by_task.values():
+            current = [lines[number] for number in self._current_numbers(records)]
+            dropped = [b""] * (len(records) - len(current))
+            for number, line in zip(records, [*current, *dropped], strict=True):  # COCO image ids follow the order
+                kept[number] = line
+        if kept == lines:
             return
         try:
-            self._rewrite([lines[number] for number in order if number >= 0])
+            self._rewrite([line for line in kept if line])
         except UserError as error:
             self.superseded_error = str(error)
 
-    def _current_indices(self, records: Sequence[CaptionRecord]) -> list[int]:
-        """Indices of the records to keep, of all records of a file and task: the captions of its last content, or its
-        error. A file that could not be read counts as unchanged."""
-        usable = [index for index, record in enumerate(records) if _has_caption(record) or record.digest is not None]
-        if not usable:
-            return [len(records) - 1]
-        last = records[usable[-1]]
-        captions = [index for index in usable if records[index].digest == last.digest and _has_caption(records[index])]
+    def _current_numbers(self, records: Mapping[int, CaptionRecord]) -> list[int]:
+        """Of all records of a file and task by their lines' numbers, those to keep: the captions of its last content,
+        or its error. A file that could not be read counts as unchanged."""
+        usable = {number: row for number, row in records.items() if _has_caption(row) or row.digest is not None}
+        last_number, last = list((usable or records).items())[-1]
+        captions = [number for number, row in usable.items() if row.digest == last.digest and _has_caption(row)]
         if self._overwrite_edited and not last.edited:
-            captions = [index for index in captions if not records[index].edited]
-        return captions or [usable[-1]]
+            captions = [number for number in captions if not records[number].edited]
+        return captions or [last_number]
 
     def replace(self, changed: Callable[[CaptionRecord], CaptionRecord | None]) -> int:
         """Replace records by those that `changed` returns, keeping unknown keys of their lines; returns how many."""

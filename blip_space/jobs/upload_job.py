@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from blip_space.engine.output import ANSWER_FAILED
 from blip_space.engine.request import EngineConfig, Request
@@ -49,14 +50,6 @@ class _Pending:
     error: UserError | None = None
     submitted_at: float = field(default_factory=time.monotonic)
 
-    def caption(self) -> str:
-        """Wait for the complete caption; raises the `UserError` where it failed."""
-        if self.error:
-            raise self.error
-        assert self.response is not None
-        *_, text = self.response.updates()
-        return text
-
 
 class UploadJob:
     """One batch; `records` has the results so far, in the order of the images."""
@@ -92,16 +85,11 @@ class UploadJob:
                     self._add_record(self._in_flight.popleft())
                 yield
         finally:
-            for pending in self._in_flight:
-                if pending.response:
-                    pending.response.cancel()
+            self._abort()
 
     def _fill(self) -> bool:
         """Submit the next images; False when none is left to wait for."""
-        while len(self._in_flight) < MAX_IN_FLIGHT:
-            upload = next(self._remaining, None)
-            if upload is None:
-                break
+        for upload in islice(self._remaining, MAX_IN_FLIGHT - len(self._in_flight)):
             self._in_flight.append(self._submit(upload))
         return bool(self._in_flight)
 
@@ -135,8 +123,13 @@ class UploadJob:
             self.progress.errors.append((record.file, record.error))
 
     def _record(self, pending: _Pending) -> CaptionRecord:
+        """The record of a caption, once it is complete, or of its error."""
+        response = pending.response
         try:
-            caption = pending.caption()
+            if pending.error:
+                raise pending.error
+            assert response is not None
+            *_, caption = response.updates()
         except PromptError:
             raise
         except UserError as error:
@@ -148,17 +141,21 @@ class UploadJob:
             pending.file,
             pending.digest,
             caption=caption,
-            tokens=pending.response.tokens if pending.response else 0,
+            tokens=response.tokens,
             seconds=time.monotonic() - pending.submitted_at,
-            repeats=pending.response.repeats if pending.response else False,
+            repeats=response.repeats,
         )
 
     def _time_out(self) -> None:
         """Write a record with the timeout for every remaining image."""
         unfinished = [*self._in_flight, *(_Pending(upload.file) for upload in self._remaining)]
+        self._abort()
+        for pending in unfinished:
+            self._add_record(_Pending(pending.file, pending.digest, error=BusyError(TIMED_OUT)))
+
+    def _abort(self) -> None:
+        """Cancel the requests in flight."""
         for pending in self._in_flight:
             if pending.response:
                 pending.response.cancel()
         self._in_flight.clear()
-        for pending in unfinished:
-            self._add_record(_Pending(pending.file, pending.digest, error=BusyError(TIMED_OUT)))

@@ -86,14 +86,11 @@ KANJI_LEVEL_1 = range(0x889F, 0x9873)
 
 def read_names(members: Sequence[zipfile.ZipInfo]) -> list[str]:
     """The name of each member, with its original separators."""
-    raw = [None if _is_utf8(member) or _unicode_path(member) else _raw_name(member) for member in members]
-    encoding = guess_encoding([name for name in raw if name is not None])
-    return [
-        (_unicode_path(member) or member.orig_filename if name is None else name.decode(encoding, "replace")).split(
-            "\0"
-        )[0]
-        for member, name in zip(members, raw, strict=True)
-    ]
+    known = [_known_name(member) for member in members]
+    raw = [_raw_name(member) if name is None else b"" for member, name in zip(members, known, strict=True)]
+    encoding = guess_encoding(raw)
+    names = [name or raw_name.decode(encoding, "replace") for name, raw_name in zip(known, raw, strict=True)]
+    return [name.split("\0")[0] for name in names]
 
 
 def guess_encoding(names: Sequence[bytes]) -> str:
@@ -108,23 +105,21 @@ def guess_encoding(names: Sequence[bytes]) -> str:
     return best if scores.get(best, 0) >= MIN_SCORE else FALLBACK
 
 
-def _is_utf8(member: zipfile.ZipInfo) -> bool:
-    return bool(member.flag_bits & UTF8_FLAG)
-
-
 def _raw_name(member: zipfile.ZipInfo) -> bytes:
     """The bytes that `zipfile` decoded as code page 437, which has a character for each byte."""
     return member.orig_filename.encode("cp437")
 
 
-def _unicode_path(member: zipfile.ZipInfo) -> str | None:
-    """The name in Info-ZIP's field, where its checksum is that of the name in the header."""
+def _known_name(member: zipfile.ZipInfo) -> str | None:
+    """The name where it is marked as UTF-8, or is in Info-ZIP's field with the checksum of the name in the header."""
+    if member.flag_bits & UTF8_FLAG:
+        return member.orig_filename
     extra, start = member.extra, 0
     while start + 4 <= len(extra):
         kind, size = struct.unpack_from("<HH", extra, start)
         field = extra[start + 4 : start + 4 + size]
         start += 4 + size
-        if kind != UNICODE_PATH or len(field) < 6 or field[0] != 1 or _is_utf8(member):
+        if kind != UNICODE_PATH or len(field) < 6 or field[0] != 1:
             continue
         if struct.unpack_from("<I", field, 1)[0] == zlib.crc32(_raw_name(member)):
             return field[5:].decode("utf-8", "replace")
@@ -178,14 +173,12 @@ def _latin(character: str, before: str, after: str) -> float:
     weight = LATIN.get(character, RARE)
     if character == "ß" and before.lower() not in "aeiouyäöü":
         weight = RARE
-    return weight if any(_is_ascii_letter(neighbour) for neighbour in (before, after)) else 0.4 * weight
+    return weight if _is_ascii_letter(before) or _is_ascii_letter(after) else 0.4 * weight
 
 
 def _cyrillic(character: str, before: str, after: str) -> float:
     """Russian letters are beside each other, beside no Latin one, and no capital is inside a word."""
-    if _is_capital_inside(character, before, after) or any(
-        _is_ascii_letter(neighbour) for neighbour in (before, after)
-    ):
+    if _is_capital_inside(character, before, after) or _is_ascii_letter(before) or _is_ascii_letter(after):
         return -0.5
     weight = RUSSIAN.get(character.lower(), RARE)
     if character.isupper() and (before.isupper() or after.isupper()):

@@ -42,9 +42,11 @@ def apply_lora(
     except Exception as error:  # peft's checks raise any type
         if is_out_of_memory(error):
             raise
-        is_mismatch = isinstance(error, ValueError | RuntimeError | KeyError)
+        if isinstance(error, ValueError | RuntimeError | KeyError):
+            raise ModelError(_mismatch_message(adapter, name)) from error
         raise ModelError(
-            _mismatch_message(adapter, name) if is_mismatch else _invalid_config_message(adapter)
+            f"The adapter_config.json of the adapter {adapter.name!r} lacks what peft needs. Copy it again from where "
+            "the adapter came from, or save the adapter again with peft."
         ) from error
     if result.unexpected_keys:
         raise ModelError(_mismatch_message(adapter, name))
@@ -114,13 +116,6 @@ def _import_peft() -> Any:
     except ImportError:
         raise ModelError("Adapters need peft, which is not installed: pip install 'peft>=0.17,<1'.") from None
     return peft
-
-
-def _invalid_config_message(adapter: AdapterFiles) -> str:
-    return (
-        f"The adapter_config.json of the adapter {adapter.name!r} lacks what peft needs. Copy it again from where "
-        "the adapter came from, or save the adapter again with peft."
-    )
 
 
 def _mismatch_message(adapter: AdapterFiles, name: str) -> str:

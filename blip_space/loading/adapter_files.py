@@ -14,7 +14,7 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from blip_space.catalogue.hub import REPOSITORY, explain_download_failure
-from blip_space.catalogue.parsing import read_json
+from blip_space.catalogue.parsing import find_path, read_json
 from blip_space.catalogue.validation import ADAPTER_CONFIG as CONFIG
 from blip_space.catalogue.validation import base_model_name
 from blip_space.errors import ModelError
@@ -63,11 +63,11 @@ def find_adapter(source: str) -> AdapterFiles:
 
 def _find_folder(source: str) -> tuple[Path, str]:
     """The folder with the adapter's configuration, and the adapter's name."""
-    path = _expand_user(source)
-    if path is not None and path.is_dir():
+    path = find_path(source)
+    if path and path.is_dir():
         folder = _find_adapter_folder(path.resolve())
         return folder, folder.name
-    if path is not None and path.is_file():
+    if path and path.is_file():
         raise ModelError(f"{path.name} is a file, and an adapter is a folder. Name the folder that it is in.")
     if REPOSITORY.fullmatch(source):
         return _download_adapter(source), source
@@ -75,16 +75,6 @@ def _find_folder(source: str) -> tuple[Path, str]:
         f"There is no folder {Path(source).name[:80]!r} for the adapter. Check its path, or name a repository of the "
         "hub (owner/name)."
     )
-
-
-def _expand_user(source: str) -> Path | None:
-    """The path, or None where it is not a valid one or the user of `~user` is unknown."""
-    try:
-        path = Path(source).expanduser()
-        path.is_dir()
-    except (OSError, RuntimeError, ValueError):
-        return None
-    return path
 
 
 def _find_adapter_folder(folder: Path) -> Path:

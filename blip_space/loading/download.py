@@ -7,6 +7,7 @@ Depends on names, sizes and headers of files; reads no weights.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,42 +36,29 @@ def download_checkpoint(spec: ModelSpec, *, on_progress: OnProgress = ignore_pro
 
     Raises `ModelError` when the hub does not have it, denies access or cannot be reached, or when the disk is full.
     """
+    return _download(spec, [*SMALL_FILES, *SAFETENSORS], on_progress, lambda folder: any(folder.glob("*.safetensors")))
+
+
+def download_small_files(spec: ModelSpec) -> Path:
+    """The folder that holds the model's configuration and tokenizer; see `download_checkpoint`."""
+    return _download(spec, SMALL_FILES, ignore_progress, has_tokenizer)
+
+
+def _download(spec: ModelSpec, patterns: list[str], on_progress: OnProgress, is_usable: Callable[[Path], bool]) -> Path:
     if spec.is_folder:
         return Path(spec.source)
-    selection: dict[str, Any] = {"revision": spec.revision, "allow_patterns": [*SMALL_FILES, *SAFETENSORS]}
+    selection: dict[str, Any] = {"revision": spec.revision, "allow_patterns": patterns}
     try:
         with silenced():
             cached, total = _check_disk(spec, selection)
             bar = download_progress_bar(on_progress, cached_bytes=cached, total_bytes=total)
             folder = Path(snapshot_download(spec.source, **selection, tqdm_class=bar))
-        if not total and not any(folder.glob("*.safetensors")):  # only a cached configuration, and no connection
-            raise LocalEntryNotFoundError("no weights in the cache")
+        if not total and not is_usable(folder):  # only a cached configuration, and no connection
+            raise LocalEntryNotFoundError("the cache lacks required files")
         return folder
     except ModelError:
         raise
     except Exception as error:  # exceptions of the client's HTTP package pass through
-        raise ModelError(explain_download_failure(error, spec.source, name=spec.name)) from error
-
-
-def download_small_files(spec: ModelSpec) -> Path:
-    """The folder that holds the model's configuration and tokenizer, downloaded unless cached.
-
-    Raises `ModelError` as `locate` does.
-    """
-    if spec.is_folder:
-        return Path(spec.source)
-    selection: dict[str, Any] = {"revision": spec.revision, "allow_patterns": SMALL_FILES}
-    try:
-        with silenced():
-            _, total = _check_disk(spec, selection)
-            bar = download_progress_bar(ignore_progress, cached_bytes=0, total_bytes=total)
-            folder = Path(snapshot_download(spec.source, **selection, tqdm_class=bar))
-        if not total and not has_tokenizer(folder):  # only a cached configuration, and no connection
-            raise LocalEntryNotFoundError("no tokenizer in the cache")
-        return folder
-    except ModelError:
-        raise
-    except Exception as error:  # as above
         raise ModelError(explain_download_failure(error, spec.source, name=spec.name)) from error
 
 
@@ -83,7 +71,7 @@ def find_weight_files(folder: Path, *, name: str) -> list[Path]:
             if not is_complete(file):
                 raise ModelError(f"{file.name} of {name} is damaged or incomplete. {DOWNLOAD_AGAIN}.")
         return files
-    if _is_incomplete(folder):
+    if any(folder.rglob("*.incomplete")):
         raise ModelError(f"The download of {name} was interrupted before its weights were complete. {DOWNLOAD_AGAIN}.")
     if any(path for pattern in PICKLES for path in folder.glob(pattern)):
         raise ModelError(
@@ -132,7 +120,3 @@ def _shards(index: Path, *, name: str) -> list[Path]:
             "download the checkpoint again."
         )
     return files
-
-
-def _is_incomplete(folder: Path) -> bool:
-    return any(folder.rglob("*.incomplete"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from logging import LogRecord, getLogger
 
 from huggingface_hub.utils import logging as hub_logging
@@ -29,13 +29,13 @@ class _Silence:
         self._depth = 0
         self._settings = ExitStack()
 
-    def enter(self) -> None:
+    def __enter__(self) -> None:
         with self._lock:
             if not self._depth:
                 self._settings.enter_context(_silence_libraries())
             self._depth += 1
 
-    def exit(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._depth -= 1
             if not self._depth:
@@ -45,23 +45,17 @@ class _Silence:
 _SILENCE = _Silence()
 
 
-@contextmanager
-def silenced() -> Iterator[None]:
+def silenced() -> AbstractContextManager[None]:
     """Within the context, transformers and the hub's client log errors only and show no bars. Thread-safe."""
-    _SILENCE.enter()
-    try:
-        yield
-    finally:
-        _SILENCE.exit()
+    return _SILENCE
 
 
 @contextmanager
 def _silence_libraries() -> Iterator[None]:
-    levels = logging.get_verbosity(), hub_logging.get_verbosity()
     bitsandbytes = getLogger("bitsandbytes")  # reports optional kernels that are not installed
-    bitsandbytes_level = bitsandbytes.level
-    bitsandbytes.setLevel("CRITICAL")
+    levels = bitsandbytes.level, logging.get_verbosity(), hub_logging.get_verbosity()
     had_bars = logging.is_progress_bar_enabled()
+    bitsandbytes.setLevel("CRITICAL")
     logging.set_verbosity_error()
     hub_logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -70,9 +64,9 @@ def _silence_libraries() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        bitsandbytes.setLevel(bitsandbytes_level)
-        logging.set_verbosity(levels[0])
-        hub_logging.set_verbosity(levels[1])
+        bitsandbytes.setLevel(levels[0])
+        logging.set_verbosity(levels[1])
+        hub_logging.set_verbosity(levels[2])
         if had_bars:
             logging.enable_progress_bar()
 

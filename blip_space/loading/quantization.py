@@ -44,10 +44,7 @@ def quantization_config(precision: Precision, family: Family) -> Any:
 
 def stored_quantization_config(stored: StoredWeights, precision: Precision, family: Family) -> dict[str, Any]:
     """The `quantization_config` that loads quantized weights as they are stored."""
-    settings = {
-        "quant_method": "bitsandbytes",
-        "llm_int8_skip_modules": _unquantized_layers(stored, family),
-    }
+    settings = {"quant_method": "bitsandbytes", "llm_int8_skip_modules": _unquantized_layers(stored, family)}
     if stored.precision == "int8":
         return settings | {"load_in_8bit": True, "llm_int8_threshold": stored.threshold}
     return settings | {
@@ -81,7 +78,6 @@ def _unquantized_layers(stored: StoredWeights, family: Family) -> list[str]:
 def _storage_type(stored: StoredWeights) -> str:
     """The type of the tensors with packed weights: bytes, or another one that training required."""
     types = {"U8": "uint8", "BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-    packed = (
-        tensor for key, tensor in stored.tensors.items() if key.removesuffix(".weight") in stored.quantized_layers
-    )
+    layers = stored.quantized_layers
+    packed = (tensor for key, tensor in stored.tensors.items() if key.removesuffix(".weight") in layers)
     return next((types[tensor.dtype] for tensor in packed if tensor.dtype in types), "uint8")

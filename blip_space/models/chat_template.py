@@ -1,4 +1,4 @@
-"""Renders a conversation to token ids with the checkpoint's own chat template; no text of it becomes a control token.
+"""Renders a conversation to token ids with the checkpoint's own chat template; no user's text becomes a control token.
 
 If the template's output were simply tokenized, a user who types `</s>` or `<image>` would end a turn or add an image.
 Depends on transformers' tokenizers and template rendering. Must not import torch or a family. Nothing changes after
@@ -30,7 +30,7 @@ Conversation = tuple[Sequence[TurnTexts], str]
 MessageFormat = Callable[[Conversation], list[Message]]
 
 PLAIN_TEXT = "x"
-"""A text without meaning to any template or tokenizer."""
+"""A text that no template or tokenizer treats specially."""
 
 TEXT_MARKER = f"text{secrets.token_hex(16)}n"
 """Stands for a text while a rendered template is split; its number and an `e` follow."""
@@ -43,10 +43,10 @@ class ChatTemplate:
     """A checkpoint's chat template with its tokenizer."""
 
     def __init__(self, tokenizer: Any, template: str, *, image_token: int, name: str) -> None:
-        """`image_token` is the id of the image placeholder. Raises `ModelError`, which calls the model `name`, unless
+        """`image_token` is the id of the image placeholder; errors call the model `name`. Raises `ModelError` unless
         the template renders every text of a conversation once, and one image."""
         self._template = template
-        # the special tokens as strings, since other calls of the tokenizer may change it
+        # copied as strings, since other calls of the tokenizer may change its special tokens
         self._variables = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
         self._variables["image_token"] = str(tokenizer.convert_ids_to_tokens(image_token))
         self._image_token = image_token
@@ -56,8 +56,8 @@ class ChatTemplate:
         self._encoder.add_template_controls(self._text(_plain_conversation(1)))
 
     def render(self, turns: Sequence[TurnTexts], question: str) -> RenderedPrompt:
-        """The prompt of questions with their answers, oldest first, and the newest question. The image has no id; its
-        position is where the template puts it."""
+        """The prompt of earlier `turns`, oldest first, and the newest question. The image is left out of its ids; the
+        image's position is where the template puts it."""
         conversation = turns, question
         text = self._text(conversation)
         ids = self._encoder.encode(text)
@@ -76,21 +76,21 @@ class ChatTemplate:
         return str(rendered[0])
 
     def _expected_controls(self, turns: int) -> list[int]:
-        """The control tokens of the template itself for that number of turns."""
+        """The control tokens that the template itself renders for this number of turns."""
         if turns not in self._controls_by_turns:
             ids = self._encoder.encode(self._text(_plain_conversation(turns)))
             self._controls_by_turns[turns] = self._encoder.control_tokens(ids)
         return self._controls_by_turns[turns]
 
     def _split(self, conversation: Conversation) -> tuple[list[str], list[int]]:
-        """The text between the template's own control tokens, and those tokens."""
+        """The pieces of the rendered text between the template's own control tokens, and these tokens."""
         marked, texts = _mark_texts(conversation)
         pieces, tokens = self._encoder.split_at_controls(self._text(marked))
         marker = re.compile(f"{TEXT_MARKER}(\\d+)e")
         return [marker.sub(lambda match: texts[int(match[1])], piece) for piece in pieces], tokens
 
     def _detect_format(self, name: str) -> MessageFormat:
-        """The message format of the template; strings first, since a template may render a list as Python prints it."""
+        """The first message format that the template renders; strings first, since a list might be printed as it is."""
         reasons = []
         for message_format in (_string_messages, _part_messages, self._string_messages_with_image):
             try:
@@ -106,29 +106,27 @@ class ChatTemplate:
         )
 
     def _format_error(self, message_format: MessageFormat) -> str:
-        """What is wrong with conversations that the template renders from this format; empty if nothing is."""
+        """What the template renders wrongly from messages of this format; empty if nothing."""
         for turns in range(3):
             marked, texts = _mark_texts(_plain_conversation(turns))
             text = self._render_messages(message_format(marked))
-            wrong = sum(text.count(f"{TEXT_MARKER}{number}e") != 1 for number in range(len(texts)))
-            if wrong:
+            if wrong := sum(text.count(f"{TEXT_MARKER}{number}e") != 1 for number in range(len(texts))):
                 return f"it omits or repeats {wrong} of {len(texts)} texts"
-            images = self._encoder.encode(text).count(self._image_token)
-            if images != 1:
+            if (images := self._encoder.encode(text).count(self._image_token)) != 1:
                 return f"it renders {images} images instead of 1"
         return ""
 
     def _string_messages_with_image(self, conversation: Conversation) -> list[Message]:
-        """For a text-only template: the image is on a line of its own before the first question."""
+        """Messages for a text-only template: the image is on a line of its own before the first question."""
         messages = _string_messages(conversation)
         messages[0]["content"] = f"{self._variables['image_token']}\n{messages[0]['content']}"
         return messages
 
 
 class _PromptEncoder:
-    """One tokenizer in two configurations: one recognises control tokens in a text, the other (`_literal`) does not.
+    """Two copies of a tokenizer: `_tokenizer` recognises control tokens in a text, `_literal` does not.
 
-    Both are copies that are configured once: see `tokenizer.FastTokenizer`.
+    They are configured once, for the reason given in `tokenizer.FastTokenizer`.
     """
 
     def __init__(self, tokenizer: Any, bos_token: str | None) -> None:
@@ -144,8 +142,8 @@ class _PromptEncoder:
         self._build_literal()
 
     def add_template_controls(self, template_text: str) -> None:
-        """Treat every added token that the template renders as a control token, even if no file marks it as special;
-        find out whether the template renders BOS itself. For construction only."""
+        """Treat every added token that the template renders as a control token, even if no file marks it as special,
+        and find out whether the template renders BOS itself. For construction only."""
         added = self._tokenizer.get_added_tokens_decoder()
         ids = self._tokenizer.encode(template_text, add_special_tokens=False).ids
         self._control_ids |= {token for token in ids if token in added and added[token].content.strip()}
@@ -153,8 +151,8 @@ class _PromptEncoder:
         self._build_literal()
 
     def encode(self, text: str) -> list[int]:
-        """As transformers' processors do it: with the tokenizer's own first and last tokens, unless the template
-        renders the first."""
+        """The ids of a rendered text, as transformers' processors compute them: with the tokenizer's own first and last
+        tokens, unless the template renders BOS itself."""
         return self._add_special_tokens(_encode(self._tokenizer, text))
 
     def control_tokens(self, ids: Sequence[int]) -> list[int]:
@@ -162,7 +160,7 @@ class _PromptEncoder:
         return [token for token in ids if token in self._control_ids]
 
     def split_at_controls(self, text: str) -> tuple[list[str], list[int]]:
-        """The pieces of a text between its control tokens, and these tokens, of which there is one fewer."""
+        """The pieces of a text between its control tokens, and these tokens, one fewer than pieces."""
         (encoding,) = self._tokenizer.encode_batch([text], add_special_tokens=False)
         pieces, tokens, end = [], [], 0
         for token, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
@@ -173,13 +171,13 @@ class _PromptEncoder:
         return [*pieces, text[end:]], tokens
 
     def encode_pieces(self, pieces: Sequence[str], tokens: Sequence[int]) -> list[int]:
-        """The ids of pieces without control tokens, joined by `tokens`. All pieces are tokenized in one string, since
-        some tokenizers add a space at the beginning of a text, and others at the beginning of each piece."""
+        """The ids of `pieces`, in which no control token is recognised, joined by `tokens`. The pieces are tokenized as
+        one string, since some tokenizers add a space at the beginning of a text, others at that of each piece."""
         controls, ids = iter(tokens), []
         for token in _encode(self._literal, CONTROL_MARKER.join(pieces)):
             if token == self._marker_id:
                 ids.append(next(controls))
-            elif token not in self._control_ids or token in self._unknown_ids:  # some vocabularies have them as words
+            elif token not in self._control_ids or token in self._unknown_ids:  # drop words that are control tokens
                 ids.append(token)
         return self._add_special_tokens(ids)
 
@@ -192,7 +190,7 @@ class _PromptEncoder:
             token["special"] |= token["id"] in self._control_ids
         self._literal = _copy_tokenizer(json.dumps(content))
         self._literal.encode_special_tokens = True
-        # not special, so it is recognised, and splits the text like the control token that it stands for
+        # not special, so that it is recognised and splits the text like the control token that it stands for
         self._literal.add_tokens([AddedToken(CONTROL_MARKER, normalized=False, special=False)])
         self._marker_id = self._literal.token_to_id(CONTROL_MARKER)
 
@@ -205,7 +203,7 @@ def _copy_tokenizer(serialized: str) -> Any:
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
-    """Without the tokenizer's first and last tokens; a long text releases the GIL."""
+    """The ids of a text without the tokenizer's first and last tokens; the GIL is released for a long text."""
     if len(text) <= SHORT_TEXT:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
     (encoding,) = tokenizer.encode_batch_fast([text], add_special_tokens=False)
@@ -222,7 +220,7 @@ def _part_messages(conversation: Conversation) -> list[Message]:
 
 
 def _string_messages(conversation: Conversation) -> list[Message]:
-    """Messages whose content is their text; the template adds the image."""
+    """Messages whose content is a string; the template adds the image."""
     turns, question = conversation
     texts = [*(text for turn in turns for text in turn), question]
     return [{"role": "assistant" if index % 2 else "user", "content": text} for index, text in enumerate(texts)]
@@ -241,8 +239,8 @@ def _mark_texts(conversation: Conversation) -> tuple[Conversation, list[str]]:
 
 
 def load_chat_template(folder: Path, tokenizer: Any) -> str:
-    """The chat template of a checkpoint, from where transformers' processors look for it, or else its tokenizer's;
-    empty where there is none. Of several named ones it is `default`."""
+    """A checkpoint's chat template: its processor's as transformers finds it, else its tokenizer's, else an empty
+    string. Of several named templates it is `default`."""
     settings, _ = ProcessorMixin.get_processor_dict(folder, local_files_only=True)
     return _default_template(settings.get("chat_template")) or _default_template(tokenizer.chat_template)
 

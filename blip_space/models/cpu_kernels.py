@@ -1,9 +1,8 @@
 """Faster kernels for 16-bit weights on a CPU.
 
-A linear layer's weight is packed for oneDNN once, where torch would pack it in every call; and the attention of one new
-token is two matrix products, where torch's kernel is made for long texts. Both compute the same sums in another order,
-so fp32, which promises the tokens of `generate`, does not use them. `python -m benchmarks.linear_layer` times a layer
-both ways.
+The weight of a linear layer is packed for oneDNN once, not in every call; and the attention of one new token is two
+matrix products, since torch's kernel is made for long texts. Both add the same numbers in another order, so fp32, which
+promises the same tokens as `generate`, does not use them. `python -m benchmarks.linear_layer` times a layer both ways.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ from blip_space.models.family import Family
 
 ATTENTION = "single_token"
 PACKED_ROWS = 16
-"""oneDNN packs for an expected number of rows; packing for one and for sixteen is equally fast."""
+"""The number of rows for which oneDNN packs; packing for one and for sixteen is equally fast."""
 
 
 def use_cpu_kernels(hf_model: Any, family: Family) -> None:
-    """Change a model of 16-bit weights on the CPU in place; it cannot be saved or trained afterwards.
+    """Speed up a model with 16-bit weights on the CPU, in place; it cannot be saved or trained afterwards.
 
-    Layers that share their weight, are quantized or have adapters stay as they are.
+    Layers that share their weight, are quantized or have adapters are left unchanged.
     """
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # a torch without oneDNN
         return
     embeddings = hf_model.get_input_embeddings().weight
     adapted = {id(child) for layer in hf_model.modules() if hasattr(layer, "base_layer") for child in layer.modules()}
     for module in family.packed_modules(hf_model):
-        # holds no linear layers, so that each is freed once it is packed; else all would take their memory twice
+        # the list holds no linear layers, so that each is freed once it is packed, before the next takes memory
         parents = [parent for parent in module.modules() if type(parent) is not torch.nn.Linear]
         for parent in parents:
             for name, layer in parent.named_children() if id(parent) not in adapted else ():
@@ -72,8 +71,9 @@ def single_token_attention(
     position_bias: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention in transformers' form: query (rows, heads, new positions, width), keys and values (rows, heads,
-    positions, width); returns (rows, new positions, heads, width). torch computes more than one new position."""
+    """An attention function for transformers: query (rows, heads, new positions, width), keys and values (rows, heads,
+    positions, width); returns (rows, new positions, heads, width). For more than one new position it calls torch's
+    kernel."""
     rows, heads, new, width = query.shape
     if new > 1 or key.shape[1] != heads:
         output: tuple[torch.Tensor, None] = sdpa_attention_forward(
@@ -94,8 +94,8 @@ def single_token_attention(
 
 
 def _contiguous_view(part: torch.Tensor) -> torch.Tensor:
-    """For the first positions of a buffer (rows, heads, capacity, width) the full buffer, (rows * heads, capacity,
-    width), which a matrix product reads without a copy. Any other tensor is returned with its heads as rows."""
+    """`part` (rows, heads, positions, width) with its heads as rows. If `part` is the beginning of a buffer, this is
+    the full buffer (rows * heads, capacity, width), which a matrix product reads without a copy."""
     rows, heads, _, width = part.shape
     capacity = part.stride(1) // width
     if part.storage_offset() or part.stride() != (heads * capacity * width, capacity * width, width, 1):

@@ -1,7 +1,7 @@
-"""transformers' language models as decoders of the two kinds.
+"""Wraps transformers' language models as `DecoderOnly` and `EncoderDecoder`.
 
-The only module that passes keys and values to transformers. Depends on transformers' forward passes; must not import a
-family or a batch.
+No other module passes keys and values to transformers. Depends on its forward passes; must not import a family or
+batch.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from blip_space.models.interface import DecoderOnly, EncoderDecoder
 
 
 def key_values_argument(module: Any) -> str:
-    """The name of the keys and values in this module's `forward`.
+    """The name of the parameter of `module.forward` that takes keys and values.
 
-    transformers 5.23 calls them `past_key_values`, 5.24 `cache`. Each accepts the other's name: 5.24 with a warning at
+    transformers 5.23 calls it `past_key_values`, 5.24 `cache`. Each accepts the other's name: 5.24 with a warning at
     every call, while 5.23 ignores it silently, reads nothing from the cache and gives wrong answers.
     """
     return "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"
@@ -31,7 +31,7 @@ class CausalDecoder(DecoderOnly):
     """A decoder-only language model: its body, without a head, and its head."""
 
     def __init__(self, body: Any, head: Any, *, builds_own_mask: bool = False) -> None:
-        """`builds_own_mask`: the body takes a mask of two dimensions only. BLOOM computes its ALiBi biases from it."""
+        """`builds_own_mask` is whether the body takes only a 2-D mask, from which BLOOM computes its ALiBi biases."""
         self.device, self.dtype = body.device, body.dtype
         self._body, self._head = body, head
         # eager attention adds the mask to the scores, so it takes no bool mask
@@ -101,7 +101,7 @@ class T5Decoder(EncoderDecoder):
         cross_attention: Any,
     ) -> torch.Tensor:
         row_biases: AbstractContextManager[None] = nullcontext()
-        if states is None:  # `cross_attention` holds the encoder's keys and values, and only the shape is used
+        if states is None:  # `cross_attention` has the encoder's keys and values, so only the shape is used
             assert prompt_mask is not None
             assert mask is not None
             row_biases = self._row_biases(positions, mask)
@@ -134,7 +134,7 @@ class T5Decoder(EncoderDecoder):
 
     @contextmanager
     def _row_biases(self, positions: torch.Tensor, mask: torch.Tensor) -> Iterator[None]:
-        """transformers assumes that all rows have one length; with a mask of slots each row gets its own bias."""
+        """If `mask` is a slot mask, give each row its own bias: transformers assumes that all rows have one length."""
         if mask.dim() == 2:
             yield
             return
@@ -154,13 +154,13 @@ class T5Decoder(EncoderDecoder):
 
 
 def decode_mask(lengths: torch.Tensor, capacity: int) -> torch.Tensor:
-    """Bool of shape (rows, capacity): the first `lengths` (rows,) positions, and the new one after them."""
+    """A bool mask (rows, capacity): true for the first `lengths` (rows,) positions, and the new one after them."""
     return torch.arange(capacity, device=lengths.device) <= lengths[:, None]
 
 
 def causal_mask(mask: torch.Tensor, new: int) -> torch.Tensor:
-    """Bool of shape (rows, 1, new, cached + new), from a padding mask (rows, cached + new): each new position attends
-    to itself and to what is before it."""
+    """A bool mask (rows, 1, new, cached + new), from a padding mask (rows, cached + new): each new position attends to
+    itself and to the unpadded positions before it."""
     keys = torch.arange(mask.shape[1], device=mask.device)
     return mask.bool()[:, None, None] & (keys <= keys[-new:, None])
 

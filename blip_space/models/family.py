@@ -1,4 +1,4 @@
-"""What loading needs of a family: transformers' classes, the model's modules, and how its small files are read.
+"""What the loader needs of a family: transformers' classes, the model's modules, and how its preparation is loaded.
 
 Depends on the interface; must not import a family.
 """
@@ -19,17 +19,17 @@ from blip_space.models.preparation import Preparation
 
 @dataclass(frozen=True)
 class Family:
-    """One family; its facts that need no torch are in `catalogue.families`, in the module of the same name.
+    """One family; the module of the same name in `catalogue.families` has the facts that need no torch.
 
     `unquantized_modules` are the last names of modules and layers that keep 16 bits when others are quantized;
-    `packed_modules` gives the modules whose linear layers are packed on a CPU. `lm_head_weights` are the names of the
-    weights of the output layer, which `lm_head` gives. `language_model` gives the module that an adapter may have been
-    trained on alone.
+    `packed_modules` returns the modules whose linear layers are packed on a CPU. `lm_head_weights` are the names of the
+    weights of the output layer, which `lm_head` returns. `language_model` returns the language model, on which alone an
+    adapter may have been trained.
     """
 
     config_class: type[Any]
     model_class: Callable[[], type[Any]]
-    """Imports transformers' model class, which preparing a request does without."""
+    """Imports and returns transformers' model class, which is not needed to prepare a request."""
 
     unquantized_modules: tuple[str, ...]
     packed_modules: Callable[[Any], list[torch.nn.Module]]

@@ -19,6 +19,6 @@ def _scales(layer: Any) -> list[Any]:
     weight = getattr(layer, "weight", None)
     state = getattr(weight, "quant_state", None)
     nested = getattr(state, "state2", None)  # of double quantization
-    # the first forward pass moves those of int8 from the weight to the layer
+    # the first forward pass moves int8 scales from the weight to the layer
     int8_scales = [getattr(holder, "SCB", None) for holder in (weight, getattr(layer, "state", None))]
     return [*int8_scales, getattr(state, "absmax", None), getattr(nested, "absmax", None)]

@@ -1,4 +1,4 @@
-"""Images become pixel values as one checkpoint expects them.
+"""Converts images to pixel values as one checkpoint expects them.
 
 Must not import a family; untrusted files are decoded elsewhere (`images`). Nothing changes after construction, so any
 number of threads may use a processor.
@@ -23,8 +23,8 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 MAX_ASPECT_RATIO = 16
-"""If an image is center-cropped, its longer side counts at most so many times its shorter side: a strip of one pixel by
-a million would be resized to 336 by 336 million."""
+"""The maximum ratio of an image's sides before a center crop; longer ends are cut off first. Without it a strip of one
+pixel by a million would be resized to 336 by 336 million pixels."""
 
 UNREADABLE = (
     "The image processor of {name} (preprocessor_config.json) cannot be read. Copy it again from where the checkpoint "
@@ -42,7 +42,7 @@ class ImageProcessor:
     resample: Image.Resampling = Image.Resampling.BICUBIC
 
     def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """Float32 of shape (n, 3, size, size), on the CPU."""
+        """The pixel values, float32 (n, 3, size, size), on the CPU."""
         resized = [_to_rgb(image).resize((self.size, self.size), self.resample) for image in images]
         stacked = np.stack([np.asarray(image, dtype=np.float32) for image in resized])
         normalized = (stacked / 255 - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
@@ -50,25 +50,25 @@ class ImageProcessor:
 
 
 class TransformersImageProcessor:
-    """transformers' own image processor, on Pillow: the same numbers whatever else is installed."""
+    """transformers' own image processor on Pillow: the numbers do not depend on what else is installed."""
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor
         self._crops = bool(getattr(processor, "do_center_crop", False))
 
     def pixels(self, image: Image.Image) -> torch.Tensor:
-        """Float32 of shape (1, 3, size, size), on the CPU."""
+        """The pixel values, float32 (1, 3, size, size), on the CPU."""
         image = _crop_strip(_to_rgb(image)) if self._crops else _to_rgb(image)
         pixels: torch.Tensor = self._processor(images=[image], return_tensors="pt")["pixel_values"]
         return pixels.to(torch.float32)
 
 
 def load_image_processor(folder: Path, *, size: int, name: str) -> ImageProcessor:
-    """The image processor of a checkpoint whose vision encoder takes `size` x `size` pixels; `ModelError`, which calls
-    the model `name`, if its file cannot be read.
+    """The image processor of a checkpoint whose vision encoder takes `size` x `size` pixels. Raises `ModelError`, which
+    calls the model `name`, if its file cannot be read.
 
     The size is the vision encoder's, since its position embeddings take no other; mean, deviation and filter come from
-    `preprocessor_config.json` (newer: `processor_config.json`), and are CLIP's if it names none.
+    `preprocessor_config.json` (newer: `processor_config.json`), or are CLIP's if the file has none.
     """
     try:
         config = _read_object(folder / "preprocessor_config.json")
@@ -84,7 +84,8 @@ def load_image_processor(folder: Path, *, size: int, name: str) -> ImageProcesso
 
 
 def load_transformers_image_processor(folder: Path, *, size: int, name: str) -> TransformersImageProcessor:
-    """The same, as transformers reads the files; `ModelError` also if they are missing or give another image size."""
+    """transformers' own image processor of a checkpoint. Raises `ModelError` like `load_image_processor`, and if the
+    files are missing or for another image size."""
     try:
         loaded = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
         processor = TransformersImageProcessor(loaded)
@@ -114,7 +115,7 @@ def _crop_strip(image: Image.Image) -> Image.Image:
 
 
 def _rgb_values(values: Sequence[Any]) -> tuple[float, ...]:
-    """One number per colour channel; raises `ValueError` for any other count."""
+    """The numbers of the three colour channels; raises `ValueError` for any other count."""
     if len(values) != 3:
         raise ValueError(f"{len(values)} numbers for three colours")
     return tuple(float(value) for value in values)

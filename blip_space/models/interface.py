@@ -23,9 +23,9 @@ from blip_space.models.transfer import to_device
 
 @dataclass(frozen=True)
 class Precision:
-    """The numbers that a model computes with: one of PRECISIONS, a torch device, and the reason as part of a sentence.
+    """A model's precision: its `name` in PRECISIONS, a torch device, and the reason for both, as part of a sentence.
 
-    `dtype` is that of all computation, and of all weights that are not quantized.
+    `dtype` is the type of all computation, and of all weights that are not quantized.
     """
 
     name: str
@@ -42,8 +42,8 @@ class Precision:
 @dataclass(frozen=True, eq=False)
 class Embedded:
     """A prompt as a decoder reads it: embeddings (length, hidden) and positions (axes, length), with one axis in most
-    families. `next_position` is that of the first new token; it is not the length if images share positions. `start`
-    are the first tokens of the decoder in an encoder-decoder model."""
+    families. `next_position` is the position of the first new token, which is not the length if images share positions.
+    `start` are the first tokens of the decoder in an encoder-decoder model."""
 
     embeddings: torch.Tensor
     positions: torch.Tensor
@@ -54,7 +54,7 @@ class Embedded:
         return len(self.embeddings)
 
     def without_prefix(self, length: int) -> Embedded:
-        """What is left to prefill if the first `length` positions are cached."""
+        """The part that is prefilled if the first `length` positions are cached."""
         return Embedded(self.embeddings[length:], self.positions[:, length:], self.next_position, self.start)
 
 
@@ -62,7 +62,7 @@ class Decoder(ABC):
     """A language model: the part that is called once per new token. Logits are float32."""
 
     axes = 1
-    """How many numbers a position has."""
+    """Of how many numbers a position consists."""
 
     max_positions: int | None = None
     """The number of positions in the model's table of them; None where positions are computed."""
@@ -72,11 +72,11 @@ class Decoder(ABC):
 
     @abstractmethod
     def kv_bytes(self, positions: int) -> int:
-        """The size in bytes of the keys and values of one sequence with that number of positions."""
+        """The size in bytes of the keys and values of one sequence of `positions` positions."""
 
 
 class DecoderOnly(Decoder):
-    """Prompt and answer share one window."""
+    """A decoder-only language model: prompt and answer share one context window."""
 
     @abstractmethod
     def forward(
@@ -96,8 +96,8 @@ class DecoderOnly(Decoder):
         """
 
     def prompt_mask(self, mask: torch.Tensor, new: int, *, is_padded: bool) -> torch.Tensor | None:  # noqa: ARG002
-        """What `forward` takes for a mask (rows, cached + new) of that number of new positions. `is_padded` says
-        whether it hides anything; transformers would check the mask itself, and the host would wait for a GPU."""
+        """The mask that `forward` takes to prefill `new` positions, from a mask (rows, cached + new). `is_padded` is
+        whether `mask` has zeros: if transformers looked for them, the host would wait for a GPU."""
         return mask
 
     @abstractmethod
@@ -106,12 +106,12 @@ class DecoderOnly(Decoder):
 
 
 class EncoderDecoder(Decoder):
-    """An encoder reads the prompt, and the decoder attends to it and to its own answer."""
+    """An encoder-decoder model: the encoder reads the prompt, and the decoder attends to it and to its own answer."""
 
     @abstractmethod
     def encode(self, embeddings: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """The states (rows, length, hidden) of prompts that are padded on the right. Their mask is (rows, length), or
-        the result of `prompt_mask`."""
+        """The encoder's states (rows, length, hidden) of prompts that are padded on the right. `mask` is (rows,
+        length), or the result of `prompt_mask`."""
 
     @abstractmethod
     def forward(
@@ -125,21 +125,20 @@ class EncoderDecoder(Decoder):
         self_attention: Any,
         cross_attention: Any,
     ) -> torch.Tensor:
-        """The logits (rows, vocabulary) of the token after the last of `ids` (rows, new), whose `positions` are (axes,
-        rows, new).
+        """The logits (rows, vocabulary) of the token after `ids` (rows, new), whose `positions` are (axes, rows, new).
 
         `mask` is (rows, cached + new) with 0 for padding, which is on the left, or the result of `slot_mask` or
         `start_mask`. `states` are the encoder's, or None if `cross_attention` holds their keys and values.
-        `prompt_mask` is (rows, length), or the result of that method or of `slot_mask`: then each row attends to its
-        own number of positions.
+        `prompt_mask` is (rows, length), or the result of the method of that name or of `slot_mask`; with the latter
+        each row attends to its own number of positions.
         """
 
     def prompt_mask(self, mask: torch.Tensor, *, is_padded: bool) -> torch.Tensor | None:  # noqa: ARG002
-        """What `encode` and `forward` take for a mask (rows, length) of prompts; see `DecoderOnly.prompt_mask`."""
+        """The mask of prompts for `encode` and `forward`, from a mask (rows, length); see `DecoderOnly.prompt_mask`."""
         return mask
 
     def start_mask(self, mask: torch.Tensor, *, is_padded: bool) -> torch.Tensor | None:  # noqa: ARG002
-        """The same for a mask (rows, new) of the decoder's first tokens."""
+        """The mask that `forward` takes for the decoder's first tokens, from a mask (rows, new)."""
         return mask
 
     @abstractmethod
@@ -148,7 +147,7 @@ class EncoderDecoder(Decoder):
 
 
 class VisionLanguageModel(ABC):
-    """One loaded model; `loader.load_model` makes one.
+    """One loaded model, made by `loader.load_model`.
 
     `stop_token_ids` and `stop_strings` end an answer. `threads` is the number of threads for decoding on a CPU.
     """
@@ -171,7 +170,7 @@ class VisionLanguageModel(ABC):
 
     @abstractmethod
     def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:
-        """The prompt as the decoder reads it; `features` are those of its images, in their order."""
+        """The prompt as the decoder reads it; `features` are the features of its images, in order."""
 
     @property
     def nbytes(self) -> int:
@@ -189,7 +188,7 @@ class VisionLanguageModel(ABC):
 def merge_image_features(
     prompt: Prompt, features: Sequence[torch.Tensor], table: torch.nn.Embedding, *, device: torch.device
 ) -> torch.Tensor:
-    """The embeddings (length, hidden) of a prompt: its ids looked up in `table`, with images' features in between."""
+    """A prompt's embeddings (length, hidden): its ids looked up in `table`, with the features at images' positions."""
     parts, start = list[torch.Tensor](), 0
     for image, own in zip(prompt.images, features, strict=True):
         parts += [*_look_up(prompt.ids[start : image.start], table, device), own]

@@ -1,4 +1,4 @@
-"""What a request needs of a model before its weights: the prompt, the number of an image's positions, and pixel values.
+"""What a request needs of a model before the weights are used: its prompt, and its images' positions and pixel values.
 
 Must not import torch; a family's own preparation may. Nothing changes after construction, so any thread may use it.
 """
@@ -18,12 +18,12 @@ from blip_space.options import GenerationOptions
 from blip_space.prompts import STYLES, ComposedPrompt, PromptStyle, compose
 
 PLACEHOLDER = -1
-"""The id of a position that an image's feature takes; no tokenizer has it."""
+"""The id of every position of an image's features; no tokenizer has it."""
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """One image of a request: its digest, and its size in pixels if the size matters; 0 if it is not known."""
+    """One image of a request: its digest, and its size in pixels, which is 0 if it is unknown or does not matter."""
 
     digest: str = ""
     width: int = 0
@@ -32,8 +32,7 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class ImageSpan:
-    """Where an image is in a prompt: its features take `length` positions from `start` on, and are cached under
-    `key`."""
+    """Where an image is in a prompt: `length` positions from `start` on. Its features are cached under `key`."""
 
     start: int
     length: int
@@ -41,7 +40,7 @@ class ImageSpan:
 
     @property
     def end(self) -> int:
-        """The first position after it."""
+        """The first position after the image."""
         return self.start + self.length
 
 
@@ -49,7 +48,7 @@ class ImageSpan:
 class Prompt:
     """A conversation as a model reads it: one id per position, with `PLACEHOLDER` at the images' positions.
 
-    `text` is what was tokenized; of the earlier turns, `kept_turns` are in it and `dropped_turns` did not fit.
+    `text` is the text that was tokenized. Of the earlier turns it has `kept_turns`; `dropped_turns` did not fit.
     """
 
     text: str
@@ -68,8 +67,8 @@ class Prompt:
 
     @cached_property
     def prefix_key(self) -> tuple[Hashable, ...]:
-        """One value per position, equal exactly where the model reads the same: an id, or an image's key with the index
-        of the feature, since all placeholders have the same id."""
+        """One value per position, equal exactly if the model reads the same there: an id, or an image's key with the
+        index of the feature, since all placeholders have the same id."""
         key: list[Hashable] = list(self.ids)
         for image in self.images:
             key[image.start : image.end] = [(image.key, index) for index in range(image.length)]
@@ -82,7 +81,7 @@ class Prompt:
 
     @property
     def min_prefix_length(self) -> int:
-        """The shortest prefix whose keys and values may be reused and are worth it: no image may be cut."""
+        """The shortest prefix whose keys and values are reused: all images, none of which may be cut, and one token."""
         return self.images[-1].end + 1 if self.images else 1
 
 
@@ -95,7 +94,7 @@ class Preparation(ABC):
 
     @abstractmethod
     def image_positions(self, width: int, height: int, options: GenerationOptions) -> int:
-        """The number of positions of an image of that size with these options; the size is 0 if it is not known."""
+        """How many positions an image of this size takes with these options. A size of 0 means unknown."""
 
     @abstractmethod
     def prepare(
@@ -107,14 +106,14 @@ class Preparation(ABC):
         language: str,
         options: GenerationOptions,
     ) -> Prompt:
-        """The prompt within the model's window; turns that do not fit are dropped, oldest first.
+        """The prompt, within the model's context window; turns that do not fit are dropped, oldest first.
 
         No text of a user becomes a control token. Raises `PromptError` if the question alone does not fit.
         """
 
     @abstractmethod
     def pixels(self, image: Any, options: GenerationOptions) -> Any:
-        """The pixel values of a `PIL.Image` in the family's own form; `nbytes` is their size."""
+        """The pixel values of a `PIL.Image`, in the family's own form; their size in bytes is `nbytes`."""
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -124,7 +123,7 @@ class Preparation(ABC):
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, without special tokens."""
 
-    def feature_key(self, digest: str, options: GenerationOptions) -> str:  # noqa: ARG002  # of tiles and sizes
+    def feature_key(self, digest: str, options: GenerationOptions) -> str:  # noqa: ARG002  # a family with tiles does
         """The key of an image's features: its digest, and the options that change them."""
         return digest
 
@@ -134,7 +133,7 @@ class Preparation(ABC):
         return STYLES[self.spec.prompt_style]
 
     def budget_tokens(self, image_positions: int, options: GenerationOptions) -> int:
-        """The number of tokens in the window that are left for the prompt's text."""
+        """How many tokens of the context window are left for the prompt's text."""
         reply = options.max_new_tokens if self.spec.decoder_only else 0
         return self.spec.context_tokens - image_positions - reply
 
@@ -145,7 +144,7 @@ class ImageFirstPreparation(Preparation):
     query_tokens: int
 
     def image_positions(self, width: int, height: int, options: GenerationOptions) -> int:  # noqa: ARG002
-        """The same for every image."""
+        """The number of query tokens, which is the same for every image."""
         return self.query_tokens
 
     def prepare(
@@ -157,7 +156,7 @@ class ImageFirstPreparation(Preparation):
         language: str,
         options: GenerationOptions,
     ) -> Prompt:
-        """See `Preparation`; there is one image."""
+        """See `Preparation`; `images` has exactly one."""
         (image,) = images
         composed = compose(
             turns,
@@ -170,7 +169,7 @@ class ImageFirstPreparation(Preparation):
         return self.build_prompt(composed, self.feature_key(image.digest, options))
 
     def build_prompt(self, composed: ComposedPrompt, key: str) -> Prompt:
-        """The prompt of a composed text after the image whose features are cached under `key`."""
+        """The prompt for a composed text: first the image, whose features are cached under `key`, then the text."""
         ids = (PLACEHOLDER,) * self.query_tokens + composed.ids
         span = ImageSpan(0, self.query_tokens, key)
         return Prompt(composed.text, ids, (span,), composed.kept_turns, composed.dropped_turns)

@@ -8,9 +8,9 @@ ALL_THREADS = torch.get_num_threads()
 """torch's own default."""
 
 MIN_PARAMETERS = 50_000_000
-"""With fewer, and in small batches, threads wait for each other longer than they compute."""
+"""A model with fewer parameters gets one thread: in small batches, several would wait longer than they compute."""
 
 
 def use_threads(count: int) -> None:
-    """Compute with that number of threads from now on."""
+    """Let torch compute with `count` threads from now on."""
     torch.set_num_threads(count)

@@ -20,16 +20,16 @@ SPECIAL_NAMES = re.compile(
     r"</?s>|<(?:pad|unk|mask|bos|eos|sep|cls|image|extra_id_\d+)>|\[(?:PAD|UNK|MASK|BOS|EOS|SEP|CLS)\]|<\|[^<>|]+\|>",
     re.IGNORECASE,
 )
-"""The names of special tokens in these families' vocabularies, whether or not a file marks them as special."""
+"""The names of special tokens, whether or not a checkpoint's files mark them as special."""
 
 FILE_FORMATS = (("tokenizer.json",), ("spiece.model",), ("vocab.json", "merges.txt"))
 
 WORD_STARTS = "▁Ġ "
-"""What SentencePiece and byte-level vocabularies put where a word begins."""
+"""The characters with which SentencePiece and byte-level vocabularies mark the beginning of a word."""
 
 
 class Backend(Protocol):
-    """A library's tokenizer. These calls change nothing and, for long inputs, let other threads run meanwhile."""
+    """The tokenizer of a library. Its calls change nothing and, for long inputs, let other threads run meanwhile."""
 
     def encode(self, text: str) -> list[int]: ...
     def decode(self, ids: Sequence[int]) -> str: ...
@@ -37,35 +37,35 @@ class Backend(Protocol):
 
 
 SHORT_TEXT, SHORT_IDS = 4_096, 512
-"""Up to these lengths a call takes a millisecond at most, and keeps the GIL: a thread that releases it waits up to five
-milliseconds (`sys.getswitchinterval`) to get it back."""
+"""Up to these lengths, in characters and ids, a call takes a millisecond at most, and keeps the GIL: a thread that
+releases it waits up to five milliseconds (`sys.getswitchinterval`) to get it back."""
 
 
 class Tokenizer:
-    """One tokenizer, for any thread."""
+    """The tokenizer of one checkpoint; any thread may use it."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._hidden_ids = backend.special_ids()
 
     def encode(self, text: str) -> list[int]:
-        """The ids that the model reads, including BOS or `</s>` if this tokenizer adds them.
+        """The ids of a text for the model, including BOS or `</s>` if this tokenizer adds them.
 
         Names of special tokens are not recognised in the text: a user who types `<image>` adds no image.
         """
         return self._backend.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of these ids without special tokens, its spaces unchanged."""
+        """The text of `ids` without special tokens, its spaces unchanged."""
         return self._backend.decode([token for token in ids if token not in self._hidden_ids])
 
 
 class FastTokenizer:
-    """The Rust tokenizer inside one of transformers', configured once; that one must not be called afterwards.
+    """The Rust tokenizer inside a transformers tokenizer, configured once; the latter must not be called afterwards.
 
-    Each call of transformers' own sets truncation, padding and special tokens again. Other threads may then read these
-    settings (tokenizers 0.23.3), or the call fails while one reads ("Already borrowed", earlier versions). `encode` and
-    `decode` hold the GIL all the time, 0.06 s for 200 kB; the calls for batches release it.
+    Every call of transformers' tokenizer sets truncation, padding and special tokens again. Another thread may then use
+    these settings (tokenizers 0.23.3), or the call fails while one reads ("Already borrowed", earlier versions). Rust's
+    `encode` and `decode` hold the GIL all the time, 0.06 s for 200 kB; batch calls release it.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -92,7 +92,7 @@ class FastTokenizer:
 
 
 class SentencePiece:
-    """T5's and mT5's own format, read by its own library; transformers would also require protobuf."""
+    """A tokenizer in T5's and mT5's own format, read by its own library; transformers would also require protobuf."""
 
     def __init__(self, path: Path) -> None:
         self._pieces = SentencePieceProcessor(model_file=str(path))
@@ -114,10 +114,10 @@ class SentencePiece:
 
 
 def load_tokenizer(folder: Path, *, name: str) -> Tokenizer:
-    """The tokenizer of a checkpoint; `ModelError`, which calls the model `name`, if it is missing or unreadable.
+    """The tokenizer of a checkpoint. Raises `ModelError`, which calls the model `name`, if it is missing or unreadable.
 
     `tokenizer.json` is complete, so it is read directly: the classes that a checkpoint names rebuild it from its
-    vocabulary, and differ between versions of transformers. Older folders have the vocabulary only.
+    vocabulary, and differ between versions of transformers. Older checkpoints have only a vocabulary.
     """
     try:
         tokenizer = _load_any_format(folder)
@@ -136,7 +136,7 @@ def load_tokenizer(folder: Path, *, name: str) -> Tokenizer:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether the files of one of the three formats exist."""
+    """Whether a folder has all files of one of the three formats."""
     return any(all((folder / name).is_file() for name in names) for names in FILE_FORMATS)
 
 
@@ -150,16 +150,16 @@ def _load_any_format(folder: Path) -> Tokenizer | None:
 
 
 def start_token(config: Any) -> int:
-    """The first token of an encoder-decoder's answer; T5 checkpoints that name none begin with padding."""
+    """The first token that an encoder-decoder's decoder reads; T5 checkpoints that name none begin with padding."""
     candidates = (config.decoder_start_token_id, config.bos_token_id, config.pad_token_id, 0)
     return int(next(token for token in candidates if token is not None))
 
 
 def stop_tokens(hf_model: Any) -> frozenset[int]:
-    """The tokens that end an answer, from the `generation_config` of the checkpoint and of its language model.
+    """The ids that end an answer: each `eos_token_id` of the generation configs of the model and its language model.
 
-    `hf_model` may be a complete model or a language model alone, with or without settings. Each may name none, one or
-    several; what is not a token of the vocabulary is left out.
+    `hf_model` may be a language model. A config may be missing or give none, one or several; ids outside the vocabulary
+    are ignored.
     """
     modules = (hf_model, getattr(hf_model, "language_model", None))
     size = int(getattr(hf_model.config, "text_config", hf_model.config).vocab_size)
@@ -172,7 +172,7 @@ def _eos_tokens(module: Any) -> list[int]:
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:
-    """The ids of everything that is not text, even if the tokenizer's files do not mark it as special."""
+    """The ids of all special tokens, even if the tokenizer's files do not mark them as special."""
     marked = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
     return frozenset(marked | _ids_by_name(tokenizer.get_vocab()) | set(tokenizer.all_special_ids))
 

@@ -13,18 +13,18 @@ import torch
 
 
 def to_device(numbers: Any, device: torch.device) -> torch.Tensor:
-    """Integers, or nested lists of them, as an int64 tensor on that device; the host does not wait for a GPU."""
+    """Integers, or nested lists of them, as an int64 tensor on `device`; the host does not wait for a GPU."""
     if device.type == "cuda" and torch.cuda.is_available():
         return torch.tensor(numbers, dtype=torch.long, pin_memory=True).to(device, non_blocking=True)
     return torch.tensor(numbers, dtype=torch.long, device=device)
 
 
 def to_host(tokens: torch.Tensor) -> list[int]:
-    """The values of a tensor (n,): the one read of a step, which waits for everything before it."""
+    """The values of a tensor (n,). This waits for all earlier work of the device, so a step does it once."""
     values: list[int] = tokens.tolist()
     return values
 
 
 def select_rows(tensor: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-    """Copies of these rows, in this order; a list as an index would make the host wait for a GPU."""
+    """A copy of `rows`, in this order; with a list as an index, the host would wait for a GPU."""
     return tensor.index_select(0, to_device(rows, tensor.device))

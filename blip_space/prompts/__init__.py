@@ -39,12 +39,10 @@ MAX_TOKEN_CHARACTERS = 20
 """A text with more characters per token of the budget is assumed not to fit, and is not tokenised. In every supported
 language tokens of words are shorter; only long runs of one character have longer tokens."""
 
-SPACES = re.compile(
-    r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{2,}|[^\S ]|[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
-)
+SPACES = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]{2,}|[^\S ]|[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """White space and control characters (of the categories Cc, Cs, Zl and Zp), except a single plain space."""
 
-UNPRINTABLE = re.compile(r"[^\S \n\t]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+UNPRINTABLE = re.compile(r"[^\S \n\t]|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """The same characters one by one, except spaces, line feeds and tabs."""
 
 QUESTION_MARKS = "?？؟⁇⁈፧՞;;꘏⸮"
@@ -67,6 +65,10 @@ class RenderedPrompt:
     image_positions: tuple[int, ...] = ()
 
 
+Render = Callable[[Sequence[TurnTexts], str], RenderedPrompt]
+"""Renders earlier turns, oldest first, and the newest question."""
+
+
 @dataclass(frozen=True)
 class ComposedPrompt:
     """The prompt as it is sent, its token ids, and which turns are in it; `image_positions` as in `RenderedPrompt`."""
@@ -76,11 +78,6 @@ class ComposedPrompt:
     kept_turns: tuple[Turn, ...]
     dropped_turns: tuple[Turn, ...]
     image_positions: tuple[int, ...] = ()
-
-    @property
-    def tokens(self) -> int:
-        """The length of the prompt in tokens."""
-        return len(self.ids)
 
 
 def clean(text: str) -> str:
@@ -123,9 +120,8 @@ def compose(
     Whole turns are dropped, oldest first; the question is never dropped and never cut. A question without words asks
     for a caption. Raises `PromptError` with both numbers when the question alone is longer than `budget_tokens`.
 
-    `tokenize` returns the token ids of a text; more turns are assumed to have more tokens. A text with more than
-    `MAX_TOKEN_CHARACTERS` characters per token of the budget is assumed not to fit, and is not tokenised, so a long
-    conversation costs no more than tokenising the part that could fit, about `2 log2(turns)` times.
+    `tokenize` returns the token ids of a text; more turns are assumed to have more tokens. A long conversation costs no
+    more than tokenising the part that could fit by `MAX_TOKEN_CHARACTERS`, about `2 log2(turns)` times.
     """
     newest = _apply_style(_clean_question(question, clean, budget_tokens), style, language)
 
@@ -143,7 +139,7 @@ def compose_chat(
     style: PromptStyle,
     language: Language,
     budget_tokens: int,
-    render: Callable[[Sequence[TurnTexts], str], RenderedPrompt],
+    render: Render,
 ) -> ComposedPrompt:
     """The same for a model that was trained on conversations: `render` applies its chat template to pairs of a question
     and an answer, oldest first, and the newest question.
@@ -160,16 +156,10 @@ def compose_chat(
 
 
 def _fit(
-    turns: Sequence[Turn],
-    newest: str,
-    *,
-    convert: Callable[[Turn], TurnTexts],
-    render: Callable[[Sequence[TurnTexts], str], RenderedPrompt],
-    budget_tokens: int,
+    turns: Sequence[Turn], newest: str, *, convert: Callable[[Turn], TurnTexts], render: Render, budget_tokens: int
 ) -> ComposedPrompt:
     """What `render` makes of `newest` and as many of the newest turns as fit, in as few calls as `compose` promises."""
-    max_characters = MAX_TOKEN_CHARACTERS * max(budget_tokens, 0)
-    _check_length(newest, max_characters, budget_tokens)
+    max_characters = _check_length(newest, budget_tokens)
     best = render((), newest)
     if len(best.ids) > budget_tokens:
         raise PromptError(
@@ -196,37 +186,36 @@ def _clean_question(question: str, cleaner: Callable[[str], str], budget_tokens:
             f"The question has {len(question):,} characters and at most {MAX_PROMPT_CHARACTERS:,} are read. Shorten it."
         )
     question = cleaner(question)
-    _check_length(question, MAX_TOKEN_CHARACTERS * max(budget_tokens, 0), budget_tokens)
+    _check_length(question, budget_tokens)
     return "" if is_wordless(question) else question
 
 
-def _check_length(text: str, max_characters: int, budget_tokens: int) -> None:
-    if len(text) > max_characters:
+def _check_length(text: str, budget_tokens: int) -> int:
+    """The most characters that the budget is assumed to hold; raises `PromptError` for a text with more."""
+    room = max(budget_tokens, 0)
+    if len(text) > MAX_TOKEN_CHARACTERS * room:
         raise PromptError(
-            f"The question has {len(text):,} characters and there is room for {max(budget_tokens, 0):,} tokens, which "
-            f"are at most {max_characters:,} characters. {SHORTEN}"
+            f"The question has {len(text):,} characters and there is room for {room:,} tokens, which are at most "
+            f"{MAX_TOKEN_CHARACTERS * room:,} characters. {SHORTEN}"
         )
+    return MAX_TOKEN_CHARACTERS * room
 
 
-def _within_characters(
-    turns: Sequence[Turn], convert: Callable[[Turn], TurnTexts], max_characters: int
-) -> list[TurnTexts]:
-    """The texts of as many turns, newest first, as have `max_characters` in all, with a space after each text."""
+def _within_characters(turns: Sequence[Turn], convert: Callable[[Turn], TurnTexts], limit: int) -> list[TurnTexts]:
+    """The texts of as many turns, newest first, as have `limit` characters in all, with a space after each text."""
     converted: list[TurnTexts] = []
     for turn in reversed(turns):
-        converted.append(convert(turn))
-        max_characters -= sum(len(text) + 1 for text in converted[-1])
-        if max_characters < 0:
-            converted.pop()
+        texts = convert(turn)
+        limit -= sum(len(text) + 1 for text in texts)
+        if limit < 0:
             break
+        converted.append(texts)
     return converted
 
 
 def _largest_fitting(maximum: int, fits: Callable[[int], bool]) -> int:
-    """The largest number up to `maximum` that fits, or 0. The last call of `fits` that returns True is for this number.
-
-    Every number below one that fits is assumed to fit.
-    """
+    """The largest number up to `maximum` that fits, or 0; every number below one that fits is assumed to fit. The last
+    call of `fits` that returns True is for this number."""
     low, step = 0, 1
     while low < maximum and fits(min(low + step, maximum)):  # in growing steps, since few of many may fit
         low, step = min(low + step, maximum), step * 2
@@ -240,15 +229,13 @@ def _largest_fitting(maximum: int, fits: Callable[[int], bool]) -> int:
 def _apply_style(question: str, style: PromptStyle, language: Language) -> str:
     """The question in the style's template; the caption prompt for an empty one."""
     if not question:
-        return style.caption.format(L=language.prompt_name)
-    if is_question(question):
-        return _fill(style.question, question, language)
-    if not style.multilingual or mentions_language(question):
+        template = style.caption
+    elif is_question(question):
+        template = style.question
+    elif not style.multilingual or mentions_language(question):
         return question
-    return _fill(style.instruction, question.rstrip(" .。।۔"), language)
-
-
-def _fill(template: str, question: str, language: Language) -> str:
+    else:
+        template, question = style.instruction, question.rstrip(" .。।۔")
     return template.replace("{L}", language.prompt_name).replace("{q}", question)
 
 

@@ -1,8 +1,9 @@
 """The work of the engine's thread: dispatch tasks to cores, load models, step every core, publish the new text.
 
 A request for a model that is not loaded is never starved: while a user waits for one, later requests stay in the queue,
-the cores finish what they have, and then it is loaded. Only the engine's thread calls `iterate`, `load` and `recover`;
-what other threads read is guarded by the engine's lock. Must not import torch or an app.
+the cores finish their requests, and then the model is loaded. Only the engine's thread calls `iterate`, `load` and
+`recover`; what other threads read is guarded by the engine's lock, which the caller of a method "under the lock" holds.
+Must not import torch or an app.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class Driver:
-    """Drives the cores of the loaded models, and has every unfinished task."""
+    """Steps the cores of the loaded models, and has every unfinished task."""
 
     def __init__(
         self,
@@ -48,10 +49,10 @@ class Driver:
         """The tasks in a core, by their id there; changed under the lock."""
 
         self._stepped: EngineCore | None = None
-        """The core that torch's number of threads is set for."""
+        """The core for which torch's number of threads is set."""
 
     def iterate(self) -> bool:
-        """Load one model, or step every core that has work; False if there was nothing to do.
+        """Load one model, or step every core that has work; returns False if there was nothing to do.
 
         Raises `DeviceError` once the GPU has failed.
         """
@@ -68,7 +69,7 @@ class Driver:
         return bool(busy)
 
     def add(self, task: GenerationTask) -> None:
-        """Add a task to the core of its model, or to the queue if it has to wait for one. Under the lock."""
+        """Add a task to its model's core, or to the queue if it has to wait for a model. Under the lock."""
         core = None if self.has_queue else self._models.core(task.model)
         if core is None:
             self.queue.add(task)
@@ -93,7 +94,7 @@ class Driver:
                 waiting = [task for id_ in waited if (task := self._tasks.pop(id_, None))]
                 for task in [task for task in self._tasks.values() if task.core is core]:
                     del self._tasks[task.id]
-                    task.response.fail(UserError(ANSWER_FAILED))  # also if it finished and that was not published
+                    task.response.fail(UserError(ANSWER_FAILED))  # also a finished one whose end was not published
                 for task in waiting:
                     self._add(task, core)
 
@@ -118,7 +119,7 @@ class Driver:
         return self.queue.count(background=background) + in_cores
 
     def queue_position(self, task: GenerationTask) -> int | None:
-        """How many tasks wait before it; None if it does not wait or is a background task. Under the lock."""
+        """How many tasks wait before `task`; None if it runs or is a background task. Under the lock."""
         if task.core is not None:
             return task.core.queue_position(task.id)
         position = self.queue.position(task)
@@ -136,7 +137,7 @@ class Driver:
         )
 
     def cancel_done(self) -> None:
-        """Forget the tasks that are done, and cancel those in a core at its next step. From any thread."""
+        """Forget all tasks that are done, and let their cores drop them at the next step. From any thread."""
         with self._lock:
             for task in [task for task in self._tasks.values() if task.response.done]:
                 if task.core is not None:
@@ -144,8 +145,8 @@ class Driver:
                 del self._tasks[task.id]
 
     def _next_to_load(self) -> GenerationTask | None:
-        """The first task whose model is to be loaded next, users before background; not one that needs the memory of a
-        model that has to stay for now."""
+        """The first task whose model can be loaded now, users' before background ones: the model is not loaded, and
+        needs no memory of a model that must stay for now."""
         with self._lock:
             tasks = [task for task in self.queue if not task.response.done]
         loaded = {model.name for model in self._models.loaded}
@@ -162,9 +163,8 @@ class Driver:
         return None
 
     def _dispatch(self) -> GenerationTask | None:
-        """Add tasks to the cores of their models, up to the one whose model is to be loaded next, which is returned.
-        Later tasks wait for that model as well. Users come before background tasks, so a background task delays only
-        other background tasks."""
+        """Add queued tasks to the cores of their models, up to the task whose model is loaded next, which is returned.
+        Later tasks wait for that model as well. Users' tasks come first, so background tasks never delay them."""
         next_to_load = self._next_to_load()
         loaded = {model.name for model in self._models.loaded}
         is_held = False
@@ -183,14 +183,14 @@ class Driver:
         return next_to_load
 
     def _may_load(self, cores: list[EngineCore], *, for_user: bool) -> bool:
-        """Whether a model may be loaded: nothing runs, and no task that has priority waits in a core."""
+        """Whether a model may be loaded now: nothing runs, and no task that has priority waits."""
         if for_user:
             return not any(core.running or core.waiting for core in cores)
         with self._lock:
             return not any(core.has_work for core in cores) and not self.queue.count(background=False)
 
     def _release(self, core: EngineCore) -> None:
-        """Before a model is unloaded: put the tasks of its core back into the queue."""
+        """Before a model is unloaded, put the tasks of its core back into the queue."""
         with self._lock:
             ran, waited = core.abort_all()
             tasks = [task for id_ in (*ran, *waited) if (task := self._tasks.pop(id_, None))]
@@ -211,7 +211,7 @@ class Driver:
             self._stepped = core
         tokens, first_tokens = 0, list[float]()
         outputs = core.step(self._clock(), admit=admit)
-        with self._lock:  # held while a request is added, so that its task is found here
+        with self._lock:  # also held while a request is added, so that its task is found
             tasks = [self._tasks.get(output.id) for output in outputs]
         for output, task in zip(outputs, tasks, strict=True):
             if task is None:
@@ -241,6 +241,6 @@ class Driver:
 
 
 def _shows_first_token(task: GenerationTask, output: Output) -> bool:
-    """Whether a user sees the first token of an answer now; a beam search shows nothing before its end."""
+    """Whether this output shows a user the first token of an answer; a beam search shows nothing before its end."""
     is_streamed = not task.request.background and task.request.options.quality == "stream"
     return is_streamed and not task.counted_tokens and output.error is None

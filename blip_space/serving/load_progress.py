@@ -21,7 +21,7 @@ REPORT_SECONDS, QUIET_SECONDS = 10.0, 2.0
 
 @dataclass(frozen=True)
 class LoadEstimate:
-    """A share from 0 to 1, a sentence, and the seconds left, if they can be estimated."""
+    """The progress as a share from 0 to 1 and as a sentence, and the seconds left, if they can be estimated."""
 
     share: float
     sentence: str
@@ -29,7 +29,7 @@ class LoadEstimate:
 
 
 class LoadProgress:
-    """Receives events on the thread that loads; gives an estimate to any thread."""
+    """Receives events on the loading thread, and gives an estimate to any thread."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class LoadProgress:
         interval_seconds: float = REPORT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`report` is called with the sentence every `interval_seconds`, but not at once: most models load fast."""
+        """`report` is called with the sentence every `interval_seconds`, first after 2 s: most models load fast."""
         self._clock = clock
         self._report, self._interval_seconds, self._reported_at = report, interval_seconds, 0.0
         self._first: tuple[LoadEvent, float] | None = None

@@ -1,7 +1,6 @@
 """An engine's metrics: tokens per second, seconds to the first token, and cache hits.
 
-Depends on numbers and a clock; must not import requests. The engine's thread writes, any thread reads consistent
-snapshots.
+Depends on numbers and a clock; must not import requests. The engine's thread writes; any thread may read a snapshot.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 
 WINDOW_SECONDS = 10.0
 FIRST_TOKENS = 100
-"""How many answers the mean time to the first token is of."""
+"""The mean time to the first token is taken over this many last answers."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Metrics:
         self._drop_old()
 
     def snapshot(self, *, image_feature_hits: int, kv_prefix_hits: int, restarts: int) -> MetricsSnapshot:
-        """The metrics of now, with what was counted elsewhere."""
+        """The current metrics; the arguments are counted elsewhere."""
         self._drop_old()
         tokens, first_tokens = list(self._tokens), list(self._first_tokens)
         seconds = self._clock() - tokens[0][0] if tokens else 0.0

@@ -1,4 +1,4 @@
-"""Loads models, each with a core of its own, and unloads the least recently used when another needs the memory.
+"""Loads models, each with a core of its own, and unloads the least recently used one if another needs the memory.
 
 Every model that fits stays. Only the engine's thread loads and closes, and only while nothing runs; any thread may read
 `loaded`. Must not import requests or queues.
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 Load = Callable[[ModelSpec, str, LoadProgress], Any]
 FindMemory = Callable[[], "tuple[Device, int | None]"]
-"""The device of the next model, and its free bytes, or None if the system does not report them."""
+"""Returns the device of the next model, and its free bytes, or None if the system does not report them."""
 
 Release = Callable[["EngineCore"], None]
 
@@ -41,7 +41,7 @@ CPU the process is killed when it runs out."""
 
 @dataclass(eq=False)
 class LoadedModel:
-    """A core, the size of its weights, until when it must not be unloaded, and its last use as an increasing number."""
+    """A core, the size of its weights in bytes, until when it must stay, and its last use, as an increasing number."""
 
     name: str
     core: EngineCore
@@ -51,13 +51,13 @@ class LoadedModel:
 
     @property
     def held_bytes(self) -> int:
-        """The bytes that unloading it frees."""
+        """The bytes that unloading the model frees."""
         return self.nbytes + self.core.cached_bytes
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a model did not load, and until when it is not tried again."""
+    """Why a model did not load, and until when no other attempt is made."""
 
     message: str
     until: float
@@ -76,7 +76,8 @@ class ModelManager:
         find_memory: FindMemory | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`load` and `find_memory` are those of the machine by default; `clock` is in seconds."""
+        """`load`, `find_memory` and `clock` (in seconds) replace the machine's loader, its free memory and the clock in
+        tests."""
         self.precision = precision
         self.loading = ""
         """The name of the model that is being loaded, if any."""
@@ -88,11 +89,11 @@ class ModelManager:
         """Why the last load failed, if it did; empty after a success."""
 
         self.image_feature_hits = self.kv_prefix_hits = self.restarts = 0
-        """The counts of the cores of closed models."""
+        """The counts of the cores whose models were unloaded."""
 
         self._config = config
         self._loaded: tuple[LoadedModel, ...] = ()
-        """Only the engine's thread replaces the tuple."""
+        """The engine's thread replaces the tuple; any thread may read it."""
 
         self._uses = itertools.count()
         machine = machine or Machine()
@@ -112,7 +113,7 @@ class ModelManager:
         return tuple(sorted(self._loaded, key=lambda model: model.last_used))
 
     def core(self, name: str) -> EngineCore | None:
-        """The core of a model, marked as most recently used; None if it is not loaded. From any thread."""
+        """The core of a model, which is marked as most recently used; None if it is not loaded. From any thread."""
         model = next((model for model in self._loaded if model.name == name), None)
         if model is None:
             return None
@@ -120,14 +121,15 @@ class ModelManager:
         return model.core
 
     def failure(self, name: str) -> str:
-        """Why a model did not load, as long as it is not to be tried again. From any thread."""
+        """Why a model did not load, until it may be tried again; else an empty string. From any thread."""
         failure = self._failures.get(name)
         return failure.message if failure and self._clock() < failure.until else ""
 
     def seconds_until(self, spec: ModelSpec) -> float:
-        """The seconds until the models that this one would replace may be unloaded; 0 if it can be loaded at once.
+        """The seconds until a model can be loaded, because the models that it replaces may not be unloaded yet; or 0.
 
-        `ModelError` if it does not fit even alone, as far as that is known while others run.
+        Raises `ModelError` if the model failed to load recently, or does not fit even alone, as far as is known while
+        others run.
         """
         if failure := self.failure(spec.name):
             raise ModelError(failure)
@@ -137,11 +139,11 @@ class ModelManager:
         return max([0.0, *(model.stays_until - now for model in models)])
 
     def load(self, spec: ModelSpec, release: Release) -> EngineCore:
-        """Load a model and create its core. Models that have to be unloaded are passed to `release`, then closed;
-        nothing may run meanwhile.
+        """Load a model and create its core. The cores of models that must be unloaded are passed to `release`, and the
+        models closed; nothing may run meanwhile.
 
-        `UserError` if it cannot be loaded. Nothing is closed for a model that does not fit; if others were closed for
-        one that then fails, and none is loaded, the last of them is loaded again. `DeviceError` if the GPU failed.
+        Raises `UserError` if it cannot be loaded, `DeviceError` if the GPU failed. No model is closed for one that does
+        not fit. If others were closed, the load fails and no model is left, the last closed one is loaded again.
         """
         started_at, unloaded = self._clock(), list[ModelSpec]()
         self.loading, self.progress = spec.name, LoadProgress()
@@ -162,8 +164,8 @@ class ModelManager:
 
     @contextmanager
     def _remembering_failure(self, spec: ModelSpec) -> Iterator[None]:
-        """Turn any error inside into a `ModelError`, and remember it for a while; into a `DeviceError` after which no
-        model can be loaded if the GPU failed."""
+        """Turn any error inside the block into a `ModelError`, and remember it for a while; that of a failed GPU, after
+        which no model can be loaded, into a `DeviceError`."""
         try:
             yield
         except Exception as error:
@@ -178,8 +180,8 @@ class ModelManager:
             raise ModelError(message) from error
 
     def _models_to_unload(self, spec: ModelSpec, *, at_least: int | None = None) -> list[LoadedModel]:
-        """The least recently used models, as many as have to be unloaded for this one. `at_least` is a lower bound of
-        the memory without any model, in bytes; `ModelError` if it does not fit even then."""
+        """The models to unload for `spec`, least recently used first. `at_least` is a lower bound of the memory without
+        any model, in bytes. Raises `ModelError` if `spec` does not fit even alone."""
         from blip_space.loading.memory import check_memory
         from blip_space.loading.precision import fits, select_precision
 
@@ -213,8 +215,8 @@ class ModelManager:
         core.model.close()
 
     def _add(self, spec: ModelSpec, started_at: float) -> EngineCore:
-        """Load a model and create its core. Once models are swapped, a new one stays at least as long as its load took,
-        so that swaps take at most half of the time, whatever users request."""
+        """Load a model and create its core. Once any model was unloaded, a new one stays at least as long as its load
+        took, so that swaps take at most half of the time, whatever users request."""
         from blip_space.engine.core import EngineCore
 
         self.loading = spec.name

@@ -1,6 +1,6 @@
 """The models that users may choose, by name.
 
-Depends on model specs only; must not import anything that loads.
+Depends on model specs only; must not import anything that loads a model.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ class OfferedModels:
         self.default = specs[0]
 
     def find(self, model: str) -> ModelSpec:
-        """The model of that name or hub repository, upper or lower case; the default for an empty one. `ModelError` if
-        there is none."""
+        """The spec of the model of this name or hub repository, in upper or lower case; the default if `model` is
+        empty. Raises `ModelError` if there is none."""
         spec = self.specs.get(model or self.default.name) or self._by_other_name(model)
         if spec is None:
             raise ModelError(f"There is no model {quote(model, 80)} here. Choose among {', '.join(self.specs)}.")
         return spec
 
     def resolve(self, model: str, language: str) -> ModelSpec:
-        """The same model; `UserError` if it has a load error or does not support the language."""
+        """Like `find`, and raises `UserError` if the model has a load error or does not support the language."""
         spec = self.find(model)
         if spec.load_error:
             raise ModelError(spec.load_error)

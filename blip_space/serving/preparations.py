@@ -15,11 +15,11 @@ from blip_space.models.preparation import Preparation
 LoadPreparation = Callable[[ModelSpec], Preparation]
 
 IMPORT_LOCK = threading.Lock()
-"""Two threads that import the model's libraries at once may see a partially initialized module."""
+"""Held for the import of the model's libraries: two threads at once may see a partially initialized module."""
 
 
 class Preparations:
-    """Preparations by model; from any thread. A failed load is retried by the next caller."""
+    """The preparation of each model. Any thread may call `get`; a failed load is retried by the next call."""
 
     def __init__(self, specs: Iterable[ModelSpec], load: LoadPreparation | None = None) -> None:
         """`load` is `loading.preparation.load_preparation` by default."""
@@ -28,7 +28,7 @@ class Preparations:
         self._locks = {spec.name: threading.Lock() for spec in specs}
 
     def get(self, spec: ModelSpec) -> Preparation:
-        """The model's preparation. `ModelError` if its files cannot be downloaded or read."""
+        """The model's preparation. Raises `ModelError` if its files cannot be downloaded or read."""
         loaded = self._loaded.get(spec.name)
         if loaded is not None:
             return loaded

@@ -1,6 +1,6 @@
 """The engine interface for apps: implemented by a thread in this process, by replicas, and by a fake in tests.
 
-Depends on requests and responses only; must not import torch, so that the page is up before it.
+Depends on requests and responses only; must not import torch, so that the page is up before torch is imported.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ STOPPED_WAITING = "The server stopped before this was answered. Ask again when i
 
 
 def queue_full(waiting: int) -> str:
-    """The message of a `BusyError` when that many requests wait already."""
+    """The message of a `BusyError` if that many requests wait already."""
     return f"The server is busy: {waiting} questions are waiting. Try again in a minute."
 
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """An engine's state. `model` is the most recently used one of those that are `loaded`, or the one that is loading;
-    `reason` says why it has this precision on this device, `error` why no model is loaded, `replicas` how many are
-    ready if there are replicas."""
+    """An engine's state. `model` is the most recently used one of the `loaded` models, or the one that is loading.
+    `reason` is why it has this precision on this device, and `error` why no model is loaded. `replicas` is how many
+    replicas are ready, or None without replicas."""
 
     status: Literal["loading", "ready", "failed"]
     model: str
@@ -47,7 +47,7 @@ class EngineStatus:
 
 
 class EngineProtocol(Protocol):
-    """Answers requests with one of a few models."""
+    """An engine, which answers requests with the models that it offers."""
 
     @property
     def specs(self) -> Mapping[str, ModelSpec]:
@@ -71,13 +71,13 @@ class EngineProtocol(Protocol):
         """A consistent snapshot of the state."""
 
     def submit(self, request: Request) -> ResponseStream:
-        """Queue a request. `UserError` if it cannot be answered, `BusyError` if the queue is full."""
+        """Queue a request. Raises `UserError` if it cannot be answered, `BusyError` if the queue is full."""
 
     def resolve_model(self, model: str, language: str) -> ModelSpec:
-        """The model of that name, the default for an empty one. `UserError` if it cannot answer in the language."""
+        """The spec of `model`, or the default if empty. Raises `UserError` if it does not support the language."""
 
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
-        """How a prompt would fill the model's window, loaded or not. `UserError` if it is too long."""
+        """How a prompt would fill the window of a model, loaded or not. Raises `UserError` if it is too long."""
 
     def fitting_precisions(self, spec: ModelSpec) -> tuple[str, ...] | None:
-        """The precisions in which the model fits this machine with all others unloaded; None if not known yet."""
+        """The precisions in which a model fits this machine if all others are unloaded; None if not known yet."""

@@ -1,4 +1,4 @@
-"""One answer, from the engine's thread to its reader: the only object that both threads touch.
+"""Passes one answer from the engine's thread to its reader: the only object that both threads use.
 
 Depends on text and time only; must not import a model, a request or an app.
 """
@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 
 from blip_space.errors import BusyError, UserError
 
-TOOK_TOO_LONG = "The answer took too long and was cancelled. Ask again, or for fewer new tokens."
+TOOK_TOO_LONG = "The answer took too long and was cancelled. Try again later, or lower Max new tokens (max_new_tokens)."
 
 
 class ResponseStream:
-    """The text so far, and its end or error. The engine publishes it; one reader iterates it."""
+    """One answer: its text so far, and its end or error. The engine publishes it, and one reader iterates it."""
 
     def __init__(self, *, deadline: float) -> None:
         """`deadline` is a time of `time.monotonic()`, in seconds; after it the answer ends as a `BusyError`."""
@@ -28,10 +28,10 @@ class ResponseStream:
         """The number of generated tokens."""
 
         self.repeats = False
-        """Whether the answer was cut off by its limit in the middle of a loop; set when it is finished."""
+        """Whether the token limit cut the answer off in a loop; set when it is finished."""
 
         self.queue_position: Callable[[], int | None] = _not_waiting
-        """How many requests wait before it; None once it runs."""
+        """Returns how many requests wait before this one; None once it runs."""
 
     def __iter__(self) -> Iterator[str]:
         """See `updates`, without heartbeats."""
@@ -43,7 +43,7 @@ class ResponseStream:
         return self._finished or time.monotonic() >= self._deadline
 
     def publish(self, text: str, *, finished: bool = False) -> None:
-        """Engine: set the text so far. After a restart, shorter text is not shown until it is as long as before."""
+        """Called by the engine: set the text so far. After a restart the old text stays visible while it is longer."""
         with self._changed:
             if finished or len(text) >= len(self._text):
                 self._text = text
@@ -52,31 +52,31 @@ class ResponseStream:
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """Engine: the text is complete."""
+        """Called by the engine: the text is complete."""
         with self._changed:
             self._end()
 
     def fail(self, error: UserError) -> None:
-        """Engine: end with this error. Does nothing if it has ended already."""
+        """Called by the engine: end with this error, unless the answer has ended already."""
         with self._changed:
             if not self._finished:
                 self._error = error
             self._end()
 
     def cancel(self) -> None:
-        """Reader: cancel the rest; the engine frees its slots before the next step."""
+        """Called by the reader: cancel the rest; the engine frees its slots before the next step."""
         self.finish()
 
     def wait(self, seconds: float) -> bool:
-        """Reader: wait at most that long; whether it is done."""
+        """Called by the reader: wait at most that long for the end; returns whether the answer is `done`."""
         with self._changed:
             self._changed.wait_for(lambda: self._finished, self._seconds_left(seconds))
         return self.done
 
     def updates(self, heartbeat_seconds: float | None = None) -> Iterator[str]:
-        """The text so far at each change, and unchanged after each heartbeat; raises the `UserError` that ended it.
+        """Yield the text so far at each change, and again after every `heartbeat_seconds`.
 
-        Closing the generator cancels the request.
+        Raises the error that ended the answer. Closing the generator cancels the request.
         """
         yielded: str | None = None
         try:

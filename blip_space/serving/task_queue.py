@@ -1,4 +1,4 @@
-"""Tasks that no core has yet, in order of arrival; background tasks have a queue of their own.
+"""Tasks that are not in a core yet, in order of arrival; background tasks have a queue of their own.
 
 Depends on prepared requests and responses; must not import a model. Has no lock of its own.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class GenerationTask:
-    """A prepared request for a model, its response, and the core that has it, with its id there."""
+    """A prepared request for a model, its response and, once it is in a core, the core and its id there."""
 
     model: str
     request: PreparedRequest
@@ -53,11 +53,11 @@ class TaskQueue:
             self._of(task.request.background).appendleft(task)
 
     def count(self, *, background: bool) -> int:
-        """The number of tasks there that are not done."""
+        """The number of tasks in that queue that are not done."""
         return sum(not task.response.done for task in self._of(background))
 
     def position(self, task: GenerationTask) -> int | None:
-        """How many tasks wait before it; None if it is not in the users' queue."""
+        """How many tasks wait before `task`; None if it is not in the users' queue."""
         position = 0
         for earlier in self.waiting:
             if earlier is task:
@@ -79,7 +79,7 @@ class TaskQueue:
                 queue.append(task)
 
     def fail(self, model: str, error: UserError) -> None:
-        """Fail all tasks for that model; `take` drops them."""
+        """Fail all tasks for that model; the next `take` removes them."""
         for task in self:
             if task.model == model:
                 task.response.fail(error)

@@ -1,7 +1,7 @@
 """A bounded queue for many users in front of one thread, which owns the models and drives their cores.
 
-Must not import torch at module level, so that the page is up before it. No other thread calls a model; a request is
-tokenized and its image decoded on the caller's thread.
+Must not import torch at module level, so that the page is up before torch is imported. No other thread calls a model; a
+request is tokenized and its image decoded on the caller's thread.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class ThreadedEngine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`specs` are the models that users may choose, the default first. `on_device_lost` is called on the engine's
-        thread once the GPU has failed and every answer has ended: no answer is generated in this process any more. The
-        others replace the loader, the free memory and the clock in tests."""
+        thread once the GPU has failed and every answer has ended: this process can generate no other. The arguments
+        from `load` on replace the loader, the free memory and the clock in tests."""
         self._offered = OfferedModels(specs)
         self.specs, self.default = self._offered.specs, self._offered.default
         self._config = config or EngineConfig()
@@ -220,7 +220,7 @@ class ThreadedEngine:
         self._on_device_lost()
 
     def _wait(self, *, is_idle: bool) -> bool:
-        """If idle, wait until notified; False when the engine stops."""
+        """If idle, wait until notified. Returns False if the engine is stopping."""
         with self._changed:
             if is_idle and not self._is_notified:
                 self._changed.wait(POLL_SECONDS if self._driver.has_queue else None)

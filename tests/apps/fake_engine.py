@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from blip_space.catalogue import MBLIP_LANGUAGES, ModelSpec
+from blip_space.catalogue import ModelSpec
 from blip_space.engine.answer_check import EMPTY_ANSWER
 from blip_space.engine.request import Budget, EngineConfig, Request, measure_budget
 from blip_space.errors import BusyError, EmptyAnswerError, UserError
 from blip_space.history import Turn
+from blip_space.languages import LANGUAGES
 from blip_space.models.preparation import ImageFirstPreparation
 from blip_space.serving.offered_models import OfferedModels
 from blip_space.serving.protocol import STOPPED_RUNNING, STOPPING, EngineStatus, queue_full
@@ -37,7 +38,7 @@ PARROT = ModelSpec(
     description="Repeats the prompt.",
     unknown_image_replies=frozenset({UNKNOWN_REPLY}),
 )
-POLYGLOT = ModelSpec("polyglot", "polyglot", "blip2", "mt5", "mblip", 2_000, MBLIP_LANGUAGES)
+POLYGLOT = ModelSpec("polyglot", "polyglot", "blip2", "mt5", "mblip", 2_000, tuple(LANGUAGES))
 
 READY = EngineStatus(
     *("ready", PARROT.name, "fp32", "cpu", 0, 0, "fp32: the model is small and the answers stay exact"),

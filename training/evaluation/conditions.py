@@ -1,6 +1,6 @@
-"""One object under hard conditions: degraded images, unusual sizes and angles, difficult backgrounds.
+"""Images of one object under hard conditions: degraded, at unusual sizes and angles, on difficult backgrounds.
 
-Each condition is a function of a sprite and a random generator. Must not import `model` or `lexicon`.
+A condition is a function of the sprites, an object's kind and a random generator. Must not import `model` or `lexicon`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _busy_background(sprites: SpriteCache, kind: str, rng: random.Random) -> Ima
 
 
 def _screenshot(sprites: SpriteCache, kind: str, rng: random.Random) -> Image.Image:
-    """A window with a title bar of buttons and a line of text at the bottom."""
+    """The object in a window that has a title bar with buttons, and a line of text at the bottom."""
     image = Image.new("RGB", (SIDE, SIDE), "white")
     canvas = ImageDraw.Draw(image)
     canvas.rectangle((0, 0, SIDE, 24), fill=(222, 225, 230))

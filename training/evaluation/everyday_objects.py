@@ -22,7 +22,7 @@ from training.tasks.templates import CAPTION, COUNT, WHAT
 
 Dialogue = Sequence[Question]
 
-# The names of tasks are rows of the card and seeds of their questions: a new name would be new questions.
+# A task's name is a row of the card and the seed of the task's questions: a new name would give new questions.
 NAME_TASK = "name of one thing"
 FALSE_UNKNOWN = "falsely “I don't know” (fewer are better)"
 UNKNOWN = "“I don't know”: "
@@ -30,7 +30,7 @@ UNKNOWN = "“I don't know”: "
 
 @dataclass(frozen=True)
 class EvalTask:
-    """A task: the possible numbers of objects in its scenes, and the dialogue about a scene."""
+    """A task: the possible numbers of objects in its scenes, and a function that samples a dialogue about a scene."""
 
     numbers: tuple[int, ...]
     dialogue: Callable[[Scene, random.Random], Dialogue | None]
@@ -41,7 +41,7 @@ def _at_side(side: str) -> Question:
 
 
 def _sample_kind(scene: Scene, rng: random.Random) -> str:
-    """A kind of object, half the time one of the scene's."""
+    """A random kind of object; half the time it is that of an object in the scene."""
     return rng.choice(scene.objects).kind if rng.random() < 0.5 else rng.choice(everyday.NAMES)
 
 
@@ -74,7 +74,7 @@ TASKS: dict[str, EvalTask] = {
 
 
 def everyday_scenes(numbers: Sequence[int], count: int, *, seed: int = SEED) -> list[Scene]:
-    """Scenes of everyday objects that are not in the training data."""
+    """`count` scenes that are not in the training data; the number of objects is one of `numbers`."""
     return [
         everyday.sample_everyday_scene(random.Random(f"examination/{seed}/{numbers}/{index}"), numbers=tuple(numbers))
         for index in range(count)
@@ -82,14 +82,14 @@ def everyday_scenes(numbers: Sequence[int], count: int, *, seed: int = SEED) -> 
 
 
 def ood_scenes(kind: str, count: int) -> list[Scene]:
-    """Out-of-distribution scenes of that kind."""
+    """`count` out-of-distribution scenes of `kind`."""
     return [ood_scene(kind) for _ in range(count)]
 
 
 def everyday_questions(
     task: str, scenes: Sequence[Scene], lexicons: Lexicons, codes: Sequence[str], *, each: int, seed: int = SEED
 ) -> list[EvalQuestion]:
-    """`each` questions of the task in each of these languages, on suitable scenes."""
+    """At most `each` questions of the task for each language of `codes`, about scenes that suit the task."""
     rng = random.Random(f"everyday-sheet/{seed}/{task}")
     questions = []
     for code in codes:
@@ -105,7 +105,7 @@ def everyday_questions(
 def ood_questions(
     task: str, count: int, lexicons: Lexicons, codes: Sequence[str], *, seed: int = SEED
 ) -> list[EvalQuestion]:
-    """A question about each of `count` out-of-distribution images, in these languages in turn."""
+    """A question about each of `count` out-of-distribution images; the answers' languages are `codes` in turn."""
     rng = random.Random(f"unknown-sheet/{seed}/{task}")
     questions = (WHAT, WHAT, CAPTION, COUNT, Question("exists", "exists", rng.choice(everyday.NAMES)), _at_side("left"))
     scene = ood_scene("photo")
@@ -118,7 +118,7 @@ def ood_questions(
 def make_question(
     task: str, lexicons: Lexicons, code: str, index: int, dialogue: Dialogue, scene: Scene, rng: random.Random
 ) -> EvalQuestion:
-    """The dialogue's last question, with the prompt that serving would build after the earlier turns."""
+    """The dialogue's last question, with the prompt that serving would build for it after the earlier turns."""
     lexicon = lexicons[code]
     asked_in = rng.choice((lexicon, lexicons["en"]))
     texts = ["" if one.wording == "caption" else templates.render_question(one, asked_in, rng) for one in dialogue]

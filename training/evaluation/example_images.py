@@ -16,13 +16,13 @@ from training.evaluation.flat_shapes import EvalQuestion
 EACH, COLUMNS, SIDE, LINE, GAP = 8, 4, 160, 18, 12
 RIGHT, WRONG, INK = (24, 128, 56), (190, 40, 40), (40, 40, 40)
 MAX_CHARACTERS = 27
-"""More characters than this do not fit below an image."""
+"""The number of characters that fit below an image; a longer text is cut."""
 
 Pixels = NDArray[np.uint8]
 
 
 def render_sheet(images: Sequence[Pixels], questions: Sequence[EvalQuestion], answers: Sequence[str]) -> Image.Image:
-    """The first images with correct answers, and below them the first with wrong ones."""
+    """Draw the first `EACH` questions with correct answers and, below them, the first `EACH` with wrong answers."""
     correct = [index for index, question in enumerate(questions) if answers[index] == question.expected][:EACH]
     wrong = [index for index, question in enumerate(questions) if answers[index] != question.expected][:EACH]
     rows = -(-len(correct) // COLUMNS) + -(-len(wrong) // COLUMNS)

@@ -1,6 +1,6 @@
 """Evaluation questions on flat shapes: images, prompts in every language with a grammar, and correct answers.
 
-There are two drawing styles: that of training (with other seeds) and that of `unseen_style`. Half of the questions are
+There are two drawing styles: that of training, with other seeds, and that of `unseen_style`. Half of the questions are
 in English and half in the answer's language. Must not import `model`.
 """
 
@@ -23,7 +23,7 @@ from training.tasks.questions import Question, answer, render_question
 from training.tasks.samples import build_prompt
 
 SEED = 7_777_777
-"""The evaluation's seed; training uses its recipe's."""
+"""The evaluation's seed; training uses the seed of its recipe."""
 
 DRAWING_STYLES = ("plain Pillow", "training style")
 Dialogue = Sequence[Question]
@@ -110,14 +110,14 @@ class EvalQuestion:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images in one drawing style, at the model's size, and their scenes."""
+    """Images in one drawing style, at the model's size as bytes (N, side, side, 3), and their scenes."""
 
     images: torch.Tensor
     scenes: tuple[Scene, ...]
 
 
 def make_image_set(style: str, *, count: int, side: int, seed: int = SEED) -> ImageSet:
-    """The evaluation's images in that style."""
+    """`count` images of the evaluation in the drawing style `style`, `side` pixels square, with their scenes."""
     if style == DRAWING_STYLES[0]:
         pairs = [unseen_style.draw_image(seed, index) for index in range(count)]
     else:
@@ -130,12 +130,12 @@ def make_image_set(style: str, *, count: int, side: int, seed: int = SEED) -> Im
 
 
 def resized_bytes(images: Sequence[Image.Image], side: int) -> torch.Tensor:
-    """Images of any size at the model's, as bytes (N, side, side, 3)."""
+    """Resize images of any size to `side`, the model's size; returns bytes (N, side, side, 3)."""
     return torch.from_numpy(np.stack([np.asarray(rendering.resize(image, side)) for image in images]))
 
 
 def flat_questions(image_set: ImageSet, *, each: int, seed: int = SEED) -> list[EvalQuestion]:
-    """`each` questions of every task in every language."""
+    """At most `each` questions of every task for every language with a grammar."""
     rng = random.Random(f"sheet/{seed}")
     questions = []
     for task, sampler in TASKS.items():

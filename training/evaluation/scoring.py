@@ -18,11 +18,11 @@ from training.scenes.scene import MAX_OBJECTS
 ANSWERED_IN_LANGUAGE = "answer in the language asked"
 
 Scores = dict[tuple[str, str], float]
-"""(task, language) to the share of exact answers."""
+"""The share of exact answers by (task, language)."""
 
 
 def score(questions: Sequence[EvalQuestion], answers: Sequence[str], sources: Path) -> Scores:
-    """The shares of exact answers, and of answers in the requested language."""
+    """The share of exact answers per task and language; `ANSWERED_IN_LANGUAGE` is a task that counts the language."""
     correct: dict[tuple[str, str], list[bool]] = {}
     for question, answer in zip(questions, answers, strict=True):
         correct.setdefault((question.task, question.language), []).append(answer == question.expected)
@@ -32,13 +32,13 @@ def score(questions: Sequence[EvalQuestion], answers: Sequence[str], sources: Pa
 
 
 def mean(scores: Mapping[tuple[str, str], float], task: str) -> float:
-    """The mean share of a task over its languages."""
+    """The mean of a task's shares over all languages."""
     shares = [share for (name, _), share in scores.items() if name == task]
     return sum(shares) / len(shares)
 
 
 def in_language(answer: str, code: str, sources: Path) -> bool:
-    """Whether an answer, correct or not, consists of that language's words only."""
+    """Whether an answer, correct or not, consists only of words of the language `code`."""
     words, prefixes = _vocabulary(code, sources)
     if LANGUAGES[code].script in UNSPACED_SCRIPTS:
         return bool(answer) and set(answer) <= words
@@ -48,13 +48,13 @@ def in_language(answer: str, code: str, sources: Path) -> bool:
 
 @cache
 def _vocabulary(code: str, sources: Path) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Every word of a language that an answer may have (every character, if words are not spaced), and what lists
-    prefix to the next word."""
+    """Every word that an answer in the language may have (every character, if the script has no spaces), and the
+    prefixes that a list may put before a word."""
     lexicon = load_lexicon(code, sources)
     lines = [*lexicon.names.by_key.values(), *lexicon.colours.values(), *lexicon.shapes.values(), *lexicon.numbers]
     lines += [lexicon.yes, lexicon.no, lexicon.nothing, lexicon.unknown]
     lines += [lexicon.count_phrase("circle", count) for count in range(1, MAX_OBJECTS + 1)]
-    lines.append(lexicon.join(lines[:3]))  # has the words that join a list
+    lines.append(lexicon.join(lines[:3]))  # for the words that join a list
     lines += _grammar_phrases(code)
     if LANGUAGES[code].script in UNSPACED_SCRIPTS:
         return frozenset("".join(lines)), ()

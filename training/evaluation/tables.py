@@ -58,17 +58,17 @@ class EvaluatedModel:
         return int(self.model.config.vision_config.image_size)
 
     def answers(self, images: Tensor, questions: Sequence[EvalQuestion]) -> list[str]:
-        """The model's answer to each question about its image."""
+        """The model's answer to each question; `question.image` is the index of the question's image."""
         indices = torch.tensor([question.image for question in questions])
         return generate(self.model, self.tokenizer, images[indices], [question.prompt for question in questions])
 
     def renderer(self, styles: Sequence[str] = STYLES) -> SceneRenderer:
-        """A renderer of these drawing styles; its photographs are those of the evaluation."""
+        """A renderer with the sprites of `styles` and with the photographs of the evaluation."""
         return load_renderer(self.sources, styles, photos=EVALUATION_FILES)
 
 
 def render_scenes(scenes: Sequence[Scene], renderer: SceneRenderer, side: int, *, seed: int = SEED) -> Tensor:
-    """The scenes' images at the model's size, as bytes (N, side, side, 3)."""
+    """The scenes' images without distortion, `side` pixels square, as bytes (N, side, side, 3)."""
     split = f"examination/{seed}"
     images = [renderer.render(scene, side=side, seed=f"{split}/{i}", clean=True)[0] for i, scene in enumerate(scenes)]
     return torch.from_numpy(np.stack(images))
@@ -92,7 +92,7 @@ def evaluate_everyday(model: EvaluatedModel, *, each: int, seed: int = SEED) -> 
 
 
 def evaluate_ood(model: EvaluatedModel, *, count: int, seed: int = SEED) -> dict[str, float]:
-    """The share of "I don't know" answers for each kind of out-of-distribution image."""
+    """The share of "I don't know" answers to `count` images of each out-of-distribution kind."""
     renderer, shares = model.renderer(STYLES[:1]), {}
     for kind in KINDS:
         images = render_scenes(ood_scenes(kind, count), renderer, model.side, seed=seed)
@@ -103,7 +103,7 @@ def evaluate_ood(model: EvaluatedModel, *, count: int, seed: int = SEED) -> dict
 
 
 def by_style(model: EvaluatedModel, *, count: int) -> dict[str, float]:
-    """The share of correct English names of one object, for every drawing style."""
+    """For each drawing style, the share of correct English names for images of one object."""
     scenes = everyday_scenes((1,), count)
     shares = {}
     for style in ALL_STYLES:
@@ -116,7 +116,7 @@ def by_style(model: EvaluatedModel, *, count: int) -> dict[str, float]:
 
 
 def by_condition(model: EvaluatedModel, *, count: int) -> dict[str, float]:
-    """The share of correct English names of one object under every hard condition."""
+    """For each hard condition, the share of correct English names for images of one object."""
     renderer, scenes = model.renderer(), everyday_scenes((1,), count)
     questions = everyday_questions(NAME_TASK, scenes, model.lexicons, ["en"], each=count)
     shares = {}
@@ -129,7 +129,7 @@ def by_condition(model: EvaluatedModel, *, count: int) -> dict[str, float]:
 
 
 def render_examples(model: EvaluatedModel) -> Image.Image:
-    """A sheet of images with correct and wrong answers, in English."""
+    """The card's sheet of images with correct and wrong answers in English."""
     groups = zip(*(everyday_scenes((number,), 100) for number in (1, 2, 3)), strict=True)
     scenes = [scene for group in groups for scene in group]
     images = render_scenes(scenes, model.renderer(), model.side)

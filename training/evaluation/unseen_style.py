@@ -1,7 +1,7 @@
 """Flat shapes in a drawing style that training never uses: what a user would draw with Pillow in a minute.
 
-CSS colours, no smoothing, usual image sizes, mostly white backgrounds; ellipses, rectangles and polygons by their
-simplest formulas. Shares only `Scene` and `SceneObject` with training, so that the same questions apply.
+Images have CSS colours, no smoothing, usual sizes, and mostly white backgrounds; shapes are the simplest ellipses,
+rectangles and polygons. Uses only `Scene` and `SceneObject` of training, so that the same questions apply.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOW_CONTRAST = {
 
 
 def draw_image(seed: int, index: int) -> tuple[Image.Image, Scene]:
-    """An image and its scene: zero to five objects, in a row, in a column or anywhere."""
+    """The image `index` of a seed, and its scene: zero to five objects, in a row, in a column or anywhere."""
     rng = random.Random(f"plain/{seed}/{index}")
     width, height = rng.choice(SIZES)
     background = rng.choice(BACKGROUNDS)
@@ -59,7 +59,7 @@ def _sample_shapes(rng: random.Random, background: str) -> list[tuple[str, str]]
 
 
 def _sample_positions(count: int, rng: random.Random, width: int, height: int) -> list[tuple[float, float, float]]:
-    """Centres and sizes: a row, a column, or cells of a grid."""
+    """The centre and the size (x, y, size) of each object: in a row, in a column, or in cells of a grid."""
     if count == 1:
         size = min(width, height) * rng.uniform(0.2, 0.7)
         return [(width / 2, height / 2, size)]

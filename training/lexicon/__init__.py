@@ -1,4 +1,4 @@
-"""The languages of the training data, by mBLIP's codes: `GRAMMARS`, one module a language, and the `lexicon` of all."""
+"""The languages of the training data, by mBLIP's codes: eight have a grammar (`GRAMMARS`), all have a `lexicon`."""
 
 from training.lexicon import arabic, chinese, english, french, german, hindi, japanese, spanish
 from training.lexicon.grammar import WORDINGS, Grammar

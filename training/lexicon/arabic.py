@@ -1,6 +1,6 @@
-"""Arabic: two genders, the dual, broken plurals, and numbers from three that take the other gender.
+"""The Arabic grammar: two genders, the dual, broken plurals, and numbers from three on in the noun's opposite gender.
 
-Plurals of objects take the feminine singular adjective. Vowel signs are omitted, as usual in print.
+Plurals of objects have the feminine singular adjective. Vowel signs are omitted, as usual in print.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ ADJECTIVES = {
     "white": ("أبيض", "بيضاء", "أبيضان", "بيضاوان"),
     "grey": ("رمادي", "رمادية", "رماديان", "رماديتان"),
 }
-"""Masculine, feminine (and plural of objects), dual masculine, dual feminine."""
+"""The forms of each colour: masculine, feminine (also for plurals of objects), dual masculine, dual feminine."""
 
 
 def arabic_forms(noun: str, colour: str | None) -> dict[str, str]:
-    """`{a}` دائرة حمراء, `{the}`, `{many}` دوائر حمراء, `{the_many}`, `{kam}` (after "how many"), `{is}` (there is)."""
+    """The forms of a noun by template placeholder: `a` is "دائرة حمراء", `many` is "دوائر حمراء"; `the` and `the_many`
+    are definite, `kam` follows "how many", and `is` is "there is"."""
     gender, singular, _, plural = NOUNS[noun]
     female = gender == "f"
     singular_adjective = ADJECTIVES[colour][female] if colour else ""
@@ -67,7 +68,7 @@ def _definite(word: str) -> str:
 
 
 def arabic_count(count: int, shape: str | None, colour: str | None) -> str:
-    """ثلاث دوائر زرقاء, دائرتان زرقاوان, دائرة زرقاء."""
+    """The phrase for some shapes in a colour: "ثلاث دوائر زرقاء", "دائرتان زرقاوان", "دائرة زرقاء"."""
     gender, singular, dual, plural = NOUNS[shape or "shape"]
     female = gender == "f"
     adjectives = ADJECTIVES[colour] if colour else ("",) * 4

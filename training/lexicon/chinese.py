@@ -1,4 +1,4 @@
-"""Chinese in Traditional script, as in mBLIP: the measure word 個, and 兩 for two of a kind."""
+"""The Chinese grammar, in Traditional script as in mBLIP: the measure word 個, and 兩 for two of a kind."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ COLOURS = {
 
 
 def chinese_forms(noun: str, colour: str | None) -> dict[str, str]:
-    """`{it}` 藍色的圓形."""
+    """The form of a noun by template placeholder: `it` is "藍色的圓形" (blue circle)."""
     return {"it": f"{COLOURS[colour] + '的' if colour else ''}{NOUNS[noun]}"}
 
 
 def chinese_count(count: int, shape: str | None, colour: str | None) -> str:
-    """三個藍色的圓形, 一個紅色的星形."""
+    """The phrase for some shapes in a colour: "三個藍色的圓形" (three blue circles), "一個紅色的星形" (a red star)."""
     return f"{COUNTERS[count]}{chinese_forms(shape or 'figure', colour)['it']}"
 
 

@@ -1,4 +1,4 @@
-"""English: articles, plurals, British and American spelling."""
+"""The English grammar: articles, plurals, British and American spelling."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ COLOURS = {
 
 
 def english_forms(noun: str, colour: str | None) -> dict[str, str]:
-    """`{one}` red circle, `{a}` a red circle, `{many}` red circles."""
+    """The forms of a noun by template placeholder: `one` is "red circle", `a` "a red circle", `many` "red circles"."""
     singular, plural = (f"{COLOURS[colour]} {word}" if colour else word for word in NOUNS[noun])
     return {"one": singular, "a": f"{'an' if singular[0] in 'aeiou' else 'a'} {singular}", "many": plural}
 
 
 def english_count(count: int, shape: str | None, colour: str | None) -> str:
-    """Three blue circles, an orange star."""
+    """The phrase for some shapes in a colour: "three blue circles", "an orange star"."""
     words = english_forms(shape or "shape", colour)
     return words["a"] if count == 1 else f"{NUMBERS[count]} {words['many']}"
 

@@ -1,7 +1,4 @@
-"""Articles and plurals of English nouns, for natural questions about everyday objects.
-
-Depends on nothing else in training.
-"""
+"""Articles and plurals of English nouns, for questions about everyday objects. Depends on nothing else in training."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ CONSONANT_SOUND = ("unicorn",)
 
 
 def noun_forms(name: str) -> dict[str, str]:
-    """`{one}` dog, `{a}` a dog, `{many}` dogs."""
+    """The forms of a noun by template placeholder: `one` is "dog", `a` is "a dog", `many` is "dogs"."""
     plural_form = plural(name)
     article = "an " if name[0] in "aeiou" and name not in CONSONANT_SOUND else "a "
     if plural_form == name and name not in IRREGULAR:

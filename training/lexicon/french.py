@@ -1,4 +1,4 @@
-"""French: two genders, elision, colours after the noun, the space before the question mark."""
+"""The French grammar: two genders, elision, colours after the noun, the space before the question mark."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ ADJECTIVES = {
 
 
 def french_forms(noun: str, colour: str | None) -> dict[str, str]:
-    """`{a}` un cercle rouge, `{the}` le …, `{of_the}` du …, `{many}`, `{of_many}` de cercles rouges, `{the_many}`."""
+    """The forms of a noun by template placeholder: `a` is "un cercle rouge", `the` "le cercle rouge", `of_the` "du …",
+    `many` "cercles rouges", `of_many` "de cercles rouges", `the_many` "les cercles rouges", `which` "Quel"."""
     gender, singular, plural = NOUNS[noun]
     female, elided = gender == "f", singular[0] in "éo"
     if colour:
@@ -55,7 +56,7 @@ def french_forms(noun: str, colour: str | None) -> dict[str, str]:
 
 
 def french_count(count: int, shape: str | None, colour: str | None) -> str:
-    """Trois cercles bleus, une étoile rouge."""
+    """The phrase for some shapes in a colour: "trois cercles bleus", "une étoile rouge"."""
     words = french_forms(shape or "shape", colour)
     return words["a"] if count == 1 else f"{NUMBERS[count]} {words['many']}"
 

@@ -1,4 +1,4 @@
-"""German: three genders, strong and weak adjectives, nominative and accusative."""
+"""The German grammar: three genders, strong and weak adjectives, nominative and accusative."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ ENDINGS = {"m": ("er", "en", "e"), "f": ("e", "e", "e"), "n": ("es", "es", "e")}
 
 
 def german_forms(noun: str, colour: str | None) -> dict[str, str]:
-    """`{a}` ein roter Kreis, `{a_acc}` einen roten Kreis, `{the}` der rote Kreis, `{many}`, `{the_many}`."""
+    """The forms of a noun by template placeholder: `a` is "ein roter Kreis", `a_acc` "einen roten Kreis",
+    `the` "der rote Kreis", `many` "rote Kreise", `the_many` "die roten Kreise"."""
     gender, singular, plural = NOUNS[noun]
     cases = zip(("a", "a_acc", "the"), ARTICLES[gender], ENDINGS[gender], strict=True)
     words = {case: f"{article} {_german_adjective(colour, ending)}{singular}" for case, article, ending in cases}
@@ -57,7 +58,7 @@ def _german_adjective(colour: str | None, ending: str) -> str:
 
 
 def german_count(count: int, shape: str | None, colour: str | None) -> str:
-    """Drei blaue Kreise, ein roter Stern."""
+    """The phrase for some shapes in a colour: "drei blaue Kreise", "ein roter Stern"."""
     words = german_forms(shape or "shape", colour)
     return words["a"] if count == 1 else f"{NUMBERS[count]} {words['many']}"
 

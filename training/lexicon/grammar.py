@@ -1,7 +1,7 @@
-"""The interface of a language's grammar, which each language's module implements.
+"""The interface of a grammar, which a module for each language implements.
 
-A grammar has answers (numbers, colours, shapes, counted objects, lists) and wordings of every question. Nouns and
-colours have the keys of `scene` and `colours`; None stands for any shape. Depends on nothing else in training.
+A grammar has the answers and, for every question, at least one wording. Its keys are the English shape and colour names
+of `scene` and `colours`; the key None means any shape. Depends on nothing else in training.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 WORDINGS = (
-    "count",  # how many {…} are there
-    "colour_it",  # of the only object, or of the one just mentioned
+    "count",  # how many {…} are there?
+    "colour_it",  # the colour of the only object, or of the object just mentioned
     "colour_they",
-    "colour_the",  # of one named object
+    "colour_the",  # the colour of one named object
     "colour_the_many",
     "colour_side",
     "shape_it",
@@ -24,17 +24,17 @@ WORDINGS = (
     "side",
     "exists",
     "caption",
-    "and_many",  # after a count: and of these?
-    "and_a",  # after "is there": and of these?
-    "and_side",  # after a side: and there?
-    "how_many",  # of what was just mentioned
+    "and_many",  # after a count: and how many {…}?
+    "and_a",  # after "is there {…}?": and {…}?
+    "and_side",  # after a side: and at another side?
+    "how_many",  # the number of the objects just mentioned
 )
-"""The questions of which every grammar has at least one wording."""
+"""The keys of the questions; every grammar has at least one wording for each."""
 
 
 @dataclass(frozen=True)
 class Grammar:
-    """One language's words for flat shapes."""
+    """One language's questions, answers and words about flat shapes."""
 
     code: str
     numbers: tuple[str, ...]
@@ -42,22 +42,22 @@ class Grammar:
     no: str
     nothing: str
     colours: Mapping[str, str]
-    """The answer to "What colour is it?"."""
+    """The answer to "What colour is it?", by the colour."""
 
     shapes: Mapping[str, tuple[str, str]]
-    """The answers to "What shape is it?" and "What shape are they?"."""
+    """The answers to "What shape is it?" and "What shape are they?", by the shape."""
 
     count_phrase: Callable[[int, str | None, str | None], str]
-    """A number of objects of a shape and a colour: `count_phrase(3, "circle", "blue")` is "three blue circles"."""
+    """Returns the phrase for some shapes in a colour: `count_phrase(3, "circle", "blue")` is "three blue circles"."""
 
     join: Callable[[Sequence[str]], str]
-    """A list in words: "a, b and c"."""
+    """Joins items to a list in words: "a, b and c"."""
 
     noun_forms: Callable[[str, str | None], Mapping[str, str]]
-    """The forms of a noun (a key of `synonyms`' values), with a colour or without, by the wordings' placeholders."""
+    """Returns the forms of a noun of `synonyms`, with a colour or without, by the placeholders of `questions`."""
 
     synonyms: Mapping[str | None, tuple[str, ...]]
-    """Nouns that a question may use for each shape, and (None) for any shape."""
+    """The nouns that a question may use for each shape; the key None has those for any shape."""
 
     sides: Mapping[str, tuple[str, ...]]
     questions: Mapping[str, tuple[str, ...]]

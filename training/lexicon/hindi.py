@@ -1,4 +1,4 @@
-"""Hindi: two genders, direct and oblique cases; colours in -ā agree, the others do not."""
+"""The Hindi grammar: two genders, direct and oblique cases; only colours in -ā agree with the noun."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOUNS = {
     "form": ("m", "आकार", "आकार", "आकार", "आकारों"),
     "thing": ("f", "चीज़", "चीज़ें", "चीज़", "चीज़ों"),
 }
-"""Gender, then direct singular and plural, then oblique singular and plural."""
+"""For each noun its gender, its direct singular and plural, and its oblique singular and plural."""
 
 COLOURS = {
     "red": "लाल",
@@ -38,7 +38,8 @@ AGREEING = ("yellow", "green", "blue", "brown", "black")
 
 
 def hindi_forms(noun: str, colour: str | None) -> dict[str, str]:
-    """`{one}` नीला वृत्त, `{many}` नीले वृत्त, `{of}` and `{of_many}` before a postposition, `{how}` कितने …, `{is}` है/हैं."""
+    """The forms of a noun by template placeholder: `one` is "नीला वृत्त", `many` "नीले वृत्त", `how` (how many) "कितने नीले
+    वृत्त"; `of` and `of_many` precede a postposition."""
     gender, singular, plural, oblique_singular, oblique_plural = NOUNS[noun]
     female = gender == "f"
     direct, oblique = _hindi_adjective(colour, "ी" if female else "ा"), _hindi_adjective(colour, "ी" if female else "े")
@@ -59,7 +60,7 @@ def _hindi_adjective(colour: str | None, ending: str) -> str:
 
 
 def hindi_count(count: int, shape: str | None, colour: str | None) -> str:
-    """तीन नीले वृत्त, एक लाल तारा."""
+    """The phrase for some shapes in a colour: "तीन नीले वृत्त" (three blue circles), "एक लाल तारा" (a red star)."""
     words = hindi_forms(shape or "shape", colour)
     return f"{NUMBERS[count]} {words['one' if count == 1 else 'many']}"
 

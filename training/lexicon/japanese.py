@@ -1,4 +1,4 @@
-"""Japanese: no plural; colours are adjectives (赤い) or nouns with の (緑の); objects are counted with つ."""
+"""The Japanese grammar: no plural, colours as adjectives (赤い) or nouns with の (緑の), counting with つ."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ COLOURS = {
 
 
 def japanese_forms(noun: str, colour: str | None) -> dict[str, str]:
-    """`{it}` 青い円."""
+    """The form of a noun by template placeholder: `it` is "青い円" (blue circle)."""
     return {"it": f"{COLOURS[colour][1] if colour else ''}{NOUNS[noun]}"}
 
 
 def japanese_count(count: int, shape: str | None, colour: str | None) -> str:
-    """三つの青い円; a single object needs no number: 赤い星."""
+    """The phrase for some shapes in a colour: "三つの青い円" (three blue circles); one is "赤い星"."""
     words = japanese_forms(shape or "shape", colour)["it"]
     return words if count == 1 else f"{COUNTERS[count]}の{words}"
 

@@ -1,7 +1,7 @@
 """The lexicon of each language: words and question templates that need no grammar.
 
-There is a table for each language in `tables/`; names of objects come from CLDR. Templates take a name in its
-dictionary form. Must not import `scene`.
+Each language has a table in `tables/`; names of objects are from CLDR. Templates use a name in its dictionary form.
+Must not import `scene`.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class Lexicon:
     names: LocaleNames
 
     def name_of(self, kind: str) -> str:
-        """The name of a flat shape or of a concept."""
+        """The name of `kind`, which is a flat shape or a concept."""
         return self.shapes.get(kind) or self.names.by_key[kind]
 
     def count_phrase(self, kind: str, count: int) -> str:
-        """A number of objects of a kind: "cat", "cat × 2"."""
+        """The phrase for `count` objects of `kind`: "cat", "cat × 2"."""
         name = self.name_of(kind)
         return name if count == 1 else SEVERAL.format(name=name, count=count)
 
     def join(self, items: Sequence[str]) -> str:
-        """A list in words."""
+        """Join `items` to a list in words."""
         return self.names.join(items)
 
 
@@ -57,13 +57,13 @@ Lexicons = Mapping[str, Lexicon]  # by the language's code
 
 
 def language_codes() -> tuple[str, ...]:
-    """The languages that have a table."""
+    """The codes of the languages that have a table, in alphabetical order."""
     return tuple(sorted(path.stem for path in TABLES.glob("*.json")))
 
 
 @cache
 def load_lexicon(code: str, folder: Path) -> Lexicon:
-    """The language's lexicon, with names from CLDR, which is downloaded into `folder` if it is missing."""
+    """The lexicon of the language `code`. CLDR, which has the names, is downloaded into `folder` if it is missing."""
     keys = [concept.name for concept in concepts()]
     annotations, lists = (sources.fetch(source, folder) for source in (sources.ANNOTATIONS, sources.LISTS))
     locale_names = names.load_names(annotations, lists, code, keys)
@@ -72,7 +72,7 @@ def load_lexicon(code: str, folder: Path) -> Lexicon:
     table = json.loads((TABLES / f"{code}.json").read_text(encoding="utf-8"))
     questions = {wording: tuple(words) for wording, words in table.pop("questions").items()}
     table |= {"numbers": tuple(table["numbers"])}
-    if code in GRAMMARS:  # both must use the same words
+    if code in GRAMMARS:  # the grammar and the templates must use the same words
         table |= _grammar_words(code)
     return Lexicon(code=code, questions=questions, names=locale_names, **table)
 

@@ -1,4 +1,4 @@
-"""Spanish: two genders, adjectives after the noun that agree in gender and number."""
+"""The Spanish grammar: two genders, adjectives after the noun that agree in gender and number."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ ADJECTIVES = {
 
 
 def spanish_forms(noun: str, colour: str | None) -> dict[str, str]:
-    """`{a}` un círculo rojo, `{the}`, `{of_the}` del círculo rojo, `{many}`, `{the_many}`, `{how}` (many)."""
+    """The forms of a noun by template placeholder: `a` is "un círculo rojo", `the` "el …", `of_the` "del círculo rojo",
+    `many` "círculos rojos", `the_many` "los …", `how` "uántos círculos rojos", to which a wording adds c or C."""
     gender, singular, plural = NOUNS[noun]
     female = gender == "f"
     if colour:
@@ -48,12 +49,12 @@ def spanish_forms(noun: str, colour: str | None) -> dict[str, str]:
         "of_the": f"{'de la' if female else 'del'} {singular}",
         "many": plural,
         "the_many": f"{'las' if female else 'los'} {plural}",
-        "how": f"{'uántas' if female else 'uántos'} {plural}",  # the wording gives the c or C
+        "how": f"{'uántas' if female else 'uántos'} {plural}",  # the wording has the c or C
     }
 
 
 def spanish_count(count: int, shape: str | None, colour: str | None) -> str:
-    """Tres círculos azules, una estrella roja."""
+    """The phrase for some shapes in a colour: "tres círculos azules", "una estrella roja"."""
     words = spanish_forms(shape or "figure", colour)
     return words["a"] if count == 1 else f"{NUMBERS[count]} {words['many']}"
 

@@ -1,4 +1,4 @@
-"""The model, a `Blip2ForConditionalGeneration` of the recipe's sizes, and the auxiliary heads of its image half.
+"""The model, a `Blip2ForConditionalGeneration` of the recipe's sizes, and its auxiliary heads for images.
 
 Must not import `scenes`, `lexicon` or `tasks`.
 """
@@ -28,21 +28,21 @@ PAD, END, UNKNOWN, IMAGE = 0, 1, 2, 3
 """The first ids of the vocabulary, in T5's order; the fourth is the image placeholder token."""
 
 INITIALIZER_RANGE = 0.06
-"""The standard deviation of initial weights; the usual 0.02, for widths five times ours, makes attention uniform."""
+"""The standard deviation of initial weights. With the usual 0.02, for five times our widths, attention is uniform."""
 
 PATCH_LOSS_WEIGHT = 4.0
-"""The weight of the patch losses; that of the queries is 1."""
+"""The weight of the patch losses; the loss of the queries has weight 1."""
 
 IMAGE_MEAN, IMAGE_STD = 0.5, 0.3
-"""Mean and standard deviation that normalize pixel values, equal for all channels."""
+"""The mean and standard deviation by which pixel values are normalized, the same for all channels."""
 
 
 def build(sizes: Sizes, *, vocabulary: int, seed: int) -> Any:
-    """A model with initial weights, the same for the same seed."""
+    """A new model for `vocabulary` tokens. Its weights are random, and the same for the same `seed`."""
     torch.manual_seed(seed)
-    # Eager attention: its bf16 backward is twice as fast on a CPU as that of fused attention.
+    # On a CPU the backward pass of eager attention in bf16 is twice as fast as that of fused attention.
     model = Blip2ForConditionalGeneration._from_config(_config(sizes, vocabulary), attn_implementation="eager")
-    nn.init.normal_(model.query_tokens, std=0.5)  # they are created as zeros, and would stay equal
+    nn.init.normal_(model.query_tokens, std=0.5)  # the initial zeros would keep all queries equal
     # Embeddings have a standard deviation of 1 and are tied to the output layer: the last norm scales the logits down.
     nn.init.constant_(model.language_model.decoder.final_layer_norm.weight, sizes.text_width**-0.5)
     grid = sizes.image // sizes.patch
@@ -52,7 +52,7 @@ def build(sizes: Sizes, *, vocabulary: int, seed: int) -> Any:
 
 
 def _sinusoids(grid: int, width: int) -> Tensor:
-    """Sines and cosines of each patch's row and column: unlike random vectors, adjacent patches have similar ones."""
+    """Position embeddings (patches, width): sines and cosines of row and column, so adjacent patches are similar."""
     quarter = width // 4
     frequencies = math.pi * torch.logspace(-0.5, 1, quarter, base=grid / 2) / grid
     phases = torch.arange(grid).float()[:, None] * frequencies
@@ -62,28 +62,28 @@ def _sinusoids(grid: int, width: int) -> Tensor:
 
 
 def image_features(model: Any, images: Tensor) -> Tensor:
-    """The image features in front of the text embeddings: (images, queries, text width)."""
+    """The image features (N, queries, text width) of images as bytes (N, H, W, 3); they precede the text embeddings."""
     return run_qformer(model, encode_images(model, images))
 
 
 @dataclass(frozen=True)
 class VisionOutputs:
-    """The vision encoder's hidden states after half of its layers and at the end, (images, patches, width)."""
+    """The vision encoder's hidden states (N, patches, width): `early` after half of its layers, `states` after all."""
 
     early: Tensor
     states: Tensor
-    """The final states, with the class token's in front."""
+    """The final states; the first one is the class token's, the patches follow."""
 
 
 def encode_images(model: Any, images: Tensor) -> VisionOutputs:
-    """Run the vision encoder on images as bytes (N, H, W, 3)."""
+    """Run the vision encoder on `images`, which are bytes (N, H, W, 3)."""
     outputs = model.vision_model(normalize(images), output_hidden_states=True)
     early = outputs.hidden_states[(len(outputs.hidden_states) - 1) // 2]
     return VisionOutputs(early[:, 1:], outputs.last_hidden_state)
 
 
 def run_qformer(model: Any, outputs: VisionOutputs) -> Tensor:
-    """The query outputs, projected to the language model's width: (N, queries, text width)."""
+    """Run the Q-Former; returns the query outputs projected to the language model's width, (N, queries, text width)."""
     queries = model.query_tokens.expand(len(outputs.states), -1, -1).to(outputs.states.dtype)
     hidden = model.qformer(query_embeds=queries, encoder_hidden_states=outputs.states).last_hidden_state
     query_outputs: Tensor = model.language_projection(hidden)
@@ -91,15 +91,15 @@ def run_qformer(model: Any, outputs: VisionOutputs) -> Tensor:
 
 
 def normalize(images: Tensor) -> Tensor:
-    """Bytes (N, H, W, 3) as normalized pixel values (N, 3, H, W)."""
+    """Convert `images`, which are bytes (N, H, W, 3), to normalized pixel values (N, 3, H, W)."""
     return (images.permute(0, 3, 1, 2).float() / 255 - IMAGE_MEAN) / IMAGE_STD
 
 
 class AuxiliaryHeads(nn.Module):
-    """Auxiliary losses of the vision encoder and the Q-Former; not part of the exported model.
+    """The auxiliary losses of the vision encoder and the Q-Former; not part of the exported model.
 
-    Query outputs are compared with the codebook. Two heads classify patches: early states give their coverage, which
-    is independent of colour, and final states the object. Checkpoints have the attributes' names.
+    Query outputs are compared with the codebook. Of the two patch heads, `silhouette` predicts a patch's coverage from
+    early states, independently of colour, and `patch` its object from final states. Checkpoints have these names.
     """
 
     def __init__(self, sizes: Sizes) -> None:
@@ -109,11 +109,11 @@ class AuxiliaryHeads(nn.Module):
         self.silhouette = nn.Linear(sizes.vision_width, CELLS * CELLS)
 
     def loss(self, outputs: VisionOutputs, query_outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of patches and queries."""
+        """The loss of the patches plus the loss of the queries."""
         return self.patch_loss(outputs, batch) + self.codebook.loss(query_outputs, batch["query_targets"])
 
     def patch_loss(self, outputs: VisionOutputs, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of the two patch heads."""
+        """The weighted sum of the losses of the two patch heads."""
         targets = batch["patch_targets"]
         object_loss = sum(map(summed_cross_entropy, self._patch_logits(outputs), targets.unbind(-1)))
         coverage_logits = self.silhouette(outputs.early).float()
@@ -122,7 +122,7 @@ class AuxiliaryHeads(nn.Module):
 
     @torch.no_grad()
     def patch_scores(self, outputs: VisionOutputs, batch: dict[str, Tensor]) -> dict[str, float]:
-        """The accuracies of patches that show an object."""
+        """The accuracy for patches with an object: its kind, colour, and position in reading order ("which")."""
         is_object = batch["patch_targets"][..., 0] > 0
         correct = [
             (logits.argmax(-1) == expected)[is_object]
@@ -132,7 +132,7 @@ class AuxiliaryHeads(nn.Module):
 
     @torch.no_grad()
     def query_scores(self, query_outputs: Tensor, batch: dict[str, Tensor]) -> dict[str, float]:
-        """The accuracies of the queries, by what they predict."""
+        """The accuracies of the number of objects, of all objects at once, of all targets at once, and of the sides."""
         expected = batch["query_targets"]
         predicted = torch.stack([logits.argmax(-1) for logits in self.codebook.logits(query_outputs)], dim=-1)
         correct = predicted == expected
@@ -150,7 +150,7 @@ class AuxiliaryHeads(nn.Module):
 
 
 def parameter_groups(*modules: nn.Module) -> list[dict[str, Any]]:
-    """The modules' parameters in two groups: the matrices of the layers (`hidden`), and all others."""
+    """Optimizer groups of the modules' parameters: the matrices of the layers, marked `hidden`, and all others."""
     named = [entry for module in modules for entry in module.named_parameters()]
     matrices = {id(parameter) for name, parameter in named if parameter.ndim == 2 and _LAYER_NAME.search(name)}
     return [

@@ -1,7 +1,7 @@
-"""The codebook of the query targets: one fixed vector for every option of every factor, and one for every query.
+"""The codebook of the query targets: one fixed vector, a code, for every option of every factor and for every query.
 
-The target of a query output is the sum of its codes. Since the codes are fixed, the language model trains on encoded
-targets while the vision encoder and the Q-Former learn to output them. Must not import `scenes` or `architecture`.
+A query output's target is the sum of the codes of its options and its query. Codes are fixed, so the language model can
+train on encoded targets while the image stages learn to output them. Must not import `scenes` or `architecture`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from training.model.targets import FACTORS, IGNORE_INDEX, QUERIES
 
 SEED = 5
 CODE_NORM = 6.0
-"""The norm of a code. Word embeddings have a standard deviation of 1, so a norm of about 12 at our widths."""
+"""The norm of a code, about half that of a word embedding (whose standard deviation is 1, so its norm about 12)."""
 
 TEMPERATURE = 4.0
-"""The divisor of the dot product with a code, which gives the logit of its option."""
+"""The logit of an option is the dot product of a vector and the option's code, divided by this number."""
 
 
 class TargetCodebook(nn.Module):
-    """The codes for a text width. It has no weights: the vectors follow from a seed and are constant."""
+    """The codes for the text width `width`. They are constant and follow from a seed, so there is nothing to train."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(SEED)
         num_kinds, num_others = FACTORS["kind"], QUERIES + sum(FACTORS.values()) - FACTORS["kind"]
-        # Codes are orthogonal, except those of the many kinds, which share the remaining dimensions.
+        # All codes are orthogonal except those of the kinds, which are too many and share the remaining dimensions.
         axes = nn.init.orthogonal_(torch.empty(width, width), generator=generator)
         kinds = torch.randn(num_kinds, width - num_others, generator=generator) @ axes[num_others:]
         others = axes[:num_others]
@@ -39,23 +39,23 @@ class TargetCodebook(nn.Module):
         self.register_buffer("option_codes", vectors[QUERIES:], persistent=False)
 
     def by_factor(self) -> dict[str, Tensor]:
-        """The codes of every factor's options, (options, width)."""
+        """The codes of the options of each factor, (options, width), by the factor's name."""
         return dict(zip(FACTORS, torch.split(self.option_codes, list(FACTORS.values())), strict=True))
 
     def encode(self, targets: Tensor) -> Tensor:
-        """Targets (N, queries, factors) as vectors (N, queries, width); ignored ones add nothing."""
+        """Encode targets (N, queries, factors) as vectors (N, queries, width); ignored targets add nothing."""
         offsets = torch.tensor([0, *FACTORS.values()][:-1], device=targets.device).cumsum(0)
         has_target = (targets != IGNORE_INDEX).unsqueeze(-1)
         vectors = self.option_codes[(targets + offsets).clamp(min=0)] * has_target
         return vectors.sum(dim=2) + self.query_codes
 
     def logits(self, vectors: Tensor) -> list[Tensor]:
-        """The logits of every factor's options in vectors (N, queries, width)."""
+        """The logits (N, queries, options) of each factor, for vectors (N, queries, width)."""
         logits = vectors.float() @ self.option_codes.T / TEMPERATURE
         return list(torch.split(logits, list(FACTORS.values()), dim=-1))
 
     def loss(self, vectors: Tensor, targets: Tensor) -> Tensor:
-        """The mean cross entropy of the options, and the mean squared distance from the encoded targets."""
+        """The mean cross entropy of the options plus the mean squared distance of `vectors` to the encoded targets."""
         total: Any = sum(map(summed_cross_entropy, self.logits(vectors), targets.unbind(-1)))
         cross_entropy = total / (targets != IGNORE_INDEX).sum().clamp(min=1)
         has_target = (targets != IGNORE_INDEX).any(dim=-1)
@@ -64,7 +64,7 @@ class TargetCodebook(nn.Module):
 
 
 def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The sum of the cross entropies of all targets that are not ignored."""
+    """The cross entropy, summed over all targets that are not `IGNORE_INDEX`."""
     return nn.functional.cross_entropy(
         logits.float().flatten(0, -2), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
     )

@@ -1,7 +1,7 @@
-"""Initial word embeddings: the sum of a word's meaning, in the codes of the query targets, and of its language.
+"""Initial word embeddings: each is the sum of a vector for the word's meaning and a vector for its language.
 
-A model whose image features have the code of "dog" and whose prompt names German needs only to add the two to get
-"Hund"; what remains to learn is when to answer what. Must not import `tasks`.
+If the image features have the code of "dog" and the prompt names German, the model only has to add the two vectors to
+get the embedding of "Hund". It still has to learn when to answer what. Must not import `tasks`.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from training.model.vocabulary import SPACE, WordMeaning, WordMeanings
 
 SEED = 6
 MEANING, LANGUAGE, UNSPACED = 0.8, 0.6, 0.5
-"""The weights in an embedding of the word's meaning, of its language, and of having no space before it."""
+"""The weights of three vectors in a word's embedding: its meaning, its language, and that it has no space before it."""
 
 EXTRA_FACTORS = {"exists": 3}
-"""Words that are in no query target: no, yes, nothing."""
+"""A factor that is in no query target, with its number of options: the words for no, yes and nothing."""
 
 
 @torch.no_grad()
 def initialize_embeddings(model: Any, tokenizer: Any, word_meanings: WordMeanings, codebook: TargetCodebook) -> None:
-    """Set the embedding of every piece that has a meaning."""
+    """Set the model's embedding of every piece in `word_meanings`."""
     weight = model.language_model.get_input_embeddings().weight
     token_ids = tokenizer.convert_tokens_to_ids(list(word_meanings))
     weight[token_ids] = meaning_vectors(word_meanings, codebook).to(weight.device)
 
 
 def meaning_vectors(word_meanings: WordMeanings, codebook: TargetCodebook) -> Tensor:
-    """The initial embedding of each piece, (pieces, width), with a standard deviation of 1."""
+    """The initial embeddings of the pieces, (pieces, width), with a standard deviation of 1."""
     meanings, width = _meanings(codebook), codebook.option_codes.shape[1]
     generator = torch.Generator().manual_seed(SEED)
     languages = dict(zip(LANGUAGES, _unit(torch.randn(len(LANGUAGES), width, generator=generator)), strict=True))
@@ -49,12 +49,12 @@ def meaning_vectors(word_meanings: WordMeanings, codebook: TargetCodebook) -> Te
 
 
 def unspaced_vector(width: int) -> Tensor:
-    """The direction of pieces that follow another word without a space."""
+    """The unit vector that marks pieces which follow another word without a space."""
     return _unit(torch.randn(1, width, generator=torch.Generator().manual_seed(SEED + 2)))[0]
 
 
 def _meanings(codebook: TargetCodebook) -> dict[str, Tensor]:
-    """A unit vector for every option of every factor that words name."""
+    """A unit vector for every option, (options, width), by its factor: those of the codebook and `EXTRA_FACTORS`."""
     directions = {name: _unit(codes.cpu()) for name, codes in codebook.by_factor().items()}
     generator = torch.Generator().manual_seed(SEED + 1)
     width = codebook.option_codes.shape[1]

@@ -1,7 +1,4 @@
-"""Greedy generation from images and prompts, by the same path as in serving.
-
-Image features go in front of the prompt's embeddings. Must not import `scenes` or `tasks`.
-"""
+"""Greedy generation as in serving: image features precede the prompt. Must not import `scenes` or `tasks`."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ BATCH, MAX_NEW_TOKENS = 64, 48
 
 @torch.no_grad()
 def generate(model: Any, tokenizer: Any, images: Tensor, prompts: Sequence[str]) -> list[str]:
-    """The model's answer to each prompt about its image (bytes, N x H x W x 3)."""
+    """The model's answer to each of N prompts about the image of the same index; `images` are bytes (N, H, W, 3)."""
     device = next(model.parameters()).device
     features = torch.cat([image_features(model, batch.to(device)) for batch in torch.split(images, BATCH)])
     return generate_from_features(model, tokenizer, features, prompts)
@@ -26,7 +23,7 @@ def generate(model: Any, tokenizer: Any, images: Tensor, prompts: Sequence[str])
 
 @torch.no_grad()
 def generate_from_features(model: Any, tokenizer: Any, features: Tensor, prompts: Sequence[str]) -> list[str]:
-    """The language model's answer to each prompt after its image features (N, queries, text width)."""
+    """The language model's answer to each of N prompts, given image features (N, queries, text width)."""
     answers: list[str] = []
     for start in range(0, len(prompts), BATCH):
         batch = slice(start, start + BATCH)

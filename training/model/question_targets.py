@@ -1,7 +1,7 @@
-"""The question head, an auxiliary loss of the language model: a question's meaning and the objects it refers to.
+"""An auxiliary loss of the language model: its encoder predicts a question's meaning and the objects it refers to.
 
-The few tokens of an answer are a weak signal of where to look. So the encoder's last state also predicts the answer
-type, the properties and the objects of the newest question, with earlier turns resolved. Must not import `lexicon`.
+An answer has few tokens, a weak training signal for where to look. So a head on the encoder's last state also predicts
+the newest question's answer type, properties and objects, even if earlier turns name them. Must not import `lexicon`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TARGETS = {
     "colour": len(COLOURS) + 1,
     "side": len(SIDES) + 1,
     "number of objects": MAX_OBJECTS + 2,  # the last: the image is out of distribution
-    "kind of the first": len(KINDS) + 1,  # 0: there is none
+    "kind of the first": len(KINDS) + 1,  # 0: there is no object
     "colour of the first": len(COLOURS) + 1,
 }
 """The number of options of each target."""
@@ -51,14 +51,14 @@ def _option(names: tuple[str, ...], name: str | None) -> int:
 
 
 class QuestionHead(nn.Module):
-    """Predicts a question's meaning from the encoder's state of the prompt's last token."""
+    """Predicts the targets of a question from the encoder's state of the prompt's last token."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.head = nn.Linear(width, sum(TARGETS.values()))
 
     def loss(self, states: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
-        """The summed cross entropy for states (N, tokens, width) and targets (N, parts), at the last unmasked token."""
+        """The mean of N questions' summed cross entropies: `states` (N, tokens, width), `targets` (N, targets)."""
         last = states[torch.arange(len(states)), mask.sum(dim=1) - 1]
         logits = self.head(last).split(list(TARGETS.values()), dim=-1)
         total: Any = sum(map(summed_cross_entropy, logits, targets.unbind(-1)))

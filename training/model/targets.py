@@ -1,8 +1,8 @@
-"""Targets of the auxiliary losses: what the query outputs and the patches are to predict of a scene.
+"""Targets of the auxiliary losses: what the query outputs and the patches have to predict about a scene.
 
-Each of the twelve query tokens has a task. The first six predict one object each, in reading order; the seventh the
-number of objects; the other five the object at each side and in the middle. A query target is several *factors* (kind,
-colour, number of equal objects, ...), each one of several options. Must not import torch or `lexicon`.
+Each of the twelve query tokens has a task: the first six predict one object each, in reading order; the seventh the
+number of objects; the last five the objects at the four sides and in the middle. A query's target has several factors
+(kind, colour, number of equal objects, ...), each with several options. Must not import torch or `lexicon`.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from training.scenes.scene import MAX_OBJECTS, SHAPES, SIDES, Scene, SceneObject
 Array = NDArray[np.int64]
 
 KINDS = (*SHAPES, *NAMES)
-"""All kinds of objects."""
+"""All kinds of objects: flat shapes, then everyday concepts."""
 
 OUT_OF_DISTRIBUTION = MAX_OBJECTS + 1
-"""The "number of objects" of an out-of-distribution image."""
+"""The target "number of objects" of an out-of-distribution image, one above the real numbers."""
 
 FACTORS = {
     "kind": len(KINDS) + 1,  # 0: there is no such object
-    "colour": len(COLOURS) + 1,  # 0: it is no flat shape
-    "alike": MAX_OBJECTS + 1,  # the number of objects of its kind and colour
+    "colour": len(COLOURS) + 1,  # 0: the object is no flat shape
+    "alike": MAX_OBJECTS + 1,  # the number of objects of the same kind and colour
     "of its kind": MAX_OBJECTS + 1,
     "of its colour": MAX_OBJECTS + 1,
-    "new": 2,  # whether no earlier object has its kind and colour
+    "new": 2,  # whether no earlier object has the same kind and colour
     "new kind": 2,
     "new colour": 2,
     "number": MAX_OBJECTS + 2,  # the last: the image is out of distribution
 }
-"""The factors of a query target, with the number of options of each."""
+"""The factors of a query's target, each with its number of options."""
 
 QUERIES = MAX_OBJECTS + 1 + len(SIDES)
 COUNT_QUERY = MAX_OBJECTS
-"""The query of the number of objects; those before it have the objects, those after it the sides."""
+"""The index of the query for the number of objects; queries for single objects precede it, those for sides follow."""
 
 CELLS = 4
-"""The cells of a patch's coverage along each side."""
+"""A patch is divided into this many cells per side. Its coverage is the share of each cell that objects cover."""
 
 PATCH_TARGETS = (len(KINDS) + 1, len(COLOURS) + 1, 3, MAX_OBJECTS + 1)
-"""The number of options of a patch's targets: kind and colour of its object, or 0 and 0; the number of objects with
-their centre in it, at most 2; the position of its object in reading order, from 1, or 0."""
+"""The number of options of each target of a patch: the kind and the colour of its object (0: none); the number of
+objects whose centre is in the patch, at most 2; the position of its object in reading order, from 1 (0: none)."""
 
 IGNORE_INDEX = -100
-"""Marks a target that does not exist; torch's cross entropy ignores it."""
+"""The value of a target that does not exist; torch's cross entropy ignores it."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def scene_targets(scene: Scene, *, grid: int) -> Targets:
 
 
 def query_targets(scene: Scene) -> Array:
-    """The targets of the queries, (queries, factors); none for crowded scenes or a side without a clear object."""
+    """The targets (queries, factors); those of a crowded scene, or of a side without a clear object, are ignored."""
     targets = np.full((QUERIES, len(FACTORS)), IGNORE_INDEX, dtype=np.int64)
     if len(scene.objects) > MAX_OBJECTS:
         return targets
@@ -104,7 +104,7 @@ def _object_targets(scene: Scene, index: int, obj: SceneObject) -> tuple[int, ..
 
 
 def _patches(scene: Scene, grid: int) -> Array:
-    """The targets of every patch: the object that covers its centre, and the number of objects centred in it."""
+    """The targets (patches, targets). A patch's object is the one that covers its centre or is centred in the patch."""
     targets = np.zeros((grid, grid, len(PATCH_TARGETS)), dtype=np.int64)
     steps = (np.arange(grid) + 0.5) / grid
     for index, obj in enumerate(scene.objects):

@@ -1,7 +1,6 @@
-"""The tokenizer: a Unigram model in which every lexicon word is one piece, beside a small BPE vocabulary and bytes.
+"""The tokenizer, a Unigram model: each lexicon word is one piece; other text is split into learned BPE pieces or bytes.
 
-Any Unicode text survives encoding and decoding (nothing is normalized; joiners and scripts stay as typed), since a
-user may type anything.
+Any Unicode text is unchanged by encoding and decoding, since a user may type anything: it is not normalized.
 """
 
 from __future__ import annotations
@@ -27,21 +26,21 @@ SPECIAL = {PAD: "<pad>", END: "</s>", UNKNOWN: "<unk>", IMAGE: "<image>"}
 BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]
 
 WORD_BOUNDARIES = Regex(r"\p{Han}|\p{Hiragana}{1,4}|\p{Katakana}[\p{Katakana}ー]*|\p{P}")
-"""Where BPE pieces end, so that none of them is an entire question in a script without spaces."""
+"""Where BPE pieces must end, so that an entire question in a script without spaces does not become one piece."""
 
 WORD_SCORE = -6.0
-"""The log probability of a lexicon word: usually above that of any other segmentation of it. Other pieces have theirs
-by rank (Zipf's law); single letters and bytes have the lowest."""
+"""The log probability of a lexicon word, usually above that of any other segmentation of the word. A BPE piece gets its
+log probability by rank (Zipf's law); single letters and bytes have the lowest."""
 
 LETTER_SCORE, BYTE_SCORE = -10.0, -20.0
 KINDS: tuple[SampleKind, ...] = ("dialogue", "any", "any")
 
 EXTRA_PIECES = 1500
-"""More BPE pieces to train, since many of them turn out to be lexicon words."""
+"""How many more BPE pieces are trained than used, since many are equal to lexicon words and dropped."""
 
 
 def train_tokenizer(recipe: Recipe, lexicons: Lexicons, word_meanings: WordMeanings) -> Any:
-    """Train the tokenizer on the recipe's samples, as a transformers tokenizer."""
+    """Train a tokenizer on samples of the recipe, with the words of `word_meanings`, and wrap it for transformers."""
     count = recipe.sizes.pieces - len(BYTE_TOKENS)
     trainer = trainers.BpeTrainer(vocab_size=count + EXTRA_PIECES, show_progress=False)
     bpe = Tokenizer(models.BPE())
@@ -49,7 +48,7 @@ def train_tokenizer(recipe: Recipe, lexicons: Lexicons, word_meanings: WordMeani
     bpe.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.Split(WORD_BOUNDARIES, behavior="isolated")])
     bpe.train_from_iterator(_corpus(recipe, lexicons), trainer)
     learned = [piece for piece, _ in sorted(bpe.get_vocab().items(), key=lambda entry: entry[1]) if piece != SPACE]
-    learned.insert(0, SPACE)  # a space in bytes would be decoded as "▁"
+    learned.insert(0, SPACE)  # as bytes, a space would be decoded as "▁"
     subwords = [(piece, _log_probability(piece, i)) for i, piece in enumerate(learned) if piece not in word_meanings]
     pieces = [(SPECIAL[number], 0.0) for number in sorted(SPECIAL)] + [(piece, WORD_SCORE) for piece in word_meanings]
     pieces += [*subwords[:count], *((piece, BYTE_SCORE) for piece in BYTE_TOKENS)]
@@ -61,7 +60,7 @@ def _log_probability(piece: str, rank: int) -> float:
 
 
 def wrap_tokenizer(tokenizer: Tokenizer) -> Any:
-    """The tokenizer as a transformers one; `</s>` ends every text, as in T5."""
+    """Wrap `tokenizer` as a transformers tokenizer, in which `</s>` ends every text, as in T5."""
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=SPECIAL[PAD],
@@ -77,8 +76,8 @@ def wrap_tokenizer(tokenizer: Tokenizer) -> Any:
 
 def _unigram_tokenizer(pieces: list[tuple[str, float]]) -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=UNKNOWN, byte_fallback=True))
-    # Not split at spaces: a name may have several words. "always", not "first": text after a special token must be
-    # tokenized as at the beginning.
+    # No split at spaces, since a name may have several words. "always" instead of "first", since text after a special
+    # token must be tokenized like text at the beginning.
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always", split=False)
     tokenizer.decoder = decoders.Sequence(
         [
@@ -96,7 +95,7 @@ def _unigram_tokenizer(pieces: list[tuple[str, float]]) -> Tokenizer:
 
 
 def _corpus(recipe: Recipe, lexicons: Lexicons) -> Iterator[str]:
-    """Prompts and answers of samples, every word of every grammar, and the names of all 96 languages."""
+    """The training text: prompts and answers of samples, every word of the grammars, the names of all 96 languages."""
     rng = random.Random(f"corpus/{recipe.seed}")
     for index in range(recipe.corpus_lines):
         scene = sample_scene(recipe.seed, index, split="corpus")

@@ -1,7 +1,7 @@
-"""The lexicon words, each of which is one piece of the vocabulary, and their meanings.
+"""The lexicon words, each of which is one piece of the vocabulary, and the meanings of each word.
 
-A name is a concept in a language. Both are known before training, so its embedding starts as the sum of the two, and
-eighty languages times three hundred concepts need only eighty plus three hundred vectors. Must not import torch.
+A name stands for a concept in a language. Both are known before training, so the initial embedding of a name is the sum
+of a vector for each: 80 languages with 300 names need only 80 + 300 vectors. Must not import torch.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ SPACE = "▁"
 
 @dataclass(frozen=True)
 class WordMeaning:
-    """A piece's meaning in one language: an option of a factor (of the query targets or of `embeddings.EXTRA_FACTORS`),
-    or none ("", for the language's own name)."""
+    """What a piece means in `language`: option number `option` of `factor`, which is a key of `targets.FACTORS` or
+    `embeddings.EXTRA_FACTORS`. If the piece is the language's own name, `factor` is ""."""
 
     factor: str
     option: int
@@ -34,7 +34,7 @@ WordMeanings = Mapping[str, tuple[WordMeaning, ...]]
 
 @cache
 def word_meanings(folder: Path) -> WordMeanings:
-    """Every piece that has meanings, with all of them (languages share words)."""
+    """The meanings of every lexicon word, by its piece; a word of several languages has several meanings."""
     meanings: dict[str, list[WordMeaning]] = {}
     for code in language_codes():
         lexicon = load_lexicon(code, folder)
@@ -48,7 +48,7 @@ def word_meanings(folder: Path) -> WordMeanings:
 
 
 def _lexicon_words(lexicon: Lexicon) -> Iterator[tuple[str, str, int]]:
-    """The language's words, each with its factor and option."""
+    """Each word of the lexicon, with its factor and option."""
     for option, kind in enumerate(KINDS, start=1):
         yield lexicon.name_of(kind), "kind", option
     for option, colour in enumerate(COLOURS, start=1):
@@ -59,7 +59,7 @@ def _lexicon_words(lexicon: Lexicon) -> Iterator[tuple[str, str, int]]:
 
 
 def _word_pieces(word: str, lexicon: Lexicon, *, unspaced: bool) -> Iterator[str]:
-    """The piece at the beginning of a text or after a space; and directly after another word, if lists need it."""
+    """The word's piece after a space, and its piece without a space if `unspaced` and the language's lists need it."""
     piece = word.replace(" ", SPACE)
     yield SPACE + piece
     patterns = lexicon.names.patterns.values()

@@ -1,2 +1,2 @@
-"""The images to train on: downloads (`sources`, `concepts`, `names`, `sprites`), flat shapes (`colours`, `layouts`,
-`scene`, `rendering`), everyday objects (`everyday`, `sprite_cache`), `out_of_distribution`, and their `mixture`."""
+"""The training images: flat shapes (`colours`, `layouts`, `scene`, `rendering`); everyday objects (`sources`, `names`,
+`concepts`, `sprites`, `sprite_cache`, `everyday`); images that are `out_of_distribution`; and their `mixture`."""

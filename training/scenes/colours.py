@@ -1,4 +1,4 @@
-"""The colours of flat shapes: their names, the RGB values of each name, and which are distinguishable.
+"""The colours of flat shapes: their names, the RGB values of each name, and the names visible on a background.
 
 Depends on nothing else in training; the names are keys, not words of a language.
 """
@@ -22,14 +22,14 @@ ANCHORS: dict[str, tuple[RGB, ...]] = {
     "white": ((255, 255, 255), (255, 255, 255), (246, 246, 246)),
     "grey": ((128, 128, 128), (105, 105, 105), (150, 150, 150), (169, 169, 169), (112, 122, 132)),
 }
-"""RGB values that people call by each name: the CSS colour first, then similar values."""
+"""The RGB values that people call by each name: first that of the CSS colour, then similar values."""
 
 COLOURS = tuple(ANCHORS)
 
 WHITE: RGB = (255, 255, 255)
 
 MIN_CONTRAST = 105.0
-"""The minimum distance between an object and its background."""
+"""The minimum colour distance (see `distance`) between an object and its background."""
 
 
 def distance(first: RGB, second: RGB) -> float:
@@ -41,20 +41,20 @@ def distance(first: RGB, second: RGB) -> float:
 
 
 def shade(name: str, rng: random.Random) -> RGB:
-    """An RGB value of that name: with probability 0.4 exactly the CSS colour, otherwise a similar one, jittered."""
+    """A random RGB value of the colour `name`: with probability 0.4 the CSS colour, else a jittered anchor."""
     if rng.random() < 0.4:
         return ANCHORS[name][0]
     return jittered(rng.choice(ANCHORS[name]), rng, amount=4 if name in ("black", "white") else 8)
 
 
 def jittered(colour: RGB, rng: random.Random, *, amount: int) -> RGB:
-    """The colour moved by at most `amount` in each channel."""
+    """The colour, changed at random by at most `amount` in each channel."""
     red, green, blue = (min(255, max(0, value + rng.randint(-amount, amount))) for value in colour)
     return red, green, blue
 
 
 def names_visible_on(background: RGB) -> tuple[str, ...]:
-    """The names of which every anchor contrasts with the background."""
+    """The names of the colours whose anchors all contrast with `background`."""
     return tuple(
         name for name, anchors in ANCHORS.items() if all(distance(rgb, background) > MIN_CONTRAST for rgb in anchors)
     )

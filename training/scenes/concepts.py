@@ -1,6 +1,6 @@
 """The everyday objects: a list of concepts, each with the emoji that depict it.
 
-Keys are CLDR's English names. Depends on nothing else in training.
+A concept's key is an English name from CLDR. Depends on nothing else in training.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ LIST = Path(__file__).with_name("concepts.txt")
 
 @dataclass(frozen=True)
 class Concept:
-    """One kind of everyday object. `emoji` are CLDR's English names; the first one is the concept's own."""
+    """One kind of everyday object. `emoji` has the English CLDR names of its emoji; the first is the concept's name."""
 
     emoji: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        """The concept's key."""
+        """The concept's name, which is its key."""
         return self.emoji[0]
 
 

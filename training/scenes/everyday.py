@@ -1,6 +1,6 @@
-"""Scenes of everyday objects: one to six of them (more if crowded), each a concept with a box and a pose.
+"""Samples scenes of everyday objects: one to six objects (more if crowded), each a concept with a box and a pose.
 
-Refers to concepts by name. Must not import `sprites` or anything that renders.
+Scenes refer to concepts by name. Must not import `sprites` or anything that renders.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ NUMBER_WEIGHTS = (34, 26, 18, 14, 4, 4)
 """The weights of 1, 2, ... 6 objects in a scene."""
 
 ONE_KIND, FEW_KINDS, ANY_KIND = 28, 24, 48
-"""The weights of scenes with one kind of object, with two or three, and with a kind for each object."""
+"""The weights of scenes with one kind of object, with two or three kinds, and with a random kind for each object."""
 
 MIN_SIZE = 0.24
-"""Objects below this share of the image's shorter side are indistinguishable; they are enlarged where possible."""
+"""Objects below this share of the image's shorter side are indistinguishable, so they are enlarged if possible."""
 
 
 def sample_everyday_scene(rng: random.Random, *, numbers: Sequence[int] = ()) -> Scene:
-    """A random scene; `numbers`, if any, replaces the usual distribution of the number of objects."""
+    """A random scene; the number of its objects is drawn from `numbers` if given, else by `NUMBER_WEIGHTS`."""
     width, height = sample_canvas_size(rng)
     number = rng.choice(numbers or rng.choices(range(1, 7), NUMBER_WEIGHTS))
     boxes = _enlarged(arrange(number, rng, width=width, height=height), width, height)
@@ -40,7 +40,7 @@ def sample_everyday_scene(rng: random.Random, *, numbers: Sequence[int] = ()) ->
 
 
 def harden(scene: Scene, rng: random.Random) -> Scene:
-    """A harder version of the scene: all objects rotated, or sometimes a single one cropped by the edges."""
+    """A harder version of the scene, with all objects rotated; a single object may be cropped by the edges instead."""
     if len(scene.objects) == 1 and rng.random() < 0.6:
         side = min(scene.width, scene.height)
         x, y = (length * rng.gauss(0.5, 0.06) for length in (scene.width, scene.height))

@@ -1,6 +1,6 @@
-"""The boxes of objects in an image: rows, columns, grids and random positions that do not overlap.
+"""Arranges the boxes of an image's objects in rows, columns, grids or at random positions that do not overlap.
 
-Every layout returns boxes inside the canvas, in pixels. Depends on nothing else in training.
+All boxes are inside the canvas, in pixels. Depends on nothing else in training.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import random
 from dataclasses import dataclass
 
 MIN_SIZE, MAX_SIZE = 0.11, 0.85
-"""The size of an object, as a share of the image's shorter side."""
+"""The smallest and the largest size of an object, as a share of the image's shorter side."""
 
 CROWDED = 6
-"""More objects than this are always in a grid, since random positions would overlap."""
+"""If there are more objects than this, they are always in a grid, since random positions would overlap."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """The centre and the side of one object's square, in pixels."""
+    """The square around one object, in pixels: its centre, and the length of its side (`size`)."""
 
     x: float
     y: float
@@ -59,7 +59,7 @@ def _single(rng: random.Random, width: int, height: int) -> Box:
 
 
 def _grid(count: int, rng: random.Random, width: int, height: int, *, columns: int) -> tuple[Box, ...]:
-    """A grid filled row by row (possibly one row or one column), evenly spaced over all or part of the canvas."""
+    """Boxes in a grid that is filled row by row (it may be one row or column) and spans all or part of the canvas."""
     rows = -(-count // columns)
     share_x, share_y = (1.0, 1.0) if rng.random() < 0.6 else (rng.uniform(0.5, 1.0), rng.uniform(0.5, 1.0))
     step_x, step_y = width * share_x / columns, height * share_y / rows

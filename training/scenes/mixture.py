@@ -1,6 +1,6 @@
 """The training distribution: a mixture of flat shapes, everyday objects and out-of-distribution images.
 
-A scene is a function of its seed alone; its image, of the scene, another seed and the renderer's sprites.
+A scene depends only on its seed, index and split; its image on the scene, another seed and the renderer's files.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ FLAT, EVERYDAY, OUT_OF_DISTRIBUTION = 30, 62, 8
 """The weights of the three kinds of scenes."""
 
 NOISY, FRAMED, HARD = 0.12, 0.06, 0.15
-"""The shares of everyday scenes on a noisy background, framed by a window, and made harder."""
+"""The probabilities that an everyday scene has a noisy background, is framed by a window, and is made harder."""
 
 
 def sample_scene(seed: int, index: int, *, split: str, numbers: Sequence[int] = ()) -> Scene:
-    """The scene of that index; `numbers`, if any, are the possible numbers of objects."""
+    """The scene number `index` of `split`; `numbers`, if given, are the possible numbers of objects."""
     rng = random.Random(f"{split}/{seed}/{index}/world")
     kind = rng.choices(("flat", "everyday", "ood"), (FLAT, EVERYDAY, OUT_OF_DISTRIBUTION))[0]
     if kind == "flat":
@@ -41,7 +41,7 @@ def sample_scene(seed: int, index: int, *, split: str, numbers: Sequence[int] = 
 
 
 def ood_scene(kind: str) -> Scene:
-    """A scene without objects whose image is of that kind."""
+    """A scene without objects, whose image is out of distribution; `kind` is one of `out_of_distribution.KINDS`."""
     return Scene(96, 96, (WHITE, WHITE), (), ood_kind=kind)
 
 
@@ -53,9 +53,9 @@ class SceneRenderer:
     photos: tuple[str, ...] = TRAINING_FILES
 
     def render(self, scene: Scene, *, side: int, seed: str, clean: bool = False) -> tuple[Pixels, Pixels]:
-        """The image of a scene, (side, side, 3), and how much of each pixel objects cover, (side, side), as bytes.
+        """Render a scene: its image (side, side, 3), and how much of each pixel objects cover (side, side), as bytes.
 
-        A `clean` image has its own tones and background, without noise, frame or distortion.
+        If `clean`, everyday objects have no noise, no window and no distortion, and the tones are not shifted.
         """
         rng = random.Random(seed)
         if scene.ood_kind:
@@ -77,7 +77,7 @@ class SceneRenderer:
 
 
 def load_renderer(folder: Path, styles: Sequence[str], *, photos: tuple[str, ...] = TRAINING_FILES) -> SceneRenderer:
-    """A renderer with the sprites of these styles; missing packages are downloaded into the folder."""
+    """A renderer with the sprites of `styles`; missing packages are downloaded into `folder`."""
     characters = names.characters(sources.fetch(sources.ANNOTATIONS, folder))
     return SceneRenderer(SpriteCache(sprites.load_sprites(folder, concepts(), characters, tuple(styles))), photos)
 
@@ -92,7 +92,7 @@ def _noisy_background(rng: random.Random, side: int) -> Image.Image:
 
 
 def _frame_as_window(image: Image.Image, rng: random.Random) -> Image.Image:
-    """The image framed as a window: a title bar with buttons and a field, a line of text at the top or bottom."""
+    """Draw a window around the image: a title bar with buttons and a field, and a line of text at the top or bottom."""
     side = image.width
     canvas, bar_height = ImageDraw.Draw(image), rng.uniform(0.07, 0.16) * side
     tone = rng.choice((rng.randint(190, 245), rng.randint(20, 90)))

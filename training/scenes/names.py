@@ -1,6 +1,6 @@
-"""Names of objects and patterns of lists, in every language for which CLDR has all the names.
+"""Object names and list patterns, in every language for which CLDR has all the names.
 
-Reads CLDR's files (the unpacked packages of `sources`). Depends on nothing else in training.
+Reads the unpacked CLDR packages of `sources`. Depends on nothing else in training.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LOCALES = {"iw": "he", "zh": "zh-Hant"}
 
 @dataclass(frozen=True)
 class LocaleNames:
-    """One language's names by their English keys, and its list patterns."""
+    """The object names of one language, by their English keys, and its list patterns."""
 
     code: str
     by_key: Mapping[str, str]
@@ -26,7 +26,7 @@ class LocaleNames:
     """CLDR's standard list patterns `start`, `middle`, `end` and `2`, each with placeholders {0} and {1}."""
 
     def join(self, items: Sequence[str]) -> str:
-        """A list in words: "a, b and c"."""
+        """Join `items` to a list in words: "a, b and c"."""
         if len(items) < 2:
             return "".join(items)
         if len(items) == 2:
@@ -39,7 +39,7 @@ class LocaleNames:
 
 @cache
 def characters(annotations: Path) -> Mapping[str, str]:
-    """The emoji characters by their English names."""
+    """The emoji characters by their English names, from CLDR's package in the folder `annotations`."""
     by_name: dict[str, str] = {}
     for character, name in _annotations(annotations, "en").items():
         by_name.setdefault(name, character)
@@ -47,7 +47,7 @@ def characters(annotations: Path) -> Mapping[str, str]:
 
 
 def load_names(annotations: Path, lists: Path, code: str, keys: Sequence[str]) -> LocaleNames | None:
-    """The language's names of the keys, or None if CLDR lacks one of them."""
+    """The names of `keys` in the language `code`, or None if CLDR lacks one of the names."""
     locale = LOCALES.get(code, code)
     if not (annotations / "annotations" / locale).exists():
         return None

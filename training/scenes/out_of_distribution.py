@@ -1,4 +1,4 @@
-"""Out-of-distribution images (photographs, noise, text, blank pages), which the model answers with "I don't know".
+"""Out-of-distribution images (photographs, noise, text, blank pages), for which the answer is "I don't know".
 
 Photographs are scikit-image's and scikit-learn's, split by file for training and evaluation. Must not import `scene`.
 """
@@ -35,7 +35,7 @@ def sample_kind(rng: random.Random) -> str:
 
 
 def sample_image(kind: str, rng: random.Random, *, files: tuple[str, ...], side: int) -> Image.Image:
-    """An image of that kind, `side` pixels square."""
+    """A random image of `kind`, `side` pixels square; photographs are drawn from `files`."""
     return {"photo": lambda: _sample_photo(rng, files, side), "noise": lambda: _sample_noise(rng, side)}.get(
         kind, lambda: _sample_page(rng, side, with_text=kind == "text")
     )()
@@ -55,7 +55,7 @@ def _load_photo(file: str) -> Image.Image:
 
 
 def _sample_photo(rng: random.Random, files: tuple[str, ...], side: int) -> Image.Image:
-    """A photograph or a crop of one, rotated, recoloured or blended with another."""
+    """A photograph or a crop of one, possibly rotated, recoloured or blended with another photograph."""
     image = _sample_crop(rng, files, side)
     if rng.random() < 0.15:
         image = Image.blend(image, _sample_crop(rng, files, side), rng.uniform(0.2, 0.5))
@@ -80,7 +80,7 @@ def _sample_crop(rng: random.Random, files: tuple[str, ...], side: int) -> Image
 
 
 def _sample_noise(rng: random.Random, side: int) -> Image.Image:
-    """Noise, from white to very smooth, coloured or grey; or flat patches of many colours."""
+    """An image of noise, from white to very smooth, coloured or grey; or of flat patches in many colours."""
     numpy_rng = np.random.default_rng(rng.getrandbits(32))
     slope = rng.choice((0.0, 0.0, rng.uniform(0, 2.2)))
     frequencies = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])

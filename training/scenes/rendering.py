@@ -1,4 +1,4 @@
-"""Renders flat shapes with Pillow at the scene's size, then resizes as the image processor does.
+"""Renders flat shapes with Pillow at the scene's size, then resizes the image as the model's image processor does.
 
 Distortions (blur, noise, JPEG) follow from a seed. Must not import `lexicon`.
 """
@@ -22,7 +22,7 @@ Pixels = NDArray[np.uint8]
 
 
 def render_flat(scene: Scene) -> Image.Image:
-    """The scene without distortion."""
+    """The image of a scene of flat shapes, at the scene's size and without distortion."""
     image = render_background(scene, (scene.width, scene.height))
     canvas = ImageDraw.Draw(image)
     for obj in scene.objects:
@@ -31,7 +31,7 @@ def render_flat(scene: Scene) -> Image.Image:
 
 
 def render_background(scene: Scene, size: tuple[int, int]) -> Image.Image:
-    """The scene's background alone."""
+    """An image of `size` that shows only the scene's background."""
     top, bottom = scene.background
     if top == bottom:
         return Image.new("RGB", size, top)
@@ -40,7 +40,7 @@ def render_background(scene: Scene, size: tuple[int, int]) -> Image.Image:
 
 
 def coverage_mask(scene: Scene, side: int) -> Pixels:
-    """How much of each of `side` x `side` cells is covered by objects, 0 to 255."""
+    """How much of each pixel objects cover, 0 to 255, if the image has the model's size (side, side)."""
     mask = Image.new("L", (scene.width, scene.height))
     canvas = ImageDraw.Draw(mask)
     for obj in scene.objects:
@@ -49,12 +49,12 @@ def coverage_mask(scene: Scene, side: int) -> Pixels:
 
 
 def resize(image: Image.Image, side: int) -> Image.Image:
-    """The image at the model's size: width and height each become `side`, bicubic, as in the processor."""
+    """Resize the image to `side` x `side`, the model's size, by bicubic interpolation as in its image processor."""
     return image.resize((side, side), Image.Resampling.BICUBIC)
 
 
 def distort(image: Image.Image, rng: random.Random) -> Image.Image:
-    """The image, with probability 0.25 blurred, noisy or compressed as JPEG."""
+    """Return the image, which with probability 0.25 is blurred, gets noise or is compressed as JPEG."""
     if rng.random() < 0.75:
         return image
     distortion = rng.choice(("blur", "noise", "jpeg"))
@@ -69,7 +69,7 @@ def distort(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def shift_tones(image: Image.Image, rng: random.Random) -> Image.Image:
-    """The image, with probability 0.4 in other tones: channels mixed, brighter, darker, or grey."""
+    """Return the image, with probability 0.4 in other tones: grey, or with mixed channels and another brightness."""
     if rng.random() < 0.6:
         return image
     if rng.random() < 0.3:
@@ -80,7 +80,7 @@ def shift_tones(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def render_pixels(scene: Scene, *, side: int, seed: str) -> Pixels:
-    """The model's input for a scene: sometimes distorted, resized, bytes (side, side, 3)."""
+    """The image of a scene at the model's size, bytes (side, side, 3); with probability 0.25 it is distorted."""
     return np.asarray(resize(distort(render_flat(scene), random.Random(seed)), side))
 
 

@@ -1,6 +1,6 @@
-"""Scenes: what an image shows before it is rendered, objects in boxes on a background; and scenes of flat shapes.
+"""Scenes: what an image will show, as objects in boxes on a background. Also samples scenes of flat shapes.
 
-A scene is a function of its seed alone, so training and evaluation never share one. Must not import `rendering`.
+A scene depends only on its seed, index and split, so training and evaluation share none. Must not import `rendering`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COUNT_WEIGHTS = (26, 20, 18, 13, 11, 9)
 """The weights of 1, 2, ... 6 objects in a scene."""
 
 ROW_WEIGHT = 0.3
-"""The weight of the vertical position in the reading order, where the horizontal one has 1."""
+"""The weight of the vertical position in the reading order; the horizontal position has weight 1."""
 
 _NEAR = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
 _MIN_LEAD = 0.06
@@ -30,7 +30,7 @@ _MIDDLE_RADIUS = 0.12
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object: the name of its kind (a shape, with a colour, or a concept, without), its box in pixels, its look."""
+    """One object of a scene: its kind, its box in pixels and its look. `colour` is None except for flat shapes."""
 
     kind: str
     colour: str | None
@@ -41,7 +41,7 @@ class SceneObject:
     outline_share: float = 0.0
     hollow: bool = False
     variant: float = 0.0
-    """Which of the concept's sprites, as a fraction of their number; 0 is the first."""
+    """Which of the concept's sprites is drawn, as a fraction of their number; 0 is the first."""
 
     mirrored: bool = False
     stretch: float = 1.0
@@ -49,16 +49,16 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A canvas and its objects. `background` is a pair of equal colours, or of the two ends of a gradient."""
+    """A canvas and its objects. `background` has the two ends of a gradient, or one colour twice."""
 
     width: int
     height: int
     background: tuple[RGB, RGB]
     objects: tuple[SceneObject, ...]
-    """In reading order."""
+    """The objects in reading order."""
 
     ood_kind: str = ""
-    """The kind of an image without known objects, or "": see `out_of_distribution.KINDS`."""
+    """The kind of an out-of-distribution image (see `out_of_distribution.KINDS`), or "" for any other image."""
 
     @property
     def flat(self) -> bool:
@@ -70,11 +70,11 @@ class Scene:
         return Counter((obj.kind, obj.colour) for obj in self.objects)
 
     def count(self, kind: str | None = None, colour: str | None = None) -> int:
-        """The number of objects of that kind and colour; None stands for any."""
+        """The number of objects of `kind` and `colour`; None means any kind or colour."""
         return sum((kind or t.kind) == t.kind and (colour or t.colour) == t.colour for t in self.objects)
 
     def at(self, side: str) -> SceneObject | None:
-        """The object at a side or in the middle, or None if people would not agree which it is."""
+        """The object at `side` or in the middle, or None if people would disagree on which object that is."""
         if not self.objects:
             return None
         positions = [(t.box.x / self.width, t.box.y / self.height) for t in self.objects]
@@ -96,9 +96,9 @@ class Scene:
 
 
 def sample_flat_scene(seed: int, index: int, *, split: str, numbers: Sequence[int] = ()) -> Scene:
-    """A scene of flat shapes, the same for the same seed, index and split on every machine.
+    """A random scene of flat shapes, which is the same for the same `seed`, `index` and `split` on every machine.
 
-    `numbers`, if any, replaces the usual distribution of the number of objects.
+    The number of objects is drawn from `numbers` if given, else by `COUNT_WEIGHTS`.
     """
     rng = random.Random(f"{split}/{seed}/{index}")
     width, height = sample_canvas_size(rng)
@@ -117,7 +117,7 @@ def sample_flat_scene(seed: int, index: int, *, split: str, numbers: Sequence[in
 
 
 def sort_in_reading_order(objects: Sequence[SceneObject], width: int, height: int) -> tuple[SceneObject, ...]:
-    """Objects from left to right; those of a column from top to bottom."""
+    """Sort objects from left to right, and objects in one column from top to bottom."""
     return tuple(sorted(objects, key=lambda obj: obj.box.x / width + ROW_WEIGHT * obj.box.y / height))
 
 
@@ -147,7 +147,7 @@ def _sample_object(
     fill = shades[colour] if rng.random() < 0.8 else shade(colour, rng)
     angle = {"upright": 0.0, "tilted": rng.uniform(-20, 20), "any": rng.uniform(-180, 180)}[style.rotation]
     if shape == "heart" and style.rotation == "any":
-        angle /= 4  # a heart on its head is a leaf or an ace of spades
+        angle /= 4  # an upside-down heart looks like a leaf or a spade
     if style.edge == "hollow":
         return SceneObject(shape, colour, box, fill, angle, fill, max(0.05, style.edge_share * 2), hollow=True)
     if style.edge == "line" and distance(fill, style.edge_colour) > 60:
@@ -156,7 +156,7 @@ def _sample_object(
 
 
 def sample_canvas_size(rng: random.Random) -> tuple[int, int]:
-    """Width and height: squares, usual screen formats, and anything from 1:2.5 to 2.5:1."""
+    """A random width and height: a square, a usual screen format, or any ratio from 1:2.5 to 2.5:1."""
     short_side = rng.choice((96, 128, 160, 192, 224, 256))
     ratio = rng.choices((1.0, 4 / 3, 3 / 4, 2.0, 2.5 ** rng.uniform(-1, 1)), (50, 14, 6, 6, 24))[0]
     return (round(short_side * ratio), short_side) if ratio >= 1 else (short_side, round(short_side / ratio))
@@ -189,7 +189,7 @@ def _sample_colour(kind: str, rng: random.Random) -> RGB:
 
 
 def _sample_kinds(count: int, rng: random.Random, colours: list[str]) -> list[tuple[str, str]]:
-    """A shape and a colour for each object: all equal, equal in one property, a few kinds, or independent."""
+    """A shape and a colour for each object: all equal, of one shape or one colour, of a few kinds, or independent."""
     scheme = rng.choices(("same", "shape", "colour", "few", "any"), (30, 13, 13, 22, 22))[0]
     pool_size = {"same": 1, "few": rng.choice((2, 2, 3))}.get(scheme, count)
     pool = [(rng.choice(SHAPES), rng.choice(colours)) for _ in range(pool_size)]

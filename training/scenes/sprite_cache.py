@@ -1,4 +1,4 @@
-"""Renders everyday objects: each one's sprite is rotated, scaled and pasted onto the background.
+"""Renders everyday objects: the sprite of each object is rotated, scaled and pasted onto the background.
 
 Small objects use small mip levels of their sprites, which avoids aliasing. Must not import `lexicon`.
 """
@@ -14,28 +14,28 @@ from training.scenes.scene import Scene, SceneObject
 from training.scenes.sprites import Sprites
 
 LEVELS = 4
-"""Mip levels of each sprite: full, half, quarter and eighth size."""
+"""The number of mip levels of each sprite: full, half, quarter and eighth size."""
 
 
 class SpriteCache:
-    """Every sprite at several sizes; an object's `variant` selects one of its concept's."""
+    """Every sprite at several sizes; an object's `variant` selects one of the sprites of its concept."""
 
     def __init__(self, sprites: Sprites) -> None:
         self._mip_levels = [_mip_levels(Image.fromarray(pixels)) for pixels in sprites.pixels]
         self._rows: Mapping[str, tuple[int, ...]] = sprites.rows()
 
     def has_sprite(self, kind: str) -> bool:
-        """Whether there is a sprite of that concept."""
+        """Whether there is a sprite of the concept `kind`."""
         return kind in self._rows
 
     def sprite(self, obj: SceneObject, extent: float) -> Image.Image:
-        """The object's sprite at the smallest level that has at least `extent` pixels."""
+        """The object's sprite at the smallest level that is at least `extent` pixels wide, or else at full size."""
         rows = self._rows[obj.kind]
         copies = self._mip_levels[rows[min(len(rows) - 1, int(obj.variant * len(rows)))]]
         return next((copy for copy in reversed(copies) if copy.width >= extent), copies[0])
 
     def paste(self, scene: Scene, canvas: Image.Image) -> Image.Image:
-        """Draw the scene's objects onto the canvas, which may have any size; returns each pixel's coverage."""
+        """Draw the objects onto the canvas, which may have any size; returns how much of each pixel they cover."""
         coverage = Image.new("L", canvas.size)
         scale_right, scale_down = canvas.width / scene.width, canvas.height / scene.height
         for obj in scene.objects:
@@ -49,7 +49,7 @@ class SpriteCache:
     def _transformed(
         self, obj: SceneObject, scale_right: float, scale_down: float
     ) -> tuple[Image.Image, tuple[int, int]]:
-        """The sprite as it appears on the canvas, and the position of its upper left corner."""
+        """The object's sprite as it appears on the canvas, and the canvas position of its upper left corner."""
         width, height = obj.box.size * min(1.0, obj.stretch), obj.box.size / max(1.0, obj.stretch)
         sprite = self.sprite(obj, max(width * scale_right, height * scale_down))
         turn = math.radians(obj.angle)
@@ -59,7 +59,7 @@ class SpriteCache:
         centre_x, centre_y = obj.box.x * scale_right, obj.box.y * scale_down
         left, top = math.floor(centre_x - half_x), math.floor(centre_y - half_y)
         size = (math.ceil(centre_x + half_x) - left, math.ceil(centre_y + half_y) - top)
-        # Maps a pixel of the tile to one of the sprite.
+        # The transform below maps a pixel of the tile to one of the sprite.
         scale_x, scale_y = sprite.width / width, sprite.height / height
         if obj.mirrored:
             scale_x = -scale_x
@@ -72,6 +72,6 @@ class SpriteCache:
 
 
 def _mip_levels(sprite: Image.Image) -> list[Image.Image]:
-    """The sprite and smaller copies; with premultiplied alpha, so that edges do not darken."""
+    """The sprite and its smaller copies, with premultiplied alpha so that edges do not darken."""
     premultiplied = sprite.convert("RGBa")
     return [premultiplied, *(premultiplied.reduce(2**level) for level in range(1, LEVELS))]

@@ -1,4 +1,4 @@
-"""Sprites: every drawing style's emoji of each concept, rendered once and stored (which takes a minute).
+"""Sprites: the emoji of each concept in every drawing style. They take a minute to render, so they are stored.
 
 Reads icon sets and renders SVG. Must not import `scene`.
 """
@@ -35,21 +35,21 @@ class Sprites:
     style: NDArray[np.str_]
 
     def rows(self) -> dict[str, tuple[int, ...]]:
-        """The indices of each concept's sprites."""
+        """The indices of each concept's sprites, by the concept's name."""
         rows_by_concept: dict[str, list[int]] = {}
         for row, name in enumerate(self.concept.tolist()):
             rows_by_concept.setdefault(name, []).append(row)
         return {name: tuple(rows) for name, rows in rows_by_concept.items()}
 
     def rows_of(self, concept: str, style: str) -> tuple[int, ...]:
-        """The indices of a concept's sprites in that style."""
+        """The indices of the sprites of `concept` in the drawing style `style`."""
         return tuple(int(row) for row in np.flatnonzero((self.concept == concept) & (self.style == style)))
 
 
 def load_sprites(
     folder: Path, concepts: tuple[Concept, ...], characters: Mapping[str, str], styles: tuple[str, ...]
 ) -> Sprites:
-    """The sprites of the concepts in these styles; each style is rendered once and stored in the folder."""
+    """The sprites of `concepts` in `styles`; each style is rendered once and stored in `folder`."""
     parts = [_load_style(style, folder, concepts, characters) for style in styles]
     pixels, concept = (np.concatenate([part[name] for part in parts]) for name in ("pixels", "concept"))
     style = np.concatenate([np.full(len(part["concept"]), name) for name, part in zip(styles, parts, strict=True)])
@@ -57,7 +57,7 @@ def load_sprites(
 
 
 def render_emoji(name: str, style: str, folder: Path, characters: Mapping[str, str], *, side: int) -> Image.Image:
-    """A single emoji by its CLDR name, `side` pixels square. Raises `KeyError` if the style lacks it."""
+    """The emoji with the English CLDR name `name`, `side` pixels square. Raises `KeyError` if the style lacks it."""
     svg = _IconSet(fetch(STYLES[style], folder)).svg(name, characters[name])
     if not svg:
         raise KeyError(f"{style} has no {name}.")
@@ -97,7 +97,7 @@ class _IconSet:
         self.by_points: dict[str, str] = json.loads(chars.read_text(encoding="utf-8")) if chars.exists() else {}
 
     def svg(self, name: str, character: str) -> str | None:
-        """The SVG of that name or character, or None if the set has none."""
+        """The SVG of the emoji with this character or name, or None if the set has none."""
         points = "-".join(f"{ord(char):x}" for char in character if char != "\ufe0f")
         icon = self.by_points.get(points) or re.sub(r"[^a-z0-9]+", "-", name.lower().replace("’", "")).strip("-")
         icon = self.set.get("aliases", {}).get(icon, {}).get("parent", icon)

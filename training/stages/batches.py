@@ -1,7 +1,7 @@
 """Batches of images, targets and samples, made in worker processes during training.
 
-A batch is a function of the recipe, the stage and the step alone, so a resumed run gets the same batches. Must not
-import `architecture`.
+A batch depends only on recipe, stage and step, so a resumed run gets the same images; it gets the same texts only if
+`PYTHONHASHSEED` is the same, as `tasks.dialogues` chooses from sets of strings. Must not import `architecture`.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ MAX_PROMPT_TOKENS, MAX_ANSWER_TOKENS = 90, 40
 CROWDED_NUMBERS = (2, 4, 4, 5, 6, 9, 9)
 
 ANSWER_CODES = ("en",) * 7 + tuple(GRAMMARS) + language_codes()
-"""The languages of answers: English nine times as often as most, others that have a grammar twice."""
+"""The language of an answer is drawn from this list: English is nine times in it, others with a grammar twice."""
 
 SAMPLE_KINDS: tuple[SampleKind, ...] = ("short", "dialogue", "short", "long", "dialogue")
-"""The samples of one batch are of one kind, so that they have similar lengths; the kinds alternate."""
+"""The kinds of samples, which batches take in turn. A batch has one kind, so that its samples have similar lengths."""
 
 
 @dataclass(frozen=True)
 class TextResources:
-    """What the text of samples needs: the tokenizer and every language's lexicon."""
+    """What is needed to make the text of samples: the tokenizer and every language's lexicon."""
 
     tokenizer: Any
     lexicons: Lexicons
@@ -47,7 +47,7 @@ class TextResources:
 
 @dataclass(frozen=True)
 class ImageBatches:
-    """Batches of new scenes for a stage: pixels, targets, and samples if there is `text`."""
+    """Makes a stage's batches of `size` new scenes: pixels, targets, and a sample of each scene if `text` is given."""
 
     recipe: Recipe
     renderer: SceneRenderer
@@ -55,13 +55,13 @@ class ImageBatches:
     size: int
     text: TextResources | None = None
     shard: Shard = (0, 1)
-    """The part of every batch to make, in data-parallel training."""
+    """In data-parallel training, the part of every batch that this process makes."""
 
     crowded_until: int = 0
-    """Before this step scenes are crowded: every object is a training example of its kind."""
+    """Before this step scenes have more objects, since every object is a training example of its kind."""
 
     def __call__(self, step: int) -> Batch:
-        """The batch of that step."""
+        """The batch of `step`."""
         seed, sizes = self.recipe.seed, self.recipe.sizes
         numbers = CROWDED_NUMBERS if step < self.crowded_until else ()
         rank, processes = self.shard
@@ -76,7 +76,7 @@ class ImageBatches:
         return batch
 
     def render(self, scenes: Sequence[Scene], step: int) -> tuple[Tensor, Tensor]:
-        """The images of the scenes, as bytes (N, side, side, 3), and their objects' coverage, (N, side, side)."""
+        """The scenes' images (N, side, side, 3), and how much of each pixel objects cover (N, side, side), as bytes."""
         side, seed = self.recipe.sizes.image, f"{self.split}/{self.recipe.seed}/{step}/{self.shard[0]}"
         pairs = [self.renderer.render(scene, side=side, seed=f"{seed}/{i}") for i, scene in enumerate(scenes)]
         images, coverages = zip(*pairs, strict=True)
@@ -86,7 +86,7 @@ class ImageBatches:
 def text_batch(
     scenes: Sequence[Scene], rng: random.Random, *, kind: SampleKind, text: TextResources, codes: Sequence[str]
 ) -> Batch:
-    """A sample of each scene: `prompt`, its `mask`, `labels` (IGNORE_INDEX as padding), and the `question_targets`."""
+    """A sample of each scene: `prompt` ids and their `mask`, `labels` padded with IGNORE_INDEX, `question_targets`."""
     tokenizer, lexicons = text.tokenizer, text.lexicons
     samples = [scene_sample(scenes, i, rng, kind=kind, lexicons=lexicons, codes=codes) for i in range(len(scenes))]
     prompts = [tokenizer(sample.prompt).input_ids[-MAX_PROMPT_TOKENS:] for sample in samples]
@@ -110,13 +110,13 @@ def scene_sample(
     lexicons: Lexicons,
     codes: Sequence[str],
 ) -> Sample:
-    """A sample of one of the scenes; the next one is its distractor."""
+    """A sample of the scene `scenes[index]`; the next scene is its distractor."""
     scene, distractor = scenes[index], scenes[(index + 1) % len(scenes)]
     return make_sample(scene, rng, kind=kind, lexicons=lexicons, codes=codes, distractor=distractor)
 
 
 def target_batch(scenes: Sequence[Scene], coverages: Tensor, grid: int) -> Batch:
-    """The scenes' targets, see `training.model.targets`, and each patch's coverage."""
+    """The scenes' targets (see `training.model.targets`), and the coverage of patches, 0 to 1, (N, patches, cells)."""
     targets = [scene_targets(scene, grid=grid) for scene in scenes]
     cell_size = coverages.shape[-1] // (grid * CELLS)
     masks = nn.functional.avg_pool2d(coverages.float(), cell_size) / 255
@@ -129,13 +129,13 @@ def target_batch(scenes: Sequence[Scene], coverages: Tensor, grid: int) -> Batch
 
 
 def prefetch(make_batch: Callable[[int], Any], *, first: int, last: int, workers: int) -> Iterator[Any]:
-    """Batches `first` to `last` (exclusive), made ahead in worker processes, or in this one if `workers` is 0."""
+    """Yield the batches of steps `first` to `last` (exclusive), made ahead by `workers` processes (0: by this one)."""
     dataset = _BatchDataset(make_batch, first, last)
     yield from DataLoader(dataset, batch_size=None, num_workers=workers, prefetch_factor=8 if workers else None)
 
 
 class _BatchDataset(Dataset[Any]):
-    """Batches by step, as a DataLoader's dataset."""
+    """A dataset for a DataLoader: its item `index` is the batch of step `first + index`."""
 
     def __init__(self, make_batch: Callable[[int], Any], first: int, last: int) -> None:
         self.make_batch, self.first, self.last = make_batch, first, last

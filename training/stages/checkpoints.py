@@ -1,4 +1,4 @@
-"""Checkpoint files: one a stage, replaced atomically, so that a stop at any moment loses about a minute.
+"""Checkpoint files: one for each stage, replaced atomically, so a stop at any moment loses about a minute of training.
 
 Depends on torch only.
 """
@@ -14,7 +14,7 @@ State = dict[str, Any]
 
 
 def save_checkpoint(path: Path, state: State) -> None:
-    """Write the state atomically: readers see the old file or the new one."""
+    """Write `state` to `path` atomically: a reader sees either the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".draft")
     torch.save(state, temporary)
@@ -22,7 +22,7 @@ def save_checkpoint(path: Path, state: State) -> None:
 
 
 def load_checkpoint(path: Path) -> State | None:
-    """The state that was saved last, or None if there is no file."""
+    """The state that was last saved to `path`, or None if there is no such file."""
     if not path.exists():
         return None
     state: State = torch.load(path, map_location="cpu", weights_only=True)

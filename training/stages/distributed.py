@@ -1,4 +1,4 @@
-"""Data-parallel training, one process a core: each has its part of every batch, and gradients are averaged.
+"""Data-parallel training with one process per core: each has its part of every batch, and gradients are averaged.
 
 Depends on torch only.
 """
@@ -16,13 +16,13 @@ Shard = tuple[int, int]
 
 
 def init_group(rendezvous: Path, shard: Shard) -> None:
-    """Initialize the process group; the processes find each other by that file."""
+    """Add this process to the process group; the processes find each other by the file `rendezvous`."""
     rank, size = shard
     distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size)
 
 
 def destroy_group() -> None:
-    """Leave the process group."""
+    """Remove this process from the process group."""
     distributed.destroy_process_group()
 
 
@@ -39,7 +39,7 @@ def is_main_process() -> bool:
 
 
 def average_gradients(parameters: Sequence[Tensor]) -> None:
-    """Replace every process's gradients by their mean over all processes."""
+    """Replace the gradients of `parameters` by their mean over all processes, each of which must call this."""
     _, size = shard()
     if size == 1:
         return

@@ -52,6 +52,6 @@ def train_joint(context: TrainingContext, *, tokenizer: Any) -> None:
 
 
 def latest(context: TrainingContext) -> str:
-    """The last image stage that has a checkpoint."""
+    """The latest stage with images that has a checkpoint: `joint`, `qformer` or else `vision_encoder`."""
     done = (name for name in (NAME, "qformer") if checkpoints.load_checkpoint(context.checkpoint_path(name)))
     return next(done, "vision_encoder")

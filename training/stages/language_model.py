@@ -1,7 +1,7 @@
 """The third stage trains the language model on encoded query targets instead of image features.
 
-It needs no images, so it runs in parallel with the first two. The targets are encoded with the codebook, plus noise.
-First come single questions in English, then in every language, then dialogues.
+It needs no images, so it runs in parallel with the first two stages. The codebook encodes the targets, and noise is
+added. Samples are single questions in English at first, then single questions in every language, then also dialogues.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from training.tasks.samples import SampleKind
 NAME = "language_model"
 SINGLE_KINDS: tuple[SampleKind, ...] = ("short", "long", "short")
 ENGLISH_SHARE, SINGLE_SHARE = 0.05, 0.2
-"""The first shares of the stage with English samples only, and with single questions only."""
+"""The shares of the steps, at the stage's beginning, with English only and with single questions only."""
 
 NOISE_STD = 0.5
 """The standard deviation of the noise on encoded query targets."""
 
 EMBEDDING_SCALE = 1.0
-"""The factor of the embeddings' learning rate."""
+"""The embeddings' learning rate is that of the stage, multiplied by this."""
 
 EVALUATION_SAMPLES = 256
 
 
 @dataclass(frozen=True)
 class TextBatches:
-    """Batches of samples of scenes that are not rendered: their query targets, prompts and labels."""
+    """Makes the stage's batches: query targets, prompts and labels for new scenes, which are not rendered."""
 
     recipe: Recipe
     text: TextResources
 
     def __call__(self, step: int) -> Batch:
-        """The batch of that step; dialogues have their own batches, since they are long."""
+        """The batch of `step`. All its samples are of one kind, since dialogues are longer than single questions."""
         schedule, seed = self.recipe.language_model, self.recipe.seed
         rng = random.Random(f"text/{seed}/{step}")
         progress = step / schedule.steps
@@ -66,7 +66,7 @@ class TextBatches:
 
 
 def sample_query_targets(scenes: Sequence[Scene], rng: random.Random) -> Tensor:
-    """The scenes' query targets; an unclear side gets a random object, since the Q-Former predicts one too."""
+    """The scenes' query targets. A side without a clear object gets any object, as the Q-Former also predicts one."""
     query_targets = np.stack([targets.query_targets(scene) for scene in scenes])
     for scene_targets, scene in zip(query_targets, scenes, strict=True):
         for side in scene_targets[COUNT_QUERY + 1 :]:
@@ -104,7 +104,7 @@ def train_language_model(context: TrainingContext, *, tokenizer: Any) -> None:
 
 
 def load_question_head(context: TrainingContext) -> QuestionHead:
-    """The question head from the stage's checkpoint, or a new one in a run from an initial model."""
+    """The question head from this stage's checkpoint, or a new one if a run from an initial model has none."""
     question_head = QuestionHead(context.recipe.sizes.text_width).to(context.device)
     if context.initial_model and not checkpoints.load_checkpoint(context.checkpoint_path(NAME)):
         return question_head
@@ -113,13 +113,13 @@ def load_question_head(context: TrainingContext) -> QuestionHead:
 
 
 def noisy_features(codebook: TargetCodebook, query_targets: Tensor) -> Tensor:
-    """The encoded query targets with Gaussian noise, in place of image features."""
+    """The encoded query targets plus Gaussian noise, (N, queries, text width), which replace image features."""
     vectors = codebook.encode(query_targets)
     return vectors + NOISE_STD * torch.randn_like(vectors)
 
 
 def language_model_loss(model: Any, question_head: QuestionHead, features: Tensor, batch: Batch) -> Tensor:
-    """The cross entropy of the labels given [image features][prompt], plus the question head's loss."""
+    """The cross entropy of the labels after the image features and the prompt, plus the question head's loss."""
     prompt = model.language_model.get_input_embeddings()(batch["prompt"])
     mask = torch.cat([torch.ones(features.shape[:2], dtype=torch.long, device=features.device), batch["mask"]], dim=1)
     inputs = torch.cat([features.to(prompt.dtype), prompt], dim=1)
@@ -128,14 +128,14 @@ def language_model_loss(model: Any, question_head: QuestionHead, features: Tenso
     labels, is_label = batch["labels"], batch["labels"] != IGNORE_INDEX
     decoder_input = torch.cat([torch.full_like(labels[:, :1], PAD), labels[:, :-1]], dim=1).clamp(min=PAD)
     outputs = language.decoder(input_ids=decoder_input, encoder_hidden_states=states, encoder_attention_mask=mask)
-    # Logits of labels only: the vocabulary is large, and most of a batch of answers is padding.
+    # Logits for labels only, since the vocabulary is large and most of a batch of answers is padding.
     logits = language.lm_head(outputs.last_hidden_state[is_label])
     cross_entropy = nn.functional.cross_entropy(logits.float(), labels[is_label])
     return cross_entropy + question_head.loss(states, mask, batch["question_targets"])
 
 
 def language_model_groups(model: Any) -> list[dict[str, Any]]:
-    """The language model's parameters; embeddings in a group of their own."""
+    """Optimizer groups of the language model's parameters, with a separate group for the embeddings."""
     weight = model.language_model.get_input_embeddings().weight
     groups = [
         {**group, "params": [one for one in group["params"] if one is not weight]}
@@ -162,7 +162,7 @@ class LanguageEvaluation:
         self.tokenizer = text.tokenizer
 
     def __call__(self, model: Any, features: Tensor) -> Mapping[str, float]:
-        """The shares of exact answers to single questions and in dialogues, given image features of the scenes."""
+        """The shares of exact answers in English, to single questions and in dialogues, given the image features."""
         model.eval()
         answers = generate_from_features(model, self.tokenizer, features, [sample.prompt for sample in self.samples])
         model.train()

@@ -1,6 +1,6 @@
-"""The training loop of every stage: batches, optimizer steps, log lines, evaluations and checkpoints.
+"""The training loop that all stages use: batches, optimizer steps, log lines, evaluations and checkpoints.
 
-Resumes a stopped stage. What is trained is the stage's `loss` and `evaluate`. Must not import a stage's module.
+It resumes a stopped stage. `Stage` has what differs between the stages. Must not import a stage's module.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from training.stages.progress import Curve, Meter
 
 IMAGE_STAGES = ("vision_encoder", "qformer")
 STAGES = (*IMAGE_STAGES, "language_model", "joint")
-"""In the order of the run, except that `language_model` runs in parallel with the image stages."""
+"""All stages in the order of the run, except that `language_model` runs in parallel with the image stages."""
 
 STORED_NAMES = {"vision_encoder": "vision", "qformer": "sight", "language_model": "text", "joint": "joint"}
-"""Each stage's name in checkpoint files and in the seeds of its samples, which must not change: old runs resume."""
+"""Each stage's name in checkpoint files and in seeds of samples; if it changed, an old run could not be resumed."""
 
 WEIGHT_DECAY, MAX_GRADIENT_NORM = 0.02, 1.0
 Optimizers = Sequence[torch.optim.Optimizer]
@@ -57,7 +57,7 @@ class TrainingContext:
         return {code: load_lexicon(code, self.sources) for code in language_codes()}
 
     def checkpoint_path(self, name: str) -> Path:
-        """The checkpoint of a stage, or of the tokenizer."""
+        """The path of the checkpoint of the stage `name`, or of the tokenizer."""
         return self.folder / f"{STORED_NAMES.get(name, name)}.pt"
 
 
@@ -68,11 +68,11 @@ class Stage:
     name: str
     schedule: Schedule
     modules: Mapping[str, nn.Module]
-    """By their names in checkpoints, which must not change: old runs resume."""
+    """The modules by their names in checkpoints; if a name changed, an old run could not be resumed."""
 
     parameter_groups: Sequence[dict[str, Any]]
-    """Parameters for the optimizers; a group's `scale` multiplies the learning rate. If `hidden`, Muon updates the
-    group's matrices, which converged faster; AdamW updates all others."""
+    """The optimizers' parameter groups. A group's `scale` multiplies the learning rate. Muon updates the matrices of a
+    group that is `hidden`, since they converged faster with it; AdamW updates all other parameters."""
 
     batches: Callable[[int], Batch]
     loss: Callable[[Batch], Tensor]
@@ -121,7 +121,7 @@ def train(stage: Stage, context: TrainingContext) -> None:
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """bf16 for matrix products: 2.5 times as fast on a CPU with AVX512-BF16, and faster on a GPU."""
+    """A context with matrix products in bf16: 2.5 times as fast on a CPU with AVX512-BF16, and faster on a GPU."""
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
@@ -142,7 +142,7 @@ def _optimizers(parameter_groups: Sequence[dict[str, Any]]) -> list[torch.optim.
 
 
 def _resume(stage: Stage, context: TrainingContext, optimizers: Optimizers) -> tuple[Curve, int, float]:
-    """Restore the modules and optimizers; returns the curve so far, the number of steps and their seconds."""
+    """Restore modules and optimizers; returns the curve so far, the number of steps done, and the seconds they took."""
     state = checkpoints.load_checkpoint(context.checkpoint_path(stage.name))
     if not state:
         return Curve(), 0, 0.0
@@ -188,7 +188,7 @@ def minutes(context: TrainingContext) -> dict[str, float]:
 
 
 def _start_times(context: TrainingContext) -> dict[str, float]:
-    """The start of each stage, in seconds into the run."""
+    """The time at which each stage starts, in seconds after the start of the run."""
     tokenizer, *spent = (_seconds_spent(context, name) for name in ("tokenizer", *STAGES))
     joint = tokenizer + max(spent[0] + spent[1], spent[2])
     return dict(zip(STAGES, (tokenizer, tokenizer + spent[0], tokenizer, joint), strict=True))
@@ -200,7 +200,7 @@ def _seconds_spent(context: TrainingContext, name: str) -> float:
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int) -> None:
-    """Linear warm-up, then cosine decay to the final share."""
+    """Set the learning rate of `step`: linear warm-up and cosine decay to the final share."""
     warmup = min(1.0, step / schedule.warmup_steps)
     decay = schedule.final_share + (1 - schedule.final_share) * 0.5 * (1 + math.cos(math.pi * step / schedule.steps))
     for group in optimizer.param_groups:

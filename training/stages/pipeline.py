@@ -1,4 +1,4 @@
-"""The order of the stages, which processes run them, and the export at the end."""
+"""Runs the stages in order, in one or more processes, and exports the model at the end."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ DISTRIBUTED_STAGES = (*IMAGE_STAGES, "joint")
 
 
 def run_all(context: TrainingContext, *, output: Path) -> None:
-    """Run every stage and export; the language model's stage runs in parallel with the image stages.
+    """Run every stage and export the model; the language model's stage runs in parallel with the image stages.
 
-    A run from an initial model runs the last stage only.
+    If the run starts from an initial model, only the last stage is run before the export.
     """
     load_tokenizer(context)  # trained here, since both processes need it
     if not context.initial_model:
@@ -54,7 +54,7 @@ def _run_with_threads(stage: str, context: TrainingContext, output: Path, thread
 
 
 def _run_distributed(stage: str, context: TrainingContext, output: Path) -> None:
-    """The stage in several processes, of which this is the first."""
+    """Run the stage in several processes, of which this one is the first."""
     single = replace(context, processes=1)
     rendezvous = (context.folder / "team").absolute()
     rendezvous.unlink(missing_ok=True)
@@ -99,7 +99,7 @@ def run_stage(stage: str, context: TrainingContext, *, output: Path) -> None:
 
 
 def load_tokenizer(context: TrainingContext) -> Any:
-    """The run's tokenizer, trained on the first call."""
+    """The run's tokenizer; the first call trains and saves it, or takes it from the initial model."""
     state = checkpoints.load_checkpoint(context.checkpoint_path("tokenizer"))
     if not state:
         started = time.monotonic()
@@ -116,7 +116,7 @@ def _tokenizer_json(context: TrainingContext) -> str:
 
 
 def export_model(context: TrainingContext, tokenizer: Any, output: Path) -> None:
-    """Export the model of the latest stage."""
+    """Export the model of the latest stage to `output`, and add its learning curve and the facts of the run."""
     stage = joint.latest(context)
     model, _ = vision_encoder.restore_modules(context, vocabulary=len(tokenizer), stage=stage)
     unknown = [lexicon.unknown for lexicon in context.lexicons().values()]

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 Point = tuple[str, int, float, dict[str, float]]
-"""Stage, its number of samples so far, seconds into the run, and the scores."""
+"""One evaluation: the stage, its number of samples so far, the seconds so far, and the scores by name."""
 
 
 @dataclass
 class Curve:
-    """The scores of a run, stage after stage."""
+    """The learning curve: the scores of every evaluation in a run, stage after stage."""
 
     points: list[Point] = field(default_factory=list)
 
@@ -27,7 +27,7 @@ class Curve:
         self.points.append((stage, samples, seconds, dict(scores)))
 
     def draw(self, path: Path) -> None:
-        """Plot every score over minutes, one panel a stage, into a small PNG."""
+        """Plot every score over the minutes of the run, with a panel for each stage, and save the PNG at `path`."""
         from matplotlib.figure import Figure
 
         stages = list(dict.fromkeys(stage for stage, *_ in self.points))
@@ -52,7 +52,7 @@ def _panel(axes: Any, stage: str, points: list[Point]) -> None:
 
 @dataclass
 class Meter:
-    """The speed and the time left of one stage, which earlier processes may have run for `earlier_seconds`."""
+    """Measures the speed and the time left of one stage; before it was resumed, it had run for `earlier_seconds`."""
 
     stage: str
     steps: int
@@ -63,11 +63,11 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """The time spent on the stage, including that of earlier processes."""
+        """The seconds spent on the stage, including those before it was resumed."""
         return self.earlier_seconds + time.monotonic() - self.started
 
     def report(self, step: int, loss: float, scores: Mapping[str, float]) -> None:
-        """Print a log line."""
+        """Print a log line: the step, the speed, the time left, the loss and the scores."""
         steps_per_second = (step - self.first) / max(1e-9, time.monotonic() - self.started)
         seconds_left = (self.steps - step) / max(1e-9, steps_per_second)
         shares = " ".join(f"{name} {share:.3f}" for name, share in scores.items())

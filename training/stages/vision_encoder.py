@@ -1,6 +1,6 @@
 """The first stage trains the vision encoder alone, with patch losses, on crowded scenes first.
 
-The Q-Former is trained later: with untrained patches its queries learn to predict "none", and do not recover.
+The Q-Former is trained later: if the patches are untrained, its queries learn to predict "none" and do not recover.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from training.stages.loop import STORED_NAMES, Stage, TrainingContext, autocast,
 
 NAME = "vision_encoder"
 CROWDED_SHARE = 0.65
-"""The first share of the stage, which trains on crowded scenes; then come those of the mixture."""
+"""The share of the steps, at the stage's beginning, with crowded scenes; later scenes are those of the mixture."""
 
 EVALUATION_BATCH = 64
 Scores = Callable[[VisionOutputs, Batch], dict[str, float]]
@@ -54,7 +54,7 @@ def train_vision_encoder(context: TrainingContext, *, vocabulary: int) -> None:
 
 
 def new_modules(context: TrainingContext, *, vocabulary: int) -> tuple[Any, AuxiliaryHeads]:
-    """A new model (or the run's initial one) and its auxiliary heads, on the context's device."""
+    """A new model, or the run's initial model if it has one, and new auxiliary heads, on the context's device."""
     model = build(context.recipe.sizes, vocabulary=vocabulary, seed=context.recipe.seed).to(context.device)
     if context.initial_model:
         trained = Blip2ForConditionalGeneration.from_pretrained(context.initial_model, dtype=torch.float32)
@@ -63,7 +63,7 @@ def new_modules(context: TrainingContext, *, vocabulary: int) -> tuple[Any, Auxi
 
 
 def restore_modules(context: TrainingContext, *, vocabulary: int, stage: str) -> tuple[Any, AuxiliaryHeads]:
-    """The model and the auxiliary heads from a stage's checkpoint, or new ones in a run from an initial model."""
+    """The model and heads of a stage's checkpoint, or of `new_modules` if a run from an initial model has none."""
     model, heads = new_modules(context, vocabulary=vocabulary)
     if context.initial_model and not checkpoints.load_checkpoint(context.checkpoint_path(stage)):
         return model, heads
@@ -84,20 +84,20 @@ def saved_modules(context: TrainingContext, stage: str) -> dict[str, Any]:
 
 
 def image_groups(model: Any, heads: AuxiliaryHeads) -> list[dict[str, Any]]:
-    """The parameters in front of the language model, and those of the auxiliary heads."""
+    """Optimizer groups of all parameters before the language model, and of the auxiliary heads."""
     layers = parameter_groups(model.vision_model, model.qformer, model.language_projection, heads)
     return [*layers, {"params": [model.query_tokens]}]
 
 
 def evaluation_batches(recipe: Recipe, renderer: SceneRenderer) -> list[Batch]:
-    """Batches of held-out scenes."""
+    """The batches of held-out scenes on which a stage is evaluated."""
     batches = ImageBatches(recipe, renderer, "exam", EVALUATION_BATCH)
     return [batches(step) for step in range(max(1, recipe.evaluation_scenes // EVALUATION_BATCH))]
 
 
 @torch.no_grad()
 def mean_scores(model: Any, evaluation_set: list[Batch], context: TrainingContext, scores: Scores) -> dict[str, float]:
-    """The mean scores of the batches."""
+    """The mean of each score over the batches of `evaluation_set`; `scores` computes those of one batch."""
     totals: dict[str, float] = {}
     for batch in evaluation_set:
         with autocast(context.device):

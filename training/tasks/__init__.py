@@ -1,2 +1,2 @@
-"""Questions about scenes with their answers: `questions` and `dialogues` with a grammar, `templates` without, `writers`
-for either, and `samples`, which makes prompts and labels of them."""
+"""Questions about scenes, and their answers: `questions` and `dialogues` for languages with a grammar, `templates` for
+all, `writers` as the interface of both, and `samples`, which makes prompts and labels."""

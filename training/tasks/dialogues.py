@@ -1,6 +1,6 @@
-"""Dialogues about a scene of flat shapes: sequences of questions, the newest last.
+"""Samples dialogues about a scene of flat shapes: sequences of questions, the newest last.
 
-Has what can be asked and which follow-up needs which question. Must not import `lexicon` or `samples`.
+Defines the questions, and which of them may follow which. Must not import `lexicon` or `samples`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ AnswerLength = Literal["any", "short", "long"]
 
 
 def sample_question(scene: Scene, rng: random.Random, *, length: AnswerLength = "any") -> Question:
-    """A question that needs no context: with a long answer (a caption), with a short one, or any."""
+    """A random question that needs no earlier turn. It asks for a caption if `length` is "long", but not if "short"."""
     samplers = [one for one in _QUESTION_WEIGHTS if length == "any" or (one in _LONG_ANSWERS) == (length == "long")]
     while True:
         question = rng.choices(samplers, [_QUESTION_WEIGHTS[one] for one in samplers])[0](scene, rng)
@@ -28,7 +28,7 @@ def sample_question(scene: Scene, rng: random.Random, *, length: AnswerLength = 
 
 
 def sample_dialogue(scene: Scene, rng: random.Random) -> Dialogue:
-    """Two to four questions; usually the newest depends on the earlier ones."""
+    """A random dialogue of two to four questions, of which the newest usually depends on the earlier ones."""
     while True:
         dialogue = rng.choices(list(_DIALOGUE_WEIGHTS), list(_DIALOGUE_WEIGHTS.values()))[0](scene, rng)
         if len(dialogue) > 1:
@@ -44,7 +44,7 @@ def _exists_question(scene: Scene, rng: random.Random) -> Question:
 
 
 def _colour_question(scene: Scene, rng: random.Random) -> Question | None:
-    """The colour of all objects, or of all of one shape."""
+    """A question about the colour of all objects, or of all objects of one shape."""
     shape = rng.choice([None, *{obj.kind for obj in scene.objects}])
     total, colours = scene.count(shape), {t.colour for t in scene.objects if shape in (None, t.kind)}
     if total == 1:
@@ -57,7 +57,7 @@ def _colour_question(scene: Scene, rng: random.Random) -> Question | None:
 
 
 def _shape_question(scene: Scene, rng: random.Random) -> Question | None:
-    """The shape of all objects, or of the one of some colour."""
+    """A question about the shape of all objects, or of the only object of a colour; None if several have the colour."""
     colour = rng.choice([None, None, *{obj.colour for obj in scene.objects}])
     if colour and scene.count(None, colour) != 1:
         return None
@@ -135,7 +135,7 @@ def _exists_then(scene: Scene, rng: random.Random) -> Dialogue:
 
 
 def _what_then(scene: Scene, rng: random.Random) -> Dialogue:
-    """A caption or a name first, then questions about all objects."""
+    """A dialogue that begins with a caption or "What is this?" and continues with two other questions."""
     number = len(scene.objects)
     if not number:
         return []
@@ -154,7 +154,7 @@ def _unrelated(scene: Scene, rng: random.Random) -> Dialogue:
 
 
 def _sample_target(scene: Scene, rng: random.Random, *, present_share: float) -> list[str | None]:
-    """A shape, a colour, both or neither; with probability `present_share` those of an object in the scene."""
+    """A random shape, colour, both or neither; with probability `present_share` those of an object in the scene."""
     if scene.objects and rng.random() < present_share:
         obj = rng.choice(scene.objects)
         shape, colour = obj.kind, obj.colour
@@ -164,7 +164,7 @@ def _sample_target(scene: Scene, rng: random.Random, *, present_share: float) ->
 
 
 def _maybe_present(scene: Scene, rng: random.Random) -> list[str | None]:
-    """A shape, a colour or both, half the time of an object in the scene, else with one or both of them changed."""
+    """A random shape, colour or both: half the time those of an object in the scene, else one or both are replaced."""
     present = sorted({(obj.kind, obj.colour) for obj in scene.objects})
     length = rng.choice(("shape", "colour", "both"))
     shape, colour = rng.choice(present) if present else (rng.choice(SHAPES), rng.choice(COLOURS))

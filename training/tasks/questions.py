@@ -15,13 +15,13 @@ from training.lexicon import Grammar
 from training.scenes.scene import Scene, SceneObject
 
 MAX_KINDS = 4
-"""A caption names at most this many kinds of objects; of more it states only their number."""
+"""A caption names at most this many kinds of objects; if there are more, it states only the number of objects."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question: the key of its wordings, its answer type (count, colour, shape, what, else, exists), and the objects
-    it refers to: of a kind, of a colour, at a side; for "else", the kind that was mentioned already."""
+    """A question: the key of its wordings, and its answer type: count, colour, shape, what, exists or else. It is about
+    the objects of `kind` and `colour`, or at `side`; with "else", about all objects except those of `kind`."""
 
     wording: str
     answer_type: str
@@ -31,7 +31,7 @@ class Question:
 
 
 def answer(question: Question, scene: Scene, grammar: Grammar) -> str:
-    """The correct answer in that language; "nothing" if no object matches."""
+    """The correct answer in the grammar's language. If no object matches, the answer is "nothing", "no" or zero."""
     objects = referents(question, scene)
     if question.answer_type == "count":
         return grammar.numbers[len(objects)]
@@ -47,7 +47,7 @@ def answer(question: Question, scene: Scene, grammar: Grammar) -> str:
 
 
 def list_objects(objects: tuple[SceneObject, ...], grammar: Grammar) -> str:
-    """A caption of the objects: each kind with its count, in reading order of the first of each."""
+    """A caption of the objects: each shape and colour with its count, in the order of their first objects."""
     kinds = Counter((obj.kind, obj.colour) for obj in objects)
     if len(kinds) > MAX_KINDS:
         return grammar.count_phrase(len(objects), None, None)
@@ -55,13 +55,13 @@ def list_objects(objects: tuple[SceneObject, ...], grammar: Grammar) -> str:
 
 
 def render_question(question: Question, grammar: Grammar, rng: random.Random) -> str:
-    """The question in that language, in a random wording."""
+    """The question in the grammar's language, in a random wording."""
     noun = rng.choice(grammar.synonyms[question.kind])
     return fill_template(question, grammar, grammar.noun_forms(noun, question.colour), rng)
 
 
 def fill_template(question: Question, grammar: Grammar, noun: Mapping[str, str], rng: random.Random) -> str:
-    """The question in a random wording, with these forms of its noun."""
+    """The question in a random wording of the grammar; `noun` has the forms of its noun, by placeholder."""
     side = rng.choice(grammar.sides[question.side]) if question.side else ""
     return rng.choice(grammar.questions[question.wording]).format(**noun, side=side)
 

@@ -1,7 +1,7 @@
 """Training samples: the prompt and the label of a question or a dialogue about a scene, in one or more languages.
 
-Prompts come from `blip_space.prompts.compose`, so training and serving cannot differ; a share of them uses mBLIP's
-other templates and BLIP-2's. Must not import torch.
+Prompts are composed by `blip_space.prompts.compose`, as in serving, except that a share of them uses mBLIP's other
+templates or BLIP-2's. Must not import torch.
 """
 
 from __future__ import annotations
@@ -41,31 +41,32 @@ OTHER_CAPTIONS = (
 BLIP2_QUESTION = "Question: {q} Answer:"
 
 NO_QUESTION_MARK, OTHER_TEMPLATE, ENGLISH_QUESTION, THIRD_LANGUAGE, WRONG_HISTORY = 0.14, 0.12, 0.3, 0.05, 0.08
-"""How often a question lacks its question mark, a prompt uses another template, ..., and an earlier answer is wrong."""
+"""The probabilities that a question lacks its question mark, that another template is used, that a question is in
+English or in a third language, and that the answer of an earlier turn is wrong."""
 
 GRAMMAR_SHARE = 0.7
-"""How often samples of flat shapes use a language that has a grammar here: those phrases are the most to learn."""
+"""How often samples of flat shapes must use a language with a grammar, since its phrases are the hardest to learn."""
 
 OFF_TOPIC_SHARE = 0.08
-"""How often a question about flat shapes mentions an everyday object."""
+"""How often a short question about an image of flat shapes is about an everyday object."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The model's text input beside the image, and the label."""
+    """One training sample: the text that the model gets with the image, and the label."""
 
     prompt: str
     answer: str
     newest: Question
-    """The meaning of the prompt's last question, including what its wording leaves to the context."""
+    """The meaning of the prompt's last question, including what only the earlier turns state."""
 
 
 def make_sample(
     scene: Scene, rng: random.Random, *, kind: SampleKind, lexicons: Lexicons, codes: Sequence[str], distractor: Scene
 ) -> Sample:
-    """A sample of the scene: a dialogue, or a question whose answer has that length; answered in one of `codes`.
+    """A sample about the scene, answered in one of `codes`: a dialogue, or a question with an answer of length `kind`.
 
-    `distractor` is a scene that supplies wrong answers in earlier turns.
+    Some earlier turns of a dialogue have wrong answers, which are the correct ones for the scene `distractor`.
     """
     if scene.flat and rng.random() < GRAMMAR_SHARE:
         codes = [code for code in ("en", *GRAMMARS) if code in codes]
@@ -92,7 +93,7 @@ def make_sample(
 
 
 def build_prompt(turns: Sequence[Turn], question: str, language: Language) -> str:
-    """The prompt that serving would build."""
+    """The prompt that serving builds for `question` after `turns` with mBLIP's template."""
     return compose(turns, question, style=STYLE, language=language, budget_tokens=10_000, tokenize=str.encode).text
 
 
@@ -109,7 +110,7 @@ def _sample_prompt(turns: list[Turn], question: str, language: Language, rng: ra
 
 
 def _sample_wording(question: Question, writer: QuestionWriter, rng: random.Random) -> str:
-    """The question in the answer's language, in English or sometimes in a third one; "" for most of the captions."""
+    """The question in the answer's language, in English or sometimes in a third language; "" for most captions."""
     if question.wording == "caption" and rng.random() < 0.6:
         return ""
     share = rng.random()

@@ -1,7 +1,7 @@
 """Questions and answers from templates, in all eighty languages.
 
-The counterpart of `dialogues` and `questions` for languages without a grammar here, and for everyday objects in every
-language. Must not import `samples`.
+Used instead of `dialogues` and `questions` for languages without a grammar, and in every language for everyday objects.
+Must not import `samples`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Weights = dict[Sampler, float]
 
 SIDES = ("left", "right", "middle")
 ENGLISH_SIDES = ("top", "bottom")
-"""Sides that the tables have no words for; such questions are in English, whatever the answer's language."""
+"""The sides for which the tables have no words; questions about them are in English, even if the answer is not."""
 
 WHAT, CAPTION, COUNT = Question("what", "what"), Question("caption", "what"), Question("count", "count")
 COLOUR, SHAPE = Question("colour", "colour"), Question("shape", "shape")
@@ -41,18 +41,18 @@ ENGLISH = {
     "colour": "colour_it",
     "shape": "shape_it",
 }
-"""The English grammar's keys of wordings that mean the same as a template's, if the keys differ."""
+"""The key of a wording in the English grammar, by the key of the template with the same meaning, if the keys differ."""
 
 ENGLISH_THINGS = (
     {"one": "thing", "a": "a thing", "many": "things"},
     {"one": "object", "a": "an object", "many": "objects"},
 )
 TEMPLATE_SHARE = 0.25
-"""How often English uses its templates too."""
+"""How often a question in English uses a template instead of the English grammar."""
 
 
 def answer(question: Question, scene: Scene, lexicon: Lexicon) -> str:
-    """The correct answer in the lexicon's words."""
+    """The correct answer in the words of `lexicon`. For an out-of-distribution image it is `lexicon.unknown`."""
     if scene.ood_kind:
         return lexicon.unknown
     objects = referents(question, scene)
@@ -68,13 +68,13 @@ def answer(question: Question, scene: Scene, lexicon: Lexicon) -> str:
 
 
 def list_objects(objects: tuple[SceneObject, ...], lexicon: Lexicon) -> str:
-    """The names of the objects: each kind with its count, in reading order of the first of each."""
+    """The names of the objects: each kind with its count, in the order of their first objects."""
     kinds = Counter(obj.kind for obj in objects)
     return lexicon.join([lexicon.count_phrase(kind, count) for kind, count in kinds.items()])
 
 
 def render_question(question: Question, lexicon: Lexicon, rng: random.Random) -> str:
-    """The question in the lexicon's language."""
+    """The question in the lexicon's language, in a random wording."""
     has_grammar = lexicon.code == "en" and question.wording != "else"
     if has_grammar and (needs_english(question) or rng.random() >= TEMPLATE_SHARE):
         return _english(question, rng)
@@ -83,7 +83,7 @@ def render_question(question: Question, lexicon: Lexicon, rng: random.Random) ->
 
 
 def needs_english(question: Question) -> bool:
-    """Whether the question can be put in English only."""
+    """Whether only English has words for the question."""
     return question.wording in ENGLISH_SIDES
 
 
@@ -101,13 +101,13 @@ def _english(question: Question, rng: random.Random) -> str:
 
 
 def sample_question(scene: Scene, rng: random.Random, *, length: str) -> Question:
-    """A question that needs no context: a caption or the like ("long"), any other ("short"), or any."""
+    """A random question that needs no earlier turn. It asks for a caption if `length` is "long", but not if "short"."""
     weights = {"long": _LONG, "short": _SHORT}.get(length, {**_LONG, **_SHORT})
     return _sample_by_weight(weights, scene, rng)[0]
 
 
 def sample_dialogue(scene: Scene, rng: random.Random) -> Dialogue:
-    """Two or three questions; usually the newest depends on the earlier ones."""
+    """A random dialogue of two to four questions, of which the newest usually depends on the earlier ones."""
     dialogue = _sample_by_weight(_DIALOGUES, scene, rng)
     return dialogue[: rng.randint(2, len(dialogue))]
 
@@ -120,7 +120,7 @@ def _sample_by_weight(weights: Weights, scene: Scene, rng: random.Random) -> Dia
 
 
 def off_topic(rng: random.Random) -> Question:
-    """A question about an everyday object, whatever the image shows."""
+    """A random question about an everyday object, whether or not the image shows one."""
     exists, count = (Question(*keys, rng.choice(NAMES)) for keys in (("exists", "exists"), ("count_of", "count")))
     return rng.choice((exists, count))
 
@@ -203,7 +203,7 @@ def _answerable_sides(scene: Scene, sides: Sequence[str] = SIDES) -> list[str]:
 
 
 def _maybe_present(scene: Scene, rng: random.Random) -> str:
-    """A kind of object, half the time one of the scene's."""
+    """A random kind of object; half the time it is that of an object in the scene."""
     if scene.objects and rng.random() < 0.5:
         return rng.choice(scene.objects).kind
     return rng.choice(SHAPES if scene.flat and rng.random() < 0.8 else NAMES)

@@ -25,24 +25,24 @@ class QuestionWriter(Protocol):
         """The language's code."""
 
     def sample_question(self, scene: Scene, rng: random.Random, *, length: AnswerLength) -> Question:
-        """A question that needs no context."""
+        """A random question that needs no earlier turn, with an answer of that `length`."""
 
     def sample_dialogue(self, scene: Scene, rng: random.Random) -> list[Question]:
-        """Questions of which the newest usually depends on the others."""
+        """A random dialogue, of which the newest question usually depends on the earlier ones."""
 
     def answer(self, question: Question, scene: Scene) -> str:
-        """The correct answer."""
+        """The correct answer to the question, in the writer's language."""
 
     def render_question(self, question: Question, rng: random.Random) -> str:
-        """The question's text."""
+        """The question's text in the writer's language, in a random wording."""
 
     def for_language(self, code: str) -> QuestionWriter:
-        """The same kind of writer for another language; for English if this kind lacks the language."""
+        """A writer of the same class for the language `code`, or for English if the class lacks the language."""
 
 
 @dataclass(frozen=True)
 class GrammarWriter:
-    """Writes about flat shapes in a language that has a grammar here: "three blue circles"."""
+    """Writes about flat shapes, in a language that has a grammar: "three blue circles"."""
 
     code: str
 
@@ -69,7 +69,7 @@ class GrammarWriter:
 
 @dataclass(frozen=True)
 class TemplateWriter:
-    """Writes about any object in any of the eighty languages: names, numbers, yes and no."""
+    """Writes about any object in any of the eighty languages, with names, numbers, yes and no."""
 
     code: str
     lexicons: Lexicons

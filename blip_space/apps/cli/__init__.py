@@ -15,6 +15,7 @@ from functools import partial
 
 from blip_space import __version__, images, options, settings
 from blip_space.apps.cli import arguments, commands, folder, listing
+from blip_space.apps.cli.terminal import print_message
 from blip_space.errors import DEVICE_EXIT_CODE, DeviceError, UserError
 
 HELP_FORMAT = partial(argparse.HelpFormatter, width=100)
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(args)
     except UserError as error:
-        print(f"blip-space: {settings.with_origin(str(error), vars(args))}", file=sys.stderr)
+        print_message(settings.with_origin(str(error), vars(args)))
         return DEVICE_EXIT_CODE if isinstance(error, DeviceError) else 1
     except KeyboardInterrupt:
         return 130
@@ -47,7 +48,7 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
         details = f" ({type(error).__name__}: {error})" if error else ""
-        print(f"blip-space: {record.getMessage()}{details}", file=sys.stderr, flush=True)
+        print_message(f"{record.getMessage()}{details}")
 
 
 def _configure_streams() -> None:

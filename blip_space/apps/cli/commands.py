@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from blip_space import catalogue, images, languages, settings
 from blip_space.apps.cli import arguments
-from blip_space.apps.cli.listing import print_json
-from blip_space.apps.cli.progress_bar import print_load_progress
+from blip_space.apps.cli.terminal import load_with_progress, print_json, print_message
 from blip_space.engine.request import Request, check_language
 from blip_space.errors import DeviceError, UserError
 from blip_space.history import HISTORY_FORMAT, Turn, parse_history
@@ -52,7 +50,7 @@ def ask(args: argparse.Namespace) -> int:
     else:
         print()
     if answer in engine.model.spec.unknown_image_replies:
-        print(f"blip-space: {engine.model.spec.name} recognises drawings only. {FOR_PHOTOGRAPHS}", file=sys.stderr)
+        print_message(f"{engine.model.spec.name} recognises drawings only. {FOR_PHOTOGRAPHS}")
     return 0
 
 
@@ -77,7 +75,7 @@ def caption(args: argparse.Namespace) -> int:
             fields = _common_fields(engine, args, started_at)
             print_json(file=name, caption=text, error=error, repeats=repeats, **fields)
         elif error is not None:
-            print(f"blip-space: {name}: {error}", file=sys.stderr)
+            print_message(f"{name}: {error}")
         else:
             print(f"{name}\t{text}" if len(args.images) > 1 else text)
     return 1 if failed else 0
@@ -98,10 +96,8 @@ def _load_engine(args: argparse.Namespace) -> LocalEngine:
     spec, precision, device = arguments.parse_model(args)
     check_language(spec, args.language)
     from blip_space.engine.local import LocalEngine
-    from blip_space.loading import loader
 
-    progress = print_load_progress(spec.name)
-    return LocalEngine(loader.load_model(spec, precision, device=device, on_progress=progress))
+    return LocalEngine(load_with_progress(spec, precision, device))
 
 
 def _read_history(file: str | None) -> tuple[Turn, ...]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import argparse
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 from blip_space import catalogue
 from blip_space.apps.cli import arguments
-from blip_space.apps.cli.folder_progress import RESUME, ProgressPrinter, print_message, summarize
-from blip_space.apps.cli.progress_bar import print_load_progress
+from blip_space.apps.cli.folder_progress import RESUME, ProgressPrinter, summarize
+from blip_space.apps.cli.terminal import load_with_progress, print_message
 from blip_space.catalogue.fingerprint import fingerprint
 from blip_space.errors import DeviceError, UserError
 from blip_space.jobs import folder_listing
@@ -29,7 +29,6 @@ from blip_space.jobs.outputs.text_format import parse_text_format
 from blip_space.jobs.records import CaptionRecord, CaptionTask
 
 USER_TEXT = "with a text of your own"
-Select = Callable[[str], str]
 
 
 def caption_folder(args: argparse.Namespace) -> int:
@@ -57,15 +56,14 @@ def caption_folder(args: argparse.Namespace) -> int:
     ):
         _prepare(log, output, args)
         names, refused = _select_files(listing, output, log, args)
-        chosen = _select_precision(
-            precision, model_fingerprint, log, select=pool.select_precision if pool else _local_precision(spec, device)
-        )
+        previous = next((key[2] for key in log.captioned if key[1] == model_fingerprint), None)
+        chosen = _select_precision(spec, precision, device, previous, pool)
         tasks = [CaptionTask(spec.name, chosen, code, args.prompt, decoding, model_fingerprint) for code in codes]
         job = FolderJob(
             args.folder,
             names,
             tasks,
-            load=lambda: _load_model(spec, chosen, device),
+            load=lambda: load_with_progress(spec, chosen, device),
             batch_size=batch_size,
             workers=args.workers,
             regenerate=args.existing == "append",
@@ -161,31 +159,20 @@ def _worker_pool(args: argparse.Namespace, spec: catalogue.ModelSpec, batch_size
     """The workers of a Ray cluster, if one is named."""
     if args.ray is None:
         return nullcontext()
-    from blip_space.apps.cluster.worker_pool import open_worker_pool
+    from blip_space.apps.cluster.worker_pool import WorkerPool
 
-    return open_worker_pool(args.ray, spec, args.folder, batch_size=batch_size, threads=args.workers, device=device)
-
-
-def _select_precision(requested: str, model_fingerprint: str, log: OutputLog, *, select: Select) -> str:
-    """The requested precision; `auto` stays that of earlier records, whatever memory is free now."""
-    previous = next((key[2] for key in log.captioned if key[1] == model_fingerprint), None)
-    return previous if requested == "auto" and previous else select(requested)
+    return WorkerPool(args.ray, spec, args.folder, batch_size=batch_size, threads=args.workers, device=device)
 
 
-def _local_precision(spec: catalogue.ModelSpec, wanted: str) -> Select:
-    """Selects a precision for a device of this machine."""
+def _select_precision(spec: catalogue.ModelSpec, requested: str, wanted: str, previous: str | None, pool: Any) -> str:
+    """The requested precision on the wanted device; `auto` stays that of previous records, whatever memory is free
+    now."""
+    if requested == "auto" and previous:
+        return previous
+    if pool:
+        return str(pool.select_precision(requested))
+    from blip_space.loading import precision
+    from blip_space.loading.device import find_device, free_bytes
 
-    def select(requested: str) -> str:
-        from blip_space.loading import precision
-        from blip_space.loading.device import find_device, free_bytes
-
-        device = find_device(wanted)
-        return precision.select_precision(requested, spec, device, free=free_bytes(device.name)).name
-
-    return select
-
-
-def _load_model(spec: catalogue.ModelSpec, precision: str, device: str) -> Any:
-    from blip_space.loading import loader
-
-    return loader.load_model(spec, precision, device=device, on_progress=print_load_progress(spec.name))
+    device = find_device(wanted)
+    return precision.select_precision(requested, spec, device, free=free_bytes(device.name)).name

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from blip_space.apps.cli.listing import print_json
+from blip_space.apps.cli.terminal import print_json, print_message, update_line
 from blip_space.jobs.folder_job import JobProgress
 from blip_space.jobs.folder_listing import Listing
 from blip_space.jobs.outputs.text_files import Outcome
@@ -46,14 +46,14 @@ class ProgressPrinter:
         if self._json:
             print_json(event="progress", **_figures(progress))
         elif self._terminal:
-            print(f"\r\x1b[K{progress}", end="", file=sys.stderr, flush=True)
+            update_line(str(progress))
         else:
             print_message(str(progress))
 
     def close(self) -> None:
         """Clear the line on a terminal."""
         if self._terminal:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            update_line("")
 
 
 def summarize(progress: JobProgress, listing: Listing, outcome: Outcome, args: argparse.Namespace) -> int:
@@ -74,24 +74,15 @@ def summarize(progress: JobProgress, listing: Listing, outcome: Outcome, args: a
         print_message(f"and {len(errors) - MAX_NAMED:,} more, in the output")
     if progress.errors and not args.retry_errors:
         print_message("--retry-errors tries them again")
-    for note in [*_kept_message(outcome), *outcome.notes]:
+    if outcome.kept:
+        more = f" and {len(outcome.kept) - 1:,} more" if len(outcome.kept) > 1 else ""
+        print_message(f"kept as a user made it: {outcome.kept[0]}{more} (--overwrite-edited overwrites it)")
+    for note in outcome.notes:
         print_message(note)
     if progress.cancelled:
         print_message(f"stopped; {RESUME[args.existing]}")
         return STOPPED
     return 1 if errors else 0
-
-
-def print_message(message: str) -> None:
-    """Print a line on stderr."""
-    print(f"blip-space: {message}", file=sys.stderr, flush=True)
-
-
-def _kept_message(outcome: Outcome) -> list[str]:
-    if not outcome.kept:
-        return []
-    more = f" and {len(outcome.kept) - 1:,} more" if len(outcome.kept) > 1 else ""
-    return [f"kept as a user made it: {outcome.kept[0]}{more} (--overwrite-edited overwrites it)"]
 
 
 def _figures(progress: JobProgress) -> dict[str, Any]:

@@ -6,11 +6,10 @@ Depends on the catalogue; must not load models.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
-from typing import Any
 
 from blip_space import catalogue, languages
+from blip_space.apps.cli.terminal import print_json
 
 
 def list_models(args: argparse.Namespace) -> int:
@@ -51,11 +50,6 @@ def list_languages(args: argparse.Namespace) -> int:
         else:
             print(f"{row.code:4} {row.tier:7} {row.english_name} – {row.own_name}")
     return 0
-
-
-def print_json(**values: Any) -> None:
-    """Print one JSON object on a line."""
-    print(json.dumps(values, ensure_ascii=False), flush=True)
 
 
 def _models_table(specs: Sequence[catalogue.ModelSpec]) -> str:

@@ -1,7 +1,7 @@
-"""Counts how often the workers of a cluster started an image, so that one that kills its worker is not retried forever.
+"""Counts how often the workers of a cluster started an image, so that one that kills workers is not retried forever.
 
-Ray restarts a worker that dies and gives it the same images again, without limit. Depends on Ray and numbers of images;
-must not import anything that loads models.
+Ray restarts a worker that dies and gives it the same images again, without limit. Depends on Ray and on images'
+numbers; must not import anything that loads models.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ Rows = list[dict[str, Any]]
 
 
 class Attempts:
-    """Which images were started, in a process that outlives the workers."""
+    """Records which images were started, in a process that outlives the workers."""
 
     def __init__(self) -> None:
         self._counts = Counter[int]()
         self._alone: dict[int, Rows | None] = {}
-        """The results of images that were started alone; None while there are none, for ever if the worker died."""
+        """The results of images that were started alone, by number; None if none came yet, or the worker died."""
 
     def begin(self, numbers: Sequence[int]) -> bool:
-        """Note that these images are started; True if as one batch, False if each has to be alone."""
+        """Record that images are started; returns True if they may run as one batch, False if each must run alone."""
         self._counts.update(numbers)
         return all(self._counts[number] <= MAX_BATCHED_ATTEMPTS for number in numbers)
 
     def begin_alone(self, number: int, tasks: Sequence[int]) -> Rows | None:
-        """Note that this image is started alone; the second time return a result or an error for each of its tasks."""
+        """Record that an image starts alone; returns None. The second time, returns a result or error of each task."""
         if number not in self._alone:
             self._alone[number] = None
             return None
@@ -47,7 +47,7 @@ class Attempts:
         return results
 
     def end_alone(self, number: int, rows: Rows) -> None:
-        """Note the results of an image that was started alone."""
+        """Record the results of an image that was started alone."""
         self._alone[number] = rows
 
 

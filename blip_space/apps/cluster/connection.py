@@ -20,15 +20,14 @@ from blip_space.errors import UserError
 
 log = logging.getLogger(__name__)
 
-LOCAL = "local"
-ADDRESSES = f"the HOST:PORT that `ray start --head` prints, auto on one of the cluster's machines, or {LOCAL}"
+ADDRESSES = "the HOST:PORT that `ray start --head` prints, auto on one of the cluster's machines, or local"
 CONNECT_TIMEOUT_SECONDS = 5.0
 
 
 def connect(address: str) -> None:
-    """Join the cluster at that address; `local` starts one on this machine, which ends with this process.
+    """Connect to the cluster at `address`; `local` starts one on this machine, which ends with this process.
 
-    Does nothing if already connected. `UserError` if there is no cluster.
+    Does nothing if already connected. Raises `UserError` if there is no cluster.
     """
     if ray.is_initialized():
         return
@@ -44,7 +43,7 @@ def connect(address: str) -> None:
 
 @contextmanager
 def cluster_errors() -> Iterator[None]:
-    """Turn Ray's errors inside into a `UserError`: a package is missing on a machine, or all workers are dead."""
+    """Turn any Ray error inside the block into a `UserError`: a machine lacks a package, or all workers are dead."""
     try:
         yield
     except RayError as error:
@@ -57,36 +56,32 @@ def cluster_errors() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class WorkerResources:
-    """How many workers the cluster has room for, and what each of them gets."""
+    """How many workers the cluster has room for, and the resources of each of them, as Ray's options."""
 
     workers: int
-    num_cpus: int
-    num_gpus: int
-
-    def ray_options(self) -> dict[str, int]:
-        """The resources of one worker, as Ray's options."""
-        return {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
+    ray_options: dict[str, int]
 
 
 def resources_per_worker(spec: ModelSpec, device: str) -> WorkerResources:
-    """One GPU per worker if there are any, unless the device is the CPU; else one processor for a small model, one
-    machine for a large one. Ray sets torch's number of threads to match. `UserError` for a GPU by its number."""
+    """One GPU per worker if there are any, unless the device is the CPU; else one processor per worker for a small
+    model, one machine for a large one. Ray sets torch's number of threads to match. `UserError` for a GPU by its
+    number."""
     from blip_space.models.threads import MIN_PARAMETERS
 
     machines = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
     if device.startswith("cuda"):
         raise UserError(f"A cluster assigns a GPU to each worker, so {device} cannot be chosen. Choose auto or cpu.")
     if device != "cpu" and (gpus := sum(int(machine.get("GPU", 0)) for machine in machines)):
-        return WorkerResources(gpus, num_cpus=1, num_gpus=1)
+        return WorkerResources(gpus, {"num_cpus": 1, "num_gpus": 1})
     processors = [int(count) for machine in machines if (count := machine.get("CPU", 0)) >= 1]
     if not processors:
         raise UserError("The cluster has no processor. Add a machine to it with `ray start --address`.")
     num_cpus = 1 if spec.parameters < MIN_PARAMETERS else min(processors)
-    return WorkerResources(sum(count // num_cpus for count in processors), num_cpus=num_cpus, num_gpus=0)
+    return WorkerResources(sum(count // num_cpus for count in processors), {"num_cpus": num_cpus, "num_gpus": 0})
 
 
 def _check_reachable(address: str) -> None:
-    """`UserError` if nothing listens there; Ray itself would wait for minutes and then end the process."""
+    """Raise `UserError` if nothing listens there; Ray would wait for minutes and then end the process."""
     host, _, port = address.rpartition(":")
     if not host:
         return
@@ -97,7 +92,7 @@ def _check_reachable(address: str) -> None:
 
 
 def _last_line(error: Exception) -> str:
-    """The line of Ray's long message that says what happened."""
+    """The last line of Ray's long message, which says what happened."""
     return f"{str(error).strip().splitlines()[-1].rstrip('.')}."
 
 
@@ -106,7 +101,7 @@ def _unreachable(address: str) -> str:
 
 
 def _redirect_output() -> None:
-    """Log what Ray would print on stdout, such as that a worker died: stdout is for the command's own output."""
+    """Log what Ray would print on stdout, such as the death of a worker: stdout is for the command's own output."""
 
     def log_lines(data: dict[str, Any], **_: object) -> None:
         log.info("%s", "\n".join(data["lines"]))

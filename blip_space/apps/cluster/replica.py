@@ -1,6 +1,6 @@
 """One replica of the engine, in its own process and perhaps on another machine.
 
-Errors are returned as values: what Ray raises is a traceback. Must not import Ray.
+Errors are returned as values, since Ray would add a traceback to a raised one. Must not import Ray.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ HEARTBEAT_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class PartialResponse:
-    """The text and the number of tokens so far, how many requests wait before it, and the error that ended it;
-    `repeats` says of the last part whether the answer was cut off by its limit in the middle of a loop."""
+    """One part of an answer: its text and number of tokens so far, how many requests wait before it, and the error that
+    ended it. In the last part, `repeats` is whether the token limit cut it off in a loop."""
 
     text: str = ""
     tokens: int = 0
@@ -36,7 +36,7 @@ class PartialResponse:
 
 
 class EngineReplica:
-    """The actor that Ray Serve calls."""
+    """The actor that Ray Serve creates for each replica: one engine."""
 
     def __init__(self, specs: Sequence[ModelSpec], precision: str, config: EngineConfig, device: str = "auto") -> None:
         self._device = device
@@ -46,7 +46,7 @@ class EngineReplica:
         self._engine.start()
 
     async def answer(self, request: Request) -> AsyncGenerator[PartialResponse, None]:
-        """The text so far, at each change and heartbeat; closing the generator cancels the request."""
+        """Yield the text so far at each change and heartbeat; closing the generator cancels the request."""
         try:
             response = await self._submit(request)
         except UserError as error:
@@ -88,7 +88,7 @@ class EngineReplica:
         )
 
     async def _submit(self, request: Request) -> ResponseStream:
-        """On a thread, since it decodes the image; a caller who disconnects meanwhile cancels the response."""
+        """Submit a request on a thread, since its image is decoded; cancel the response if the caller disconnects."""
         submitted = self._threads.submit(self._engine.submit, request)
         try:
             return await asyncio.wrap_future(submitted)

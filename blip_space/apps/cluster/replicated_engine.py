@@ -1,7 +1,7 @@
-"""An engine in front of many replicas, by Ray Serve, which starts them, replaces dead ones and routes requests.
+"""An engine in front of many replicas. Ray Serve starts them, replaces dead ones and routes requests to them.
 
-An image is sent to the same replica as long as that one lives, so that its cached features are reused. Depends on Ray
-Serve and `EngineProtocol`; must not import a model.
+Requests for one image go to the same replica as long as it lives, so that its cached features are reused. Depends on
+Ray Serve and `EngineProtocol`; must not import a model.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 NAME = "blip-space"
 ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 MAX_ONGOING = 1_000
-"""More than an engine accepts, so that it is the engine that reports a full queue."""
+"""More requests than an engine accepts, so that the engine, not Ray Serve, reports a full queue."""
 
 WATCH_SECONDS, TIMEOUT_SECONDS, RETRY_SECONDS = 1.0, 5.0, 10.0
 MAX_ATTEMPTS = 3
@@ -62,7 +62,7 @@ class ReplicatedEngine:
         device: str = "auto",
         replicas: int | None = None,
     ) -> None:
-        """`replicas` is as many as the cluster has room for by default. `UserError` if there is no cluster."""
+        """By default there are as many replicas as the cluster has room for. Raises `UserError` without a cluster."""
         self._offered = OfferedModels(specs)
         self.specs, self.default = self._offered.specs, self._offered.default
         self._precision, self._config = precision, config
@@ -73,7 +73,7 @@ class ReplicatedEngine:
         self._application = serve.deployment(
             EngineReplica,
             num_replicas=self.replicas,
-            ray_actor_options=resources.ray_options(),
+            ray_actor_options=resources.ray_options,
             max_ongoing_requests=MAX_ONGOING,
             request_router_config=RequestRouterConfig(request_router_class=ROUTER),
         ).bind(list(specs), precision, config, device)
@@ -93,13 +93,13 @@ class ReplicatedEngine:
         self._stopped.set()
         if self._thread:
             self._thread.join(timeout=TIMEOUT_SECONDS)
-        with suppress(RayServeException):  # none was started
-            if ray.is_initialized():  # else it searches for the cluster for a minute
+        with suppress(RayServeException):  # no replica was started
+            if ray.is_initialized():  # else Serve searches for the cluster for a minute
                 serve.delete(NAME)
         ray.shutdown()
 
     def status(self) -> EngineStatus:
-        """The status of the first ready replica, with the sums of all."""
+        """The status of the first ready replica, with the counts and metrics of all."""
         states, error = self._states, self._error
         ready = [state for state in states if state.status == "ready"]
         first = next(iter(ready or states), None)
@@ -117,7 +117,7 @@ class ReplicatedEngine:
         )
 
     def resolve_model(self, model: str, language: str) -> ModelSpec:
-        """See `EngineProtocol`; whether a model loads is only known to the replicas."""
+        """See `EngineProtocol`; only the replicas know whether a model loads."""
         return self._offered.resolve(model, language)
 
     def submit(self, request: Request) -> ResponseStream:
@@ -151,7 +151,7 @@ class ReplicatedEngine:
         return precisions
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of any replica; None if there is none or it does not reply."""
+        """Call a method of any replica; returns None if there is none or it does not reply."""
         if not self._states:
             return None
         try:
@@ -161,7 +161,7 @@ class ReplicatedEngine:
             return None
 
     def _forward(self, request: Request, response: ResponseStream) -> None:
-        """Follow the answer; if its replica dies, start again at another."""
+        """Publish the answer of a replica; if the replica dies, request the answer again from another."""
         for _ in range(MAX_ATTEMPTS):
             if self._stopped.is_set():
                 break
@@ -177,7 +177,7 @@ class ReplicatedEngine:
         response.fail(BusyError(STOPPED_RUNNING) if self._stopped.is_set() else UserError(ANSWER_LOST))
 
     def _follow(self, request: Request, response: ResponseStream) -> None:
-        """Publish the parts as they come, then cancel the stream: a replica goes on with one that is only dropped."""
+        """Publish a replica's answer as it arrives, then cancel the stream: a replica goes on with a dropped stream."""
         parts = self._handle.options(method_name="answer", stream=True, session_id=request.image.digest).remote(request)
         part = PartialResponse()
         response.queue_position = lambda: part.queue_position
@@ -223,7 +223,7 @@ class ReplicatedEngine:
 
 
 def _cancel_stream(parts: Any) -> None:
-    """End a stream at its replica, unless it or the replica has already ended."""
+    """Cancel a stream at its replica, unless the stream or the replica has already ended."""
     try:
         parts.cancel()
     except Exception as error:
@@ -231,7 +231,7 @@ def _cancel_stream(parts: Any) -> None:
 
 
 def _encode_image(request: Request) -> Request:
-    """The request with its image as a file's bytes: pixels would be up to a hundred times as large."""
+    """The request with its image encoded as a file, since pixels would be up to a hundred times as large."""
     if isinstance(request.image, ImageFile):
         return request
     with request.image.open() as image, BytesIO() as file:
@@ -241,7 +241,7 @@ def _encode_image(request: Request) -> Request:
 
 
 def _sum_metrics(metrics: Sequence[MetricsSnapshot]) -> MetricsSnapshot:
-    """The sums over all replicas, and the mean of the seconds to the first token."""
+    """The metrics' sums over all replicas, and the mean of the seconds to the first token."""
     waits = [item.first_token_seconds for item in metrics if item.first_token_seconds is not None]
     sums = {field.name: sum(getattr(item, field.name) or 0 for item in metrics) for field in fields(MetricsSnapshot)}
     return replace(MetricsSnapshot(**sums), first_token_seconds=round(fmean(waits), 3) if waits else None)

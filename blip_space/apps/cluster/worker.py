@@ -1,6 +1,6 @@
-"""What a folder job's workers run, in other processes and perhaps on other machines: captions from an image's bytes.
+"""What a folder job's workers run, in other processes and perhaps on other machines: they caption images' bytes.
 
-Rows come as Ray Data gives them, as Arrow tables, and go as columns. Must not import Ray.
+Batches of rows come from Ray Data as Arrow tables, and are returned as columns. Must not import Ray.
 """
 
 from __future__ import annotations
@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from blip_space import images
 from blip_space.apps.failed_process import end_process
 from blip_space.catalogue import ModelSpec
 from blip_space.errors import DeviceError, ImageError, UserError
 from blip_space.jobs.folder_captioner import Caption, Captioner, PendingCaption
-from blip_space.jobs.folder_listing import locate
+from blip_space.jobs.folder_listing import read_image
 from blip_space.jobs.image_reader import LoadedImage, load_image
 from blip_space.jobs.records import CaptionTask
+
+if TYPE_CHECKING:
+    from blip_space.apps.cluster.attempts import SharedAttempts
 
 COLUMNS = ("number", "task", "caption", "tokens", "seconds", "repeats", "error", "load_error")
 FILE_CHANGED = "The file was changed while the job ran. Run it again."
@@ -27,7 +29,7 @@ Columns = dict[str, list[Any]]
 
 
 def select_worker_precision(spec: ModelSpec, precision: str, wanted: str = "auto") -> tuple[str, str]:
-    """The precision for this machine, and an error message if there is none."""
+    """The precision for this machine, and an error message; one of them is empty."""
     from blip_space.loading import device as devices
     from blip_space.loading import precision as precisions
 
@@ -40,20 +42,12 @@ def select_worker_precision(spec: ModelSpec, precision: str, wanted: str = "auto
 
 def read_files(rows: Any, folder: Path) -> Columns:
     """Add the bytes of its file, or an error message, to each row. Runs on the machine that has the folder."""
-    with_data = [{**row, **_read_file(locate(folder, row["file"]))} for row in rows.to_pylist()]
+    with_data = [{**row, **_read_file(folder, row["file"])} for row in rows.to_pylist()]
     return {name: [row[name] for row in with_data] for name in with_data[0]}
 
 
-class AttemptLog(Protocol):
-    """See `attempts.Attempts`."""
-
-    def begin(self, numbers: Sequence[int]) -> bool: ...
-    def begin_alone(self, number: int, tasks: Sequence[int]) -> list[Row] | None: ...
-    def end_alone(self, number: int, rows: list[Row]) -> None: ...
-
-
 class Worker:
-    """One model, which captions rows of images."""
+    """A worker: one model, which captions batches of images."""
 
     def __init__(
         self,
@@ -63,10 +57,10 @@ class Worker:
         batch_size: int | None,
         threads: int,
         device: str = "auto",
-        attempts: AttemptLog | None = None,
+        attempts: SharedAttempts | None = None,
     ) -> None:
-        """`attempts` counts which images killed a worker. If the model does not load, every call returns `load_error`
-        instead of captions: Ray would wrap an exception."""
+        """`attempts` counts how often each image was started, to find those that kill workers. If the model does not
+        load, every call returns `load_error` and no captions, since Ray would wrap an exception."""
         from blip_space.loading import loader
 
         self._tasks = tasks
@@ -80,8 +74,8 @@ class Worker:
             self._load_error = str(error)
 
     def __call__(self, rows: Any) -> Columns:
-        """A row for every caption or error, in any order. If the GPU fails, the process ends, so that Ray replaces
-        it."""
+        """Caption a batch of images; returns a row for every caption or error, in any order. If the GPU fails, the
+        process ends, so that Ray replaces it."""
         try:
             results = [{"load_error": self._load_error}] if self._load_error else list(self._process(rows.to_pylist()))
         except DeviceError:
@@ -90,7 +84,7 @@ class Worker:
         return {name: [row.get(name) for row in results] for name in COLUMNS}
 
     def _process(self, rows: Sequence[Row]) -> Iterator[Row]:
-        """Caption the rows in one batch, or one by one if workers died of them."""
+        """Caption the rows as one batch, or one by one if workers died during earlier attempts."""
         attempts = self._attempts
         if attempts is None or attempts.begin([row["number"] for row in rows]):
             yield from self._caption(rows)
@@ -113,7 +107,7 @@ class Worker:
                 yield from _to_rows(self._add(image, list(pending)), keys)
             yield from _to_rows(self._captioner.finish(), keys)
         finally:
-            self._captioner.abort()  # after an error, so that the next call gets none of these
+            self._captioner.abort()  # after an error, so that the next call returns none of these captions
 
     def _add(self, image: LoadedImage, pending: Sequence[PendingCaption]) -> Iterable[Caption]:
         return [Caption(item, error=image.error) for item in pending] if image.error else self._captioner.add(pending)
@@ -131,8 +125,8 @@ def _to_rows(captions: Iterable[Caption], keys: dict[PendingCaption, Row]) -> It
         yield {**keys[caption.pending], **values}
 
 
-def _read_file(file: Path) -> Row:
+def _read_file(folder: Path, name: str) -> Row:
     try:
-        return {"data": images.read_file(file, max_bytes=images.MAX_FILE_BYTES), "error": ""}
+        return {"data": read_image(folder, name), "error": ""}
     except ImageError as error:
         return {"data": b"", "error": str(error)}

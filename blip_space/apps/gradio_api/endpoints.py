@@ -6,7 +6,7 @@ engine's protocol and the contract. Must not import the page.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
@@ -15,7 +15,7 @@ import gradio as gr
 
 from blip_space import options
 from blip_space.apps.gradio_api.batches import Batches, batch_update
-from blip_space.apps.gradio_api.parameters import Parameters
+from blip_space.apps.gradio_api.parameters import NUMBERS, SAMPLING, make_inputs
 from blip_space.apps.gradio_api.parsing import (
     parse_caption_request,
     parse_model,
@@ -23,10 +23,9 @@ from blip_space.apps.gradio_api.parsing import (
     parse_request,
     parse_task,
 )
-from blip_space.apps.gradio_api.upload_security import added_later, parse_files
+from blip_space.apps.gradio_api.upload_security import parse_files
 from blip_space.history import parse_history
 from blip_space.serving.protocol import EngineProtocol
-from blip_space.serving.response import ResponseStream
 
 HEARTBEAT_SECONDS = 0.25
 """How soon a caller who disconnected is noticed while no token arrives."""
@@ -46,7 +45,10 @@ class Endpoints:
     def __init__(self, engine: EngineProtocol) -> None:
         self.batches = Batches(engine)
         self._engine = engine
-        self.answer_limits = {"concurrency_id": ANSWERS, "concurrency_limit": MAX_ANSWERS * engine.replicas}
+        self.answer_limits: dict[str, Any] = {
+            "concurrency_id": ANSWERS,
+            "concurrency_limit": MAX_ANSWERS * engine.replicas,
+        }
         """The concurrency of every event that generates an answer."""
 
     def chat(
@@ -65,9 +67,10 @@ class Endpoints:
         use_history: Any = True,
     ) -> Iterator[str]:
         """Ask about an image. Streams: each update is the complete text so far. An empty prompt asks for a caption."""
-        decoding = (max_new_tokens, temperature, top_p, repetition_penalty, seed, quality)
-        values = (image, prompt, language, history, model, *decoding, use_history)
-        yield from _updates(self._engine.submit(parse_request(*values)))  # no variable keeps the request alive
+        decoding = _decoding_options(quality, max_new_tokens, temperature, top_p, repetition_penalty, seed)
+        values = {"language": language, "history": history, "model": model, "use_history": use_history, **decoding}
+        response = self._engine.submit(parse_request(image, prompt, **values))  # no variable keeps the request alive
+        yield from response.updates(HEARTBEAT_SECONDS)  # closing these cancels the request
 
     def caption(
         self,
@@ -83,7 +86,8 @@ class Endpoints:
     ) -> Iterator[str]:
         """Caption an image in one of the 96 languages, by beam search unless quality is "stream"."""
         decoding = _decoding_options(quality, max_new_tokens, temperature, top_p, repetition_penalty, seed)
-        yield from _updates(self._engine.submit(parse_caption_request(image, language, model, **decoding)))
+        response = self._engine.submit(parse_caption_request(image, language, model, **decoding))
+        yield from response.updates(HEARTBEAT_SECONDS)
 
     def batch(
         self,
@@ -151,11 +155,6 @@ def _decoding_options(*values: Any) -> dict[str, Any]:
     return dict(zip(names, values, strict=True))
 
 
-def _updates(response: ResponseStream) -> Iterator[str]:
-    """The text so far. Closing this generator closes the response's, which cancels the request."""
-    yield from response.updates(HEARTBEAT_SECONDS)
-
-
 def session_of(caller: gr.Request | None) -> str:
     """The session of a page or client. A call over plain HTTP may have none and then gets its own, so that unrelated
     callers do not share one."""
@@ -164,44 +163,15 @@ def session_of(caller: gr.Request | None) -> str:
 
 def register(engine: EngineProtocol, endpoints: Endpoints) -> None:
     """Add the endpoints to the current Blocks, with invisible components."""
-    make = Parameters(engine)
+
+    def add(handler: Callable[..., Any], output: Any, *, later: Collection[str] = (), **limits: Any) -> None:
+        click, inputs = gr.Button(visible=False).click, make_inputs(handler, engine, later=later)
+        click(handler, inputs, output, api_name=handler.__name__, preprocess=False, **limits)
+
     with gr.Row(visible=False):
         reply, answer = gr.Textbox(label="reply"), gr.JSON(label="answer")
-        chat = [
-            make.image(),
-            make.prompt(),
-            make.language(),
-            make.history(),
-            make.model(),
-            make.max_new_tokens(),
-            *make.decoding(),
-            make.quality("stream"),
-            make.use_history(),
-        ]
-        caption = [
-            make.image(),
-            make.language(),
-            make.model(),
-            make.quality("best"),
-            added_later(make.max_new_tokens(options.CAPTION.max_new_tokens)),
-            *map(added_later, make.decoding()),
-        ]
-        budget = [make.prompt(), make.language(), make.history(), make.model(), make.max_new_tokens()]
-        _register("chat", endpoints.chat, chat, reply, **endpoints.answer_limits)
-        _register("caption", endpoints.caption, caption, reply, **endpoints.answer_limits)
-        batch = [
-            make.files(),
-            make.prompt(),
-            make.language(),
-            make.model(),
-            make.quality("best"),
-            make.max_new_tokens(options.CAPTION.max_new_tokens),
-            *map(added_later, make.decoding()),
-        ]
-        _register("batch", endpoints.batch, batch, answer, concurrency_id=BATCHES, concurrency_limit=MAX_BATCH_CALLS)
-        _register("budget", endpoints.budget, budget, answer)
-        _register("models", endpoints.models, [], answer)
-
-
-def _register(name: str, handler: Any, inputs: list[Any], output: Any, **limits: Any) -> None:
-    gr.Button(visible=False).click(handler, inputs, output, api_name=name, preprocess=False, **limits)
+        add(endpoints.chat, reply, **endpoints.answer_limits)
+        add(endpoints.caption, reply, later=NUMBERS, **endpoints.answer_limits)
+        add(endpoints.batch, answer, later=SAMPLING, concurrency_id=BATCHES, concurrency_limit=MAX_BATCH_CALLS)
+        add(endpoints.budget, answer)
+        add(endpoints.models, answer)

@@ -17,39 +17,15 @@ from blip_space.prompts import clean
 
 
 def parse_request(
-    image: Any,
-    prompt: Any,
-    language: Any,
-    history: Any,
-    model: Any,
-    max_new_tokens: Any,
-    temperature: Any,
-    top_p: Any,
-    repetition_penalty: Any,
-    seed: Any,
-    quality: Any,
-    use_history: Any,
+    image: Any, prompt: Any, *, language: Any, history: Any, model: Any, use_history: Any, **decoding: Any
 ) -> Request:
-    """The request of a `/chat` call."""
+    """The request of a `/chat` call. `decoding` holds options by name."""
     text = parse_prompt(prompt)
-    generation = options.check(
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        repetition_penalty=repetition_penalty,
-        seed=seed,
-        quality=quality,
-    )
+    generation = options.check(**decoding)
     turns = parse_history([] if history is None else history)
-    used_turns = turns if parse_bool("use_history", use_history) else ()
-    return Request(
-        image=parse_image(image),
-        prompt=text,
-        language=language,
-        turns=used_turns,
-        model=parse_model(model),
-        options=generation,
-    )
+    if not isinstance(use_history, bool):
+        raise UserError("use_history must be true or false.")
+    return Request(parse_image(image), text, language, turns if use_history else (), parse_model(model), generation)
 
 
 def parse_caption_request(image: Any, language: Any, model: Any, **decoding: Any) -> Request:
@@ -79,11 +55,4 @@ def parse_model(value: Any) -> str:
         return ""
     if not isinstance(value, str):
         raise ModelError("The model must be one of the names that /models lists.")
-    return value
-
-
-def parse_bool(name: str, value: Any) -> bool:
-    """A boolean argument of that name."""
-    if not isinstance(value, bool):
-        raise UserError(f"{name} must be true or false.")
     return value

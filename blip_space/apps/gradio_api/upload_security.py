@@ -92,13 +92,6 @@ def with_example(component: Any, value: Any) -> Any:
     return component
 
 
-def added_later(component: Any) -> Any:
-    """Mark the component of a parameter that was added to an endpoint later: a call whose list of values ends before it
-    stays valid and gets the default."""
-    component.added_later = True
-    return component
-
-
 def image_input(**properties: Any) -> Any:
     """An image input whose value `parse_image` checks."""
     schema = ImageData.model_json_schema()
@@ -108,8 +101,7 @@ def image_input(**properties: Any) -> Any:
 
 
 def parse_image(value: Any) -> ImageFile:
-    """The uploaded image that a raw value names, not decoded yet. `ImageError` for None, a URL or a file of the
-    server."""
+    """The uploaded image that a raw value names, not decoded. `ImageError` for None, a URL or a file of the server."""
     if value is None:
         raise ImageError(NO_IMAGE)
     return ImageFile(read_file(_uploaded_path(value), max_bytes=MAX_UPLOAD_BYTES))
@@ -192,12 +184,9 @@ def _with_later_defaults(block_fn: Any, inputs: list[Any]) -> list[Any]:
     """The values of a call, with defaults for parameters that were added later. `UserError` when others are missing."""
     missing = block_fn.inputs[len(inputs) :]
     if not all(getattr(component, "added_later", False) for component in missing):
-        raise UserError(_too_few(block_fn, len(inputs)))
+        count = f"The call has {len(inputs)} of {len(block_fn.inputs)} values."
+        raise UserError(f"{count} The API page lists them in order.")
     return [*inputs, *(component.value for component in missing)]
-
-
-def _too_few(block_fn: Any, count: int) -> str:
-    return f"The call has {count} of {len(block_fn.inputs)} values. The API page lists them in order."
 
 
 def _gradio_error(sentence: str) -> gr.Error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,57 +40,12 @@ RESET_BUTTONS = "() => window.blipSpace.resetBatchButtons()"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
 
 
-@dataclass(frozen=True)
-class _BatchComponents:
-    """The components of the tab."""
-
-    files: Any
-    prompt: Any
-    language: Any
-    model: Any
-    quality: Any
-    start: Any
-    cancel: Any
-    progress: Any
-    table: Any
-    downloads: list[Any]
-
-
 def build_batch_tab(engine: EngineProtocol, batches: Batches) -> None:
     """Add the tab to the current Blocks."""
-    tab, handlers = _build_components(engine), _Handlers(engine, batches)
-    running = tab.start.click(
-        handlers.run,
-        [tab.files, tab.prompt, tab.language, tab.model, tab.quality],
-        [tab.start, tab.cancel, tab.progress, tab.table, *tab.downloads],
-        concurrency_id=BATCHES,
-        concurrency_limit=MAX_BATCH_CALLS,
-        **PRIVATE,
-    )
-    running.failure(None, None, [tab.start, tab.cancel], js=RESET_BUTTONS, **PRIVATE)
-    tab.cancel.click(handlers.cancel, None, None, **PRIVATE)
-    tab.model.change(handlers.update_languages, tab.model, tab.language, **PRIVATE)
-
-
-def _build_components(engine: EngineProtocol) -> _BatchComponents:
-    names, default = list(engine.specs), engine.default
+    handlers = _Handlers(engine, batches)
     with gr.Row(elem_id="batch-columns"):
         with gr.Column(scale=4, min_width=300, elem_id="batch-left"):
-            files = files_input(label=strings.FILES_LABEL, file_types=["image", ".zip"], elem_id="batch-files")
-            limits = strings.batch_limits(images=MAX_IMAGES, file_bytes=MAX_UPLOAD_BYTES, seconds=MAX_SECONDS)
-            gr.HTML(static.render_template("batch_limits.html", sentence=limits), padding=False)
-            language = gr.Dropdown(
-                status_text.language_choices(default),
-                value="en",
-                label=strings.CAPTION_LANGUAGE,
-                info=strings.LANGUAGE_INFO,
-                elem_id="batch-language",
-            )
-            model = gr.Dropdown(names, value=names[0], label=strings.MODEL_LABEL, visible=len(names) > 1)
-            prompt = gr.Textbox(
-                "", label=strings.BATCH_PROMPT, placeholder=strings.BATCH_PROMPT_PLACEHOLDER, elem_id="batch-prompt"
-            )
-            quality = gr.Radio(strings.BATCH_QUALITIES, value=CAPTION.quality, label=strings.QUALITY_LABEL)
+            inputs = _build_inputs(engine, handlers)
             start = gr.Button(strings.START, variant="primary", elem_id="batch-start")
             cancel = gr.Button(strings.CANCEL, visible=False, elem_id="batch-cancel")
         with gr.Column(scale=5, min_width=300, elem_id="batch-right"):
@@ -99,7 +53,38 @@ def _build_components(engine: EngineProtocol) -> _BatchComponents:
             with gr.Row(elem_id="batch-downloads"):
                 downloads = [gr.DownloadButton(name, visible=False, min_width=70, size="sm") for name in DOWNLOADS]
             table = gr.HTML("", padding=False, elem_id="batch-table")
-    return _BatchComponents(files, prompt, language, model, quality, start, cancel, progress, table, downloads)
+    running = start.click(
+        handlers.run,
+        inputs,
+        [start, cancel, progress, table, *downloads],
+        concurrency_id=BATCHES,
+        concurrency_limit=MAX_BATCH_CALLS,
+        **PRIVATE,
+    )
+    running.failure(None, None, [start, cancel], js=RESET_BUTTONS, **PRIVATE)
+    cancel.click(handlers.cancel, None, None, **PRIVATE)
+
+
+def _build_inputs(engine: EngineProtocol, handlers: _Handlers) -> list[Any]:
+    """The inputs of a batch, in the order in which its handler takes them."""
+    names, default = list(engine.specs), engine.default
+    files = files_input(label=strings.FILES_LABEL, file_types=["image", ".zip"], elem_id="batch-files")
+    limits = strings.batch_limits(images=MAX_IMAGES, file_bytes=MAX_UPLOAD_BYTES, seconds=MAX_SECONDS)
+    gr.HTML(static.render_template("batch_limits.html", sentence=limits), padding=False)
+    language = gr.Dropdown(
+        status_text.language_choices(default),
+        value="en",
+        label=strings.CAPTION_LANGUAGE,
+        info=strings.LANGUAGE_INFO,
+        elem_id="batch-language",
+    )
+    model = gr.Dropdown(names, value=names[0], label=strings.MODEL_LABEL, visible=len(names) > 1)
+    model.change(handlers.update_languages, model, language, **PRIVATE)
+    prompt = gr.Textbox(
+        "", label=strings.BATCH_PROMPT, placeholder=strings.BATCH_PROMPT_PLACEHOLDER, elem_id="batch-prompt"
+    )
+    quality = gr.Radio(strings.BATCH_QUALITIES, value=CAPTION.quality, label=strings.QUALITY_LABEL)
+    return [files, prompt, language, model, quality]
 
 
 class _Handlers:

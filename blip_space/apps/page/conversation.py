@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from blip_space import options
 from blip_space.apps.gradio_api.endpoints import HEARTBEAT_SECONDS, Endpoints
 from blip_space.apps.gradio_api.parsing import parse_model, parse_prompt, parse_request
 from blip_space.apps.gradio_api.upload_security import check_image
@@ -22,6 +23,8 @@ from blip_space.errors import UserError
 from blip_space.serving.protocol import EngineProtocol
 
 HINT_SECONDS = 12
+SETTINGS = ("language", "model", *options.RANGES, "quality", "use_history")
+"""The names of the page's settings, in the order in which handlers take them."""
 
 
 class Conversation:
@@ -51,17 +54,16 @@ class Conversation:
         earlier, question = _split(_idle_messages(messages, busy), _detail(event, "index"))
         return [parse_prompt(draft) or text_of(question), earlier]
 
-    def answer(self, messages: Any, image: Any, language: Any, model: Any, *decoding: Any) -> Iterator[list[Message]]:
+    def answer(self, messages: Any, image: Any, *settings: Any) -> Iterator[list[Message]]:
         """Stream the answer to the newest question: each update is the conversation with the text so far."""
         *earlier, question = parse_messages(messages) or [user_message("")]
-        *numbers, quality, use_history = decoding
-        values = (image, text_of(question), language, to_history(earlier), model, *numbers, quality, use_history)
-        response = self._engine.submit(parse_request(*values))
+        values = dict(zip(SETTINGS, settings, strict=True))
+        response = self._engine.submit(parse_request(image, text_of(question), history=to_history(earlier), **values))
         text = ""
         for text in response.updates(HEARTBEAT_SECONDS):
             reply = strings.waiting(response.queue_position()) if is_blank(text) else text
             yield [*earlier, question, assistant_message(reply)]
-        spec = self._spec(model)
+        spec = self._spec(values["model"])
         if text in spec.unknown_image_replies:
             hint = status_text.unknown_image_hint(spec, list(self._engine.specs.values()))
             gr.Info(hint, duration=HINT_SECONDS, title="")

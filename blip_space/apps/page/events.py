@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from blip_space import languages, options
-from blip_space.apps.page.conversation import Conversation
+from blip_space.apps.page.conversation import SETTINGS, Conversation
 from blip_space.apps.page.layout import Components
 from blip_space.errors import UserError
 
@@ -87,32 +87,26 @@ def _save_settings(demo: Any, page: Components) -> None:
     changes, settings = [setting.change for setting in page.settings], page.settings
 
     def save(*values: Any) -> dict[str, Any]:
-        return dict(zip(_setting_names(), values, strict=True))
+        return dict(zip(SETTINGS, values, strict=True))
 
     def restore(saved: Any) -> list[Any]:
-        return [_restored(name, saved, setting) for name, setting in zip(_setting_names(), settings, strict=True)]
+        return [_restored(name, saved, setting) for name, setting in zip(SETTINGS, settings, strict=True)]
 
     demo.load(restore, page.saved_settings, settings, **PRIVATE)
     gr.on(changes, save, settings, page.saved_settings, trigger_mode="always_last", **PRIVATE)
 
 
-def _setting_names() -> list[str]:
-    return ["language", "model", *options.RANGES, "quality", "use_history"]
-
-
 def _restored(name: str, saved: Any, setting: Any) -> Any:
     """The saved value if it is still valid; otherwise the setting stays as it is."""
     value = saved.get(name) if isinstance(saved, dict) else None
+    return value if _is_valid(name, value, setting) else gr.skip()
+
+
+def _is_valid(name: str, value: Any, setting: Any) -> bool:
     if name == "language":
-        is_valid = isinstance(value, str) and value in languages.LANGUAGES
-    elif name == "model":
-        is_valid = value in [choice[1] for choice in setting.choices]
-    else:
-        is_valid = _is_valid_option(name, value)
-    return value if is_valid else gr.skip()
-
-
-def _is_valid_option(name: str, value: Any) -> bool:
+        return isinstance(value, str) and value in languages.LANGUAGES
+    if name == "model":
+        return value in [choice[1] for choice in setting.choices]
     if name == "use_history":
         return isinstance(value, bool)
     try:

@@ -30,8 +30,7 @@ def assistant_message(text: str) -> Message:
 
 
 def text_of(message: Any) -> str:
-    """The prompt or reply that the message stands for: empty for a request for a caption and for a reply without
-    text."""
+    """The prompt or reply of a message: empty for a request for a caption, and for a reply without text."""
     text = _shown_text(message)
     return "" if text == strings.CAPTION_REQUEST or re.match(strings.WAITING_PATTERN, text) else text
 

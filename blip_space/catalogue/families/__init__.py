@@ -10,7 +10,7 @@ import pkgutil
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from blip_space.catalogue.family import FamilySpec
+from blip_space.catalogue.family import FamilySpec, list_architectures
 
 FIRST = "blip2"
 """The family whose models come first in lists."""
@@ -34,12 +34,6 @@ def identify(config: Mapping[str, Any]) -> FamilySpec | None:
     if by_architecture and config.get("model_type") is not None:
         return by_architecture if by_architecture is by_type else None
     return by_architecture or by_type
-
-
-def list_architectures(config: Mapping[str, Any]) -> list[str]:
-    """The valid entries of `architectures` in a `config.json`."""
-    items = config.get("architectures")
-    return [item for item in items if isinstance(item, str)] if isinstance(items, list) else []
 
 
 def list_supported() -> str:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from blip_space.catalogue.family import CheckpointSpec, FamilySpec, LanguageModelSpec
-from blip_space.catalogue.language_codes import ENGLISH, MBLIP_LANGUAGES
+from blip_space.languages import LANGUAGES
 
 SIZES = {
     "opt-2.7b": (3_744_761_856, 2_516_582_400),
@@ -26,13 +26,9 @@ Counted on the published configurations; https://huggingface.co/Gregor/mblip-mt0
 """
 
 
-def _checkpoint(
-    owner: str, name: str, language_model_type: str, style: str, download_gb: float | None = None
-) -> CheckpointSpec:
+def _checkpoint(owner: str, name: str, model_type: str, style: str, download_gb: float | None = None) -> CheckpointSpec:
     parameters, quantized = SIZES[name.split("-", 1)[1].removesuffix("-coco")]
-    return CheckpointSpec(
-        name, f"{owner}/{name}", language_model_type, style, parameters, quantized, download_gb=download_gb
-    )
+    return CheckpointSpec(name, f"{owner}/{name}", model_type, style, parameters, quantized, download_gb)
 
 
 CHECKPOINTS = (
@@ -90,7 +86,7 @@ FAMILY = FamilySpec(
         "bloom": LanguageModelSpec("mblip", trained_in_bf16=True),
     },
     default_language_model="opt",
-    prompt_styles={"blip2": ENGLISH, "blip2-coco": ENGLISH, "mblip": MBLIP_LANGUAGES},
+    prompt_styles={"blip2": ("en",), "blip2-coco": ("en",), "mblip": tuple(LANGUAGES)},
     context_tokens=512,
     # https://github.com/huggingface/transformers, `Blip2ForConditionalGeneration`
     weight_prefixes=("vision_model", "qformer", "language_projection", "language_model", "query_tokens"),

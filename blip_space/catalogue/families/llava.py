@@ -9,8 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from blip_space.catalogue.family import CheckpointSpec, FamilySpec, LanguageModelSpec
-from blip_space.catalogue.language_codes import ENGLISH
+from blip_space.catalogue.family import CheckpointSpec, FamilySpec, LanguageModelSpec, list_architectures
 
 # Counted on models of the published configurations. A language model of width h, l layers and inner width i has
 # l (4 h^2 + 3 h i) parameters in its linear layers, (2 l + 1) h in norms and 2 * 32,064 h in its embedding and its
@@ -35,7 +34,8 @@ ORIGINAL_FORMAT = re.compile(r"Llava\w+ForCausalLM")
 
 def _unsupported_reason(config: Mapping[str, Any], weights: Collection[str], own: Mapping[str, Any]) -> str:
     text, vision = ({} if config.get(part) is None else config[part] for part in ("text_config", "vision_config"))
-    if any(key.startswith("model.mm_projector.") for key in weights) or _has_original_format(config):
+    has_original_names = any(ORIGINAL_FORMAT.fullmatch(item) for item in list_architectures(config))
+    if has_original_names or any(key.startswith("model.mm_projector.") for key in weights):
         return f"is in the format of LLaVA's original code, which is not supported; {CONVERTED}."
     if text.get("sliding_window") is not None:
         return (
@@ -71,11 +71,6 @@ def _exceeds_trained_length(text: Mapping[str, Any], own: Mapping[str, Any]) -> 
     return isinstance(window, int) and isinstance(trained, int) and window > trained
 
 
-def _has_original_format(config: Mapping[str, Any]) -> bool:
-    items = config.get("architectures")
-    return isinstance(items, list) and any(isinstance(item, str) and ORIGINAL_FORMAT.fullmatch(item) for item in items)
-
-
 FAMILY = FamilySpec(
     name="llava",
     noun="a LLaVA",
@@ -83,7 +78,7 @@ FAMILY = FamilySpec(
     model_type="llava",
     language_models={"llama": LanguageModelSpec("llava")},
     default_language_model="llama",
-    prompt_styles={"llava": ENGLISH},
+    prompt_styles={"llava": ("en",)},
     context_tokens=4096,
     is_bounded_by_positions=True,
     weight_prefixes=("model.language_model", "model.vision_tower", "model.multi_modal_projector", "lm_head"),

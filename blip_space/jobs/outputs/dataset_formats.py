@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+from blip_space.jobs.export import encode_json
 from blip_space.jobs.records import CaptionRecord
 
 METADATA, CARD = "metadata.jsonl", "README.md"
@@ -36,8 +37,7 @@ PATTERN_CHARACTERS = "[]*?{}"
 def select_loadable(
     records: Sequence[CaptionRecord], folder: Path
 ) -> tuple[list[CaptionRecord], list[tuple[str, str]]]:
-    """The records that `datasets` can load, and the other files with a message: one of those would make the data set
-    fail."""
+    """The records that `datasets` can load, and a message for each other file, which would make the data set fail."""
     loadable, failed = list[CaptionRecord](), list[tuple[str, str]]()
     for record in records:
         if "::" in record.file or "\\" in record.file:
@@ -55,7 +55,8 @@ def to_metadata(records: Sequence[CaptionRecord]) -> list[bytes]:
     rows = [(record.file, record.caption or "") for record in records]
     if rows and all(LIKE_A_DATE.fullmatch(text) for _, text in rows):
         rows[0] = (rows[0][0], f"{rows[0][1]} ")
-    return [_encode_line({"file_name": file, "text": text}) for file, text in rows]
+    lines = [json.dumps({"file_name": file, "text": text}, ensure_ascii=False) + "\n" for file, text in rows]
+    return [line.encode("utf-8", "replace") for line in lines]
 
 
 def to_card(files: Iterable[str]) -> bytes:
@@ -106,12 +107,4 @@ def to_coco(records: Sequence[CaptionRecord]) -> tuple[bytes, bytes]:
     numbered = list(enumerate(records, start=1))
     results = [{"image_id": number, "caption": record.caption} for number, record in numbered]
     images = [{"id": number, "file_name": record.file} for number, record in numbered]
-    return _encode_json(results), _encode_json({"info": {}, "licenses": [], "images": images, "annotations": []})
-
-
-def _encode_json(content: object) -> bytes:
-    return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace")
-
-
-def _encode_line(row: dict[str, str]) -> bytes:
-    return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+    return encode_json(results), encode_json({"info": {}, "licenses": [], "images": images, "annotations": []})

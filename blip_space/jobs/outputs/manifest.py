@@ -102,18 +102,16 @@ class Manifest:
         path = self.folder / file
         if not is_file(path):
             return
+        entry = self.entries.get(file)
         try:
-            if self._has_listed_size(file, path) or self.is_ours(file, path.read_bytes()):
+            has_listed_size = entry is not None and entry.sha256 == f"{SIZE_PREFIX}{path.stat().st_size}"
+            if has_listed_size or self.is_ours(file, path.read_bytes()):
                 return
         except OSError:
             raise UserError(f"{path.name} cannot be read, so it stays as it is. Check its permissions.") from None
-        if file in self.entries or not unless(path):
-            what = "was changed since this command wrote it" if file in self.entries else "was there before"
+        if entry or not unless(path):
+            what = "was changed since this command wrote it" if entry else "was there before"
             raise UserError(f"{path.name} {what}, and files of yours are not overwritten. {way_out}")
-
-    def _has_listed_size(self, file: str, path: Path) -> bool:
-        entry = self.entries.get(file)
-        return entry is not None and entry.sha256 == f"{SIZE_PREFIX}{path.stat().st_size}"
 
     def _lines(self) -> list[bytes]:
         try:

@@ -6,13 +6,13 @@ Depends on the format modules and manifests; must not import anything that loads
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from blip_space import images
 from blip_space.errors import UserError
 from blip_space.jobs import export
 from blip_space.jobs.durable_files import is_file
+from blip_space.jobs.folder_listing import looks_like_image
 from blip_space.jobs.output_log import OutputLog
 from blip_space.jobs.outputs import dataset_formats, shards
 from blip_space.jobs.outputs.manifest import SIZE_PREFIX, Manifest, ManifestEntry, Manifests, check_regular_file
@@ -25,7 +25,6 @@ SINGLE_CAPTION_FORMATS = frozenset({"txt", "imagefolder", "coco", "webdataset"})
 """Formats with one caption for each image, so with one language."""
 
 HINT = "Rename it, name another --output, or overwrite it with --overwrite-edited."
-HEAD_BYTES = 64
 
 
 class OutputFiles:
@@ -69,7 +68,8 @@ class OutputFiles:
         names = {*self._names(), *self._shards()}
         for path in (self._manifest.folder / name for name in names):
             check_regular_file(path)
-            _refuse_image(path)
+            if looks_like_image(path):
+                raise UserError(f"{path.name} is an image and is not overwritten. Name another --output.")
         for name in () if self.overwrite_edited else sorted(names):
             self._manifest.check_replaceable(name, way_out=HINT, unless=lambda path: _is_in_log(path, output_log))
         if names and not os.access(self._manifest.folder, os.W_OK | os.X_OK):
@@ -83,7 +83,13 @@ class OutputFiles:
             return self.texts.write(records, overwrite_edited=self.overwrite_edited)
         usable = [record for record in records if (record.caption or "").strip() and record.file not in unreadable]
         try:
-            return self._writers()[self.format](records if self.format in ("json", "csv") else usable)
+            if self.format == "json":
+                return self._write_files(export.as_json(records))
+            if self.format == "csv":
+                return self._write_files(export.as_csv(records))
+            if self.format == "coco":
+                return self._write_files(*dataset_formats.to_coco(usable))
+            return self._imagefolder(usable) if self.format == "imagefolder" else self._webdataset(usable)
         except OSError as error:
             message = f"It was not written: {describe_os_error(error)} All captions are saved in {self.log_path.name}."
             return Outcome(failed=[(self._names()[0], message)])
@@ -107,16 +113,7 @@ class OutputFiles:
         pattern = shards.shard_pattern(self.path)
         return [name for name in sorted(os.listdir(self.path.parent)) if pattern.fullmatch(name)]  # noqa: PTH208
 
-    def _writers(self) -> dict[str, Callable[[Sequence[CaptionRecord]], Outcome]]:
-        return {
-            "json": lambda records: self._write_files([export.as_json(records)]),
-            "csv": lambda records: self._write_files([export.as_csv(records)]),
-            "imagefolder": self._imagefolder,
-            "coco": lambda records: self._write_files(dataset_formats.to_coco(records)),
-            "webdataset": self._webdataset,
-        }
-
-    def _write_files(self, contents: Sequence[bytes]) -> Outcome:
+    def _write_files(self, *contents: bytes) -> Outcome:
         for name, content in zip(self._names(), contents, strict=True):
             self._manifest.replace(name, content)
         return Outcome()
@@ -149,17 +146,6 @@ class OutputFiles:
                 self._manifest.folder.joinpath(name).unlink()  # from a run with more images
         self._manifest.finish()
         return Outcome(failed=failed)
-
-
-def _refuse_image(path: Path) -> None:
-    """`UserError` where the file is an image, which is never overwritten."""
-    try:
-        with path.open("rb") as file:
-            is_image = images.is_image(file.read(HEAD_BYTES))
-    except OSError:
-        return
-    if is_image:
-        raise UserError(f"{path.name} is an image and is not overwritten. Name another --output.")
 
 
 def _is_in_log(path: Path, output_log: OutputLog) -> bool:

@@ -11,12 +11,12 @@ import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import TypeAlias
 
 from blip_space import images
 from blip_space.errors import ImageError
 from blip_space.jobs.durable_files import Disk
-from blip_space.jobs.folder_listing import locate
+from blip_space.jobs.folder_listing import read_image
 from blip_space.jobs.outputs.text_format import stem
 from blip_space.jobs.records import CaptionRecord
 
@@ -32,11 +32,8 @@ IMAGE_EXTENSIONS = (
 FILE_CHANGED = "The file was changed while the job ran, so it is in no shard. Run the same command again."
 
 
-class _Sample(NamedTuple):
-    """One image: its key, and its parts with their extensions."""
-
-    key: str
-    parts: tuple[tuple[str, bytes], ...]
+_Sample: TypeAlias = list[tuple[str, bytes]]
+"""The parts of one image, with their names."""
 
 
 def shard_name(output: Path, number: int) -> str:
@@ -87,8 +84,8 @@ def _fill_shard(tar: tarfile.TarFile, first: _Sample, rest: Iterator[_Sample]) -
     """Add samples until the shard is full; returns the first that is not in it."""
     count, size, sample = 0, 0, first
     while True:
-        for extension, content in sample.parts:
-            part = tarfile.TarInfo(f"{sample.key}.{extension}")
+        for name, content in sample:
+            part = tarfile.TarInfo(name)
             part.size = len(content)
             tar.addfile(part, io.BytesIO(content))
             size += len(content)
@@ -103,18 +100,16 @@ def _samples(records: Sequence[CaptionRecord], folder: Path, failed: list[tuple[
     key_by_file = sample_keys([record.file for record in records])
     for record in records:
         try:
-            image = images.read_file(locate(folder, record.file), max_bytes=images.MAX_FILE_BYTES)
+            image = read_image(folder, record.file)
         except ImageError as error:
             failed.append((record.file, str(error)))
             continue
         if images.digest(image) != record.digest:
             failed.append((record.file, FILE_CHANGED))
             continue
-        caption = (record.caption or "").encode("utf-8", "replace")
-        yield _Sample(
-            key_by_file[record.file],
-            ((_image_extension(image), image), ("txt", caption), ("json", record.to_json_line().strip())),
-        )
+        key, caption = key_by_file[record.file], (record.caption or "").encode("utf-8", "replace")
+        row = record.to_json_line().strip()
+        yield [(f"{key}.{_image_extension(image)}", image), (f"{key}.txt", caption), (f"{key}.json", row)]
 
 
 def _image_extension(image: bytes) -> str:

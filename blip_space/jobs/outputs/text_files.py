@@ -11,10 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from blip_space import images
-from blip_space.errors import ImageError
 from blip_space.jobs.durable_files import is_file, is_folder
-from blip_space.jobs.folder_listing import locate
+from blip_space.jobs.folder_listing import image_digest, locate
 from blip_space.jobs.outputs.manifest import Manifest, ManifestEntry, Manifests, content_digest
 from blip_space.jobs.outputs.text_format import TextFormat, disambiguate, stem, text_names
 from blip_space.jobs.records import CaptionRecord
@@ -55,10 +53,8 @@ class TextFiles:
 
     def find_blocked(self, files: Iterable[str]) -> dict[str, str]:
         """The images whose text file cannot be written, each with a message."""
-        messages = {
-            file: self._obstacle(self._text_path(file, f"{stem(file)}{self._format.extension}")) for file in files
-        }
-        return {file: message for file, message in messages.items() if message}
+        paths = {file: self._text_path(file, f"{stem(file)}{self._format.extension}") for file in files}
+        return {file: message for file, path in paths.items() if (message := self._obstacle(path))}
 
     def write(self, records: Sequence[CaptionRecord], *, overwrite_edited: bool) -> Outcome:
         """Write missing and outdated files; those that a user wrote or edited stay unless `overwrite_edited`. Our files
@@ -143,7 +139,7 @@ class TextFiles:
         if existing is None:
             return False
         is_own_text = self._manifests.at(text).is_text(existing)
-        return not (is_own_text and self._is_ours(text, existing, self._digest(file)))
+        return not (is_own_text and self._is_ours(text, existing, image_digest(self._manifests.root, file)))
 
     def _is_ours(self, text: str, existing: bytes, digest: str) -> bool:
         """Whether we wrote it there, or beside the same image before both were renamed."""
@@ -152,12 +148,6 @@ class TextFiles:
 
     def _is_log(self, path: Path) -> bool:
         return self._log_path is not None and path.name == self._log_path.name and path.resolve() == self._log_path
-
-    def _digest(self, file: str) -> str:
-        try:
-            return images.digest(images.read_file(locate(self._manifests.root, file), max_bytes=images.MAX_FILE_BYTES))
-        except ImageError:
-            return ""
 
     def _obstacle(self, text: Path) -> str:
         if self._is_log(text):

@@ -9,5 +9,5 @@ from blip_space.models.family import Family
 
 
 def load_family(name: str) -> Family:
-    """The family of that name, which is its module's."""
+    """The `FAMILY` of the module `name`."""
     return cast(Family, importlib.import_module(f"{__name__}.{name}").FAMILY)

@@ -1,8 +1,8 @@
-"""BLIP-2: a ViT, a Q-Former and a projection make the same number of features of every image, and the language model
+"""BLIP-2: a ViT, a Q-Former and a projection make the same number of features from every image, and the language model
 reads them before the prompt.
 
-The language model is OPT or BLOOM (decoder-only) or T5 or mT5. Depends on transformers' model; must not import what
-loads it.
+The language model is OPT or BLOOM (decoder-only) or T5 or mT5. Depends on transformers' model; must not import
+`loading`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Blip2Preparation(ImageFirstPreparation):
         return self.tokenizer.decode(ids)
 
     def pixels(self, image: Image.Image, options: GenerationOptions) -> torch.Tensor:  # noqa: ARG002
-        """Float32 of shape (1, 3, size, size), on the CPU."""
+        """The pixel values, float32 (1, 3, size, size), on the CPU."""
         return self.image_processor.pixels([image])
 
 
@@ -83,14 +83,14 @@ class Blip2(VisionLanguageModel):
 
     @torch.inference_mode()
     def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:
-        """The features and then the text, at consecutive positions."""
+        """The embedded prompt: the features and then the text, at consecutive positions."""
         table, device = self._hf_model.get_input_embeddings(), self.decoder.device
         embeddings = merge_image_features(prompt, features, table, device=device)
         positions = torch.arange(len(embeddings), device=device)[None]
         return Embedded(embeddings, positions, len(embeddings), self._start)
 
     def _compute_dtype(self, layer: Any) -> torch.dtype:
-        """What a layer computes in; for a quantized one, whose weight is of integers, the model's dtype."""
+        """The dtype that a layer computes in: its weight's, or the model's if the weight is quantized to integers."""
         stored: torch.dtype = layer.weight.dtype
         return stored if stored.is_floating_point else self.precision.dtype
 
@@ -102,7 +102,7 @@ def _load_preparation(spec: ModelSpec, folder: Path, config: Any) -> Blip2Prepar
 
 
 def _model_class() -> type[Any]:
-    from transformers import Blip2ForConditionalGeneration  # the model's code, which preparing does without
+    from transformers import Blip2ForConditionalGeneration  # not needed to prepare a request
 
     return cast("type[Any]", Blip2ForConditionalGeneration)
 

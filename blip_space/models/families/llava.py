@@ -1,7 +1,7 @@
-"""LLaVA: a vision encoder and a projector make features of an image, and the language model reads them in the middle of
-a conversation, where the checkpoint's chat template puts the image.
+"""LLaVA: a vision encoder and a projector make features from an image, and the language model reads them in the middle
+of a conversation, where the checkpoint's chat template puts the image.
 
-Depends on transformers' model; must not import what loads it.
+Depends on transformers' model; must not import the loader.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from blip_space.options import GenerationOptions
 from blip_space.prompts import STYLES, compose_chat
 
 EXTRA_POSITIONS = {"clip_vision_model": 1, "siglip_vision_model": 0}
-"""Positions of a vision encoder besides one per patch: CLIP's class token comes first."""
+"""How many positions a vision encoder has besides one per patch; CLIP's class token comes first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class LlavaPreparation(Preparation):
     eos_token_ids: frozenset[int]
 
     def image_positions(self, width: int, height: int, options: GenerationOptions) -> int:  # noqa: ARG002
-        """The same for every image."""
+        """The number of features of an image, which is the same for every image."""
         return self.positions
 
     def prepare(
@@ -60,7 +60,7 @@ class LlavaPreparation(Preparation):
         language: str,
         options: GenerationOptions,
     ) -> Prompt:
-        """See `Preparation`; there is one image, and the template has one placeholder for it."""
+        """See `Preparation`; `images` has exactly one, for the template's one placeholder."""
         (image,) = images
         composed = compose_chat(
             turns,
@@ -76,7 +76,7 @@ class LlavaPreparation(Preparation):
         return Prompt(composed.text, ids, (span,), composed.kept_turns, composed.dropped_turns)
 
     def pixels(self, image: Image.Image, options: GenerationOptions) -> torch.Tensor:  # noqa: ARG002
-        """Float32 of shape (1, 3, size, size), on the CPU."""
+        """The pixel values, float32 (1, 3, size, size), on the CPU."""
         return self.image_processor.pixels(image)
 
     def encode(self, text: str) -> list[int]:
@@ -109,7 +109,7 @@ class Llava(VisionLanguageModel):
 
     @torch.inference_mode()
     def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:
-        """The conversation with the features at the image's positions; all positions are consecutive."""
+        """The embedded conversation, with the features at the image's positions; all positions are consecutive."""
         table, device = self._hf_model.get_input_embeddings(), self.decoder.device
         embeddings = merge_image_features(prompt, features, table, device=device)
         positions = torch.arange(len(embeddings), device=device)[None]
@@ -141,7 +141,7 @@ def _load_preparation(spec: ModelSpec, folder: Path, config: Any) -> LlavaPrepar
 
 
 def _image_positions(config: Any, *, name: str) -> int:
-    """The number of features of an image, from the vision encoder, since many processors' files are wrong."""
+    """The number of features of an image, computed from the vision encoder, since many processors' files are wrong."""
     vision = config.vision_config
     extra = EXTRA_POSITIONS.get(vision.model_type)
     if extra is None:
@@ -155,7 +155,7 @@ def _image_positions(config: Any, *, name: str) -> int:
 
 
 def _load_tokenizer(folder: Path, *, name: str) -> tuple[Any, str]:
-    """The tokenizer, in the class that transformers chooses, and the chat template; empty if there is none."""
+    """The tokenizer, in the class that transformers chooses, and the chat template, which is empty if there is none."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return tokenizer, load_chat_template(folder, tokenizer)
@@ -167,7 +167,7 @@ def _load_tokenizer(folder: Path, *, name: str) -> tuple[Any, str]:
 
 
 def _model_class() -> type[Any]:
-    from transformers import LlavaForConditionalGeneration  # the model's code, which preparing does without
+    from transformers import LlavaForConditionalGeneration  # not needed to prepare a request
 
     return cast("type[Any]", LlavaForConditionalGeneration)
 

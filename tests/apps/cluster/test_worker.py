@@ -64,8 +64,8 @@ def test_a_worker_whose_gpu_failed_ends_its_process(tmp_path: Path, monkeypatch:
 def test_a_gpu_by_its_number_is_refused_and_a_cpu_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 2.0}}
     monkeypatch.setattr("blip_space.apps.cluster.connection.ray.nodes", lambda: [machine])
-    assert resources_per_worker(SPEC, "auto") == WorkerResources(2, num_cpus=1, num_gpus=1)
-    assert resources_per_worker(SPEC, "cpu") == WorkerResources(4, num_cpus=1, num_gpus=0)
+    assert resources_per_worker(SPEC, "auto") == WorkerResources(2, {"num_cpus": 1, "num_gpus": 1})
+    assert resources_per_worker(SPEC, "cpu") == WorkerResources(4, {"num_cpus": 1, "num_gpus": 0})
     with pytest.raises(UserError, match=r"so cuda:1 cannot be chosen\. Choose auto or cpu\."):
         resources_per_worker(SPEC, "cuda:1")
 
