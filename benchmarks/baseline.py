@@ -16,10 +16,9 @@ import transformers
 from PIL import Image
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from benchmarks import random_weights
+from benchmarks import devices, random_weights
 from blip_space import catalogue, images
 from blip_space.engine.request import Request
-from blip_space.loading import loader
 from blip_space.loading.device import cpu_has_bf16
 from blip_space.models import families
 from blip_space.models.cpu_kernels import use_cpu_kernels
@@ -74,19 +73,21 @@ def compose_prompt(
     return model.preparation.prepare([ImageInfo()], turns, question, language="en", options=options)
 
 
-def load(name: str, precision: str) -> tuple[Any, Any, VisionLanguageModel]:
+def load(name: str, precision: str, device: str = "auto") -> tuple[Any, Any, VisionLanguageModel]:
     """transformers' model and tokenizer, and blip-space's model on the same weights."""
     if name in random_weights.NAMES:
         dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-        return random_weights.build(name, dtype=dtype)
+        return random_weights.build(name, dtype=dtype, device=devices.resolve(device))
     spec = catalogue.find_model(name, folders=True)
-    model = loader.load_model(spec, precision)
+    model = devices.load_model(spec, precision, device)
     return model._hf_model, transformers.AutoTokenizer.from_pretrained(spec.source), model
 
 
 def optimize(hf_model: Any, model: VisionLanguageModel) -> None:
     """Apply the loader's CPU kernels to a model of random weights; call it after the baseline, which has none."""
-    if model.spec.name in random_weights.NAMES and model.precision.name == "bf16" and cpu_has_bf16():
+    if model.precision.device != "cpu" or model.spec.name not in random_weights.NAMES:
+        return
+    if model.precision.name == "bf16" and cpu_has_bf16():
         family = families.load_family(model.spec.family)
         use_cpu_kernels(hf_model, family)
         model.decoder = family.build(hf_model, model.preparation, model.precision).decoder  # with the packed layers
@@ -102,18 +103,20 @@ def disable_stopping(hf_model: Any, model: VisionLanguageModel) -> None:
 
 
 def process(hf_model: Any, model: VisionLanguageModel, image: images.SafeImage, prompt: Prompt) -> dict[str, Any]:
-    """The inputs of `generate` as a processor makes them: pixel values, and ids with image tokens."""
-    pixels = model.preparation.pixels(image.pixels, GenerationOptions()).to(next(hf_model.parameters()).dtype)
+    """The inputs of `generate` as a processor makes them, on the model's device: pixel values, and ids with image
+    tokens."""
+    weight = next(hf_model.parameters())
+    pixels = model.preparation.pixels(image.pixels, GenerationOptions()).to(weight.device, weight.dtype)
     image_token = hf_model.config.image_token_id
-    ids = torch.tensor([[image_token if token == PLACEHOLDER else token for token in prompt.ids]])
+    ids = torch.tensor([[image_token if token == PLACEHOLDER else token for token in prompt.ids]], device=weight.device)
     return {"pixel_values": pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def make_image(user: int) -> images.SafeImage:
+def make_image(user: int, side: int = 224) -> images.SafeImage:
     """A different image for every user."""
     rng = np.random.default_rng(user)
     coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
-    return images.SafeImage(coarse.resize((224, 224)), digest=f"{user:064d}")
+    return images.SafeImage(coarse.resize((side, side)), digest=f"{user:064d}")
 
 
 class _FirstToken(StoppingCriteria):  # type: ignore[misc]  # transformers has no types here
@@ -123,5 +126,7 @@ class _FirstToken(StoppingCriteria):  # type: ignore[misc]  # transformers has n
         self.first = 0.0
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # noqa: ARG002  # its signature
-        self.first = self.first or time.monotonic()
-        return torch.zeros(len(input_ids), dtype=torch.bool)
+        if not self.first:
+            devices.synchronize(input_ids.device)  # a GPU may not have computed the token yet
+            self.first = time.monotonic()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from gradio_client import Client, handle_file
 from PIL import Image, ImageDraw
@@ -72,14 +73,14 @@ def measure(url: str, files: list[Path], turns: int) -> None:
     )
 
 
-def converse(client: Client, file: Path, turns: int) -> list[tuple[str, float]]:
-    """One user's answers, and the seconds to the first token of each."""
+def converse(client: Client, file: Path, turns: int, **options: Any) -> list[tuple[str, float]]:
+    """One user's answers, and the seconds to the first token of each; `options` are those of `/chat`."""
     history: list[dict[str, str]] = []
     answers = []
     for turn in range(turns):
         question, first, reply = QUESTIONS[turn % len(QUESTIONS)], 0.0, ""
         started = time.monotonic()
-        for reply in client.submit(handle_file(file), question, history=history, api_name="/chat"):
+        for reply in client.submit(handle_file(file), question, history=history, api_name="/chat", **options):
             first = first or (time.monotonic() - started if reply else 0.0)
         answers.append((reply, first))
         history += [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]

@@ -3,7 +3,7 @@
 72 requests about two images arrive at random at one engine core: greedy, beam search, sampling, and later turns that
 reuse cached keys and values; some are preempted. Greedy tokens and logits, and beam searches, are compared with
 transformers' `generate` for that request alone; samples and later turns with the engine's answer to it alone. The
-checkpoints are small, with random weights in fp32. Prints a table; the exit code is 1 if anything differs.
+checkpoints are small, with random weights in fp32, on --device. Prints a table; the exit code is 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
+from benchmarks import devices
 from blip_space.catalogue import read_folder
 from blip_space.engine.core import EngineCore
 from blip_space.engine.request import PreparedRequest
-from blip_space.loading.loader import load_model
 from blip_space.loading.selftest import make_test_images
 from blip_space.models.interface import VisionLanguageModel
 from blip_space.models.preparation import PLACEHOLDER
@@ -44,13 +44,14 @@ TOLERANCE = 1e-3
 @dataclass
 class Result:
     """Of one family and way to decode: requests and equal answers by kind, the largest difference of logits, the
-    largest logit, and the prefix hits."""
+    largest logit, the prefix hits, and how the core decodes."""
 
     equal: Counter[str] = field(default_factory=Counter)
     total: Counter[str] = field(default_factory=Counter)
     difference: float = 0.0
     largest: float = 0.0
     hits: int = 0
+    decoding: str = ""
 
     @property
     def is_exact(self) -> bool:
@@ -63,13 +64,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.exactness", description=__doc__)
     parser.add_argument("--requests", type=int, default=72)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="auto, cpu, or a GPU such as cuda:0")
     args = parser.parse_args()
     print(f"| family | way | equal | {' | '.join(KINDS)} | logits differ by | largest logit | prefix hits |")
     print(f"|---|---|--:|{'--:|' * len(KINDS)}--:|--:|--:|")
     is_exact = True
     with tempfile.TemporaryDirectory() as folder:
         for name, write in CHECKPOINTS.items():
-            model = load_model(read_folder(write(Path(folder) / name)), "fp32")
+            model = devices.load_model(read_folder(write(Path(folder) / name)), "fp32", args.device)
             for way, slots in (("left-aligned", False), ("slots", True)):
                 result = compare(model, slots=slots, requests=args.requests, seed=args.seed)
                 is_exact = is_exact and result.is_exact
@@ -77,20 +79,22 @@ def main() -> int:
     return int(not is_exact)
 
 
-def compare(model: VisionLanguageModel, *, slots: bool, requests: int, seed: int) -> Result:
-    """Run the requests together and compare each answer."""
+def compare(model: VisionLanguageModel, *, slots: bool, requests: int, seed: int, runs: int = 1) -> Result:
+    """Run the requests together and compare each answer of the last run. On a GPU the first run shows which graphs are
+    missing; they are captured before the second."""
     rng = random.Random(seed)
     prepared = [prepare_request(model, KINDS[number % len(KINDS)], rng) for number in range(requests)]
     core = make_core(model, slots=slots, max_batch_size=6, time_slice_tokens=3)
     logits = record_logits(core)
-    waiting, running, now = list(range(requests)), dict[int, Any](), 0.0
+    waiting, running, now = list(range(requests)) * runs, dict[int, Any](), 0.0
     while waiting or core.has_work:
-        while waiting and rng.random() < 0.4:
+        while waiting and rng.random() < 0.4 and (len(waiting) % requests or not core.has_work):
             number = waiting.pop(0)
             running[number] = add(core, prepared[number][1])
         now += 1.0
         core.step(now)
-    result = Result(hits=core.prefix_hits)
+        devices.capture_graphs(core)
+    result = Result(hits=core.prefix_hits, decoding=devices.decoding(core))
     for number, (kind, request) in enumerate(prepared):
         result.total[kind] += 1
         expected, scores = reference(model, request) if kind in ("greedy", "beams") else run_alone(model, request)
@@ -146,12 +150,13 @@ def reference(model: VisionLanguageModel, request: PreparedRequest) -> tuple[lis
     """The tokens and raw logits of transformers' `generate` for the request alone."""
     hf_model, options = model._hf_model, request.options
     image_token = hf_model.config.image_token_index
-    ids = torch.tensor([[image_token if token == PLACEHOLDER else token for token in request.prompt.ids]])
+    tokens = [image_token if token == PLACEHOLDER else token for token in request.prompt.ids]
+    ids = torch.tensor([tokens], device=hf_model.device)
     with torch.inference_mode():
         output = hf_model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            pixel_values=torch.cat(list(request.pixels)),
+            pixel_values=torch.cat(list(request.pixels)).to(hf_model.device),
             do_sample=False,
             num_beams=options.num_beams if options.quality == "best" else 1,
             length_penalty=options.length_penalty,

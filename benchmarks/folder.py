@@ -19,7 +19,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from benchmarks import random_weights, report
@@ -40,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.folder", description=__doc__)
     parser.add_argument("--model", default="tiny", help=f"{', '.join(random_weights.NAMES)}, tiny, or a folder")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--device", default="auto", help="auto, cpu, or a GPU such as cuda:0")
     parser.add_argument("--images", type=int, help="default 5000, and 10000 with --rerun")
     parser.add_argument("--baseline-images", type=int, default=200)
     parser.add_argument("--new-tokens", type=int, default=20)
@@ -52,15 +52,16 @@ def main() -> None:
         measure_rerun(args.images or 10_000, args.distinct)
         return
     number = args.images or 5_000
-    hf_model, tokenizer, model = load(args.model, args.precision)
+    hf_model, tokenizer, model = load(args.model, args.precision, args.device)
+    options = GenerationOptions(max_new_tokens=args.new_tokens)
     with tempfile.TemporaryDirectory() as temporary:
         folder = draw_folder(Path(temporary) / "images", number)
         files = sorted(path.name for path in folder.iterdir())
-        baseline = run_baseline(hf_model, tokenizer, model, folder, files[: args.baseline_images], args.new_tokens)
+        baseline = run_baseline(hf_model, tokenizer, model, folder, files[: args.baseline_images], options)
         optimize(hf_model, model)
-        own = run_job(model, folder, files, args.new_tokens, args.batch_size)
+        own = run_job(model, folder, files, options, Path(temporary) / "captions.jsonl", batch_size=args.batch_size)
     row = {
-        "machine": report.machine(),
+        "machine": report.machine(model.precision.device),
         "model": args.model,
         "dtype": model.precision.name,
         "images": number,
@@ -76,26 +77,36 @@ def main() -> None:
 
 
 def run_baseline(
-    hf_model: Any, tokenizer: Any, model: VisionLanguageModel, folder: Path, files: list[str], new_tokens: int
+    hf_model: Any,
+    tokenizer: Any,
+    model: VisionLanguageModel,
+    folder: Path,
+    files: list[str],
+    options: GenerationOptions,
 ) -> float:
     """Images per second of the baseline."""
-    prompt = compose_prompt(model, "", (), GenerationOptions(max_new_tokens=new_tokens))
+    prompt, beams = compose_prompt(model, "", (), options), options.num_beams if options.quality == "best" else 1
     started = time.monotonic()
     for file in files:
         inputs = process(hf_model, model, images.decode(folder / file), prompt)
         with torch.inference_mode():
-            ids = hf_model.generate(**inputs, do_sample=False, max_new_tokens=new_tokens)
+            ids = hf_model.generate(**inputs, do_sample=False, num_beams=beams, max_new_tokens=options.max_new_tokens)
         tokenizer.decode(ids[0].tolist(), skip_special_tokens=True)
     return len(files) / (time.monotonic() - started)
 
 
 def run_job(
-    model: VisionLanguageModel, folder: Path, files: list[str], new_tokens: int, batch_size: int | None
+    model: VisionLanguageModel,
+    folder: Path,
+    files: list[str],
+    options: GenerationOptions,
+    output: Path,
+    *,
+    batch_size: int | None = None,
 ) -> float:
     """Images per second of a folder job, without the time to load the model."""
-    options = GenerationOptions(max_new_tokens=new_tokens)
     task = CaptionTask(model.spec.name, model.precision.name, "en", "", options)
-    with OutputLog(folder.parent / "captions.jsonl") as log:
+    with OutputLog(output) as log:
         started = time.monotonic()
         FolderRun(
             FolderJob(folder, files, [task], load=lambda: model, batch_size=batch_size),
@@ -122,6 +133,8 @@ def measure_rerun(number: int, distinct: int | None) -> None:
 
 def measure_command(folder: Path, output: Path) -> tuple[float, float]:
     """The seconds of the folder command, and the peak memory of its process in megabytes."""
+    import psutil  # a machine with a GPU may lack it
+
     started, peak = time.monotonic(), 0
     running = start_job(folder, output)
     measured = psutil.Process(running.pid)

@@ -8,6 +8,8 @@ not, although it mostly does with a real model.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +44,20 @@ from blip_space.models.tokenizer import FastTokenizer, Tokenizer
 from blip_space.prompts import STYLES
 
 STANDARD_DEVIATION = 0.02
+SMALL_SPREAD = 10
+"""Small models have weights so many times larger, or their answers would not depend on the image."""
+
 BLOCK = 1 << 20
 """Weights repeat a block of this many random numbers; the rows of a matrix still differ."""
 
 QUERY_TOKENS = 32
 
 
-def _t5(kind: Any, vocabulary: int) -> Any:
+def _t5(kind: Any, vocabulary: int, **sizes: int) -> Any:
     """The XL size of T5 1.1 and mT5."""
+    xl = {"d_model": 2048, "d_kv": 64, "d_ff": 5120, "num_layers": 24, "num_decoder_layers": 24, "num_heads": 32}
     return kind(
-        vocab_size=vocabulary,
-        d_model=2048,
-        d_kv=64,
-        d_ff=5120,
-        num_layers=24,
-        num_decoder_layers=24,
-        num_heads=32,
+        **{"vocab_size": vocabulary} | xl | sizes,
         feed_forward_proj="gated-gelu",
         tie_word_embeddings=False,
         decoder_start_token_id=0,
@@ -65,36 +65,53 @@ def _t5(kind: Any, vocabulary: int) -> Any:
     )
 
 
-def _opt() -> Any:
-    return OPTConfig(
-        vocab_size=50304,
-        hidden_size=2560,
-        word_embed_proj_dim=2560,
-        ffn_dim=10240,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        max_position_embeddings=2048,
-    )
+def _opt(**sizes: int) -> Any:
+    layers = {"ffn_dim": 10240, "num_hidden_layers": 32, "num_attention_heads": 32}
+    full = {"vocab_size": 50304, "hidden_size": 2560, "word_embed_proj_dim": 2560, "max_position_embeddings": 2048}
+    return OPTConfig(**full | layers | sizes)
 
 
-LANGUAGE_MODELS: dict[str, tuple[str, Any]] = {
+def _bloom(**sizes: int) -> Any:
+    return BloomConfig(**{"vocab_size": 250880, "hidden_size": 4096, "n_layer": 30, "n_head": 32} | sizes)
+
+
+LANGUAGE_MODELS: dict[str, tuple[str, Callable[..., Any]]] = {
     "opt-2.7b-random": ("opt", _opt),
-    "flan-t5-xl-random": ("t5", lambda: _t5(T5Config, 32128)),
-    "mt0-xl-random": ("mt5", lambda: _t5(MT5Config, 250112)),
-    "bloomz-7b-random": ("bloom", lambda: BloomConfig(vocab_size=250880, hidden_size=4096, n_layer=30, n_head=32)),
+    "flan-t5-xl-random": ("t5", partial(_t5, T5Config, 32128)),
+    "mt0-xl-random": ("mt5", partial(_t5, MT5Config, 250112)),
+    "bloomz-7b-random": ("bloom", _bloom),
 }
+
+SMALL_HIDDEN, SMALL_VOCABULARY = 64, 1 << 15
+_SMALL_T5 = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
+SMALL_SIZES: dict[str, dict[str, int]] = {
+    "opt": {
+        "hidden_size": 64,
+        "word_embed_proj_dim": 64,
+        "ffn_dim": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    },
+    "t5": _SMALL_T5,
+    "mt5": _SMALL_T5,
+    "bloom": {"hidden_size": 64, "n_layer": 2, "n_head": 4},
+}
+"""By type of language model: sizes for a benchmark's dry run."""
 
 
 LLAVA = "llava-1.5-7b-random"
 NAMES = (*LANGUAGE_MODELS, LLAVA)
 
 
-def build(name: str, *, dtype: torch.dtype) -> tuple[Any, Any, VisionLanguageModel]:
-    """transformers' model and tokenizer, and blip-space's model on the same weights."""
-    hf_model = _build_hf_model(name, dtype)
+def build(
+    name: str, *, dtype: torch.dtype, device: str = "cpu", small: bool = False
+) -> tuple[Any, Any, VisionLanguageModel]:
+    """transformers' model and tokenizer, and blip-space's model on the same weights, made on that device. `small`
+    replaces the sizes of a BLIP-2 by tiny ones."""
+    hf_model = _build_hf_model(name, dtype, device=device, small=small)
     tokenizer, own_tokenizer = (_build_tokenizer(hf_model.config.text_config.vocab_size) for _ in range(2))
     parameters = sum(weight.numel() for weight in hf_model.parameters())
-    precision = Precision("fp32" if dtype == torch.float32 else "bf16", "cpu", "set by the benchmark", dtype)
+    precision = Precision("fp32" if dtype == torch.float32 else "bf16", device, "set by the benchmark", dtype)
     if name == LLAVA:
         spec = ModelSpec(name, name, "llava", "llama", "llava", parameters, ("en",), context_tokens=4096)
         preparation = _llava_preparation(spec, hf_model, own_tokenizer)
@@ -102,7 +119,10 @@ def build(name: str, *, dtype: torch.dtype) -> tuple[Any, Any, VisionLanguageMod
     kind = LANGUAGE_MODELS[name][0]
     spec = ModelSpec(name, name, "blip2", kind, FAMILY.language_models[kind].prompt_style, parameters, ("en",))
     blip2_preparation = Blip2Preparation(
-        spec, Tokenizer(FastTokenizer(own_tokenizer)), ImageProcessor(224), QUERY_TOKENS
+        spec,
+        Tokenizer(FastTokenizer(own_tokenizer)),
+        ImageProcessor(hf_model.config.vision_config.image_size),
+        QUERY_TOKENS,
     )
     return hf_model, tokenizer, Blip2(hf_model, blip2_preparation, precision=precision)
 
@@ -123,9 +143,9 @@ def _llava_preparation(spec: ModelSpec, hf_model: Any, tokenizer: Any) -> LlavaP
     )
 
 
-def save(name: str, folder: Path) -> None:
+def save(name: str, folder: Path, *, device: str = "cpu", small: bool = False) -> None:
     """Save the model as a checkpoint in bf16 shards."""
-    _build_hf_model(name, torch.bfloat16).save_pretrained(folder, max_shard_size="2GB")
+    _build_hf_model(name, torch.bfloat16, device=device, small=small).save_pretrained(folder, max_shard_size="2GB")
     AutoTokenizer.from_pretrained(TINY_FOLDER).save_pretrained(folder)
     (folder / "blip_space.json").write_text(json.dumps({"name": name, "languages": ["en"]}))
 
@@ -138,9 +158,9 @@ def _build_tokenizer(size: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0")
 
 
-def _build_hf_model(name: str, dtype: torch.dtype) -> Any:
-    hf_model = _build_llava(dtype) if name == LLAVA else _build_blip2(name, dtype)
-    _fill_with_noise(hf_model)
+def _build_hf_model(name: str, dtype: torch.dtype, *, device: str, small: bool) -> Any:
+    hf_model = _build_llava(dtype, device) if name == LLAVA else _build_blip2(name, dtype, device, small=small)
+    _fill_with_noise(hf_model, STANDARD_DEVIATION * (SMALL_SPREAD if small else 1))
     config = GenerationConfig(pad_token_id=0, decoder_start_token_id=0, bos_token_id=0)
     hf_model.generation_config = config
     if name != LLAVA:
@@ -148,30 +168,35 @@ def _build_hf_model(name: str, dtype: torch.dtype) -> Any:
     return hf_model
 
 
-def _build_llava(dtype: torch.dtype) -> Any:
+def _build_llava(dtype: torch.dtype, device: str) -> Any:
     """Vicuna-7B with CLIP's ViT-L/14 at 336 pixels, which are the defaults."""
     with torch.device("meta"):
         hf_model = LlavaForConditionalGeneration(
             LlavaConfig(text_config=LlamaConfig(vocab_size=32064).to_dict(), image_token_index=32063)
         )
-    hf_model = hf_model.to(dtype).to_empty(device="cpu").eval()
+    hf_model = hf_model.to(dtype).to_empty(device=device).eval()
     body = hf_model.model.language_model
-    body.rotary_emb = type(body.rotary_emb)(body.config)  # its frequencies are not weights
+    body.rotary_emb = type(body.rotary_emb)(body.config).to(device)  # its frequencies are not weights
     return hf_model
 
 
-def _build_blip2(name: str, dtype: torch.dtype) -> Any:
-    text_config = LANGUAGE_MODELS[name][1]()
+def _build_blip2(name: str, dtype: torch.dtype, device: str, *, small: bool) -> Any:
+    kind, make_config = LANGUAGE_MODELS[name]
+    text_config = make_config(vocab_size=SMALL_VOCABULARY, **SMALL_SIZES[kind]) if small else make_config()
+    sizes = {"hidden_size": SMALL_HIDDEN, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    vision = {"image_size": 224, "patch_size": 14}  # the other defaults are those of ViT-g
     config = Blip2Config(
-        vision_config={"image_size": 224, "patch_size": 14},  # the other defaults are those of ViT-g
-        qformer_config=Blip2QFormerConfig(encoder_hidden_size=1408).to_dict(),
+        vision_config={"image_size": 56, "patch_size": 14, **sizes} if small else vision,
+        qformer_config=Blip2QFormerConfig(**sizes, encoder_hidden_size=SMALL_HIDDEN).to_dict()
+        if small
+        else Blip2QFormerConfig(encoder_hidden_size=1408).to_dict(),
         text_config=text_config.to_dict(),
         num_query_tokens=QUERY_TOKENS,
         image_token_index=text_config.vocab_size - 1,
     )
     with torch.device("meta"):
         hf_model = Blip2ForConditionalGeneration(config)
-    hf_model = hf_model.to(dtype).to_empty(device="cpu").eval()
+    hf_model = hf_model.to(dtype).to_empty(device=device).eval()
     hf_model.tie_weights()
     if text_config.is_encoder_decoder:  # T5 1.1 and mT5 have an untied head
         head = hf_model.language_model.lm_head
@@ -180,8 +205,8 @@ def _build_blip2(name: str, dtype: torch.dtype) -> Any:
 
 
 @torch.no_grad()
-def _fill_with_noise(hf_model: Any) -> None:
-    block = torch.randn(BLOCK, generator=torch.Generator().manual_seed(0)) * STANDARD_DEVIATION
+def _fill_with_noise(hf_model: Any, deviation: float) -> None:
+    block = (torch.randn(BLOCK, generator=torch.Generator().manual_seed(0)) * deviation).to(hf_model.device)
     start = 0
     for name, tensor in (*hf_model.named_parameters(), *hf_model.named_buffers()):
         if not tensor.is_floating_point():

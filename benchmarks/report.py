@@ -9,22 +9,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import transformers
 
 
 class PeakMemory:
-    """The peak of this process's memory in bytes, relative to the start of the measurement."""
+    """The peak of this process's memory in bytes, relative to the start of the measurement; on a CUDA GPU that of the
+    GPU's memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         self.increase = 0
-        self._process, self._done = psutil.Process(), threading.Event()
-        self._before = self._process.memory_info().rss
+        self._device, self._done = torch.device(device), threading.Event()
 
     @contextmanager
     def measured(self, interval_seconds: float = 0.05) -> Iterator[None]:
         """Measure until the context ends."""
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+            before = torch.cuda.memory_allocated(self._device)
+            yield
+            self.increase = torch.cuda.max_memory_allocated(self._device) - before
+            return
         thread = threading.Thread(target=self._measure, args=(interval_seconds,))
         thread.start()
         try:
@@ -34,8 +39,12 @@ class PeakMemory:
             thread.join()
 
     def _measure(self, interval_seconds: float) -> None:
+        import psutil  # a machine with a GPU may lack it
+
+        process = psutil.Process()
+        before = process.memory_info().rss
         while not self._done.wait(interval_seconds):
-            self.increase = max(self.increase, self._process.memory_info().rss - self._before)
+            self.increase = max(self.increase, process.memory_info().rss - before)
 
 
 def table(report: dict[str, Any]) -> str:
@@ -71,9 +80,13 @@ def plot(report: dict[str, Any], file: Path) -> None:
     figure.savefig(file, dpi=100)
 
 
-def machine() -> str:
-    """The machine and the versions that a benchmark ran with."""
+def machine(device: str = "cpu") -> str:
+    """The machine, its GPU if that is the device, and the versions that a benchmark ran with."""
+    where = f"{torch.get_num_threads()} threads of {platform.machine()}"
+    if device.startswith("cuda"):
+        gpu = torch.cuda.get_device_properties(torch.device(device))
+        where = f"{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB), CUDA {torch.version.cuda}, {where}"
     return (
-        f"{torch.get_num_threads()} threads of {platform.machine()}, Python {platform.python_version()}, "
-        f"torch {torch.__version__.split('+')[0]}, transformers {transformers.__version__}"
+        f"{where}, Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}, "
+        f"transformers {transformers.__version__}"
     )

@@ -2,26 +2,27 @@
 
 Both get the same weights, images and prompts in one run. The baseline (processor, then `generate`, one request at a
 time) is timed once; for fewer users its first conversations count, since it serves users one by one. Prints a table;
---json and --plot save the results. In fp32 every token must agree, or the exit code is 1.
+--json and --plot save the results. In fp32 every token must agree, or the exit code is 1. With --device it runs on a
+GPU; there the memory is the GPU's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from benchmarks import random_weights, report
 from benchmarks.baseline import Turn, disable_stopping, load, optimize, run_conversation
-from blip_space.engine.request import EngineConfig
+from blip_space.engine.request import EngineConfig, Request
 from blip_space.loading.device import find_device
 from blip_space.models.interface import VisionLanguageModel
 from blip_space.serving.threaded import ThreadedEngine
@@ -29,12 +30,14 @@ from blip_space.serving.threaded import ThreadedEngine
 TIMEOUT_SECONDS = 36_000.0
 
 Result = TypeVar("Result")
+Answer = tuple[str, float, float]
+"""The text, the seconds until it is complete, and those until its first token."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One row of the table. Ratios are blip-space to baseline; `tokens_equal` is a fraction; the memory is the peak
-    increase of the process after loading."""
+    increase of the process, or of the GPU, after loading."""
 
     users: int
     turns: int
@@ -59,7 +62,7 @@ def main() -> int:
         rows.append(compare(model, baseline[:count], args.new_tokens))
         print(json.dumps(asdict(rows[-1])), flush=True)
     results = {
-        "machine": report.machine(),
+        "machine": report.machine(model.precision.device),
         "model": args.model,
         "dtype": model.precision.name,
         "rows": list(map(asdict, rows)),
@@ -75,7 +78,7 @@ def main() -> int:
 def _run_baseline(args: argparse.Namespace, users: int) -> tuple[VisionLanguageModel, list[list[Turn]]]:
     """The conversations of the baseline, and the model, to which the loader's kernels are applied afterwards."""
     torch.set_num_threads(args.threads)
-    hf_model, tokenizer, model = load(args.model, args.precision)
+    hf_model, tokenizer, model = load(args.model, args.precision, args.device)
     disable_stopping(hf_model, model)
     print(f"{args.model}: baseline, {users} conversations of {args.turns} turns", flush=True)
     conversations = [
@@ -97,42 +100,66 @@ def run_in_thread(function: Callable[[], Result]) -> Result:
 
 def compare(model: VisionLanguageModel, baseline: Sequence[list[Turn]], new_tokens: int) -> Row:
     """Run the same conversations in the engine; each user asks the next question as soon as an answer is complete."""
-    config = EngineConfig(timeout_seconds=TIMEOUT_SECONDS)
-    engine = ThreadedEngine(
+    memory = report.PeakMemory(model.precision.device)
+    with running(new_engine(model, EngineConfig(timeout_seconds=TIMEOUT_SECONDS))) as engine:
+
+        def converse(user: int) -> list[Answer]:
+            return [ask(engine, turn.request) for turn in baseline[user]]
+
+        with memory.measured():
+            started = time.monotonic()
+            answers = run_users(converse, len(baseline))
+            seconds = time.monotonic() - started
+    return _row(baseline, answers, seconds, new_tokens, memory.increase)
+
+
+def new_engine(model: VisionLanguageModel, config: EngineConfig) -> ThreadedEngine:
+    """An engine for a model whose weights are loaded."""
+    return ThreadedEngine(
         [model.spec],
         load=lambda *_: model,
         load_preparation=lambda _: model.preparation,
-        find_memory=lambda: (find_device(), None),  # the weights are loaded
+        find_memory=lambda: (find_device(), None),
         config=config,
     )
-    answers: list[list[tuple[str, float, float]]] = [[] for _ in baseline]
+
+
+@contextmanager
+def running(engine: ThreadedEngine) -> Iterator[ThreadedEngine]:
+    """Start the engine, and stop it at the end."""
     engine.start()
+    try:
+        wait_until_ready(engine)
+        yield engine
+    finally:
+        engine.stop()
+
+
+def wait_until_ready(engine: ThreadedEngine) -> None:
+    """Wait until the model is loaded."""
     while (state := engine.status()).status != "ready":
         if state.status == "failed":
             raise SystemExit(state.error)
         time.sleep(0.01)
 
-    def converse(user: int) -> None:
-        for turn in baseline[user]:
-            started, first, answer = time.monotonic(), 0.0, ""
-            for text in engine.submit(turn.request).updates():
-                first, answer = first or time.monotonic() - started, text
-            answers[user].append((answer, time.monotonic() - started, first))
 
-    threads = [threading.Thread(target=converse, args=(user,)) for user in range(len(baseline))]
-    memory = report.PeakMemory()
-    with memory.measured():
-        started = time.monotonic()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        seconds = time.monotonic() - started
-    engine.stop()
-    return _row(baseline, answers, seconds, new_tokens, memory.increase)
+def ask(engine: ThreadedEngine, request: Request) -> Answer:
+    """The text of the answer, its seconds, and those until its first token."""
+    started, first, answer = time.monotonic(), 0.0, ""
+    for text in engine.submit(request).updates():
+        first, answer = first or time.monotonic() - started, text
+    return answer, time.monotonic() - started, first
 
 
-def _row(baseline: Sequence[list[Turn]], answers: Any, seconds: float, new_tokens: int, memory_bytes: int) -> Row:
+def run_users(converse: Callable[[int], Result], users: int) -> list[Result]:
+    """What `converse` returns for each user, all at once; an error of one is raised."""
+    with ThreadPoolExecutor(max_workers=users) as threads:
+        return list(threads.map(converse, range(users)))
+
+
+def _row(
+    baseline: Sequence[list[Turn]], answers: Sequence[list[Answer]], seconds: float, new_tokens: int, memory_bytes: int
+) -> Row:
     turns = len(baseline[0])
     tokens = len(baseline) * turns * new_tokens
     baseline_seconds = sum(turn.seconds for conversation in baseline for turn in conversation)
@@ -168,6 +195,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.add_argument("--model", default="tiny", help=f"{', '.join(random_weights.NAMES)}, tiny, or a folder")
     parser.add_argument("--precision", default="auto", help="for random weights bf16, unless it is fp32")
+    parser.add_argument("--device", default="auto", help="auto, cpu, or a GPU such as cuda:0")
     parser.add_argument("--users", default="1,4,16")
     parser.add_argument("--turns", type=int, default=4)
     parser.add_argument("--new-tokens", type=int, default=32)

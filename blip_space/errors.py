@@ -48,6 +48,6 @@ DEVICE_EXIT_CODE = 70
 
 
 def quote(value: object, max_characters: int = 40) -> str:
-    """A value from outside for a message: in quotes, escaped, and shortened with … beyond `max_characters`."""
+    """An untrusted value for use in an error message: quoted, escaped, and cut to `max_characters` with …."""
     text = str(value)
     return repr(text if len(text) <= max_characters else f"{text[: max_characters - 1]}…")

@@ -1,6 +1,6 @@
 """Earlier turns of a conversation, as clients send them.
 
-Depends on JSON values only; must not import `prompts`, which turns them into a prompt.
+Depends on JSON values only; must not import `prompts`, which builds a prompt from the turns.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Turn = tuple[str, str]
 MAX_MESSAGES = 1_000
 MAX_HISTORY_BYTES = 1_000_000
 NON_TEXT_PARTS = ("file", "image", "image_url", "input_image", "audio", "video", "component")
-"""The types of message parts that are not text, in Gradio and in OpenAI's two APIs, even where they have a text."""
+"""Types of message parts, in Gradio and in OpenAI's two APIs, that are ignored even if they have a `text`."""
 
 ROLES = ("user", "assistant")
 HISTORY_FORMAT = (
@@ -24,11 +24,11 @@ HISTORY_FORMAT = (
 
 
 def parse_history(messages: Any) -> tuple[Turn, ...]:
-    """The turns of a list of `{"role": "user" | "assistant", "content": …}`, alternating, oldest first, whole turns.
+    """The turns in a list of messages `{"role": "user" | "assistant", "content": …}`, which alternate, oldest first.
 
     `content` is a string, or a list of strings and of parts such as `{"type": "text", "text": str}`, whose texts are
-    joined; other parts, and other keys of a message, are ignored. Raises `PromptError` for anything else, beyond
-    `MAX_MESSAGES`, and beyond `MAX_HISTORY_BYTES` of text.
+    joined; other parts, and other keys of a message, are ignored. Raises `PromptError` for anything else, and for more
+    than `MAX_MESSAGES` messages or `MAX_HISTORY_BYTES` of text.
     """
     if not isinstance(messages, list):
         raise PromptError(f"The history must be a list of messages. {HISTORY_FORMAT}")
@@ -57,7 +57,7 @@ def _text_of(message: Any, expected_role: str) -> str:
 
 
 def _text_of_content(content: Any) -> str:
-    """The text of a message: a string, or the text parts of a list of parts, as Gradio 6 and OpenAI send it."""
+    """The text in a message's content: a string, or a list of parts (Gradio 6, OpenAI) whose texts are joined."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else [content]
@@ -71,7 +71,7 @@ def _text_of_content(content: Any) -> str:
 
 
 def _text_of_part(part: Any) -> str | None:
-    """The text of a part; None for a file, an image or a component, which earlier turns do not use."""
+    """The text of a message part; None for a file, an image or a component, since earlier turns are text only."""
     if isinstance(part, str):
         return part
     if isinstance(part, dict) and part.get("type") not in NON_TEXT_PARTS and isinstance(part.get("text"), str):

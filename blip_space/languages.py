@@ -1,8 +1,8 @@
 """The 96 languages of mBLIP: their names, scripts and amounts of training data.
 
-Codes, prompt names and caption counts are from mBLIP's evaluation and training data (the prompt name is the exact
-string in its training prompts, so Hebrew is `former Hebrew`); own names, scripts and directions are from CLDR. Which
-model supports which language is in the catalogue, or in a folder's `blip_space.json`; must not import either.
+Codes, prompt names and caption counts are from mBLIP's evaluation and training data (a prompt name is the exact string
+in mBLIP's training prompts, so Hebrew is `former Hebrew`); own names, scripts and directions are from CLDR. The
+catalogue and a folder's `blip_space.json` say which model supports which language. Must not import the catalogue.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TIER_FLOORS: tuple[tuple[Tier, int], ...] = (("strong", 20_000), ("good", 1_000)
 """The minimum number of training captions of each tier, best first."""
 
 ENGLISH_NAMES = {"iw": "Hebrew"}
-"""Common names where they differ from the name in the training prompts."""
+"""Common English names, by code, of languages whose name in the training prompts is another one."""
 
 UNSPACED_SCRIPTS = frozenset({"Hant", "Jpan", "Khmr", "Laoo", "Mymr", "Thai"})
 """Scripts that write words without spaces between them."""
@@ -35,10 +35,10 @@ AMBIGUOUS_NAMES = {
     "my": "မြန်မာ(?:ဘာသာ|စကား|လို)",
     "th": "ภาษาไทย",
 }
-"""Languages whose own name is also a country, an island or a people, each with a pattern for the language alone."""
+"""Languages whose own name also names a country, an island or a people, each with a pattern for the language only."""
 
 DETERMINERS = "a|an|the|this|that|these|those|some|any|each|every|my|your|his|her|its|our|their"
-"""After one of these, and before a further word, an English name is an adjective: `the Greek temple`."""
+"""A language's English name between one of these and another word is an adjective, as in `the Greek temple`."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ LANGUAGES: dict[str, Language] = {row[0]: Language(*row) for row in _ROWS}
 
 
 def find_language(code: str) -> Language:
-    """The language of that code; `UserError` for an unknown code."""
+    """The language with this code. Raises `UserError` for an unknown code."""
     language = LANGUAGES.get(code) if isinstance(code, str) else None
     if language is None:
         raise UserError(f"There is no language {quote(code)}. Use one of the 96 codes, for example en, de or zh.")
@@ -182,7 +182,7 @@ def format_names(codes: Iterable[str]) -> str:
 
 @cache
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """The names of languages; and an English name between a determiner and a word other than `language`."""
+    """Two patterns: any language's name; and an English name that is an adjective, as `DETERMINERS` describes."""
     languages = LANGUAGES.values()
     english = {name for language in languages for name in (language.prompt_name, language.english_name)}
     unambiguous = [language for language in languages if language.code not in AMBIGUOUS_NAMES]

@@ -30,7 +30,7 @@ ImageSource = str | Path | bytes | Image.Image
 """A file's path, a file's bytes, or an image that Pillow has opened."""
 
 CONFIG = EngineConfig(max_waiting=1_000_000, timeout_seconds=10_000_000.0)
-"""A program bounds its own requests: none is refused for a queue of others, none ends for the time it takes."""
+"""Without limits on the queue and on the time of an answer, since the program itself bounds its requests."""
 
 MAX_IN_FLIGHT = 2 * CONFIG.max_batch_size
 """How many images of one `caption` call are decoded ahead of their captions."""
@@ -67,8 +67,8 @@ def load(model: str = "tiny", *, precision: str = "auto", adapter: str = "", dev
 class Engine:
     """One loaded model, with a thread of its own that answers all requests together.
 
-    Every method may be called from any thread. A `with` block closes it; so does the end of the program. Features of
-    images, and keys and values of answers, are kept for later questions about the same images.
+    Every method may be called from any thread. The end of a `with` block closes the engine; so does the end of the
+    program. Image features, and keys and values of answers, are kept for later questions about the same images.
     """
 
     def __init__(self, model: VisionLanguageModel) -> None:
@@ -76,7 +76,7 @@ class Engine:
         engine = ThreadedEngine([model.spec], config=CONFIG, load=lambda *_: model)
         engine.start()
         self._engine: ThreadedEngine | None = engine
-        self._close = weakref.finalize(self, engine.stop)  # also at the end of the program, before threads are cut off
+        self._close = weakref.finalize(self, engine.stop)  # also at exit, before threads are killed
 
     def ask(
         self,
@@ -90,7 +90,7 @@ class Engine:
         """The answer to a question about an image; an empty prompt asks for a caption.
 
         `history` holds earlier turns, oldest first: `{"role": "user" | "assistant", "content": …}`, alternating. Raises
-        a `UserError` with a sentence where the image, the request or the answer fails.
+        `UserError`, with a message for the user, if the image, the request or the answer fails.
         """
         *_, text = self._submit(image, prompt, language, history, decoding)
         return text
@@ -104,11 +104,11 @@ class Engine:
         history: Sequence[Mapping[str, str]] = (),
         **decoding: Unpack[Decoding],
     ) -> Iterator[str]:
-        """The text so far, each time that it grows; see `ask`. Closing the iterator stops the answer."""
+        """Yields the answer's text so far each time that it grows; see `ask`. Closing the iterator stops the answer."""
         return self._follow(self._submit(image, prompt, language, history, decoding))
 
     @overload
-    def caption(  # type: ignore[overload-overlap]  # a string is a sequence of strings, and is taken for a path
+    def caption(  # type: ignore[overload-overlap]  # a string is also a sequence of strings; it means a path
         self, image: ImageSource, *, language: str = ..., **decoding: Unpack[Decoding]
     ) -> str: ...
 
@@ -120,9 +120,9 @@ class Engine:
     def caption(
         self, image: ImageSource | Sequence[ImageSource], *, language: str = "en", **decoding: Unpack[Decoding]
     ) -> str | list[str]:
-        """The caption of an image, or the captions of many in their order, computed together.
+        """The caption of one image, or a list with the captions of several images, which are generated together.
 
-        Raises the `UserError` of the first image that fails; `captions` yields it and goes on.
+        Raises the `UserError` of the first image that fails; `captions` yields the error instead and goes on.
         """
         if isinstance(image, ImageSource):
             return self.ask(image, language=language, **_for_caption(decoding))
@@ -137,8 +137,8 @@ class Engine:
     def captions(
         self, images: Iterable[ImageSource], *, language: str = "en", **decoding: Unpack[Decoding]
     ) -> Iterator[str | UserError]:
-        """The captions of many images in their order, each as soon as it is there; in place of one that fails, the
-        `UserError` that says why. Only a few images are in memory at once."""
+        """Yields the captions of many images in their order; for an image that fails, the `UserError` instead of a
+        caption. Only a few images are in memory at once."""
         in_flight: deque[ResponseStream | UserError] = deque()
         try:
             for image in images:
@@ -156,7 +156,7 @@ class Engine:
                     response.cancel()
 
     def close(self) -> None:
-        """End every answer and free the model. Twice is the same as once."""
+        """End every answer and free the model. A second call does nothing."""
         self._close()
         self._engine = None
 
@@ -176,7 +176,7 @@ class Engine:
         return engine.submit(Request(source, prompt, language, turns, options=options.check(**decoding)))
 
     def _follow(self, response: ResponseStream) -> Iterator[str]:
-        """Iterate a response, and keep this engine alive meanwhile."""
+        """Yields what `response` yields. As a method it keeps this engine alive until then."""
         yield from response
 
 

@@ -51,20 +51,20 @@ class GenerationOptions:
 
 
 MAX_PRINTED = 1e100
-"""Larger numbers are not printed in a message."""
+"""Larger numbers are not printed in an error message."""
 
 MIN_TEMPERATURE = 0.01
-"""Logits divided by less than this overflow in the softmax."""
+"""The lowest temperature for sampling. Logits divided by a lower one overflow in the softmax."""
 
 ANSWER_LENGTH_PENALTY = -1.0
-"""Favours short answers: LAVIS for T5 and mBLIP's evaluation, both for visual question answering."""
+"""Favours short answers. Source: visual question answering in LAVIS (T5) and in mBLIP's evaluation."""
 
 CAPTION = GenerationOptions(max_new_tokens=50, quality="best", length_penalty=1.0)
 """mBLIP's captioning: 5 beams, up to 50 new tokens, length penalty 1."""
 
 
 def check(**values: Any) -> GenerationOptions:
-    """The options with these values; `UserError` for an unknown name, a wrong type or a value out of range."""
+    """The options with these values. Raises `UserError` for an unknown name, a wrong type or a value out of range."""
     names = {*RANGES, "quality"}
     if unknown := sorted(set(values) - names):
         raise UserError(f"There is no setting {unknown[0]!r}. The settings are {', '.join(sorted(names))}.")
@@ -92,6 +92,7 @@ def _check_number(name: str, value: Any) -> float | int:
         raise UserError(f"{allowed}.")
     if not limits.low <= value <= limits.high or (limits.is_integer and value != int(value)):
         # an integer may be too long to convert to a float, and too long for a message
-        number = f"{value:.10g}" if abs(value) <= MAX_PRINTED else "a number so far beyond it"
-        raise UserError(f"{allowed}, and {number} is not.")
+        is_printable = abs(value) <= MAX_PRINTED
+        rest = f", and {value:.10g} is not" if is_printable else "; the given number is far outside this range"
+        raise UserError(f"{allowed}{rest}.")
     return int(value) if limits.is_integer else float(value)

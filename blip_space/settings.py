@@ -1,7 +1,6 @@
 """The settings of a server: command-line options before environment variables before defaults.
 
-The only module that reads or writes `os.environ`. Depends on names only: whether a model exists is checked by the
-catalogue, which this must not import.
+The only module that reads or writes `os.environ`. Must not import the catalogue, which checks whether a model exists.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ MAX_REPLICAS = 1024
 MAX_DIGITS = 20
 
 KUBERNETES_SERVICE = re.compile(r"(tcp|udp|sctp)://\S+", re.IGNORECASE)
-"""What Kubernetes, and Docker's links, set `NAME_PORT` to in every container next to a service called `name`:
+"""The value of `NAME_PORT`, which Kubernetes and Docker's links set in every container next to a service `name`:
 https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables."""
 
 
@@ -50,13 +49,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class _Value:
-    """The text of a setting, and the option or the variable that it comes from."""
+    """A setting as text; `origin` is the command-line option or the environment variable that set it."""
 
     text: str
     origin: str
 
     def number(self, maximum: int) -> int:
-        """The text as an integer from 1 to `maximum`; `UserError` otherwise."""
+        """The text as an integer. Raises `UserError` unless it is one from 1 to `maximum`."""
         number = _parse_integer(self.text, maximum)
         if number is None:
             raise UserError(f"{self.origin} is {quote(self.text)}; it must be a whole number from 1 to {maximum}.")
@@ -64,11 +63,12 @@ class _Value:
 
 
 def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
-    """The settings of this process; an argument of None is an option that was not given.
+    """The settings of this process.
 
-    `arguments` has the names that the command needs: a number that is not among them keeps its default, so that an
-    invalid port in the environment stops only the command that listens. Without arguments everything is read. Raises
-    `UserError`, which names the option or the variable, for an invalid number.
+    `arguments` has the values of the command's options by name, None for an option that was not given. A number whose
+    name is not in `arguments` keeps its default, so an invalid port in the environment stops only commands that listen.
+    If `arguments` is None, every setting is read. Raises `UserError`, which names the option or the variable, for an
+    invalid number.
     """
     options = dict.fromkeys(field.name for field in fields(Settings)) if arguments is None else dict(arguments)
 
@@ -105,10 +105,12 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
 def fixed_slots() -> bool | None:
     """Whether to decode in fixed slots; None to decide by the device. It is for comparing the two ways, so it has a
     variable and no option. `UserError` for a value other than 0 and 1."""
-    value = _from_environment("BLIP_SPACE_SLOTS")
-    if value and value.text not in ("0", "1"):
-        raise UserError(f"{value.origin} is {quote(value.text)}; it must be 0 or 1.")
-    return value.text == "1" if value else None
+    return _switch("BLIP_SPACE_SLOTS")
+
+
+def step_graphs() -> bool:
+    """Whether decode steps may be CUDA graphs, which is so by default. `UserError` for a value other than 0 and 1."""
+    return _switch("BLIP_SPACE_GRAPHS") is not False
 
 
 def is_hugging_face_space() -> bool:
@@ -129,44 +131,44 @@ def with_origin(sentence: str, arguments: Mapping[str, Any]) -> str:
 
 
 def prepare_libraries() -> None:
-    """Set the variables that libraries read; call it before they are imported.
+    """Set environment variables for libraries, so none sends telemetry and uploads are stored in a folder of this user.
 
-    No library sends telemetry, and uploads are stored in a folder of this user. Variables that are set are kept.
+    Call it before these libraries are imported. Variables that are already set keep their values.
     """
     user = os.getuid() if hasattr(os, "getuid") else "user"
     for name, value in {
         "GRADIO_ANALYTICS_ENABLED": "False",
-        # even then Gradio keeps a table of past events, and rebuilds it after each
+        # even without analytics Gradio keeps a table of past events, and rebuilds it after each event
         "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000",
         "GRADIO_ANALYTICS_MAX_EVENTS": "1",
         "GRADIO_TEMP_DIR": str(Path(tempfile.gettempdir()) / f"blip-space-{user}"),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "RAY_USAGE_STATS_ENABLED": "0",
-        # a worker without a GPU in its resources sees none; without this Ray warns that this will change
+        # Ray hides the GPUs from a worker that requests none; without this it warns that a later version will not
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }.items():
         os.environ.setdefault(name, value)
 
 
 def hide_port_from_gradio() -> None:
-    """Remove a `GRADIO_SERVER_PORT` that is not a number, with which Gradio cannot be imported.
+    """Remove `GRADIO_SERVER_PORT` from the environment if it is not a port, because importing Gradio would then fail.
 
-    Call it after `read`, which uses the variable, and before the import. Gradio gets its port at launch.
+    Call it after `read`, which uses the variable, and before importing Gradio. Gradio gets its port at launch.
     """
     if _parse_integer(os.environ.get("GRADIO_SERVER_PORT", "").strip(), MAX_PORT) is None:
         os.environ.pop("GRADIO_SERVER_PORT", None)
 
 
 def _port(options: Mapping[str, str | int | None]) -> int:
-    """By the option, our variable, Gradio's, or `PORT`, which hosts such as Cloud Run, Heroku and Render set."""
+    """The port from the option, our variable, Gradio's, or `PORT` (set by Cloud Run, Heroku, Render), in this order."""
     if value := _from_options("port", options):
         return value.number(MAX_PORT)
     for name in ("BLIP_SPACE_PORT", "GRADIO_SERVER_PORT"):
         value = _from_environment(name)
         if value and KUBERNETES_SERVICE.fullmatch(value.text):
             log.warning(
-                "%s is %s and is ignored: Kubernetes sets it where there is a service called %r. To choose a port by "
+                "%s is %s and is ignored: Kubernetes sets it if there is a service called %r. To choose a port by "
                 "it, set enableServiceLinks: false for the pod or rename the service.",
                 *(name, quote(value.text), name.removesuffix("_PORT").lower().replace("_", "-")),
             )
@@ -182,9 +184,17 @@ def _from_options(name: str, options: Mapping[str, str | int | None]) -> _Value 
 
 
 def _from_environment(name: str) -> _Value | None:
-    """None for a variable of white space, as for one that is not set."""
+    """The value of an environment variable; None if it is not set or is white space."""
     text = os.environ.get(name, "").strip()
     return _Value(text, name) if text else None
+
+
+def _switch(variable: str) -> bool | None:
+    """True for 1, False for 0, None for a variable that is not set; `UserError` for any other value."""
+    value = _from_environment(variable)
+    if value and value.text not in ("0", "1"):
+        raise UserError(f"{value.origin} is {quote(value.text)}; it must be 0 or 1.")
+    return value.text == "1" if value else None
 
 
 def _parse_integer(text: str, maximum: int) -> int | None:

@@ -99,9 +99,9 @@ def test_whole_turns_are_dropped_oldest_first_at_every_budget() -> None:
 
 
 def test_a_question_beyond_the_budget_is_rejected_with_both_numbers() -> None:
-    with pytest.raises(PromptError, match=r"106 tokens long and there is room for 100"):
+    with pytest.raises(PromptError, match=r"106 tokens, and 100 fit"):
         prompt_of("word " * 100 + "?", budget=100)
-    with pytest.raises(PromptError, match="room for 0"):
+    with pytest.raises(PromptError, match="fit the 0 free tokens"):
         prompt_of("What?", budget=-80)
 
 
@@ -111,10 +111,10 @@ LONG = {"a long question": "word " * 2_500, "a longer one": "word " * 30_000, "a
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("a long question", r"2,500 tokens long and there is room for 700"),
+        ("a long question", r"2,500 tokens, and 700 fit"),
         (
             "a longer one",
-            r"149,999 characters and there is room for 700 tokens, which are at most 14,000",
+            r"149,999 characters, and at most about 14,000 fit the 700 free tokens",
         ),
         ("a rejected one", r"1,000,000 characters and at most 200,000 are read"),
     ],
@@ -231,7 +231,7 @@ def test_a_long_chat_renders_a_few_texts_of_the_size_of_the_budget(kind: str) ->
 @pytest.mark.parametrize("kind", LONG)
 def test_the_characters_of_a_long_question_in_a_chat_are_counted_before_its_tokens(kind: str) -> None:
     texts: list[str] = []
-    with pytest.raises(PromptError, match=r"characters|tokens long and there is room for 700"):
+    with pytest.raises(PromptError, match=r"characters|tokens, and 700 fit"):
         compose_conversation([], LONG[kind], 700, texts)
     assert len(texts) == (kind == "a long question")
 

@@ -220,3 +220,14 @@ def test_the_way_to_decode_is_set_by_a_variable(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("BLIP_SPACE_SLOTS", "yes")
     with pytest.raises(UserError, match="BLIP_SPACE_SLOTS is 'yes'; it must be 0 or 1"):
         settings.fixed_slots()
+
+
+def test_graphs_are_on_unless_a_variable_is_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.step_graphs() is EngineConfig().graphs is True
+    monkeypatch.setenv("BLIP_SPACE_GRAPHS", "1")
+    assert settings.step_graphs() is True
+    monkeypatch.setenv("BLIP_SPACE_GRAPHS", "0")
+    assert settings.step_graphs() is EngineConfig().graphs is False
+    monkeypatch.setenv("BLIP_SPACE_GRAPHS", "off")
+    with pytest.raises(UserError, match="BLIP_SPACE_GRAPHS is 'off'; it must be 0 or 1"):
+        settings.step_graphs()

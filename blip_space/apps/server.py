@@ -174,6 +174,8 @@ def _health_endpoint(engine: EngineProtocol) -> Any:
         status = engine.status()
         names = ("status", "model", "precision", "device", "waiting", "running")
         body = {name: getattr(status, name) for name in names} | asdict(status.metrics)
+        if status.decode:
+            body |= {"decode": status.decode, "decode_reason": status.decode_reason}
         if status.load_progress:
             body["progress"] = asdict(status.load_progress)
         if status.replicas is not None:

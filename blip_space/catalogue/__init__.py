@@ -49,10 +49,10 @@ MIN_SIMILARITY = 0.7
 
 
 def find_model(name: str, *, folders: bool = False) -> ModelSpec:
-    """The model of that name, or of that hub repository where it is in the catalogue; case does not matter.
+    """The spec of the catalogue's model with this name or this hub repository; case does not matter.
 
-    With `folders`, which callers of the page or the API never set, it may also be a path or any repository
-    `owner/name`. Raises `ModelError` when there is no such model.
+    With `folders`, which the page and the API never set, `name` may also be a path or any hub repository `owner/name`.
+    Raises `ModelError` if there is no such model.
     """
     name = str(name).strip()
     catalogued = _BY_ANY_NAME.get(name.lower())
@@ -69,7 +69,7 @@ def find_model(name: str, *, folders: bool = False) -> ModelSpec:
 
 
 def find_operator_model(name: str) -> ModelSpec:
-    """The model that an operator chose, a path allowed. A folder without a usable checkpoint has a `load_error`.
+    """`find_model` with `folders`, but a folder without a usable checkpoint gives a spec with a `load_error`.
 
     Raises `ModelError`, and nothing else, for a name that is neither a model nor a folder.
     """
@@ -90,7 +90,7 @@ def find_operator_model(name: str) -> ModelSpec:
 
 
 def check_unique_names(specs: Sequence[ModelSpec]) -> None:
-    """Raise `ModelError`, which names both, where two models have the same name: only one could be chosen."""
+    """Raise `ModelError` if two different models have the same name, since only one of them could be chosen."""
     sources: dict[str, str] = {}
     for spec in specs:
         source = str(Path(spec.source).resolve()) if spec.is_folder else spec.source
@@ -102,17 +102,17 @@ def check_unique_names(specs: Sequence[ModelSpec]) -> None:
 
 
 def models_supporting(language: str) -> list[str]:
-    """The names of the hub's models that support a language."""
+    """The names of the models in `MODELS` that support `language`, a code."""
     return [spec.name for spec in MODELS.values() if language in spec.languages]
 
 
 def most_multilingual_model() -> str:
-    """The name of the first of the hub's models that support the most languages."""
+    """The name of the model in `MODELS` that supports the most languages; the first one of several."""
     return max(MODELS.values(), key=lambda spec: len(spec.languages)).name
 
 
 def _unusable_spec(folder: Path, message: str) -> ModelSpec:
-    """The spec of a folder that cannot be loaded; its family is arbitrary."""
+    """A spec for a folder that cannot be loaded, with `message` as its `load_error` and an arbitrary family."""
     family = next(iter(families.ALL.values()))
     model_type, language_model = next(iter(family.language_models.items()))
     return ModelSpec(
@@ -122,7 +122,7 @@ def _unusable_spec(folder: Path, message: str) -> ModelSpec:
 
 
 def _read_path(name: str) -> ModelSpec | None:
-    """The model in a folder, which may be one of the hub's cache; None where there is no such path."""
+    """The spec of the folder with the path `name`, which may be in the hub's cache; None if there is no such path."""
     path = find_path(name)
     if path and path.is_dir():
         folder = path.resolve()

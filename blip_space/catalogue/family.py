@@ -1,4 +1,4 @@
-"""Specs of vision-language model families: what is known of their models before any of them is loaded.
+"""Specs of vision-language model families: what is known about their models before one is loaded.
 
 Depends on names and numbers only; must not import a family, torch or `spec`.
 """
@@ -13,10 +13,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class LanguageModelSpec:
-    """One type of language model that a family supports, as `text_config.model_type` names it.
+    """One type of language model that a family supports.
 
-    `prompt_style` is the default of its folders. With `decoder_only` the new tokens share the prompt's context window.
-    A model that `overflows_in_fp16` cannot compute in fp16; one that was `trained_in_bf16` may overflow.
+    `prompt_style` is used for local folders that do not name another in `blip_space.json`. If `decoder_only`, the new
+    tokens share the context window. If `overflows_in_fp16`, fp16 is refused; if `trained_in_bf16`, fp16 may overflow.
     """
 
     prompt_style: str
@@ -27,10 +27,10 @@ class LanguageModelSpec:
 
 @dataclass(frozen=True)
 class CheckpointSpec:
-    """One checkpoint of the hub: its name here, its repository, its type of language model and its prompt style.
+    """One checkpoint on the hub: its name in the catalogue and, as `source`, its repository.
 
-    `parameters` counts all parts, `quantized_parameters` those of the language model's linear layers that int8 and int4
-    quantize. `download_gb` is the size of its weights on the hub, where known and not 2 bytes a parameter.
+    `parameters` counts all parameters, `quantized_parameters` those that int8 and int4 quantize,
+    in the language model's linear layers. `download_gb` is the weights' size on the hub, if known and not 2 bytes each.
     """
 
     name: str
@@ -44,11 +44,11 @@ class CheckpointSpec:
 
 @dataclass(frozen=True, eq=False)
 class FamilySpec:
-    """One family. `name` is that of its modules here and in `models.families`, `noun` names one of its models in a
-    sentence, with an article.
+    """One family. `name` is also the name of its modules in `catalogue.families` and `models.families`; `noun` is the
+    term for one of its models, with an article.
 
-    A folder belongs to the family whose `architecture` or else `model_type` its `config.json` names. Weights have the
-    names of the model in memory; `renamed_weights` are patterns, with replacements, for stored names that differ.
+    A folder belongs to the family whose `architecture` or else `model_type` is in its `config.json`. Names of weights
+    are those in memory; `renamed_weights` has patterns, with replacements, for stored names that differ from them.
     """
 
     name: str
@@ -57,44 +57,44 @@ class FamilySpec:
     model_type: str
     language_models: Mapping[str, LanguageModelSpec]
     default_language_model: str
-    """The default of transformers where `text_config` names no type."""
+    """The type that transformers assumes if `text_config` has no `model_type`."""
 
     prompt_styles: Mapping[str, tuple[str, ...]]
-    """Prompt styles, with the languages of the models that were trained with them."""
+    """The family's prompt styles, each with the languages of the models that were trained with it."""
 
     context_tokens: int
     weight_prefixes: tuple[str, ...]
-    """The beginnings of all names of weights."""
+    """The prefixes with which all names of weights begin."""
 
     generator_prefix: str
-    """The beginning of a weight's name that only checkpoints which generate text have."""
+    """A prefix of weights that only checkpoints that generate text have."""
 
     quantizable_weights: re.Pattern[str]
-    """The weights of the language model that may be quantized, but for `unquantized_weights`."""
+    """The weights of the language model that int8 and int4 quantize, except `unquantized_weights`."""
 
     unquantized_weights: re.Pattern[str]
-    """Embeddings, norms, heads, and layers that overflow in int8: they keep 16 bits."""
+    """Embeddings, norms, heads, and layers that overflow in int8. They are kept in 16 bits."""
 
     checkpoints: tuple[CheckpointSpec, ...]
     renamed_weights: tuple[tuple[re.Pattern[str], str], ...] = ()
     is_bounded_by_positions: bool = False
-    """Whether `text_config.max_position_embeddings`, where smaller, replaces `context_tokens`."""
+    """Whether `text_config.max_position_embeddings` replaces `context_tokens` if it is smaller."""
 
     partial_architectures: Mapping[str, str] = field(default_factory=dict)
-    """Architectures of the same `model_type` that generate no text, with what they do instead."""
+    """Architectures with the same `model_type` that generate no text; for each, what it does, as a predicate."""
 
     related_model_types: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Model types that users may mistake for the family's: what each is, and what supports it."""
+    """Other model types that users may mistake for this family; for each, what it is and what supports it."""
 
     pickle_alternative: str = ""
-    """What to choose instead of the pickles that the family's authors publish."""
+    """A sentence on what to choose instead of the pickles that the family's authors publish."""
 
     unsupported_reason: Callable[[Mapping[str, Any], Collection[str], Mapping[str, Any]], str] = lambda *_: ""
-    """From `config.json`, the names of the weights and `blip_space.json`: why an otherwise valid folder is not
-    supported, as the predicate of a sentence about it; empty where it is supported."""
+    """Why an otherwise valid folder is not supported, as the predicate of a sentence; empty if it is supported. The
+    arguments are the contents of `config.json`, the names of the weights, and the contents of `blip_space.json`."""
 
     def parameter_name(self, stored: str) -> str:
-        """The name in memory of a stored weight, whichever version of transformers saved it."""
+        """The name in memory of a weight with the name `stored`, by any version of transformers."""
         for pattern, name in self.renamed_weights:
             stored = pattern.sub(name, stored, count=1)
         return stored

@@ -1,6 +1,6 @@
-"""A digest of everything that decides a model's output, which distinguishes models of the same name.
+"""A digest of everything that decides a model's output, to distinguish models that have the same name.
 
-Depends on files, their headers and a few of their bytes; must not import torch, and downloads nothing.
+Depends on files, their headers and samples of their bytes. Must not import torch or download anything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from blip_space.catalogue.headers import read_raw_header
 from blip_space.catalogue.spec import ModelSpec
 
 MAX_FULL_READ_BYTES = 64_000_000
-"""Weight files up to this size are read completely; of larger ones, a sample of each tensor."""
+"""Weight files up to this size are read completely; of larger files, a sample of each tensor is read."""
 
 SAMPLE_BYTES = 64
 MAX_SETTINGS_BYTES = 1_000_000
@@ -32,14 +32,14 @@ DIGESTED_FILES = frozenset({
 IGNORED_SETTINGS = frozenset({
     "transformers_version", "_name_or_path", "base_model_name_or_path", "peft_version", "name", "knows", "unknown",
 })  # fmt: skip
-"""Their settings that do not: where, with which version and for whom the model was saved."""
+"""Settings in these files that do not decide it: where and how a model was saved, and texts about it."""
 
 
 def fingerprint(spec: ModelSpec) -> str:
-    """A digest of the model and its adapter, of `HEX_DIGITS` hexadecimal digits.
+    """A digest of the model and its adapter, with `HEX_DIGITS` hexadecimal digits.
 
-    It is the same for a copied or moved folder, and differs for other weights of the same shapes. For a model of the
-    hub it depends on name and revision only, whether it was downloaded or not.
+    A copied or moved folder has the same digest; other weights of the same shapes have another one. For a model of the
+    hub the digest depends on the repository's name and revision only.
     """
     parts = [_digest(_model_files(Path(spec.source))) if spec.is_folder else f"hub {spec.source} {spec.revision or ''}"]
     if spec.adapter:
@@ -49,16 +49,16 @@ def fingerprint(spec: ModelSpec) -> str:
 
 
 def _model_files(folder: Path) -> list[Path]:
-    """Without those of an adapter beside the weights, which is never applied unless requested."""
+    """The model's files that count. An adapter in the same folder does not, since it is applied only if requested."""
     return [path for path in folder.glob("*") if _is_digested(path) and not path.name.startswith("adapter_")]
 
 
 def _adapter_files(adapter: str) -> list[Path]:
-    """In the folder or a direct subfolder, as trainers save them; none where the adapter is a hub repository."""
+    """The adapter's files that count, in its folder or a direct subfolder; none if it is a hub repository."""
     try:
         folder = Path(adapter.strip()).expanduser()
         paths = list(folder.glob("adapter_*")) or list(folder.glob("*/adapter_*"))
-    except (OSError, RuntimeError, ValueError):  # no valid folder name, which loading reports
+    except (OSError, RuntimeError, ValueError):  # an invalid folder name, which loading reports
         return []
     return [path for path in paths if _is_digested(path)]
 
@@ -86,7 +86,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
         else:
             yield path.read_bytes()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
-        yield b"unreadable"  # which loading reports
+        yield b"unreadable"  # loading reports the error
 
 
 def _relevant_settings(content: bytes) -> bytes:
@@ -98,7 +98,7 @@ def _relevant_settings(content: bytes) -> bytes:
 
 
 def _tensor_samples(path: Path) -> Iterator[bytes]:
-    """The header, and bytes from the beginning and the middle of every tensor: training changes all of them.
+    """Yields the header, and bytes from the beginning and the middle of every tensor, since training changes them all.
 
     Source of the layout: https://huggingface.co/docs/safetensors.
     """

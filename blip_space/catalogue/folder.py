@@ -1,4 +1,4 @@
-"""The spec of a checkpoint's folder.
+"""Reads the spec of a checkpoint from its folder.
 
 Depends on `config.json`, `blip_space.json` and the headers of the weights; reads no weights.
 """
@@ -24,8 +24,8 @@ OWN_CONFIG = "blip_space.json"
 def read_folder(folder: Path, *, name: str = "") -> ModelSpec:
     """The spec of a folder, from `config.json`, the headers of the weights and, if present, `blip_space.json`.
 
-    `name` is its default name, that of the folder where it is empty. Raises `ModelError` when it holds no checkpoint of
-    a supported family, or one in an unsupported format.
+    The model's name is the one in `blip_space.json`, else `name`, else the folder's. Raises `ModelError` if the folder
+    has no checkpoint of a supported family, or if its format is not supported.
     """
     return build_spec(folder, read_headers(folder), name=name or folder.name, source=str(folder), is_folder=True)
 
@@ -33,9 +33,9 @@ def read_folder(folder: Path, *, name: str = "") -> ModelSpec:
 def build_spec(
     folder: Path, headers: Mapping[str, TensorInfo], *, name: str, source: str, is_folder: bool
 ) -> ModelSpec:
-    """The spec of the model with its small files in `folder` and with those headers of its weights.
+    """The spec of a model whose small files are in `folder` and whose weights have these `headers`.
 
-    `source` is the folder, or the repository that it was downloaded from. Raises `ModelError` as `read_folder` does.
+    `source` is the folder, or the repository from which it was downloaded. Raises `ModelError` as `read_folder` does.
     """
     stored = inspect_checkpoint(folder, headers, name=name)
     config = read_json(folder / "config.json", name=name)
@@ -63,7 +63,7 @@ def build_spec(
 
 
 def inspect_checkpoint(folder: Path, headers: Mapping[str, TensorInfo], *, name: str) -> StoredWeights:
-    """How the weights of the model in `folder` are stored; `ModelError` where family or format is not supported."""
+    """How the model's weights are stored. Raises `ModelError` if its family or its format is not supported."""
     config = read_json(folder / "config.json", name=name)
     if not (folder / "config.json").is_file():
         raise explain_missing_config(folder)
@@ -74,7 +74,7 @@ def inspect_checkpoint(folder: Path, headers: Mapping[str, TensorInfo], *, name:
 
 
 def _context_tokens(config: Mapping[str, Any], family: FamilySpec) -> int:
-    """The context window of the language model."""
+    """The size of the context window in tokens."""
     limit = config["text_config"].get("max_position_embeddings") if family.is_bounded_by_positions else None
     return min(family.context_tokens, limit) if type(limit) is int and limit > 0 else family.context_tokens
 
@@ -86,7 +86,7 @@ def _is_quantized(key: str, stored: StoredWeights, family: FamilySpec) -> bool:
 
 
 def _read_own_config(folder: Path, family: FamilySpec, *, name: str) -> dict[str, Any]:
-    """The fields of `blip_space.json`, each of its type; `ModelError` where one is not."""
+    """The fields of `blip_space.json`. Raises `ModelError` if a field's value is invalid."""
     own = read_json(folder / OWN_CONFIG, name=name)
     styles = tuple(family.prompt_styles)
     style = f"one of {', '.join(styles)}", lambda value: value in styles

@@ -1,7 +1,7 @@
 """The headers of safetensors files: names, types and sizes of tensors, without reading the tensors.
 
-Depends on the format only: https://huggingface.co/docs/safetensors (8 bytes of length, then JSON, then the tensors).
-An invalid header is treated as an absent one.
+Depends on the format only: https://huggingface.co/docs/safetensors (8 bytes of length, then JSON, then the tensors). An
+invalid header is treated as if the file had no tensors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_HEADER_BYTES = 100_000_000
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One stored tensor: the format's name of its type (F32, BF16, I8, …), its shape and its size in bytes."""
+    """One stored tensor: its type by the format's name (F32, BF16, I8, …), its shape and its size in bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -27,12 +27,12 @@ class TensorInfo:
 
     @property
     def count(self) -> int:
-        """The number of its elements, as stored."""
+        """The number of stored elements; a packed 4-bit weight has half as many as unpacked."""
         return math.prod(self.shape)
 
 
 def list_weight_files(folder: Path) -> list[Path]:
-    """The existing weight files of a checkpoint, without those of an adapter in the same folder."""
+    """The weight files that a checkpoint's folder has, except those of an adapter."""
     single = folder / "model.safetensors"
     if single.is_file():
         return [single]
@@ -41,7 +41,7 @@ def list_weight_files(folder: Path) -> list[Path]:
 
 
 def indexed_files(index: Path) -> list[str]:
-    """The names of the files that a weight index lists; none where it cannot be read."""
+    """The names of the files that a weight index lists; an empty list if it cannot be read."""
     try:
         listed = json.loads(index.read_text("utf-8"))["weight_map"].values()
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
@@ -55,7 +55,7 @@ def read_headers(folder: Path) -> dict[str, TensorInfo]:
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of one file by name; none where it cannot be read or is not safetensors."""
+    """The tensors of one file by name; none if it cannot be read or is not safetensors."""
     _, entries = _read_entries(path)
     tensors = {name: _parse_tensor(entry) for name, entry in entries.items() if name != "__metadata__"}
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
@@ -71,13 +71,13 @@ def is_complete(path: Path) -> bool:
 
 
 def read_raw_header(file: BinaryIO) -> tuple[int, bytes]:
-    """The length of the header, and its JSON, of which at most `MAX_HEADER_BYTES` are read."""
+    """The length of the header in bytes, and its JSON text, cut off after `MAX_HEADER_BYTES`."""
     (length,) = struct.unpack("<Q", file.read(8))
     return length, file.read(min(length, MAX_HEADER_BYTES))
 
 
 def _read_entries(path: Path) -> tuple[int, dict[str, Any]]:
-    """The length of a file's header, and its entries; none where it is invalid."""
+    """The length of a file's header, and its entries; (0, {}) if the header is invalid."""
     try:
         with path.open("rb") as file:
             length, content = read_raw_header(file)

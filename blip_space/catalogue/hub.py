@@ -1,21 +1,21 @@
-"""Specs of hub repositories `owner/name` that are not in the catalogue, and of folders of the hub's cache.
+"""Specs of hub repositories `owner/name` that are not in the catalogue, and of folders in the hub's cache.
 
-Reads configurations and headers, from the cache where possible, and never weights. Imports huggingface_hub only when
-a repository is named, since the lists of models and languages do not need it.
+Reads configurations and headers, from the cache if possible, but no weights. Imports huggingface_hub only when a
+repository is named, since the lists of models and languages do not need it.
 """
 
 from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from blip_space.catalogue.families import list_supported
 from blip_space.catalogue.folder import build_spec
 from blip_space.catalogue.headers import INDEX, TensorInfo, indexed_files, list_weight_files, read_headers
+from blip_space.catalogue.hub_logging import SILENCED_CLIENT
 from blip_space.catalogue.parsing import read_json
 from blip_space.catalogue.spec import ModelSpec
 from blip_space.catalogue.validation import ADAPTER_CONFIG
@@ -26,13 +26,13 @@ CACHED = re.compile(r"models--(.+?)--(.+)")
 ALTERNATIVE = "choose `tiny` or the folder of a checkpoint"
 NO_FOLDER = "check its name (there is no folder of that name either), or choose `tiny`"
 UNREACHABLE = ("ConnectError", "ConnectTimeout", "ConnectionRefusedError")
-"""Exceptions of the client's HTTP package, which differs by version."""
+"""Names of connection errors: the hub's client uses another HTTP package in other versions."""
 
 
 def read_repository(repository: str) -> ModelSpec:
-    """The spec of a hub repository; its small files are downloaded unless they are cached.
+    """The spec of a hub repository, whose small files are downloaded unless they are cached.
 
-    Raises `ModelError` when the hub does not have it or cannot be reached, or its model is not supported.
+    Raises `ModelError` if the hub does not have it or cannot be reached, or if its model is not supported.
     """
     folder = _find_small_files(repository)
     headers = read_headers(folder) if _has_all_weights(folder) else _hub_headers(repository)
@@ -41,8 +41,8 @@ def read_repository(repository: str) -> ModelSpec:
 
 
 def find_snapshot(folder: Path) -> tuple[str, Path] | None:
-    """The repository's name and snapshot where `folder` is in the hub's cache: a snapshot, or `models--owner--name`, of
-    which `main` or else the newest snapshot is taken."""
+    """The repository's name and the snapshot folder if `folder` is in the hub's cache, else None. `folder` may be a
+    snapshot, or `models--owner--name`, which gives the snapshot of `main` or else the newest one."""
     if folder.parent.name == "snapshots" and (match := CACHED.fullmatch(folder.parent.parent.name)):
         return f"{match[1]}/{match[2]}", folder
     match, snapshots = CACHED.fullmatch(folder.name), folder / "snapshots"
@@ -60,13 +60,13 @@ def _find_small_files(repository: str) -> Path:
     """The snapshot folder with the configuration, downloaded unless it is cached."""
     from huggingface_hub import try_to_load_from_cache
 
-    with _silenced_client():
+    with SILENCED_CLIENT:
         try:
             cached = try_to_load_from_cache(repository, "config.json")
             return Path(cached).parent if isinstance(cached, str) else _download_small_files(repository)
         except ModelError:
             raise
-        except Exception as error:  # exceptions of the client's HTTP package pass through
+        except Exception as error:  # the client also raises errors of its HTTP package
             message = explain_download_failure(error, repository, name=repository, alternative=NO_FOLDER)
             raise ModelError(message) from error
 
@@ -74,7 +74,7 @@ def _find_small_files(repository: str) -> Path:
 def _download_small_files(repository: str) -> Path:
     from huggingface_hub import HfApi, hf_hub_download
 
-    # one request; the client would retry a listing of the files while the hub is down
+    # `model_info` is one request; a listing of the files is retried while the hub is down
     names = [sibling.rfilename for sibling in HfApi().model_info(repository).siblings or ()]
     if "config.json" not in names:
         raise ModelError(_missing_config_message(repository, names))
@@ -98,10 +98,10 @@ def _has_all_weights(folder: Path) -> bool:
 
 
 def _hub_headers(repository: str) -> dict[str, TensorInfo]:
-    """The headers of weights that are not cached; none where the hub has none, which loading explains."""
+    """The headers of weights that are not cached; none if they cannot be read, an error that loading explains."""
     from huggingface_hub import HfApi
 
-    with _silenced_client():
+    with SILENCED_CLIENT:
         try:
             files = HfApi().get_safetensors_metadata(repository).files_metadata.values()
         except Exception:  # pickles only, no connection, or a hub without range requests
@@ -114,7 +114,7 @@ def _hub_headers(repository: str) -> dict[str, TensorInfo]:
 
 
 def _estimated_parameters(folder: Path) -> int:
-    """Estimated from the total size in the weight index; 0 where there is none."""
+    """The number of parameters, estimated from the total size in the weight index; 0 if there is none."""
     metadata = read_json(folder / INDEX, name=folder.name).get("metadata")
     size = metadata.get("total_size") if isinstance(metadata, Mapping) else None
     config = read_json(folder / "config.json", name=folder.name)
@@ -123,8 +123,8 @@ def _estimated_parameters(folder: Path) -> int:
 
 
 def explain_download_failure(error: Exception, source: str, *, name: str, alternative: str = ALTERNATIVE) -> str:
-    """An error message: why the repository `source`, which users know as `name`, could not be downloaded, and what to
-    do. `alternative` is another way out, in the imperative."""
+    """The error message for a failed download of the repository `source`, which users know as `name`. `alternative` is
+    a way out, in the imperative, other than correcting the cause."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
@@ -145,19 +145,3 @@ def explain_download_failure(error: Exception, source: str, *, name: str, altern
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"The disk is full, so {name} cannot be downloaded. Free some space and start again."
     return f"The download of {name} was interrupted. Start again; complete files are kept."
-
-
-@contextmanager
-def _silenced_client() -> Iterator[None]:
-    """Within the context, the hub's client logs errors only and shows no progress bars."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, logging
-
-    verbosity, had_no_bars = logging.get_verbosity(), are_progress_bars_disabled()
-    logging.set_verbosity_error()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if not had_no_bars:
-            enable_progress_bars()

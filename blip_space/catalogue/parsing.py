@@ -1,4 +1,4 @@
-"""Paths that users name, and JSON files of checkpoints, with an error message for one that is unreadable.
+"""Reads JSON files of checkpoints, and finds paths that users name.
 
 Depends on files only; must not depend on what the values mean.
 """
@@ -15,9 +15,9 @@ TYPES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", 
 
 
 def read_json(path: Path, *, name: str) -> dict[str, Any]:
-    """The object in a JSON file of the model `name`; empty where there is no such file.
+    """The object in a JSON file of the model `name`; empty if there is no such file.
 
-    Raises `ModelError` where it is unreadable, is not JSON, or holds something else than an object.
+    Raises `ModelError` if the file is unreadable, is not JSON, or holds anything but an object.
     """
     try:
         content = json.loads(path.read_text("utf-8-sig"))  # some editors write a byte order mark
@@ -36,14 +36,14 @@ def read_json(path: Path, *, name: str) -> dict[str, Any]:
 
 
 def find_path(name: str) -> Path | None:
-    """The existing file or folder of that path, of which `~` is expanded; None where there is none."""
+    """The path `name`, with `~` expanded; None if no such file or folder exists."""
     try:
         path = Path(name).expanduser()
         return path if path.exists() else None
-    except (OSError, RuntimeError, ValueError):  # no valid file name, or an unknown user's home
+    except (OSError, RuntimeError, ValueError):  # an invalid file name, or the home of an unknown user
         return None
 
 
 def describe_type(value: Any) -> str:
-    """The type of a JSON value, with an article."""
+    """The type of a JSON value, with an article: `an object`."""
     return "null" if value is None else TYPES.get(type(value), "something else")

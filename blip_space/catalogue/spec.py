@@ -1,4 +1,4 @@
-"""What is known of a model before it is loaded, and the specs of the well-known checkpoints on the hub.
+"""What is known about a model before it is loaded, and the specs of the well-known checkpoints on the hub.
 
 Depends on the specs of families only; reads no file.
 """
@@ -13,25 +13,25 @@ from blip_space.catalogue.family import FamilySpec, LanguageModelSpec
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int4")
 BYTES_PER_PARAMETER = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5 + 4 / 64}
-"""Bytes per weight of a language model's layers. int4 is nf4, which has a float32 scale for every 64 weights:
+"""Bytes per weight of the language model's linear layers. int4 is nf4, with a float32 scale for every 64 weights:
 https://huggingface.co/docs/bitsandbytes."""
 
 UNQUANTIZED_BYTES = {"int8": 2.0, "int4": 2.0}
-"""Bytes per other weight where the language model's layers are quantized."""
+"""Bytes per weight outside the language model's linear layers if these are quantized."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
     """One model: its name, source, family, languages and size.
 
-    `source` is a hub repository, or a folder when `is_folder`. `language_model_type` is `text_config.model_type`.
-    `parameters` counts all parts, `quantized_parameters` those of the language model's layers that int8 and int4
-    quantize. `context_tokens` holds an image's positions, the prompt and, for decoder-only models, the new tokens.
-    `download_gb` is the size of the weights on the hub, where known. `description` is a sentence for the page,
-    `unknown_image_replies` are the replies by which the model reports an image outside its training domain, and
-    `load_error` is why it cannot be loaded. `adapter` is the folder or repository of a LoRA adapter that the operator
-    applies. `stored_precision` is int8 or int4 where the checkpoint is stored in it, and its weights then take
-    `stored_bytes`; elsewhere it is empty, and the precision is chosen at load time.
+    `source` is a hub repository, or a folder if `is_folder`. `language_model_type` is `text_config.model_type`.
+    `parameters` counts all parameters, `quantized_parameters` those that int8 and int4 quantize. `context_tokens` is
+    the size of the context window, which holds an image's positions, the prompt and, for decoder-only models, the new
+    tokens. `download_gb` is the size of the weights on the hub, if known. `description` is a sentence for the page,
+    `unknown_image_replies` are replies that report an image outside the model's training domain, and `load_error` is
+    why the model cannot be loaded. `adapter` is the folder or repository of a LoRA adapter to apply. `stored_precision`
+    is int8 or int4 if the weights are stored in it, and `stored_bytes` is then their size; else it is empty, and the
+    precision is chosen at load time.
     """
 
     name: str
@@ -55,12 +55,12 @@ class ModelSpec:
 
     @property
     def family_spec(self) -> FamilySpec:
-        """The spec of its family."""
+        """The spec of the model's family."""
         return families.ALL[self.family]
 
     @property
     def language_model(self) -> LanguageModelSpec:
-        """The spec of its type of language model."""
+        """The spec of the model's type of language model."""
         return self.family_spec.language_models[self.language_model_type]
 
     @cached_property
@@ -70,7 +70,7 @@ class ModelSpec:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Those that it can compute in; only the stored one where the checkpoint is stored in 8 or 4 bits."""
+        """The precisions in which the model can compute; only `stored_precision` if it is stored in 8 or 4 bits."""
         if self.stored_precision:
             return (self.stored_precision,)
         return tuple(name for name in PRECISIONS if name != "fp16" or not self.language_model.overflows_in_fp16)
@@ -98,4 +98,4 @@ MODELS: dict[str, ModelSpec] = {
     for family in families.ALL.values()
     for checkpoint in family.checkpoints
 }
-"""The hub's well-known checkpoints by name. The embedded model is not among them: it is read from its folder."""
+"""The hub's well-known checkpoints by name, without the embedded model, whose spec is read from its folder."""

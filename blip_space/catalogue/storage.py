@@ -1,7 +1,7 @@
 """How a checkpoint's weights are stored: unquantized, in bitsandbytes' 8 or 4 bits, or in an unsupported format.
 
-The headers of the weights decide, since `config.json` may still name a quantization that was undone. Depends on names
-and types of tensors; reads no weights. Sources of the suffixes:
+The headers of the weights decide this, since `config.json` may still name a quantization that was undone. Depends on
+names and types of tensors; reads no weights. Sources of the suffixes:
 https://huggingface.co/docs/bitsandbytes, https://huggingface.co/docs/transformers/quantization/overview.
 """
 
@@ -23,7 +23,7 @@ INT4 = re.compile(r"(.+)\.weight\.(?:absmax|quant_state\.bitsandbytes__(?:nf4|fp
 QUANTIZATION_STATE = re.compile(
     r"\.(?:SCB|weight_format|weight\.(?:(?:nested_)?(?:absmax|quant_map)|quant_state\..+))$"
 )
-"""Tensors that belong to a layer's packed weights."""
+"""Tensors that are stored beside a layer's packed weight, such as its scales."""
 
 LORA = re.compile(r"\.(?:lora_(?:A|B|embedding_A|embedding_B|magnitude_vector)|base_layer)\.")
 UNSUPPORTED_FORMATS = {
@@ -45,20 +45,20 @@ METHOD_NAMES = {
 }
 FLOAT_TYPES = ("F64", "F32", "F16", "BF16")
 BUFFER_TYPES = ("I64", "BOOL")
-"""Of positions and masks, which older versions saved with the weights."""
+"""The types of positions and masks, which older versions saved with the weights."""
 
 DEFAULT_THRESHOLD = 6.0
-"""The default of https://huggingface.co/docs/bitsandbytes."""
+"""The default outlier threshold of int8. Source: https://huggingface.co/docs/bitsandbytes."""
 
 BITS = {"int8": 8, "int4": 4}
 
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """How the weights are stored. `tensors` have their names in memory, `names` maps the stored names to these.
+    """How the weights are stored. `tensors` is keyed by the names in memory, to which `names` maps the stored names.
 
     `precision` is int8, int4 or, for unquantized weights, empty; `quant_type` is int8, nf4 or fp4. `stale_quantization`
-    is the method of a `quantization_config` beside unquantized weights. `threshold` is that of outliers in int8.
+    is the method of a `quantization_config` if the weights are unquantized. `threshold` is int8's outlier threshold.
     """
 
     names: WeightNames
@@ -71,7 +71,7 @@ class StoredWeights:
 
     @property
     def parameter_counts(self) -> dict[str, int]:
-        """The number of elements of each weight once unpacked: a byte holds two of 4 bits."""
+        """The number of elements of each weight after unpacking; a byte holds two of 4 bits."""
         return {
             name: 2 * tensor.nbytes if self.precision == "int4" and name in self._packed else tensor.count
             for name, tensor in self.tensors.items()
@@ -97,7 +97,7 @@ class StoredWeights:
 def detect_storage(
     headers: Mapping[str, TensorInfo], config: Mapping[str, Any], family: FamilySpec, *, name: str
 ) -> StoredWeights:
-    """How the weights of the model `name` of that family are stored; `ModelError` where the format is unsupported."""
+    """How the weights of the model `name` are stored. Raises `ModelError` if their format is not supported."""
     names = WeightNames(headers, family)
     tensors = {names.parameter_name(key): tensor for key, tensor in headers.items()}
     method = _configured_method(config)
@@ -115,11 +115,11 @@ def detect_storage(
 
 
 def _configured_method(config: Mapping[str, Any]) -> str:
-    """The method in `config.json`, of the model or of its language model; empty where there is none."""
+    """The quantization method in `config.json`, of the model or of its language model; empty if there is none."""
     for part in (config, config.get("text_config")):
         entry = part.get("quantization_config") if isinstance(part, Mapping) else None
         if isinstance(entry, Mapping):
-            # bitsandbytes' first entries did not name it
+            # the first versions with bitsandbytes did not write the method
             return str(entry.get("quant_method") or "bitsandbytes")[:40]
     return ""
 
@@ -131,7 +131,7 @@ def _threshold(config: Mapping[str, Any]) -> float:
 
 
 def _unsupported_format(tensors: Mapping[str, TensorInfo]) -> str:
-    """The name of an unsupported format, which may be unknown; empty where all weights are unquantized."""
+    """The name of an unsupported format; empty if all weights are unquantized."""
     for method, pattern in UNSUPPORTED_FORMATS.items():
         if any(pattern.search(key) for key in tensors):
             return method
@@ -157,14 +157,14 @@ def _check_usable(tensors: Mapping[str, TensorInfo], precision: str, method: str
     # bitsandbytes 0.50.2 reorders the scales in the first forward pass on AVX512-BF16, and saves them reordered
     if any(key.endswith(".weight.absmax") and tensor.dtype == "BF16" for key, tensor in tensors.items()):
         raise ModelError(
-            f"{name} was saved in 4 bits after it had answered on a processor with AVX512-BF16, which reorders its "
-            "scales, so it would generate noise. Save it again before its first answer, or choose the original "
-            "checkpoint with --precision int4."
+            f"{name} is damaged: its 4-bit weights were saved after it had run on a CPU with AVX512-BF16, where "
+            "bitsandbytes reorders the scales. Save it again right after quantizing, before it generates anything; or "
+            "load the original checkpoint with --precision int4."
         )
 
 
 def _unsupported_message(name: str, format_name: str) -> str:
     return (
         f"{name} is stored in {format_name}, which is not supported; unquantized weights and bitsandbytes' 8 and 4 "
-        "bits are. Choose the original checkpoint, with --precision int8 or int4 where memory is short."
+        "bits are. Choose the original checkpoint, with --precision int8 or int4 if memory is short."
     )

@@ -1,4 +1,4 @@
-"""Whether a folder holds a model of a supported family, and if not, what it holds and which program supports that.
+"""Checks whether a folder holds a model of a supported family; errors say what it holds and what supports that.
 
 Depends on `config.json`, names of files and names of weights; loads nothing.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from blip_space.catalogue import families
-from blip_space.catalogue.families import join_with_or, list_supported
+from blip_space.catalogue.families import list_supported
 from blip_space.catalogue.family import FamilySpec, list_architectures
 from blip_space.catalogue.parsing import describe_type, read_json
 from blip_space.catalogue.spec import MODELS
@@ -25,7 +25,7 @@ GENERAL_PROGRAMS = "transformers' AutoModelForImageTextToText or vLLM supports i
 
 
 def find_family(config: Mapping[str, Any], *, name: str) -> FamilySpec:
-    """The family of a `config.json`; raises `ModelError`, which says what the model `name` is instead."""
+    """The family of the model `name` with this `config.json`. Raises `ModelError` if it belongs to none."""
     family = families.identify(config)
     if family is None:
         raise ModelError(_other_model_message(config, name))
@@ -35,10 +35,10 @@ def find_family(config: Mapping[str, Any], *, name: str) -> FamilySpec:
 def check_language_model(
     family: FamilySpec, config: Mapping[str, Any], weights: Collection[str], own: Mapping[str, Any], *, name: str
 ) -> str:
-    """The type of a model's language model.
+    """The type of the language model in the model `name`.
 
-    `weights` are the names of its tensors where they are known, `own` is the content of its `blip_space.json`. Raises
-    `ModelError`, which says what the model `name` is, where it cannot chat.
+    `weights` are the names of its tensors, if known; `own` is the content of its `blip_space.json`. Raises
+    `ModelError`, which says what the model is, if it cannot chat or is not supported.
     """
     text = config.get("text_config")
     partial = next((item for item in list_architectures(config) if item in family.partial_architectures), None)
@@ -57,14 +57,14 @@ def check_language_model(
     text_type = text.get("model_type", family.default_language_model)
     if not isinstance(text_type, str) or text_type not in family.language_models:
         raise ModelError(
-            f"{name} holds {family.noun} with the language model {str(text_type)[:40]!r}, which is not "
-            f"supported; {join_with_or(family.language_models)} is. {OTHERS}."
+            f"{name} is {family.noun} with the language model {str(text_type)[:40]!r}, which is not supported. "
+            f"Supported: {', '.join(family.language_models)}. {OTHERS}."
         )
     return text_type
 
 
 def explain_missing_config(folder: Path) -> ModelError:
-    """The error for a folder without a `config.json`, by what else is in it."""
+    """The error for a folder without a `config.json`, which depends on the other files in it."""
     files = _list_folder(folder)
     names = [file.name for file in files]
     if ADAPTER_CONFIG in names:
@@ -87,7 +87,7 @@ def explain_missing_config(folder: Path) -> ModelError:
 
 
 def base_model_name(adapter: Mapping[str, Any]) -> str:
-    """The base model in an adapter's configuration: a repository, or the last name of a folder's path."""
+    """The base model in an adapter's configuration: a repository, or a folder's name without its path; may be empty."""
     base = adapter.get("base_model_name_or_path")
     if not isinstance(base, str) or not base.isprintable():
         return ""
@@ -95,7 +95,7 @@ def base_model_name(adapter: Mapping[str, Any]) -> str:
 
 
 def explain_pickle(file: str, name: str) -> ModelError:
-    """The error for a pickle, as LAVIS and trainers save them, with what to choose instead."""
+    """The error for a pickled checkpoint of LAVIS or a trainer; it says what to choose instead."""
     alternatives = " ".join(filter(None, (family.pickle_alternative for family in families.ALL.values())))
     return ModelError(
         f"{name} holds {file}, a pickle as LAVIS and trainers save them. A pickle may run code when it is opened, so "
@@ -104,7 +104,7 @@ def explain_pickle(file: str, name: str) -> ModelError:
 
 
 def explain_file(file: Path) -> ModelError:
-    """The error for a path of a file instead of a folder."""
+    """The error for the path of a file, since a model is a folder."""
     if file.suffix in PICKLES:
         return explain_pickle(file.name, "The path")
     return ModelError(

@@ -1,4 +1,4 @@
-"""Prefixes that wrappers add to the names of a model's weights, and their removal.
+"""Removes the prefixes that wrappers add to the names of a model's weights.
 
 `DataParallel`, `torch.compile`, FSDP, activation checkpointing, trainers and peft save weights under names such as
 `module.query_tokens` or `_orig_mod.module.query_tokens`. Depends on names only; reads no file.
@@ -12,14 +12,14 @@ from functools import cached_property
 
 from blip_space.catalogue.family import FamilySpec
 
-# No layer of a family has one of these names. Some end with another one, so longer ones come first.
+# No layer of a family has one of these names. A name may end with a shorter one, so longer names come first.
 WRAPPERS = ("_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_forward_module", "_orig_mod", "module")
 _BEFORE = r"(?:^|(?<=\.))"
 _WRAPPER = re.compile(rf"{_BEFORE}(?:{'|'.join(WRAPPERS)}|base_model\.model)\.")
 
 
 class WeightNames:
-    """The names of one checkpoint's weights. `prefix` is what they all begin with once wrappers are removed."""
+    """The names of one checkpoint's weights. `prefix` is their common prefix after wrappers are removed."""
 
     def __init__(self, stored: Iterable[str], family: FamilySpec) -> None:
         self.stored = tuple(stored)
@@ -32,8 +32,8 @@ class WeightNames:
 
     @cached_property
     def key_mapping(self) -> dict[str, str]:
-        """The removal of wrappers and prefix as transformers' `key_mapping`: regular expressions, each replaced at most
-        once in a name. transformers itself renames the weights of a family's older versions."""
+        """The `key_mapping` for transformers that removes wrappers and prefix: regular expressions, each replaced at
+        most once in a name. transformers itself renames weights that its older versions saved."""
         mapping: dict[str, str] = {}
         for wrapper in (*WRAPPERS, "base_model.model"):
             pattern = _BEFORE + re.escape(wrapper) + r"\."
@@ -46,7 +46,7 @@ class WeightNames:
 
 
 def _common_prefix(names: list[str], family: FamilySpec) -> str:
-    """The text before the family's own prefixes in all names, whichever version of transformers saved them."""
+    """The text that all names have before one of the family's own prefixes; empty if not all have the same."""
     parts = {name for part in family.weight_prefixes for name in (part, part.rpartition(".")[2])}
     pattern = rf"{_BEFORE}(?:{'|'.join(sorted(map(re.escape, parts)))})(?:\.|$)"
     match = re.search(pattern, min(names, key=len, default=""))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import deque
-from typing import Any
+from typing import Any, Literal
 
 from blip_space.engine.answer_check import check_answer
 from blip_space.engine.detokenizer import Detokenizer
@@ -44,6 +44,7 @@ class EngineCore:
         """The message of the error that ends every request once the GPU has failed; nothing is computed any more."""
 
         self._runner = ModelRunner(model, self.config)
+        self._runner.warm_up()
         self._scheduler = Scheduler(self.config, **self._limits(), reserved_positions=self._runner.reserved_positions)
         self._stop_strings = model.stop_strings
         self._incoming: deque[Sequence] = deque()  # any thread adds, the next step takes
@@ -101,6 +102,16 @@ class EngineCore:
         """The number of requests that run."""
         return len(self._scheduler.running)
 
+    def capture_pending(self) -> bool:
+        """In idle time: capture a graph that earlier steps lacked; False if there is none. From `step`'s thread."""
+        return not self.has_work and self._runner.capture_pending()
+
+    @property
+    def decode_mode(self) -> tuple[Literal["eager", "graphs"], str]:
+        """How steps run, and "on, 3 captured", or "off: " and the reason. From any thread."""
+        graphs = self._runner.graphs
+        return "graphs" if graphs.is_used else "eager", graphs.status
+
     def fit_memory(self, share: float) -> None:
         """Let keys and values take `share` of the memory that is free now. From `step`'s thread, while nothing runs."""
         self._scheduler.set_limits(**self._limits(share))
@@ -113,7 +124,7 @@ class EngineCore:
     @property
     def cached_bytes(self) -> int:
         """The size of the caches in bytes; dropping the core frees them."""
-        return self._runner.image_features.bytes + self._runner.prefixes.bytes
+        return self._runner.image_features.bytes + self._runner.prefixes.bytes + self._runner.graphs.nbytes
 
     @property
     def image_feature_hits(self) -> int:

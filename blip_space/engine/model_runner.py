@@ -13,6 +13,7 @@ from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.beam_search import BeamSearch, advance
 from blip_space.engine.caches import ImageFeatureCache, KeyValues, PrefixCache, prefix_cache_bytes
+from blip_space.engine.cuda_graphs import new_step_graphs
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.sampling import Sampler
 from blip_space.engine.scheduler import Plan
@@ -20,6 +21,7 @@ from blip_space.engine.sequence import FinishReason, Sequence
 from blip_space.loading.device import free_bytes
 from blip_space.loading.device_errors import is_device_lost
 from blip_space.loading.memory import is_out_of_memory
+from blip_space.models.preparation import Prompt
 from blip_space.models.transfer import select_rows
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from blip_space.models.interface import Embedded
 
 log = logging.getLogger(__name__)
+
+WARM_UP_IDS = (3, 4, 5, 6)  # which every vocabulary has
 
 Row = tuple[Sequence, int]
 """A sequence and the index of its beam, 0 without beam search."""
@@ -41,6 +45,7 @@ class ModelRunner:
         self.image_features = ImageFeatureCache(config.image_feature_cache_bytes)
         self.prefixes = PrefixCache(prefix_cache_bytes(free_bytes(model.precision.device)))
         self._model = model
+        self.graphs = new_step_graphs(model.decoder.device, model.decoder.dtype, enabled=config.graphs)
         self._slots = config.slots
         self._batch: Batch = self._new_batch()
         self._sampler = Sampler(model.stop_token_ids)
@@ -77,8 +82,23 @@ class ModelRunner:
         """How many positions the buffers allocate for `rows` rows, of which the longest has `longest` positions."""
         return self._batch.reserved_positions(rows, longest)
 
+    def warm_up(self) -> None:
+        """Have the graphs of a lone row's steps, if there are graphs."""
+        if not self.graphs.is_on:
+            return
+        try:
+            self._batch.warm_up(self._model.embed(Prompt("", WARM_UP_IDS, ()), []))
+        except Exception as error:
+            self.graphs.turn_off(error)
+            self.reset()
+
+    def capture_pending(self) -> bool:
+        """See `Batch`."""
+        return self._batch.capture_pending()
+
     def reset(self) -> None:
         """Drop all rows."""
+        self.graphs.clear()
         self._batch, self._rows = self._new_batch(), []
 
     def clear_caches(self) -> None:
@@ -87,7 +107,7 @@ class ModelRunner:
         self.prefixes.clear()
 
     def _new_batch(self) -> Batch:
-        return new_batch(self._model.decoder, slots=self._slots)
+        return new_batch(self._model.decoder, slots=self._slots, graphs=self.graphs)
 
     def _remove(self, sequences: list[Sequence]) -> None:
         removed = set(sequences)

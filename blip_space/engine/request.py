@@ -18,7 +18,7 @@ from blip_space.images import ImageFile, SafeImage
 from blip_space.models.preparation import ImageInfo, Preparation, Prompt
 from blip_space.options import ANSWER_LENGTH_PENALTY, GenerationOptions
 from blip_space.prompts import clean, is_question
-from blip_space.settings import fixed_slots
+from blip_space.settings import fixed_slots, step_graphs
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class EngineConfig:
     admitted only once that share of the batch is free, which saves forward passes if no user watches. Timeouts are in
     seconds; a model that failed to load is loaded again after `failure_seconds`, and a batch that was reduced after
     memory ran out grows by one row every `recovery_seconds`. `slots` is whether rows have fixed slots; None, the
-    default without the environment variable, lets the device decide.
+    default without the environment variable, lets the device decide. `graphs` is whether steps over slots may be CUDA
+    graphs.
     """
 
     max_batch_size: int = 16
@@ -48,6 +49,7 @@ class EngineConfig:
     failure_seconds: float = 180.0
     recovery_seconds: float = 60.0
     slots: bool | None = field(default_factory=fixed_slots)
+    graphs: bool = field(default_factory=step_graphs)
     image_feature_cache_bytes: int = 64_000_000
     pixel_cache_bytes: int = 64_000_000
 

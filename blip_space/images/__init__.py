@@ -1,10 +1,10 @@
 """Decode untrusted bytes into an image and its digest, or raise an error for the user.
 
-The only package that opens images; all limits on them are here. Must not import models: resizing is theirs.
+The only package that opens images; all limits on them are here. Must not import models, which resize images.
 
     flattening     any mode to 8-bit RGB
-    estimates      the memory that decoding takes, by the header of a file
-    budget         the memory that decoding may take at once
+    estimates      the memory that decoding a file takes, estimated from its header
+    budget         a limit on the memory of all images being decoded
     decoder        bytes to pixels, with the limits on pixels
     formats        the supported formats, and the messages for all others
     jpeg           the segments of a JPEG and its reduction
@@ -53,10 +53,10 @@ __all__ = [
 
 MAX_UPLOAD_BYTES = 20_000_000
 MAX_FILE_BYTES = 64_000_000
-"""Of a local file."""
+"""The limit for a local file."""
 
 MAX_DECODING_BYTES = 600_000_000
-"""Of memory for decoding and resizing in this process at once. One image of 64 megapixels takes 512 MB."""
+"""The memory that decoding and resizing may take in this process at once. One image of 64 megapixels takes 512 MB."""
 
 DECODING_BUDGET = DecodingBudget(MAX_DECODING_BYTES)
 
@@ -73,7 +73,7 @@ class SafeImage:
 
     @contextmanager
     def open(self) -> Iterator[SafeImage]:
-        """This image; as for `ImageFile`, but no memory is reserved."""
+        """Yields this image. As `ImageFile.open`, but without reserving memory."""
         yield self
 
 
@@ -91,9 +91,9 @@ class ImageFile:
 
     @contextmanager
     def open(self) -> Iterator[SafeImage]:
-        """The decoded image; its pixels are freed when the context ends.
+        """Yields the decoded image; its pixels are freed when the context ends.
 
-        Waits until its memory fits into `MAX_DECODING_BYTES`. Must not be called inside the context of another image.
+        Waits until decoding fits into `MAX_DECODING_BYTES`. Must not be called inside the context of another image.
         Raises `ImageError` for an empty, too large, damaged or unsupported file.
         """
         _check_size(self.data, self.max_bytes)
@@ -133,7 +133,7 @@ def digest(data: bytes) -> str:
 
 
 def read_file(path: Path, *, max_bytes: int = MAX_UPLOAD_BYTES) -> bytes:
-    """A file's bytes, at most `max_bytes` + 1 of them. Raises `ImageError` if it cannot be read."""
+    """The first `max_bytes` + 1 bytes of a file. Raises `ImageError` if it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(max_bytes + 1)

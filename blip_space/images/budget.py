@@ -1,4 +1,4 @@
-"""Limit the memory that decoding takes in this process at once.
+"""Limits the memory that all images being decoded in this process take together.
 
 Depends on threads and numbers only; must not import any other module of this package.
 """
@@ -15,7 +15,7 @@ MAX_OVERTAKEN = 100
 
 
 class DecodingBudget:
-    """At most `max_bytes` are reserved at once; a larger reservation is granted while there is no other.
+    """At most `max_bytes` are reserved at once, except that a larger reservation is granted if there is no other.
 
     Waiting reservations are granted in the order of arrival, but smaller ones may overtake one that does not fit. A
     thread that holds a reservation must not ask for another, since it could wait for itself.
@@ -30,7 +30,7 @@ class DecodingBudget:
 
     @property
     def waiting(self) -> int:
-        """How many reservations wait."""
+        """The number of waiting reservations."""
         return len(self._waiting)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Rebuild WebP, GIF, AVIF and HEIF files from their pixel data, for files in which a decoder rejects anything else."""
+"""Rebuild WebP, GIF, AVIF and HEIF files from their pixel data, if a decoder rejects something else in them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from blip_space.images import orientations
 
 WEBP_PIXELS = (b"VP8 ", b"VP8L", b"ALPH")
 WEBP_METADATA_FLAGS = 0x20 | 0x08 | 0x04
-"""Of a profile, EXIF and XMP in the first byte of VP8X."""
+"""Bits in the first byte of VP8X: whether the file has a colour profile, EXIF and XMP."""
 
 GIF_EXTENSION, GIF_IMAGE, GIF_CONTROL = 0x21, 0x2C, 0xF9
 ITEM_INFO = re.compile(rb"(infe(?:\x02.{5}|\x03.{7}).{2})(?:Exif|mime)", re.DOTALL)
-"""An item entry of EXIF or XMP (ISO 23008-12): version, flags, item number, protection, type."""
+"""The entry of an EXIF or XMP item (ISO 23008-12): version, flags, item number, protection and type."""
 
 
 def rebuild_webp(data: bytes) -> bytes | None:
-    """The WebP of the same first frame without profile, EXIF and XMP; None if the frame is incomplete."""
+    """A WebP with only the first frame of `data`, without colour profile, EXIF and XMP; None if it is incomplete."""
     chunks: list[tuple[bytes, bytes]] = []
     for kind, payload, is_complete in _webp_chunks(data):
         if kind == b"VP8X" and payload:
@@ -36,13 +36,13 @@ def rebuild_webp(data: bytes) -> bytes | None:
 
 
 def webp_orientation(data: bytes) -> int:
-    """The orientation (EXIF's number, 1 for upright) in the EXIF, or else in the XMP, if these are complete."""
+    """The orientation (EXIF's number, 1 for upright) in the EXIF chunk, or else in the XMP chunk, if complete."""
     chunks = {kind: payload for kind, payload, is_complete in _webp_chunks(data) if is_complete}
     return orientations.from_metadata(chunks.get(b"EXIF", b""), chunks.get(b"XMP ", b""))
 
 
 def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
-    """Type and payload of each chunk, and whether it is complete."""
+    """Yields the type and the payload of each chunk, and whether the chunk is complete."""
     start = 12
     while start + 8 <= len(data):
         kind, (length,) = data[start : start + 4], struct.unpack_from("<I", data, start + 4)
@@ -52,7 +52,7 @@ def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
 
 
 def rebuild_gif(data: bytes) -> bytes | None:
-    """The GIF of the first image alone, up to where its coded data end; None if it has none."""
+    """A GIF with only the first image of `data`, up to the end of its coded data; None if there are none."""
     header, control = data[: 13 + _palette_bytes(data[10:11])], b""
     start = len(header)
     while start + 2 <= len(data):
@@ -74,12 +74,12 @@ def rebuild_gif(data: bytes) -> bytes | None:
 
 
 def _palette_bytes(flags: bytes) -> int:
-    """The length of the colour table, by the byte of flags before it."""
+    """The length of a colour table in bytes, from the byte of flags before it."""
     return 3 * (2 << (flags[0] & 7)) if flags and flags[0] & 0x80 else 0
 
 
 def _sub_blocks(data: bytes, start: int) -> tuple[int, bytes]:
-    """The end of a chain of sub-blocks, and their content; the last one may be cut off by the end of the file."""
+    """The end of a chain of sub-blocks, and their content; the end of the file may cut off the last one."""
     pieces = []
     while start < len(data) and data[start]:
         pieces.append(data[start + 1 : start + 1 + data[start]])
@@ -88,6 +88,6 @@ def _sub_blocks(data: bytes, start: int) -> tuple[int, bytes]:
 
 
 def rebuild_heif(data: bytes) -> bytes | None:
-    """The AVIF or HEIF with the items of EXIF and XMP renamed to a type that decoders ignore; None if it has none."""
+    """The AVIF or HEIF with its EXIF and XMP items renamed to a type that decoders ignore; None if it has none."""
     rebuilt, count = ITEM_INFO.subn(rb"\1skip", data)
     return rebuilt if count else None

@@ -1,6 +1,6 @@
 """Decode the bytes of an image into upright 8-bit RGB pixels.
 
-Pillow decodes the bytes as they are. Only if it fails, the file is rebuilt from its pixel data and decoded again, so
+Pillow decodes the bytes unchanged. Only if this fails, the file is rebuilt from its pixel data and decoded again, so
 damaged text, profiles, EXIF or end markers do not make an image unreadable.
 """
 
@@ -18,31 +18,31 @@ from blip_space.errors import ImageError
 from blip_space.images import containers, flattening, formats, heif, jpeg, jpeg_repair, orientations, png, tiff
 
 MAX_PIXELS = 64_000_000
-"""Of every format at full size. 64 megapixels of RGB take 256 MB in Pillow, which stores 4 bytes per pixel."""
+"""The limit for every format at full size. Pillow stores 4 bytes per pixel, so 64 megapixels of RGB take 256 MB."""
 
 MAX_JPEG_PIXELS = 200_000_000
-"""Of a JPEG, which is decoded at 1/2, 1/4 or 1/8 of its size above `MAX_PIXELS`.
+"""The limit for a JPEG, which is decoded at 1/2, 1/4 or 1/8 of its size if it has more than `MAX_PIXELS`.
 
 Measured with Pillow 12.3: decoding a baseline JPEG of 200 megapixels at 1/8 raises the peak memory by 25 MB in addition
 to the bytes of its file.
 """
 
 MAX_COMPONENTS = 400_000_000
-"""Width × height × components of a progressive JPEG above `MAX_PIXELS`: libjpeg holds 2 bytes of each stored component,
-at any reduction. Measured with 4:2:0 subsampling: 316 MB for 108 megapixels, so at most 400 MB, and 800 MB without."""
+"""The limit for width × height × components of a progressive JPEG above `MAX_PIXELS`: libjpeg holds 2 bytes per stored
+sample, at any reduction. That is at most 800 MB, and 400 MB with 4:2:0 subsampling (measured: 316 MB for 108 MP)."""
 
 BLOCK_BYTES = 64 << 20
-"""The size of Pillow's allocations."""
+"""The size of the blocks in which Pillow allocates images."""
 
 NO_MEMORY = "There is not enough memory to decode the image. Send a smaller copy, or try again later."
 PIXELS_IN_ERROR = re.compile(r"\((\d+) pixels\)")
 
 
 def _silence_libraries() -> None:
-    """Keep Pillow and its libraries from printing; `ImageError` reports what they find.
+    """Keep Pillow and its libraries from printing; `ImageError` reports damaged files instead.
 
     Done once, at import, because `warnings.catch_warnings` and redirecting stderr affect other threads. libtiff prints
-    from C; its handler is reached through Pillow's own binary, and if that exports none, libtiff goes on printing.
+    from C; its error handler is reached through Pillow's binary, and libtiff still prints if that exports none.
     """
     warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -55,10 +55,10 @@ def _silence_libraries() -> None:
 
 
 def _use_large_blocks() -> None:
-    """Have Pillow allocate large images in blocks that malloc returns to the system when an image is freed.
+    """Make Pillow allocate large images in blocks that malloc returns to the system when an image is freed.
 
-    glibc keeps blocks of up to 32 MiB for their thread, and Pillow's are 16 MiB: six threads that decoded 64 megapixels
-    one after the other held 1.3 GB. Source: mallopt(3), M_MMAP_THRESHOLD.
+    glibc keeps freed blocks of up to 32 MiB for their thread, and Pillow's default is 16 MiB: after six threads had
+    decoded 64 megapixels, one after the other, the process held 1.3 GB. Source: mallopt(3), M_MMAP_THRESHOLD.
     """
     if _imaging.get_block_size() < BLOCK_BYTES:
         _imaging.set_block_size(BLOCK_BYTES)
@@ -69,7 +69,7 @@ _use_large_blocks()
 
 
 def decode_pixels(data: bytes) -> Image.Image:
-    """The first frame of an image's bytes: mode RGB, upright, transparency on white.
+    """The first frame of an image file, as an upright image of mode RGB with transparency on white.
 
     Raises `ImageError` for a too large, damaged or unsupported file.
     """
@@ -84,7 +84,7 @@ def _decode(data: bytes) -> Image.Image:
     try:
         image = _try_decoding(data, reduction)
     except ImageError:
-        # after an extension without content Pillow reads pixels as the size of a GIF's image
+        # Pillow reads a wrong size from a GIF that has an extension block without content
         image = _try_rebuilding(data, reduction) if data.startswith(b"GIF8") else None
         if image is None:
             raise
@@ -95,7 +95,7 @@ def _decode(data: bytes) -> Image.Image:
 
 
 def _try_decoding(data: bytes, reduction: int, orientation: int | None = None) -> Image.Image | None:
-    """The image, or None if the bytes cannot be decoded. Without an `orientation` that of the file is applied."""
+    """The image, or None if the bytes cannot be decoded. If `orientation` is None, the file's own is applied."""
     try:
         image = _open_image(data, reduction)
         image.load()
@@ -113,7 +113,7 @@ def _try_decoding(data: bytes, reduction: int, orientation: int | None = None) -
 
 
 def _try_rebuilding(data: bytes, reduction: int) -> Image.Image | None:
-    """The image of the file rebuilt from its pixel data, or None if that fails too."""
+    """The image decoded from the rebuilt file, or None if rebuilding or decoding fails."""
     try:
         rebuilt, orientation = _rebuild(data, reduction)
     except MemoryError:
@@ -124,7 +124,7 @@ def _try_rebuilding(data: bytes, reduction: int) -> Image.Image | None:
 
 
 def _rebuild(data: bytes, reduction: int) -> tuple[bytes | None, int | None]:
-    """The rebuilt file, and the orientation if the rebuilt file does not have it."""
+    """The rebuilt file or None, and the image's orientation, or None if the rebuilt file still has it."""
     if data.startswith(jpeg.START):
         return jpeg_repair.rebuild_jpeg(data, reduction=reduction), jpeg.orientation(data)
     if data.startswith(png.SIGNATURE):
@@ -139,7 +139,7 @@ def _rebuild(data: bytes, reduction: int) -> tuple[bytes | None, int | None]:
 
 
 def _open_image(data: bytes, reduction: int) -> Image.Image:
-    """A lazy image within the limits. Raises `ImageError` for a larger one, and any exception for damaged bytes."""
+    """The opened image, not decoded yet. Raises `ImageError` beyond `MAX_PIXELS`, any exception for damaged bytes."""
     image = jpeg.open_reduced(data, reduction) if reduction > 1 else _open_full(data)
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(_too_large(image.width * image.height))
@@ -159,36 +159,36 @@ def _open_full(data: bytes) -> Image.Image:
 
 
 def _reduction(data: bytes) -> int:
-    """The divisor of the sides of a large JPEG; 1 for all others. Raises `ImageError` beyond the limits of a JPEG."""
+    """By how much to divide a large JPEG's sides; 1 for other images. Raises `ImageError` beyond a JPEG's limits."""
     header = jpeg.read_header(data) if data.startswith(jpeg.START) else None
     if header is None or header.pixels <= MAX_PIXELS:
         return 1
     if header.pixels > MAX_JPEG_PIXELS:
         size = _megapixels(header.pixels, MAX_JPEG_PIXELS)
         raise ImageError(
-            f"The image is too large ({size}): of a JPEG at most {MAX_JPEG_PIXELS // 1_000_000} megapixels are read. "
-            "Send a smaller copy."
+            f"The image has {size}. The limit for a JPEG is {MAX_JPEG_PIXELS // 1_000_000} megapixels. Send a smaller "
+            "copy."
         )
     limit = MAX_COMPONENTS // len(header.sampling)
     if not header.is_streamed and header.pixels > limit:
         raise ImageError(
-            f"The image is too large ({_megapixels(header.pixels, limit)}): of a progressive JPEG of its kind at most "
-            f"{max(limit, MAX_PIXELS) // 1_000_000} megapixels are read. Save it as a JPEG that is not progressive, or "
-            "send a smaller copy."
+            f"The image has {_megapixels(header.pixels, limit)}. The limit for such a progressive JPEG is "
+            f"{max(limit, MAX_PIXELS) // 1_000_000} megapixels. Save it as a JPEG that is not progressive, or send a "
+            "smaller copy."
         )
     return header.reduction(MAX_PIXELS)
 
 
 def _too_large(pixels: int | None) -> str:
-    size = "far more than that" if pixels is None else _megapixels(pixels, MAX_PIXELS)
+    size = "too many pixels" if pixels is None else _megapixels(pixels, MAX_PIXELS)
     return (
-        f"The image is too large ({size}): at most {MAX_PIXELS // 1_000_000} megapixels are read, and of a JPEG "
-        f"{MAX_JPEG_PIXELS // 1_000_000}. Send a smaller copy."
+        f"The image has {size}. The limit is {MAX_PIXELS // 1_000_000} megapixels, or {MAX_JPEG_PIXELS // 1_000_000} "
+        "for a JPEG. Send a smaller copy."
     )
 
 
 def _megapixels(pixels: int, limit: int) -> str:
-    """A number of pixels above a limit, with enough decimals to show that."""
+    """`pixels` in megapixels, with enough decimals to show that it is above `limit`."""
     decimals = next(decimals for decimals in range(7) if round(pixels / 1e6, decimals) > limit / 1e6 or decimals == 6)
     return f"{pixels / 1e6:.{decimals}f} megapixels"
 

@@ -1,4 +1,4 @@
-"""Estimate the memory that decoding takes, by the header of a file alone.
+"""Estimates the memory that decoding a file takes, from its header alone.
 
 Depends on formats and their headers; must not decode, or open anything with Pillow.
 """
@@ -13,26 +13,26 @@ from blip_space.images import formats, jpeg, png, tiff
 from blip_space.images.decoder import MAX_JPEG_PIXELS, MAX_PIXELS
 
 MAX_HEADER_BYTES = 1 << 16
-"""Only these bytes are searched for the size of an AVIF or a HEIC."""
+"""How many bytes of an AVIF or a HEIC are searched for its size."""
 
 BYTES_PER_PIXEL = {"JPEG": 8, "PNG": 8, "GIF": 8, "BMP": 8, "TIFF": 9, "AVIF": 13, "WEBP": 17}
-"""At the peak of decoding and resizing. Measured with Pillow 12.3 and images of 16 and 64 megapixels: 4 bytes for RGB,
-8 if it is rotated or of another mode, 8.5 for a TIFF of one strip; 12.4 for AVIF and HEIC, whose decoders hold it in
-their own format, and 17 for WebP, whose decoder holds two canvases."""
+"""The peak of decoding and resizing, measured with Pillow 12.3 and images of 16 and 64 megapixels: 4 bytes for RGB,
+8 for a rotated image or another mode, 8.5 for a TIFF of one strip; 12.4 for AVIF and HEIC, whose decoders hold the
+image in their own format too, and 17 for WebP, whose decoder holds two canvases."""
 
 MAX_ESTIMATE = max(BYTES_PER_PIXEL.values()) * MAX_PIXELS
 COEFFICIENT_BYTES = 2
-"""Per component of each pixel: libjpeg holds the coefficients of a progressive JPEG at full size."""
+"""Bytes per component of each pixel of a progressive JPEG, whose coefficients libjpeg holds at full size."""
 
 SPATIAL_EXTENT = re.compile(rb"ispe.{4}(.{4})(.{4})", re.DOTALL)
-"""Width and height of an item of an AVIF or HEIC. Source: ISO 23008-12, 6.5.3."""
+"""The width and the height of an item in an AVIF or HEIC. Source: ISO 23008-12, 6.5.3."""
 
 
 def estimate_decoding_bytes(data: bytes) -> int:
-    """An upper estimate of the memory that decoding an image's bytes takes, in addition to these.
+    """An upper estimate of the memory in bytes that decoding takes in addition to `data`.
 
-    A larger image than the limits allow is rejected before it takes any memory, and an image without a readable size is
-    estimated as the largest that they allow.
+    An image beyond the limits, which is rejected before it is decoded, counts as one at the limit. An image without a
+    readable size counts as the most expensive one.
     """
     try:
         return _estimate(data) or MAX_ESTIMATE
@@ -41,7 +41,7 @@ def estimate_decoding_bytes(data: bytes) -> int:
 
 
 def _estimate(data: bytes) -> int:
-    """0 if the header does not contain a size."""
+    """The estimate, or 0 if the header does not contain a size."""
     if data.startswith(jpeg.START):
         header = jpeg.read_header(data)
         return _estimate_jpeg(header) if header else 0
@@ -59,7 +59,7 @@ def _estimate_jpeg(header: jpeg.Header) -> int:
 
 
 def _pixel_counter(layout: str, offset: int) -> Callable[[bytes], int]:
-    """A function that counts the pixels by width and height at a fixed position."""
+    """A function that reads width and height at `offset`, in the `struct` format `layout`, and multiplies them."""
 
     def count_pixels(data: bytes) -> int:
         width, height = struct.unpack_from(layout, data, offset)
@@ -73,7 +73,7 @@ def _bmp_pixels(data: bytes) -> int:
 
 
 def _webp_pixels(data: bytes) -> int:
-    """By the first chunk. Source: RFC 9649, 2.5 to 2.7."""
+    """The number of pixels according to the first chunk. Source: RFC 9649, 2.5 to 2.7."""
 
     def integer(start: int, stop: int) -> int:
         return int.from_bytes(data[start:stop], "little")
@@ -88,7 +88,7 @@ def _webp_pixels(data: bytes) -> int:
 
 
 def _heif_pixels(data: bytes) -> int:
-    """Of the largest item: the items are the image, its tiles and its thumbnails."""
+    """The number of pixels of the largest item; the items are the image, its tiles and its thumbnails."""
     sizes = SPATIAL_EXTENT.findall(data[:MAX_HEADER_BYTES])
     return max((int.from_bytes(width, "big") * int.from_bytes(height, "big") for width, height in sizes), default=0)
 

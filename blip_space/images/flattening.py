@@ -1,4 +1,4 @@
-"""Convert a decoded image of any mode to 8-bit RGB, in tiles, so no step copies the entire image.
+"""Converts a decoded image of any mode to 8-bit RGB, in tiles, so that no step copies the entire image.
 
 Depends on Pillow's modes only; must not decode anything.
 """
@@ -12,14 +12,14 @@ from typing import cast
 from PIL import Image
 
 TILE_PIXELS = 250_000
-"""Each of Pillow's steps makes a copy of 4 bytes per pixel, and some hold the GIL, for 0.3 s with 64 megapixels."""
+"""The size of a tile. Every step in Pillow copies 4 bytes per pixel, and some steps hold the GIL: 0.3 s for 64 MP."""
 
 WHITE_LEVELS = (1, 255, 65_535)
-"""White in images of 32-bit numbers is the first of these that no pixel exceeds."""
+"""In an image of 32-bit numbers, the first of these levels that no pixel exceeds is taken as white."""
 
 
 def flatten(image: Image.Image) -> Image.Image:
-    """8-bit RGB: deep grey scaled to 8 bits, transparency on white, every other mode as Pillow converts it.
+    """The image as 8-bit RGB: deep grey scaled to 8 bits, transparency on white, other modes as Pillow converts them.
 
     An opaque RGB image is returned without a copy.
     """
@@ -36,7 +36,7 @@ def flatten(image: Image.Image) -> Image.Image:
 
 
 def _boxes(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
-    """Left, upper, right and lower bound of each tile."""
+    """Yields the box of each tile: left, upper, right, lower."""
     width, height = size
     columns = max(min(width, TILE_PIXELS), 1)
     rows = max(TILE_PIXELS // columns, 1)
@@ -63,7 +63,7 @@ def _flatten_tile(image: Image.Image, white: float) -> Image.Image:
 
 
 def _scale_16_bit(image: Image.Image) -> Image.Image:
-    """8-bit grey of 16-bit grey. The transparent level is compared in 16 bits, since 257 levels become one."""
+    """16-bit grey as 8-bit grey, with white for the transparent level, which is found before levels are merged."""
     transparent = image.info.get("transparency")
     grey = _scale(image.convert("I"), 65_535)
     grey.info.pop("transparency", None)
@@ -74,10 +74,10 @@ def _scale_16_bit(image: Image.Image) -> Image.Image:
 
 @lru_cache(maxsize=1)
 def _transparency_table(transparent: int) -> list[int]:
-    """255 at the transparent level of 16-bit grey, 0 at all others."""
+    """A lookup table over the levels of 16-bit grey: 255 for the transparent level, 0 for all others."""
     return [255 if level == transparent else 0 for level in range(65_536)]
 
 
 def _scale(image: Image.Image, white: float) -> Image.Image:
-    """8-bit grey of an image with levels from 0 to `white`."""
+    """The image as 8-bit grey. `white` is the level that becomes 255; the lowest level is 0."""
     return image.convert("F").point(lambda value: value * (255 / white) + 0.0).convert("L")

@@ -1,4 +1,4 @@
-"""The supported image formats, their extensions and first bytes, and the messages for all others.
+"""The supported image formats, their extensions and first bytes, and the error messages for other files.
 
 Depends on names and first bytes only; must not decode anything.
 """
@@ -10,20 +10,20 @@ import struct
 from PIL import Image, features
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-"""Pillow's names of the supported formats; with pillow-heif HEIC is supported too."""
+"""Pillow's names of the supported formats. HEIC is supported too if pillow-heif is installed."""
 
 FORMAT_NAMES = "JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF"
 SEND_SUPPORTED = f"Send a {FORMAT_NAMES.replace(' and ', ' or ')} file."
 
 BMP_HEADER_BYTES = frozenset({12, 40, 52, 56, 64, 108, 124})
-"""The possible sizes of the header after `BM` in a bitmap (Microsoft's and OS/2's)."""
+"""The sizes that the second header of a bitmap file may have (Microsoft's and OS/2's)."""
 
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
 HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
 )
 VIDEO_BRANDS = (b"qt  ", b"mp4", b"iso", b"M4V", b"M4A", b"3gp", b"3g2", b"avc1", b"dash", b"f4v", b"MSNV", b"mmp4")
-"""Prefixes of the major brand of a video (mp4, mov, 3gp), which has the same container as HEIC and AVIF."""
+"""Prefixes of a video's major brand (mp4, mov, 3gp); videos have the same container as HEIC and AVIF."""
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", *TIFF_STARTS)
@@ -66,7 +66,7 @@ OTHER_FILES = (
         "This is only the pointer that Git LFS keeps in place of the file. Run git lfs pull, and send the file itself.",
     ),
 )
-"""The first bytes of unsupported files, and the message for them."""
+"""First bytes of unsupported files, with the error message for each kind."""
 
 MORE_EXTENSIONS = frozenset(
     {
@@ -75,7 +75,7 @@ MORE_EXTENSIONS = frozenset(
         *(".jpeg_large", ".jpeg:large", ".png_large", ".png:large"),
     }
 )
-"""Extensions of the same formats that occur and that Pillow does not register."""
+"""Further extensions of these formats, which Pillow does not register but which occur."""
 
 
 def find_extensions() -> frozenset[str]:
@@ -105,12 +105,12 @@ def is_webp(head: bytes) -> bool:
 
 
 def is_bmp(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of a bitmap: `BM`, and a header of a valid size."""
+    """Whether the first bytes of a file are those of a bitmap: `BM`, and a second header of a valid size."""
     return head[:2] == b"BM" and len(head) >= 18 and struct.unpack_from("<I", head, 14)[0] in BMP_HEADER_BYTES
 
 
 def failure_message(data: bytes, *, has_heif: bool) -> str:
-    """The message for a file that could not be decoded. `has_heif` is whether pillow-heif is installed."""
+    """The error message for a file that could not be decoded. `has_heif`: whether pillow-heif is installed."""
     if data[12:16] == b"CgBI":
         return APPLE_PNG
     if is_heif(data[:512]):
@@ -135,7 +135,7 @@ def _unsupported_message(data: bytes) -> str:
 
 
 def _is_raw(data: bytes) -> bool:
-    """Whether it is a raw file of Canon: CR2 is a TIFF with a marker, CR3 has the container of HEIC."""
+    """Whether the file is a Canon raw file: CR2 (a TIFF with a marker) or CR3 (in the container of HEIC)."""
     return (data.startswith(TIFF_STARTS) and data[8:10] == b"CR") or data[4:12] == b"ftypcrx "
 
 
@@ -144,7 +144,7 @@ def _is_video(head: bytes) -> bool:
 
 
 def _brands(head: bytes) -> set[bytes]:
-    """The major brand and the compatible ones of a file in the container of MP4; none of any other file."""
+    """The major and the compatible brands of a file in MP4's container; an empty set for any other file."""
     if head[4:8] != b"ftyp":
         return set()
     end = min(len(head), max(struct.unpack_from(">I", head)[0], 12))

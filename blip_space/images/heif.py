@@ -14,9 +14,9 @@ def is_installed() -> bool:
 
 
 def open_heif(data: bytes) -> Image.Image:
-    """A lazy image of the bytes of a HEIC or HEIF; `load` decodes its pixels, 8 bits each and upright.
+    """An image of a HEIC or HEIF file, not decoded yet; its `load` decodes upright pixels of 8 bits per channel.
 
-    The class is not registered with Pillow, so nothing changes for other formats. Raises any exception for damaged
+    The plugin is not registered with Pillow, so other formats are opened as before. Raises any exception for damaged
     bytes, and `ImportError` without pillow-heif.
     """
     from pillow_heif import HeifImageFile

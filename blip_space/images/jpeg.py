@@ -1,4 +1,4 @@
-"""Read the segments of a JPEG: its size, its orientation, and by how much decoding can reduce it.
+"""Reads a JPEG's segments for its size, its orientation and how far decoding can reduce it.
 
 Follows ITU-T T.81, annex B, and what libjpeg accepts.
 """
@@ -18,22 +18,22 @@ START = b"\xff\xd8"
 SOS, EOI = 0xDA, 0xD9
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 STREAMED = frozenset({0xC0, 0xC1})
-"""Baseline and extended frames: libjpeg holds only some rows at a time if one scan has all components."""
+"""Baseline and extended frames, of which libjpeg holds only some rows at a time if one scan has all components."""
 
 STARTS_ANOTHER_IMAGE = FRAMES | {0xD8}
-"""When they follow a scan."""
+"""Markers that start another image if they follow a scan."""
 
 WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 END_OF_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 
 REDUCTIONS = (8, 4, 2)
 MIN_SIDE = 512
-"""A reduced image keeps at least this many pixels on its shorter side if possible, more than any model needs."""
+"""A reduced image keeps at least this many pixels on its shorter side if possible. No model needs as many."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A marker, its payload (without the length) and, for a start of scan, the coded data up to their end."""
+    """One segment: its marker, its payload without the length and, if it starts a scan, the coded data after it."""
 
     marker: int
     payload: bytes
@@ -46,7 +46,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Header:
-    """Size in pixels, the frame's marker, the sampling of each component, and the first scan's number of components."""
+    """Size in pixels, the frame's marker, each component's sampling, and the first scan's number of components."""
 
     width: int
     height: int
@@ -61,11 +61,11 @@ class Header:
 
     @property
     def is_streamed(self) -> bool:
-        """Whether the decoder holds some rows at a time, and not the coefficients of the entire image."""
+        """Whether the decoder holds only some rows at a time instead of the coefficients of the entire image."""
         return self.frame in STREAMED and self.scan_components == len(self.sampling)
 
     def reduction(self, max_pixels: int) -> int:
-        """The divisor of each side, 1, 2, 4 or 8, so that at most `max_pixels` pixels remain."""
+        """By how much to divide each side: 1 up to `max_pixels` pixels, else 2, 4 or 8; see `MIN_SIDE`."""
         if self.pixels <= max_pixels:
             return 1
         return next(
@@ -74,7 +74,7 @@ class Header:
 
 
 def read_header(data: bytes) -> Header | None:
-    """The header of a JPEG; None if it is missing."""
+    """The header of a JPEG; None if the frame or the first scan is missing or invalid."""
     frame = None
     for segment in read_segments(data):
         if segment.marker in FRAMES and frame is None and len(segment.payload) >= 9:
@@ -94,10 +94,10 @@ def _header(frame: Segment, scan: Segment) -> Header | None:
 
 
 def open_reduced(data: bytes, reduction: int, mode: str | None = None) -> Image.Image:
-    """A lazy image of a JPEG's bytes, its sides divided by `reduction` (1, 2, 4 or 8) and rounded up.
+    """An image of a JPEG file, not decoded yet, with its sides divided by `reduction` (1, 2, 4 or 8) and rounded up.
 
-    A `mode` of "L" decodes only the brightness of a colour image. It is opened by its class, since `PIL.Image.open`
-    rejects more than 179 million pixels before the reduction can be set.
+    With the `mode` "L" only the brightness is decoded. Does not use `PIL.Image.open`, which rejects more than 179
+    million pixels before the reduction can be set.
     """
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     if reduction > 1 or mode:
@@ -117,9 +117,9 @@ def orientation(data: bytes) -> int:
 
 
 def read_segments(data: bytes, *, with_scans: bool = False) -> Iterator[Segment]:
-    """The segments up to the end marker, the end of the file, or the first invalid byte.
+    """Yields the segments up to the end marker, the end of the file, or the first invalid byte.
 
-    Without scans the first start of scan is the last segment, and the coded data are not read.
+    Unless `with_scans`, the first start of scan is the last segment, and no coded data are read.
     """
     start, scans = 2 if data.startswith(START) else len(data), 0
     while 0 <= (start := data.find(b"\xff", start)) < len(data) - 1:

@@ -1,7 +1,7 @@
-"""Rebuild a JPEG from the segments that its pixels depend on, for files in which Pillow rejects anything else.
+"""Rebuilds a JPEG from the segments that its pixels depend on, if Pillow rejects something else in the file.
 
-The copy has tables, frame and scans, the JFIF and Adobe segments that set the colour space, and an end marker. Whether
-a file without its end marker has every row is tested by decoding it with different continuations.
+The rebuilt file has tables, frame and scans, the JFIF and Adobe segments that set the colour space, and an end marker.
+To find out whether the coded data are complete, they are decoded with different random bytes after them.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 PIXEL_MARKERS = FRAMES | {0xC4, 0xCC, 0xDB, DRI, SOS}
 RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 JFIF_BYTES, ADOBE_BYTES = 14, 12
-"""libjpeg ignores shorter segments of these names, and Pillow fails on some of them."""
+"""Minimum sizes. libjpeg ignores shorter JFIF and Adobe segments, and Pillow fails on some of them."""
 
 NOISE_SEEDS = (1, 2, 3)
 NOISE_BYTES = 512
 BAND_ROWS = 256
 MIN_BLOCKS = 64
-"""An image may lack detail in its last block if it has at least this many blocks."""
+"""An image with at least this many blocks may lack detail in the last one."""
 
 
 def rebuild_jpeg(data: bytes, *, reduction: int) -> bytes | None:
-    """The JPEG of the same pixels and nothing else, or None if rows are missing.
+    """The JPEG with only the segments that its pixels need, or None if rows are missing.
 
-    Rows are compared as decoded at `reduction`.
+    To find missing rows, the file is decoded at `reduction`.
     """
     segments = [segment for segment in read_segments(data, with_scans=True) if _affects_pixels(segment)]
     if not segments or segments[-1].marker != SOS or not _covers_image(segments):
         return None
     head = START + b"".join(segment.packed() for segment in segments[:-1]) + Segment(SOS, segments[-1].payload).packed()
-    scan = segments[-1].scan.rstrip(b"\xff")  # half a marker
+    scan = segments[-1].scan.rstrip(b"\xff")  # the first byte of a cut-off marker
     check = partial(_is_complete, head, reduction=reduction, has_restarts=_has_restarts(segments))
     stripped = _without_padding(scan)
     if check(stripped) or (_may_lack_detail(head) and check(stripped, mode="L", reduction=REDUCTIONS[0])):
         return head + stripped + END
     if len(stripped) < len(scan) and check(scan) and not check(scan[:-1]):
-        return head + scan + END  # the codes of an area of one colour are zeros, and all of these are needed
+        return head + scan + END  # an area of one colour is coded as zeros, so here the zeros are no padding
     return None
 
 
 def _affects_pixels(segment: Segment) -> bool:
-    """Whether the pixels depend on a segment; on a damaged JFIF or Adobe segment they do not."""
+    """Whether the pixels depend on `segment`. They do not depend on a damaged JFIF or Adobe segment."""
     if segment.marker == 0xE0:
         return segment.payload.startswith(b"JFIF\0") and len(segment.payload) >= JFIF_BYTES
     if segment.marker == 0xEE:
@@ -57,7 +57,7 @@ def _affects_pixels(segment: Segment) -> bool:
 
 
 def _covers_image(segments: list[Segment]) -> bool:
-    """Whether the scans, by their headers, contain every component, and of a progressive image in full precision."""
+    """Whether the scans contain every component according to their headers, in full precision if progressive."""
     frame = next((segment for segment in segments if segment.marker in FRAMES), None)
     if frame is None or len(frame.payload) < 9:
         return False
@@ -76,7 +76,7 @@ def _covers_image(segments: list[Segment]) -> bool:
 
 
 def _without_padding(coded: bytes) -> bytes:
-    """Coded data without the zeros or ones that a disk leaves at the end of a file that was not fully written."""
+    """Coded data without the bytes 0 and 255 that a disk leaves at the end of a file that was not fully written."""
     stripped = coded.rstrip(b"\0\xff")
     while coded[len(stripped) : len(stripped) + 2] == b"\xff\0":  # a coded 0xFF
         stripped += b"\xff\0"
@@ -88,10 +88,10 @@ def _has_restarts(segments: list[Segment]) -> bool:
 
 
 def _may_lack_detail(head: bytes) -> bool:
-    """Whether it is enough to have the beginning of every block's brightness, since one block is a small part.
+    """Whether it is enough that the first coefficient of every block's brightness is complete, as with many blocks.
 
-    Only if the blocks of all components are interleaved, so only the last ones can lack anything. Viewers show such an
-    image without a visible error.
+    Requires a scan in which the blocks of all components are interleaved, so that only the last ones can be incomplete.
+    Viewers show such an image without a visible error.
     """
     header = read_header(head)
     if header is None or not header.is_streamed:
@@ -101,10 +101,10 @@ def _may_lack_detail(head: bytes) -> bool:
 
 
 def _is_complete(head: bytes, coded: bytes, *, reduction: int, has_restarts: bool, mode: str | None = None) -> bool:
-    """Whether the coded data of the last scan have all that is visible at a reduction (in grey, if `mode` is "L").
+    """Whether `coded`, the coded data of the last scan, are complete for decoding at `reduction` and in `mode`.
 
-    libjpeg fills missing data with grey or with the last value, and Pillow does not report that. So the data are
-    continued in different ways: if nothing is missing, no continuation is read and no pixel changes.
+    libjpeg fills missing data with grey or with the last value, and Pillow does not report it. So the image is decoded
+    with different noise after the data: if nothing is missing, no noise is read, and the pixels stay the same.
     """
     expected = _fingerprint(head + coded + END, reduction, mode)
     if expected is None:
@@ -116,7 +116,7 @@ def _is_complete(head: bytes, coded: bytes, *, reduction: int, has_restarts: boo
 
 
 def _noise(seed: int, next_restart: int | None) -> bytes:
-    """Random coded data, with restart markers in order if the image has them."""
+    """Random coded data; with restart markers, beginning with the number `next_restart`, unless that is None."""
     rng = random.Random(seed)
 
     def random_bytes() -> bytes:
@@ -129,7 +129,7 @@ def _noise(seed: int, next_restart: int | None) -> bytes:
 
 
 def _fingerprint(data: bytes, reduction: int, mode: str | None) -> bytes | None:
-    """A digest of the decoded pixels, in bands to save memory; None if decoding fails."""
+    """A digest of the decoded pixels, computed in bands to save memory; None if decoding fails."""
     try:
         image = open_reduced(data, reduction, mode)
         image.load()

@@ -1,6 +1,6 @@
-"""Read the orientation of an image, in EXIF's numbers from 1 (upright) to 8, and apply it.
+"""Reads the orientation of an image, in EXIF's numbers from 1 (upright) to 8, and applies it.
 
-An image with damaged EXIF is not rejected and keeps its orientation.
+An image with damaged EXIF is not rejected: its orientation is still read if possible, and is else taken as upright.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 EXIF_PREFIX = b"Exif\0\0"
 TIFF_STARTS = (b"II*\0", b"MM\0*")
 INTEGERS = {3: 2, 4: 4}
-"""EXIF's integer types that an orientation may have, with their sizes in bytes."""
+"""The integer types of EXIF in which an orientation may be stored, with their sizes in bytes."""
 
 TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -28,7 +28,7 @@ TRANSPOSITIONS = {
 
 
 def from_image(image: Image.Image) -> int:
-    """The orientation in an image's EXIF, or else in its XMP, as Pillow reads them."""
+    """The orientation in the EXIF or else the XMP of an image that Pillow has opened."""
     try:
         number = _valid_orientation(image.getexif().get(ExifTags.Base.Orientation, 1))
     except MemoryError:
@@ -47,7 +47,7 @@ def from_exif(data: bytes) -> int:
         number = _valid_orientation(exif.get(ExifTags.Base.Orientation, 1))
     except MemoryError:
         raise
-    except Exception:  # as above
+    except Exception:  # damaged EXIF, as in `from_image`
         number = 1
     return _read_entry(data) if number == 1 else number
 
@@ -59,13 +59,13 @@ def from_xmp(data: bytes) -> int:
 
 
 def from_metadata(exif: bytes, xmp: bytes) -> int:
-    """The orientation in EXIF, or else in XMP; either may be empty."""
+    """The orientation in the bytes of EXIF, or else in the bytes of XMP; both may be empty."""
     orientation = from_exif(exif)
     return orientation if orientation != 1 else from_xmp(xmp)
 
 
 def make_upright(image: Image.Image, orientation: int) -> Image.Image:
-    """The image rotated and mirrored by its orientation; a quarter turn swaps its sides.
+    """The image rotated and mirrored so that it is upright; a quarter turn swaps width and height.
 
     Pillow's `exif_transpose` does the same and then rewrites the EXIF, which fails if another tag is damaged.
     """
@@ -74,8 +74,8 @@ def make_upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _read_entry(exif: bytes) -> int:
-    """The orientation in its own entry of twelve bytes, also if the value of an earlier tag is cut off: Pillow stops
-    reading at that tag. Source: EXIF 2.32, 4.6.2."""
+    """The orientation in its 12-byte entry of an EXIF block. Unlike Pillow, this also finds an entry after a tag whose
+    value is cut off. Source: EXIF 2.32, 4.6.2."""
     block = exif.removeprefix(EXIF_PREFIX)
     order: Literal["little", "big"] = "little" if block.startswith(b"II") else "big"
     if block[:4] not in TIFF_STARTS:
@@ -92,5 +92,5 @@ def _read_entry(exif: bytes) -> int:
 
 
 def _valid_orientation(value: Any) -> int:
-    """The number of an orientation, or 1 for any other value; in EXIF it may be a number of any type."""
+    """`value` as an orientation, or 1 if it is none; EXIF may hold a number of any type."""
     return int(value) if value in TRANSPOSITIONS else 1

@@ -1,8 +1,8 @@
-"""Rebuild a PNG from the chunks that its pixels depend on, for files in which Pillow rejects anything else.
+"""Rebuilds a PNG from the chunks that its pixels depend on, if Pillow rejects something else in the file.
 
-Long or damaged text, profiles and EXIF, wrong checksums of ancillary chunks, a missing end, and everything optional in
-the PNG specification (third edition, 5 and 11) are dropped. As in viewers based on libpng, a wrong checksum of the
-header or the palette and missing rows are errors.
+All that is optional in the PNG specification (third edition, 5 and 11) is dropped, such as long or damaged text,
+profiles and EXIF; a missing end is added. As in viewers based on libpng, missing rows and a wrong checksum of the
+header or the palette are errors.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (
 
 RAW_EXIF = b"Raw profile type exif\0"
 MAX_ORIENTATION_BYTES = 1_000_000
-"""The orientation is not read from longer chunks."""
+"""Chunks longer than this are not searched for an orientation."""
 
 INPUT_BYTES, PIECE_BYTES = 1 << 16, 1 << 20
-"""The most that is inflated at a time, and the most that it becomes: rows are counted, not stored."""
+"""How many bytes are inflated at a time, and to how many at most; rows are counted without storing them."""
 
 RAW_DEFLATE = -15
-"""The `wbits` with which zlib does not verify the stream's checksum."""
+"""zlib's `wbits` for a raw stream, whose checksum is not verified."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk: its type, its payload (cut off at the end of a file) and whether its checksum is valid.
+    """One chunk: its type, its payload (shorter if the file was cut off) and whether its checksum is valid.
 
     `is_valid` is None if the file ends before the checksum.
     """
@@ -50,9 +50,9 @@ class Chunk:
 
 
 def rebuild_png(data: bytes, *, max_pixels: int) -> bytes | None:
-    """The PNG of the same pixels and nothing else, or None if a row or a chunk that they depend on is missing.
+    """The PNG with only the chunks that its pixels need, or None if such a chunk or a row is missing.
 
-    The rows of an image of more than `max_pixels` pixels are not checked.
+    Rows are not checked if the image has more than `max_pixels` pixels.
     """
     chunks = list(_read_chunks(data))
     if not chunks or chunks[0].kind != b"IHDR" or not chunks[0].is_valid or len(chunks[0].payload) != 13:
@@ -81,7 +81,7 @@ def rebuild_png(data: bytes, *, max_pixels: int) -> bytes | None:
 
 
 def _transparency(chunks: list[Chunk], palette: Chunk | None) -> Chunk | None:
-    """The chunk of transparency, if its length is valid for the colour type."""
+    """The transparency chunk (tRNS), or None if it is absent or its length is invalid for the colour type."""
     chunk, colour_type = _first(chunks, b"tRNS"), chunks[0].payload[9]
     size = len(chunk.payload) if chunk else 0
     maximum = {0: 2, 2: 6, 3: len(palette.payload) // 3 if palette else 0}.get(colour_type, 0)
@@ -90,7 +90,7 @@ def _transparency(chunks: list[Chunk], palette: Chunk | None) -> Chunk | None:
 
 
 def transparent_grey(data: bytes) -> int | None:
-    """The transparent level, from 0 to 255, of a PNG of 2 or 4 bits of grey; None for all others.
+    """The transparent level, from 0 to 255, of a PNG with 2 or 4 bits of grey; None for all other images.
 
     Pillow scales the pixels of such an image to 8 bits, but not its transparent level.
     """
@@ -126,7 +126,7 @@ def _orientation_of(chunk: Chunk) -> int:
 
 
 def _from_raw_profile(text: bytes) -> int:
-    """From EXIF as ImageMagick stores it in text: an empty line, a name, a length, then hexadecimal lines."""
+    """The orientation in EXIF that ImageMagick stored as text: an empty line, a name, a length, hexadecimal lines."""
     try:
         return orientations.from_exif(bytes.fromhex("".join(text.decode("ascii").split("\n")[3:])))
     except ValueError:
@@ -134,7 +134,7 @@ def _from_raw_profile(text: bytes) -> int:
 
 
 def _read_chunks(data: bytes) -> Iterator[Chunk]:
-    """The chunks up to the end of the image, the end of the file, or the first invalid byte."""
+    """Yields the chunks up to IEND, the end of the file, or the first invalid byte."""
     start = len(SIGNATURE)
     while start + 8 <= len(data) and data[start + 4 : start + 8].isalpha():
         (length,) = struct.unpack_from(">I", data, start)
@@ -152,7 +152,7 @@ def _first(chunks: list[Chunk], kind: bytes) -> Chunk | None:
 
 
 def _inflated_size(header: bytes) -> int:
-    """The bytes of all rows, each with the byte of its filter."""
+    """The number of bytes of all rows, each with its filter byte."""
     width, height, depth, colour, _, _, is_interlaced = struct.unpack(">IIBBBBB", header)
     bits = depth * CHANNELS[colour]
     sizes = [(width, height)]
@@ -162,7 +162,7 @@ def _inflated_size(header: bytes) -> int:
 
 
 def _complete_stream(stream: bytes, expected: int, *, is_trusted: bool) -> bytes | None:
-    """The zlib stream of every row; None if rows are missing, or damaged by the checksums of both stream and chunk."""
+    """The zlib stream with all rows; None if rows are missing, or if the checksums of stream and chunk are wrong."""
     count, checksum = 0, 1
     for piece in _inflate(stream, expected):
         count, checksum = count + len(piece), zlib.adler32(piece, checksum)
@@ -177,7 +177,7 @@ def _complete_stream(stream: bytes, expected: int, *, is_trusted: bool) -> bytes
 
 
 def _inflate(stream: bytes, expected: int) -> Iterator[bytes]:
-    """At most the expected bytes of the stream; what follows them is ignored."""
+    """Yields the inflated stream in pieces, at most `expected` bytes in all; further data are ignored."""
     if len(stream) < 2 or stream[0] & 15 != 8 or int.from_bytes(stream[:2], "big") % 31:
         return
     inflater, missing = zlib.decompressobj(RAW_DEFLATE), expected

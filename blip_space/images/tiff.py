@@ -1,7 +1,7 @@
-"""Rebuild the directory of a TIFF with only the tags that its pixels depend on, if Pillow rejects another tag.
+"""Rebuilds a TIFF's directory with only the tags that its pixels depend on, if Pillow rejects another tag.
 
-The directory overwrites the old one, so every offset stays valid, and a file that was cut off stays cut off. Follows
-TIFF 6.0 and BigTIFF.
+The new directory overwrites the old one, so every offset stays valid; missing pixel data stay missing. Follows TIFF 6.0
+and BigTIFF.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ PIXEL_TAGS = frozenset(
 TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 WIDTH, HEIGHT = 256, 257
 MAX_TAGS = 4_096
-"""Of a directory; no photograph has more."""
+"""How many tags of a directory are read; no photograph has more."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of a directory: where its offset is, and the `struct` formats of offset, count and entries."""
+    """A directory's layout: where in the file its offset is, and the `struct` formats of offset, count and entry."""
 
     offset_at: int
     offset: str
@@ -34,7 +34,7 @@ class Layout:
 
 
 def rebuild_tiff(data: bytes) -> bytes | None:
-    """The TIFF of the same pixels without other tags; None if its directory cannot be read.
+    """The TIFF with only the tags that its pixels need; None if its directory cannot be read.
 
     Tags whose values are beyond the end of the file are dropped.
     """
@@ -52,7 +52,7 @@ def rebuild_tiff(data: bytes) -> bytes | None:
 
 
 def count_pixels(data: bytes) -> int:
-    """Width times height of the first image; 0 if its directory does not have them."""
+    """The number of pixels of the first image; 0 if its directory does not have the size."""
     layout = _layout(data)
     if layout is None:
         return 0
@@ -82,7 +82,7 @@ def _entries(data: bytes, start: int, layout: Layout) -> list[bytes]:
 
 
 def _affects_pixels(data: bytes, entry: bytes, layout: Layout) -> bool:
-    """Whether the pixels depend on the entry, and its value is complete."""
+    """Whether the pixels depend on the entry and its value is inside the file."""
     tag, kind, count, value = struct.unpack(layout.entry, entry)
     size = TYPE_BYTES.get(kind, 0) * count
     if tag not in PIXEL_TAGS or not size or (tag == 274 and count != 1):

@@ -2,13 +2,13 @@
 
 Depends on torch, transformers and `models`; must not import the engine or anything above it.
 
-    loader           the way from a model's spec to the loaded model
-    download         the model's files, and whether they are complete
-    preparation      tokenizer and image processor without the weights
-    weights          a transformers model from configuration and weights
-    precision        the choice of the precision, and its reason; quantization carries it out
-    memory           whether weights fit, and how many keys and values do
-    adapter          a LoRA adapter; adapter_files finds its files
-    selftest         whether the model uses the image, its tokenizer and its own head
+    loader           loads a model by its spec; calls all modules below
+    download         downloads the model's files and checks that they are complete
+    preparation      loads tokenizer and image processor without the weights
+    weights          builds the transformers model from configuration and weights
+    precision        selects the precision; quantization configures bitsandbytes for it
+    memory           whether the weights fit, and how many positions of keys and values do
+    adapter          applies a LoRA adapter; adapter_files finds its files
+    selftest         checks that the model uses the image, the right tokenizer and its own head
     device, progress, library_logging: hardware, progress callbacks, silenced library output
 """

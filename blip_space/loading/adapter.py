@@ -1,7 +1,7 @@
 """Applies a LoRA adapter to a loaded checkpoint: to the language model, the vision encoder, the Q-Former or all.
 
-The only module that imports peft. The weight names of an adapter that was trained on the full model name its parts;
-those of one that was trained on the language model alone do not.
+The only module that imports peft. If an adapter was trained on the full model, its weight names contain the model's
+parts; if it was trained on the language model alone, they do not.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from blip_space.models.interface import Precision
 ADAPTER_NAME = "default"
 PEFT_PREFIX = "base_model.model."
 BODY = "model."
-"""The prefix of names in a language model that was trained with its output layer."""
+"""The prefix of weight names in a language model that includes its output layer."""
 
 
 def apply_lora(
     hf_model: Any, adapter: AdapterFiles, family: Family, family_spec: FamilySpec, *, name: str, precision: Precision
 ) -> None:
-    """Apply the adapter to `hf_model`, which users know as `name`; `ModelError` where some weight does not fit.
+    """Apply the adapter to `hf_model`, which users know as `name`. Raises `ModelError` if some weight does not fit.
 
-    Unquantized weights are merged with it, so that it costs nothing afterwards; quantized layers keep it apart.
+    The adapter is merged into unquantized weights, so it takes no extra time; for quantized layers it stays separate.
     """
     peft = _import_peft()
     _check_supported(adapter, precision)
     names = WeightNames(adapter.keys, family_spec)
     is_of_full_model = any(names.parameter_name(key).startswith(family_spec.weight_prefixes) for key in adapter.keys)
     target = hf_model if is_of_full_model else family.language_model(hf_model)
-    for flag in ("is_loaded_in_8bit", "is_loaded_in_4bit"):  # peft looks for them on the part that it gets
+    for flag in ("is_loaded_in_8bit", "is_loaded_in_4bit"):  # peft reads these flags from the module that it adapts
         setattr(target, flag, getattr(hf_model, flag, False))
     try:
         adapted, result = _apply(peft, target, adapter, names)
-    except Exception as error:  # peft's checks raise any type
+    except Exception as error:  # peft's checks raise exceptions of any type
         if is_out_of_memory(error):
             raise
         if isinstance(error, ValueError | RuntimeError | KeyError):
@@ -58,12 +58,12 @@ def apply_lora(
 
 
 def changes_lm_head(adapter: AdapterFiles) -> bool:
-    """Whether the adapter changes the language model's head, which then differs from the stored one."""
+    """Whether the adapter changes the language model's head, so that the head differs from the stored one."""
     return any("lm_head." in key for key in adapter.keys)
 
 
 def _apply(peft: Any, target: Any, adapter: AdapterFiles, names: WeightNames) -> tuple[Any, Any]:
-    """The adapted model, and which keys of the file and of the model have no counterpart."""
+    """The adapted model, and peft's result with the keys that only the file or only the model has."""
     try:
         config = peft.PeftConfig.from_pretrained(str(adapter.folder))
     except Exception as error:
@@ -82,7 +82,7 @@ def _apply(peft: Any, target: Any, adapter: AdapterFiles, names: WeightNames) ->
 
 
 def _shares_weights(hf_model: Any) -> bool:
-    """Whether an adapted layer shares its weight with another one, which merging would change too."""
+    """Whether an adapted layer shares its weight with another layer, which merging would change too."""
     owners = Counter(id(weight) for module in hf_model.modules() for weight in module._parameters.values())
     adapted = (module.base_layer for module in hf_model.modules() if hasattr(module, "base_layer"))
     return any(
@@ -103,7 +103,7 @@ def _check_supported(adapter: AdapterFiles, precision: Precision) -> None:
             "prompt, and prompts here have none. Train it as a plain LoRA."
         )
     if adapter.config.get("use_dora") and precision.name == "int8" and precision.device == "cpu":
-        # peft 0.21.2 reads a layer's weight for it and leaves one without scales, so the next forward pass raises
+        # for DoRA peft 0.21.2 reads a layer's weight and leaves it without scales, so the next forward pass raises
         raise ModelError(
             f"The adapter {adapter.name!r} is a DoRA, which int8 on a CPU does not support. Choose bf16 or int4 with "
             "--precision, or merge it where it was trained and pass the result with --model."
@@ -127,7 +127,7 @@ def _mismatch_message(adapter: AdapterFiles, name: str) -> str:
 def _incomplete_message(adapter: AdapterFiles, name: str, missing: list[str]) -> str:
     first = missing[0].removeprefix(PEFT_PREFIX).replace(f".{ADAPTER_NAME}", "")
     return (
-        f"The adapter {adapter.name!r} does not fit {name}: it fills {len(adapter.keys)} of its weights and lacks "
-        f"{len(missing)} ({first}), so it is of a smaller model, or incomplete. Pass the model that it was trained on "
-        "with --model, or save it again with peft."
+        f"The adapter {adapter.name!r} does not fit {name}: {len(adapter.keys)} of its tensors match and "
+        f"{len(missing)} are missing (first: {first}). It is incomplete, or was trained on a smaller model. Pass that "
+        "model with --model, or save the adapter again with peft."
     )

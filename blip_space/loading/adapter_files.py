@@ -29,7 +29,7 @@ MAX_LISTED = 5
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """An adapter's folder, its name in messages, its configuration and the names of its weights."""
+    """An adapter: its folder, its name in error messages, its configuration and the names of its weights (`keys`)."""
 
     folder: Path
     name: str
@@ -38,14 +38,14 @@ class AdapterFiles:
 
     @property
     def base_model(self) -> str:
-        """The name of the model that it was trained on, according to its configuration; may be empty."""
+        """The model that the adapter was trained on, according to its configuration; may be empty."""
         return base_model_name(self.config)
 
 
 def find_adapter(source: str) -> AdapterFiles:
-    """The adapter in a folder, of which `~` is expanded, or in a repository `owner/name`, downloaded unless cached.
+    """The adapter in `source`: a folder, or a repository `owner/name`, which is downloaded unless it is cached.
 
-    Raises `ModelError` where there is none, or where it is incomplete or unreadable.
+    Raises `ModelError` if there is no adapter, or if it is incomplete or unreadable.
     """
     folder, name = _find_folder(source.strip())
     if not (folder / WEIGHTS).is_file():
@@ -63,6 +63,8 @@ def find_adapter(source: str) -> AdapterFiles:
 
 def _find_folder(source: str) -> tuple[Path, str]:
     """The folder with the adapter's configuration, and the adapter's name."""
+    if not source:
+        raise ModelError("The adapter's name is empty. Name its folder, or a repository of the hub (owner/name).")
     path = find_path(source)
     if path and path.is_dir():
         folder = _find_adapter_folder(path.resolve())
@@ -78,7 +80,7 @@ def _find_folder(source: str) -> tuple[Path, str]:
 
 
 def _find_adapter_folder(folder: Path) -> Path:
-    """The folder itself, or its only subfolder with an adapter, as trainers save checkpoints."""
+    """`folder` if it holds an adapter, or else its only subfolder that does, as in a trainer's output."""
     if (folder / CONFIG).is_file():
         return folder
     inner = sorted(item for item in folder.iterdir() if (item / CONFIG).is_file())
@@ -96,7 +98,7 @@ def _download_adapter(repository: str) -> Path:
         with silenced():
             bar = download_progress_bar(ignore_progress, cached_bytes=0, total_bytes=0)
             folder = Path(snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS], tqdm_class=bar))
-    except Exception as error:  # exceptions of the client's HTTP package pass through
+    except Exception as error:  # the client also raises errors of its HTTP package
         alternative = "name the folder of an adapter (there is none of that name)"
         message = explain_download_failure(error, repository, name=repository, alternative=alternative)
         raise ModelError(message) from error

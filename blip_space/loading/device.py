@@ -66,8 +66,8 @@ def configure_cuda(dtype: torch.dtype) -> None:
 
 
 def free_bytes(device: str) -> int | None:
-    """The free memory of the device, or None where it is unknown. GPU memory that torch has reserved and does not use
-    is free to this process."""
+    """The free memory of the device in bytes, or None if it is unknown. GPU memory that torch has reserved but does not
+    use counts as free."""
     if device.startswith("cuda"):
         gpu = torch.device(device)
         unused = torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
@@ -104,7 +104,7 @@ def _cuda_has_bf16(number: int) -> bool:
 
 
 def _mps_has_bf16() -> bool:
-    """True on macOS 14 and later."""
+    """Whether Apple's GPU computes in bf16, as it does on macOS 14 and later."""
     try:
         torch.zeros(1, dtype=torch.bfloat16, device="mps")
     except (TypeError, RuntimeError):
@@ -113,14 +113,14 @@ def _mps_has_bf16() -> bool:
 
 
 def _available_ram() -> int | None:
-    """Without swap, in which a model would be as slow as the disk."""
+    """The free RAM in bytes, or None if unknown. Swap does not count: a model in it would be as slow as the disk."""
     match = re.search(r"^MemAvailable:\s+(\d+) kB", _read_text(MEMINFO), re.MULTILINE)
     return int(match[1]) * 1024 if match else None
 
 
 def _cgroup_free() -> int | None:
-    """What the container's limit leaves; the kernel reclaims inactive cached files before an allocation fails.
-    Source: https://docs.kernel.org/admin-guide/cgroup-v2.html, memory."""
+    """The bytes left below the container's memory limit, or None if there is no limit. Inactive cached files count as
+    free, since the kernel reclaims them. Source: https://docs.kernel.org/admin-guide/cgroup-v2.html, memory."""
     limit, used = (_read_text(CGROUP / name).strip() for name in ("memory.max", "memory.current"))
     if not limit.isdigit():
         return None

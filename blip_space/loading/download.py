@@ -1,6 +1,6 @@
 """Downloads a model's files, and checks that they are complete.
 
-A folder is used directly; a repository of the hub is downloaded once to the hub's cache, and is then found offline.
+A folder is used directly; a hub repository is downloaded once to the hub's cache, and found there without a connection.
 Depends on names, sizes and headers of files; reads no weights.
 """
 
@@ -32,15 +32,15 @@ DOWNLOAD_AGAIN = "Download the checkpoint again"
 
 
 def download_checkpoint(spec: ModelSpec, *, on_progress: OnProgress = ignore_progress) -> Path:
-    """The folder that holds the model's files, downloaded unless cached.
+    """The folder with the model's files, which are downloaded unless they are cached.
 
-    Raises `ModelError` when the hub does not have it, denies access or cannot be reached, or when the disk is full.
+    Raises `ModelError` if the hub does not have them, denies access or cannot be reached, or if the disk is full.
     """
     return _download(spec, [*SMALL_FILES, *SAFETENSORS], on_progress, lambda folder: any(folder.glob("*.safetensors")))
 
 
 def download_small_files(spec: ModelSpec) -> Path:
-    """The folder that holds the model's configuration and tokenizer; see `download_checkpoint`."""
+    """The folder with the model's configuration and tokenizer; see `download_checkpoint`."""
     return _download(spec, SMALL_FILES, ignore_progress, has_tokenizer)
 
 
@@ -53,17 +53,17 @@ def _download(spec: ModelSpec, patterns: list[str], on_progress: OnProgress, is_
             cached, total = _check_disk(spec, selection)
             bar = download_progress_bar(on_progress, cached_bytes=cached, total_bytes=total)
             folder = Path(snapshot_download(spec.source, **selection, tqdm_class=bar))
-        if not total and not is_usable(folder):  # only a cached configuration, and no connection
+        if not total and not is_usable(folder):  # there is no connection, and only the configuration is cached
             raise LocalEntryNotFoundError("the cache lacks required files")
         return folder
     except ModelError:
         raise
-    except Exception as error:  # exceptions of the client's HTTP package pass through
+    except Exception as error:  # the client also raises errors of its HTTP package
         raise ModelError(explain_download_failure(error, spec.source, name=spec.name)) from error
 
 
 def find_weight_files(folder: Path, *, name: str) -> list[Path]:
-    """The weight files of the model `name`; `ModelError` where one is missing or incomplete."""
+    """The weight files of the model `name`. Raises `ModelError` if one is missing or incomplete."""
     single, index = folder / "model.safetensors", folder / INDEX
     if single.is_file() or index.is_file():
         files = [single] if single.is_file() else _shards(index, name=name)
@@ -84,7 +84,7 @@ def find_weight_files(folder: Path, *, name: str) -> list[Path]:
     if any(folder.glob("*.gguf")):
         raise ModelError(
             f"{name} has its weights as GGUF, which only llama.cpp supports. Choose the original "
-            "checkpoint, with --precision int8 or int4 where memory is short."
+            "checkpoint, with --precision int8 or int4 if memory is short."
         )
     raise ModelError(
         f"{name} has no supported weights (model.safetensors; a pickle may run code). {DOWNLOAD_AGAIN}, or choose "
@@ -93,7 +93,7 @@ def find_weight_files(folder: Path, *, name: str) -> list[Path]:
 
 
 def _check_disk(spec: ModelSpec, selection: dict[str, Any]) -> tuple[int, int]:
-    """The cached and the total bytes of the selected files; `ModelError` where the rest exceeds the free space."""
+    """The cached and the total bytes of the selected files. Raises `ModelError` if the rest exceeds the free space."""
     try:
         plan: Any = snapshot_download(spec.source, **selection, dry_run=True)
     except Exception:  # the download itself reports the error, or finds all files cached
@@ -104,8 +104,8 @@ def _check_disk(spec: ModelSpec, selection: dict[str, Any]) -> tuple[int, int]:
     free = shutil.disk_usage(next(path for path in (cache, *cache.parents) if path.exists())).free
     if missing > free:
         raise ModelError(
-            f"{spec.name} does not fit on the disk: {missing / 1e9:.1f} GB are missing, and {free / 1e9:.1f} GB "
-            "are free in the hub's cache. Free some space, or set HF_HOME to a folder on another disk."
+            f"Not enough disk space for {spec.name}: {missing / 1e9:.1f} GB still have to be downloaded, and "
+            f"{free / 1e9:.1f} GB are free in the Hugging Face cache. Free some space, or set HF_HOME to another disk."
         )
     return total - missing, total
 

@@ -1,7 +1,7 @@
 """Loads a model: from its spec to a `VisionLanguageModel` that has been tested to use the image.
 
-One way for every checkpoint: select the precision, find the files, load configuration, tokenizer and weights, check
-that they match, and test that the model uses the image. Every error is a `ModelError`.
+The steps are the same for every checkpoint: select the precision, find the files, load configuration, tokenizer and
+weights, check that they match, and test that the model uses the image. Every error is a `ModelError`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _load_and_test(spec: ModelSpec, precision: str, device: Device, on_progress:
         spec = replace(spec, stored_precision=stored.precision, stored_bytes=stored.loaded_bytes)
         selected = _select_fitting_precision(spec, precision, device)
     _log_surprises(spec, folder, stored)
-    adapter = find_adapter(spec.adapter) if spec.adapter.strip() else None
+    adapter = find_adapter(spec.adapter) if spec.adapter else None
     drop_repeated_lines()
     if device.kind == "cuda":
         configure_cuda(selected.dtype)
@@ -89,7 +89,7 @@ def _select_fitting_precision(spec: ModelSpec, precision: str, device: Device) -
 
 
 def _log_surprises(spec: ModelSpec, folder: Path, stored: StoredWeights) -> None:
-    """Log what the user would not expect of the folder; as warnings, since the command line shows nothing below."""
+    """Log what users may not expect of this folder, as warnings, since the command line hides lower levels."""
     if stored.precision:
         log.warning("%s is stored in %d bits, so it answers in %s", spec.name, BITS[stored.precision], stored.precision)
     if stored.stale_quantization:

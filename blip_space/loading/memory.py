@@ -1,7 +1,7 @@
-"""Whether a model's weights fit into memory, and the error where they do not.
+"""Checks whether a model's weights fit into memory, and raises the error if they do not.
 
-A model that does not fit must be refused before it is loaded: Linux grants the memory, and kills the process, page
-included, once it is used. Depends on sizes and devices; must not depend on what a checkpoint holds.
+A model that does not fit must be refused before it is loaded: Linux grants the memory, and kills the whole process when
+it is used. Depends on sizes and devices; must not depend on a checkpoint's contents.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from blip_space.loading.precision import fits, needed_gb, supported_precisions
 from blip_space.models.interface import Precision, VisionLanguageModel
 
 MEMORY_SHARE, DEFAULT_BATCH_SIZE = 0.5, 16
-"""The share of free memory for keys and values; where free memory is unknown, it is assumed to hold this many sequences
-of the full context window."""
+"""The share of free memory for keys and values. If the free memory is unknown, it is assumed to hold this number of
+sequences, each as long as the context window."""
 
 
 def check_memory(spec: ModelSpec, precision: Precision, *, free: int | None, device: Device | None = None) -> None:
-    """Raise `ModelError` where the weights alone need more than `free` bytes; it names precisions that fit."""
+    """Raise `ModelError`, which names precisions that fit, if the weights alone need more than `free` bytes."""
     if free is not None and not fits(spec, precision.name, free, device):
         sizes = {name: needed_gb(spec, name, device) for name in spec.precisions if fits(spec, name, free, device)}
         needed = needed_gb(spec, precision.name, device)
@@ -40,7 +40,7 @@ def fitting_precisions(spec: ModelSpec, *, freed: int = 0, device_name: str = "a
 
 @contextmanager
 def reraise_out_of_memory(spec: ModelSpec, precision: Precision) -> Iterator[None]:
-    """Raise a `ModelError` where memory runs out within the context, as activations and other processes may cause."""
+    """Turn an out-of-memory error in the context, as activations and other processes may cause, into a `ModelError`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -50,7 +50,7 @@ def reraise_out_of_memory(spec: ModelSpec, precision: Precision) -> Iterator[Non
 
 
 def kv_positions(model: VisionLanguageModel) -> int:
-    """How many positions of keys and values fit into half of the free memory, for all sequences together."""
+    """The number of positions whose keys and values fit into half of the free memory, for all sequences together."""
     free = free_bytes(model.precision.device)
     if free is None:
         return DEFAULT_BATCH_SIZE * model.spec.context_tokens

@@ -1,8 +1,8 @@
-"""Selects the precision that a model computes in, with the reason for the log and the page.
+"""Selects the precision in which a model computes, with a reason that the log and the page show.
 
-Pure functions. Only the language model is quantized, as in the papers; everything else keeps 16 bits, or 32 on a GPU
-whose 16 bits overflow. Sources: fp16 overflows in T5 (https://github.com/huggingface/transformers/issues/20287),
-and the checkpoints of BLOOM, T5 and mT5 were trained in bf16.
+Pure functions. Only the language model is quantized, as in the papers; all other parts keep 16 bits, or 32 bits on a
+GPU without bf16 if the model overflows in fp16. Sources: fp16 overflows in T5
+(https://github.com/huggingface/transformers/issues/20287); BLOOM, T5 and mT5 were trained in bf16.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from blip_space.loading.device import Device
 from blip_space.models.interface import Precision
 
 SMALL_PARAMETERS = 500_000_000
-"""Below it fp32 costs little, and greedy answers do not depend on the batch as they do in bf16."""
+"""Smaller models use fp32: it costs little, and unlike in bf16 greedy answers do not depend on the batch."""
 
 QUANTIZED = ("int8", "int4")
 
@@ -26,9 +26,9 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def select_precision(requested: str, spec: ModelSpec, device: Device, *, free: int | None) -> Precision:
-    """The precision for a model on that device; `auto` is the best one that is fast there and fits into `free` bytes.
+    """The precision for a model on `device`; `auto` is the best that is fast there and fits into `free` bytes.
 
-    Raises `ModelError` when there is no such precision, or the model or the device does not support it.
+    Raises `ModelError` if there is no such precision, or if the model or the device does not support it.
     """
     if spec.stored_precision and requested in ("auto", spec.stored_precision):
         return _build_precision(spec.stored_precision, spec, device, _check_stored(spec, device))
@@ -47,12 +47,12 @@ def select_precision(requested: str, spec: ModelSpec, device: Device, *, free: i
 
 
 def fits(spec: ModelSpec, precision: str, free: int | None, device: Device | None = None) -> bool:
-    """Whether the weights alone fit into `free` bytes of the device; true where that is unknown."""
+    """Whether the weights alone fit into `free` bytes of the device's memory; True if `free` is None."""
     return free is None or needed_gb(spec, precision, device) * 1e9 <= free
 
 
 def needed_gb(spec: ModelSpec, precision: str, device: Device | None = None) -> float:
-    """The size of the weights in 10^9 bytes: `spec.memory_gb`, and more where unquantized ones are in fp32."""
+    """The size of the weights in 10^9 bytes. Exceeds `spec.memory_gb` if int8 or int4 keep other weights in fp32."""
     uses_fp32 = device is not None and precision in QUANTIZED and _dtype(precision, spec, device) == torch.float32
     more = (
         (spec.parameters - spec.quantized_parameters) * (4.0 - UNQUANTIZED_BYTES[precision]) / 1e9 if uses_fp32 else 0.0
@@ -77,7 +77,7 @@ def _best_precision(spec: ModelSpec, device: Device) -> tuple[str, str]:
 
 
 def _fallbacks(best: str, device: Device) -> tuple[str, ...]:
-    """The precisions that need less memory, best first."""
+    """The precisions that need less memory than `best`, the best one first."""
     if device.kind == "mps":
         return ("bf16",) if best == "fp32" and device.has_bf16 else ()
     if device.kind == "cuda":
@@ -86,7 +86,7 @@ def _fallbacks(best: str, device: Device) -> tuple[str, ...]:
 
 
 def _check_stored(spec: ModelSpec, device: Device) -> str:
-    """The reason for the stored precision; `ModelError` where the device does not support it."""
+    """The reason for using the stored precision. Raises `ModelError` if the device does not support it."""
     bits = BITS[spec.stored_precision]
     if not supported_precisions(spec, device):
         raise ModelError(
@@ -96,7 +96,7 @@ def _check_stored(spec: ModelSpec, device: Device) -> str:
 
 
 def _check_requested(requested: str, spec: ModelSpec, device: Device) -> str:
-    """The reason for a requested precision, with its risks; `ModelError` where it is not supported."""
+    """The reason for using the requested precision, with its risks. Raises `ModelError` if it is not supported."""
     if requested not in PRECISIONS:
         raise ModelError(f"There is no precision {str(requested)[:40]!r}. Choose auto, {join_with_or(PRECISIONS)}.")
     if spec.stored_precision:
@@ -127,8 +127,8 @@ def _build_precision(name: str, spec: ModelSpec, device: Device, reason: str) ->
 
 
 def _dtype(name: str, spec: ModelSpec, device: Device) -> torch.dtype:
-    """The type to compute in. With quantized layers it is bf16 on a CPU and where a GPU has it; an older GPU only
-    emulates bf16, so it uses fp16, or fp32 where fp16 overflows."""
+    """The dtype in which the model computes. With quantized layers it is bf16 on a CPU and on a GPU that has bf16; an
+    older GPU, which only emulates bf16, uses fp16, or fp32 if the model overflows in fp16."""
     if name in _DTYPES:
         return _DTYPES[name]
     if device.has_bf16 or device.kind == "cpu":

@@ -1,7 +1,7 @@
-"""Loads what prepares requests without the model: tokenizer, image processor and the number of positions of an image.
+"""Loads what requests are prepared with, without the model: tokenizer, image processor and an image's position count.
 
-Depends on the small files of a checkpoint (tokenizer, image processor, `config.json`); must not import what reads
-weights or builds a model.
+Depends on the small files of a checkpoint (tokenizer, image processor, `config.json`). Must not import `weights`, or
+build a model.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ COPY_AGAIN = "Copy it again from where the checkpoint came from"
 
 
 def load_preparation(spec: ModelSpec) -> Preparation:
-    """Load the preparation of a spec; the small files of a hub repository are downloaded unless cached.
+    """Load the preparation for a spec. The small files of a hub repository are downloaded unless they are cached.
 
-    It is immutable, so any thread may use it. Raises `ModelError`, with the messages of `loader.load_model`, when the
-    files are not available, missing or unreadable.
+    The preparation is immutable, so any thread may use it. Raises `ModelError`, with the messages of
+    `loader.load_model`, if files are missing or unreadable, or cannot be downloaded.
     """
     with as_model_error(spec):
         folder = download_small_files(spec)
-        inspect_checkpoint(folder, read_headers(folder), name=spec.name)  # raises where the model is not supported
+        inspect_checkpoint(folder, read_headers(folder), name=spec.name)  # raises if the model is not supported
         with silenced():
             return families.load_family(spec.family).load_preparation(spec, folder, read_config(folder, spec))
 
 
 def read_config(folder: Path, spec: ModelSpec) -> Any:
-    """The configuration without its quantization entries, which transformers would apply by itself.
+    """The configuration in `config.json`, without its quantization entries, which transformers would apply by itself.
 
-    Raises `ModelError` where it cannot be read as one of the model's family.
+    Raises `ModelError` if it is not a valid configuration of the model's family.
     """
     content = read_json(folder / "config.json", name=spec.name)
     for part in (content, *content.values()):
@@ -84,5 +84,5 @@ def _unexpected_error_message(spec: ModelSpec, error: Exception) -> str:
     return (
         f"{spec.name} could not be loaded{adapter}: {type(error).__name__} while {spec.family_spec.noun} with "
         f"{spec.language_model_type} as its language model was loaded. Save it again with transformers' "
-        "save_pretrained() where it works, or choose another model."
+        "save_pretrained() on a machine where it works, or choose another model."
     )

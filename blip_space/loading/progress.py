@@ -1,6 +1,6 @@
-"""Progress of downloads and loads, from the libraries' progress bars to a callback.
+"""Reports the progress of downloads and loads to a callback.
 
-Depends on the progress bars of huggingface_hub and transformers; shows none.
+Depends on the progress bars of huggingface_hub and transformers, which it replaces; shows none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 @dataclass(frozen=True)
 class LoadEvent:
-    """Progress of a phase, in bytes of a download or tensors of a load."""
+    """The progress of one phase: bytes of a download, or tensors of a load."""
 
     phase: Literal["download", "load"]
     done: int
@@ -27,13 +27,13 @@ OnProgress: TypeAlias = Callable[[LoadEvent], None]
 
 
 def ignore_progress(_: LoadEvent) -> None:
-    """The default callback: does nothing."""
+    """The default callback, which does nothing."""
 
 
 def download_progress_bar(on_progress: OnProgress, *, cached_bytes: int, total_bytes: int) -> type[Any]:
-    """A progress bar class for `snapshot_download` that reports bytes, beginning after those that are cached."""
+    """A progress bar class for `snapshot_download` that reports the bytes so far, cached ones included."""
 
-    class Bar(tqdm):  # type: ignore[type-arg]  # it has no items
+    class Bar(tqdm):  # type: ignore[type-arg]  # the bar iterates over nothing
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self._counts_bytes = kwargs.get("unit") == "B"
             self._done = cached_bytes + int(kwargs.get("initial") or 0)
@@ -51,7 +51,7 @@ def download_progress_bar(on_progress: OnProgress, *, cached_bytes: int, total_b
 
 @contextmanager
 def report_weight_loading(on_progress: OnProgress) -> Iterator[None]:
-    """Report every tensor that transformers loads within the context. Only one thread at a time may use it."""
+    """Report every tensor that transformers loads in the context. Only one thread at a time may enter it."""
 
     def hook(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         items = args[0] if args else kwargs.get("iterable")

@@ -1,8 +1,8 @@
-"""Configures bitsandbytes: the language model's layers only, or the layers that are stored quantized.
+"""Configures bitsandbytes to quantize only the language model's layers, or exactly the layers stored quantized.
 
-mBLIP's and BLIP-2's papers quantize the language model only; the Hugging Face cards say that this is impossible. It
-works with a list of the modules that keep 16 bits, which replaces the library's own. A checkpoint that is stored in 8
-or 4 bits is loaded as it is stored, whichever of its layers are quantized.
+mBLIP's and BLIP-2's papers quantize the language model only. The Hugging Face cards say that this is impossible, but it
+works if our own list of modules that keep 16 bits replaces the library's. A checkpoint that is stored in 8 or 4 bits is
+loaded as it is stored, whichever of its layers are quantized.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ WEIGHTS_PER_SCALE, BLOCK_OUTPUTS = 64, 32
 
 
 def without_fp32_modules(model_class: type[Any]) -> type[Any]:
-    """The class without the library's list of modules in fp32, which differs between versions, so that exactly the
-    stored layers are quantized."""
-    # transformers finds the older names of the weights by the class's name and module
+    """A copy of the class without transformers' list of modules to keep in fp32, so that exactly the stored layers are
+    quantized. The list differs between versions."""
+    # transformers finds a class's renamed weights by the name and the module of the class
     origin = {"__module__": model_class.__module__, "__doc__": model_class.__doc__}
     return type(model_class.__name__, (model_class,), {**origin, "_keep_in_fp32_modules": None})
 
 
 def quantization_config(precision: Precision, family: Family) -> Any:
-    """The argument of `from_pretrained`, or None where nothing is quantized."""
+    """The `quantization_config` for `from_pretrained`, or None if the precision is unquantized."""
     unquantized = [rf"(?:.*\.)?{re.escape(name)}" for name in family.unquantized_modules]  # at any depth
     if precision.name == "int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=unquantized)
@@ -57,8 +57,8 @@ def stored_quantization_config(stored: StoredWeights, precision: Precision, fami
 
 
 def disable_avx512_packing(hf_model: Any) -> None:
-    """Turn off bitsandbytes' AVX512-BF16 packing for layers of unsupported shapes: whose inputs are no multiple of the
-    weights per scale, or whose outputs do not fill its blocks (0.50.2 raises in the first forward pass)."""
+    """Turn off bitsandbytes' AVX512-BF16 packing for layers of unsupported shapes, on which 0.50.2 raises in the first
+    forward pass: inputs that are no multiple of `WEIGHTS_PER_SCALE`, or outputs that are none of `BLOCK_OUTPUTS`."""
     for layer in hf_model.modules():
         is_packed = hasattr(layer, "support_avx512bf16_for_cpu")
         if is_packed and (layer.in_features % WEIGHTS_PER_SCALE or layer.out_features % BLOCK_OUTPUTS):
@@ -66,9 +66,9 @@ def disable_avx512_packing(hf_model: Any) -> None:
 
 
 def _unquantized_layers(stored: StoredWeights, family: Family) -> list[str]:
-    """One expression for the layers that are not quantized: those in the file, and a head tied to the embedding.
+    """A list with one regular expression for the names of unquantized layers, including a head tied to the embedding.
 
-    It is one because transformers tries each on every layer, and Python caches at most 512.
+    It is a single one because transformers tries each expression on every layer, and Python caches at most 512.
     """
     weights = {key for key in (*stored.tensors, *family.lm_head_weights) if key.endswith(".weight")}
     names = {key.removesuffix(".weight") for key in weights}
@@ -76,7 +76,7 @@ def _unquantized_layers(stored: StoredWeights, family: Family) -> list[str]:
 
 
 def _storage_type(stored: StoredWeights) -> str:
-    """The type of the tensors with packed weights: bytes, or another one that training required."""
+    """The dtype in which packed 4-bit weights are stored: uint8, or what was chosen for training."""
     types = {"U8": "uint8", "BF16": "bfloat16", "F16": "float16", "F32": "float32"}
     layers = stored.quantized_layers
     packed = (tensor for key, tensor in stored.tensors.items() if key.removesuffix(".weight") in layers)

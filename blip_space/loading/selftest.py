@@ -1,8 +1,8 @@
-"""Tests that a loaded model uses the image, the right tokenizer and its own head.
+"""Checks that a loaded model uses the image, the right tokenizer and its own head.
 
-A checkpoint can load without an error and ignore the image: its weights are zero, or its image positions are not
-filled. Two different images must give different logits of the first token. It can also have the tokenizer of another
-model, or a head that is not its own. Must not depend on how a model is loaded.
+A checkpoint can load without an error and still ignore the image, because its weights are zero or its image positions
+are not filled: two different images must give different logits of the first token. It can also have the tokenizer of
+another model, or a wrong head. Must not depend on how a model is loaded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from blip_space.models.preparation import ImageInfo, Preparation, Prompt
 from blip_space.options import GenerationOptions
 
 MIN_DIFFERENCE = 1e-5
-"""Of the features of two images, relative to their norm; it is 0 where the model ignores the image."""
+"""The minimum difference of two images' features, relative to their norm. It is 0 if the model ignores the image."""
 
 PROMPT = "a photo of"
 HEAD_ROWS = 64
@@ -41,7 +41,7 @@ def check_image_is_used(model: VisionLanguageModel) -> None:
     if not (features.isfinite().all() and logits.isfinite().all()):
         raise ModelError(
             f"{model.spec.name} computes numbers that are not finite in {model.precision.name}, so its answers would "
-            "be noise. Choose another precision or, where that does not help, another checkpoint."
+            "be noise. Choose another precision or, if that does not help, another checkpoint."
         )
     if relative_difference(features) <= MIN_DIFFERENCE or torch.equal(logits[0], logits[1]):
         raise ModelError(
@@ -63,7 +63,7 @@ def _shortest_prompt(preparation: Preparation, spec: ModelSpec, options: Generat
 
 
 def check_tokenizer(preparation: Preparation) -> None:
-    """Raise `ModelError` unless the tokenizer reproduces the words and language names of prompts."""
+    """Raise `ModelError` unless the tokenizer encodes and decodes the words and language names of prompts unchanged."""
     spec = preparation.spec
     names = [LANGUAGES[code].prompt_name for code in spec.languages] if preparation.style.multilingual else []
     for text in (PROMPT, "Question: how many? Short answer:", *names):
@@ -77,14 +77,14 @@ def check_tokenizer(preparation: Preparation) -> None:
 def check_lm_head(
     hf_model: Any, weights: Sequence[Path], family: Family, *, name: str, names: WeightNames | None = None
 ) -> None:
-    """Raise `ModelError` where the checkpoint stores a head of its own and the loaded model has another.
+    """Raise `ModelError` if the checkpoint stores a head and the loaded model has another one.
 
-    transformers 5 ties the head of a T5 to its embedding unless it finds that the stored ones differ. `names` maps the
-    stored names of weights to those in memory, where they differ.
+    transformers 5 ties a T5's head to its embedding unless it finds that the stored weights of the two differ. `names`
+    maps stored names of weights to names in memory; None if they are the same.
     """
     for path in weights:
         with safe_open(path, "pt") as file:
-            keys = file.keys()  # it is no dict
+            keys = file.keys()  # the file itself cannot be iterated
             stored_name = next(
                 (key for key in keys if (names.parameter_name(key) if names else key) in family.lm_head_weights), None
             )
@@ -92,17 +92,17 @@ def check_lm_head(
                 continue
             stored = file.get_slice(stored_name)[:HEAD_ROWS]
         used = family.lm_head(hf_model).weight[:HEAD_ROWS].detach().cpu()
-        if not used.dtype.is_floating_point:  # quantized, which embeddings are not
+        if not used.dtype.is_floating_point:  # a quantized head cannot be the embedding, which is never quantized
             continue
         if not torch.equal(stored.to(used.dtype), used):
             raise ModelError(
-                f"{name} was loaded with its embedding instead of its own head, so it would generate noise. "
-                "This is a bug of this program with your version of transformers; install a required one."
+                f"transformers replaced the output layer of {name} by its input embedding, so answers would be noise. "
+                "This is a bug of blip-space with this transformers version; install one that requirements.txt allows."
             )
 
 
 def check_image_token(config: Any, *, name: str) -> None:
-    """Raise `ModelError` where the image token is outside the language model's vocabulary."""
+    """Raise `ModelError` if the image token is outside the language model's vocabulary."""
     token, vocabulary = getattr(config, "image_token_index", None), int(config.text_config.vocab_size)
     if token is not None and token >= vocabulary:
         raise ModelError(
@@ -113,7 +113,7 @@ def check_image_token(config: Any, *, name: str) -> None:
 
 @torch.inference_mode()
 def first_logits(decoder: DecoderOnly | EncoderDecoder, prompt: Embedded) -> torch.Tensor:
-    """The logits of the first token after the prompt: float32 of shape (1, vocabulary)."""
+    """The logits of the first token after the prompt: float32 (1, vocabulary)."""
     embeddings, positions = prompt.embeddings[None], prompt.positions[:, None]
     mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device)
     if isinstance(decoder, DecoderOnly):
@@ -131,7 +131,7 @@ def first_logits(decoder: DecoderOnly | EncoderDecoder, prompt: Embedded) -> tor
 
 
 def relative_difference(pair: torch.Tensor) -> float:
-    """The distance of the two rows of a tensor, relative to the larger norm."""
+    """The distance between the two rows of `pair`, divided by the larger of their norms; 0 if both are zero."""
     first, second = pair.to(torch.float32)
     scale = max(float(first.norm()), float(second.norm()))
     return float((first - second).norm()) / scale if scale else 0.0

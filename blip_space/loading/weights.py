@@ -1,6 +1,6 @@
-"""Loads a transformers model from its configuration and weights, all of which must be in the checkpoint.
+"""Loads a transformers model from its configuration and weights; no weight may be missing.
 
-Removes prefixes of weights, loads quantized ones as they are stored, and ignores adapters in the folder.
+Removes prefixes of weight names, loads quantized weights as they are stored, and ignores adapters in the folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from blip_space.models.interface import Precision
 log = logging.getLogger(__name__)
 
 NO_ADAPTER = {"subfolder": "no-adapter-is-asked-for"}
-"""A folder that does not exist: `from_pretrained` would apply an adapter in the folder of the weights."""
+"""A subfolder that does not exist, since `from_pretrained` would apply an adapter that is beside the weights."""
 
 COPY_BOTH = "Its files belong to different checkpoints; copy config.json and the weights from the same source"
 
@@ -37,9 +37,9 @@ COPY_BOTH = "Its files belong to different checkpoints; copy config.json and the
 def load_hf_model(
     folder: Path, config: Any, stored: StoredWeights, family: Family, *, name: str, precision: Precision
 ) -> Any:
-    """Load the model, known to users as `name`, on its device, in evaluation mode.
+    """Load the model, which users know as `name`, on its device and in evaluation mode.
 
-    `config` is changed where the weights are quantized. Raises `ModelError` where the weights do not match it.
+    Changes `config` if the weights are stored quantized. Raises `ModelError` if they do not match `config`.
     """
     model_class = family.model_class()
     if stored.precision:
@@ -57,7 +57,7 @@ def load_hf_model(
             generation_config=_load_generation_config(folder, config, name=name),
             use_safetensors=True,
             local_files_only=True,
-            ignore_mismatched_sizes=True,  # they are listed and refused below
+            ignore_mismatched_sizes=True,  # such weights are listed, and refused below
             output_loading_info=True,
         )
     except ImportError as error:
@@ -77,8 +77,8 @@ def load_hf_model(
 
 
 def _load_generation_config(folder: Path, config: Any, *, name: str) -> GenerationConfig:
-    """The folder's stop tokens, or else those of the language model's configuration; all other options are set per
-    request. An unreadable file is ignored."""
+    """A generation config with the folder's stop tokens, or else those in the language model's configuration. All other
+    options are set per request. An unreadable file is ignored."""
     try:
         tokens = read_json(folder / "generation_config.json", name=name).get("eos_token_id")
     except ModelError as error:
@@ -89,12 +89,12 @@ def _load_generation_config(folder: Path, config: Any, *, name: str) -> Generati
 
 
 def _token_ids(value: Any) -> list[int]:
-    """The valid ids in a value that may be one token or a list."""
+    """The valid ids in `value`, which should be one id or a list of ids."""
     return [token for token in (value if isinstance(value, list) else [value]) if type(token) is int]
 
 
 def _check_loading_info(hf_model: Any, loading_info: dict[str, Any], stored: StoredWeights, *, name: str) -> None:
-    """Raise `ModelError` where weights are missing or have another shape, or where there are more layers than in the
+    """Raise `ModelError` if weights are missing or have another shape, or if there are more layers than in the
     configuration."""
     patterns = {_layer_pattern(key) for key in hf_model.state_dict()}
     surplus = sorted(key for key in loading_info["unexpected_keys"] if _layer_pattern(key) in patterns)
@@ -113,7 +113,7 @@ def _check_loading_info(hf_model: Any, loading_info: dict[str, Any], stored: Sto
 
 
 def _describe_present(loading_info: dict[str, Any], stored: StoredWeights) -> str:
-    """What the weights contain instead of what is missing."""
+    """The part of the message about missing weights that says what the file contains instead."""
     unexpected = sorted(loading_info["unexpected_keys"])
     if unexpected:
         return f"; the weights contain {unexpected[0]} and others, which the model does not have"

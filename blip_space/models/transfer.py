@@ -19,6 +19,12 @@ def to_device(numbers: Any, device: torch.device) -> torch.Tensor:
     return torch.tensor(numbers, dtype=torch.long, device=device)
 
 
+def copy_to_device(numbers: Any, target: torch.Tensor) -> None:
+    """Overwrite an int64 tensor with numbers of its shape; the host does not wait for a GPU."""
+    is_gpu = target.is_cuda and torch.cuda.is_available()
+    target.copy_(torch.tensor(numbers, dtype=torch.long, device="cpu", pin_memory=is_gpu), non_blocking=True)
+
+
 def to_host(tokens: torch.Tensor) -> list[int]:
     """The values of a tensor (n,). This waits for all earlier work of the device, so a step does it once."""
     values: list[int] = tokens.tolist()

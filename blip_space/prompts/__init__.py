@@ -1,6 +1,6 @@
 """Build the prompt of a conversation, within a budget of tokens.
 
-Depends on the templates of the styles and on a tokenize or render function that the caller passes; must not import a
+Depends on the prompt styles' templates, and on a tokenize or render function that the caller passes. Must not import a
 tokenizer, an image or a model.
 """
 
@@ -30,20 +30,20 @@ __all__ = [
 ]
 
 TurnTexts = tuple[str, ...]
-"""The texts of an earlier turn as they are sent."""
+"""An earlier turn as it is put into the prompt: one text, or for a chat template its question and its answer."""
 
 MAX_PROMPT_CHARACTERS = 200_000
 """Longer prompts are rejected before they are tokenised."""
 
 MAX_TOKEN_CHARACTERS = 20
-"""A text with more characters per token of the budget is assumed not to fit, and is not tokenised. In every supported
-language tokens of words are shorter; only long runs of one character have longer tokens."""
+"""A text with more characters than this per token of the budget is assumed not to fit, and is not tokenised. In every
+supported language the tokens of words are shorter; only long runs of one character have longer tokens."""
 
 SPACES = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]{2,}|[^\S ]|[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """White space and control characters (of the categories Cc, Cs, Zl and Zp), except a single plain space."""
 
 UNPRINTABLE = re.compile(r"[^\S \n\t]|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""The same characters one by one, except spaces, line feeds and tabs."""
+"""One white-space or control character, except a space, a line feed or a tab."""
 
 QUESTION_MARKS = "?？؟⁇⁈፧՞;;꘏⸮"
 """Question marks of all supported scripts; Greek has a semicolon (U+037E or the plain one)."""
@@ -51,14 +51,14 @@ QUESTION_MARKS = "?？؟⁇⁈፧՞;;꘏⸮"
 SENTENCE_ENDS = QUESTION_MARKS.replace(";", "") + ".!。！．｡।॥۔።։…‼၊။។៕᙮"
 """An answer that ends with one of these gets no full stop."""
 
-SHORTEN = "Shorten it, or ask for fewer new tokens."
+SHORTEN = "Shorten it, or lower max_new_tokens."
 
 CLOSERS = "\"'”’»」』)]） "
 
 
 @dataclass(frozen=True)
 class RenderedPrompt:
-    """A conversation as one text, and its token ids. Images have no ids: each is before the id at its position."""
+    """A conversation as text, and its token ids. An image belongs before `ids[i]` for each `i` in `image_positions`."""
 
     text: str
     ids: Sequence[int]
@@ -66,12 +66,12 @@ class RenderedPrompt:
 
 
 Render = Callable[[Sequence[TurnTexts], str], RenderedPrompt]
-"""Renders earlier turns, oldest first, and the newest question."""
+"""A function that renders earlier turns, oldest first, and the newest question."""
 
 
 @dataclass(frozen=True)
 class ComposedPrompt:
-    """The prompt as it is sent, its token ids, and which turns are in it; `image_positions` as in `RenderedPrompt`."""
+    """A prompt, its token ids, and which turns are in it. `image_positions` are those of `RenderedPrompt`."""
 
     text: str
     ids: tuple[int, ...]
@@ -83,23 +83,23 @@ class ComposedPrompt:
 def clean(text: str) -> str:
     """The text with every run of white space and control characters replaced by one space.
 
-    The joiners of Indic, Persian and emoji spelling are not control characters and stay.
+    The joiners in Indic and Persian words and in emoji are not control characters, and stay.
     """
     return SPACES.sub(" ", text).strip()
 
 
 def clean_lines(text: str) -> str:
-    """The text without control characters, but with its lines and the spaces inside them."""
+    """The text with control characters replaced by spaces; line breaks and spaces inside lines are kept."""
     return UNPRINTABLE.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 def is_wordless(text: str) -> bool:
-    """Whether there are only white space, punctuation without a question mark, and invisible characters."""
+    """Whether the text has only white space, invisible characters and punctuation, and is not a question."""
     return not is_question(text) and all(unicodedata.category(char)[0] in "CPZ" for char in text)
 
 
 def is_question(text: str) -> bool:
-    """Whether the text ends with a question mark of any script, apart from quotes and brackets."""
+    """Whether the text ends with a question mark of any script; quotes and brackets after it are ignored."""
     text = text.rstrip(CLOSERS)
     if text.endswith((";", "\u037e")):
         return any(unicodedata.name(char, "").startswith("GREEK") for char in text if char.isalpha())
@@ -115,13 +115,13 @@ def compose(
     budget_tokens: int,
     tokenize: Callable[[str], Sequence[int]],
 ) -> ComposedPrompt:
-    """One prompt with as many of the newest turns as fit the budget, and the question after them.
+    """A prompt with as many of the newest turns as fit into `budget_tokens`, and the question after them.
 
     Whole turns are dropped, oldest first; the question is never dropped and never cut. A question without words asks
-    for a caption. Raises `PromptError` with both numbers when the question alone is longer than `budget_tokens`.
+    for a caption. Raises `PromptError` with both numbers if the question alone is longer than `budget_tokens`.
 
-    `tokenize` returns the token ids of a text; more turns are assumed to have more tokens. A long conversation costs no
-    more than tokenising the part that could fit by `MAX_TOKEN_CHARACTERS`, about `2 log2(turns)` times.
+    `tokenize` returns the token ids of a text; more turns are assumed to have more tokens. It is called about
+    `2 log2(turns)` times, and only with turns that could fit by `MAX_TOKEN_CHARACTERS`.
     """
     newest = _apply_style(_clean_question(question, clean, budget_tokens), style, language)
 
@@ -141,10 +141,10 @@ def compose_chat(
     budget_tokens: int,
     render: Render,
 ) -> ComposedPrompt:
-    """The same for a model that was trained on conversations: `render` applies its chat template to pairs of a question
-    and an answer, oldest first, and the newest question.
+    """`compose` for a model that was trained on conversations. `render` applies the model's chat template to pairs of a
+    question and an answer, oldest first, and to the newest question.
 
-    Texts keep their lines. An earlier question without words was a request for a caption, and is sent as one.
+    Texts keep their lines. An earlier question without words asked for a caption, and becomes the caption prompt.
     """
     newest = _apply_style(_clean_question(question, clean_lines, budget_tokens), style, language)
 
@@ -158,12 +158,12 @@ def compose_chat(
 def _fit(
     turns: Sequence[Turn], newest: str, *, convert: Callable[[Turn], TurnTexts], render: Render, budget_tokens: int
 ) -> ComposedPrompt:
-    """What `render` makes of `newest` and as many of the newest turns as fit, in as few calls as `compose` promises."""
+    """The prompt that `render` returns for `newest` after as many of the newest `turns` as fit into `budget_tokens`."""
     max_characters = _check_length(newest, budget_tokens)
     best = render((), newest)
     if len(best.ids) > budget_tokens:
         raise PromptError(
-            f"The question is {len(best.ids):,} tokens long and there is room for {max(budget_tokens, 0):,}. {SHORTEN}"
+            f"The question is too long: it has {len(best.ids):,} tokens, and {max(budget_tokens, 0):,} fit. {SHORTEN}"
         )
     earlier = _within_characters(turns, convert, max_characters - len(newest))
 
@@ -180,7 +180,7 @@ def _fit(
 
 
 def _clean_question(question: str, cleaner: Callable[[str], str], budget_tokens: int) -> str:
-    """The question, cleaned; empty if it has no words."""
+    """The question, cleaned by `cleaner`; empty if it has no words. Raises `PromptError` if it is too long."""
     if len(question) > MAX_PROMPT_CHARACTERS:
         raise PromptError(
             f"The question has {len(question):,} characters and at most {MAX_PROMPT_CHARACTERS:,} are read. Shorten it."
@@ -191,18 +191,18 @@ def _clean_question(question: str, cleaner: Callable[[str], str], budget_tokens:
 
 
 def _check_length(text: str, budget_tokens: int) -> int:
-    """The most characters that the budget is assumed to hold; raises `PromptError` for a text with more."""
+    """The number of characters that the budget is assumed to hold. Raises `PromptError` if the text has more."""
     room = max(budget_tokens, 0)
     if len(text) > MAX_TOKEN_CHARACTERS * room:
         raise PromptError(
-            f"The question has {len(text):,} characters and there is room for {room:,} tokens, which are at most "
-            f"{MAX_TOKEN_CHARACTERS * room:,} characters. {SHORTEN}"
+            f"The question is too long: it has {len(text):,} characters, and at most about "
+            f"{MAX_TOKEN_CHARACTERS * room:,} fit the {room:,} free tokens. {SHORTEN}"
         )
     return MAX_TOKEN_CHARACTERS * room
 
 
 def _within_characters(turns: Sequence[Turn], convert: Callable[[Turn], TurnTexts], limit: int) -> list[TurnTexts]:
-    """The texts of as many turns, newest first, as have `limit` characters in all, with a space after each text."""
+    """The texts of as many of the newest turns as fit into `limit` characters, newest first; a space follows each."""
     converted: list[TurnTexts] = []
     for turn in reversed(turns):
         texts = convert(turn)
@@ -214,10 +214,10 @@ def _within_characters(turns: Sequence[Turn], convert: Callable[[Turn], TurnText
 
 
 def _largest_fitting(maximum: int, fits: Callable[[int], bool]) -> int:
-    """The largest number up to `maximum` that fits, or 0; every number below one that fits is assumed to fit. The last
-    call of `fits` that returns True is for this number."""
+    """The largest number up to `maximum` for which `fits` returns True, or 0. Assumes that every smaller number fits
+    too. The last call of `fits` that returns True is for the number returned."""
     low, step = 0, 1
-    while low < maximum and fits(min(low + step, maximum)):  # in growing steps, since few of many may fit
+    while low < maximum and fits(min(low + step, maximum)):  # in growing steps, since only a few of many turns may fit
         low, step = min(low + step, maximum), step * 2
     high = min(low + step, maximum + 1)  # the smallest that does not fit, or is above the maximum
     while high - low > 1:
@@ -227,7 +227,7 @@ def _largest_fitting(maximum: int, fits: Callable[[int], bool]) -> int:
 
 
 def _apply_style(question: str, style: PromptStyle, language: Language) -> str:
-    """The question in the style's template; the caption prompt for an empty one."""
+    """The question in the template of `style` that suits it; an empty question gives the caption prompt."""
     if not question:
         template = style.caption
     elif is_question(question):
@@ -240,7 +240,7 @@ def _apply_style(question: str, style: PromptStyle, language: Language) -> str:
 
 
 def _join_turn(turn: Turn) -> str:
-    """An earlier turn as one text; only the answer of a request for a caption."""
+    """An earlier turn as one text. Of a request for a caption it has only the answer."""
     question, answer = clean(turn[0]), clean(turn[1])
     if not answer.rstrip(CLOSERS).endswith(tuple(SENTENCE_ENDS)):
         answer += "."

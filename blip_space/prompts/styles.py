@@ -1,7 +1,7 @@
 """The prompt templates that each family of models was trained with.
 
-They are from LAVIS for BLIP-2, from mBLIP's evaluation (the prompts of its published results), and from LLaVA. Must not
-import anything.
+Sources: LAVIS for BLIP-2, mBLIP's evaluation (the prompts of its published results), and LLaVA. Must not import
+anything.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 class PromptStyle:
     """The templates of one family. `{q}` is the user's text, `{L}` the language's prompt name.
 
-    `chat_template` is the Jinja template of a family that was trained on conversations, for checkpoints without one; it
-    takes `image_token`.
+    `chat_template` is a Jinja template with the variable `image_token`, for a family that was trained on conversations.
+    It is used if a checkpoint has no chat template of its own.
     """
 
     caption: str
@@ -33,7 +33,7 @@ VICUNA = """\
     {%- endfor %}
 {%- endfor %}
 {{- "ASSISTANT:" }}"""
-"""The form of LLaVA-1.5's conversations: https://huggingface.co/llava-hf/llava-1.5-7b-hf."""
+"""LLaVA-1.5's chat template. Source: https://huggingface.co/llava-hf/llava-1.5-7b-hf."""
 
 STYLES: dict[str, PromptStyle] = {
     "blip2": PromptStyle(
@@ -48,7 +48,7 @@ STYLES: dict[str, PromptStyle] = {
         instruction="{q} in {L}.",
         multilingual=True,
     ),
-    # the caption is one of the instructions for brief descriptions that LLaVA was trained on: Liu et al., Visual
+    # `caption` is one of the instructions for brief descriptions that LLaVA was trained on: Liu et al., Visual
     # Instruction Tuning (https://arxiv.org/abs/2304.08485), appendix, list of instructions for brief image description
     "llava": PromptStyle(
         caption="Provide a brief description of the given image.",

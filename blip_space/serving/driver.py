@@ -52,10 +52,8 @@ class Driver:
         """The core for which torch's number of threads is set."""
 
     def iterate(self) -> bool:
-        """Load one model, or step every core that has work; returns False if there was nothing to do.
-
-        Raises `DeviceError` once the GPU has failed.
-        """
+        """Load one model, or step every core with work, or capture one graph; False if there was nothing to do. Raises
+        `DeviceError` once the GPU has failed."""
         self.cancel_done()
         task = self._dispatch() if self.has_queue else None
         for_user = task is not None and not task.request.background
@@ -66,7 +64,7 @@ class Driver:
         busy = [core for core in cores if core.has_work]
         for core in busy:
             self._step(core, admit=not for_user or core.waiting > 0)
-        return bool(busy)
+        return bool(busy) or any(core.capture_pending() for core in cores)
 
     def add(self, task: GenerationTask) -> None:
         """Add a task to its model's core, or to the queue if it has to wait for a model. Under the lock."""

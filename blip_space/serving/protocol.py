@@ -30,7 +30,8 @@ def queue_full(waiting: int) -> str:
 class EngineStatus:
     """An engine's state. `model` is the most recently used one of the `loaded` models, or the one that is loading.
     `reason` is why it has this precision on this device, and `error` why no model is loaded. `replicas` is how many
-    replicas are ready, or None without replicas."""
+    replicas are ready, or None without replicas. `decode` is "eager" or "graphs", and `decode_reason` how many graphs
+    there are or why there are none; both are empty while no model is loaded."""
 
     status: Literal["loading", "ready", "failed"]
     model: str
@@ -44,6 +45,8 @@ class EngineStatus:
     load_progress: LoadEstimate | None = None
     replicas: int | None = None
     loaded: tuple[str, ...] = ()
+    decode: str = ""
+    decode_reason: str = ""
 
 
 class EngineProtocol(Protocol):

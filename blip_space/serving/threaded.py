@@ -103,10 +103,13 @@ class ThreadedEngine:
         loading = models.loading or ("" if loaded or error else self.default.name)
         if loaded and not loading and not self._device_error:
             precision = loaded[-1].core.model.precision
+            decode, decode_reason = loaded[-1].core.decode_mode
             return EngineStatus(
                 *("ready", names[-1], precision.name, precision.device, waiting, running, precision.reason),
                 metrics=self._driver.snapshot(self._restarts),
                 loaded=names,
+                decode=decode,
+                decode_reason=decode_reason,
             )
         state: Literal["loading", "failed"] = "loading" if loading else "failed"
         return EngineStatus(

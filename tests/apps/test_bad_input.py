@@ -137,7 +137,7 @@ def test_only_uploaded_files_are_read(web: httpx.Client, engine: FakeEngine, kin
 VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "prompt is a number": ({"prompt": 5}, "prompt must be a string"),
     "prompt is a list": ({"prompt": ["hi"]}, "prompt must be a string"),
-    "prompt of 100 000 characters": ({"prompt": "word " * 20_000}, "99,999 characters and there is room for"),
+    "prompt of 100 000 characters": ({"prompt": "word " * 20_000}, "it has 99,999 characters, and at most about"),
     "prompt of 300 000 characters": ({"prompt": "x" * 300_000}, "300,000 characters"),
     "unknown language": ({"language": "tlh"}, "no language 'tlh'"),
     "language is a list": ({"language": ["en"]}, "no language"),

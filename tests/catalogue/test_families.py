@@ -20,7 +20,7 @@ SOURCES = sorted(
     [path for part in ABOVE for path in (PACKAGE / part).rglob("*") if path.suffix in (".py", ".js", ".html", ".css")]
 )
 WORDS = sorted(
-    {word.lower() for row in families.ALL.values() for word in (row.name, row.noun.split()[-1], *row.language_models)}
+    {word.lower() for row in families.ALL.values() for word in (row.name, row.noun.split()[1], *row.language_models)}
     | {style for row in families.ALL.values() for style in row.prompt_styles}
 )
 PROGRAMS = re.compile(r"blip.space|llama\.cpp", re.IGNORECASE)

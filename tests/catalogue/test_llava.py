@@ -95,7 +95,7 @@ def test_prompt_style_of_another_family_is_refused(tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "llava_next": (
-        {"model_type": "llava_next", "vision_config": {}}, "a LLaVA-NeXT .*not a BLIP-2 or a LLaVA; .*LlavaNextFor"
+        {"model_type": "llava_next", "vision_config": {}}, "a LLaVA-NeXT .*not a BLIP-2 model or a LLaVA model; .*Llava"
     ),
     "two families": (
         LLAVA | {"model_type": "blip-2"}, "LlavaForConditionalGeneration and the model_type 'blip-2', which do not"
@@ -108,7 +108,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         LLAVA | {"text_config": LLAMA | {"rope_scaling": {"type": "longrope"}}}, "RoPE of the type 'longrope'"
     ),
     "another language model": (
-        LLAVA | {"text_config": {"model_type": "mistral"}}, "a LLaVA with the language model 'mistral', .*; llama is"
+        LLAVA | {"text_config": {"model_type": "mistral"}}, "with the language model 'mistral', .* Supported: llama"
     ),
     "joycaption": (LLAVA | {"vision_config": {"model_type": "siglip_vision_model"}}, "as in JoyCaption"),
     "llava's own": (
@@ -119,7 +119,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"model_type": "llava_llama", "architectures": ["LlavaLlamaForCausalLM"]}, "its original code .* llava-1.5-7b"
     ),
     "a llava without its output layer": (
-        LLAVA | {"architectures": ["LlavaModel"]}, "a LLaVA whose output layer was not saved, so it cannot chat"
+        LLAVA | {"architectures": ["LlavaModel"]}, "a LLaVA model whose output layer was not saved, so it cannot chat"
     ),
     "a llava without a language model": (
         {"model_type": "llava", "vision_config": CLIP}, "has no language model, so it cannot chat"
@@ -165,7 +165,7 @@ def test_invalid_architectures_are_ignored(tmp_path: Path, value: Any) -> None:
     ("config", "names", "message"),
     [
         ({}, ("model.mm_projector.0.weight", *LLAVA_NEW), "is in the format of LLaVA's original code"),
-        ({"architectures": ["LlavaModel"]}, LLAVA_NEW[1:], "is a LLaVA whose output layer was not saved"),
+        ({"architectures": ["LlavaModel"]}, LLAVA_NEW[1:], "is a LLaVA model whose output layer was not saved"),
         ({"text_config": None}, LLAVA_NEW, "does not describe its language model"),
     ],
 )

@@ -14,7 +14,10 @@ from tests.catalogue.folders import OPT, check_refused, write_folder, write_weig
 def test_error_for_another_model_names_the_folder_without_its_path(tmp_path: Path) -> None:
     for config, message in (
         ({"model_type": "llama"}, "not a BLIP-2"),
-        ({"model_type": "blip-2", "text_config": {"model_type": "llama"}}, "a BLIP-2 with the language model 'llama'"),
+        (
+            {"model_type": "blip-2", "text_config": {"model_type": "llama"}},
+            "a BLIP-2 model with the language model 'llama'",
+        ),
     ):
         with pytest.raises(ModelError, match=message) as caught:
             catalogue.read_folder(write_folder(tmp_path, **config))
@@ -41,9 +44,9 @@ NOT_BLIP2: dict[str, tuple[dict[str, Any], str]] = {
     "a string": ({"model_type": "blip-2", "text_config": "opt"}, "text_config .* is a string instead"),
     "a list": ({"model_type": "blip-2", "text_config": [1]}, "text_config .* is a list instead"),
     "a number": ({"model_type": "blip-2", "text_config": 7}, "text_config .* is a number instead"),
-    "an odd language model": ({"model_type": "blip-2", "text_config": {"model_type": ["opt"]}}, "not supported; opt"),
+    "an odd language model": ({"model_type": "blip-2", "text_config": {"model_type": ["opt"]}}, "Supported: opt"),
     "instructblip": ({"model_type": "instructblip"}, "an InstructBLIP .*InstructBlipForConditionalGeneration supp"),
-    "blip": ({"model_type": "blip"}, "a BLIP of the first generation .*BlipForConditionalGeneration supports it"),
+    "blip": ({"model_type": "blip"}, "a BLIP model of the first generation .*BlipForConditionalGeneration supports it"),
     "qwen": ({"model_type": "qwen2_5_vl", "vision_config": {}}, "'qwen2_5_vl', which is not a BLIP-2"),
     "a language model": (
         {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}, "without a vision encoder .* not a BLIP-2"

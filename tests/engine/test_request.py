@@ -28,7 +28,7 @@ def test_the_window_of_a_decoder_only_model_holds_the_reply_too() -> None:
     model = FakeModel(spec(language_model_type="bloom"))
     budget = measure_budget(model, prompt="What is it?", language="de", turns=(), max_new_tokens=64)
     assert (budget.reply_tokens, budget.used_tokens) == (64, 76)
-    with pytest.raises(PromptError, match="fewer new tokens"):
+    with pytest.raises(PromptError, match="lower max_new_tokens"):
         measure_budget(model, prompt="What is it?", language="de", turns=(), max_new_tokens=512)
 
 

@@ -93,7 +93,7 @@ def test_complete_files_of_an_interrupted_download_are_kept(hub: Hub, tmp_path: 
 def test_full_disk_is_reported_before_the_download(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     message = _load_error("some/mt", tmp_path)
-    assert "does not fit on the disk" in message
+    assert "Not enough disk space for mt" in message
     assert "HF_HOME" in message
     assert hub.downloads == []
 

@@ -2,11 +2,16 @@
 
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event, Thread
 
+import pytest
+from huggingface_hub.utils import are_progress_bars_disabled
+from huggingface_hub.utils import logging as hub_logging
 from transformers.utils import logging
 
+from blip_space.catalogue.hub_logging import SILENCED_CLIENT
 from blip_space.loading.library_logging import silenced
 from tests.checkpoints import stored
 
@@ -47,20 +52,31 @@ def test_quantized_models_and_adapters_print_nothing(folders: dict[str, Path], t
     assert done.stderr == "small is stored in 8 bits, so it answers in int8\n", "our own line"
 
 
-def test_overlapping_threads_restore_the_settings() -> None:
+@pytest.mark.parametrize("first", [SILENCED_CLIENT, silenced()])
+@pytest.mark.parametrize("second", [SILENCED_CLIENT, silenced()])
+def test_overlapping_threads_restore_the_settings(
+    first: AbstractContextManager[None], second: AbstractContextManager[None]
+) -> None:
     """The second thread restored the silenced level of the first one, for good."""
-    before, entered, may_exit = logging.get_verbosity(), Event(), Event()
+    before, entered, may_exit = _settings(), Event(), Event()
 
     def overlap() -> None:
-        with silenced():
+        with second:
             entered.set()
             may_exit.wait(10)
 
     thread = Thread(target=overlap)
-    with silenced():
+    with first:
         thread.start()
         assert entered.wait(10)
-    assert logging.get_verbosity() == logging.ERROR
+    assert hub_logging.get_verbosity() == hub_logging.ERROR
+    assert (logging.get_verbosity() == logging.ERROR) == (second is silenced())
     may_exit.set()
     thread.join()
-    assert logging.get_verbosity() == before != logging.ERROR
+    assert _settings() == before
+    assert logging.ERROR not in before
+
+
+def _settings() -> tuple[int, int, bool, bool]:
+    bars = logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
+    return logging.get_verbosity(), hub_logging.get_verbosity(), *bars

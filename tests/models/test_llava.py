@@ -177,7 +177,7 @@ def test_turns_of_a_long_history_are_dropped_oldest_first(preparation: Any) -> N
 
 def test_a_question_too_long_by_itself_is_rejected_with_both_numbers(preparation: Any, vision: str) -> None:
     budget = preparation.spec.context_tokens - POSITIONS[vision] - 64
-    with pytest.raises(PromptError, match=rf"tokens long and there is room for {budget:,}\."):
+    with pytest.raises(PromptError, match=rf"tokens, and {budget:,} fit\."):
         prompt_of(preparation, "ab " * 900)
 
 

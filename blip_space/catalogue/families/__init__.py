@@ -1,6 +1,6 @@
-"""One module for each family of vision-language models, each with its spec as `FAMILY`.
+"""One module for each family of vision-language models, with its spec as `FAMILY`.
 
-Families are discovered: no list names them. Must not import torch, nor a family by its name.
+The modules are discovered, not listed. Must not import torch, nor a family by its name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from blip_space.catalogue.family import FamilySpec, list_architectures
 
 FIRST = "blip2"
-"""The family whose models come first in lists."""
+"""The family whose models are the first in lists."""
 
 
 def _import_all() -> dict[str, FamilySpec]:
@@ -22,12 +22,12 @@ def _import_all() -> dict[str, FamilySpec]:
 
 
 ALL: Mapping[str, FamilySpec] = _import_all()
-"""By name."""
+"""All families by name."""
 
 
 def identify(config: Mapping[str, Any]) -> FamilySpec | None:
-    """The family of a `config.json`, by the first of its `architectures` or else by its `model_type`; None where
-    there is none, or where the two belong to different ones."""
+    """The family of a `config.json`, by the first of its `architectures` or else by its `model_type`. None if neither
+    belongs to a family, or if they belong to different ones."""
     by_type = next((family for family in ALL.values() if family.model_type == config.get("model_type")), None)
     first = next(iter(list_architectures(config)), "")
     by_architecture = next((family for family in ALL.values() if family.architecture == first), None)
@@ -37,11 +37,11 @@ def identify(config: Mapping[str, Any]) -> FamilySpec | None:
 
 
 def list_supported() -> str:
-    """The supported families in a sentence: a BLIP-2 or a …"""
+    """The supported families for a sentence: `a BLIP-2 model or a LLaVA model`."""
     return join_with_or(family.noun for family in ALL.values())
 
 
 def join_with_or(words: Iterable[str]) -> str:
-    """The words with commas, and `or` before the last."""
+    """The words, separated by commas and by `or` before the last one."""
     *others, last = words
     return f"{', '.join(others)} or {last}" if others else last

@@ -1,6 +1,6 @@
 """BLIP-2 and mBLIP: how their checkpoints are recognized, and the well-known ones on the hub.
 
-Figures: the checkpoints' model cards and configurations. Must not import torch, nor what loads a model.
+Source of the numbers: the checkpoints' model cards and configurations. Must not import torch or `loading`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SIZES = {
     "mt0-xl": (4_835_309_056, 2_214_592_512),
     "bloomz-7b": (8_163_280_384, 6_039_797_760),
 }
-"""All parameters, and those of the language model's linear layers without heads and T5's `wo`.
+"""The number of all parameters, and of those in the language model's linear layers without heads and T5's `wo`.
 
 Counted on the published configurations; https://huggingface.co/Gregor/mblip-mt0-xl holds 19.34 GB of fp32.
 """
@@ -53,18 +53,18 @@ PARTIAL = {
     "Blip2VisionModelWithProjection": "embeds images, and has no language model",
     "Blip2VisionModel": "is the vision encoder alone, without a language model",
     "Blip2QFormerModel": "is the Q-Former alone, without a language model",
-    "Blip2Model": "is a BLIP-2 whose language model was not saved",
+    "Blip2Model": "is a BLIP-2 model whose language model was not saved",
 }
 RELATED = {
-    "instructblip": ("an InstructBLIP", "transformers' InstructBlipForConditionalGeneration supports it"),
+    "instructblip": ("an InstructBLIP model", "transformers' InstructBlipForConditionalGeneration supports it"),
     "instructblipvideo": (
-        "an InstructBLIP for videos",
+        "an InstructBLIP model for videos",
         "transformers' InstructBlipVideoForConditionalGeneration supports it",
     ),
-    "blip": ("a BLIP of the first generation", "transformers' BlipForConditionalGeneration supports it"),
-    "blip_text_model": ("a part of a BLIP of the first generation", "transformers' BlipTextModel supports it"),
-    "blip_2_vision_model": ("the vision encoder of a BLIP-2", "transformers' Blip2VisionModel supports it"),
-    "blip_2_qformer": ("the Q-Former of a BLIP-2", "transformers' Blip2QFormerModel supports it"),
+    "blip": ("a BLIP model of the first generation", "transformers' BlipForConditionalGeneration supports it"),
+    "blip_text_model": ("a part of a BLIP model of the first generation", "transformers' BlipTextModel supports it"),
+    "blip_2_vision_model": ("the vision encoder of a BLIP-2 model", "transformers' Blip2VisionModel supports it"),
+    "blip_2_qformer": ("the Q-Former of a BLIP-2 model", "transformers' Blip2QFormerModel supports it"),
 }
 
 
@@ -76,7 +76,7 @@ def _unsupported_reason(config: Mapping[str, Any], weights: Collection[str], own
 
 FAMILY = FamilySpec(
     name="blip2",
-    noun="a BLIP-2",
+    noun="a BLIP-2 model",
     architecture="Blip2ForConditionalGeneration",
     model_type="blip-2",
     language_models={

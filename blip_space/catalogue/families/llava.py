@@ -1,6 +1,6 @@
 """LLaVA-1.5: how its checkpoints are recognized, and the well-known ones on the hub.
 
-Must not import torch, nor what loads a model.
+Must not import torch or `loading`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ CHECKPOINTS = (
 )
 CONVERTED = f"choose the converted {' or '.join(item.name for item in CHECKPOINTS)}"
 RELATED = {
-    "llava_llama": ("a LLaVA in the format of its original code", CONVERTED),
-    "llava_next": ("a LLaVA-NeXT", "transformers' LlavaNextForConditionalGeneration supports it"),
+    "llava_llama": ("a LLaVA model in the format of its original code", CONVERTED),
+    "llava_next": ("a LLaVA-NeXT model", "transformers' LlavaNextForConditionalGeneration supports it"),
 }
-PARTIAL = {"LlavaModel": "is a LLaVA whose output layer was not saved"}
+PARTIAL = {"LlavaModel": "is a LLaVA model whose output layer was not saved"}
 CLIP = "clip_vision_model"
 DEFAULT_MAX_POSITIONS = 2048
 """The default of transformers for Llama's `max_position_embeddings`."""
 
 ORIGINAL_FORMAT = re.compile(r"Llava\w+ForCausalLM")
-"""The names of architectures in LLaVA's original code, https://github.com/haotian-liu/LLaVA."""
+"""Names of architectures in LLaVA's original code, https://github.com/haotian-liu/LLaVA."""
 
 
 def _unsupported_reason(config: Mapping[str, Any], weights: Collection[str], own: Mapping[str, Any]) -> str:
@@ -51,15 +51,15 @@ def _unsupported_reason(config: Mapping[str, Any], weights: Collection[str], own
     encoder = vision.get("model_type", CLIP) if isinstance(vision, Mapping) else CLIP
     if encoder != CLIP and "style" not in own:
         return (
-            f"is a LLaVA with the vision encoder {str(encoder)[:40]!r}, as in JoyCaption, whose prompts are not "
-            f"supported; choose {CHECKPOINTS[0].name} or, where its prompts are LLaVA's, put a blip_space.json with "
+            f"is a LLaVA model with the vision encoder {str(encoder)[:40]!r}, as in JoyCaption, whose prompts are not "
+            f"supported; choose {CHECKPOINTS[0].name} or, if its prompts are LLaVA's, put a blip_space.json with "
             '{"style": "llava"} into its folder.'
         )
     return ""
 
 
 def _rope_type(text: Mapping[str, Any]) -> str:
-    """The type of RoPE scaling, under its names in transformers 5 and before."""
+    """The type of RoPE scaling, by the keys of transformers 5 or of older versions; empty if there is none."""
     parameters = text.get("rope_parameters") or text.get("rope_scaling")
     rope_type = parameters.get("rope_type", parameters.get("type")) if isinstance(parameters, Mapping) else None
     return rope_type if isinstance(rope_type, str) else ""
@@ -73,7 +73,7 @@ def _exceeds_trained_length(text: Mapping[str, Any], own: Mapping[str, Any]) -> 
 
 FAMILY = FamilySpec(
     name="llava",
-    noun="a LLaVA",
+    noun="a LLaVA model",
     architecture="LlavaForConditionalGeneration",
     model_type="llava",
     language_models={"llama": LanguageModelSpec("llava")},
@@ -86,7 +86,7 @@ FAMILY = FamilySpec(
     quantizable_weights=re.compile(r"^model\.language_model\..*\.weight$"),
     unquantized_weights=re.compile("embed|norm"),
     checkpoints=CHECKPOINTS,
-    # names in the hub's checkpoints, which transformers still saves
+    # the names in the hub's checkpoints, and in those that transformers saves today
     renamed_weights=(
         (re.compile(r"^language_model\.lm_head\."), "lm_head."),
         (re.compile(r"^language_model\.(?:model\.)?"), "model.language_model."),

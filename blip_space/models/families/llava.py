@@ -146,7 +146,7 @@ def _image_positions(config: Any, *, name: str) -> int:
     extra = EXTRA_POSITIONS.get(vision.model_type)
     if extra is None:
         raise ModelError(
-            f"{name} is a LLaVA with the vision encoder {vision.model_type!r}, and only "
+            f"{name} is a LLaVA model with the vision encoder {vision.model_type!r}, and only "
             f"{' and '.join(EXTRA_POSITIONS)} are supported. Choose another model."
         )
     patches = (int(vision.image_size) // int(vision.patch_size)) ** 2

@@ -86,7 +86,7 @@ def test_a_seed_of_400_digits_is_one_line(capsys: pytest.CaptureFixture[str], im
     code, _, err = run(capsys, "ask", image_file, "?", "--seed", "9" * 400)
     assert (code, err) == (
         1,
-        "blip-space: seed must be a whole number from 0 to 4294967295, and a number so far beyond it is not.\n",
+        "blip-space: seed must be a whole number from 0 to 4294967295; the given number is far outside this range.\n",
     )
 
 
@@ -128,8 +128,8 @@ def test_an_unreadable_image_is_reported_and_the_others_are_captioned(
         (["ask", "IMAGE", "What?", "--temperature", "-1"], "temperature must be a number from 0 to 2"),
         (["ask", "IMAGE", "What?", "--max-new-tokens", "99999"], "from 1 to 512"),
         (["ask", "IMAGE", "What?", "--history", "nowhere.json"], "cannot be read"),
-        (["ask", "IMAGE", "word " * 1_500 + "?"], "tokens long and there is room for"),
-        (["ask", "IMAGE", "word " * 9_999 + "?"], "49,996 characters and there is room for"),
+        (["ask", "IMAGE", "word " * 1_500 + "?"], "The question is too long: it has "),
+        (["ask", "IMAGE", "word " * 9_999 + "?"], "it has 49,996 characters, and at most about"),
         (["serve", "--port", "http"], "--port is 'http'"),
         (["serve", "--model", "gpt"], "There is no model"),
     ],

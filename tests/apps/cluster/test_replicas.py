@@ -133,7 +133,7 @@ def test_replicas_answer_and_refuse_like_one_engine(caller: Client, file: Any) -
     assert caller.predict(api_name="/models")[0]["loaded"]
     with pytest.raises(Exception, match=r"tiny does not support Esperanto; it supports"):
         caller.predict(file, COUNT, language="eo", api_name="/chat")
-    with pytest.raises(Exception, match=r"The question is 6,004 tokens long and there is room for 500"):
+    with pytest.raises(Exception, match=r"it has 6,004 tokens, and 500 fit"):
         caller.predict(file, "why " * 2_000, api_name="/chat")
 
 
