@@ -49,17 +49,19 @@ class Decoding(TypedDict, total=False):
     quality: Literal["stream", "best"]
 
 
-def load(model: str = "tiny", *, precision: str = "auto", adapter: str = "") -> Engine:
+def load(model: str = "tiny", *, precision: str = "auto", adapter: str = "", device: str = "auto") -> Engine:
     """Load a model and return it ready to answer.
 
     `model` is a name of the catalogue (`python -m blip_space models`), a folder with a checkpoint, or a repository
     `owner/name` of the hub, which is downloaded where it is not cached. `precision` is auto, fp32, bf16, fp16, int8 or
-    int4. `adapter` is a LoRA adapter's folder or repository. Raises `ModelError` where the model cannot be loaded.
+    int4. `adapter` is a LoRA adapter's folder or repository. `device` is auto, cpu, mps or cuda:N. Raises `ModelError`
+    where the model cannot be loaded. `DeviceError`, here or of an answer, means that the GPU failed: only another
+    process can use it again.
     """
     spec = replace(catalogue.find_model(model, folders=True), adapter=adapter)
     from blip_space.loading.loader import load_model
 
-    return Engine(load_model(spec, precision))
+    return Engine(load_model(spec, precision, device=device))
 
 
 class Engine:

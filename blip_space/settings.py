@@ -44,6 +44,7 @@ class Settings:
     adapter: str = ""
     ray: str = ""
     replicas: int = 0
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
         rows=number("rows", Settings.rows, MAX_ROWS),
         ray=text("ray", ""),
         replicas=number("replicas", Settings.replicas, MAX_REPLICAS),
+        device=text("device", Settings.device),
     )
 
 
@@ -111,9 +113,15 @@ def step_graphs() -> bool:
     return _switch("BLIP_SPACE_GRAPHS") is not False
 
 
+def is_hugging_face_space() -> bool:
+    """Whether this runs as a Space, which stays down when its process ends:
+    https://huggingface.co/docs/hub/spaces-overview#helper-environment-variables."""
+    return bool(os.environ.get("SPACE_ID"))
+
+
 def with_origin(sentence: str, arguments: Mapping[str, Any]) -> str:
     """The sentence, and the environment variable whose value it names, unless that was set by an option."""
-    for name in ("model", "models", "precision", "adapter", "host"):
+    for name in ("model", "models", "precision", "device", "adapter", "host"):
         variable = f"BLIP_SPACE_{name.upper()}"
         if arguments.get(name) is None and (value := _from_environment(variable)):
             parts = {part.strip() for part in value.text.split(",")} - {""}

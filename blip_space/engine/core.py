@@ -19,7 +19,8 @@ from blip_space.engine.output import ANSWER_FAILED, OUT_OF_MEMORY, Output
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.scheduler import Scheduler
 from blip_space.engine.sequence import FinishReason, Sequence, Status
-from blip_space.errors import BusyError, UserError
+from blip_space.errors import BusyError, DeviceError, UserError
+from blip_space.loading.device_errors import as_device_error, is_device_lost
 from blip_space.loading.memory import is_out_of_memory, kv_positions
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ class EngineCore:
         self.config = (config or EngineConfig()).resolve(streaming_batch_size(model))
         self.restarts = 0
         """How often the whole batch was restarted."""
+
+        self.device_error = ""
+        """The message of the error that ends every request once the GPU has failed; nothing is computed any more."""
 
         self._runner = ModelRunner(model, self.config)
         self._runner.warm_up()
@@ -64,12 +68,17 @@ class EngineCore:
 
         `now` is a time in seconds, which never decreases. If `admit` is false, no waiting sequence is admitted.
         """
+        if self.device_error:
+            return self._fail_all()
         try:
             if self._incoming:
                 self._enqueue_incoming()
             plan = self._scheduler.schedule(now=now, admit=admit)
             self._runner.run(plan)
         except Exception as error:
+            if is_device_lost(error):
+                self.device_error = str(as_device_error(error))
+                return self._fail_all()
             return self._recover(error, now)
         return self._settle()
 
@@ -200,6 +209,13 @@ class EngineCore:
         sequence.fail(error.with_traceback(None))  # a traceback's frames would keep the request alive
         self._sequences.pop(sequence.id, None)
         return Output(sequence.id, "", len(sequence.ids), finished=True, error=error)
+
+    def _fail_all(self) -> list[Output]:
+        """End every request with the device's error, except those that finished in this step."""
+        outputs, scheduler = self._settle(), self._scheduler
+        self._incoming.clear()
+        scheduler.running, scheduler.waiting, scheduler.background = [], [], []
+        return outputs + [self._failed(item, DeviceError(self.device_error)) for item in list(self._sequences.values())]
 
     def _recover(self, error: Exception, now: float) -> list[Output]:
         """Restart all sequences after an error of the whole step, in a smaller batch if memory ran out.

@@ -19,7 +19,7 @@ from blip_space.engine.request import (
     decoding_options,
     prepare_image,
 )
-from blip_space.errors import UserError
+from blip_space.errors import DeviceError, UserError
 from blip_space.jobs.image_reader import LoadedImage
 from blip_space.jobs.records import CaptionTask, Key
 from blip_space.models.preparation import ImageInfo, Prompt
@@ -82,7 +82,8 @@ class Captioner:
         return prepare_image(image, self._model.preparation, GenerationOptions())
 
     def add(self, pending_captions: Sequence[PendingCaption]) -> Iterator[Caption]:
-        """Queue captions and yield those that finish meanwhile; decodes once enough are queued to fill the batch."""
+        """Queue captions and yield those that finish meanwhile; decodes once enough are queued to fill the batch.
+        Raises `DeviceError` if the GPU fails, as `finish` does: no error of the images that were decoded."""
         for pending in pending_captions:
             try:
                 request = self._request(pending)
@@ -122,12 +123,15 @@ class Captioner:
 
     def _step(self) -> Iterator[Caption]:
         assert self._core is not None
-        finished = [output for output in self._core.step(time.monotonic()) if output.finished]
+        outputs = self._core.step(time.monotonic())
+        finished = [output for output in outputs if output.finished and not isinstance(output.error, DeviceError)]
         if finished:
             now, previous = time.monotonic(), self._last_finished_at
             self._last_finished_at = now
             seconds = (now - previous) / len(finished)  # shared by captions that finish together
             yield from (_to_caption(self._pending.pop(output.id), output, seconds) for output in finished)
+        if self._core.device_error:
+            raise DeviceError(self._core.device_error)
 
     def _request(self, pending: PendingCaption) -> PreparedRequest:
         task, image = pending.task, pending.image

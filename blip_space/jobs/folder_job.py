@@ -107,7 +107,7 @@ class FolderRun:
         self._stopping = True
 
     def run(self) -> JobProgress:
-        """Do all remaining work."""
+        """Do all remaining work. Raises `DeviceError` if the GPU fails; all finished captions have records then."""
         files = [file for file in self._job.files if file not in self._job.refused]
         with closing(self._reader.load_all(files)) as loaded:
             refused = (LoadedImage(file, None, error=error) for file, error in self._job.refused.items())

@@ -67,12 +67,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--model", metavar="NAME", help=f"Name of a model, its folder, or {HUB} (default: {default}).")
     add("--adapter", metavar="NAME", help=f"LoRA adapter as peft saves it: its folder, or {HUB} (default: none).")
     add("--precision", metavar="NAME", help=f"Precision: auto, {', '.join(catalogue.PRECISIONS)} (default: auto).")
+    add("--device", metavar="NAME", help="Device to compute on: auto, cpu, mps, or a GPU by cuda:N (default: auto).")
 
 
-def parse_model(args: argparse.Namespace) -> tuple[catalogue.ModelSpec, str]:
-    """The model and its precision, by option or environment."""
-    chosen = settings.read({name: getattr(args, name) for name in ("model", "precision", "adapter")})
-    return replace(catalogue.find_model(chosen.model, folders=True), adapter=chosen.adapter), chosen.precision
+def parse_model(args: argparse.Namespace) -> tuple[catalogue.ModelSpec, str, str]:
+    """The model, its precision and its device, by option or environment."""
+    chosen = settings.read({name: getattr(args, name) for name in ("model", "precision", "device", "adapter")})
+    spec = replace(catalogue.find_model(chosen.model, folders=True), adapter=chosen.adapter)
+    return spec, chosen.precision, chosen.device
 
 
 def add_decoding_options(
