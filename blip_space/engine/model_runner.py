@@ -21,6 +21,7 @@ from blip_space.engine.sequence import FinishReason, Sequence
 from blip_space.loading.device import free_bytes
 from blip_space.loading.device_errors import is_device_lost
 from blip_space.loading.memory import is_out_of_memory
+from blip_space.models.interface import check_positions
 from blip_space.models.preparation import Prompt
 from blip_space.models.transfer import select_rows
 
@@ -194,21 +195,11 @@ class ModelRunner:
         """The embeddings of a prompt without its cached prefix, and the prefix's keys and values, if any."""
         prompt, cached = sequence.request.prompt, None
         embedded: Embedded = self._model.embed(prompt, [features[image.key] for image in prompt.images])
-        self._check_positions(embedded, sequence)
+        check_positions(embedded, sequence.request.options.max_new_tokens, self._model.decoder.max_positions)
         sequence.start = embedded.start
         if self._may_have_prefix(sequence.request):
             cached = self.prefixes.get(prompt.prefix_key, at_least=prompt.min_prefix_length)
         return embedded.without_prefix(_length(cached) if cached else 0), cached
-
-    def _check_positions(self, embedded: Embedded, sequence: Sequence) -> None:
-        """Raise `IndexError` where an answer would need a position that the model does not have; on a GPU it would end
-        every later computation of the process. The last token of an answer is not an input."""
-        last, limit = (
-            embedded.next_position + sequence.request.options.max_new_tokens - 2,
-            self._model.decoder.max_positions,
-        )
-        if limit is not None and last >= limit:
-            raise IndexError(f"position {last} is not among the {limit} of the model")
 
     def _may_have_prefix(self, request: PreparedRequest) -> bool:
         return request.continues_conversation and request.options.quality == "stream"

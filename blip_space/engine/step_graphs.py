@@ -18,6 +18,7 @@ from typing import Protocol
 import torch
 
 from blip_space.engine.slot_cache import SlotBuffers, SlotCache
+from blip_space.loading.device_errors import is_device_lost
 from blip_space.models.transfer import copy_to_device, to_device
 
 log = logging.getLogger(__name__)
@@ -160,8 +161,10 @@ class StepGraphs:
             self._evict()
 
     def turn_off(self, reason: Exception | str) -> None:
-        """Drop all graphs, and let every further step be eager."""
+        """Drop all graphs, and let every further step be eager. Raises the error if the device is lost."""
         if isinstance(reason, Exception):
+            if is_device_lost(reason):
+                raise reason
             cause: BaseException = reason
             while cause.__context__ is not None:  # the end of a capture that failed raises again
                 cause = cause.__context__

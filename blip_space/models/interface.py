@@ -204,6 +204,14 @@ def check_ids(ids: Sequence[int], table: torch.nn.Embedding) -> None:
         raise IndexError(f"a token from {min(ids)} to {max(ids)} is not among the {rows} of the model")
 
 
+def check_positions(embedded: Embedded, max_new_tokens: int, limit: int | None) -> None:
+    """Raise `IndexError` if an answer of `max_new_tokens` might need a position that the model does not have; see
+    `check_ids`. The last token of an answer is not an input. `limit` is the number of positions, None for any."""
+    last = embedded.next_position + max_new_tokens - 2
+    if limit is not None and last >= limit:
+        raise IndexError(f"position {last} is not among the {limit} of the model")
+
+
 def _look_up(ids: Sequence[int], table: torch.nn.Embedding, device: torch.device) -> list[torch.Tensor]:
     check_ids(ids, table)
     return [table(to_device(ids, device))] if ids else []

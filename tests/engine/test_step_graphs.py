@@ -11,6 +11,7 @@ from blip_space.engine import step_graphs
 from blip_space.engine.slot_cache import SlotBuffers, SlotCache
 from blip_space.engine.step_graphs import StepGraphs, _varied, difference
 from tests.engine.fake_graphs import CAPTURED_BYTES, recording_graphs
+from tests.lost_device import lose_device
 
 BUFFER_BYTES = 2 * 2 * 64 * 4 * 4
 """Keys and values of one slot: heads, positions and width in float32."""
@@ -43,6 +44,17 @@ def test_a_replay_has_the_numbers_of_its_step_in_the_same_tensors() -> None:
     assert first[0] is second[0]
     assert first[1] is second[1]
     assert second[1].tolist() == [[7, 3, 0, 9, 1], [8, 4, 0, 9, 0]]
+
+
+def test_a_lost_gpu_is_no_reason_to_decode_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error was logged as a reason to turn graphs off, and an idle server went on as if it could answer."""
+    graphs, buffers = recording_graphs()[0], make_buffers()
+    capture(graphs, buffers)
+    monkeypatch.setattr(step_graphs, "copy_to_device", lose_device)
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        replay(graphs, buffers)
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        graphs.capture(columns(1), [make_buffers()], lose_device)
 
 
 def test_the_least_recently_used_graphs_are_dropped_with_their_buffers() -> None:
