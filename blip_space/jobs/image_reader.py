@@ -6,6 +6,7 @@ Depends on files and images; the preprocessing is passed in as a callable. Must 
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,14 +39,20 @@ class LoadedImage:
 
 
 class ImageReader:
-    """Loads the files of a folder in threads, at most `prefetch` files ahead of their use."""
+    """Loads the files of a folder in `workers` threads, at most `prefetch` files ahead of their use."""
 
-    def __init__(self, folder: Path, *, workers: int, prefetch: int, is_wanted: Callable[[str, str], bool]) -> None:
-        """`is_wanted(file, digest)` returns whether to preprocess a file; it is called from the reader's threads."""
+    def __init__(
+        self, folder: Path, *, workers: int | None, prefetch: int, is_wanted: Callable[[str, str], bool]
+    ) -> None:
+        """`is_wanted(file, digest)` returns whether to preprocess a file; it is called from the reader's threads. If
+        `workers` is None, the number of threads depends on the processors."""
         self._folder = folder
         self._is_wanted = is_wanted
-        self._prefetch = prefetch
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="images")
+        self._pool = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="images")
+        self._is_preparing = False
+        self.prefetch = prefetch
+        """How many files are loaded ahead of their use."""
+
         self.prepare: Prepare | None = None
         """The preprocessing. As long as it is None, files are only hashed, since a run may find nothing left to do."""
 
@@ -56,14 +63,27 @@ class ImageReader:
         try:
             for file in rest:
                 futures.append(self._pool.submit(self.load, file))
-                if len(futures) >= self._prefetch:
-                    yield futures.popleft().result()
+                if len(futures) >= self.prefetch:
+                    yield self._next(futures)
             while futures:
-                yield futures.popleft().result()
+                yield self._next(futures)
         finally:
             for future in futures:
                 future.cancel()
             self._pool.shutdown(wait=True)
+
+    def _next(self, futures: deque[Future[LoadedImage]]) -> LoadedImage:
+        """The next loaded file. Once `prepare` is set, the threads also load those files again that were only hashed;
+        if the caller's thread loaded them one by one, the GPU would have to wait."""
+        if self.prepare is not None and not self._is_preparing:
+            self._is_preparing = True
+            for index, future in enumerate(futures):
+                if future.done() and self._is_unprepared(image := future.result()):
+                    futures[index] = self._pool.submit(self.load, image.file)
+        return futures.popleft().result()
+
+    def _is_unprepared(self, image: LoadedImage) -> bool:
+        return image.digest is not None and image.prepared is None and self._is_wanted(image.file, image.digest)
 
     def load(self, file: str) -> LoadedImage:
         """Read and hash one file, and preprocess it if it is wanted and `prepare` is set."""
@@ -75,6 +95,12 @@ class ImageReader:
         if not self._is_wanted(file, digest) or self.prepare is None:
             return LoadedImage(file, digest)
         return load_image(file, data, self.prepare)
+
+
+def default_workers() -> int:
+    """Half the number of processors that this process may use, but 2 to 8. The others run the model or drive a GPU."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, max(2, processors // 2))
 
 
 def load_image(file: str, data: bytes, prepare: Prepare) -> LoadedImage:

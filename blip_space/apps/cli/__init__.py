@@ -1,7 +1,7 @@
 """The command line: `ask`, `caption`, `folder`, `models`, `languages`, `serve`.
 
 The parser, the log on stderr and the exit codes: a user's mistake is one line on stderr and exit code 1, wrong usage is
-2. Must not import torch or Gradio, which commands import when they run, so that the others start fast.
+2, a failed GPU 70. Must not import torch or Gradio, which commands import when they run, so that the others start fast.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 from blip_space import __version__, images, options, settings
 from blip_space.apps.cli import arguments, commands, folder, listing
 from blip_space.apps.cli.terminal import print_message
-from blip_space.errors import UserError
+from blip_space.errors import DEVICE_EXIT_CODE, DeviceError, UserError
 
 HELP_FORMAT = partial(argparse.HelpFormatter, width=100)
 """Help does not depend on the width of the terminal, since the documents are made from it."""
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command(args)
     except UserError as error:
         print_message(settings.with_origin(str(error), vars(args)))
-        return 1
+        return DEVICE_EXIT_CODE if isinstance(error, DeviceError) else 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

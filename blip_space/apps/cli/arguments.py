@@ -17,6 +17,7 @@ from blip_space.jobs.outputs.output_files import FORMATS, SINGLE_CAPTION_FORMATS
 EXISTING = ("skip", "overwrite", "append")
 CLUSTER = "its HOST:PORT, auto for the one of this machine, or local to start one"
 HUB = "owner/name of a repository on the hub"
+ROWS = "16, on a GPU with much memory up to 64"
 DECODING = {
     "max_new_tokens": "Maximum number of generated tokens",
     "temperature": "Temperature of sampling; 0 always picks the most likely token",
@@ -44,18 +45,18 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
     add("--overwrite-edited", action="store_true", help="Overwrite text files and tables that a user made or edited.")
     add("--retry-errors", action="store_true", help="Try again what failed before.")
     add("--limit", metavar="N", type=int, help="Maximum number of images (default: all).")
-    add("--workers", metavar="N", type=int, default=2, help="Threads that read images (default: 2).")
+    add("--workers", metavar="N", type=int, help="Threads that read images (default: half of the processors, 2 to 8).")
     add("--json", action="store_true", help="Print progress as one JSON object a line.")
     add("--ray", metavar="ADDRESS", help=f"Caption on a Ray cluster: {CLUSTER}.")
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
     """The options of `serve`, apart from the model's."""
-    rows, add = settings.DEFAULT_ROWS, parser.add_argument
+    add = parser.add_argument
     add("--host", help="Address to listen on, such as 0.0.0.0 for all (default: 127.0.0.1).")
     add("--port", help=f"Port to listen on (default: {settings.DEFAULT_PORT}).")
     add("--models", metavar="NAME,NAME", help="Further models that users may choose (default: none).")
-    add("--rows", metavar="N", help=f"Maximum number of answers that are generated at once (default: {rows}).")
+    add("--rows", metavar="N", help=f"Answers that are generated at once (default: {ROWS}).")
     add("--ray", metavar="ADDRESS", help=f"Answer by a Ray cluster: {CLUSTER}.")
     add("--replicas", metavar="N", help="Engines on that cluster (default: as many as fit).")
 
@@ -66,12 +67,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--model", metavar="NAME", help=f"Name of a model, its folder, or {HUB} (default: {default}).")
     add("--adapter", metavar="NAME", help=f"LoRA adapter as peft saves it: its folder, or {HUB} (default: none).")
     add("--precision", metavar="NAME", help=f"Precision: auto, {', '.join(catalogue.PRECISIONS)} (default: auto).")
+    add("--device", metavar="NAME", help="Device to compute on: auto, cpu, mps, or a GPU by cuda:N (default: auto).")
 
 
-def parse_model(args: argparse.Namespace) -> tuple[catalogue.ModelSpec, str]:
-    """The model and its precision, by option or environment."""
-    chosen = settings.read({name: getattr(args, name) for name in ("model", "precision", "adapter")})
-    return replace(catalogue.find_model(chosen.model, folders=True), adapter=chosen.adapter), chosen.precision
+def parse_model(args: argparse.Namespace) -> tuple[catalogue.ModelSpec, str, str]:
+    """The model, its precision and its device, by option or environment."""
+    chosen = settings.read({name: getattr(args, name) for name in ("model", "precision", "device", "adapter")})
+    spec = replace(catalogue.find_model(chosen.model, folders=True), adapter=chosen.adapter)
+    return spec, chosen.precision, chosen.device
 
 
 def add_decoding_options(
