@@ -19,7 +19,7 @@ from blip_space.jobs.records import CaptionRecord
 COLUMNS = tuple(field.name for field in fields(CaptionRecord))
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""If a cell begins so, a spreadsheet evaluates it: https://owasp.org/www-community/attacks/CSV_Injection."""
+"""A spreadsheet evaluates cells that begin with one of these: https://owasp.org/www-community/attacks/CSV_Injection."""
 
 BOM = "\ufeff"
 

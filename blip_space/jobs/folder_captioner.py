@@ -50,7 +50,7 @@ class PendingCaption:
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption with its tokens and seconds, or an error. `repeats` if it repeats its end up to the token limit."""
+    """A finished caption or an error message. `repeats` marks one that repeats its end up to the token limit."""
 
     pending: PendingCaption
     caption: str | None = None
@@ -83,7 +83,7 @@ class Captioner:
 
     def add(self, pending_captions: Sequence[PendingCaption]) -> Iterator[Caption]:
         """Queue captions, run the model if enough are queued to fill the batch, and yield the captions that finish.
-        `DeviceError` if the GPU fails, since the images of the batch are not to blame; `finish` raises it likewise."""
+        `DeviceError` if the GPU fails, since that is no error of the images; `finish` raises it as well."""
         for pending in pending_captions:
             try:
                 request = self._request(pending)

@@ -44,7 +44,7 @@ def refuse_other_folder(output_log: OutputLog, folder: Path) -> None:
 
 
 def _compare(known: Mapping[str, set[str]], folder: Path) -> tuple[int, int]:
-    """How many files of a sample have a `known` digest of their name, and how many have another digest."""
+    """How many files of a sample have one of the `known` digests for their name, and how many have another digest."""
     names = sorted(known)
     pairs = [(image_digest(folder, name), known[name]) for name in names[:: max(1, len(names) // SAMPLE_FILES)]]
     same = sum(digest in digests for digest, digests in pairs if digest)

@@ -63,8 +63,8 @@ def find_images(
 ) -> Listing:
     """The first `limit` images of a folder, without `own_files` (resolved paths). `UserError` if there is none.
 
-    A file is an image if its extension says so or, with an unknown one, its first bytes. Hidden files and folders and
-    those of the system are ignored; links to folders are followed once. With a `pattern` such as `*.jpg` or
+    The extension decides whether a file is an image or, if it is unknown, the first bytes. Hidden files and folders,
+    and those of the system, are ignored. Links to folders are followed once. With a `pattern` such as `*.jpg` or
     `cats/**/*.jpg`, only matching files are considered.
     """
     if not folder.is_dir():
@@ -214,7 +214,7 @@ def _is_job_file(name: str) -> bool:
 
 
 def _compile_glob(pattern: str, *, recursive: bool) -> Callable[[str], bool]:
-    """A function that returns whether a relative name matches, as in `Path.glob` or, if `recursive`, `Path.rglob`."""
+    """A function that matches relative names with `pattern`, as `Path.glob` does, or `Path.rglob` if `recursive`."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     if pattern.startswith("/") or ".." in parts or not parts:
         raise UserError(f"--glob must be a relative pattern without `..`, such as '*.jpg', not {pattern[:80]!r}.")

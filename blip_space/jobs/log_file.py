@@ -24,7 +24,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 class LogFile:
-    """The open file. It is locked until `close`, so only one job at a time can have it."""
+    """An open file of lines. It is locked until `close`, so that only one job at a time writes to it."""
 
     def __init__(self, path: Path, disk: Disk) -> None:
         """Open and lock `path`. `UserError` if it cannot be written, or if another job has locked it."""

@@ -27,7 +27,7 @@ MAX_MEMBERS = 2_000
 
 MAX_UNPACKED_BYTES = 500_000_000
 MAX_RATIO = 100
-"""The most times that a zip may grow when unpacked. Images hardly shrink in a zip, so a higher ratio is a zip bomb."""
+"""The highest ratio of unpacked to packed size. Images hardly shrink in a zip, so a higher ratio means a zip bomb."""
 
 MAX_NAME_CHARACTERS = 200
 ENTRY_SIGNATURE = b"PK\x01\x02"

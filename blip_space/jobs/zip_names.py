@@ -111,7 +111,7 @@ def _raw_name(member: zipfile.ZipInfo) -> bytes:
 
 
 def _known_name(member: zipfile.ZipInfo) -> str | None:
-    """A name marked as UTF-8, or in Info-ZIP's Unicode path field if its checksum fits the header's name; else None."""
+    """The name if it is marked as UTF-8, or in Info-ZIP's Unicode path field with a matching checksum; else None."""
     if member.flag_bits & UTF8_FLAG:
         return member.orig_filename
     extra, start = member.extra, 0

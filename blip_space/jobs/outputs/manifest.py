@@ -45,12 +45,12 @@ class Manifest:
         """`UserError` if the manifest exists and cannot be read, since it is then unknown which files are a user's."""
         self.folder = folder
         self.entries: dict[str, ManifestEntry] = {}
-        """The last entry of each file."""
+        """The last entry of each file, by the file's name."""
 
         self.disk = disk or Disk()
         self._path = folder / MANIFEST_NAME
         self._own_digests: dict[str, set[str]] = {}
-        """The digests that a file written by us may have: the last one, and the one before until `finish` is called."""
+        """The digests that a file of ours may have: that of its last entry and, until `finish`, of the one before."""
 
         self._unfinished = set[str]()
         self._images_by_text: dict[str, set[str]] = {}
@@ -84,7 +84,7 @@ class Manifest:
                 self._index(entry)
 
     def finish(self) -> None:
-        """Mark the files of all added entries as written. An error does no harm: `is_ours` then accepts more."""
+        """Mark the files of all added entries as written. An error is ignored; `is_ours` then accepts more."""
         if self._unfinished:
             with suppress(OSError):
                 self._append(FINISHED)
@@ -183,7 +183,7 @@ def check_regular_file(path: Path) -> None:
 
 
 def content_digest(content: bytes) -> str:
-    """The SHA-256 of `content` without the line ends at its end, since editors add one."""
+    """The SHA-256 of `content` without the line ends at its end, which some editors add."""
     return hashlib.sha256(content.rstrip(b"\r\n")).hexdigest()
 
 

@@ -51,7 +51,7 @@ class OutputFiles:
 
     @property
     def log_path(self) -> Path:
-        """The path of the output log, which every format has in addition to its own files, or as its file."""
+        """The path of the output log: that of the output if it can hold records, else beside it with `.jsonl` added."""
         if self.format in ("jsonl", "txt"):
             return self.path
         if self.format == "imagefolder" and self.path != (self.folder / dataset_formats.METADATA).resolve():

@@ -30,8 +30,7 @@ IS_THE_OUTPUT = "Its text file would be the output itself. Name another --output
 
 @dataclass
 class Outcome:
-    """The result of writing files: `kept` has the files that were not overwritten because a user made or edited them,
-    `failed` pairs of a file and an error message, `notes` other messages for the user."""
+    """The result of writing: files kept because a user made them, files with an error message, and other messages."""
 
     kept: list[str] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)

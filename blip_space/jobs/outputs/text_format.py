@@ -38,7 +38,7 @@ def parse_text_format(extension: str, prefix: str, suffix: str) -> TextFormat:
 
 
 def text_names(files: Iterable[str], extension: str) -> dict[str, str]:
-    """The name of each image's text file: `extension` replaces the image's, or is appended if two would be equal."""
+    """The text file's name for each image: with `extension` in place of the image's, or after it if names collide."""
     return disambiguate({file: f"{stem(file)}{extension}" for file in files}, extension)
 
 
