@@ -32,7 +32,7 @@ USER_TEXT = "with a text of your own"
 
 
 def caption_folder(args: argparse.Namespace) -> int:
-    """Run the job; returns the exit code."""
+    """Caption the folder that `args` names, and return the exit code."""
     spec, precision = arguments.parse_model(args)
     text_format = parse_text_format(args.extension, args.prefix, args.suffix)
     batch_size = arguments.parse_batch_size(args.batch_size)
@@ -48,7 +48,7 @@ def caption_folder(args: argparse.Namespace) -> int:
     )
     codes = arguments.parse_languages(args, spec)
     model_fingerprint = fingerprint(spec)
-    # a record with the name of the model only may be of another adapter
+    # an old record has only the model's name, so it may be of another adapter
     fingerprints = {} if spec.adapter else {spec.name: model_fingerprint}
     with (
         OutputLog(output.log_path, fingerprints=fingerprints, overwrite_edited=args.overwrite_edited) as log,
@@ -76,14 +76,14 @@ def caption_folder(args: argparse.Namespace) -> int:
 
 
 def _prepare(log: OutputLog, output: OutputFiles, args: argparse.Namespace) -> None:
-    """Check that no file of a user is overwritten; then apply `--existing` and `--retry-errors` to the log."""
+    """`UserError` if a user's file would be overwritten, else apply `--existing` and `--retry-errors` to `log`."""
     output.check(log)
     if args.existing == "overwrite":
         log.start_over()
         return
     refuse_other_folder(log, args.folder)
     if log.lacks_fingerprints:
-        print_message(f"{log.path.name} has records with the name of their model only; they count as this model's")
+        print_message(f"{log.path.name} has records that name only their model; they count as this model's")
     if args.retry_errors:
         log.filter(lambda record: record.error is None)
 
@@ -91,7 +91,7 @@ def _prepare(log: OutputLog, output: OutputFiles, args: argparse.Namespace) -> N
 def _select_files(
     listing: Listing, output: OutputFiles, log: OutputLog, args: argparse.Namespace
 ) -> tuple[list[str], dict[str, str]]:
-    """The files to caption, and a message for each whose text file cannot be written."""
+    """The images to caption, and errors by name for text files. Moves images with a user's text to `listing.ignored`."""
     names = listing.names
     if args.format != "txt":
         return names, {}
@@ -110,7 +110,7 @@ def _run(job: FolderJob, log: OutputLog, args: argparse.Namespace) -> JobProgres
     previous = signal.getsignal(signal.SIGINT)
 
     def stop(*_: object) -> None:
-        """Finish the running batch; a second Ctrl-C does not wait for it."""
+        """Stop after the running batch; a second Ctrl-C stops at once."""
         run.stop()
         signal.signal(signal.SIGINT, previous)
 
@@ -123,7 +123,7 @@ def _run(job: FolderJob, log: OutputLog, args: argparse.Namespace) -> JobProgres
 
 
 def _finish(log: OutputLog, output: OutputFiles, job: FolderJob, progress: JobProgress) -> Outcome:
-    """Apply the corrections of users, and write the output files."""
+    """Put the captions that users corrected in the output files into the log, then write these files again."""
     failed, notes = list[tuple[str, str]](), list[str]()
     if not output.overwrite_edited:
         corrections = Corrections(output.manifests, job.files)
@@ -132,18 +132,18 @@ def _finish(log: OutputLog, output: OutputFiles, job: FolderJob, progress: JobPr
             if corrections:
                 log.replace(lambda record: corrections.correct(record) if _belongs_to(record, job.tasks) else None)
         except UserError as error:
-            failed.append((log.path.name, f"Corrected captions are not in it. {error}"))
-    own = [] if output.format == "jsonl" else list(_own_records(log, job))  # the log is that format
+            failed.append((log.path.name, f"Your corrected captions are not in this file. {error}"))
+    own = [] if output.format == "jsonl" else list(_own_records(log, job))  # the log is the jsonl output
     outcome = output.write(own, unreadable={file for file, _ in progress.errors})
     if log.superseded_error:
-        failed.append((log.path.name, f"It still has old records of changed images. {log.superseded_error}"))
+        failed.append((log.path.name, f"This file still has old records of changed images. {log.superseded_error}"))
     outcome.failed += failed
     outcome.notes += notes
     return outcome
 
 
 def _own_records(log: OutputLog, job: FolderJob) -> Iterable[CaptionRecord]:
-    """The last record of each file and task of this job."""
+    """The newest record of each image for each task of this job."""
     names = set(job.files)
     own = (record for record in log.records() if record.file in names and _belongs_to(record, job.tasks))
     return {(record.file, record.key()[1:]): record for record in own}.values()
@@ -154,7 +154,7 @@ def _belongs_to(record: CaptionRecord, tasks: Sequence[CaptionTask]) -> bool:
 
 
 def _worker_pool(args: argparse.Namespace, spec: catalogue.ModelSpec, batch_size: int | None) -> Any:
-    """The workers of a Ray cluster, if one is named."""
+    """A context manager for the workers of the Ray cluster in `--ray`, or for None without that option."""
     if args.ray is None:
         return nullcontext()
     from blip_space.apps.cluster.worker_pool import WorkerPool
@@ -163,7 +163,7 @@ def _worker_pool(args: argparse.Namespace, spec: catalogue.ModelSpec, batch_size
 
 
 def _select_precision(spec: catalogue.ModelSpec, requested: str, previous: str | None, pool: Any) -> str:
-    """The requested precision; `auto` stays that of previous records, whatever memory is free now."""
+    """The precision to use. For `auto`: `previous`, the precision of earlier records, or else one that fits memory."""
     if requested == "auto" and previous:
         return previous
     if pool:
