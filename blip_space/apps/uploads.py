@@ -1,7 +1,7 @@
 """Refuses uploads before the disk is full, and deletes expired files.
 
 Gradio limits the size of one file and deletes old files while it runs. It does not limit the number of files, and does
-not delete the files of a server that was killed. Depends on HTTP and the disk only; of Gradio it knows the upload path.
+not delete the files of a server that was killed. Depends on HTTP and disk space only, and on Gradio's upload path.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class _StderrHandler(logging.Handler):
 
 
 def _configure_streams() -> None:
-    """Make any text printable: a pipe on Windows has a code page that lacks most scripts; file names are any bytes."""
+    """Make any text printable, even if a Windows pipe has a limited code page or a file name has invalid bytes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")

@@ -41,7 +41,7 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
     add("--extension", metavar="ENDING", default=".txt", help="Extension of text files (default: .txt).")
     add("--prefix", metavar="TEXT", default="", help="Text before each caption in a text file (default: none).")
     add("--suffix", metavar="TEXT", default="", help="Text after each caption in a text file (default: none).")
-    text = "skip: keep existing captions and add missing ones; overwrite: replace all; append: add to them (default: skip)."
+    text = "skip: keep existing captions, add missing ones; overwrite: replace; append: add to them (default: skip)."
     add("--existing", choices=EXISTING, default="skip", help=text)
     add("--overwrite-edited", action="store_true", help="Overwrite text files and tables that you wrote or edited.")
     add("--retry-errors", action="store_true", help="Retry the images that failed before.")

@@ -91,7 +91,7 @@ def _prepare(log: OutputLog, output: OutputFiles, args: argparse.Namespace) -> N
 def _select_files(
     listing: Listing, output: OutputFiles, log: OutputLog, args: argparse.Namespace
 ) -> tuple[list[str], dict[str, str]]:
-    """The images to caption, and errors by name for text files. Moves images with a user's text to `listing.ignored`."""
+    """The images to caption, and errors by name for text files. Moves images with a user's text to `ignored`."""
     names = listing.names
     if args.format != "txt":
         return names, {}
@@ -163,7 +163,7 @@ def _worker_pool(args: argparse.Namespace, spec: catalogue.ModelSpec, batch_size
 
 
 def _select_precision(spec: catalogue.ModelSpec, requested: str, previous: str | None, pool: Any) -> str:
-    """The precision to use. For `auto`: `previous`, the precision of earlier records, or else one that fits memory."""
+    """The precision to use. For `auto`, that of earlier records (`previous`), else one that fits the memory."""
     if requested == "auto" and previous:
         return previous
     if pool:

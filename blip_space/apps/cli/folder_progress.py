@@ -16,7 +16,7 @@ from blip_space.jobs.folder_listing import Listing
 from blip_space.jobs.outputs.text_files import Outcome
 
 UPDATE_SECONDS = {True: 0.2, False: 10.0}
-"""The time between two updates on a terminal (True) and elsewhere."""
+"""The seconds between two updates; the key is whether stderr is a terminal."""
 
 MAX_NAMED = 20
 STOPPED = 130

@@ -1,4 +1,4 @@
-"""Checks the values that a caller sends, above all uploaded files.
+"""Checks every value that a caller sends, above all uploaded files.
 
 Gradio passes raw values to handlers, opens any image path that is sent without `meta`, fetches URLs, and answers values
 of a wrong shape with its own messages. `SecureBlocks` wraps every event of the page and the API: it refuses a value

@@ -37,7 +37,7 @@ def status_line(status: EngineStatus) -> str:
 
 
 def budget_line(count: Callable[[], dict[str, Any]]) -> str:
-    """The token budget that `count` returns, as HTML, or the message of the `UserError` that it raises."""
+    """The token budget that `count` returns, as HTML. If `count` raises a `UserError`, its message instead."""
     try:
         budget = count()
     except UserError as error:

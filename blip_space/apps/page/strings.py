@@ -99,13 +99,13 @@ def throughput(tokens_per_second: float, running: int, waiting: int) -> str:
 
 
 def unknown_image(model: str, *, listed: str | None, operator: str) -> str:
-    """What to do if `model` does not recognise an image: choose the model `listed`, or let `operator` be started."""
+    """What to do if `model` does not recognise an image: choose model `listed`, or have model `operator` started."""
     start = f"this server needs another model. The operator can start it with: python app.py --model {operator}"
     return f"{model} only recognises drawings. For photographs {f'choose {listed} above.' if listed else start}"
 
 
 def memory_needs(sizes: Mapping[str, float], fits: tuple[str, ...] | None) -> str:
-    """The memory that a model needs in each precision, and the precisions in which it fits unless `fits` is None."""
+    """The memory that a model needs by precision, and the precisions in which it fits (`fits`, None if unknown)."""
     needs = "It needs " + ", ".join(f"{size:g} GB in {precision}" for precision, size in sizes.items())
     if fits is None:
         return f"{needs}."
