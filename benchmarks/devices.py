@@ -24,13 +24,12 @@ GRAPHS = "graphs"
 
 def resolve(device: str) -> str:
     """torch's name of a device; `auto` is the one that the loader would choose."""
-    return find_device().name if device == "auto" else device
+    return find_device(device).name
 
 
 def load_model(spec: ModelSpec, precision: str, device: str) -> VisionLanguageModel:
     """Load a model on that device."""
-    named: dict[str, Any] = {} if resolve(device) == find_device().name else {"device": device}
-    return loader.load_model(spec, precision, **named)
+    return loader.load_model(spec, precision, device=device)
 
 
 def synchronize(device: torch.device | str) -> None:
@@ -49,14 +48,13 @@ def works(device: str) -> bool:
 
 def decoding(core: Any) -> str:
     """How a core decodes: `graphs` and how many it has captured, or `eager` and why."""
-    mode, reason = getattr(core, "decode_mode", ("eager", "there are no graphs"))
+    mode, reason = core.decode_mode
     return f"{mode} ({reason})"
 
 
 def capture_graphs(core: Any) -> None:
     """Capture the graphs that earlier steps lacked, as a driver does in idle time. While nothing runs."""
-    capture = getattr(core, "capture_pending", None)
-    while capture and capture():
+    while core.capture_pending():
         pass
 
 

@@ -21,7 +21,7 @@ Imports only go down:
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blip_space.errors import BusyError, EmptyAnswerError, ImageError, ModelError, PromptError, UserError
+from blip_space.errors import BusyError, DeviceError, EmptyAnswerError, ImageError, ModelError, PromptError, UserError
 
 if TYPE_CHECKING:
     from blip_space.library import Engine, load
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BusyError",
+    "DeviceError",
     "EmptyAnswerError",
     "Engine",
     "GenerationOptions",

@@ -6,7 +6,8 @@
         ├── PromptError           a question or a history that cannot be sent
         ├── ModelError            a model that cannot be found, loaded or trusted
         ├── BusyError             a full queue, or a timeout
-        └── EmptyAnswerError      a complete answer without visible text
+        ├── EmptyAnswerError      a complete answer without visible text
+        └── DeviceError           a failed GPU, which this process cannot use any more
 
 A message is one or two full sentences that say how to fix the problem, and may be shown as it is. Every other exception
 is a bug and keeps its traceback in the log. Must not import any other module of this package.
@@ -35,6 +36,15 @@ class BusyError(UserError):
 
 class EmptyAnswerError(UserError):
     """The model's complete answer has no visible text."""
+
+
+class DeviceError(UserError):
+    """The GPU failed, and every further computation of this process on it would fail too: end the process with
+    `DEVICE_EXIT_CODE`, and start another one."""
+
+
+DEVICE_EXIT_CODE = 70
+"""`EX_SOFTWARE` of sysexits.h; not 1, which is a mistake of the user."""
 
 
 def quote(value: object, max_characters: int = 40) -> str:

@@ -32,8 +32,8 @@ ImageSource = str | Path | bytes | Image.Image
 CONFIG = EngineConfig(max_waiting=1_000_000, timeout_seconds=10_000_000.0)
 """Without limits on the queue and on the time of an answer, since the program itself bounds its requests."""
 
-MAX_IN_FLIGHT = 2 * CONFIG.max_batch_size
-"""How many images of one `caption` call are decoded ahead of their captions."""
+BATCHES_IN_FLIGHT = 2
+"""How many batches of one `caption` call's images are decoded ahead of their captions."""
 
 CLOSED = "This engine is closed. Load the model again with blip_space.load()."
 
@@ -49,17 +49,19 @@ class Decoding(TypedDict, total=False):
     quality: Literal["stream", "best"]
 
 
-def load(model: str = "tiny", *, precision: str = "auto", adapter: str = "") -> Engine:
+def load(model: str = "tiny", *, precision: str = "auto", adapter: str = "", device: str = "auto") -> Engine:
     """Load a model and return it ready to answer.
 
     `model` is a name of the catalogue (`python -m blip_space models`), a folder with a checkpoint, or a repository
     `owner/name` of the hub, which is downloaded where it is not cached. `precision` is auto, fp32, bf16, fp16, int8 or
-    int4. `adapter` is a LoRA adapter's folder or repository. Raises `ModelError` where the model cannot be loaded.
+    int4. `adapter` is a LoRA adapter's folder or repository. `device` is auto, cpu, mps or cuda:N. Raises `ModelError`
+    where the model cannot be loaded. `DeviceError`, here or of an answer, means that the GPU failed: only another
+    process can use it again.
     """
     spec = replace(catalogue.find_model(model, folders=True), adapter=adapter)
     from blip_space.loading.loader import load_model
 
-    return Engine(load_model(spec, precision))
+    return Engine(load_model(spec, precision, device=device))
 
 
 class Engine:
@@ -71,6 +73,9 @@ class Engine:
 
     def __init__(self, model: VisionLanguageModel) -> None:
         self.model, self.precision = model.spec.name, model.precision.name
+        from blip_space.engine.batch_size import streaming_batch_size  # imports torch
+
+        self._max_in_flight = BATCHES_IN_FLIGHT * streaming_batch_size(model)
         engine = ThreadedEngine([model.spec], config=CONFIG, load=lambda *_: model)
         engine.start()
         self._engine: ThreadedEngine | None = engine
@@ -144,7 +149,7 @@ class Engine:
                     in_flight.append(self._submit(image, "", language, (), _for_caption(decoding)))
                 except UserError as error:
                     in_flight.append(error)
-                if len(in_flight) == MAX_IN_FLIGHT:
+                if len(in_flight) == self._max_in_flight:
                     yield _caption(in_flight.popleft())
             while in_flight:
                 yield _caption(in_flight.popleft())

@@ -19,7 +19,7 @@ from blip_space.errors import UserError, quote
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 7860
-DEFAULT_ROWS, MAX_ROWS = 16, 1024
+MAX_ROWS = 1024
 MAX_PORT = 65_535
 MAX_REPLICAS = 1024
 MAX_DIGITS = 20
@@ -31,19 +31,20 @@ https://kubernetes.io/docs/concepts/services-networking/service/#environment-var
 
 @dataclass(frozen=True)
 class Settings:
-    """One server. `models` are those that users may choose, `rows` is the maximum batch size, `adapter` the folder of
-    the default model's adapter. `ray` is the address of a Ray cluster, or empty for one engine in this process;
-    `replicas` 0 is as many as the cluster has resources for."""
+    """One server. `models` are those that users may choose, `rows` is the maximum batch size, 0 to decide by the
+    device, `adapter` the folder of the default model's adapter. `ray` is the address of a Ray cluster, or empty for one
+    engine in this process; `replicas` 0 is as many as the cluster has resources for."""
 
     model: str = "tiny"
     precision: str = "auto"
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     models: tuple[str, ...] = ("tiny",)
-    rows: int = DEFAULT_ROWS
+    rows: int = 0
     adapter: str = ""
     ray: str = ""
     replicas: int = 0
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -94,24 +95,33 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
         port=_port(options) if "port" in options else DEFAULT_PORT,
         models=tuple(dict.fromkeys([model, *selectable])),
         adapter=text("adapter", ""),
-        rows=number("rows", DEFAULT_ROWS, MAX_ROWS),
+        rows=number("rows", Settings.rows, MAX_ROWS),
         ray=text("ray", ""),
         replicas=number("replicas", Settings.replicas, MAX_REPLICAS),
+        device=text("device", Settings.device),
     )
 
 
 def fixed_slots() -> bool | None:
     """Whether to decode in fixed slots; None to decide by the device. It is for comparing the two ways, so it has a
     variable and no option. `UserError` for a value other than 0 and 1."""
-    value = _from_environment("BLIP_SPACE_SLOTS")
-    if value and value.text not in ("0", "1"):
-        raise UserError(f"{value.origin} is {quote(value.text)}; it must be 0 or 1.")
-    return value.text == "1" if value else None
+    return _switch("BLIP_SPACE_SLOTS")
+
+
+def step_graphs() -> bool:
+    """Whether decode steps may be CUDA graphs, which is so by default. `UserError` for a value other than 0 and 1."""
+    return _switch("BLIP_SPACE_GRAPHS") is not False
+
+
+def is_hugging_face_space() -> bool:
+    """Whether this runs as a Space, which stays down when its process ends:
+    https://huggingface.co/docs/hub/spaces-overview#helper-environment-variables."""
+    return bool(os.environ.get("SPACE_ID"))
 
 
 def with_origin(sentence: str, arguments: Mapping[str, Any]) -> str:
     """The sentence, and the environment variable whose value it names, unless that was set by an option."""
-    for name in ("model", "models", "precision", "adapter", "host"):
+    for name in ("model", "models", "precision", "device", "adapter", "host"):
         variable = f"BLIP_SPACE_{name.upper()}"
         if arguments.get(name) is None and (value := _from_environment(variable)):
             parts = {part.strip() for part in value.text.split(",")} - {""}
@@ -177,6 +187,14 @@ def _from_environment(name: str) -> _Value | None:
     """The value of an environment variable; None if it is not set or is white space."""
     text = os.environ.get(name, "").strip()
     return _Value(text, name) if text else None
+
+
+def _switch(variable: str) -> bool | None:
+    """True for 1, False for 0, None for a variable that is not set; `UserError` for any other value."""
+    value = _from_environment(variable)
+    if value and value.text not in ("0", "1"):
+        raise UserError(f"{value.origin} is {quote(value.text)}; it must be 0 or 1.")
+    return value.text == "1" if value else None
 
 
 def _parse_integer(text: str, maximum: int) -> int | None:

@@ -11,14 +11,26 @@ from blip_space.errors import UserError
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MODEL", "PRECISION", "HOST", "PORT", "MODELS", "ROWS", "ADAPTER", "RAY", "REPLICAS", "SLOTS"):
+    for name in (
+        "MODEL",
+        "PRECISION",
+        "HOST",
+        "PORT",
+        "MODELS",
+        "ROWS",
+        "ADAPTER",
+        "RAY",
+        "REPLICAS",
+        "SLOTS",
+        "DEVICE",
+    ):
         monkeypatch.delenv(f"BLIP_SPACE_{name}", raising=False)
     for name in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "PORT"):
         monkeypatch.delenv(name, raising=False)
 
 
 def test_the_default_is_the_embedded_model_on_localhost() -> None:
-    assert settings.read() == settings.Settings("tiny", "auto", "127.0.0.1", 7860, ("tiny",), 16)
+    assert settings.read() == settings.Settings("tiny", "auto", "127.0.0.1", 7860, ("tiny",), 0)
 
 
 def test_options_come_before_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,6 +65,21 @@ def test_the_batch_size_is_limited_by_an_option_or_a_variable(monkeypatch: pytes
     assert settings.read({"rows": 8}).rows == 8
     with pytest.raises(UserError, match="whole number from 1 to 1024"):
         settings.read({"rows": "none"})
+
+
+def test_the_device_is_set_by_an_option_or_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.read().device == "auto"
+    monkeypatch.setenv("BLIP_SPACE_DEVICE", "cuda:1")
+    assert settings.read().device == "cuda:1"
+    assert settings.read({"device": "cpu"}).device == "cpu"
+
+
+@pytest.mark.parametrize(("value", "expected"), [(None, False), ("", False), ("someone/a-space", True)])
+def test_a_space_is_known_by_its_id(monkeypatch: pytest.MonkeyPatch, value: str | None, expected: bool) -> None:
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    if value is not None:
+        monkeypatch.setenv("SPACE_ID", value)
+    assert settings.is_hugging_face_space() is expected
 
 
 def test_the_number_of_replicas_is_automatic_or_set(
@@ -193,3 +220,14 @@ def test_the_way_to_decode_is_set_by_a_variable(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("BLIP_SPACE_SLOTS", "yes")
     with pytest.raises(UserError, match="BLIP_SPACE_SLOTS is 'yes'; it must be 0 or 1"):
         settings.fixed_slots()
+
+
+def test_graphs_are_on_unless_a_variable_is_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.step_graphs() is EngineConfig().graphs is True
+    monkeypatch.setenv("BLIP_SPACE_GRAPHS", "1")
+    assert settings.step_graphs() is True
+    monkeypatch.setenv("BLIP_SPACE_GRAPHS", "0")
+    assert settings.step_graphs() is EngineConfig().graphs is False
+    monkeypatch.setenv("BLIP_SPACE_GRAPHS", "off")
+    with pytest.raises(UserError, match="BLIP_SPACE_GRAPHS is 'off'; it must be 0 or 1"):
+        settings.step_graphs()

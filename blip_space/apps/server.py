@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from blip_space import catalogue
-from blip_space.apps import page
+from blip_space.apps import failed_process, page
 from blip_space.apps.uploads import UploadLimit, delete_expired
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
@@ -33,8 +33,9 @@ from blip_space.settings import Settings
 
 log = logging.getLogger(__name__)
 
-MAX_THREADS = 96
-"""Threads for each engine: more than its concurrent requests, as each blocks a thread while it waits for a token."""
+MAX_THREADS = 256
+"""Threads for each engine: more than its concurrent requests, as each blocks a thread while it waits for a token. A
+thread starts when it is needed."""
 
 MAX_SHORT_EVENTS = 8
 """How many events of one kind run at once; the events that generate answers have limits of their own."""
@@ -61,32 +62,48 @@ class Server:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until Ctrl-C or SIGTERM. Raises `UserError` if a model is unknown or the port is unavailable."""
+    """Serve until Ctrl-C or SIGTERM, or until the GPU fails. Raises `UserError` if a model is unknown or the port is
+    unavailable."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("blip_space").setLevel(logging.INFO)
     first, *others = [catalogue.find_operator_model(name) for name in settings.models]
     specs = [replace(first, adapter=settings.adapter), *others]
     catalogue.check_unique_names(specs)
-    engine = _create_engine(specs, settings)
+    device_lost = threading.Event()
+    engine = _create_engine(specs, settings, device_lost)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # after Ray has set its handler
     server = launch(engine, host=settings.host, port=settings.port)
     try:
-        threading.Event().wait()
+        device_lost.wait()
+        failed_process.end_server()
     except KeyboardInterrupt:
         log.info("stopping")
         server.close()
 
 
-def _create_engine(specs: list[catalogue.ModelSpec], settings: Settings) -> EngineProtocol:
+def _create_engine(
+    specs: list[catalogue.ModelSpec], settings: Settings, device_lost: threading.Event
+) -> EngineProtocol:
     config = EngineConfig(max_batch_size=settings.rows)
     if settings.replicas and not settings.ray:
         raise UserError("--replicas needs a cluster. Name it with --ray, or leave --replicas out.")
     if not settings.ray:
-        return ThreadedEngine(specs, precision=settings.precision, config=config)
+        return ThreadedEngine(
+            specs,
+            precision=settings.precision,
+            device=settings.device,
+            config=config,
+            on_device_lost=device_lost.set,
+        )
     from blip_space.apps.cluster.replicated_engine import ReplicatedEngine
 
     return ReplicatedEngine(
-        settings.ray, specs, precision=settings.precision, config=config, replicas=settings.replicas or None
+        settings.ray,
+        specs,
+        precision=settings.precision,
+        device=settings.device,
+        config=config,
+        replicas=settings.replicas or None,
     )
 
 
@@ -158,6 +175,8 @@ def _health_endpoint(engine: EngineProtocol) -> Any:
         status = engine.status()
         names = ("status", "model", "precision", "device", "waiting", "running")
         body = {name: getattr(status, name) for name in names} | asdict(status.metrics)
+        if status.decode:
+            body |= {"decode": status.decode, "decode_reason": status.decode_reason}
         if status.load_progress:
             body["progress"] = asdict(status.load_progress)
         if status.replicas is not None:

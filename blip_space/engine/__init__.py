@@ -5,9 +5,13 @@ sequence          one answer while it is generated
 scheduler         which sequences run in the next step
 model_runner      executes the scheduler's plan with the model
 batch             chooses the batch layout for a device
+batch_size        how many sequences a device decodes at once by default
 batch_interface   the interface of both layouts: prefill, decode, select, merge
 left_aligned      rows that end at the same position, for a CPU
 slots             rows in fixed slots, for a GPU
+slot_batches      the same for both kinds of decoder
+step_graphs       decode steps over slots, captured as graphs and compared with eager ones
+cuda_graphs       captures them on CUDA
 kv_cache          keys and values of left-aligned rows
 slot_cache        keys and values in slots
 padding           prompts and masks of different lengths in one tensor

@@ -7,15 +7,23 @@ both batches; must not import requests.
 from __future__ import annotations
 
 from blip_space.engine.batch_interface import Batch
+from blip_space.engine.cuda_graphs import new_step_graphs
 from blip_space.engine.left_aligned import DecoderOnlyBatch, EncoderDecoderBatch
-from blip_space.engine.slots import DecoderOnlySlots, EncoderDecoderSlots
+from blip_space.engine.slot_batches import DecoderOnlySlots, EncoderDecoderSlots
+from blip_space.engine.step_graphs import StepGraphs
 from blip_space.models.interface import DecoderOnly, EncoderDecoder
 
 
-def new_batch(decoder: DecoderOnly | EncoderDecoder, *, slots: bool | None = None) -> Batch:
-    """An empty batch for this decoder, in fixed slots if `slots` is true; None lets the device decide."""
+def new_batch(
+    decoder: DecoderOnly | EncoderDecoder, *, slots: bool | None = None, graphs: StepGraphs | None = None
+) -> Batch:
+    """An empty batch for this decoder, in fixed slots if `slots` is true; None lets the device decide. `graphs` are
+    those of its slots; None is no graphs."""
     if slots is None:
         slots = decoder.device.type == "cuda"
-    if isinstance(decoder, DecoderOnly):
-        return DecoderOnlySlots(decoder) if slots else DecoderOnlyBatch(decoder)
-    return EncoderDecoderSlots(decoder) if slots else EncoderDecoderBatch(decoder)
+    if not slots:
+        return DecoderOnlyBatch(decoder) if isinstance(decoder, DecoderOnly) else EncoderDecoderBatch(decoder)
+    graphs = graphs or new_step_graphs(decoder.device, decoder.dtype, enabled=False)
+    return (
+        DecoderOnlySlots(decoder, graphs) if isinstance(decoder, DecoderOnly) else EncoderDecoderSlots(decoder, graphs)
+    )

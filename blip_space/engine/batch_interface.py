@@ -47,6 +47,13 @@ class Batch(ABC):
             self.merge(part)
         return torch.cat([logits for logits, _ in parts])
 
+    def warm_up(self, prompt: Embedded) -> None:  # noqa: B027  # most batches need none
+        """Do once, while there is no row, what would delay a first answer; `prompt` may be any."""
+
+    def capture_pending(self) -> bool:
+        """Capture one graph that earlier steps lacked; False if there is none, or while there are rows."""
+        return False
+
     @staticmethod
     @abstractmethod
     def reserved_positions(rows: int, longest: int) -> int:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import deque
-from typing import Any
+from typing import Any, Literal
 
 from blip_space.engine.answer_check import check_answer
+from blip_space.engine.batch_size import streaming_batch_size
 from blip_space.engine.detokenizer import Detokenizer
 from blip_space.engine.model_runner import ModelRunner
 from blip_space.engine.output import ANSWER_FAILED, OUT_OF_MEMORY, Output
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.scheduler import Scheduler
 from blip_space.engine.sequence import FinishReason, Sequence, Status
-from blip_space.errors import BusyError, UserError
+from blip_space.errors import BusyError, DeviceError, UserError
+from blip_space.loading.device_errors import as_device_error, is_device_lost
 from blip_space.loading.memory import is_out_of_memory, kv_positions
 
 log = logging.getLogger(__name__)
@@ -35,11 +37,15 @@ class EngineCore:
     def __init__(self, model: Any, config: EngineConfig | None = None) -> None:
         """`model` is a `VisionLanguageModel`."""
         self.model = model
-        self.config = config or EngineConfig()
+        self.config = (config or EngineConfig()).resolve(streaming_batch_size(model))
         self.restarts = 0
         """How often the whole batch was restarted."""
 
+        self.device_error = ""
+        """The message of the error that ends every request once the GPU has failed; nothing is computed any more."""
+
         self._runner = ModelRunner(model, self.config)
+        self._runner.warm_up()
         self._scheduler = Scheduler(self.config, **self._limits(), reserved_positions=self._runner.reserved_positions)
         self._stop_strings = model.stop_strings
         self._incoming: deque[Sequence] = deque()  # any thread adds, the next step takes
@@ -62,12 +68,17 @@ class EngineCore:
 
         `now` is a time in seconds, which never decreases. If `admit` is false, no waiting sequence is admitted.
         """
+        if self.device_error:
+            return self._fail_all()
         try:
             if self._incoming:
                 self._enqueue_incoming()
             plan = self._scheduler.schedule(now=now, admit=admit)
             self._runner.run(plan)
         except Exception as error:
+            if is_device_lost(error):
+                self.device_error = str(as_device_error(error))
+                return self._fail_all()
             return self._recover(error, now)
         return self._settle()
 
@@ -92,6 +103,16 @@ class EngineCore:
         """The number of requests that run."""
         return len(self._scheduler.running)
 
+    def capture_pending(self) -> bool:
+        """In idle time: capture a graph that earlier steps lacked; False if there is none. From `step`'s thread."""
+        return not self.has_work and self._runner.capture_pending()
+
+    @property
+    def decode_mode(self) -> tuple[Literal["eager", "graphs"], str]:
+        """How steps run, and "on, 3 captured", or "off: " and the reason. From any thread."""
+        graphs = self._runner.graphs
+        return "graphs" if graphs.is_used else "eager", graphs.status
+
     def fit_memory(self, share: float) -> None:
         """Let keys and values take `share` of the memory that is free now. From `step`'s thread, while nothing runs."""
         self._scheduler.set_limits(**self._limits(share))
@@ -104,7 +125,7 @@ class EngineCore:
     @property
     def cached_bytes(self) -> int:
         """The size of the caches in bytes; dropping the core frees them."""
-        return self._runner.image_features.bytes + self._runner.prefixes.bytes
+        return self._runner.image_features.bytes + self._runner.prefixes.bytes + self._runner.graphs.nbytes
 
     @property
     def image_feature_hits(self) -> int:
@@ -188,6 +209,13 @@ class EngineCore:
         sequence.fail(error.with_traceback(None))  # a traceback's frames would keep the request alive
         self._sequences.pop(sequence.id, None)
         return Output(sequence.id, "", len(sequence.ids), finished=True, error=error)
+
+    def _fail_all(self) -> list[Output]:
+        """End every request with the device's error, except those that finished in this step."""
+        outputs, scheduler = self._settle(), self._scheduler
+        self._incoming.clear()
+        scheduler.running, scheduler.waiting, scheduler.background = [], [], []
+        return outputs + [self._failed(item, DeviceError(self.device_error)) for item in list(self._sequences.values())]
 
     def _recover(self, error: Exception, now: float) -> list[Output]:
         """Restart all sequences after an error of the whole step, in a smaller batch if memory ran out.

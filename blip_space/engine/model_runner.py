@@ -13,12 +13,16 @@ from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.beam_search import BeamSearch, advance
 from blip_space.engine.caches import ImageFeatureCache, KeyValues, PrefixCache, prefix_cache_bytes
+from blip_space.engine.cuda_graphs import new_step_graphs
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.sampling import Sampler
 from blip_space.engine.scheduler import Plan
 from blip_space.engine.sequence import FinishReason, Sequence
 from blip_space.loading.device import free_bytes
+from blip_space.loading.device_errors import is_device_lost
 from blip_space.loading.memory import is_out_of_memory
+from blip_space.models.interface import check_positions
+from blip_space.models.preparation import Prompt
 from blip_space.models.transfer import select_rows
 
 if TYPE_CHECKING:
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
     from blip_space.models.interface import Embedded
 
 log = logging.getLogger(__name__)
+
+WARM_UP_IDS = (3, 4, 5, 6)  # which every vocabulary has
 
 Row = tuple[Sequence, int]
 """A sequence and the index of its beam, 0 without beam search."""
@@ -40,6 +46,7 @@ class ModelRunner:
         self.image_features = ImageFeatureCache(config.image_feature_cache_bytes)
         self.prefixes = PrefixCache(prefix_cache_bytes(free_bytes(model.precision.device)))
         self._model = model
+        self.graphs = new_step_graphs(model.decoder.device, model.decoder.dtype, enabled=config.graphs)
         self._slots = config.slots
         self._batch: Batch = self._new_batch()
         self._sampler = Sampler(model.stop_token_ids)
@@ -76,8 +83,23 @@ class ModelRunner:
         """How many positions the buffers allocate for `rows` rows, of which the longest has `longest` positions."""
         return self._batch.reserved_positions(rows, longest)
 
+    def warm_up(self) -> None:
+        """Have the graphs of a lone row's steps, if there are graphs."""
+        if not self.graphs.is_on:
+            return
+        try:
+            self._batch.warm_up(self._model.embed(Prompt("", WARM_UP_IDS, ()), []))
+        except Exception as error:
+            self.graphs.turn_off(error)
+            self.reset()
+
+    def capture_pending(self) -> bool:
+        """See `Batch`."""
+        return self._batch.capture_pending()
+
     def reset(self) -> None:
         """Drop all rows."""
+        self.graphs.clear()
         self._batch, self._rows = self._new_batch(), []
 
     def clear_caches(self) -> None:
@@ -86,7 +108,7 @@ class ModelRunner:
         self.prefixes.clear()
 
     def _new_batch(self) -> Batch:
-        return new_batch(self._model.decoder, slots=self._slots)
+        return new_batch(self._model.decoder, slots=self._slots, graphs=self.graphs)
 
     def _remove(self, sequences: list[Sequence]) -> None:
         removed = set(sequences)
@@ -141,7 +163,8 @@ class ModelRunner:
         try:
             self._prefill_together(sequences)
         except Exception as error:
-            if is_out_of_memory(error) or len(self._batch) != rows:  # some prompts have rows already
+            has_rows = len(self._batch) != rows  # some prompts, of which none must be prefilled again
+            if has_rows or is_out_of_memory(error) or is_device_lost(error):
                 raise
             if len(sequences) == 1:
                 sequences[0].fail(error)
@@ -172,6 +195,7 @@ class ModelRunner:
         """The embeddings of a prompt without its cached prefix, and the prefix's keys and values, if any."""
         prompt, cached = sequence.request.prompt, None
         embedded: Embedded = self._model.embed(prompt, [features[image.key] for image in prompt.images])
+        check_positions(embedded, sequence.request.options.max_new_tokens, self._model.decoder.max_positions)
         sequence.start = embedded.start
         if self._may_have_prefix(sequence.request):
             cached = self.prefixes.get(prompt.prefix_key, at_least=prompt.min_prefix_length)

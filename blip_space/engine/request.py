@@ -18,7 +18,10 @@ from blip_space.images import ImageFile, SafeImage
 from blip_space.models.preparation import ImageInfo, Preparation, Prompt
 from blip_space.options import ANSWER_LENGTH_PENALTY, GenerationOptions
 from blip_space.prompts import clean, is_question
-from blip_space.settings import fixed_slots
+from blip_space.settings import fixed_slots, step_graphs
+
+CPU_BATCH_SIZE, GPU_BATCH_SIZE = 16, 64
+"""The default of `EngineConfig.max_batch_size` on a processor and until a model is loaded, and the highest on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +29,21 @@ class EngineConfig:
     """The limits of an engine.
 
     At most `max_batch_size` streams and `max_beam_groups` beam searches run at once, in at most `max_rows` rows unless
-    that is 0. At most `max_waiting` requests of users and `max_background` of batches and folders wait. A step prefills
-    about `max_prefill_tokens` positions, which bounds the pause of running streams. A stream that has generated
+    that is 0. At most `max_waiting` requests of users and `max_background` of batches and folders wait. For the first
+    two and `max_waiting`, 0 lets the device decide once a model is loaded; see `resolve`. A step prefills about
+    `max_prefill_tokens` positions, which bounds the pause of running streams. A stream that has generated
     `time_slice_tokens` since it was admitted is preempted if others wait. If `min_free_share` is above 0, requests are
     admitted only once that share of the batch is free, which saves forward passes if no user watches. Timeouts are in
     seconds; a model that failed to load is loaded again after `failure_seconds`, and a batch that was reduced after
     memory ran out grows by one row every `recovery_seconds`. `slots` is whether rows have fixed slots; None, the
-    default without the environment variable, lets the device decide.
+    default without the environment variable, lets the device decide. `graphs` is whether steps over slots may be CUDA
+    graphs.
     """
 
-    max_batch_size: int = 16
-    max_beam_groups: int = 4
+    max_batch_size: int = 0
+    max_beam_groups: int = 0
     max_rows: int = 0
-    max_waiting: int = 32
+    max_waiting: int = 0
     max_background: int = 64
     max_prefill_tokens: int = 512
     time_slice_tokens: int = 64
@@ -48,8 +53,19 @@ class EngineConfig:
     failure_seconds: float = 180.0
     recovery_seconds: float = 60.0
     slots: bool | None = field(default_factory=fixed_slots)
+    graphs: bool = field(default_factory=step_graphs)
     image_feature_cache_bytes: int = 64_000_000
     pixel_cache_bytes: int = 64_000_000
+
+    def resolve(self, batch_size: int = CPU_BATCH_SIZE) -> EngineConfig:
+        """The same with a number for every limit that is 0; `batch_size` is that of the device."""
+        size = self.max_batch_size or batch_size
+        return replace(
+            self,
+            max_batch_size=size,
+            max_beam_groups=self.max_beam_groups or max(4, size // 4),
+            max_waiting=self.max_waiting or max(32, 2 * size),
+        )
 
 
 @dataclass(frozen=True)

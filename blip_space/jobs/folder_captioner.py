@@ -19,7 +19,7 @@ from blip_space.engine.request import (
     decoding_options,
     prepare_image,
 )
-from blip_space.errors import UserError
+from blip_space.errors import DeviceError, UserError
 from blip_space.jobs.image_reader import LoadedImage
 from blip_space.jobs.records import CaptionTask, Key
 from blip_space.models.preparation import ImageInfo, Prompt
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from blip_space.engine.core import EngineCore
     from blip_space.models.interface import VisionLanguageModel
 
-SMALL_PARAMETERS = 500_000_000
-SMALL_BATCH, LARGE_BATCH = 64, 16
 MIN_FREE_SHARE = 0.5
 CAPTION_FAILED = "The caption failed because of an internal error; the log has it. Try again with --retry-errors."
 
@@ -67,12 +65,12 @@ class Captioner:
 
     def __init__(self, model: VisionLanguageModel, *, batch_size: int | None) -> None:
         """At most `batch_size` sequences (beams counted) are decoded at once, fewer where memory is short. The default
-        depends on the size of the model."""
-        from blip_space.models.threads import ALL_THREADS, use_threads  # imports torch
+        depends on the model, the device and its memory."""
+        from blip_space.engine.batch_size import folder_batch_size  # imports torch
+        from blip_space.models.threads import ALL_THREADS, use_threads
 
-        small = model.spec.parameters < SMALL_PARAMETERS
+        self.batch_size = batch_size or folder_batch_size(model)
         self._model = model
-        self._batch_size = batch_size or (SMALL_BATCH if small else LARGE_BATCH)
         self._core: EngineCore | None = None
         self._pending: dict[int, PendingCaption] = {}
         self._prompts: dict[CaptionTask, Prompt] = {}
@@ -84,7 +82,8 @@ class Captioner:
         return prepare_image(image, self._model.preparation, GenerationOptions())
 
     def add(self, pending_captions: Sequence[PendingCaption]) -> Iterator[Caption]:
-        """Queue captions and yield those that finish meanwhile; decodes once enough are queued to fill the batch."""
+        """Queue captions and yield those that finish meanwhile; decodes once enough are queued to fill the batch.
+        Raises `DeviceError` if the GPU fails, as `finish` does: no error of the images that were decoded."""
         for pending in pending_captions:
             try:
                 request = self._request(pending)
@@ -109,13 +108,13 @@ class Captioner:
 
     def _new_core(self, options: GenerationOptions) -> EngineCore:
         """A core that refills its batch when half of it is free: nothing is streamed, so large prefills are best."""
-        groups = max(1, self._batch_size // (options.num_beams if options.quality == "best" else 1))
+        groups = max(1, self.batch_size // (options.num_beams if options.quality == "best" else 1))
         config = EngineConfig(
-            max_batch_size=self._batch_size,
-            max_beam_groups=self._batch_size,
-            max_rows=self._batch_size,
+            max_batch_size=self.batch_size,
+            max_beam_groups=self.batch_size,
+            max_rows=self.batch_size,
             max_waiting=groups,
-            max_prefill_tokens=self._batch_size * self._model.spec.context_tokens,
+            max_prefill_tokens=self.batch_size * self._model.spec.context_tokens,
             min_free_share=MIN_FREE_SHARE,
         )
         from blip_space.engine.core import EngineCore  # imports torch
@@ -124,12 +123,15 @@ class Captioner:
 
     def _step(self) -> Iterator[Caption]:
         assert self._core is not None
-        finished = [output for output in self._core.step(time.monotonic()) if output.finished]
+        outputs = self._core.step(time.monotonic())
+        finished = [output for output in outputs if output.finished and not isinstance(output.error, DeviceError)]
         if finished:
             now, previous = time.monotonic(), self._last_finished_at
             self._last_finished_at = now
             seconds = (now - previous) / len(finished)  # shared by captions that finish together
             yield from (_to_caption(self._pending.pop(output.id), output, seconds) for output in finished)
+        if self._core.device_error:
+            raise DeviceError(self._core.device_error)
 
     def _request(self, pending: PendingCaption) -> PreparedRequest:
         task, image = pending.task, pending.image

@@ -75,7 +75,7 @@ class FolderJob:
     tasks: Sequence[CaptionTask]
     load: Callable[[], VisionLanguageModel]
     batch_size: int | None = None
-    workers: int = 2
+    workers: int | None = None
     regenerate: bool = False
     """Whether to append another caption where one exists."""
 
@@ -107,7 +107,7 @@ class FolderRun:
         self._stopping = True
 
     def run(self) -> JobProgress:
-        """Do all remaining work."""
+        """Do all remaining work. Raises `DeviceError` if the GPU fails; all finished captions have records then."""
         files = [file for file in self._job.files if file not in self._job.refused]
         with closing(self._reader.load_all(files)) as loaded:
             refused = (LoadedImage(file, None, error=error) for file, error in self._job.refused.items())
@@ -127,6 +127,7 @@ class FolderRun:
             if captioner is None:
                 captioner = Captioner(self._job.load(), batch_size=self._job.batch_size)
                 self._reader.prepare = captioner.prepare
+                self._reader.prefetch = max(self._reader.prefetch, captioner.batch_size * PREFETCH_BATCHES)
                 self.progress.started_at = time.monotonic()
             yield from captioner.add([prepared for pending in captions for prepared in self._reload(pending)])
         if captioner:

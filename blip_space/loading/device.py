@@ -1,6 +1,6 @@
 """The device that a model computes on, CUDA, Apple's GPU or the CPU, and its capabilities.
 
-Depends on the hardware only; must not depend on a model.
+Depends on the hardware only; must not depend on a model. The parts for CUDA are tested with replaced calls of torch.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from blip_space.catalogue.families import join_with_or
+from blip_space.errors import ModelError, quote
 
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
@@ -29,20 +32,37 @@ class Device:
         return self.name.partition(":")[0]
 
 
-def find_device() -> Device:
-    """The CUDA GPU with the most free memory, else Apple's GPU, else the CPU; a model is never split."""
+def find_device(wanted: str = "auto") -> Device:
+    """The device of that name: `cpu`, `mps` or `cuda:N`, which is one GPU since a model is never split.
+
+    `auto` is the CUDA GPU with the most free memory, else Apple's GPU, else the CPU. Raises `ModelError` for another
+    name, and for a device that this machine does not have.
+    """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if count:
+    has_mps = torch.backends.mps.is_available()
+    if wanted == "cpu" or (wanted == "auto" and not count and not has_mps):
+        return Device("cpu", "as requested" if wanted == "cpu" else "no GPU that torch can use", cpu_has_bf16())
+    if wanted == "auto" and count:
         best = max(range(count), key=lambda number: torch.cuda.mem_get_info(number)[0])
         reason = torch.cuda.get_device_name(best)
         if count > 1:
             reason += f", of {count} GPUs the one with the most free memory; a model runs on one"
-        with torch.cuda.device(best):
-            has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return Device(f"cuda:{best}", reason, has_bf16)
-    if torch.backends.mps.is_available():
+        return Device(f"cuda:{best}", reason, _cuda_has_bf16(best))
+    if has_mps and wanted in ("auto", "mps"):
         return Device("mps", "Apple's GPU", _mps_has_bf16())
-    return Device("cpu", "no GPU that torch can use", cpu_has_bf16())
+    devices = ["cpu", *(["mps"] if has_mps else []), *(f"cuda:{number}" for number in range(count))]
+    if wanted not in devices:
+        raise ModelError(_no_such_device(wanted, devices))
+    number = int(wanted.removeprefix("cuda:"))
+    return Device(wanted, f"{torch.cuda.get_device_name(number)}, as requested", _cuda_has_bf16(number))
+
+
+def configure_cuda(dtype: torch.dtype) -> None:
+    """Set torch's options for a model that computes in `dtype` on CUDA; they hold for the whole process."""
+    # cuDNN plans its attention again for every length, tens of milliseconds in each step of a growing answer
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    if dtype == torch.float32:  # TF32 keeps 10 bits of 23, so that answers would depend on the batch
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def free_bytes(device: str) -> int | None:
@@ -65,6 +85,22 @@ def cpu_has_bf16() -> bool:
         return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
     capabilities = list_capabilities()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _no_such_device(wanted: str, devices: list[str]) -> str:
+    if re.fullmatch(r"mps|cuda:\d+", wanted):
+        problem = f"torch finds no device {wanted} on this machine."
+        if wanted != "mps" and len(devices) == 1:
+            problem += " Check that its driver and a torch built for CUDA are installed."
+    else:
+        problem = f"{quote(wanted)} is not a device that a model can run on."
+    return f"{problem} Choose {join_with_or(['auto', *devices])}."
+
+
+def _cuda_has_bf16(number: int) -> bool:
+    """Whether it computes in bf16 natively, from Ampere on; Turing only emulates it."""
+    with torch.cuda.device(number):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _mps_has_bf16() -> bool:

@@ -19,7 +19,7 @@ from blip_space.catalogue.storage import BITS, StoredWeights
 from blip_space.catalogue.validation import ADAPTER_CONFIG
 from blip_space.loading.adapter import apply_lora, changes_lm_head
 from blip_space.loading.adapter_files import find_adapter
-from blip_space.loading.device import Device, find_device, free_bytes
+from blip_space.loading.device import Device, configure_cuda, find_device, free_bytes
 from blip_space.loading.download import download_checkpoint, find_weight_files
 from blip_space.loading.library_logging import drop_repeated_lines, silenced
 from blip_space.loading.memory import check_memory, reraise_out_of_memory
@@ -36,20 +36,20 @@ log = logging.getLogger(__name__)
 
 
 def load_model(
-    spec: ModelSpec, precision: str = "auto", *, on_progress: OnProgress = ignore_progress
+    spec: ModelSpec, precision: str = "auto", *, device: str = "auto", on_progress: OnProgress = ignore_progress
 ) -> VisionLanguageModel:
-    """Load the model of a spec in that precision (one of PRECISIONS, or `auto`); missing files are downloaded first.
+    """Load the model of a spec in that precision (one of PRECISIONS, or `auto`) on that device (see `find_device`);
+    missing files are downloaded first.
 
-    Raises `ModelError`, with a message for the user, when the precision is not supported, when files are missing,
-    incomplete, unreadable or do not match, when disk or memory are too small, when the model ignores the image, or on
-    any other error.
+    Raises `ModelError`, with a message for the user, when there is no such device, when the precision is not supported,
+    when files are missing, incomplete, unreadable or do not match, when disk or memory are too small, when the model
+    ignores the image, or on any other error; `DeviceError` when the device fails.
     """
     with as_model_error(spec):
-        return _load_and_test(spec, precision, on_progress)
+        return _load_and_test(spec, precision, find_device(device), on_progress)
 
 
-def _load_and_test(spec: ModelSpec, precision: str, on_progress: OnProgress) -> VisionLanguageModel:
-    device = find_device()
+def _load_and_test(spec: ModelSpec, precision: str, device: Device, on_progress: OnProgress) -> VisionLanguageModel:
     selected = _select_fitting_precision(spec, precision, device)
     folder = download_checkpoint(spec, on_progress=on_progress)
     weights = find_weight_files(folder, name=spec.name)
@@ -60,6 +60,8 @@ def _load_and_test(spec: ModelSpec, precision: str, on_progress: OnProgress) -> 
     _log_surprises(spec, folder, stored)
     adapter = find_adapter(spec.adapter) if spec.adapter else None
     drop_repeated_lines()
+    if device.kind == "cuda":
+        configure_cuda(selected.dtype)
     with silenced(), report_weight_loading(on_progress), reraise_out_of_memory(spec, selected):
         config, family = read_config(folder, spec), families.load_family(spec.family)
         preparation = family.load_preparation(spec, folder, config)

@@ -30,9 +30,9 @@ def check_memory(spec: ModelSpec, precision: Precision, *, free: int | None, dev
         raise ModelError(_does_not_fit_message(spec, precision, needed, f", and {free / 1e9:.1f} GB are free", sizes))
 
 
-def fitting_precisions(spec: ModelSpec, *, freed: int = 0) -> tuple[str, ...]:
-    """The precisions in which the weights fit this machine now, once `freed` more bytes are free."""
-    device = find_device()
+def fitting_precisions(spec: ModelSpec, *, freed: int = 0, device_name: str = "auto") -> tuple[str, ...]:
+    """The precisions in which the weights fit this machine's device now, once `freed` more bytes are free."""
+    device = find_device(device_name)
     free = free_bytes(device.name)
     available = None if free is None else free + freed
     return tuple(name for name in supported_precisions(spec, device) if fits(spec, name, available, device))
@@ -59,7 +59,7 @@ def kv_positions(model: VisionLanguageModel) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed; on a CPU torch raises a plain RuntimeError."""
-    messages = ("can't allocate memory", "not enough memory", "out of memory")
+    messages = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in messages)
 
 

@@ -17,6 +17,7 @@ from blip_space.catalogue.folder import inspect_checkpoint
 from blip_space.catalogue.headers import read_headers
 from blip_space.catalogue.parsing import read_json
 from blip_space.errors import ModelError
+from blip_space.loading.device_errors import as_device_error, is_device_lost
 from blip_space.loading.download import download_small_files
 from blip_space.loading.library_logging import silenced
 from blip_space.loading.memory import is_out_of_memory
@@ -60,7 +61,8 @@ def read_config(folder: Path, spec: ModelSpec) -> Any:
 
 @contextmanager
 def as_model_error(spec: ModelSpec) -> Iterator[None]:
-    """Turn every error within the context into a `ModelError`; raise one at once for a spec with a `load_error`."""
+    """Turn every error within the context into a `ModelError`, or a `DeviceError` where it is one of a failed GPU;
+    raise one at once for a spec with a `load_error`."""
     if spec.load_error:
         raise ModelError(spec.load_error)
     try:
@@ -68,6 +70,8 @@ def as_model_error(spec: ModelSpec) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:
+        if is_device_lost(error):
+            raise as_device_error(error) from error
         log.debug("%s could not be loaded", spec.name, exc_info=True)
         raise ModelError(_unexpected_error_message(spec, error)) from error
 

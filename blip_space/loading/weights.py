@@ -15,6 +15,7 @@ from transformers import GenerationConfig
 from blip_space.catalogue.parsing import read_json
 from blip_space.catalogue.storage import StoredWeights
 from blip_space.errors import ModelError
+from blip_space.loading.device_errors import is_device_lost
 from blip_space.loading.memory import is_out_of_memory
 from blip_space.loading.quantization import (
     disable_avx512_packing,
@@ -65,7 +66,7 @@ def load_hf_model(
             "pip install bitsandbytes accelerate."
         ) from error
     except Exception as error:  # transformers raises any type
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or is_device_lost(error):
             raise
         raise ModelError(
             f"The weights of {name} cannot be loaded into the model that its config.json describes. {COPY_BOTH}."

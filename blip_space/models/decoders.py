@@ -38,6 +38,9 @@ class CausalDecoder(DecoderOnly):
         self._builds_own_mask = builds_own_mask or body.config._attn_implementation == "eager"
         self._argument = key_values_argument(body)
         self._takes_positions = "position_ids" in inspect.signature(body.forward).parameters
+        # the name of OPT's table, whose first two rows are no positions
+        table = getattr(getattr(body, "decoder", body), "embed_positions", None)
+        self.max_positions = None if table is None else table.num_embeddings - getattr(table, "offset", 0)
 
     def forward(
         self,

@@ -64,6 +64,9 @@ class Decoder(ABC):
     axes = 1
     """Of how many numbers a position consists."""
 
+    max_positions: int | None = None
+    """The number of positions in the model's table of them; None where positions are computed."""
+
     device: torch.device
     dtype: torch.dtype
 
@@ -183,7 +186,7 @@ class VisionLanguageModel(ABC):
 
 
 def merge_image_features(
-    prompt: Prompt, features: Sequence[torch.Tensor], table: torch.nn.Module, *, device: torch.device
+    prompt: Prompt, features: Sequence[torch.Tensor], table: torch.nn.Embedding, *, device: torch.device
 ) -> torch.Tensor:
     """A prompt's embeddings (length, hidden): its ids looked up in `table`, with the features at images' positions."""
     parts, start = list[torch.Tensor](), 0
@@ -193,5 +196,22 @@ def merge_image_features(
     return torch.cat([*parts, *_look_up(prompt.ids[start:], table, device)])
 
 
-def _look_up(ids: Sequence[int], table: torch.nn.Module, device: torch.device) -> list[torch.Tensor]:
+def check_ids(ids: Sequence[int], table: torch.nn.Embedding) -> None:
+    """Raise `IndexError` for an id that `table` does not have, before a GPU looks it up: there it would end every
+    later computation of the process."""
+    rows = len(table.weight)  # an adapter's wrapper has no `num_embeddings`
+    if ids and not 0 <= min(ids) <= max(ids) < rows:
+        raise IndexError(f"a token from {min(ids)} to {max(ids)} is not among the {rows} of the model")
+
+
+def check_positions(embedded: Embedded, max_new_tokens: int, limit: int | None) -> None:
+    """Raise `IndexError` if an answer of `max_new_tokens` might need a position that the model does not have; see
+    `check_ids`. The last token of an answer is not an input. `limit` is the number of positions, None for any."""
+    last = embedded.next_position + max_new_tokens - 2
+    if limit is not None and last >= limit:
+        raise IndexError(f"position {last} is not among the {limit} of the model")
+
+
+def _look_up(ids: Sequence[int], table: torch.nn.Embedding, device: torch.device) -> list[torch.Tensor]:
+    check_ids(ids, table)
     return [table(to_device(ids, device))] if ids else []

@@ -19,6 +19,22 @@ def to_device(numbers: Any, device: torch.device) -> torch.Tensor:
     return torch.tensor(numbers, dtype=torch.long, device=device)
 
 
+def copy_to_device(numbers: Any, target: torch.Tensor) -> None:
+    """Overwrite an int64 tensor with numbers of its shape; the host does not wait for a GPU."""
+    is_gpu = target.is_cuda and torch.cuda.is_available()
+    target.copy_(torch.tensor(numbers, dtype=torch.long, device="cpu", pin_memory=is_gpu), non_blocking=True)
+
+
+def pixels_to_device(pixels: Sequence[torch.Tensor], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Pixel values of images, each (1, ...), as one batch (n, ...) in that dtype on that device; the host copies them
+    to pinned memory and does not wait for a GPU."""
+    if device.type == "cuda" and torch.cuda.is_available():
+        shape = (sum(len(part) for part in pixels), *pixels[0].shape[1:])
+        pinned = torch.empty(shape, dtype=pixels[0].dtype, pin_memory=True)
+        return torch.cat(list(pixels), out=pinned).to(device, non_blocking=True).to(dtype)
+    return torch.cat(list(pixels)).to(device, dtype)
+
+
 def to_host(tokens: torch.Tensor) -> list[int]:
     """The values of a tensor (n,). This waits for all earlier work of the device, so a step does it once."""
     values: list[int] = tokens.tolist()

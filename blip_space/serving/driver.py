@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.output import ANSWER_FAILED, Output
-from blip_space.errors import UserError
+from blip_space.errors import DeviceError, UserError
 from blip_space.serving.metrics import Metrics, MetricsSnapshot
 from blip_space.serving.model_manager import ModelManager
 from blip_space.serving.response import ResponseStream
@@ -52,7 +52,8 @@ class Driver:
         """The core for which torch's number of threads is set."""
 
     def iterate(self) -> bool:
-        """Load one model, or step every core that has work; returns False if there was nothing to do."""
+        """Load one model, or step every core with work, or capture one graph; False if there was nothing to do. Raises
+        `DeviceError` once the GPU has failed."""
         self.cancel_done()
         task = self._dispatch() if self.has_queue else None
         for_user = task is not None and not task.request.background
@@ -63,7 +64,7 @@ class Driver:
         busy = [core for core in cores if core.has_work]
         for core in busy:
             self._step(core, admit=not for_user or core.waiting > 0)
-        return bool(busy)
+        return bool(busy) or any(core.capture_pending() for core in cores)
 
     def add(self, task: GenerationTask) -> None:
         """Add a task to its model's core, or to the queue if it has to wait for a model. Under the lock."""
@@ -74,10 +75,12 @@ class Driver:
             self._add(task, core)
 
     def load(self, spec: ModelSpec) -> None:
-        """Load a model; if that fails, fail every task that waits for it."""
+        """Load a model; if that fails, fail every task that waits for it. Raises `DeviceError` if the GPU failed."""
         self._stepped = None
         try:
             self._stepped = self._models.load(spec, self._release)  # sets torch's number of threads
+        except DeviceError:
+            raise
         except UserError as error:
             self._fail_waiting(spec, error)
 
@@ -219,6 +222,8 @@ class Driver:
             self._publish(task.response, output)
         if tokens:
             self._metrics.add(tokens, first_tokens)
+        if core.device_error:
+            raise DeviceError(core.device_error)
 
     def _publish(self, response: ResponseStream, output: Output) -> None:
         """Pass a core's output on to the response."""

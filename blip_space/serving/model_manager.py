@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import ModelError, UserError
+from blip_space.loading.device_errors import as_device_error, is_device_lost
 from blip_space.serving.load_progress import LoadProgress
-from blip_space.serving.preparations import import_model_libraries
+from blip_space.serving.machine import Machine
 
 if TYPE_CHECKING:  # the page is up before torch is imported
     from blip_space.engine.core import EngineCore
@@ -70,11 +71,13 @@ class ModelManager:
         precision: str,
         config: EngineConfig,
         *,
+        machine: Machine | None = None,
         load: Load | None = None,
         find_memory: FindMemory | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`load`, `find_memory` and `clock` (in seconds) replace the loader, the free memory and the clock in tests."""
+        """`load`, `find_memory` and `clock` (in seconds) replace the machine's loader, its free memory and the clock in
+        tests."""
         self.precision = precision
         self.loading = ""
         """The name of the model that is being loaded, if any."""
@@ -93,8 +96,9 @@ class ModelManager:
         """The engine's thread replaces the tuple; any thread may read it."""
 
         self._uses = itertools.count()
-        self._load = load or _load_model
-        self._find_memory = find_memory or _find_memory
+        machine = machine or Machine()
+        self._load = load or machine.load
+        self._find_memory = find_memory or machine.find_memory
         self._clock = clock
         self._failures: dict[str, Failure] = {}
         self._has_unloaded = False
@@ -138,8 +142,8 @@ class ModelManager:
         """Load a model and create its core. The cores of models that must be unloaded are passed to `release`, and the
         models closed; nothing may run meanwhile.
 
-        Raises `UserError` if it cannot be loaded. No model is closed for one that does not fit. If others were closed,
-        the load fails and no model is left, the last closed one is loaded again.
+        Raises `UserError` if it cannot be loaded, `DeviceError` if the GPU failed. No model is closed for one that does
+        not fit. If others were closed, the load fails and no model is left, the last closed one is loaded again.
         """
         started_at, unloaded = self._clock(), list[ModelSpec]()
         self.loading, self.progress = spec.name, LoadProgress()
@@ -151,7 +155,7 @@ class ModelManager:
                     unloaded.append(model.core.model.spec)
                     self._close(model, release)
                 return self._add(spec, started_at)
-        except UserError:
+        except ModelError:
             if unloaded and not self.loaded:
                 self._load_back(unloaded[-1], started_at)
             raise
@@ -160,10 +164,13 @@ class ModelManager:
 
     @contextmanager
     def _remembering_failure(self, spec: ModelSpec) -> Iterator[None]:
-        """Turn any error inside the block into a `ModelError`, and remember it for a while."""
+        """Turn any error inside the block into a `ModelError`, and remember it for a while; that of a failed GPU, after
+        which no model can be loaded, into a `DeviceError`."""
         try:
             yield
         except Exception as error:
+            if is_device_lost(error):
+                raise as_device_error(error) from error
             if not isinstance(error, UserError):
                 log.exception("%s did not load", spec.name)
             message = str(error) if isinstance(error, UserError) else UNEXPECTED.format(spec.name)
@@ -187,10 +194,10 @@ class ModelManager:
             self._capacity = capacity
         capacity = max(capacity, at_least or 0)
         precision = select_precision(self.precision, spec, device, free=capacity)
-        check_memory(spec, precision, free=capacity)
+        check_memory(spec, precision, free=capacity, device=device)
         to_unload: list[LoadedModel] = []
         for model in models:
-            if fits(spec, precision.name, int(free / HEADROOM)):
+            if fits(spec, precision.name, int(free / HEADROOM), device):
                 break
             to_unload.append(model)
             free += model.held_bytes
@@ -233,17 +240,3 @@ class ModelManager:
     def _load_back(self, spec: ModelSpec, started_at: float) -> None:
         with suppress(UserError), self._remembering_failure(spec):
             self._add(spec, started_at)
-
-
-def _find_memory() -> tuple[Device, int | None]:
-    from blip_space.loading.device import find_device, free_bytes
-
-    device = find_device()
-    return device, free_bytes(device.name)
-
-
-def _load_model(spec: ModelSpec, precision: str, progress: LoadProgress) -> Any:
-    import_model_libraries()
-    from blip_space.loading import loader
-
-    return loader.load_model(spec, precision, on_progress=progress)

@@ -30,7 +30,9 @@ def queue_full(waiting: int) -> str:
 class EngineStatus:
     """An engine's state. `model` is the most recently used one of the `loaded` models, or the one that is loading.
     `reason` is why it has this precision on this device, and `error` why no model is loaded. `replicas` is how many
-    replicas are ready, or None without replicas."""
+    replicas are ready, or None without replicas. `decode` is "eager" or "graphs", and `decode_reason` how many graphs
+    there are or why there are none; `rows` is how many answers each replica generates at once. Until a model is loaded
+    they are empty and 0."""
 
     status: Literal["loading", "ready", "failed"]
     model: str
@@ -44,6 +46,9 @@ class EngineStatus:
     load_progress: LoadEstimate | None = None
     replicas: int | None = None
     loaded: tuple[str, ...] = ()
+    decode: str = ""
+    decode_reason: str = ""
+    rows: int = 0
 
 
 class EngineProtocol(Protocol):

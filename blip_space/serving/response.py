@@ -20,7 +20,8 @@ class ResponseStream:
     def __init__(self, *, deadline: float) -> None:
         """`deadline` is a time of `time.monotonic()`, in seconds; after it the answer ends as a `BusyError`."""
         self._deadline = deadline
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed, self._ended = threading.Condition(lock), threading.Condition(lock)
         self._text = ""
         self._error: UserError | None = None
         self._finished = False
@@ -73,15 +74,19 @@ class ResponseStream:
             self._changed.wait_for(lambda: self._finished, self._seconds_left(seconds))
         return self.done
 
-    def updates(self, heartbeat_seconds: float | None = None) -> Iterator[str]:
+    def updates(self, heartbeat_seconds: float | None = None, *, interval_seconds: float = 0.0) -> Iterator[str]:
         """Yield the text so far at each change, and again after every `heartbeat_seconds`.
 
+        The first text and the end come at once, texts between them at least `interval_seconds` after the last one.
         Raises the error that ended the answer. Closing the generator cancels the request.
         """
-        yielded: str | None = None
+        yielded, due_at = None, 0.0
         try:
             while True:
                 with self._changed:
+                    # not woken by the tokens until then, which many streams would take from the engine's thread
+                    while not self.done and (early := due_at - time.monotonic()) > 0:
+                        self._ended.wait(self._seconds_left(early))
                     if self._text == (yielded or "") and not self.done:
                         self._changed.wait(self._seconds_left(heartbeat_seconds))
                     text, finished, error = self._text, self._finished, self._error
@@ -90,6 +95,8 @@ class ResponseStream:
                 if not finished and time.monotonic() >= self._deadline:
                     raise BusyError(TOOK_TOO_LONG)
                 if text != yielded or (heartbeat_seconds is not None and not finished):
+                    if text and text != yielded:
+                        due_at = time.monotonic() + interval_seconds
                     yielded = text
                     yield text
                 if finished:
@@ -105,6 +112,7 @@ class ResponseStream:
         self._finished = True
         self.queue_position = _not_waiting  # a reference cycle with the request would keep its images
         self._changed.notify_all()
+        self._ended.notify_all()
 
 
 def _not_waiting() -> int | None:

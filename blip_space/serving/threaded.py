@@ -15,9 +15,11 @@ from typing import Literal
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.pixel_cache import PixelCache
 from blip_space.engine.request import Budget, EngineConfig, PreparedRequest, Request, measure_budget, prepare
-from blip_space.errors import BusyError, ModelError
+from blip_space.errors import BusyError, DeviceError, ModelError
 from blip_space.history import Turn
+from blip_space.loading.device_errors import as_device_error, is_device_lost
 from blip_space.serving.driver import Driver
+from blip_space.serving.machine import Machine
 from blip_space.serving.metrics import Metrics
 from blip_space.serving.model_manager import FindMemory, Load, ModelManager
 from blip_space.serving.offered_models import OfferedModels
@@ -45,26 +47,34 @@ class ThreadedEngine:
         specs: Sequence[ModelSpec],
         *,
         precision: str = "auto",
+        device: str = "auto",
         config: EngineConfig | None = None,
+        on_device_lost: Callable[[], object] = lambda: None,
         load: Load | None = None,
         load_preparation: LoadPreparation | None = None,
         find_memory: FindMemory | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`specs` are the models that users may choose, the default first. The arguments from `load` on replace the
-        loader, the free memory and the clock in tests."""
+        """`specs` are the models that users may choose, the default first. `on_device_lost` is called on the engine's
+        thread once the GPU has failed and every answer has ended: this process can generate no other. The arguments
+        from `load` on replace the loader, the free memory and the clock in tests."""
         self._offered = OfferedModels(specs)
         self.specs, self.default = self._offered.specs, self._offered.default
         self._config = config or EngineConfig()
         self._pixels = PixelCache(self._config.pixel_cache_bytes)
         self._preparations = Preparations(specs, load_preparation)
-        self._models = ModelManager(precision, self._config, load=load, find_memory=find_memory, clock=clock)
+        self._machine, self._on_device_lost = Machine(device), on_device_lost
+        self._models = ModelManager(
+            precision, self._config, machine=self._machine, load=load, find_memory=find_memory, clock=clock
+        )
         self._metrics = Metrics()
         self._changed = threading.Condition()
         self._driver = Driver(self._models, self._metrics, self._changed, clock)
         self._thread: threading.Thread | None = None
         self._is_dead = self._is_stopping = self._is_notified = False
         self._restarts = self._preparing = 0
+        self._device_error = ""
+        """The message for every request once the GPU has failed."""
 
     def start(self) -> None:
         """Start the thread, which loads the default model and then answers requests."""
@@ -89,18 +99,23 @@ class ThreadedEngine:
             self._restart_thread()
             waiting = self._driver.waiting(background=False)
         running, names = sum(model.core.running for model in loaded), tuple(model.name for model in loaded)
-        loading = models.loading or ("" if loaded or models.last_error else self.default.name)
-        if loaded and not loading:
+        error = self._device_error or models.last_error
+        loading = models.loading or ("" if loaded or error else self.default.name)
+        if loaded and not loading and not self._device_error:
             precision = loaded[-1].core.model.precision
+            decode, decode_reason = loaded[-1].core.decode_mode
             return EngineStatus(
                 *("ready", names[-1], precision.name, precision.device, waiting, running, precision.reason),
                 metrics=self._driver.snapshot(self._restarts),
                 loaded=names,
+                decode=decode,
+                decode_reason=decode_reason,
+                rows=self._limits().max_batch_size,
             )
         state: Literal["loading", "failed"] = "loading" if loading else "failed"
         return EngineStatus(
             *(state, loading or self.default.name, models.precision, "", waiting, running),
-            error="" if loading else models.last_error,
+            error="" if loading else error,
             load_progress=models.progress.estimate() if models.loading else None,
             loaded=names,
         )
@@ -133,13 +148,11 @@ class ThreadedEngine:
         return measure_budget(preparation, prompt=prompt, language=language, turns=turns, max_new_tokens=max_new_tokens)
 
     def fitting_precisions(self, spec: ModelSpec) -> tuple[str, ...] | None:
-        """See `EngineProtocol`; None until the first load has ended."""
+        """See `EngineProtocol`; None until the first load has ended, and once the GPU has failed."""
         loaded = self._models.loaded
-        if not loaded and not self._models.last_error:
+        if self._device_error or not (loaded or self._models.last_error):
             return None
-        from blip_space.loading.memory import fitting_precisions
-
-        return fitting_precisions(spec, freed=sum(model.nbytes for model in loaded))
+        return self._machine.fitting_precisions(spec, freed=sum(model.nbytes for model in loaded))
 
     def _enqueue(self, request: PreparedRequest, response: ResponseStream) -> ResponseStream:
         task = GenerationTask(request.spec.name, request, response, time.monotonic())
@@ -155,11 +168,19 @@ class ThreadedEngine:
     def _check_queue(self, *, background: bool) -> None:
         if self._is_stopping:
             raise BusyError(STOPPING)
-        limit = self._config.max_background if background else self._config.max_waiting
+        if self._device_error:
+            raise DeviceError(self._device_error)
+        limits = self._limits()
+        limit = limits.max_background if background else limits.max_waiting
         if self._driver.unfinished >= limit and self._driver.waiting(background=background) >= limit:
             self._driver.cancel_done()  # the engine's thread does this before its next step only
             if (waiting := self._driver.waiting(background=background)) >= limit:
                 raise BusyError(queue_full(waiting))
+
+    def _limits(self) -> EngineConfig:
+        """The configuration with the limits of the loaded model that runs most rows; until then those of a CPU."""
+        configs = [model.core.config for model in self._models.loaded]
+        return max(configs, key=lambda config: config.max_batch_size, default=self._config.resolve())
 
     def _queue_position(self, task: GenerationTask) -> int | None:
         with self._changed:
@@ -167,7 +188,7 @@ class ThreadedEngine:
 
     def _restart_thread(self) -> None:
         """Start another thread if the last one died. Under the lock, so that there is exactly one."""
-        if self._is_dead and not self._is_stopping:
+        if self._is_dead and not self._is_stopping and not self._device_error:
             log.error("the engine's thread died; starting another one")
             self._restarts += 1
             self._start_thread()
@@ -186,13 +207,27 @@ class ThreadedEngine:
             while self._wait(is_idle=is_idle):
                 try:
                     is_idle = not self._driver.iterate()
-                except Exception:
+                except Exception as error:
+                    if is_device_lost(error):
+                        raise
                     log.exception("an iteration of the engine's thread failed")
                     self._restarts += 1
                     self._driver.recover()
+        except Exception as error:
+            if not is_device_lost(error):
+                raise
+            self._lose_device(str(as_device_error(error)))
         finally:
             with self._changed:
                 self._is_dead = True
+
+    def _lose_device(self, message: str) -> None:
+        """End every answer: no model can be used any more, whichever core the error was in."""
+        with self._changed:
+            self._device_error = message
+            for task in self._driver.tasks():
+                task.response.fail(DeviceError(message))
+        self._on_device_lost()
 
     def _wait(self, *, is_idle: bool) -> bool:
         """If idle, wait until notified. Returns False if the engine is stopping."""

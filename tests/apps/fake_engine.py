@@ -84,7 +84,7 @@ class FakeEngine:
         self.current_status = (
             READY if self.default is PARROT else replace(READY, model=self.default.name, loaded=(self.default.name,))
         )
-        self._config = config or EngineConfig()
+        self._config = (config or EngineConfig()).resolve()
         self._stopping = False
         self._not_held = 0
         self._released = threading.Event()

@@ -210,6 +210,13 @@ def test_healthz_reports_the_status_and_the_error_of_a_failure(web: httpx.Client
     fields = {"model": "parrot", "precision": "fp32", "device": "cpu", "waiting": 0, "running": 0}
     fields |= asdict(READY.metrics)
     assert web.get("/healthz").json() == {"status": "ready", **fields}
+    engine.set_status(decode="eager", decode_reason="off: it is a parrot")
+    assert web.get("/healthz").json() == {
+        "status": "ready",
+        **fields,
+        "decode": "eager",
+        "decode_reason": "off: it is a parrot",
+    }
     engine.set_status(status="loading")
     assert web.get("/healthz").json()["status"] == "loading"
     engine.set_status(status="failed", error="It is not there. Download it.")

@@ -84,7 +84,7 @@ def test_an_invalid_batch_is_refused(client: Client, zip_file: Path, tmp_path: P
         ([handle_file(zip_file)], {"model": "gpt"}, "Choose among parrot, polyglot"),
         ([handle_file(zip_file)], {"quality": "superb"}, "'stream' or 'best'"),
         ([handle_file(zip_file)], {"max_new_tokens": 0}, "from 1 to 512"),
-        ([handle_file(zip_file)], {"prompt": "word " * 100}, "tokens long"),
+        ([handle_file(zip_file)], {"prompt": "word " * 100}, "The question is too long"),
     ):
         assert sentence in refusal(client, files, api_name="/batch", **values)
 

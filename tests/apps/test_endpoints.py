@@ -13,10 +13,22 @@ import pytest
 from gradio.utils import get_upload_folder
 
 from blip_space import images
-from blip_space.apps.gradio_api.endpoints import Endpoints, session_of
+from blip_space.apps import page as pages
+from blip_space.apps.gradio_api.endpoints import (
+    ANSWERS,
+    HEARTBEAT_SECONDS,
+    MAX_ANSWERS,
+    MOST_ANSWERS,
+    UPDATE_SECONDS,
+    Endpoints,
+    max_answers,
+    session_of,
+    updates,
+)
 from blip_space.apps.page.conversation import Conversation
 from blip_space.apps.page.messages import user_message
-from blip_space.engine.request import Request
+from blip_space.apps.server import MAX_THREADS
+from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import ImageError
 from blip_space.options import GenerationOptions
 from blip_space.serving.response import ResponseStream
@@ -105,3 +117,41 @@ def test_the_page_decodes_an_image_once_to_check_it(upload: dict[str, Any], monk
     for _ in range(2):
         with pytest.raises(ImageError):
             conversation.submit("three", [], upload, False)
+
+
+@pytest.mark.parametrize("call", [chat, caption, page])
+def test_gradio_accepts_as_many_answers_as_the_loaded_model_is_worth(
+    upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch, call: Callable[[Endpoints, FakeEngine, Any], Iterator[Any]]
+) -> None:
+    """The page is built before the model is loaded, and 24 of 64 users waited in Gradio's queue."""
+    engine = FakeEngine()
+    engine.replicas = 2
+    endpoints = Endpoints(engine)
+    monkeypatch.setattr(pages, "Endpoints", lambda _: endpoints)
+    demo = pages.build(engine).queue()
+    for event in demo.fns.values():
+        demo._queue.create_event_queue_for_fn(event)  # as `launch` does
+    answers = demo._queue.event_queue_per_concurrency_id[ANSWERS]
+    assert answers.concurrency_limit == 2 * MAX_ANSWERS
+    for rows, limit in ((16, 40), (64, 160), (0, 40)):
+        engine.set_status(rows=rows)
+        assert list(call(endpoints, engine, upload))
+        assert answers.concurrency_limit == 2 * limit
+
+
+def test_more_answers_are_accepted_than_the_queue_holds() -> None:
+    for rows in (1, 16, 30, 64):
+        assert max_answers(rows) > EngineConfig().resolve(rows).max_waiting
+    assert max_answers(1_000) == MOST_ANSWERS < MAX_THREADS
+
+
+def test_an_answer_has_some_updates_a_second() -> None:
+    calls = list[Any]()
+
+    def follow(*args: Any, **how: Any) -> Iterator[str]:
+        calls.append((*args, how))
+        yield "a"
+
+    response: Any = SimpleNamespace(updates=follow)
+    assert list(updates(response)) == ["a"]
+    assert calls == [(HEARTBEAT_SECONDS, {"interval_seconds": UPDATE_SECONDS})]

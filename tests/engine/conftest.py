@@ -11,6 +11,7 @@ from blip_space.engine.core import EngineCore
 from blip_space.engine.output import Output
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.options import GenerationOptions
+from tests.devices import auto_is_the_processor  # noqa: F401  # a fixture
 from tests.engine.fake_model import FakeModel
 from tests.engine.models.driving import prompt_of
 from tests.one_thread import one_thread  # noqa: F401  # a fixture

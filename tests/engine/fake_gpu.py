@@ -1,7 +1,8 @@
 """A fake GPU, on which a model runner does complete steps and every host synchronisation raises.
 
 Its tensors have shapes and no numbers, so everything that makes the host wait raises: reading numbers (`item`,
-`tolist`, `bool`), shapes that depend on numbers (`nonzero`, a mask as an index), and copies to the CPU.
+`tolist`, `bool`), shapes that depend on numbers (`nonzero`, a mask as an index), and copies to the CPU. What a graph
+captures of a step copies nothing to the GPU either.
 """
 
 from __future__ import annotations
@@ -33,19 +34,33 @@ class HostSyncError(RuntimeError):
     """The host waits for numbers of the GPU."""
 
 
+class HostCopyError(RuntimeError):
+    """A captured step copies numbers of the host, which a graph cannot, or would do with old ones."""
+
+
+aten = torch.ops.aten
+HOST_COPIES = (aten.lift_fresh.default, aten._to_copy.default, aten.copy_.default)
+"""`torch.tensor`, `to` and `copy_`; other operations take a number of the host as an argument of their kernel."""
+
+
 class FakeGpu(FakeTensorMode):  # type: ignore[no-untyped-call]  # of a metaclass of torch's
     """Raises where an operation takes tensors of the GPU and returns one of the CPU. No tensor has numbers, not even a
     constant."""
+
+    is_capturing = False
 
     def may_turn_const(self, _: torch.Tensor) -> bool:
         return False
 
     def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = super().dispatch(func, types, args, kwargs or {})
-        inputs = [part.device.type for part in tree_leaves((args, kwargs)) if isinstance(part, torch.Tensor)]
+        tensors = [part for part in tree_leaves((args, kwargs)) if isinstance(part, torch.Tensor)]
+        inputs = [part.device.type for part in tensors if part.numel()]  # to copy nothing takes no time
         outputs = [part.device.type for part in tree_leaves(output) if isinstance(part, torch.Tensor)]
         if "cuda" in inputs and "cpu" in outputs:
             raise HostSyncError(str(func))
+        if FakeGpu.is_capturing and func in HOST_COPIES and "cpu" in inputs:
+            raise HostCopyError(str(func))
         return output
 
 
@@ -60,20 +75,20 @@ class Indexing(TorchFunctionMode):
             view, indices = basic_index(args[0], args[1])
             if indices:
                 values = args[2] if isinstance(args[2], torch.Tensor) else torch.full((), args[2], device=GPU)
-                return torch.ops.aten.index_put_.default(view, indices, values.to(view.dtype))
+                return aten.index_put_.default(view, indices, values.to(view.dtype))
             if isinstance(args[2], torch.Tensor):
-                return torch.ops.aten.copy_.default(view, args[2])
+                return aten.copy_.default(view, args[2])
             return view.fill_(args[2])
         if func is torch.Tensor.contiguous and args[0].device.type == "cuda":
             return args[0].clone(memory_format=torch.contiguous_format)
         if func is torch.Tensor.copy_ and args[0].device.type == "cuda":
-            return torch.ops.aten.copy_.default(*args)
+            return aten.copy_.default(*args)
         return func(*args, **(kwargs or {}))
 
 
 def indexed(tensor: torch.Tensor, index: Any) -> torch.Tensor:
     view, indices = basic_index(tensor, index)
-    return torch.ops.aten.index.Tensor(view, indices) if indices else view
+    return aten.index.Tensor(view, indices) if indices else view
 
 
 def basic_index(tensor: torch.Tensor, index: Any) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
@@ -92,12 +107,22 @@ def basic_index(tensor: torch.Tensor, index: Any) -> tuple[torch.Tensor, list[to
             continue
         elif isinstance(part, slice):
             start, stop, step = part.indices(tensor.shape[dim])
-            tensor = torch.ops.aten.slice.Tensor(tensor, dim, start, max(start, stop), step)
+            tensor = aten.slice.Tensor(tensor, dim, start, max(start, stop), step)
         elif not isinstance(part, torch.Tensor) or part.device.type != "cuda":
             raise HostSyncError(f"an index of {type(part)} is copied")
         indices.append(part if isinstance(part, torch.Tensor) else None)
         dim += 1
     return tensor, indices if any(part is not None for part in indices) else []
+
+
+@contextmanager
+def capturing() -> Iterator[None]:
+    """What is captured as a graph."""
+    FakeGpu.is_capturing = True
+    try:
+        yield
+    finally:
+        FakeGpu.is_capturing = False
 
 
 Build = Callable[[Any, Precision], VisionLanguageModel]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from blip_space.engine import model_runner, sampling
-from tests.engine.fake_gpu import CHOSEN
+from blip_space.engine.slot_batches import DecoderOnlySlots, EncoderDecoderSlots
+from blip_space.engine.slots import Slots
+from tests.engine.fake_gpu import CHOSEN, capturing
 
 
 @pytest.fixture
@@ -15,6 +19,19 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     # transformers skips checks of fake tensors that would wait for real ones
     monkeypatch.setattr("transformers.utils.import_utils.is_fake_tensor", lambda _: False)
     monkeypatch.setattr(model_runner, "free_bytes", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # a fake tensor cannot be pinned, and needs not be
+    for slots in (DecoderOnlySlots, EncoderDecoderSlots):
+        monkeypatch.setattr(slots, "_step", captured(slots._step))
+
+
+def captured(step: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """The step, in which the host may copy nothing."""
+
+    def checked(batch: Slots, inputs: torch.Tensor) -> torch.Tensor:
+        with capturing():
+            return step(batch, inputs)
+
+    return checked
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from blip_space.engine.request import EngineConfig
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Precision, VisionLanguageModel
 from tests.checkpoints import blip2
-from tests.engine.fake_gpu import GPU, on_fake_gpu, run_all_steps
+from tests.engine.fake_gpu import GPU, HostCopyError, on_fake_gpu, run_all_steps
 from tests.engine.fake_model import FakePreparation
 from tests.engine.gpu_fixtures import copied, gpu  # noqa: F401
 
@@ -78,3 +78,23 @@ def test_every_host_synchronisation_in_a_step_raises(
     monkeypatch.setattr(batch, method, reading)
     with pytest.raises(RuntimeError):  # also from torch's own checks
         run_all_steps(runner, model)
+
+
+@pytest.mark.parametrize("model", blip2.LANGUAGE_MODELS, indirect=True)
+@pytest.mark.usefixtures("copied")
+def test_what_a_graph_captures_copies_nothing_from_the_host(
+    model: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number in a kernel's arguments is none; a tensor from numbers is."""
+    forward = type(model.decoder).forward
+
+    def copying(*args: Any, **kwargs: Any) -> torch.Tensor:
+        logits: torch.Tensor = forward(*args, **kwargs) * scale()
+        return logits
+
+    scale: Callable[[], Any] = lambda: 2.0  # noqa: E731
+    monkeypatch.setattr(type(model.decoder), "forward", copying)
+    run_all_steps(ModelRunner(model, EngineConfig()), model)
+    scale = lambda: torch.tensor([2.0], device=GPU)  # noqa: E731
+    with pytest.raises(HostCopyError):
+        run_all_steps(ModelRunner(model, EngineConfig()), model)

@@ -10,8 +10,9 @@ import torch
 
 from blip_space.engine.kv_cache import KVCache
 from blip_space.engine.left_aligned import DecoderOnlyBatch, EncoderDecoderBatch
+from blip_space.engine.slot_batches import DecoderOnlySlots, EncoderDecoderSlots
 from blip_space.engine.slot_cache import SlotCache, capacity_for, next_power_of_two
-from blip_space.engine.slots import DecoderOnlySlots, EncoderDecoderSlots
+from blip_space.engine.step_graphs import StepGraphs
 
 
 @pytest.mark.parametrize("width", [6, 70])
@@ -26,7 +27,7 @@ def test_write_copies_rows_without_their_padding(left: bool, width: int) -> None
     cache.rebuild(4, 64, [])
     for _ in range(2):
         cache.write([3, 1], KVCache.from_row([(rows, rows)], width), lengths, left=left)
-        keys, values = cache._buffers[0]
+        keys, values = cache.buffers.layers[0]
         for slot, row, length in zip((3, 1), rows, lengths, strict=True):
             expected = row[:, width - length :] if left else row[:, :length]
             for part in (keys[slot], values[slot]):
@@ -48,7 +49,7 @@ def random_row(length: int, *, heads: int = 2, width: int = 4, layers: int = 3) 
 def test_a_removed_long_row_frees_memory_and_the_others_keep_their_slots() -> None:
     decoder: Any = SimpleNamespace(device=torch.device("cpu"), axes=1, slot_mask=lambda *_: None)
     rows = {length: DecoderOnlyBatch.from_row(decoder, random_row(length), length, length) for length in (200, 10, 20)}
-    batch = DecoderOnlySlots(decoder)
+    batch = DecoderOnlySlots(decoder, StepGraphs(None, torch.float32, 0))
     for row_batch in rows.values():
         batch.merge(row_batch)
     assert batch.nbytes == 2 * 3 * 4 * (2 * 256 * 4) * 4  # parts, layers, slots, heads by positions by width, bytes
@@ -73,7 +74,7 @@ def test_a_removed_long_row_frees_memory_and_the_others_keep_their_slots() -> No
 
 def test_a_prompt_longer_than_its_answer_is_kept() -> None:
     decoder: Any = SimpleNamespace(device=torch.device("cpu"), axes=1)
-    batch, lengths = EncoderDecoderSlots(decoder), (100, 300)
+    batch, lengths = EncoderDecoderSlots(decoder, StepGraphs(None, torch.float32, 0)), (100, 300)
     for length in lengths:
         batch.merge(EncoderDecoderBatch.from_row(decoder, (random_row(1), random_row(length)), 1, 1, length))
     assert batch.nbytes == 2 * 3 * 2 * (2 * (64 + 512) * 4) * 4

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+from blip_space.engine.batch_size import SMALL_PARAMETERS
 from blip_space.engine.output import Output
 from blip_space.engine.request import PreparedImage
 from blip_space.jobs import folder_captioner
-from blip_space.jobs.folder_captioner import CAPTION_FAILED, SMALL_PARAMETERS, Captioner, PendingCaption
+from blip_space.jobs.folder_captioner import CAPTION_FAILED, Captioner, PendingCaption
 from blip_space.jobs.image_reader import LoadedImage
 from blip_space.jobs.records import CaptionTask
 from blip_space.models import threads
@@ -83,7 +84,7 @@ def test_a_task_that_is_rejected_fails_its_images_and_no_others() -> None:
     captions = {
         caption.pending.image.file: caption for caption in [*captioner.add(pending_captions), *captioner.finish()]
     }
-    assert "tokens long" in (captions["0.png"].error or "")
+    assert "The question is too long" in (captions["0.png"].error or "")
     assert [captions[f"{number}.png"].error for number in (1, 2)] == [None, None]
 
 

@@ -108,7 +108,7 @@ def test_an_unexpected_error_of_an_image_fails_it_alone(
 
 def test_a_rejected_prompt_ends_the_job(build: Build) -> None:
     engine = build()
-    with pytest.raises(PromptError, match=r"60\d tokens long"):
+    with pytest.raises(PromptError, match=r"it has 60\d tokens"):
         run_job(engine, *uploads_of(*IMAGES), prompt="word " * 600 + "?")
     with pytest.raises(UserError, match="does not support French"):
         run_job(engine, *uploads_of(*IMAGES), language="fr")

@@ -46,7 +46,7 @@ def test_out_of_memory_is_reported(error: Exception) -> None:
 
 def test_memory_that_will_be_freed_counts_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when a model is swapped for another."""
-    monkeypatch.setattr(memory, "find_device", lambda: device.Device("cpu", "", has_bf16=True))
+    monkeypatch.setattr(memory, "find_device", lambda _: device.Device("cpu", "", has_bf16=True))
     monkeypatch.setattr(memory, "free_bytes", lambda _: 0)
     fitting = (
         memory.fitting_precisions(SPEC),
@@ -59,7 +59,7 @@ def test_memory_that_will_be_freed_counts_as_free(monkeypatch: pytest.MonkeyPatc
     assert fitting[2] == SPEC.precisions
     monkeypatch.setattr(memory, "free_bytes", lambda _: None)
     assert memory.fitting_precisions(SPEC) == SPEC.precisions
-    monkeypatch.setattr(memory, "find_device", lambda: device.Device("mps", "", has_bf16=True))
+    monkeypatch.setattr(memory, "find_device", lambda _: device.Device("mps", "", has_bf16=True))
     assert memory.fitting_precisions(SPEC) == ("fp32", "bf16", "fp16")
 
 

@@ -52,7 +52,8 @@ def test_auto_depends_on_size_and_device(spec: ModelSpec, device: Device, name: 
     ("device", "free_gb", "name"),
     [
         (NEW_GPU, 10.0, "bf16"),
-        (NEW_GPU, 8.0, "int8"),
+        (NEW_GPU, 8.0, "int4"),
+        (NEW_CPU, 8.0, "int8"),
         (NEW_GPU, 7.0, "int4"),
         (NEW_CPU, 7.0, "int4"),
         (OLD_CPU, 12.0, "bf16"),
@@ -107,14 +108,15 @@ def test_t5_never_computes_in_fp16_not_even_with_quantized_layers() -> None:
 def test_fp32_weights_of_a_quantized_model_are_counted() -> None:
     spec = replace(T5, parameters=4_000_000_000, quantized_parameters=3_000_000_000)
     assert (needed_gb(spec, "int8", NEW_GPU), needed_gb(spec, "int8", OLD_GPU)) == (5.0, 7.0)
-    assert select_precision("auto", spec, NEW_GPU, free=6 * 10**9).name == "int8"
+    assert select_precision("auto", spec, NEW_CPU, free=6 * 10**9).name == "int8"
     assert select_precision("auto", spec, OLD_GPU, free=6 * 10**9).name == "int4"
     with pytest.raises(ModelError, match=r"int8 its weights alone take 7 GB, and 6\.0 GB are free\. int4 \(5\.69 GB"):
         check_memory(spec, select_precision("int8", spec, OLD_GPU, free=None), free=6 * 10**9, device=OLD_GPU)
 
 
 def test_risky_or_slow_precision_is_selected_with_a_warning() -> None:
-    assert "is slow in bf16" in select_precision("bf16", SMALL, OLD_CPU, free=None).reason
+    assert "this CPU is slow in bf16" in select_precision("bf16", SMALL, OLD_CPU, free=None).reason
+    assert "this GPU is slow in bf16" in select_precision("bf16", SMALL, OLD_GPU, free=None).reason
     assert "may overflow" in select_precision("fp16", BLOOM, NEW_GPU, free=None).reason
     assert "memory, not time" in select_precision("int8", MT5, OLD_CPU, free=None).reason
     assert "a longer load" in select_precision("int4", MT5, NEW_CPU, free=None).reason

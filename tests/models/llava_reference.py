@@ -60,6 +60,7 @@ class Reference:
         messages[0]["content"] = [{"type": "image"}, *messages[0]["content"]]
         text = self.processor.apply_chat_template(messages, add_generation_prompt=True)
         inputs = self.processor(images=self.images[question.image], text=text, return_tensors="pt")
+        inputs = inputs.to(self.hf_model.device)
         options = question.options
         with torch.inference_mode():
             output = self.hf_model.generate(

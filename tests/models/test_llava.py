@@ -17,7 +17,6 @@ from blip_space.catalogue import ModelSpec, read_folder
 from blip_space.engine.request import Budget, measure_budget
 from blip_space.errors import PromptError
 from blip_space.history import Turn
-from blip_space.loading.loader import load_model
 from blip_space.loading.preparation import load_preparation
 from blip_space.models.families.llava import Llava, LlavaPreparation, _image_positions
 from blip_space.models.image_processor import MAX_ASPECT_RATIO
@@ -26,6 +25,7 @@ from blip_space.models.preparation import PLACEHOLDER, ImageInfo, Preparation, P
 from blip_space.options import GenerationOptions
 from tests.checkpoints import llava, stored
 from tests.checkpoints.llava import IMAGE_TOKEN, POSITIONS, VISION_ENCODERS
+from tests.devices import load_here
 from tests.engine.fake_model import FakePreparation
 
 Folders = dict[str, Path]
@@ -51,7 +51,7 @@ def folder(folders: Folders, vision: str) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Any:
-    return load_model(read_folder(folder), "fp32")
+    return load_here(read_folder(folder), "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +70,13 @@ def test_the_family_comes_from_the_folder(model: Any, preparation: Any) -> None:
 
 
 def test_features_equal_transformers(model: Any, folder: Path, vision: str, two_images: list[Image.Image]) -> None:
-    hf_model, processor = LlavaForConditionalGeneration.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    hf_model = LlavaForConditionalGeneration.from_pretrained(folder).to(model.decoder.device)
+    processor = AutoProcessor.from_pretrained(folder)
     pixels = processor.image_processor(images=two_images, return_tensors="pt")["pixel_values"]
     with torch.inference_mode():
-        expected = hf_model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
+        expected = hf_model.get_image_features(
+            pixel_values=pixels.to(model.decoder.device), return_dict=True
+        ).pooler_output
     own = [model.preparation.pixels(image, OPTIONS) for image in two_images]
     assert torch.equal(torch.cat(own), pixels)
     together, alone = model.encode_images(own), [model.encode_images([image])[0] for image in own]

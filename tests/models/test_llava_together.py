@@ -16,10 +16,10 @@ from blip_space.engine.core import EngineCore
 from blip_space.engine.request import EngineConfig
 from blip_space.engine.sequence import Sequence
 from blip_space.history import Turn
-from blip_space.loading.loader import load_model
 from blip_space.options import GenerationOptions
 from tests.checkpoints import llava
 from tests.checkpoints.llava import POSITIONS, VISION_ENCODERS
+from tests.devices import load_here
 from tests.engine.models.driving import add, finish, make_core
 from tests.models.llava_reference import (
     Question,
@@ -44,7 +44,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Any:
-    return load_model(read_folder(folder), "fp32")
+    return load_here(read_folder(folder), "fp32")
 
 
 @pytest.fixture(params=LAYOUTS)
@@ -54,8 +54,8 @@ def limits(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def reference(folder: Path, two_images: list[Image.Image]) -> Reference:
-    hf_model = LlavaForConditionalGeneration.from_pretrained(folder).eval()
+def reference(model: Any, folder: Path, two_images: list[Image.Image]) -> Reference:
+    hf_model = LlavaForConditionalGeneration.from_pretrained(folder).eval().to(model.decoder.device)
     return Reference(hf_model, AutoProcessor.from_pretrained(folder), two_images)
 
 

@@ -92,7 +92,7 @@ class EngineContract:
         assert error_message(lambda: engine.submit(ask(model="two", language="fr"))) == message
 
     def test_a_question_that_is_too_long_is_refused(self, subject: Subject) -> None:
-        with pytest.raises(UserError, match="tokens long"):
+        with pytest.raises(UserError, match="The question is too long: it has"):
             list(subject.engine.submit(ask("word " * 600 + "?")))
 
     def test_the_budget_matches_what_is_sent(self, subject: Subject) -> None:

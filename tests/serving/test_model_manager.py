@@ -165,7 +165,7 @@ def test_fitting_precisions_count_the_memory_of_loaded_models_as_free(
 ) -> None:
     arguments: list[int] = []
 
-    def fitting(_: ModelSpec, *, freed: int) -> tuple[str, ...]:
+    def fitting(_: ModelSpec, *, freed: int, **_device: str) -> tuple[str, ...]:
         arguments.append(freed)
         return ("fp32",)
 

@@ -113,3 +113,23 @@ def test_a_waiting_response_has_its_queue_position(build: Build, loading: FakeLo
     loading.gate.release(10_000)
     assert list(responses[-1])
     assert responses[-1].queue_position() is None
+
+
+def test_the_queue_is_as_long_as_the_rows_of_the_loaded_model_are_worth(
+    build: Build, loading: FakeLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blip_space.engine.core.streaming_batch_size", lambda _: 20)
+    loading.gate = threading.Semaphore(0)
+    engine = build(start=False)
+    for _ in range(32):
+        engine.submit(ask())
+    with pytest.raises(BusyError, match="32 questions are waiting"):
+        engine.submit(ask())
+    assert engine.status().rows == 0
+    engine.start()
+    wait_until(lambda: engine.status().running == 20)
+    assert engine.status().rows == 20
+    for _ in range(28):
+        engine.submit(ask())
+    with pytest.raises(BusyError, match="40 questions are waiting"):
+        engine.submit(ask())

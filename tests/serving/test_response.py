@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from queue import Queue
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from blip_space.errors import BusyError, UserError
+from blip_space.serving import response as responses
 from blip_space.serving.response import ResponseStream
 from tests.serving.fakes import wait_until
 
@@ -89,3 +94,84 @@ def test_restarted_text_is_published_once_it_is_as_long_as_before() -> None:
         response.publish(text)
         texts.append(next(updates))
     assert texts == ["one two", "one two", "one two", "one two three"]
+
+
+class Clock:
+    """Time that passes only while a reader waits; what the engine does then is planned as (second, action)."""
+
+    def __init__(self, response: ResponseStream, *plan: tuple[float, Callable[[], object]]) -> None:
+        self.now = 0.0
+        self._response = response
+        self._plan = sorted(plan, key=lambda item: item[0])
+        for name in ("_changed", "_ended"):
+            setattr(response, name, Waiting(self, wakes_at_the_end=name == "_ended"))
+
+    def wait(self, seconds: float | None, *, wakes_at_the_end: bool) -> None:
+        """Let this many seconds pass, or fewer up to an action that notifies the reader."""
+        end = float("inf") if seconds is None else self.now + seconds
+        while self._plan and self._plan[0][0] <= end:
+            self.now, action = self._plan.pop(0)
+            action()
+            if self._response._finished or not wakes_at_the_end:
+                return
+        self.now = end
+
+
+class Waiting:
+    """A condition on that clock, for one thread."""
+
+    def __init__(self, clock: Clock, *, wakes_at_the_end: bool) -> None:
+        self._clock, self._wakes_at_the_end = clock, wakes_at_the_end
+
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
+    def notify_all(self) -> None: ...
+
+    def wait(self, seconds: float | None = None) -> None:
+        self._clock.wait(seconds, wakes_at_the_end=self._wakes_at_the_end)
+
+
+def paced(monkeypatch: pytest.MonkeyPatch, *plan: tuple[float, str | UserError], **how: Any) -> list[tuple[float, str]]:
+    """When a reader gets which text, at most one a second; a text that ends in a full stop is the last."""
+    response = ResponseStream(deadline=100.0)
+
+    def act(what: str | UserError) -> None:
+        if isinstance(what, UserError):
+            response.fail(what)
+        else:
+            response.publish(what, finished=what.endswith("."))
+
+    clock = Clock(response, *((second, partial(act, what)) for second, what in plan))
+    monkeypatch.setattr(responses, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    read = list[tuple[float, str]]()
+    try:
+        for text in response.updates(interval_seconds=1.0, **how):
+            read.append((clock.now, text))
+    except UserError as error:
+        read.append((clock.now, str(error)))
+    return read
+
+
+def test_updates_are_paced_and_the_first_and_the_last_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = [(5.0, "a"), (5.2, "a b"), (5.4, "a b c"), (6.1, "a b c d"), (9.0, "a b c d e"), (9.3, "a b c d e f.")]
+    assert paced(monkeypatch, *plan) == [
+        (5.0, "a"),
+        (6.0, "a b c"),
+        (7.0, "a b c d"),
+        (9.0, "a b c d e"),
+        (9.3, "a b c d e f."),
+    ]
+
+
+def test_an_error_is_not_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert paced(monkeypatch, (5.0, "a"), (5.5, UserError("broken"))) == [(5.0, "a"), (5.5, "broken")]
+
+
+def test_a_deadline_passes_while_an_update_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    (*_, last) = paced(monkeypatch, (99.5, "a"), (99.6, "a b"))
+    assert last == (100.0, responses.TOOK_TOO_LONG)
+
+
+def test_heartbeats_before_the_first_token_do_not_delay_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = paced(monkeypatch, (0.7, "a"), (0.8, "a b."), heartbeat_seconds=0.5)
+    assert read == [(0.5, ""), (0.7, "a"), (0.8, "a b.")]

@@ -161,7 +161,7 @@ def test_a_heartbeat_repeats_the_unchanged_text(build: Build, loading: FakeLoade
 
 def test_an_invalid_request_is_refused_at_once(build: Build) -> None:
     engine = build()
-    with pytest.raises(UserError, match=r"60\d tokens long"):
+    with pytest.raises(UserError, match=r"it has 60\d tokens"):
         engine.submit(ask("word " * 600 + "?"))
     with pytest.raises(ImageError):
         engine.submit(Request(ImageFile(b"no image")))

@@ -1,7 +1,7 @@
 """The command line: `ask`, `caption`, `folder`, `models`, `languages`, `serve`.
 
-Contains the parser, the log on stderr and the exit codes: 1 for a user's mistake, reported as one line on stderr, and 2
-for wrong usage. Must not import torch or Gradio: commands import them when they run, so that other commands start fast.
+Contains the parser, the log on stderr and the exit codes: 1 for a user's mistake, reported as one line on stderr, 2 for
+wrong usage, 70 for a failed GPU. Must not import torch or Gradio: the commands that need them do, so others start fast.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 from blip_space import __version__, images, options, settings
 from blip_space.apps.cli import arguments, commands, folder, listing
 from blip_space.apps.cli.terminal import print_message
-from blip_space.errors import UserError
+from blip_space.errors import DEVICE_EXIT_CODE, DeviceError, UserError
 
 HELP_FORMAT = partial(argparse.HelpFormatter, width=100)
 """Formats help at a fixed width, whatever the terminal's, because `docs/cli.md` contains the help."""
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command(args)
     except UserError as error:
         print_message(settings.with_origin(str(error), vars(args)))
-        return 1
+        return DEVICE_EXIT_CODE if isinstance(error, DeviceError) else 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

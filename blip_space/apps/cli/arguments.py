@@ -17,6 +17,7 @@ from blip_space.jobs.outputs.output_files import FORMATS, SINGLE_CAPTION_FORMATS
 EXISTING = ("skip", "overwrite", "append")
 CLUSTER = "HOST:PORT, auto for the cluster that this machine belongs to, or local to start one here"
 HUB = "owner/name of a repository on the hub"
+ROWS = "16, on a GPU with much memory up to 64"
 DECODING = {
     "max_new_tokens": "Maximum number of generated tokens",
     "temperature": "Temperature of sampling; 0 always picks the most likely token",
@@ -46,19 +47,19 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
     add("--overwrite-edited", action="store_true", help="Overwrite text files and tables that you wrote or edited.")
     add("--retry-errors", action="store_true", help="Retry the images that failed before.")
     add("--limit", metavar="N", type=int, help="Maximum number of images (default: all).")
-    add("--workers", metavar="N", type=int, default=2, help="Threads that read images (default: 2).")
+    add("--workers", metavar="N", type=int, help="Threads that read images (default: half of the processors, 2 to 8).")
     add("--json", action="store_true", help="Print progress as one JSON object a line.")
     add("--ray", metavar="ADDRESS", help=f"Run on a Ray cluster: {CLUSTER}.")
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `serve`, except those for the model."""
-    rows, add = settings.DEFAULT_ROWS, parser.add_argument
+    add = parser.add_argument
     add("--host", help="Address to listen on, such as 0.0.0.0 for all (default: 127.0.0.1).")
     add("--port", help=f"Port to listen on (default: {settings.DEFAULT_PORT}).")
     add("--models", metavar="NAME,NAME", help="Further models that users may choose (default: none).")
-    text = "Maximum number of streamed answers generated at once; up to 4 beam searches run besides"
-    add("--rows", metavar="N", help=f"{text} (default: {rows}).")
+    text = "Maximum number of streamed answers generated at once, besides a quarter as many beam searches"
+    add("--rows", metavar="N", help=f"{text} (default: {ROWS}).")
     add("--ray", metavar="ADDRESS", help=f"Run on a Ray cluster: {CLUSTER}.")
     add("--replicas", metavar="N", help="Model copies on the Ray cluster (default: as many as fit). Needs --ray.")
 
@@ -69,12 +70,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--model", metavar="NAME", help=f"Name of a model, its folder, or {HUB} (default: {default}).")
     add("--adapter", metavar="NAME", help=f"LoRA adapter as peft saves it: its folder, or {HUB} (default: none).")
     add("--precision", metavar="NAME", help=f"Precision: auto, {', '.join(catalogue.PRECISIONS)} (default: auto).")
+    add("--device", metavar="NAME", help="Device to compute on: auto, cpu, mps, or a GPU by cuda:N (default: auto).")
 
 
-def parse_model(args: argparse.Namespace) -> tuple[catalogue.ModelSpec, str]:
-    """The model with its adapter, and the precision, from options or environment. `UserError` for an unknown model."""
-    chosen = settings.read({name: getattr(args, name) for name in ("model", "precision", "adapter")})
-    return replace(catalogue.find_model(chosen.model, folders=True), adapter=chosen.adapter), chosen.precision
+def parse_model(args: argparse.Namespace) -> tuple[catalogue.ModelSpec, str, str]:
+    """The model with its adapter, the precision and the device, from options or environment. `UserError` if unknown."""
+    chosen = settings.read({name: getattr(args, name) for name in ("model", "precision", "device", "adapter")})
+    spec = replace(catalogue.find_model(chosen.model, folders=True), adapter=chosen.adapter)
+    return spec, chosen.precision, chosen.device
 
 
 def add_decoding_options(

@@ -16,7 +16,7 @@ from blip_space import catalogue, images, languages, settings
 from blip_space.apps.cli import arguments
 from blip_space.apps.cli.terminal import load_with_progress, print_json, print_message
 from blip_space.engine.request import Request, check_language
-from blip_space.errors import UserError
+from blip_space.errors import DeviceError, UserError
 from blip_space.history import HISTORY_FORMAT, Turn, parse_history
 from blip_space.jobs.folder_listing import printable_name
 
@@ -66,6 +66,8 @@ def caption(args: argparse.Namespace) -> int:
                 response = engine.generate(Request(image, language=args.language, options=decoding))
                 *_, text = response
                 repeats = response.repeats
+            except DeviceError:
+                raise
             except UserError as problem:
                 error = str(problem)
         failed = failed or error is not None
@@ -81,7 +83,7 @@ def caption(args: argparse.Namespace) -> int:
 
 def serve(args: argparse.Namespace) -> int:
     """Serve the page, the API and `/healthz`."""
-    names = ("model", "precision", "host", "port", "models", "rows", "adapter", "ray", "replicas")
+    names = ("model", "precision", "device", "host", "port", "models", "rows", "adapter", "ray", "replicas")
     chosen = settings.read({name: getattr(args, name) for name in names})
     settings.hide_port_from_gradio()
     from blip_space.apps import server
@@ -91,11 +93,11 @@ def serve(args: argparse.Namespace) -> int:
 
 
 def _load_engine(args: argparse.Namespace) -> LocalEngine:
-    spec, precision = arguments.parse_model(args)
+    spec, precision, device = arguments.parse_model(args)
     check_language(spec, args.language)
     from blip_space.engine.local import LocalEngine
 
-    return LocalEngine(load_with_progress(spec, precision))
+    return LocalEngine(load_with_progress(spec, precision, device))
 
 
 def _read_history(file: str | None) -> tuple[Turn, ...]:

@@ -13,10 +13,10 @@ from typing import Any
 
 from blip_space import catalogue
 from blip_space.apps.cli import arguments
-from blip_space.apps.cli.folder_progress import ProgressPrinter, summarize
+from blip_space.apps.cli.folder_progress import RESUME, ProgressPrinter, summarize
 from blip_space.apps.cli.terminal import load_with_progress, print_message
 from blip_space.catalogue.fingerprint import fingerprint
-from blip_space.errors import UserError
+from blip_space.errors import DeviceError, UserError
 from blip_space.jobs import folder_listing
 from blip_space.jobs.folder_identity import refuse_other_folder
 from blip_space.jobs.folder_job import FolderJob, FolderRun, JobProgress
@@ -30,10 +30,13 @@ from blip_space.jobs.records import CaptionRecord, CaptionTask
 
 USER_TEXT = "with a text of your own"
 
+RAY_THREADS = 2
+"""Threads that read images in each worker; a machine may run as many workers as it has processors."""
+
 
 def caption_folder(args: argparse.Namespace) -> int:
     """Caption the folder that `args` names, and return the exit code."""
-    spec, precision = arguments.parse_model(args)
+    spec, precision, device = arguments.parse_model(args)
     text_format = parse_text_format(args.extension, args.prefix, args.suffix)
     batch_size = arguments.parse_batch_size(args.batch_size)
     decoding = arguments.parse_decoding(args)
@@ -52,18 +55,18 @@ def caption_folder(args: argparse.Namespace) -> int:
     fingerprints = {} if spec.adapter else {spec.name: model_fingerprint}
     with (
         OutputLog(output.log_path, fingerprints=fingerprints, overwrite_edited=args.overwrite_edited) as log,
-        _worker_pool(args, spec, batch_size) as pool,
+        _worker_pool(args, spec, batch_size, device) as pool,
     ):
         _prepare(log, output, args)
         names, refused = _select_files(listing, output, log, args)
         previous = next((key[2] for key in log.captioned if key[1] == model_fingerprint), None)
-        chosen = _select_precision(spec, precision, previous, pool)
+        chosen = _select_precision(spec, precision, device, previous, pool)
         tasks = [CaptionTask(spec.name, chosen, code, args.prompt, decoding, model_fingerprint) for code in codes]
         job = FolderJob(
             args.folder,
             names,
             tasks,
-            load=lambda: load_with_progress(spec, chosen),
+            load=lambda: load_with_progress(spec, chosen, device),
             batch_size=batch_size,
             workers=args.workers,
             regenerate=args.existing == "append",
@@ -117,6 +120,8 @@ def _run(job: FolderJob, log: OutputLog, args: argparse.Namespace) -> JobProgres
     signal.signal(signal.SIGINT, stop)
     try:
         return run.run()
+    except DeviceError as error:
+        raise DeviceError(f"{error} All captions so far are saved; {RESUME[args.existing]}.") from error
     finally:
         signal.signal(signal.SIGINT, previous)
         printer.close()
@@ -153,17 +158,18 @@ def _belongs_to(record: CaptionRecord, tasks: Sequence[CaptionTask]) -> bool:
     return any(record.key()[1:] == task.key("")[1:] for task in tasks)
 
 
-def _worker_pool(args: argparse.Namespace, spec: catalogue.ModelSpec, batch_size: int | None) -> Any:
+def _worker_pool(args: argparse.Namespace, spec: catalogue.ModelSpec, batch_size: int | None, device: str) -> Any:
     """A context manager for the workers of the Ray cluster in `--ray`, or for None without that option."""
     if args.ray is None:
         return nullcontext()
     from blip_space.apps.cluster.worker_pool import WorkerPool
 
-    return WorkerPool(args.ray, spec, args.folder, batch_size=batch_size, threads=args.workers)
+    threads = args.workers or RAY_THREADS
+    return WorkerPool(args.ray, spec, args.folder, batch_size=batch_size, threads=threads, device=device)
 
 
-def _select_precision(spec: catalogue.ModelSpec, requested: str, previous: str | None, pool: Any) -> str:
-    """The precision to use. For `auto`, that of earlier records (`previous`), else one that fits the memory."""
+def _select_precision(spec: catalogue.ModelSpec, requested: str, wanted: str, previous: str | None, pool: Any) -> str:
+    """The precision to use on device `wanted`. For `auto`, that of earlier records (`previous`), else one that fits."""
     if requested == "auto" and previous:
         return previous
     if pool:
@@ -171,5 +177,5 @@ def _select_precision(spec: catalogue.ModelSpec, requested: str, previous: str |
     from blip_space.loading import precision
     from blip_space.loading.device import find_device, free_bytes
 
-    device = find_device()
+    device = find_device(wanted)
     return precision.select_precision(requested, spec, device, free=free_bytes(device.name)).name

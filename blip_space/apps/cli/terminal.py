@@ -28,7 +28,7 @@ def update_line(text: str) -> None:
     print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def load_with_progress(spec: ModelSpec, precision: str) -> VisionLanguageModel:
+def load_with_progress(spec: ModelSpec, precision: str, device: str) -> VisionLanguageModel:
     """Load a model. If loading takes long, print its progress: on a terminal as one line, else as new lines."""
     from blip_space.loading import loader
 
@@ -36,4 +36,4 @@ def load_with_progress(spec: ModelSpec, precision: str) -> VisionLanguageModel:
         progress = LoadProgress(lambda sentence: update_line(f"{spec.name} is {sentence}"), interval_seconds=0.2)
     else:
         progress = LoadProgress(lambda sentence: print_message(f"{spec.name} is {sentence}"))
-    return loader.load_model(spec, precision, on_progress=progress)
+    return loader.load_model(spec, precision, device=device, on_progress=progress)

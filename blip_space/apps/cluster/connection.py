@@ -62,13 +62,16 @@ class WorkerResources:
     ray_options: dict[str, int]
 
 
-def resources_per_worker(spec: ModelSpec) -> WorkerResources:
-    """One GPU per worker if there are any; else one processor per worker for a small model, one machine for a large
-    one. Ray sets torch's number of threads to match."""
+def resources_per_worker(spec: ModelSpec, device: str) -> WorkerResources:
+    """One GPU per worker if there are any, unless the device is the CPU; else one processor per worker for a small
+    model, one machine for a large one. Ray sets torch's number of threads to match. `UserError` for a GPU by its
+    number."""
     from blip_space.models.threads import MIN_PARAMETERS
 
     machines = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
-    if gpus := sum(int(machine.get("GPU", 0)) for machine in machines):
+    if device.startswith("cuda"):
+        raise UserError(f"A cluster assigns a GPU to each worker, so {device} cannot be chosen. Choose auto or cpu.")
+    if device != "cpu" and (gpus := sum(int(machine.get("GPU", 0)) for machine in machines)):
         return WorkerResources(gpus, {"num_cpus": 1, "num_gpus": 1})
     processors = [int(count) for machine in machines if (count := machine.get("CPU", 0)) >= 1]
     if not processors:

@@ -11,8 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from blip_space.apps.failed_process import end_process
 from blip_space.catalogue import ModelSpec
-from blip_space.engine.request import Budget, EngineConfig, Request
+from blip_space.engine.request import GPU_BATCH_SIZE, Budget, EngineConfig, Request
 from blip_space.errors import UserError
 from blip_space.serving.protocol import EngineProtocol, EngineStatus
 from blip_space.serving.response import ResponseStream
@@ -37,9 +38,11 @@ class PartialResponse:
 class EngineReplica:
     """The actor that Ray Serve creates for each replica: one engine."""
 
-    def __init__(self, specs: Sequence[ModelSpec], precision: str, config: EngineConfig) -> None:
+    def __init__(self, specs: Sequence[ModelSpec], precision: str, config: EngineConfig, device: str = "auto") -> None:
+        self._device = device
         self._engine = self._build(specs, precision, config)
-        threads = config.max_batch_size + config.max_beam_groups + config.max_waiting + config.max_background
+        limits = config.resolve(GPU_BATCH_SIZE)  # the model is loaded later
+        threads = limits.max_batch_size + limits.max_beam_groups + limits.max_waiting + limits.max_background
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="answers")
         self._engine.start()
 
@@ -80,7 +83,10 @@ class EngineReplica:
         return self._engine.fitting_precisions(spec)
 
     def _build(self, specs: Sequence[ModelSpec], precision: str, config: EngineConfig) -> EngineProtocol:
-        return ThreadedEngine(specs, precision=precision, config=config)
+        """An engine that ends this process when its GPU fails, so that Ray replaces it."""
+        return ThreadedEngine(
+            specs, precision=precision, device=self._device, config=config, on_device_lost=end_process
+        )
 
     async def _submit(self, request: Request) -> ResponseStream:
         """Submit a request on a thread, since its image is decoded; cancel the response if the caller disconnects."""

@@ -59,6 +59,7 @@ class ReplicatedEngine:
         *,
         precision: str,
         config: EngineConfig,
+        device: str = "auto",
         replicas: int | None = None,
     ) -> None:
         """By default there are as many replicas as the cluster has room for. Raises `UserError` without a cluster."""
@@ -67,7 +68,7 @@ class ReplicatedEngine:
         self._precision, self._config = precision, config
         connect(address)
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
-        resources = resources_per_worker(self.default)
+        resources = resources_per_worker(self.default, device)
         self.replicas = replicas or resources.workers
         self._application = serve.deployment(
             EngineReplica,
@@ -75,7 +76,7 @@ class ReplicatedEngine:
             ray_actor_options=resources.ray_options,
             max_ongoing_requests=MAX_ONGOING,
             request_router_config=RequestRouterConfig(request_router_class=ROUTER),
-        ).bind(list(specs), precision, config)
+        ).bind(list(specs), precision, config, device)
         self._handle: Any = None
         self._states: list[EngineStatus] = []
         self._error = ""

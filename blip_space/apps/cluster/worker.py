@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blip_space.apps.failed_process import end_process
 from blip_space.catalogue import ModelSpec
-from blip_space.errors import ImageError, UserError
+from blip_space.errors import DeviceError, ImageError, UserError
 from blip_space.jobs.folder_captioner import Caption, Captioner, PendingCaption
 from blip_space.jobs.folder_listing import read_image
 from blip_space.jobs.image_reader import LoadedImage, load_image
@@ -27,13 +28,13 @@ Row = dict[str, Any]
 Columns = dict[str, list[Any]]
 
 
-def select_worker_precision(spec: ModelSpec, precision: str) -> tuple[str, str]:
+def select_worker_precision(spec: ModelSpec, precision: str, wanted: str = "auto") -> tuple[str, str]:
     """The precision for this machine, and an error message; one of them is empty."""
     from blip_space.loading import device as devices
     from blip_space.loading import precision as precisions
 
-    device = devices.find_device()
     try:
+        device = devices.find_device(wanted)
         return precisions.select_precision(precision, spec, device, free=devices.free_bytes(device.name)).name, ""
     except UserError as error:
         return "", str(error)
@@ -55,6 +56,7 @@ class Worker:
         *,
         batch_size: int | None,
         threads: int,
+        device: str = "auto",
         attempts: SharedAttempts | None = None,
     ) -> None:
         """`attempts` counts how often each image was started, to find those that kill workers. If the model does not
@@ -66,13 +68,19 @@ class Worker:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="images")
         self._load_error = ""
         try:
-            self._captioner = Captioner(loader.load_model(spec, tasks[0].precision), batch_size=batch_size)
+            model = loader.load_model(spec, tasks[0].precision, device=device)
+            self._captioner = Captioner(model, batch_size=batch_size)
         except UserError as error:
             self._load_error = str(error)
 
     def __call__(self, rows: Any) -> Columns:
-        """Caption a batch of images; returns a row for every caption or error, in any order."""
-        results = [{"load_error": self._load_error}] if self._load_error else list(self._process(rows.to_pylist()))
+        """Caption a batch of images; returns a row for every caption or error, in any order. If the GPU fails, the
+        process ends, so that Ray replaces it."""
+        try:
+            results = [{"load_error": self._load_error}] if self._load_error else list(self._process(rows.to_pylist()))
+        except DeviceError:
+            end_process()
+            raise
         return {name: [row.get(name) for row in results] for name in COLUMNS}
 
     def _process(self, rows: Sequence[Row]) -> Iterator[Row]:

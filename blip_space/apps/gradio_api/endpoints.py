@@ -24,15 +24,21 @@ from blip_space.apps.gradio_api.parsing import (
     parse_task,
 )
 from blip_space.apps.gradio_api.upload_security import parse_files
+from blip_space.engine.request import Request
 from blip_space.history import parse_history
 from blip_space.serving.protocol import EngineProtocol
+from blip_space.serving.response import ResponseStream
 
 HEARTBEAT_SECONDS = 0.25
 """How often a stream without new tokens checks whether its caller has disconnected."""
 
 ANSWERS = "answers"
-MAX_ANSWERS = 40
-"""Concurrent requests per engine, with waiting ones: more than its queue holds, so callers get the queue's error."""
+MAX_ANSWERS, MOST_ANSWERS = 40, 200
+"""Concurrent requests per engine, with waiting ones: more than its queue holds, so callers get the queue's error. The
+second is the limit for a model that answers many at once, as the server's `MAX_THREADS` allows."""
+
+UPDATE_SECONDS = 1 / 15
+"""The least time between two updates of an answer; each update costs Gradio 1 ms in the process of the engine."""
 
 BATCHES = "batches"
 MAX_BATCH_CALLS = 16
@@ -49,7 +55,10 @@ class Endpoints:
             "concurrency_id": ANSWERS,
             "concurrency_limit": MAX_ANSWERS * engine.replicas,
         }
-        """Gradio's concurrency settings for every event that generates an answer."""
+        """Gradio's concurrency settings for every event that generates an answer, until a model is loaded."""
+
+        self.blocks: Any = None
+        """Gradio's Blocks in which the endpoints are registered."""
 
     def chat(
         self,
@@ -69,8 +78,7 @@ class Endpoints:
         """Ask about an image; an empty prompt asks for a caption. Streams: each update is the complete text so far."""
         decoding = _decoding_options(quality, max_new_tokens, temperature, top_p, repetition_penalty, seed)
         values = {"language": language, "history": history, "model": model, "use_history": use_history, **decoding}
-        response = self._engine.submit(parse_request(image, prompt, **values))  # no variable keeps the image in memory
-        yield from response.updates(HEARTBEAT_SECONDS)  # closing this generator cancels the request
+        yield from updates(self.submit(parse_request(image, prompt, **values)))  # no variable keeps the image
 
     def caption(
         self,
@@ -86,8 +94,15 @@ class Endpoints:
     ) -> Iterator[str]:
         """Caption an image in one of the 96 languages, by beam search unless quality is "stream"."""
         decoding = _decoding_options(quality, max_new_tokens, temperature, top_p, repetition_penalty, seed)
-        response = self._engine.submit(parse_caption_request(image, language, model, **decoding))
-        yield from response.updates(HEARTBEAT_SECONDS)
+        yield from updates(self.submit(parse_caption_request(image, language, model, **decoding)))
+
+    def submit(self, request: Request) -> ResponseStream:
+        """Queue a request, and raise Gradio's limit of concurrent answers to what the loaded models decode at once."""
+        # the page is built before a model is loaded, and Gradio has no public way to change a limit after that
+        queues = getattr(getattr(self.blocks, "_queue", None), "event_queue_per_concurrency_id", {})
+        if answers := queues.get(ANSWERS):
+            answers.concurrency_limit = max_answers(self._engine.status().rows) * self._engine.replicas
+        return self._engine.submit(request)
 
     def batch(
         self,
@@ -155,6 +170,16 @@ def _decoding_options(*values: Any) -> dict[str, Any]:
     return dict(zip(names, values, strict=True))
 
 
+def updates(response: ResponseStream) -> Iterator[str]:
+    """Yields the text so far, several times a second. Closing this generator cancels the request."""
+    yield from response.updates(HEARTBEAT_SECONDS, interval_seconds=UPDATE_SECONDS)
+
+
+def max_answers(rows: int) -> int:
+    """The limit of concurrent requests for an engine that decodes `rows` at once; 0 rows means not known yet."""
+    return min(MOST_ANSWERS, max(MAX_ANSWERS, 5 * rows // 2))
+
+
 def session_of(caller: gr.Request | None) -> str:
     """The name of the caller's session. A plain HTTP call may have no session; each such call gets a new name, so that
     unrelated callers do not share a session."""
@@ -163,6 +188,7 @@ def session_of(caller: gr.Request | None) -> str:
 
 def register(engine: EngineProtocol, endpoints: Endpoints) -> None:
     """Add the endpoints to the current Blocks, with invisible components."""
+    endpoints.blocks = gr.context.Context.root_block
 
     def add(handler: Callable[..., Any], output: Any, *, later: Collection[str] = (), **limits: Any) -> None:
         click, inputs = gr.Button(visible=False).click, make_inputs(handler, engine, later=later)

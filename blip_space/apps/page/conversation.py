@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from blip_space import options
-from blip_space.apps.gradio_api.endpoints import HEARTBEAT_SECONDS, Endpoints
+from blip_space.apps.gradio_api.endpoints import Endpoints, updates
 from blip_space.apps.gradio_api.parsing import parse_model, parse_prompt, parse_request
 from blip_space.apps.gradio_api.upload_security import check_image
 from blip_space.apps.page import static, status_text, strings
@@ -58,9 +58,11 @@ class Conversation:
         """Stream the answer to the newest question. Each update is the conversation with the answer so far."""
         *earlier, question = parse_messages(messages) or [user_message("")]
         values = dict(zip(SETTINGS, settings, strict=True))
-        response = self._engine.submit(parse_request(image, text_of(question), history=to_history(earlier), **values))
+        response = self._endpoints.submit(
+            parse_request(image, text_of(question), history=to_history(earlier), **values)
+        )
         text = ""
-        for text in response.updates(HEARTBEAT_SECONDS):
+        for text in updates(response):
             reply = strings.waiting(response.queue_position()) if is_blank(text) else text
             yield [*earlier, question, assistant_message(reply)]
         spec = self._spec(values["model"])

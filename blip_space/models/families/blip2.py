@@ -20,9 +20,10 @@ from blip_space.catalogue import ModelSpec
 from blip_space.models.decoders import CausalDecoder, T5Decoder
 from blip_space.models.family import Family
 from blip_space.models.image_processor import ImageProcessor, load_image_processor
-from blip_space.models.interface import Embedded, Precision, VisionLanguageModel, merge_image_features
+from blip_space.models.interface import Embedded, Precision, VisionLanguageModel, check_ids, merge_image_features
 from blip_space.models.preparation import ImageFirstPreparation, Preparation, Prompt
 from blip_space.models.tokenizer import Tokenizer, load_tokenizer, start_token, stop_tokens
+from blip_space.models.transfer import pixels_to_device
 from blip_space.options import GenerationOptions
 
 
@@ -57,6 +58,7 @@ class Blip2(VisionLanguageModel):
         if language_model.config.is_encoder_decoder:
             self.decoder = T5Decoder(language_model)
             self._start: tuple[int, ...] = (start_token(language_model.generation_config),)
+            check_ids(self._start, language_model.get_input_embeddings())
         else:
             builds_own_mask = language_model.config.model_type == "bloom"
             self.decoder = CausalDecoder(
@@ -69,7 +71,7 @@ class Blip2(VisionLanguageModel):
         """Features of shape (query_tokens, hidden), from pixel values of shape (1, 3, size, size)."""
         hf_model = self._hf_model
         patches = hf_model.vision_model.embeddings.patch_embedding.weight
-        images = torch.cat(list(pixels)).to(patches.device, patches.dtype)
+        images = pixels_to_device(pixels, patches.device, patches.dtype)
         states = hf_model.vision_model(pixel_values=images, return_dict=True).last_hidden_state
         queried = hf_model.qformer(
             query_embeds=hf_model.query_tokens.expand(len(images), -1, -1),

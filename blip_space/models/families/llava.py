@@ -26,6 +26,7 @@ from blip_space.models.image_processor import TransformersImageProcessor, load_t
 from blip_space.models.interface import Embedded, Precision, VisionLanguageModel, merge_image_features
 from blip_space.models.preparation import PLACEHOLDER, ImageInfo, ImageSpan, Preparation, Prompt
 from blip_space.models.tokenizer import FastTokenizer, Tokenizer, stop_tokens
+from blip_space.models.transfer import pixels_to_device
 from blip_space.options import GenerationOptions
 from blip_space.prompts import STYLES, compose_chat
 
@@ -102,7 +103,7 @@ class Llava(VisionLanguageModel):
     def encode_images(self, pixels: Sequence[Any]) -> list[torch.Tensor]:
         """Features of shape (positions, hidden), from pixel values of shape (1, 3, size, size)."""
         encoder = self._hf_model.model.vision_tower
-        images = torch.cat(list(pixels)).to(encoder.device, encoder.dtype)
+        images = pixels_to_device(pixels, encoder.device, encoder.dtype)
         features = self._hf_model.get_image_features(pixel_values=images, return_dict=True).pooler_output
         table = self._hf_model.get_input_embeddings().weight
         return [own.to(table.device, table.dtype) for own in features]
@@ -146,7 +147,7 @@ def _image_positions(config: Any, *, name: str) -> int:
     extra = EXTRA_POSITIONS.get(vision.model_type)
     if extra is None:
         raise ModelError(
-            f"{name} is a LLaVA with the vision encoder {vision.model_type!r}, and only "
+            f"{name} is a LLaVA model with the vision encoder {vision.model_type!r}, and only "
             f"{' and '.join(EXTRA_POSITIONS)} are supported. Choose another model."
         )
     patches = (int(vision.image_size) // int(vision.patch_size)) ** 2

@@ -12,7 +12,9 @@ from PIL import Image
 
 from blip_space import catalogue, settings
 from blip_space.apps import cli
+from blip_space.errors import DEVICE_EXIT_CODE
 from tests.example_images import blue_circles
+from tests.lost_device import lose_device
 
 ROOT = Path(__file__).resolve().parents[3]
 COUNT = "How many circles are there?"
@@ -27,7 +29,7 @@ def image_file(tmp_path: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MODEL", "PRECISION", "PORT", "MODELS"):
+    for name in ("MODEL", "PRECISION", "DEVICE", "PORT", "MODELS"):
         monkeypatch.delenv(f"BLIP_SPACE_{name}", raising=False)
 
 
@@ -181,6 +183,30 @@ def test_serve_passes_its_options_to_the_settings(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("blip_space.apps.server.serve", started.append)
     assert cli.main(["serve", "--port", "8001", "--host", "0.0.0.0", "--models", "mblip-mt0-xl"]) == 0
     assert started == [settings.Settings("tiny", "auto", "0.0.0.0", 8001, ("tiny", "mblip-mt0-xl"))]
+
+
+@pytest.mark.parametrize("command", ["ask", "caption"])
+def test_a_failed_gpu_ends_the_command_with_exit_code_70_and_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, image_file: str, command: str
+) -> None:
+    """No further image is tried: it would fail too."""
+    monkeypatch.setattr("blip_space.engine.model_runner.ModelRunner.run", lose_device)
+    images = [image_file] if command == "ask" else [image_file] * 3
+    code, out, err = run(capsys, command, *images)
+    assert (code, out) == (DEVICE_EXIT_CODE, "") == (70, "")
+    assert err.count("The GPU failed, and this process cannot use it any more") == 1
+    assert err.count("device-side assert") == 1
+
+
+def test_a_device_is_chosen_by_an_option_or_a_variable(
+    capsys: pytest.CaptureFixture[str], image_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(capsys, "ask", image_file, COUNT, "--device", "cpu") == (0, "three\n", "")
+    code, _, err = run(capsys, "ask", image_file, COUNT, "--device", "gpu")
+    assert (code, "'gpu' is not a device that a model can run on. Choose auto" in err) == (1, True)
+    monkeypatch.setenv("BLIP_SPACE_DEVICE", "tpu")
+    code, _, err = run(capsys, "ask", image_file, COUNT)
+    assert (code, err.strip().endswith("That comes from BLIP_SPACE_DEVICE.")) == (1, True)
 
 
 def test_a_logged_error_is_one_line_without_traceback(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from blip_space.engine.model_runner import ModelRunner
+from blip_space.engine.scheduler import Plan
 from blip_space.jobs.folder_listing import MANIFEST_NAME
 from blip_space.loading import loader
 from tests.apps.cli.folder_command import Run, read_captions, read_rows
 from tests.checkpoints import blip2
 from tests.jobs.folder_fixtures import draw
+from tests.lost_device import lose_device
 
 
 def test_a_job_of_an_earlier_version_is_resumed(run: Run, folder: Path, tmp_path: Path) -> None:
@@ -37,6 +40,31 @@ def test_a_job_of_an_earlier_version_is_resumed(run: Run, folder: Path, tmp_path
     assert run("--format", "txt", "--prefix", "sks ")[0] == 0
     assert run("--format", "txt")[0] == 0
     assert (folder / "3.txt").read_text() == "three red circles"
+
+
+def test_after_a_failed_gpu_all_records_are_kept_and_the_same_command_resumes(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(folder / "3.png", 2)
+    with monkeypatch.context() as lost:
+        plain, steps = ModelRunner.run, list[int]()
+
+        def fail_later(self: ModelRunner, plan: Plan) -> None:
+            steps.append(1)
+            if len(steps) > 4 and plan.admitted:
+                lose_device()
+            plain(self, plan)
+
+        lost.setattr(ModelRunner, "run", fail_later)
+        code, err = run("--batch-size", 1)
+    assert code == 70
+    assert err.count("The GPU failed, and this process cannot use it any more") == 1
+    assert "All captions so far are saved; the same command resumes." in err
+    kept = read_rows(tmp_path / "o.jsonl")
+    assert 0 < len(kept) < 3
+    assert not any(row["error"] for row in kept), "an image is not to blame"
+    code, err = run("--batch-size", 1)
+    assert (code, f"{len(kept)} already done, 0 errors" in err) == (0, True)
 
 
 def test_another_folder_on_the_same_output_is_refused(run: Run, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ class Handle:
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReplicatedEngine]:
     """One without a cluster; its replicas are not started yet."""
     monkeypatch.setattr(replicated_engine, "connect", lambda _: None)
-    monkeypatch.setattr(replicated_engine, "resources_per_worker", lambda _: WorkerResources(2, {"num_cpus": 1}))
+    monkeypatch.setattr(replicated_engine, "resources_per_worker", lambda *_: WorkerResources(2, {"num_cpus": 1}))
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr(serve, "delete", lambda _: None)
     monkeypatch.setattr(serve, "start", lambda **_: None)

@@ -10,16 +10,19 @@ from typing import Any
 import pyarrow
 import pytest
 
+from blip_space.apps.cluster import worker as workers
+from blip_space.apps.cluster.connection import WorkerResources, resources_per_worker
 from blip_space.apps.cluster.worker import FILE_CHANGED, Row, Worker, read_files
 from blip_space.apps.cluster.worker_pool import WorkerPool
 from blip_space.catalogue import TINY_FOLDER, read_folder
-from blip_space.errors import UserError
+from blip_space.errors import DeviceError, UserError
 from blip_space.images import digest
 from blip_space.jobs.folder_captioner import PendingCaption
 from blip_space.jobs.image_reader import LoadedImage
 from blip_space.jobs.records import CaptionTask
 from blip_space.options import GenerationOptions
 from tests.jobs.folder_fixtures import draw
+from tests.lost_device import lose_device
 
 TASKS = [CaptionTask("tiny", "fp32", code, "", GenerationOptions(max_new_tokens=12)) for code in ("en", "de")]
 SPEC = read_folder(TINY_FOLDER)
@@ -42,6 +45,29 @@ def test_a_changed_or_deleted_image_has_an_error_and_the_others_are_captioned(tm
     assert results[1, 0] == results[1, 1] == FILE_CHANGED
     assert results[2, 0].startswith("There is no file '2.png'")
     assert len(results) == 6
+
+
+def test_a_worker_whose_gpu_failed_ends_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray starts another one, which captions the same images."""
+    ended = list[bool]()
+    monkeypatch.setattr(workers, "end_process", lambda: ended.append(True))
+    draw(file := tmp_path / "0.png", 0)
+    row = {"number": 0, "file": file.name, "digest": digest(file.read_bytes()), "tasks": [0]}
+    table = pyarrow.Table.from_pydict(read_files(pyarrow.Table.from_pylist([row]), tmp_path))
+    worker = Worker(SPEC, TASKS, batch_size=2, threads=1, device="cpu")
+    monkeypatch.setattr("blip_space.engine.model_runner.ModelRunner.run", lose_device)
+    with pytest.raises(DeviceError):
+        worker(table)
+    assert ended == [True]
+
+
+def test_a_gpu_by_its_number_is_refused_and_a_cpu_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 2.0}}
+    monkeypatch.setattr("blip_space.apps.cluster.connection.ray.nodes", lambda: [machine])
+    assert resources_per_worker(SPEC, "auto") == WorkerResources(2, {"num_cpus": 1, "num_gpus": 1})
+    assert resources_per_worker(SPEC, "cpu") == WorkerResources(4, {"num_cpus": 1, "num_gpus": 0})
+    with pytest.raises(UserError, match=r"so cuda:1 cannot be chosen\. Choose auto or cpu\."):
+        resources_per_worker(SPEC, "cuda:1")
 
 
 class FakePool(WorkerPool):

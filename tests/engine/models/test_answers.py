@@ -19,6 +19,7 @@ from blip_space.models.tokenizer import stop_tokens
 from blip_space.options import GenerationOptions, Quality
 from tests.checkpoints import stored
 from tests.checkpoints.generation import embed_text, image_features, image_positions
+from tests.devices import load_here
 from tests.engine.models.driving import add, generate_alone, make_core, make_request
 
 pytestmark = [
@@ -56,7 +57,7 @@ def generate(model: Blip2, image: Image.Image, **settings: Any) -> list[int]:
     with torch.inference_mode():
         ids: list[int] = language_model.generate(
             inputs_embeds=embeds,
-            attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long),
+            attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device),
             **({"min_new_tokens": 1, "max_new_tokens": 12, "eos_token_id": stop} | settings),
         )[0].tolist()
     new = ids[int(language_model.config.is_encoder_decoder) :]
@@ -68,8 +69,8 @@ def test_a_stream_equals_generate_of_the_complete_model(
     model: Blip2, folders: dict[str, Path], family: str, two_images: list[Image.Image], which: int
 ) -> None:
     processor = Blip2Processor.from_pretrained(folders[family])
-    hf_model = Blip2ForConditionalGeneration.from_pretrained(folders[family])
-    inputs = processor(images=two_images[which], text=PROMPT, return_tensors="pt")
+    hf_model = Blip2ForConditionalGeneration.from_pretrained(folders[family]).to(model.decoder.device)
+    inputs = processor(images=two_images[which], text=PROMPT, return_tensors="pt").to(model.decoder.device)
     ids = hf_model.generate(**inputs, min_new_tokens=1, max_new_tokens=12)[0].tolist()
     start = 1 if hf_model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
     expected = [token for token in ids[start:] if token not in stop_tokens(hf_model)]
@@ -193,7 +194,7 @@ def test_stop_tokens_of_the_folder_end_an_answer_as_well(
     folder = stored.copy_checkpoint(folders[family], tmp_path / "stops")
     ids = [stop, -1, 10**9, None, "x", True] if named == "several" else stop
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
-    loaded = load_model(read_folder(folder), "fp32")
+    loaded = load_here(read_folder(folder), "fp32")
     assert answer(loaded, image, varied) == complete[: complete.index(stop)]
     assert stop not in answer(loaded, image, GenerationOptions(max_new_tokens=12, quality="best", num_beams=3))
     assert stop_tokens(loaded._hf_model) == {stop} | stop_tokens(model._hf_model)

@@ -16,11 +16,11 @@ from transformers.modeling_outputs import CausalLMOutput
 from blip_space import catalogue
 from blip_space.engine.batch import new_batch
 from blip_space.engine.beam_search import BeamSearch, advance
-from blip_space.loading.loader import load_model
 from blip_space.models.interface import Embedded, VisionLanguageModel
 from blip_space.options import GenerationOptions
 from tests.checkpoints import blip2
 from tests.checkpoints.generation import embed_text, image_features
+from tests.devices import load_here
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing .repetition_penalty.")  # by the `generate` compared with
 
@@ -34,7 +34,7 @@ Settings = tuple[int, float, float, int]
 @pytest.fixture(scope="module", params=(*blip2.LANGUAGE_MODELS, "embedded"))
 def model(request: pytest.FixtureRequest, loaded: Any) -> VisionLanguageModel:
     """A model with each language model in turn, and the embedded one."""
-    return load_model(catalogue.find_model("tiny"), "fp32") if request.param == "embedded" else loaded(request.param)
+    return load_here(catalogue.find_model("tiny"), "fp32") if request.param == "embedded" else loaded(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def generate(model: VisionLanguageModel, prompt: Embedded, settings: Settings, s
     with torch.inference_mode():
         ids: list[int] = language_model.generate(
             inputs_embeds=prompt.embeddings[None],
-            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long, device=model.decoder.device),
             do_sample=False,
             num_beams=beams,
             length_penalty=length_penalty,

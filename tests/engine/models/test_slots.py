@@ -3,74 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from blip_space.engine import slot_cache
 from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
-from blip_space.engine.slot_cache import SlotCache
+from blip_space.engine.slot_cache import KeyValuePair, SlotCache
 from blip_space.engine.slots import Slots
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Embedded
-from tests.checkpoints.generation import embed_text, image_features
+from tests.engine.models.both_batches import TOLERANCE, BothBatches
 
-WORDS = ("Question:", "how", "many", "cats", "are", "there?", "Answer:", "two", "blau", "赤い丸", "a photo of", "دائرة")
-STEPS, TOLERANCE = 60, 1e-3
-
-
-@pytest.fixture(scope="module")
-def prompts(model: Blip2, two_images: list[Image.Image]) -> list[Embedded]:
-    """Prompts of many lengths, one longer than the smallest capacity."""
-    rng, features = random.Random(3), image_features(model, two_images)
-    lengths = (1, 1, 2, 3, 4, 5, 7, 9, 24)
-    prompts = [
-        embed_text(model, features[number % 2], " ".join(rng.choices(WORDS, k=k))) for number, k in enumerate(lengths)
-    ]
-    third = prompts[2]  # with a next position beyond its length, as where positions of an image are not counted by one
-    prompts[2] = Embedded(third.embeddings, third.positions, third.next_position + 3, third.start)
-    return prompts
-
-
-class BothBatches:
-    """Does the same with a left-aligned batch and one in slots, which must compute the same logits."""
-
-    def __init__(self, model: Blip2) -> None:
-        self.aligned = new_batch(model.decoder, slots=False)
-        self.slots = new_batch(model.decoder, slots=True)
-        self.tokens: list[int] = []
-        self.largest = 0.0
-
-    def prefill(self, prompts: Sequence[Embedded], copies: Sequence[int]) -> None:
-        logits = self._same([batch.prefill(prompts, (), copies) for batch in self.pair])
-        ids = logits.argmax(-1).tolist()
-        self.tokens += [token for token, count in zip(ids, copies, strict=True) for _ in range(count)]
-
-    def decode(self, rng: random.Random) -> None:
-        """Decode, and take a random likely token for each row."""
-        logits = self._same([batch.decode(self.tokens) for batch in self.pair])
-        likely = logits.topk(3)[1].tolist()
-        self.tokens = [rng.choice(row) for row in likely]
-
-    def select(self, rows: list[int]) -> None:
-        for batch in self.pair:
-            batch.select(rows)
-        self.tokens = [self.tokens[row] for row in rows]
-
-    @property
-    def pair(self) -> tuple[Batch, Batch]:
-        return self.aligned, self.slots
-
-    def _same(self, logits: list[torch.Tensor]) -> torch.Tensor:
-        aligned, slots = logits
-        assert aligned.shape == slots.shape
-        self.largest = max(self.largest, float(aligned.abs().max()))
-        assert (aligned - slots).abs().max() <= TOLERANCE * max(1.0, self.largest)
-        return aligned
+STEPS = 60
 
 
 def used_slots(batch: Batch) -> list[int]:
@@ -154,16 +102,16 @@ def test_buffers_that_could_not_grow_lose_no_position(
     both, rng, calls = BothBatches(model), random.Random(4), list[int]()
     both.prefill(prompts[:1], [1])
     both.decode(rng)
-    resized = slot_cache._resized
+    empty = slot_cache._empty
 
-    def failing(*args: Any) -> torch.Tensor:
+    def failing(*args: Any) -> KeyValuePair:
         calls.append(1)
-        if len(calls) > 2:  # the keys and the values of the first layer
+        if len(calls) > 1:  # for the first layer
             raise ValueError("no more")
-        return resized(*args)
+        return empty(*args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(slot_cache, "_resized", failing)
+        patched.setattr(slot_cache, "_empty", failing)
         with pytest.raises(ValueError, match="no more"):
             both.slots.prefill(prompts[:2])
     assert len(both.slots) == 1
@@ -212,7 +160,7 @@ def pointers(batch: Batch) -> list[int]:
 
     def addresses() -> Iterator[int]:
         for cache in vars(batch).values():
-            for layer in cache._buffers if isinstance(cache, SlotCache) else ():
+            for layer in cache.buffers.layers if isinstance(cache, SlotCache) else ():
                 yield from (part.data_ptr() for part in layer)
 
     return list(addresses())

@@ -13,7 +13,7 @@ from PIL import Image
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.kv_cache import BLOCK_TOKENS, KVCache
 from blip_space.engine.request import PreparedRequest
-from blip_space.engine.slot_cache import SlotCache
+from blip_space.engine.slot_cache import SlotBuffers, SlotCache
 from blip_space.engine.slots import Slots
 from blip_space.loading.memory import kv_positions
 from blip_space.models.families.blip2 import Blip2
@@ -121,7 +121,8 @@ def overflow(batch: Batch, rows: list[int]) -> None:
     """Set all keys and values of these rows to NaN."""
     indices = [batch._rows[row].slot for row in rows] if isinstance(batch, Slots) else rows
     for cache in vars(batch).values():
-        parts = cache.layers if isinstance(cache, KVCache) else cache._buffers if isinstance(cache, SlotCache) else ()
+        owner = cache.buffers if isinstance(cache, SlotCache) else cache
+        parts = owner.layers if isinstance(owner, KVCache | SlotBuffers) else ()
         for keys, values in parts:
             keys[indices] = values[indices] = torch.nan
 

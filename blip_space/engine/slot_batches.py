@@ -1,0 +1,108 @@
+"""Slots for the two kinds of decoder: what a step computes, and the keys and values that a row has.
+
+Depends on slots and the left-aligned batch; must not import requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple
+
+import torch
+
+from blip_space.engine.caches import KeyValues
+from blip_space.engine.left_aligned import DecoderOnlyBatch, EncoderDecoderBatch
+from blip_space.engine.slot_cache import SlotCache
+from blip_space.engine.slots import Row, Slots
+from blip_space.engine.step_graphs import StepGraphs
+from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
+
+
+class DecoderOnlySlots(Slots):
+    """Slots for a decoder-only model: one slot holds a prompt and its answer."""
+
+    first_capacities = ((128,), (256,))
+
+    def __init__(self, decoder: DecoderOnly, graphs: StepGraphs) -> None:
+        super().__init__(decoder.device, graphs)
+        self._decoder = decoder
+        self._prefill_batch = DecoderOnlyBatch(decoder)
+
+    def _step(self, inputs: torch.Tensor) -> torch.Tensor:
+        ids, lengths, _, positions, _ = inputs
+        return self._decoder.forward(
+            ids=ids[:, None],
+            positions=positions[:, None].expand(self._decoder.axes, -1, -1),
+            mask=self._decoder.slot_mask(lengths, self._cache.capacity),
+            key_values=self._cache.view(len(ids), lengths),
+        )
+
+    @torch.inference_mode()
+    def copy(self, row: int) -> DecoderOnlyBatch:
+        source = self._rows[row]
+        cache = self._cache.copy_row(source.slot, source.length)
+        return DecoderOnlyBatch.from_row(self._decoder, cache, source.length, source.next_position)
+
+    @torch.inference_mode()
+    def merge(self, other: DecoderOnlyBatch) -> None:
+        new = self._add(other, [1] * len(other))
+        self._cache.write([row.slot for row in new], other.cache, other.lengths)
+        self._rows += new
+
+    @torch.inference_mode()
+    def key_values(self, row: int) -> KeyValues | None:
+        return self._cache.key_values(self._rows[row].slot, self._rows[row].length)
+
+    def _forward(
+        self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]
+    ) -> tuple[torch.Tensor, DecoderOnlyBatch]:
+        return self._prefill_batch._forward(prompts, cached)
+
+
+class EncoderDecoderSlots(Slots):
+    """Slots for an encoder-decoder model, separate for self-attention (answers) and cross-attention (prompts)."""
+
+    first_capacities = ((64, 64), (64, 128))
+
+    def __init__(self, decoder: EncoderDecoder, graphs: StepGraphs) -> None:
+        super().__init__(decoder.device, graphs)
+        self._decoder = decoder
+        self._prompt_cache = SlotCache(graphs)
+        self._prefill_batch = EncoderDecoderBatch(decoder)
+
+    def _step(self, inputs: torch.Tensor) -> torch.Tensor:
+        ids, lengths, prompts, positions, _ = inputs
+        return self._decoder.forward(
+            ids[:, None],
+            positions=positions[None, :, None],
+            mask=self._decoder.slot_mask(lengths, self._cache.capacity),
+            states=None,
+            prompt_mask=self._decoder.slot_mask(prompts, self._prompt_cache.capacity),
+            self_attention=self._cache.view(len(ids), lengths),
+            cross_attention=self._prompt_cache.view(len(ids)),
+        )
+
+    @torch.inference_mode()
+    def copy(self, row: int) -> EncoderDecoderBatch:
+        slot, length, next_position, prompt_length = astuple(self._rows[row])
+        caches = self._cache.copy_row(slot, length), self._prompt_cache.copy_row(slot, prompt_length)
+        return EncoderDecoderBatch.from_row(self._decoder, caches, length, next_position, prompt_length)
+
+    @torch.inference_mode()
+    def merge(self, other: EncoderDecoderBatch) -> None:
+        new = self._add(other, other.prompt_lengths)
+        slots = [row.slot for row in new]
+        self._cache.write(slots, other.self_attention, other.lengths)
+        self._prompt_cache.write(slots, other.cross_attention, other.prompt_lengths, left=False)
+        self._rows += new
+
+    def key_values(self, row: int) -> KeyValues | None:  # noqa: ARG002  # an encoder takes the complete prompt
+        return None
+
+    def _forward(
+        self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]
+    ) -> tuple[torch.Tensor, EncoderDecoderBatch]:
+        return self._prefill_batch._forward(prompts, cached)
+
+    def _caches(self, rows: Sequence[Row] = ()) -> list[tuple[SlotCache, list[int]]]:
+        return [*super()._caches(rows), (self._prompt_cache, [row.prompt_length for row in rows])]

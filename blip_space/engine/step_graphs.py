@@ -1,0 +1,233 @@
+"""Captured decode steps: a graph launches all kernels of a step at once, where Python launches them one by one.
+
+A graph has the addresses of its buffers and of its input and output, and every number that Python computed while it was
+captured. So each number of slots and each size of buffers has a graph of its own, buffers keep their addresses, and
+what changes from step to step is a tensor. Every graph is compared with the eager step before it is used; if one
+differs, or anything raises, graphs are off and steps run eagerly. Depends on torch and slot buffers; must not import a
+batch or a language model.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from blip_space.engine.slot_cache import SlotBuffers, SlotCache
+from blip_space.loading.device_errors import is_device_lost
+from blip_space.models.transfer import copy_to_device, to_device
+
+log = logging.getLogger(__name__)
+
+PROOF_STEPS = 3
+"""How many steps of a graph are compared with eager ones."""
+
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""How much the logits of a graph may differ from those of the eager step, relative to the largest."""
+
+MIN_EAGER_STEPS = 64
+"""After this many eager steps of one shape its graph is captured between two steps; before that only in idle time."""
+
+MAX_CAPTURES = 3
+"""How often a graph of one shape is captured, if others take its memory."""
+
+Columns = Sequence[Sequence[int]]
+"""The numbers of a step, each a list with one for every slot: ids, lengths, prompt lengths, positions, and the slots of
+the rows."""
+
+Step = Callable[[torch.Tensor], torch.Tensor]
+"""Columns as a tensor on the device to logits (slots, vocabulary)."""
+
+Shape = tuple[int, tuple[tuple[int, int], ...]]
+"""How many slots a step computes, and the slots and capacity of each cache's buffers."""
+
+
+class GraphBackend(Protocol):
+    """Captures steps; the tests have one for a CPU."""
+
+    def capture(self, step: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
+        """A function that repeats the step, and the tensor that each repetition writes its result to."""
+
+    def free_bytes(self) -> int:
+        """The free memory of the device."""
+
+
+@dataclass(eq=False)
+class _Graph:
+    replay: Callable[[], None]
+    inputs: torch.Tensor
+    logits: torch.Tensor
+    nbytes: int = 0
+
+
+class StepGraphs:
+    """The graphs of one model, and the buffers that only they hold; the least recently used ones are dropped first."""
+
+    def __init__(self, backend: GraphBackend | None, dtype: torch.dtype, limit_bytes: int, reason: str = "") -> None:
+        """Without a backend every step is eager, for this reason. `limit_bytes` is for everything here together."""
+        self.limit_bytes = limit_bytes
+        self._backend, self._dtype, self._reason = backend, dtype, reason
+        self._graphs: OrderedDict[tuple[int, tuple[SlotBuffers, ...]], _Graph] = OrderedDict()
+        self._spares: list[SlotBuffers] = []
+        self._eager_steps: Counter[Shape] = Counter()
+        self._captures: Counter[Shape] = Counter()
+
+    @property
+    def is_on(self) -> bool:
+        return self._backend is not None
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there are graphs, so that steps of common shapes are replays."""
+        return bool(self._graphs)
+
+    @property
+    def status(self) -> str:
+        """Whether graphs are on, and why not."""
+        return f"on, {len(self._graphs)} captured" if self.is_on else f"off: {self._reason}"
+
+    @property
+    def nbytes(self) -> int:
+        return sum(graph.nbytes for graph in self._graphs.values()) + sum(spare.nbytes for spare in self._spares)
+
+    def replay(self, columns: Columns, buffers: Sequence[SlotBuffers]) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The columns on the device and the logits, both overwritten by the next step; None if it has to be eager."""
+        if not self.is_on:
+            return None
+        key = (len(columns[0]), tuple(buffers))
+        graph = self._graphs.get(key)
+        if graph is None:
+            self._eager_steps[_shape(*key)] += 1
+            return None
+        self._graphs.move_to_end(key)
+        try:
+            copy_to_device(columns, graph.inputs)
+            graph.replay()
+        except Exception as error:
+            self.turn_off(error)
+            return None
+        return graph.inputs, graph.logits
+
+    def is_due(self, count: int, buffers: Sequence[SlotBuffers]) -> bool:
+        """Whether so many steps of this shape were eager that its graph is to be captured without idle time."""
+        shape = _shape(count, buffers)
+        return self._eager_steps[shape] >= MIN_EAGER_STEPS and self._captures[shape] < MAX_CAPTURES
+
+    def request(self, shape: Shape) -> None:
+        """Have a graph of this shape captured in idle time."""
+        self._eager_steps[shape] += 1
+
+    def next_shape(self) -> Shape | None:
+        """The shape with the most eager steps since it was returned; None if no graph is missing."""
+        for shape, _ in self._eager_steps.most_common() if self.is_on else ():
+            del self._eager_steps[shape]
+            if self._captures[shape] < MAX_CAPTURES:
+                return shape
+        return None
+
+    def capture(self, columns: Columns, buffers: Sequence[SlotBuffers], step: Step) -> None:
+        """Capture the step on these buffers, and compare it with the eager one. Never raises.
+
+        Overwrites, for every slot, the keys and values at the position of its length and at the next few, so the step
+        has to run afterwards.
+        """
+        assert self._backend is not None
+        key = (len(columns[0]), tuple(buffers))
+        shape = _shape(*key)
+        del self._eager_steps[shape]
+        self._captures[shape] += 1
+        try:
+            before = self._backend.free_bytes()
+            inputs = to_device(columns, buffers[0].layers[0][0].device)
+            replay, logits = self._backend.capture(lambda: step(inputs))
+            graph = _Graph(replay, inputs, logits)
+            for number in reversed(range(PROOF_STEPS)):
+                numbers = _varied(columns, number, buffers[0].capacity)
+                copy_to_device(numbers, inputs)
+                replay()
+                result = logits.clone()  # before the eager step, which might write what the graph did not
+                if reason := difference(step(to_device(numbers, inputs.device)), result, TOLERANCE[self._dtype]):
+                    self.turn_off(reason)
+                    return
+            graph.nbytes = max(0, before - self._backend.free_bytes())
+        except Exception as error:
+            self.turn_off(error)
+        else:
+            self._graphs[key] = graph
+            self._evict()
+
+    def turn_off(self, reason: Exception | str) -> None:
+        """Drop all graphs, and let every further step be eager. Raises the error if the device is lost."""
+        if isinstance(reason, Exception):
+            if is_device_lost(reason):
+                raise reason
+            cause: BaseException = reason
+            while cause.__context__ is not None:  # the end of a capture that failed raises again
+                cause = cause.__context__
+            reason = f"{type(cause).__name__}: {cause}".partition("\n")[0]
+        self._backend, self._reason = None, reason
+        self.clear()
+        log.warning("decode steps run without CUDA graphs from now on: %s", reason)
+
+    def clear(self) -> None:
+        """Free all memory; graphs are captured again when their shapes occur."""
+        self._graphs.clear()
+        self._spares.clear()
+        self._captures.clear()
+
+    def has_graphs(self, buffers: SlotBuffers) -> bool:
+        """See `BufferKeeper`."""
+        return any(buffers in held for _, held in self._graphs)
+
+    def keep(self, buffers: SlotBuffers) -> None:
+        """See `BufferKeeper`; buffers of more than half of the memory are not kept."""
+        if buffers.nbytes > self.limit_bytes // 2:
+            for key in [key for key in self._graphs if buffers in key[1]]:
+                del self._graphs[key]
+        self._spares.append(buffers)
+        self._evict()
+
+    def take(self, owner: SlotCache, slots: int, capacity: int) -> SlotBuffers | None:
+        """See `BufferKeeper`."""
+        for spare in self._spares:
+            if spare.owner is owner and (spare.slots, spare.capacity) == (slots, capacity):
+                self._spares.remove(spare)
+                for part in (part for layer in spare.layers for part in layer):
+                    part.zero_()
+                return spare
+        return None
+
+    def _evict(self) -> None:
+        """Drop the least recently used graphs until the memory suffices, and buffers that no graph holds."""
+        self._spares = [spare for spare in self._spares if self.has_graphs(spare)]
+        while self._graphs and self.nbytes > self.limit_bytes:
+            self._graphs.popitem(last=False)
+            self._spares = [spare for spare in self._spares if self.has_graphs(spare)]
+
+
+def difference(expected: torch.Tensor, result: torch.Tensor, tolerance: float) -> str:
+    """How two tensors of logits differ; empty if they agree, and choose the same tokens unless two are almost equal."""
+    error, largest = float((expected - result).abs().max()), float(expected.abs().max())
+    allowed = tolerance * max(1.0, largest)
+    if not error <= allowed:  # also where one is NaN
+        return f"the logits of a graph differ from the eager ones by {error:.2g}, and {allowed:.2g} is allowed"
+    chosen = expected.gather(-1, result.argmax(-1, keepdim=True))
+    gap = float((expected.amax(-1, keepdim=True) - chosen).max())
+    return f"a graph chooses a token whose logit is smaller by {gap:.2g}" if gap > allowed else ""
+
+
+def _varied(columns: Columns, number: int, capacity: int) -> list[list[int]]:
+    """Other valid numbers for each `number`, the same for 0: longer rows, smaller ids and positions, since what is
+    smaller than a valid one is valid."""
+    ids, lengths, prompts, positions, slots = columns
+    smaller = [[max(0, value - number) for value in column] for column in (ids, prompts, positions)]
+    longer = [min(length + number, capacity - 1) for length in lengths]
+    return [smaller[0], longer, smaller[1], smaller[2], list(slots)]
+
+
+def _shape(count: int, buffers: Sequence[SlotBuffers]) -> Shape:
+    return count, tuple((part.slots, part.capacity) for part in buffers)

@@ -1,0 +1,43 @@
+"""The machine that an engine runs on, as far as the engine asks: the device of its models, the free memory, the loader.
+
+Must not import torch at module level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from blip_space.catalogue import ModelSpec
+from blip_space.serving.load_progress import LoadProgress
+from blip_space.serving.preparations import import_model_libraries
+
+if TYPE_CHECKING:
+    from blip_space.loading.device import Device
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This machine; `device` is `auto` or the name of the one that models compute on (see `find_device`)."""
+
+    device: str = "auto"
+
+    def find_memory(self) -> tuple[Device, int | None]:
+        """The device of the next model, and its free bytes, or None if the system does not report them."""
+        from blip_space.loading.device import find_device, free_bytes
+
+        device = find_device(self.device)
+        return device, free_bytes(device.name)
+
+    def load(self, spec: ModelSpec, precision: str, progress: LoadProgress) -> Any:
+        """Load a model on the device; `UserError` where that fails."""
+        import_model_libraries()
+        from blip_space.loading import loader
+
+        return loader.load_model(spec, precision, device=self.device, on_progress=progress)
+
+    def fitting_precisions(self, spec: ModelSpec, *, freed: int) -> tuple[str, ...]:
+        """The precisions in which a model fits the device once `freed` more bytes are free."""
+        from blip_space.loading.memory import fitting_precisions
+
+        return fitting_precisions(spec, freed=freed, device_name=self.device)
