@@ -79,7 +79,7 @@ def caption_folder(args: argparse.Namespace) -> int:
 
 
 def _prepare(log: OutputLog, output: OutputFiles, args: argparse.Namespace) -> None:
-    """`UserError` if a user's file would be overwritten, else apply `--existing` and `--retry-errors` to `log`."""
+    """Apply `--existing` and `--retry-errors` to `log`. Raises `UserError` if a user's file would be overwritten."""
     output.check(log)
     if args.existing == "overwrite":
         log.start_over()
@@ -94,7 +94,8 @@ def _prepare(log: OutputLog, output: OutputFiles, args: argparse.Namespace) -> N
 def _select_files(
     listing: Listing, output: OutputFiles, log: OutputLog, args: argparse.Namespace
 ) -> tuple[list[str], dict[str, str]]:
-    """The images to caption, and errors by name for text files. Moves images with a user's text to `ignored`."""
+    """The images to caption, and errors by name for those whose text file cannot be written. An image whose text
+    file a user wrote is moved to `listing.ignored` if `--existing` is `skip`."""
     names = listing.names
     if args.format != "txt":
         return names, {}

@@ -97,7 +97,7 @@ class Endpoints:
         yield from updates(self.submit(parse_caption_request(image, language, model, **decoding)))
 
     def submit(self, request: Request) -> ResponseStream:
-        """Queue a request, and raise Gradio's limit of concurrent answers to what the loaded models decode at once."""
+        """Queue a request, and set Gradio's limit of concurrent answers to what the loaded models decode at once."""
         # the page is built before a model is loaded, and Gradio has no public way to change a limit after that
         queues = getattr(getattr(self.blocks, "_queue", None), "event_queue_per_concurrency_id", {})
         if answers := queues.get(ANSWERS):
