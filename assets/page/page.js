@@ -1,4 +1,4 @@
-/* What the page does without asking the server. The lists are the Chatbot's messages. */
+/* What the page does in the browser, without the server. `messages` are those of Gradio's Chatbot. */
 window.blipSpace = (() => {
   const WAITING = new RegExp($waiting_pattern), CAPTION_REQUEST = $caption_request;
   const show = (visible) => ({ __type__: "update", visible });
@@ -7,12 +7,12 @@ window.blipSpace = (() => {
     (Array.isArray(message.content) ? message.content : [message.content])
       .map((part) => (typeof part === "string" ? part : part.text ?? "")).join(""));
 
-  /* Whether the conversation was abandoned since the last question: answers that end later must not restore it. */
+  /* Whether the image changed or the conversation was cleared since the last question: a late answer must not restore it. */
   let isAbandoned = false;
   const abandon = () => { isAbandoned = true; };
   const markAsked = (...values) => { isAbandoned = false; return values; };
 
-  /* An answer has ended, in whatever way. A question without a reply returns to the box, unless the box is in use. */
+  /* Runs when an answer ends, fails or is cancelled. Puts a question without a reply back into the text box if it is empty. */
   function finishAnswer(draft, messages) {
     const kept = [...(messages ?? [])];
     const last = kept.at(-1);
@@ -24,7 +24,7 @@ window.blipSpace = (() => {
     return [draft, isAbandoned ? [] : kept, false, show(true), show(false)];
   }
 
-  /* A new image, or a cleared conversation. */
+  /* Runs after a new image or a cleared conversation. */
   const reset = () => [[], false, show(true), show(false)];
 
   /* Messages contain joiners that keep them from being read as HTML (messages.py); shown and copied text does not. */
@@ -41,14 +41,14 @@ window.blipSpace = (() => {
   const writeText = navigator.clipboard?.writeText?.bind(navigator.clipboard);
   if (writeText) navigator.clipboard.writeText = (text) => writeText(withoutJoiners(text));
 
-  /* Gradio opens a long list scrolled past its selected row. */
+  /* Gradio opens a long list without showing its selected row, so this scrolls to it. */
   const showSelected = (list) => list?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
   document.addEventListener("focusin", (event) => {
     const field = event.target.closest("#language, #model");
     if (field) setTimeout(() => showSelected(field.querySelector("ul")), 50);
   });
 
-  /* A batch failed to start, or ended with an error. */
+  /* Runs if a batch could not start or ended with an error: shows Start and hides Cancel. */
   const resetBatchButtons = () => [show(true), show(false)];
 
   return { abandon, markAsked, finishAnswer, reset, resetBatchButtons };

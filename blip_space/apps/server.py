@@ -1,7 +1,7 @@
-"""One server: page, API and `/healthz` in front of one engine. The page is up first; the model loads behind it.
+"""The server: the page, the API and `/healthz` in front of one engine. The page responds while the model still loads.
 
-Starts and stops the parts and configures the log, which never contains a user's image or text. Must not depend on what
-is on the page.
+Starts and stops these parts and configures the log, which never contains a user's image or text. Must not depend on the
+page's components.
 """
 
 from __future__ import annotations
@@ -34,36 +34,36 @@ from blip_space.settings import Settings
 log = logging.getLogger(__name__)
 
 MAX_THREADS = 256
-"""Per engine: more than its concurrent requests, each of which blocks a thread between two tokens. They start when they
-are needed."""
+"""Threads for each engine: more than its concurrent requests, as each blocks a thread while it waits for a token. A
+thread starts when it is needed."""
 
 MAX_SHORT_EVENTS = 8
-"""Concurrent events of one kind, except those that generate answers."""
+"""How many events of one kind run at once; the events that generate answers have limits of their own."""
 
 MAX_QUEUED = 256
 MAX_SESSIONS = 1_000
 
 MAX_STORED_BYTES = 20 * 1024**2
-"""The largest file that is stored: 20 MB in Gradio's message, slightly more than `images` reads."""
+"""The largest upload that Gradio stores. Its error message calls this 20 MB; `images` reads slightly less."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running page: its URL, and how to close it."""
+    """A running server: its URL, its engine, and the Gradio app with the page and the API."""
 
     url: str
     engine: EngineProtocol
     demo: Any
 
     def close(self) -> None:
-        """Cancel the running answers, then close the page."""
+        """Cancel the running answers, then stop serving."""
         self.engine.stop()
         self.demo.close(verbose=False)
 
 
 def serve(settings: Settings) -> None:
-    """Serve until Ctrl-C or SIGTERM, or until the GPU fails. `UserError` when a model is unknown or the port is not
-    available."""
+    """Serve until Ctrl-C or SIGTERM, or until the GPU fails. Raises `UserError` if a model is unknown or the port is
+    unavailable."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("blip_space").setLevel(logging.INFO)
     first, *others = [catalogue.find_operator_model(name) for name in settings.models]
@@ -71,7 +71,7 @@ def serve(settings: Settings) -> None:
     catalogue.check_unique_names(specs)
     device_lost = threading.Event()
     engine = _create_engine(specs, settings, device_lost)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # after Ray, which sets its own handler
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # after Ray has set its handler
     server = launch(engine, host=settings.host, port=settings.port)
     try:
         device_lost.wait()
@@ -108,7 +108,7 @@ def _create_engine(
 
 
 def launch(engine: EngineProtocol, *, host: str, port: int) -> Server:
-    """Start the page, then the engine. Returns once the page responds. `UserError` when the address is unavailable."""
+    """Start the page, then the engine; return once the page responds. Raises `UserError` if the port is unavailable."""
     started = time.monotonic()
     _check_address(host, port)
     delete_expired(Path(get_upload_folder()), max_age_seconds=page.MAX_UPLOAD_AGE_SECONDS)
@@ -144,14 +144,14 @@ def launch(engine: EngineProtocol, *, host: str, port: int) -> Server:
 
 
 def _check_address(host: str, port: int) -> None:
-    """`UserError` when nothing can listen there; the server itself would log a line of its library's."""
+    """Raise `UserError` if this address is not available. Without this check uvicorn would log its own error first."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except PermissionError:
-        raise UserError(f"This user may not listen on port {port}. Choose one from 1024 up with --port.") from None
+        raise UserError(f"Port {port} needs administrator rights. Choose one from 1024 up with --port.") from None
     except (socket.gaierror, UnicodeError):
         raise UserError(_not_an_address(host)) from None
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Refuses uploads before the disk is full, and deletes expired ones.
+"""Refuses uploads before the disk is full, and deletes expired files.
 
-Gradio limits the size of one file and deletes old files while it runs; it limits neither their number, nor deletes the
-files of a server that was killed. Depends on HTTP and free disk space only; of Gradio it uses only the upload path.
+Gradio limits the size of one file and deletes old files while it runs. It does not limit the number of files, and does
+not delete the files of a server that was killed. Depends on HTTP and disk space only, and on Gradio's upload path.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DISK_FULL = "The server has no disk space for another image at the moment. Try a
 
 
 def delete_expired(folder: Path, *, max_age_seconds: float) -> None:
-    """Delete the files of a folder that are older than that. Those of a running server are younger."""
+    """Delete files in `folder` older than `max_age_seconds`. A running server deletes its own before that age."""
     expired_before = time.time() - max_age_seconds
     for file in folder.rglob("*"):
         try:
@@ -29,7 +29,7 @@ def delete_expired(folder: Path, *, max_age_seconds: float) -> None:
 
 
 class UploadLimit:
-    """Refuses uploads with status 507 while less than a gigabyte is free on the disk that stores them."""
+    """ASGI middleware: refuses uploads with status 507 while less than a gigabyte is free on the disk of `folder`."""
 
     def __init__(self, app: ASGIApp, folder: str) -> None:
         self._app = app
@@ -37,7 +37,7 @@ class UploadLimit:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on every request except uploads without disk space."""
+        """Pass the request to the app, unless it is an upload and the disk is full."""
         is_upload = scope["type"] == "http" and scope["path"].rstrip("/").endswith("/upload")
         if is_upload and shutil.disk_usage(self._folder).free < MIN_FREE_BYTES:
             await PlainTextResponse(DISK_FULL, 507)(scope, receive, send)

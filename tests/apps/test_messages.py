@@ -88,9 +88,9 @@ def budget(**changes: int) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("dropped", "sentence"),
     [
-        (0, "143 of 512 tokens</p>"),
-        (1, "143 of 512 tokens, the oldest turn no longer fits</p>"),
-        (2, "143 of 512 tokens, the 2 oldest turns no longer fit</p>"),
+        (0, "143 of 512 tokens used.</p>"),
+        (1, "143 of 512 tokens used; the oldest turn is left out.</p>"),
+        (2, "143 of 512 tokens used; the 2 oldest turns are left out.</p>"),
     ],
 )
 def test_the_budget_line_counts_tokens_and_turns(dropped: int, sentence: str) -> None:

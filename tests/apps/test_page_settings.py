@@ -78,7 +78,7 @@ def test_the_budget_follows_typing_and_counts_dropped_turns(answered_page: Page)
     for number in range(2):
         ask_and_wait(answered_page, f"{number} " * 11 + "more?")
     answered_page.fill("#question textarea", "what is it? " * 3)
-    expect(line).to_contain_text(re.compile("tokens, the (oldest turn|2 oldest turns) no longer fits?"))
+    expect(line).to_contain_text(re.compile("tokens used; the (oldest turn is|2 oldest turns are) left out"))
 
 
 def test_download_progress_is_shown(page: Page, engine: FakeEngine, web: httpx.Client) -> None:

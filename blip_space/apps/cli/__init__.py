@@ -1,7 +1,7 @@
 """The command line: `ask`, `caption`, `folder`, `models`, `languages`, `serve`.
 
-The parser, the log on stderr and the exit codes: a user's mistake is one line on stderr and exit code 1, wrong usage is
-2, a failed GPU 70. Must not import torch or Gradio, which commands import when they run, so that the others start fast.
+Contains the parser, the log on stderr and the exit codes: 1 for a user's mistake, reported as one line on stderr, 2 for
+wrong usage, 70 for a failed GPU. Must not import torch or Gradio: the commands that need them do, so others start fast.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from blip_space.apps.cli.terminal import print_message
 from blip_space.errors import DEVICE_EXIT_CODE, DeviceError, UserError
 
 HELP_FORMAT = partial(argparse.HelpFormatter, width=100)
-"""Help does not depend on the width of the terminal, since the documents are made from it."""
+"""Formats help at a fixed width, whatever the terminal's, because `docs/cli.md` contains the help."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code."""
+    """Run the command in `argv` (None: the program's own arguments) and return the exit code."""
     _configure_streams()
     args = _parser().parse_args(argv)
     settings.prepare_libraries()
     command: Callable[[argparse.Namespace], int] = args.command
     if command is not commands.serve and not logging.getLogger("blip_space").handlers:
-        logging.getLogger("blip_space").addHandler(_StderrHandler())  # a server has a log of its own
+        logging.getLogger("blip_space").addHandler(_StderrHandler())  # `serve` configures its own log
     try:
         return command(args)
     except UserError as error:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output is gone; Python would report that once more
+        sys.stderr.close()  # the program that read our output has ended; Python would report that at exit
         return 0
 
 
@@ -52,7 +52,7 @@ class _StderrHandler(logging.Handler):
 
 
 def _configure_streams() -> None:
-    """Make every script and file name printable: pipes on Windows have a code page, and names may be any bytes."""
+    """Make any text printable, even if a Windows pipe has a limited code page or a file name has invalid bytes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     ask = add("ask", commands.ask, "Ask a question about an image; the answer streams to the terminal.")
     ask.add_argument("image", metavar="IMAGE", help=f"Image file ({images.FORMAT_NAMES}).")
     ask.add_argument("prompt", metavar="PROMPT", nargs="?", default="", help="Question (default: caption the image).")
-    ask.add_argument("--history", metavar="FILE.json", help="JSON file with earlier turns, as the API takes them.")
+    ask.add_argument("--history", metavar="FILE.json", help="JSON file with earlier turns, in the API's format.")
     arguments.add_decoding_options(ask, quality="stream", max_new_tokens=None)
     caption = add("caption", commands.caption, "Caption images, one line each.")
     caption.add_argument("images", metavar="IMAGE", nargs="+", help=f"Image files ({images.FORMAT_NAMES}).")

@@ -1,6 +1,6 @@
-"""The options that commands share and those of `folder` and `serve`, and the checks of their values.
+"""The options that commands share, the options of `folder` and of `serve`, and the checks of their values.
 
-Must not import anything that loads models or reads images.
+Must not load a model or read an image.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from blip_space.errors import UserError
 from blip_space.jobs.outputs.output_files import FORMATS, SINGLE_CAPTION_FORMATS
 
 EXISTING = ("skip", "overwrite", "append")
-CLUSTER = "its HOST:PORT, auto for the one of this machine, or local to start one"
+CLUSTER = "HOST:PORT, auto for the cluster that this machine belongs to, or local to start one here"
 HUB = "owner/name of a repository on the hub"
 ROWS = "16, on a GPU with much memory up to 64"
 DECODING = {
@@ -28,41 +28,44 @@ DECODING = {
 
 
 def add_folder_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `folder`, apart from the model's and decoding."""
+    """Add the options of `folder`, except those for the model and for decoding."""
     add = parser.add_argument
     add("folder", metavar="DIR", type=Path, help=f"Folder of images ({images.FORMAT_NAMES}).")
-    add("--output", metavar="FILE", type=Path, required=True, help="Output file; records are in it or FILE.jsonl.")
+    text = "Output file. Formats json, csv, coco and webdataset keep records, from which a job resumes, in FILE.jsonl."
+    add("--output", metavar="FILE", type=Path, required=True, help=text)
     add("--recursive", action="store_true", help="Include subfolders.")
-    add("--glob", metavar="PATTERN", help="Caption only images whose names match, such as '*.jpg'.")
+    add("--glob", metavar="PATTERN", help="Caption only images whose names match this pattern, such as '*.jpg'.")
     add("--language", metavar="CODE,CODE", default="en", help="Languages of the captions (default: en).")
     add("--prompt", metavar="TEXT", default="", help="Prompt for every image (default: caption it).")
-    add("--batch-size", metavar="N", default="auto", help="Sequences that are decoded at once (default: auto).")
+    add("--batch-size", metavar="N", default="auto", help="Number of sequences decoded at once (default: auto).")
     add("--format", choices=FORMATS, default="jsonl", help="Format of the output (default: jsonl).")
     add("--extension", metavar="ENDING", default=".txt", help="Extension of text files (default: .txt).")
     add("--prefix", metavar="TEXT", default="", help="Text before each caption in a text file (default: none).")
     add("--suffix", metavar="TEXT", default="", help="Text after each caption in a text file (default: none).")
-    add("--existing", choices=EXISTING, default="skip", help="How to treat existing captions (default: skip).")
-    add("--overwrite-edited", action="store_true", help="Overwrite text files and tables that a user made or edited.")
-    add("--retry-errors", action="store_true", help="Try again what failed before.")
+    text = "skip: keep existing captions, add missing ones; overwrite: replace; append: add to them (default: skip)."
+    add("--existing", choices=EXISTING, default="skip", help=text)
+    add("--overwrite-edited", action="store_true", help="Overwrite text files and tables that you wrote or edited.")
+    add("--retry-errors", action="store_true", help="Retry the images that failed before.")
     add("--limit", metavar="N", type=int, help="Maximum number of images (default: all).")
     add("--workers", metavar="N", type=int, help="Threads that read images (default: half of the processors, 2 to 8).")
     add("--json", action="store_true", help="Print progress as one JSON object a line.")
-    add("--ray", metavar="ADDRESS", help=f"Caption on a Ray cluster: {CLUSTER}.")
+    add("--ray", metavar="ADDRESS", help=f"Run on a Ray cluster: {CLUSTER}.")
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `serve`, apart from the model's."""
+    """Add the options of `serve`, except those for the model."""
     add = parser.add_argument
     add("--host", help="Address to listen on, such as 0.0.0.0 for all (default: 127.0.0.1).")
     add("--port", help=f"Port to listen on (default: {settings.DEFAULT_PORT}).")
     add("--models", metavar="NAME,NAME", help="Further models that users may choose (default: none).")
-    add("--rows", metavar="N", help=f"Answers that are generated at once (default: {ROWS}).")
-    add("--ray", metavar="ADDRESS", help=f"Answer by a Ray cluster: {CLUSTER}.")
-    add("--replicas", metavar="N", help="Engines on that cluster (default: as many as fit).")
+    text = "Maximum number of streamed answers generated at once, besides a quarter as many beam searches"
+    add("--rows", metavar="N", help=f"{text} (default: {ROWS}).")
+    add("--ray", metavar="ADDRESS", help=f"Run on a Ray cluster: {CLUSTER}.")
+    add("--replicas", metavar="N", help="Model copies on the Ray cluster (default: as many as fit). Needs --ray.")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """The options that choose a model."""
+    """Add the options that choose a model."""
     add, default = parser.add_argument, catalogue.DEFAULT_MODEL
     add("--model", metavar="NAME", help=f"Name of a model, its folder, or {HUB} (default: {default}).")
     add("--adapter", metavar="NAME", help=f"LoRA adapter as peft saves it: its folder, or {HUB} (default: none).")
@@ -71,7 +74,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_model(args: argparse.Namespace) -> tuple[catalogue.ModelSpec, str, str]:
-    """The model, its precision and its device, by option or environment."""
+    """The model with its adapter, the precision and the device, from options or environment. `UserError` if unknown."""
     chosen = settings.read({name: getattr(args, name) for name in ("model", "precision", "device", "adapter")})
     spec = replace(catalogue.find_model(chosen.model, folders=True), adapter=chosen.adapter)
     return spec, chosen.precision, chosen.device
@@ -80,7 +83,7 @@ def parse_model(args: argparse.Namespace) -> tuple[catalogue.ModelSpec, str, str
 def add_decoding_options(
     parser: argparse.ArgumentParser, *, quality: options.Quality, max_new_tokens: int | None
 ) -> None:
-    """The decoding options of a command; `max_new_tokens` is its default, None that of `GenerationOptions`."""
+    """Add the decoding options with these defaults; `max_new_tokens` None means the default of `GenerationOptions`."""
     text = f"stream: greedy or sampling; best: beam search, which does not stream (default: {quality})."
     parser.add_argument("--quality", choices=("stream", "best"), default=quality, help=text)
     for name, limits in options.RANGES.items():
@@ -92,13 +95,13 @@ def add_decoding_options(
 
 
 def parse_decoding(args: argparse.Namespace) -> options.GenerationOptions:
-    """`UserError` for a value out of range, and for options that exclude each other."""
+    """The decoding options. Raises `UserError` for a value out of range, or for options that exclude each other."""
     chosen = {name: value for name in options.RANGES if (value := getattr(args, name)) is not None}
     return options.check(quality=args.quality, **chosen)
 
 
 def parse_languages(args: argparse.Namespace, spec: catalogue.ModelSpec) -> list[str]:
-    """The unique codes. `UserError` for one that the model does not support, or too many for the format."""
+    """The unique codes in `--language`. Raises `UserError` for one that `spec` lacks, or too many for the format."""
     codes = [code.strip() for code in args.language.split(",") if code.strip()]
     for code in codes:
         languages.find_language(code)
@@ -107,13 +110,13 @@ def parse_languages(args: argparse.Namespace, spec: catalogue.ModelSpec) -> list
         raise UserError("--language names no language. Leave it out for English, or name one such as de.")
     if args.format in SINGLE_CAPTION_FORMATS and len(set(codes)) > 1:
         raise UserError(
-            f"--format {args.format} has one caption for each image. Name one --language, or choose another format."
+            f"--format {args.format} allows only one caption per image. Name one --language, or choose another format."
         )
     return list(dict.fromkeys(codes))
 
 
 def parse_batch_size(text: str) -> int | None:
-    """None for `auto`; `UserError` for anything but that and a number."""
+    """The number in `text`, or None for `auto`. Raises `UserError` for anything else."""
     if text == "auto":
         return None
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 1024):

@@ -1,6 +1,6 @@
 """The commands `ask`, `caption` and `serve`.
 
-Must not import torch or Gradio before they are needed.
+Must not import torch or Gradio before a command needs them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from blip_space.jobs.folder_listing import printable_name
 if TYPE_CHECKING:
     from blip_space.engine.local import LocalEngine
 
-FOR_PHOTOGRAPHS = f"For photographs choose another, such as --model {catalogue.most_multilingual_model()}."
+FOR_PHOTOGRAPHS = f"For photographs choose another model, such as --model {catalogue.most_multilingual_model()}."
 
 
 def ask(args: argparse.Namespace) -> int:
-    """Stream the answer to a question about an image."""
+    """Print the answer to a question about an image while it is generated."""
     request = Request(
         image=images.decode(args.image, max_bytes=images.MAX_FILE_BYTES),
         prompt=args.prompt,
@@ -38,7 +38,7 @@ def ask(args: argparse.Namespace) -> int:
     engine = _load_engine(args)
     started_at, answer = time.monotonic(), ""
     response = engine.generate(request)
-    del request  # the engine keeps what it needs of the image
+    del request  # frees the image when the engine no longer needs it
     for text in response:
         if not args.json:
             _print_new_text(text, answer)
@@ -55,7 +55,7 @@ def ask(args: argparse.Namespace) -> int:
 
 
 def caption(args: argparse.Namespace) -> int:
-    """Print a caption for each image; one that fails is reported on stderr, and the others go on."""
+    """Print a caption for each image. An error is reported on stderr, and the next image is captioned."""
     languages.find_language(args.language)
     decoding = arguments.parse_decoding(args)
     engine, failed = _load_engine(args), False
@@ -104,7 +104,7 @@ def _read_history(file: str | None) -> tuple[Turn, ...]:
     if file is None:
         return ()
     try:
-        return parse_history(json.loads(Path(file).read_bytes()))  # detects UTF-16 and byte order marks
+        return parse_history(json.loads(Path(file).read_bytes()))  # json detects UTF-16 and byte order marks
     except OSError:
         raise UserError(f"The history file {file!r} cannot be read. Check its name.") from None
     except (ValueError, RecursionError):
@@ -120,7 +120,7 @@ def _decode_images(files: Sequence[str]) -> Iterator[tuple[str, images.SafeImage
 
 
 def _print_new_text(text: str, printed: str) -> None:
-    """Print the new part; a text that does not continue what is printed starts a new line."""
+    """Print what `text` adds to `printed`; if it does not continue `printed`, print all of it on a new line."""
     print(text[len(printed) :] if text.startswith(printed) else f"\n{text}", end="", flush=True)
 
 

@@ -31,11 +31,11 @@ from blip_space.jobs.records import CaptionRecord, CaptionTask
 USER_TEXT = "with a text of your own"
 
 RAY_THREADS = 2
-"""In each worker, of which a machine may run as many as it has processors."""
+"""Threads that read images in each worker; a machine may run as many workers as it has processors."""
 
 
 def caption_folder(args: argparse.Namespace) -> int:
-    """Run the job; returns the exit code."""
+    """Caption the folder that `args` names, and return the exit code."""
     spec, precision, device = arguments.parse_model(args)
     text_format = parse_text_format(args.extension, args.prefix, args.suffix)
     batch_size = arguments.parse_batch_size(args.batch_size)
@@ -51,7 +51,7 @@ def caption_folder(args: argparse.Namespace) -> int:
     )
     codes = arguments.parse_languages(args, spec)
     model_fingerprint = fingerprint(spec)
-    # a record with the name of the model only may be of another adapter
+    # an old record has only the model's name, so it may be of another adapter
     fingerprints = {} if spec.adapter else {spec.name: model_fingerprint}
     with (
         OutputLog(output.log_path, fingerprints=fingerprints, overwrite_edited=args.overwrite_edited) as log,
@@ -79,14 +79,14 @@ def caption_folder(args: argparse.Namespace) -> int:
 
 
 def _prepare(log: OutputLog, output: OutputFiles, args: argparse.Namespace) -> None:
-    """Check that no file of a user is overwritten; then apply `--existing` and `--retry-errors` to the log."""
+    """Apply `--existing` and `--retry-errors` to `log`. Raises `UserError` if a user's file would be overwritten."""
     output.check(log)
     if args.existing == "overwrite":
         log.start_over()
         return
     refuse_other_folder(log, args.folder)
     if log.lacks_fingerprints:
-        print_message(f"{log.path.name} has records with the name of their model only; they count as this model's")
+        print_message(f"{log.path.name} has records that name only their model; they count as this model's")
     if args.retry_errors:
         log.filter(lambda record: record.error is None)
 
@@ -94,7 +94,8 @@ def _prepare(log: OutputLog, output: OutputFiles, args: argparse.Namespace) -> N
 def _select_files(
     listing: Listing, output: OutputFiles, log: OutputLog, args: argparse.Namespace
 ) -> tuple[list[str], dict[str, str]]:
-    """The files to caption, and a message for each whose text file cannot be written."""
+    """The images to caption, and errors by name for those whose text file cannot be written. An image whose text
+    file a user wrote is moved to `listing.ignored` if `--existing` is `skip`."""
     names = listing.names
     if args.format != "txt":
         return names, {}
@@ -113,7 +114,7 @@ def _run(job: FolderJob, log: OutputLog, args: argparse.Namespace) -> JobProgres
     previous = signal.getsignal(signal.SIGINT)
 
     def stop(*_: object) -> None:
-        """Finish the running batch; a second Ctrl-C does not wait for it."""
+        """Stop after the running batch; a second Ctrl-C stops at once."""
         run.stop()
         signal.signal(signal.SIGINT, previous)
 
@@ -128,7 +129,7 @@ def _run(job: FolderJob, log: OutputLog, args: argparse.Namespace) -> JobProgres
 
 
 def _finish(log: OutputLog, output: OutputFiles, job: FolderJob, progress: JobProgress) -> Outcome:
-    """Apply the corrections of users, and write the output files."""
+    """Put the captions that users corrected in the output files into the log, then write these files again."""
     failed, notes = list[tuple[str, str]](), list[str]()
     if not output.overwrite_edited:
         corrections = Corrections(output.manifests, job.files)
@@ -137,18 +138,18 @@ def _finish(log: OutputLog, output: OutputFiles, job: FolderJob, progress: JobPr
             if corrections:
                 log.replace(lambda record: corrections.correct(record) if _belongs_to(record, job.tasks) else None)
         except UserError as error:
-            failed.append((log.path.name, f"Corrected captions are not in it. {error}"))
-    own = [] if output.format == "jsonl" else list(_own_records(log, job))  # the log is that format
+            failed.append((log.path.name, f"Your corrected captions are not in this file. {error}"))
+    own = [] if output.format == "jsonl" else list(_own_records(log, job))  # the log is the jsonl output
     outcome = output.write(own, unreadable={file for file, _ in progress.errors})
     if log.superseded_error:
-        failed.append((log.path.name, f"It still has old records of changed images. {log.superseded_error}"))
+        failed.append((log.path.name, f"This file still has old records of changed images. {log.superseded_error}"))
     outcome.failed += failed
     outcome.notes += notes
     return outcome
 
 
 def _own_records(log: OutputLog, job: FolderJob) -> Iterable[CaptionRecord]:
-    """The last record of each file and task of this job."""
+    """The newest record of each image for each task of this job."""
     names = set(job.files)
     own = (record for record in log.records() if record.file in names and _belongs_to(record, job.tasks))
     return {(record.file, record.key()[1:]): record for record in own}.values()
@@ -159,7 +160,7 @@ def _belongs_to(record: CaptionRecord, tasks: Sequence[CaptionTask]) -> bool:
 
 
 def _worker_pool(args: argparse.Namespace, spec: catalogue.ModelSpec, batch_size: int | None, device: str) -> Any:
-    """The workers of a Ray cluster, if one is named."""
+    """A context manager for the workers of the Ray cluster in `--ray`, or for None without that option."""
     if args.ray is None:
         return nullcontext()
     from blip_space.apps.cluster.worker_pool import WorkerPool
@@ -169,8 +170,7 @@ def _worker_pool(args: argparse.Namespace, spec: catalogue.ModelSpec, batch_size
 
 
 def _select_precision(spec: catalogue.ModelSpec, requested: str, wanted: str, previous: str | None, pool: Any) -> str:
-    """The requested precision on the wanted device; `auto` stays that of previous records, whatever memory is free
-    now."""
+    """The precision to use on device `wanted`. For `auto`, that of earlier records (`previous`), else one that fits."""
     if requested == "auto" and previous:
         return previous
     if pool:

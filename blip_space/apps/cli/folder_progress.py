@@ -16,7 +16,7 @@ from blip_space.jobs.folder_listing import Listing
 from blip_space.jobs.outputs.text_files import Outcome
 
 UPDATE_SECONDS = {True: 0.2, False: 10.0}
-"""On a terminal, and not on one."""
+"""The seconds between two updates; the key is whether stderr is a terminal."""
 
 MAX_NAMED = 20
 STOPPED = 130
@@ -27,11 +27,11 @@ RESUME = {
     "overwrite": "the same command with --existing skip resumes",
     "append": "the same command starts over with the first image",
 }
-"""How to resume, by `--existing`."""
+"""How to resume a stopped job, by the value of `--existing`."""
 
 
 class ProgressPrinter:
-    """Prints progress: a line that is updated on a terminal, otherwise a new line now and then."""
+    """Prints progress: on a terminal as one updated line, elsewhere as a new line every ten seconds."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._json = as_json
@@ -57,7 +57,7 @@ class ProgressPrinter:
 
 
 def summarize(progress: JobProgress, listing: Listing, outcome: Outcome, args: argparse.Namespace) -> int:
-    """Print the results, the ignored files and how to resume; returns the exit code."""
+    """Print the results, the ignored files and how to resume; return the exit code."""
     if args.json:
         ignored = dict(sorted(listing.ignored.items()))
         print_json(event="stopped" if progress.cancelled else "end", **_figures(progress), passed_by=ignored)
@@ -76,7 +76,9 @@ def summarize(progress: JobProgress, listing: Listing, outcome: Outcome, args: a
         print_message("--retry-errors tries them again")
     if outcome.kept:
         more = f" and {len(outcome.kept) - 1:,} more" if len(outcome.kept) > 1 else ""
-        print_message(f"kept as a user made it: {outcome.kept[0]}{more} (--overwrite-edited overwrites it)")
+        print_message(
+            f"not overwritten, because you wrote or edited it: {outcome.kept[0]}{more} (see --overwrite-edited)"
+        )
     for note in outcome.notes:
         print_message(note)
     if progress.cancelled:

@@ -41,7 +41,7 @@ def list_models(args: argparse.Namespace) -> int:
 
 
 def list_languages(args: argparse.Namespace) -> int:
-    """List the languages: code, own name, English name, and the tier by mBLIP's training data."""
+    """List the languages: code, tier (how much mBLIP was trained on the language), English name and own name."""
     for row in languages.LANGUAGES.values():
         if args.json:
             print_json(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_json(**values: Any) -> None:
-    """Print one JSON object on a line."""
+    """Print `values` as a JSON object on one line of stdout."""
     print(json.dumps(values, ensure_ascii=False), flush=True)
 
 
@@ -24,12 +24,12 @@ def print_message(message: str) -> None:
 
 
 def update_line(text: str) -> None:
-    """Replace the last line of a terminal."""
+    """Replace the current line of a terminal by `text`."""
     print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def load_with_progress(spec: ModelSpec, precision: str, device: str) -> VisionLanguageModel:
-    """Load a model. If that takes long its progress is printed: on a terminal as one line, else as new lines."""
+    """Load a model. If loading takes long, print its progress: on a terminal as one line, else as new lines."""
     from blip_space.loading import loader
 
     if sys.stderr.isatty():

@@ -1,4 +1,4 @@
 """The Gradio API: its endpoints, the parsing of their arguments, and the checks on uploaded files.
 
-Must not import apps.page, which imports it.
+Must not import apps.page, which imports this package.
 """

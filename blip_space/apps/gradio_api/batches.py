@@ -34,7 +34,7 @@ class Batches:
         self._lock = threading.Lock()
 
     def run(self, session: str, uploads: Sequence[tuple[str, Path]], task: CaptionTask) -> Iterator[UploadJob]:
-        """Caption the uploads. Yields the job at once and then every half second until it ends."""
+        """Caption the uploads. Yields the job at once, then every half second. Raises `BusyError` at a limit."""
         with open_uploads(uploads) as images:
             job = UploadJob(self._engine, images, task)
             with self._registered(session, job), closing(job.run()) as steps:
@@ -67,7 +67,7 @@ class Batches:
 
 
 def batch_update(job: UploadJob, records: Sequence[CaptionRecord]) -> dict[str, Any]:
-    """One update of `/batch`: the job's progress and some of its records."""
+    """One update of `/batch`: the progress of `job`, and the given records."""
     progress = job.progress
     seconds_left = progress.seconds_left
     return {

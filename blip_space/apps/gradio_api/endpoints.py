@@ -1,7 +1,7 @@
 """The API: `/chat`, `/caption`, `/batch`, `/budget` and `/models`, named, typed and described for `view_api`.
 
-Each endpoint checks the raw, untrusted values of a call. Stateless: nothing of one call reaches another. Depends on the
-engine's protocol and the contract. Must not import the page.
+Each endpoint checks the raw, untrusted values of a call. Stateless: nothing of one call is kept for another. Depends on
+the engine's protocol, and on the parsing of calls. Must not import the page.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.response import ResponseStream
 
 HEARTBEAT_SECONDS = 0.25
-"""How soon a caller who disconnected is noticed while no token arrives."""
+"""How often a stream without new tokens checks whether its caller has disconnected."""
 
 ANSWERS = "answers"
 MAX_ANSWERS, MOST_ANSWERS = 40, 200
-"""Concurrent requests per engine, also waiting ones: more than the queue holds, so that it reports when it is full. And
-with a model that answers many at once: what `MAX_THREADS` of the server leaves room for."""
+"""Concurrent requests per engine, with waiting ones: more than its queue holds, so callers get the queue's error. The
+second is the limit for a model that answers many at once, as the server's `MAX_THREADS` allows."""
 
 UPDATE_SECONDS = 1 / 15
-"""The least time between two updates of an answer, each of which costs Gradio 1 ms beside the engine."""
+"""The least time between two updates of an answer; each update costs Gradio 1 ms in the process of the engine."""
 
 BATCHES = "batches"
 MAX_BATCH_CALLS = 16
-"""More than the batches that may run, so that the error about that limit is shown."""
+"""Concurrent calls: more than `MAX_BATCHES`, so that callers get the error about that limit."""
 
 
 class Endpoints:
-    """The handlers of the API, on one engine."""
+    """The handlers of the API's endpoints, for one engine."""
 
     def __init__(self, engine: EngineProtocol) -> None:
         self.batches = Batches(engine)
@@ -55,10 +55,10 @@ class Endpoints:
             "concurrency_id": ANSWERS,
             "concurrency_limit": MAX_ANSWERS * engine.replicas,
         }
-        """The concurrency of every event that generates an answer, until a model is loaded."""
+        """Gradio's concurrency settings for every event that generates an answer, until a model is loaded."""
 
         self.blocks: Any = None
-        """The Blocks that these endpoints are registered in."""
+        """Gradio's Blocks in which the endpoints are registered."""
 
     def chat(
         self,
@@ -75,10 +75,10 @@ class Endpoints:
         quality: Any = "stream",
         use_history: Any = True,
     ) -> Iterator[str]:
-        """Ask about an image. Streams: each update is the complete text so far. An empty prompt asks for a caption."""
+        """Ask about an image; an empty prompt asks for a caption. Streams: each update is the complete text so far."""
         decoding = _decoding_options(quality, max_new_tokens, temperature, top_p, repetition_penalty, seed)
         values = {"language": language, "history": history, "model": model, "use_history": use_history, **decoding}
-        yield from updates(self.submit(parse_request(image, prompt, **values)))  # no variable keeps the request alive
+        yield from updates(self.submit(parse_request(image, prompt, **values)))  # no variable keeps the image
 
     def caption(
         self,
@@ -97,7 +97,7 @@ class Endpoints:
         yield from updates(self.submit(parse_caption_request(image, language, model, **decoding)))
 
     def submit(self, request: Request) -> ResponseStream:
-        """Queue a request, and from now on accept as many as the loaded models answer at once."""
+        """Queue a request, and set Gradio's limit of concurrent answers to what the loaded models decode at once."""
         # the page is built before a model is loaded, and Gradio has no public way to change a limit after that
         queues = getattr(getattr(self.blocks, "_queue", None), "event_queue_per_concurrency_id", {})
         if answers := queues.get(ANSWERS):
@@ -118,8 +118,8 @@ class Endpoints:
         seed: Any = 0,
         caller: gr.Request | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Caption many images, or ask the same prompt about each. Streams progress: `records` are those since the last
-        update, and all of them in the last one."""
+        """Caption many images, or ask one prompt about each. Streams progress: `records` has the captions since the
+        last update; in the final update it has all captions."""
         decoding = _decoding_options(quality, max_new_tokens, temperature, top_p, repetition_penalty, seed)
         task = parse_task(prompt, language, model, **decoding)
         job, sent = None, 0
@@ -132,7 +132,7 @@ class Endpoints:
     def budget(
         self, prompt: Any = "", language: Any = "en", history: Any = None, model: Any = "", max_new_tokens: Any = 64
     ) -> dict[str, Any]:
-        """How many tokens of the context a prompt and its history would use, and the text that would be sent."""
+        """How many tokens of the context a prompt and its history would use, and the text that the model would get."""
         budget = self._engine.budget(
             prompt=parse_prompt(prompt),
             language=language,
@@ -144,8 +144,8 @@ class Endpoints:
 
     def models(self) -> list[dict[str, Any]]:
         """The models that this server offers, the default first. `family` is the type of the language model,
-        `architecture` the vision-language family; `fits` are the precisions that fit the server's memory now, null
-        while it starts."""
+        `architecture` the vision-language family; `fits` has the precisions in which the model fits the server's
+        memory now, or is null while the server starts."""
         loaded = self._engine.status().loaded
         return [
             {
@@ -171,18 +171,18 @@ def _decoding_options(*values: Any) -> dict[str, Any]:
 
 
 def updates(response: ResponseStream) -> Iterator[str]:
-    """The text so far, some times a second. Closing this generator closes the response's, which cancels the request."""
+    """Yields the text so far, several times a second. Closing this generator cancels the request."""
     yield from response.updates(HEARTBEAT_SECONDS, interval_seconds=UPDATE_SECONDS)
 
 
 def max_answers(rows: int) -> int:
-    """The concurrent requests of an engine that answers `rows` of them at once, 0 if that is not known yet."""
+    """The limit of concurrent requests for an engine that decodes `rows` at once; 0 rows means not known yet."""
     return min(MOST_ANSWERS, max(MAX_ANSWERS, 5 * rows // 2))
 
 
 def session_of(caller: gr.Request | None) -> str:
-    """The session of a page or client. A call over plain HTTP may have none and then gets its own, so that unrelated
-    callers do not share one."""
+    """The name of the caller's session. A plain HTTP call may have no session; each such call gets a new name, so that
+    unrelated callers do not share a session."""
     return (caller and caller.session_hash) or f"call {uuid4()}"
 
 

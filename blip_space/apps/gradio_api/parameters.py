@@ -1,6 +1,6 @@
-"""A component for each parameter of the API: its type, default, description and example in `view_api`.
+"""The Gradio component of each API parameter: its type, default, description and example in `view_api`.
 
-Depends on the contract's parameters and their limits only.
+Depends on the decoding options, the languages and the engine's protocol only.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ HISTORY_SCHEMA = {
             "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": TEXT_PART}]},
         },
     },
-    "additional_description": "alternating, oldest first, complete turns; of content in parts, the text parts are used",
+    "additional_description": "complete turns, oldest first, roles alternating; of content in parts, only text is used",
 }
 EXAMPLE_HISTORY = [{"role": "user", "content": "What is this?"}, {"role": "assistant", "content": "an octopus"}]
-"""About the image that is the example of all endpoints."""
+"""A turn about the example image, which is the same for all endpoints."""
 
 SAMPLING = {
     "temperature": "0 always picks the most likely token, higher values sample",
@@ -43,8 +43,8 @@ NUMBERS = {"max_new_tokens": "the maximum length of the reply, in tokens", **SAM
 
 
 def make_inputs(handler: Callable[..., Any], engine: EngineProtocol, *, later: Collection[str] = ()) -> list[Any]:
-    """A component for each parameter of an endpoint's handler, with its default. `later` are those that were added to
-    the endpoint later: a call whose list of values ends before them stays valid and gets their defaults."""
+    """A component for each parameter of `handler`, with its default. `later` names parameters that an older client does
+    not know: its shorter list of values is valid, and the missing values get their defaults."""
     inputs = []
     for name, _, default, _ in get_function_params(handler):
         component = _make_input(name, default, engine)
@@ -83,7 +83,7 @@ def _make_input(name: str, default: Any, engine: EngineProtocol) -> Any:
 
 
 def _with_default(component: Any) -> Any:
-    """Describe the component by its label, and give its default as example: Gradio's own may be out of range."""
+    """Use the component's label as description and its default as example; Gradio's example may be out of range."""
     schema = component.api_info() | {"additional_description": component.label}
     component.api_info = lambda: schema
     return with_example(component, component.value)

@@ -1,6 +1,6 @@
-"""Parses the raw, untrusted values of a call into requests. Each value is checked; an invalid one is a `UserError`.
+"""Parses the raw, untrusted values of a call into requests. An invalid value raises `UserError`.
 
-Depends on the contract's parameters only. Must not import the page.
+Depends on the rules for prompts, history, options and uploads only. Must not import the page.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from blip_space.prompts import clean
 def parse_request(
     image: Any, prompt: Any, *, language: Any, history: Any, model: Any, use_history: Any, **decoding: Any
 ) -> Request:
-    """The request of a `/chat` call. `decoding` holds options by name."""
+    """The request of a `/chat` call. `decoding` has the decoding options by name."""
     text = parse_prompt(prompt)
     generation = options.check(**decoding)
     turns = parse_history([] if history is None else history)
@@ -29,19 +29,19 @@ def parse_request(
 
 
 def parse_caption_request(image: Any, language: Any, model: Any, **decoding: Any) -> Request:
-    """The request of a `/caption` call. `decoding` holds options by name."""
+    """The request of a `/caption` call. `decoding` has the decoding options by name."""
     return Request(
         image=parse_image(image), language=language, model=parse_model(model), options=options.check(**decoding)
     )
 
 
 def parse_task(prompt: Any, language: Any, model: Any, **decoding: Any) -> CaptionTask:
-    """The task of a `/batch` call. Its precision is set once there is an answer."""
+    """The task of a `/batch` call. Its precision is empty until the job knows it."""
     return CaptionTask(parse_model(model), "", language, clean(parse_prompt(prompt)), options.check(**decoding))
 
 
 def parse_prompt(value: Any) -> str:
-    """The prompt of a call, empty for None: a request for a caption."""
+    """The prompt of a call. None becomes empty, which asks for a caption. Raises `PromptError` if it is no string."""
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -50,7 +50,7 @@ def parse_prompt(value: Any) -> str:
 
 
 def parse_model(value: Any) -> str:
-    """The name of the model, empty for None: the server's default."""
+    """The model's name. None becomes the empty name, the default. Raises `ModelError` if it is no string."""
     if value is None:
         return ""
     if not isinstance(value, str):

@@ -1,8 +1,8 @@
-"""Checks on everything that a caller sends, in one module.
+"""Checks every value that a caller sends, above all uploaded files.
 
-Gradio passes a handler whatever a caller sent, opens any image path that comes without its `meta`, fetches URLs and
-answers a wrong shape with its own messages. `SecureBlocks` wraps every event of the page and the API: before it, no
-value may name a file that was not uploaded here; after it, every error is one sentence.
+Gradio passes raw values to handlers, opens any image path that is sent without `meta`, fetches URLs, and answers values
+of a wrong shape with its own messages. `SecureBlocks` wraps every event of the page and the API: it refuses a value
+that names a file which was not uploaded here, and turns every error into one sentence.
 
 Depends on Gradio's payloads and errors, and on images. Must not depend on models or prompts.
 """
@@ -35,26 +35,26 @@ NO_PATHS = (
 )
 URL = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 EXAMPLE = "assets/examples/octopus.png"
-"""The image in the snippets of the API page: one of this project, so that they run where the README's do."""
+"""The image in the snippets of the API page: a file of this project, so that they run in its folder."""
 
 INVALID_VALUE = "A value of this call has the wrong type or shape. The API page lists what each parameter takes."
 INTERNAL_ERROR = "An internal error occurred; the server's log has the details. Try again."
 ERROR_SECONDS = 15
 MAX_CHECKED = 1_000
-"""The number of images known to be decodable, so that choosing one and asking about it decodes it once."""
+"""How many decodable images are remembered, so that an image is not checked again when it is asked about."""
 
 _checked: dict[str, None] = {}
-"""Their digests, the oldest first."""
+"""The digests of images that can be decoded, the oldest first."""
 
 MAX_DEPTH = 50
-"""Deeper than any valid value; the deepest are a conversation's messages."""
+"""The deepest nesting of lists and objects in a value. No valid value, such as a conversation, comes near it."""
 
 
-class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # Gradio is not followed, so its classes are Any
+class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # mypy does not follow Gradio
     """Blocks whose events accept only uploaded files and fail only with one-sentence errors."""
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *arguments: Any, **options: Any) -> Any:
-        """Gradio's, after the values are checked."""
+        """Check the values, then call Gradio's method. Raises `UserError` if the check or Gradio refuses a value."""
         inputs = _with_later_defaults(block_fn, inputs)
         _reject_paths_outside_uploads(inputs)
         try:
@@ -64,7 +64,7 @@ class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # Gradio is not followed, 
             raise UserError(INVALID_VALUE) from None
 
     async def process_api(self, *arguments: Any, **options: Any) -> Any:
-        """Gradio's, with a `UserError` shown as it is and any other error logged and shown as an internal error."""
+        """Call Gradio's method. Callers see the text of a `UserError`; other errors are logged and hidden from them."""
         try:
             return await super().process_api(*arguments, **options)
         except gr.Error:
@@ -77,9 +77,9 @@ class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # Gradio is not followed, 
 
 
 def unvalidated(component: Any, schema: dict[str, Any]) -> Any:
-    """Make the component pass its value on as it was sent, for the handler to check. `schema` is shown to clients.
+    """Make the component pass the raw value to its handler, which checks it. `schema` is shown to clients.
 
-    Set on the instance, because Gradio writes a file beside the source for every subclass of a component.
+    The attributes are set on the instance, because Gradio writes a file beside the source of every component subclass.
     """
     component.data_model = None
     component.api_info = lambda: schema
@@ -87,13 +87,13 @@ def unvalidated(component: Any, schema: dict[str, Any]) -> Any:
 
 
 def with_example(component: Any, value: Any) -> Any:
-    """Set the component's value in the snippets of the API page; Gradio's own examples would be refused."""
+    """Set the value in the snippets of the API page; the server would refuse the examples that Gradio chooses."""
     component.example_payload = component.example_value = lambda: value
     return component
 
 
 def image_input(**properties: Any) -> Any:
-    """An image input whose value `parse_image` checks."""
+    """An image component, whose raw value `parse_image` checks."""
     schema = ImageData.model_json_schema()
     schema.pop("description", None)
     schema["additional_description"] = "a file on your machine, by handle_file(...); URLs are not fetched"
@@ -101,14 +101,14 @@ def image_input(**properties: Any) -> Any:
 
 
 def parse_image(value: Any) -> ImageFile:
-    """The uploaded image that a raw value names, not decoded. `ImageError` for None, a URL or a file of the server."""
+    """The uploaded image that `value` names, not decoded. Raises `ImageError` for None, a URL or any other file."""
     if value is None:
         raise ImageError(NO_IMAGE)
     return ImageFile(read_file(_uploaded_path(value), max_bytes=MAX_UPLOAD_BYTES))
 
 
 def check_image(value: Any) -> None:
-    """`ImageError` unless the raw value names an image that can be decoded. Each is decoded once for this."""
+    """Raise `ImageError` unless `value` names an uploaded image that can be decoded. Each image is checked once."""
     image = parse_image(value)
     if image.digest not in _checked:
         with image.open():
@@ -118,14 +118,14 @@ def check_image(value: Any) -> None:
 
 
 def files_input(**properties: Any) -> Any:
-    """An input of many files, whose value `parse_files` checks."""
+    """A component for many files, whose raw value `parse_files` checks."""
     description = "files on your machine, each by handle_file(...), or a zip of them; URLs are not fetched"
     schema = ListFiles.model_json_schema() | {"additional_description": description}
     return with_example(unvalidated(gr.File(file_count="multiple", **properties), schema), [_example_file()])
 
 
 def parse_files(value: Any) -> list[tuple[str, Path]]:
-    """The uploaded files that a raw value names: each file's name on the user's machine, and its path here."""
+    """The uploaded files in `value` as (name on the user's machine, path). Raises `ImageError` for other values."""
     files = [value] if isinstance(value, dict) else value or []
     if not isinstance(files, list):
         raise ImageError(_rejection_reason(files))
@@ -146,7 +146,7 @@ def _uploaded_path(value: Any) -> Path:
 
 
 def _rejection_reason(value: Any) -> str:
-    """Why this is not an uploaded image, and how to upload one."""
+    """The error message for a value that names no uploaded image. It says how to upload an image."""
     sources = [value.get("path"), value.get("url")] if isinstance(value, dict) else [value]
     texts = [text for text in sources if isinstance(text, str)]
     if any(map(URL.match, texts)):
@@ -155,13 +155,13 @@ def _rejection_reason(value: Any) -> str:
 
 
 def _example_file() -> dict[str, Any]:
-    """The example file as `handle_file` describes it; the snippets show `url`."""
+    """What `handle_file` would send for the example file. The snippets show its `url`."""
     meta = {"_type": "gradio.FileData"}
     return {"path": EXAMPLE, "url": EXAMPLE, "orig_name": PurePosixPath(EXAMPLE).name, "meta": meta}
 
 
 def _reject_paths_outside_uploads(value: Any, depth: int = 0) -> None:
-    """`ImageError` when a value, at any depth, names a URL or a file that was not uploaded here."""
+    """Raise `ImageError` if a value, at any depth, names a URL or a file that was not uploaded to this server."""
     if depth > MAX_DEPTH:
         raise UserError(INVALID_VALUE)
     if isinstance(value, dict):
@@ -181,7 +181,7 @@ def _is_uploaded(path: str) -> bool:
 
 
 def _with_later_defaults(block_fn: Any, inputs: list[Any]) -> list[Any]:
-    """The values of a call, with defaults for parameters that were added later. `UserError` when others are missing."""
+    """`inputs` with defaults for missing parameters that were added later. `UserError` if another value is missing."""
     missing = block_fn.inputs[len(inputs) :]
     if not all(getattr(component, "added_later", False) for component in missing):
         count = f"The call has {len(inputs)} of {len(block_fn.inputs)} values."

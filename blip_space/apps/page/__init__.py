@@ -1,4 +1,4 @@
-"""The web page in front of one engine, built with Gradio's Blocks; the API's endpoints are registered beside it.
+"""The web page of one engine, built with Gradio's Blocks. It also registers the API's endpoints.
 
 Depends on apps.gradio_api, jobs and the engine's protocol. Must not import torch.
 """
@@ -17,14 +17,14 @@ from blip_space.serving.protocol import EngineProtocol
 
 CLEANUP_SECONDS = 3_600
 MAX_UPLOAD_AGE_SECONDS = 82_800
-"""Older uploads are deleted at the next cleanup: within 24 hours, as the page promises."""
+"""Uploads older than this are deleted at the next cleanup, so within the 24 hours that the page promises."""
 
 PUBLIC_FOLDERS = [str(static.EXAMPLES)]
 """The folders of the server that every user of the page may read."""
 
 
 def build(engine: EngineProtocol) -> Any:
-    """The Blocks of the page and its API. Before the first event only the engine's status is used."""
+    """Build the Blocks of the page and the API. The engine may still be loading, or not be started."""
     cleanup = (CLEANUP_SECONDS, MAX_UPLOAD_AGE_SECONDS)
     with SecureBlocks(title=strings.TITLE, analytics_enabled=False, delete_cache=cleanup) as demo:
         endpoints = Endpoints(engine)
@@ -35,8 +35,8 @@ def build(engine: EngineProtocol) -> Any:
 
 
 def theme_options() -> dict[str, Any]:
-    """Theme, style and script of the page, as arguments of Gradio's `launch`."""
-    # The semi-bold font has only three glyphs, so only these two weights are used.
+    """The arguments of Gradio's `launch` that set the page's theme, style and script."""
+    # Only these two weights are used, because the semi-bold file of this font has only three glyphs.
     fonts = [gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "system-ui", "sans-serif"]
     theme = gr.themes.Default(primary_hue="teal", neutral_hue="slate", font=fonts).set(
         body_text_color_subdued="*neutral_500",

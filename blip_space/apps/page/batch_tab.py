@@ -1,7 +1,7 @@
 """The Batch tab: upload many images or a zip, watch a table of captions grow, download it.
 
-Its own layout, handlers and events; it shares only the engine with the conversation. Depends on components, jobs and
-the API's batches.
+It has its own layout, handlers and events, and shares only the engine with the Chat tab. Depends on components, jobs
+and the API's batches.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DOWNLOADS: dict[str, tuple[str, Callable[[Sequence[CaptionRecord]], bytes]]] = {
     "CSV": ("captions.csv", export.as_csv),
     "TXT (zip)": ("captions.zip", export.as_zip),
 }
-"""The download formats: the text of the button, the name of the file, and its writer."""
+"""The download formats by button text: the file's name, and the function that returns its bytes."""
 
 RESET_BUTTONS = "() => window.blipSpace.resetBatchButtons()"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
@@ -66,7 +66,7 @@ def build_batch_tab(engine: EngineProtocol, batches: Batches) -> None:
 
 
 def _build_inputs(engine: EngineProtocol, handlers: _Handlers) -> list[Any]:
-    """The inputs of a batch, in the order in which its handler takes them."""
+    """Add the input components, and return them in the order of the parameters of `_Handlers.run`."""
     names, default = list(engine.specs), engine.default
     files = files_input(label=strings.FILES_LABEL, file_types=["image", ".zip"], elem_id="batch-files")
     limits = strings.batch_limits(images=MAX_IMAGES, file_bytes=MAX_UPLOAD_BYTES, seconds=MAX_SECONDS)
@@ -97,7 +97,7 @@ class _Handlers:
     def run(
         self, uploads: Any, prompt: Any, language: Any, model: Any, quality: Any, caller: gr.Request
     ) -> Iterator[list[Any]]:
-        """Caption the files; each update shows the progress and the captions so far."""
+        """Caption the files. Yields updates of the tab's components with the progress and the captions so far."""
         task = parse_task(prompt, language, model, quality=quality, max_new_tokens=CAPTION.max_new_tokens)
         job: UploadJob | None = None
         for job in self._batches.run(session_of(caller), parse_files(uploads), task):
@@ -111,7 +111,7 @@ class _Handlers:
         self._batches.cancel(session_of(caller))
 
     def update_languages(self, model: Any) -> Any:
-        """The languages of the selected model."""
+        """An update of the language dropdown for the selected model."""
         spec = self._engine.specs.get(parse_model(model), self._engine.default)
         return gr.Dropdown(choices=status_text.language_choices(spec))
 
@@ -128,7 +128,7 @@ def _progress(job: UploadJob, *, ended: bool = False) -> str:
 
 
 def _table(records: Sequence[CaptionRecord]) -> str:
-    """The table without its end tags, so that only new rows are sent; the browser closes it."""
+    """The HTML table without its end tags, so that Gradio sends only the new rows; the browser adds the end tags."""
     return static.render_template("batch_head.html") + "".join(map(_table_row, records))
 
 
@@ -146,7 +146,7 @@ def _table_row(record: CaptionRecord) -> str:
 
 
 def _downloads(records: Sequence[CaptionRecord]) -> list[Any]:
-    """The buttons with their files, which are in the upload folder and deleted with it."""
+    """The download buttons with their files, which are deleted like uploads; without records, hidden buttons."""
     if not records:
         return [gr.DownloadButton(visible=False)] * len(DOWNLOADS)
     folder = Path(tempfile.mkdtemp(dir=get_upload_folder()))

@@ -1,7 +1,7 @@
 """The handlers of the page's conversation.
 
-Thin: a question becomes a request as in `/chat`, and its answer a message. Nothing is kept on the server between two
-events; the conversation is in the browser. Depends on messages and the API's parsing. Must not depend on the layout.
+A question becomes a request, as in `/chat`, and its answer becomes a message. The server keeps nothing between two
+events; the browser keeps the conversation. Depends on messages and the API's parsing. Must not depend on the layout.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SETTINGS = ("language", "model", *options.RANGES, "quality", "use_history")
 
 
 class Conversation:
-    """Handlers of the page. Each takes raw, untrusted values and raises `UserError`s."""
+    """The handlers of the Chat tab. Each takes raw, untrusted values and raises `UserError` if they are invalid."""
 
     def __init__(self, engine: EngineProtocol, endpoints: Endpoints) -> None:
         self._engine = engine
@@ -36,26 +36,26 @@ class Conversation:
         self.limits = endpoints.answer_limits
 
     def submit(self, prompt: Any, messages: Any, image: Any, busy: Any) -> list[Any]:
-        """Move the question from the box into the conversation, if it can be answered at all."""
+        """Move the question from the text box to the conversation. `UserError` if it cannot be answered now."""
         return ["", *_submitted([*_idle_messages(messages, busy), user_message(parse_prompt(prompt))], image)]
 
     def retry(self, messages: Any, image: Any, busy: Any, event: gr.EventData) -> list[Any]:
-        """Ask the same question again; everything after it is removed."""
+        """Ask a question of the conversation again, and remove all messages after it."""
         earlier, question = _split(_idle_messages(messages, busy), _detail(event, "index"))
         return _submitted([*earlier, question], image)
 
     def edit(self, messages: Any, image: Any, busy: Any, event: gr.EventData) -> list[Any]:
-        """Ask the edited question instead of an earlier one; everything after it is removed."""
+        """Replace a question of the conversation by its edited text, and remove all messages after it."""
         earlier, _ = _split(_idle_messages(messages, busy), _detail(event, "index"))
         return _submitted([*earlier, user_message(parse_prompt(_detail(event, "value")))], image)
 
     def undo(self, draft: Any, messages: Any, busy: Any, event: gr.EventData) -> list[Any]:
-        """Remove a question and its answer; the question returns to the box unless the box is in use."""
+        """Remove a question and all messages after it. Its text is put back into the text box if the box is empty."""
         earlier, question = _split(_idle_messages(messages, busy), _detail(event, "index"))
         return [parse_prompt(draft) or text_of(question), earlier]
 
     def answer(self, messages: Any, image: Any, *settings: Any) -> Iterator[list[Message]]:
-        """Stream the answer to the newest question: each update is the conversation with the text so far."""
+        """Stream the answer to the newest question. Each update is the conversation with the answer so far."""
         *earlier, question = parse_messages(messages) or [user_message("")]
         values = dict(zip(SETTINGS, settings, strict=True))
         response = self._endpoints.submit(
@@ -71,25 +71,25 @@ class Conversation:
             gr.Info(hint, duration=HINT_SECONDS, title="")
 
     def validate_image(self, image: Any) -> None:
-        """Report at once what is wrong with a new image."""
+        """Raise `ImageError` for a new image that cannot be used, before a question is asked about it."""
         if image is not None:
             check_image(image)
 
     def update_budget(
         self, prompt: Any, messages: Any, language: Any, model: Any, max_new_tokens: Any, use_history: Any
     ) -> str:
-        """The budget line of the prompt that would be sent now."""
+        """The budget line: how many tokens the prompt would use if it were sent now, as HTML."""
         history = to_history(parse_messages(messages)) if use_history is True else []
         values = (prompt, language, history, model, max_new_tokens)
         return status_text.budget_line(lambda: self._endpoints.budget(*values))
 
     def update_status(self, busy: Any) -> list[Any]:
-        """The status line, and whether to poll it again: an answer may swap the model."""
+        """The status line, and its timer, which runs while a model loads or answers: an answer may swap the model."""
         status = self._engine.status()
         return [status_text.status_line(status), gr.Timer(active=busy is True or status.status == "loading")]
 
     def update_model(self, model: Any) -> list[Any]:
-        """The languages and the description of the selected model."""
+        """The language dropdown and the model description for the selected model."""
         spec = self._spec(model)
         return [
             gr.Dropdown(choices=status_text.language_choices(spec)),
@@ -97,7 +97,7 @@ class Conversation:
         ]
 
     def load_example(self, index: Any) -> list[Any]:
-        """The image, question and language of an example."""
+        """The image, question and language of the example at `index`."""
         examples = static.load_examples()
         if not isinstance(index, int) or not 0 <= index < len(examples):
             raise UserError("There is no such example. Reload the page.")
@@ -109,7 +109,7 @@ class Conversation:
 
 
 def _detail(event: gr.EventData, name: str) -> Any:
-    """A detail of a browser event; None for a caller who sent none."""
+    """The field `name` of a browser event, or None if the caller did not send it."""
     try:
         return getattr(event, name)
     except (AttributeError, TypeError):
@@ -123,13 +123,13 @@ def _idle_messages(messages: Any, busy: Any) -> list[Message]:
 
 
 def _submitted(messages: list[Message], image: Any) -> list[Any]:
-    """The conversation with a new question, `busy`, Stop in place of Ask, and an active timer."""
+    """The updates for a new question: `messages`, `busy`, Ask hidden, Stop shown, timer on. `ImageError` if invalid."""
     check_image(image)
     return [messages, True, gr.Button(visible=False), gr.Button(visible=True), gr.Timer(active=True)]
 
 
 def _split(messages: list[Message], index: Any) -> tuple[list[Message], Message]:
-    """The messages before a question, and the question. Gradio's index is that of either message of the turn."""
+    """The messages before a turn, and its question. Gradio's `index` may point to the question or its answer."""
     position = index[0] if isinstance(index, list | tuple) else index
     if isinstance(position, int) and not isinstance(position, bool) and 0 <= position < len(messages):
         position -= position % 2

@@ -1,7 +1,7 @@
 """Connects the events of the page's components to their handlers.
 
-Every answer ends in `finishAnswer`, in the browser, so that no late update can overtake it. An event that cancels
-answers does nothing else, and `then` starts the next one: if it also computed, it would race with a token.
+However an answer ends, the browser then runs `finishAnswer`, so that no late update can come after it. An event that
+cancels answers has no other effect, and its `then` does the rest: otherwise it would race with the update of a token.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def connect_events(demo: Any, page: Components, handlers: Conversation) -> None:
 
 
 def _connect_asking(page: Components, handlers: Conversation, update_budget_after: Any) -> list[Any]:
-    """Connect the events that ask a question; returns those that generate its answer."""
+    """Connect the events that ask a question; returns the events that generate the answers."""
     outputs = [page.chat, page.busy, page.ask, page.stop, page.timer]
     submissions = [
         gr.on(
@@ -60,14 +60,14 @@ def _connect_asking(page: Components, handlers: Conversation, update_budget_afte
     answers = [event.success(handlers.answer, inputs, page.chat, **limits, **PRIVATE) for event in submissions]
     for answer in answers:
         update_budget_after(_finish_answer(page, answer.then).then)
-        _finish_answer(page, answer.failure)  # after an error this comes instead of `then`, after a cancel both do
+        _finish_answer(page, answer.failure)  # runs instead of `then` after an error; after a cancel both run
     undone = page.chat.undo(handlers.undo, [page.question, page.chat, page.busy], [page.question, page.chat], **PRIVATE)
     update_budget_after(undone.then)
     return answers
 
 
 def _connect_cancelling(page: Components, handlers: Conversation, answers: list[Any], update_budget_after: Any) -> None:
-    """Connect the events that cancel an answer."""
+    """Connect the events that cancel an answer: Stop, a new image, and a cleared conversation."""
     outputs = [page.chat, page.busy, page.ask, page.stop]
     page.stop.click(None, None, None, cancels=answers, **PRIVATE)
     for event in (page.image.change, page.chat.clear):
@@ -97,7 +97,7 @@ def _save_settings(demo: Any, page: Components) -> None:
 
 
 def _restored(name: str, saved: Any, setting: Any) -> Any:
-    """The saved value if it is still valid; otherwise the setting stays as it is."""
+    """The saved value of a setting if it is valid, else an update that leaves the setting unchanged."""
     value = saved.get(name) if isinstance(saved, dict) else None
     return value if _is_valid(name, value, setting) else gr.skip()
 

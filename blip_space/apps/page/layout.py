@@ -1,6 +1,6 @@
 """The page's layout: image on the left, conversation on the right, settings folded, the model's description below.
 
-Depends on components and their order. Must not depend on handlers.
+Depends on components and their order. Must not depend on the conversation's handlers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from blip_space.serving.protocol import EngineProtocol
 
 @dataclass(frozen=True)
 class Components:
-    """The components that events read and write. `busy` is true while an answer is being generated."""
+    """The components that events take as inputs and outputs. `busy` is true while an answer is being generated."""
 
     status: Any
     timer: Any
@@ -42,7 +42,7 @@ class Components:
 
     @property
     def settings(self) -> list[Any]:
-        """The components whose values are saved in the user's browser."""
+        """The components whose values are saved in the user's browser, in the order of `conversation.SETTINGS`."""
         return [self.language, self.model, *self.decoding, self.quality, self.use_history]
 
 

@@ -15,28 +15,28 @@ from blip_space.history import MAX_HISTORY_BYTES, MAX_MESSAGES
 Message = dict[str, Any]
 
 ESCAPES = (("&", "&\u2060"), ("<", "<\u2060"))
-"""Gradio renders messages as HTML; a word joiner keeps these two characters from starting an entity or a tag. `page.js`
-removes it from what is shown."""
+"""Gradio renders messages as HTML. A word joiner after one of these characters keeps it from starting an entity or a
+tag; `page.js` removes the joiners from shown and copied text."""
 
 
 def user_message(prompt: str) -> Message:
-    """A question as the conversation shows it; an empty one is a request for a caption."""
+    """The message of a question. An empty `prompt` is shown as a request for a caption."""
     return _message("user", prompt if prompt.strip() else strings.CAPTION_REQUEST)
 
 
 def assistant_message(text: str) -> Message:
-    """A reply as the conversation shows it."""
+    """The message of a reply."""
     return _message("assistant", text)
 
 
 def text_of(message: Any) -> str:
-    """The prompt or reply of a message: empty for a request for a caption, and for a reply without text."""
+    """The prompt or reply in a message. Empty for a request for a caption, and for a reply that is still waiting."""
     text = _shown_text(message)
     return "" if text == strings.CAPTION_REQUEST or re.match(strings.WAITING_PATTERN, text) else text
 
 
 def parse_messages(value: Any) -> list[Message]:
-    """The conversation of a raw call; `PromptError` when it is none."""
+    """The messages in a raw `value`; None has no messages. Raises `PromptError` if it is not a list of messages."""
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
@@ -45,7 +45,7 @@ def parse_messages(value: Any) -> list[Message]:
 
 
 def to_history(messages: list[Message]) -> list[dict[str, str]]:
-    """The newest complete turns, as many as a request may contain, in the API's format."""
+    """The newest complete turns in the API's history format, at most as many as a request may contain."""
     newest = messages[: len(messages) // 2 * 2][-MAX_MESSAGES:]
     history = [{"role": str(message.get("role")), "content": text_of(message)} for message in newest]
     sizes = [len(message["content"].encode("utf-8", "replace")) for message in history]
@@ -56,7 +56,7 @@ def to_history(messages: list[Message]) -> list[dict[str, str]]:
 
 
 def _message(role: str, text: str) -> Message:
-    text = _unescape(text)  # an edited message comes back with its joiners
+    text = _unescape(text)  # an edited message still has its joiners
     for character, escaped in ESCAPES:
         text = text.replace(character, escaped)
     return {"role": role, "content": [{"type": "text", "text": text}]}

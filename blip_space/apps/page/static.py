@@ -1,4 +1,4 @@
-"""The page's static files: where they are, and how a template among them is rendered.
+"""The paths of the page's static files, and the functions that render its templates.
 
 Depends on the folder `assets/` only.
 """
@@ -28,17 +28,17 @@ class ExampleImage:
 
 
 def render_template(name: str, **values: object) -> str:
-    """A template of `assets/page/` with every value escaped for HTML."""
+    """The template `name` of `assets/page/`, filled with `values`, each escaped for HTML."""
     return _template(name).substitute({key: html.escape(str(value)) for key, value in values.items()})
 
 
 def render_script(name: str, **values: object) -> str:
-    """A script of `assets/page/` with every value as JSON."""
+    """The script `name` of `assets/page/`, filled with `values`, each as JSON."""
     return _template(name).substitute({key: json.dumps(value) for key, value in values.items()})
 
 
 def load_examples() -> list[ExampleImage]:
-    """The examples in `examples.json`, in its order; none without that file."""
+    """The examples that `examples.json` lists, or none if this file is missing."""
     listing = EXAMPLES / "examples.json"
     entries = json.loads(listing.read_text("utf-8")) if listing.exists() else []
     return [ExampleImage(EXAMPLES / entry["file"], entry["prompt"], entry["language"]) for entry in entries]

@@ -15,11 +15,11 @@ from blip_space.languages import LANGUAGES, Language
 from blip_space.serving.protocol import EngineStatus
 
 LARGE_PARAMETERS = 100_000_000
-"""Smaller models fit any machine, so their memory is not shown."""
+"""Models with fewer parameters fit any machine, so the memory that they need is not shown."""
 
 
 def status_line(status: EngineStatus) -> str:
-    """The model, its precision and the reason for it; or the progress of its loading; or why it did not load."""
+    """The status as HTML: the model, its precision and the reason for it, or the progress of loading, or the error."""
     if status.status == "ready":
         return static.render_template(
             "ready.html",
@@ -37,7 +37,7 @@ def status_line(status: EngineStatus) -> str:
 
 
 def budget_line(count: Callable[[], dict[str, Any]]) -> str:
-    """The bar with its sentence, or the sentence of the `UserError` that `count` raises."""
+    """The token budget that `count` returns, as HTML. If `count` raises a `UserError`, its message instead."""
     try:
         budget = count()
     except UserError as error:
@@ -50,8 +50,8 @@ def budget_line(count: Callable[[], dict[str, Any]]) -> str:
 
 
 def model_description(spec: ModelSpec, fits: tuple[str, ...] | None = None) -> str:
-    """What the model is for and needs, how to get another, and what happens to images. `fits` are the precisions in
-    which it fits this machine, where that is known."""
+    """The HTML about the model's purpose and memory, other models, and privacy. `fits` are the precisions in which the
+    model fits this machine, or None if unknown."""
     names = [LANGUAGES[code].english_name for code in spec.languages]
     languages = names[0] if len(names) == 1 else f"{len(names)} languages"
     description = spec.description or f"Answers questions about photographs, in {languages}."
@@ -64,13 +64,13 @@ def model_description(spec: ModelSpec, fits: tuple[str, ...] | None = None) -> s
 
 
 def unknown_image_hint(spec: ModelSpec, specs: list[ModelSpec]) -> str:
-    """Which of the server's models, or which other one, recognises an image that this model does not."""
+    """The hint after `spec` did not recognise an image. It names one of the server's `specs`, or a model to start."""
     listed = next((other.name for other in specs if not other.unknown_image_replies), None)
     return strings.unknown_image(spec.name, listed=listed, operator=most_multilingual_model())
 
 
 def language_choices(spec: ModelSpec) -> list[tuple[str, str]]:
-    """All languages as (label, code) by English name; those that the model does not support are marked and last."""
+    """All languages as (label, code), sorted by English name. Unsupported languages are marked and come last."""
     languages = sorted(LANGUAGES.values(), key=lambda row: (row.code not in spec.languages, row.english_name))
     return [(_language_label(language, spec), language.code) for language in languages]
 

@@ -1,4 +1,4 @@
-"""The texts of the page; longer ones are in `assets/page/`. Must not import anything of this package."""
+"""The texts of the page; longer texts are in `assets/page/`. Must not import anything of this package."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ IMAGE_LABEL = "Image"
 IMAGE_PLACEHOLDER = "Drop an image here\nor click to choose one"
 EXAMPLES_LABEL = "Or try one of these"
 LANGUAGE_LABEL = "Language of the answer"
-LANGUAGE_INFO = "Amount of mBLIP training data: strong, good, basic or rare"
+LANGUAGE_INFO = "The word after each language says how much mBLIP was trained on it: strong, good, basic or rare."
 MODEL_LABEL = "Model"
 SETTINGS_LABEL = "Settings"
 
 CAPTION_REQUEST = "Caption this image"
-"""An empty question as the conversation shows it."""
+"""What the conversation shows for an empty question."""
 
 WAITING = "…"
 WAITING_PATTERN = r"^(…|Waiting: \d+ requests? ahead of you)$"
-"""What a reply shows before its first text."""
+"""Matches what a reply shows before its first text."""
 
 STILL_ANSWERING = "An answer is still being generated. Wait for it, or press Stop."
 MESSAGE_GONE = "That message is no longer in the conversation. Ask again below."
@@ -52,7 +52,7 @@ FILES_LABEL = "Images, or a zip of them"
 CAPTION_LANGUAGE = "Language of the captions"
 BATCH_PROMPT = "Prompt for every image"
 BATCH_PROMPT_PLACEHOLDER = "Leave this empty for captions"
-BATCH_QUALITIES = [("Best quality (beam search)", "best"), ("Faster (streaming)", "stream")]
+BATCH_QUALITIES = [("Best quality (beam search)", "best"), ("Faster (greedy decoding)", "stream")]
 START = "Start"
 CANCEL = "Cancel (finished captions are kept)"
 NO_BATCH = "Captions appear here as they finish. Download them as JSON, CSV or text files."
@@ -67,26 +67,26 @@ def batch_limits(*, images: int, file_bytes: int, seconds: float) -> str:
 
 
 def batch_result(*, done: int, total: int, errors: int, cancelled: bool) -> str:
-    """The result of a batch."""
+    """How a batch ended, and how many images are done or have an error."""
     result = f"{'Cancelled' if cancelled else 'Done'}: {done:,} of {total:,}"
     return f"{result}, {errors} with an error" if errors else result
 
 
 def not_supported(model: str) -> str:
-    """The mark of a language that the model does not support."""
+    """The text that marks a language which `model` does not support."""
     return f"(not supported by {model})"
 
 
 def budget(used: int, context: int, dropped_turns: int) -> str:
-    """How much of the context is used, and how many turns no longer fit."""
-    sentence = f"{used:,} of {context:,} tokens"
+    """How much of the context is used, and how many turns are left out."""
+    sentence = f"{used:,} of {context:,} tokens used"
     if dropped_turns == 1:
-        return f"{sentence}, the oldest turn no longer fits"
-    return f"{sentence}, the {dropped_turns:,} oldest turns no longer fit" if dropped_turns else sentence
+        return f"{sentence}; the oldest turn is left out."
+    return f"{sentence}; the {dropped_turns:,} oldest turns are left out." if dropped_turns else f"{sentence}."
 
 
 def waiting(ahead: int | None) -> str:
-    """What a reply shows before its first text: how many requests are ahead in the queue, if any."""
+    """What a reply shows before its first text. `ahead` is how many requests are ahead of it in the queue."""
     return f"Waiting: {ahead} request{'s' * (ahead > 1)} ahead of you" if ahead else WAITING
 
 
@@ -99,13 +99,13 @@ def throughput(tokens_per_second: float, running: int, waiting: int) -> str:
 
 
 def unknown_image(model: str, *, listed: str | None, operator: str) -> str:
-    """What to do when the model does not recognise an image: choose a listed model, or start another."""
-    start = f"start the server with another model: python app.py --model {operator}"
-    return f"{model} only recognises drawings. For photographs, {f'choose {listed} above' if listed else start}."
+    """What to do if `model` does not recognise an image: choose model `listed`, or have model `operator` started."""
+    start = f"this server needs another model. The operator can start it with: python app.py --model {operator}"
+    return f"{model} only recognises drawings. For photographs {f'choose {listed} above.' if listed else start}"
 
 
 def memory_needs(sizes: Mapping[str, float], fits: tuple[str, ...] | None) -> str:
-    """The gigabytes that a model takes in each precision, and in which of them it fits, where that is known."""
+    """The memory that a model needs by precision, and the precisions in which it fits (`fits`, None if unknown)."""
     needs = "It needs " + ", ".join(f"{size:g} GB in {precision}" for precision, size in sizes.items())
     if fits is None:
         return f"{needs}."

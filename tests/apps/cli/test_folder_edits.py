@@ -39,7 +39,7 @@ def test_a_text_file_from_before_the_first_record_is_kept(run: Run, folder: Path
     for existing in ("skip", "overwrite"):
         code, err = run("--format", "txt", "--existing", existing)
         assert code == 0
-        assert "kept as a user made it: 1.txt" in err
+        assert "not overwritten, because you wrote or edited it: 1.txt" in err
         assert (folder / "1.txt").read_text() == "MY OWN WORK"
     assert (folder / "2.txt").read_text() == "two red circles"
 
@@ -75,7 +75,7 @@ def test_a_correction_belongs_to_its_image_not_to_its_name(run: Run, folder: Pat
     draw(folder / "1.png", 7)
     code, err = run("--format", "txt")
     assert (code, (folder / "1.txt").read_text()) == (0, "my red ball")
-    assert "kept as a user made it: 1.txt" in err
+    assert "not overwritten, because you wrote or edited it: 1.txt" in err
     assert read_captions(tmp_path / "o.jsonl")["1.png"] == "four green circles"
 
 
