@@ -107,7 +107,7 @@ class FolderRun:
         self._stopping = True
 
     def run(self) -> JobProgress:
-        """Generate all missing captions, return the progress. `DeviceError` if the GPU fails; finished captions stay."""
+        """Generate all missing captions and return the progress. `DeviceError` if the GPU fails; finished ones stay."""
         files = [file for file in self._job.files if file not in self._job.refused]
         with closing(self._reader.load_all(files)) as loaded:
             refused = (LoadedImage(file, None, error=error) for file, error in self._job.refused.items())
@@ -192,8 +192,7 @@ class FolderRun:
             yield replace(pending, image=image)
 
     def _requeue_changed(self, pending: PendingCaption, image: LoadedImage) -> Iterator[PendingCaption]:
-        """What to generate for a file that changed to `image` since it was first read: the caption of its new content
-        and, if the old content had duplicates, the pending caption for one of them."""
+        """What to generate for a file that changed to `image`: its caption, and the pending one for an old duplicate."""
         if duplicates := self._duplicates.pop(pending.key, []):
             self._duplicates[pending.key] = duplicates[1:]
             yield from self._reload(_with_file(pending, duplicates[0]))

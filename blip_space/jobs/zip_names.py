@@ -27,7 +27,7 @@ UTF8_BONUS = 0.4
 """Added to the score of UTF-8, because text in other encodings is rarely valid UTF-8."""
 
 MAX_SCORED_BYTES = 20_000
-"""The limit for the names that are scored, all together; more would be slower and no more certain."""
+"""How many bytes of names are scored; more would take longer and change nothing."""
 
 LATIN = {
     **dict.fromkeys("äöüßéèêëàâáãåæçíîïñóôøœúûÄÖÜÉÅÆÇÑØ", 1.0),
@@ -178,8 +178,7 @@ def _latin(character: str, before: str, after: str) -> float:
 
 
 def _cyrillic(character: str, before: str, after: str) -> float:
-    """The score of a Cyrillic letter: high for a common one beside another letter, low beside no letter, negative
-    beside an ASCII letter and for a capital inside a word."""
+    """The score of a Cyrillic letter: high if common, low if alone, negative beside ASCII or as a capital in a word."""
     if _is_capital_inside(character, before, after) or _is_ascii_letter(before) or _is_ascii_letter(after):
         return -0.5
     weight = RUSSIAN.get(character.lower(), RARE)
