@@ -192,7 +192,7 @@ class FolderRun:
             yield replace(pending, image=image)
 
     def _requeue_changed(self, pending: PendingCaption, image: LoadedImage) -> Iterator[PendingCaption]:
-        """What to generate for a file that changed to `image`: its caption, and the pending one for an old duplicate."""
+        """What to generate for a file that changed to `image`: its caption, and the pending one for a duplicate."""
         if duplicates := self._duplicates.pop(pending.key, []):
             self._duplicates[pending.key] = duplicates[1:]
             yield from self._reload(_with_file(pending, duplicates[0]))

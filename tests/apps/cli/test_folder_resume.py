@@ -35,7 +35,7 @@ def test_a_job_of_an_earlier_version_is_resumed(run: Run, folder: Path, tmp_path
     draw(folder / "3.png", 2)
     code, err = run("--format", "json", output="o.json")
     assert (code, "1 captions generated" in err, "2 already done" in err) == (0, True, True)
-    assert err.count("records with the name of their model only") == 1
+    assert err.count("records that name only their model") == 1
     assert len(json.loads((tmp_path / "o.json").read_text())) == 3
     assert run("--format", "txt", "--prefix", "sks ")[0] == 0
     assert run("--format", "txt")[0] == 0
