@@ -47,7 +47,8 @@ ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.par
 
 
 def __getattr__(name: str) -> Any:
-    """Import what programs use when they first use it, so that every other command starts without it."""
+    """Import `Engine`, `load` and `GenerationOptions` when they are first used, so that commands without them start
+    faster."""
     if name in ("Engine", "load"):
         from blip_space import library
 

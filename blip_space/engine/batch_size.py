@@ -18,12 +18,12 @@ GPU."""
 
 
 def streaming_batch_size(model: Any) -> int:
-    """The streams of one `VisionLanguageModel` that run at once for users."""
+    """How many streams, sequences without beam search, of a `VisionLanguageModel` run at once for users."""
     return _fitting_rows(model, GPU_BATCH_SIZE) if _is_on_gpu(model) else CPU_BATCH_SIZE
 
 
 def folder_batch_size(model: Any) -> int:
-    """The rows, beams counted, of one `VisionLanguageModel` that run at once in a folder job."""
+    """How many rows, beams counted, of a `VisionLanguageModel` run at once in a folder job."""
     if _is_on_gpu(model):
         return _fitting_rows(model, GPU_FOLDER_BATCH)
     return SMALL_FOLDER_BATCH if model.spec.parameters < SMALL_PARAMETERS else LARGE_FOLDER_BATCH

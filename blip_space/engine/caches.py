@@ -140,7 +140,8 @@ class PrefixCache:
         self.bytes = 0
 
     def _longest(self, key: PrefixKey, at_least: int) -> tuple[int, int]:
-        """The id of the entry with the longest common prefix with a prompt, and its length; 0 if below `at_least`."""
+        """The id of the entry that shares the longest prefix with a prompt, and the number of shared positions; (0, 0)
+        if none shares `at_least` of them."""
         best_id, best_length = 0, 0
         head = tuple(key[:at_least])
         for prefix_id, prefix in self._prefixes.items():

@@ -84,7 +84,7 @@ class ModelRunner:
         return self._batch.reserved_positions(rows, longest)
 
     def warm_up(self) -> None:
-        """Have the graphs of a lone row's steps, if there are graphs."""
+        """Capture the graphs of decode steps of one row, if there are graphs; a failure turns them off."""
         if not self.graphs.is_on:
             return
         try:

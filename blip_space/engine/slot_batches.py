@@ -1,4 +1,4 @@
-"""Slots for the two kinds of decoder: what a step computes, and the keys and values that a row has.
+"""Batches in fixed slots for decoder-only and for encoder-decoder models: the forward pass of a step, and their buffers.
 
 Depends on slots and the left-aligned batch; must not import requests.
 """

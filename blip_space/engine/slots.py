@@ -44,7 +44,7 @@ UNUSED = Row(slot=-1, length=0, next_position=0)
 
 
 class Slots(Batch):
-    """What the slots of both kinds of decoder share."""
+    """A batch in fixed slots: what decoder-only and encoder-decoder models have in common."""
 
     first_capacities: tuple[tuple[int, ...], ...]
     """The capacities that most first and second questions take, one for each cache."""

@@ -167,7 +167,7 @@ def _script(character: str) -> str:
 
 
 def _latin(character: str, before: str, after: str) -> float:
-    """The score of a Latin letter: high for a common accented letter beside an ASCII letter, low for ß without a vowel
+    """How likely a Latin letter is between its neighbours: high for a common accented letter beside an ASCII letter, low for ß without a vowel
     before it, negative for a capital inside a word."""
     if _is_capital_inside(character, before, after):
         return -0.5

@@ -42,5 +42,5 @@ def to_host(tokens: torch.Tensor) -> list[int]:
 
 
 def select_rows(tensor: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-    """A copy of `rows`, in this order; with a list as an index, the host would wait for a GPU."""
+    """A copy of the tensor's `rows`, in this order. Unlike `tensor[rows]`, it does not make the host wait for a GPU."""
     return tensor.index_select(0, to_device(rows, tensor.device))

@@ -191,7 +191,7 @@ def _clean_question(question: str, cleaner: Callable[[str], str], budget_tokens:
 
 
 def _check_length(text: str, budget_tokens: int) -> int:
-    """The number of characters that the budget is assumed to hold. Raises `PromptError` if the text has more."""
+    """The most characters that a text of `budget_tokens` may have. Raises `PromptError` if this one has more."""
     room = max(budget_tokens, 0)
     if len(text) > MAX_TOKEN_CHARACTERS * room:
         raise PromptError(
@@ -215,7 +215,7 @@ def _within_characters(turns: Sequence[Turn], convert: Callable[[Turn], TurnText
 
 def _largest_fitting(maximum: int, fits: Callable[[int], bool]) -> int:
     """The largest number up to `maximum` for which `fits` returns True, or 0. Assumes that every smaller number fits
-    too. The last call of `fits` that returns True is for the number returned."""
+    too. The last call of `fits` that returns True is for the number returned, so its result may be kept."""
     low, step = 0, 1
     while low < maximum and fits(min(low + step, maximum)):  # in growing steps, since only a few of many turns may fit
         low, step = min(low + step, maximum), step * 2

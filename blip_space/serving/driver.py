@@ -143,8 +143,8 @@ class Driver:
                 del self._tasks[task.id]
 
     def _next_to_load(self) -> GenerationTask | None:
-        """The first task whose model can be loaded now, users' before background ones: the model is not loaded, and
-        needs no memory of a model that must stay for now."""
+        """The first task, users' tasks first, whose model is not loaded and can be loaded now: no model that must stay
+        has to be unloaded for it. Fails the tasks of models that cannot be loaded at all."""
         with self._lock:
             tasks = [task for task in self.queue if not task.response.done]
         loaded = {model.name for model in self._models.loaded}

@@ -1,4 +1,4 @@
-"""A bounded queue for many users in front of one thread, which owns the models and drives their cores.
+"""Accepts the requests of many users, limits how many wait, and runs one thread, which owns models and cores.
 
 Must not import torch at module level, so that the page is up before torch is imported. No other thread calls a model; a
 request is tokenized and its image decoded on the caller's thread.

@@ -64,7 +64,8 @@ def model_description(spec: ModelSpec, fits: tuple[str, ...] | None = None) -> s
 
 
 def unknown_image_hint(spec: ModelSpec, specs: list[ModelSpec]) -> str:
-    """The hint after `spec` did not recognise an image. It names one of the server's `specs`, or a model to start."""
+    """The hint for a user whose image the model `spec` does not know: which other of the server's `specs` to choose, or
+    else which model the operator can start."""
     listed = next((other.name for other in specs if not other.unknown_image_replies), None)
     return strings.unknown_image(spec.name, listed=listed, operator=most_multilingual_model())
 
