@@ -114,7 +114,7 @@ def step_graphs() -> bool:
 
 
 def is_hugging_face_space() -> bool:
-    """Whether this runs as a Hugging Face Space, which is not restarted when its process ends. A Space sets `SPACE_ID`:
+    """Whether this is a Hugging Face Space, which is not restarted when its process ends. A Space sets `SPACE_ID`:
     https://huggingface.co/docs/hub/spaces-overview#helper-environment-variables."""
     return bool(os.environ.get("SPACE_ID"))
 

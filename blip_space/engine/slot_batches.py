@@ -1,4 +1,4 @@
-"""Batches in fixed slots for decoder-only and for encoder-decoder models: the forward pass of a step, and their buffers.
+"""Batches in fixed slots for decoder-only and encoder-decoder models: the forward pass of a step, and its buffers.
 
 Depends on slots and the left-aligned batch; must not import requests.
 """
