@@ -167,8 +167,8 @@ def _script(character: str) -> str:
 
 
 def _latin(character: str, before: str, after: str) -> float:
-    """How likely a Latin letter is between its neighbours: high for a common accented letter beside an ASCII letter, low for ß without a vowel
-    before it, negative for a capital inside a word."""
+    """How likely a Latin letter is between its neighbours: high for a common accented letter beside an ASCII letter,
+    low for ß without a vowel before it, negative for a capital inside a word."""
     if _is_capital_inside(character, before, after):
         return -0.5
     weight = LATIN.get(character, RARE)
