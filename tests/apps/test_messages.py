@@ -113,6 +113,15 @@ def test_every_status_is_shown_and_escaped(state: Any) -> None:
     assert ("because" in line, "It is not there." in line) == (state == "ready", state == "failed")
 
 
+@pytest.mark.parametrize(("device", "decode", "is_shown"), [
+    ("cuda:0", "eager", True), ("cuda:0", "graphs", False), ("cpu", "eager", False),
+])  # fmt: skip
+def test_on_a_gpu_the_status_says_why_steps_are_not_graphs(device: str, decode: str, *, is_shown: bool) -> None:
+    status = EngineStatus("ready", "m", "bf16", device, 0, 0, "it fits", decode=decode, decode_reason="off: differs")
+    assert ("it fits; CUDA graphs are off: differs" in status_text.status_line(status)) == is_shown
+    assert "it fits" in status_text.status_line(status)
+
+
 def test_other_models_are_suggested_only_to_a_model_of_fewer_languages() -> None:
     assert "--model mblip-mt0-xl" in status_text.model_description(PARROT)
     assert "--model mblip-mt0-xl" not in status_text.model_description(POLYGLOT)

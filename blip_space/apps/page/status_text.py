@@ -19,14 +19,16 @@ LARGE_PARAMETERS = 100_000_000
 
 
 def status_line(status: EngineStatus) -> str:
-    """The status as HTML: the model, its precision and the reason for it, or the progress of loading, or the error."""
+    """The status as HTML: the model, its precision and the reason for it, or the progress of loading, or the error. On a
+    GPU it also says why decode steps are not CUDA graphs."""
     if status.status == "ready":
+        is_slow = status.device.startswith("cuda") and status.decode == "eager"
         return static.render_template(
             "ready.html",
             model=status.model,
             precision=status.precision,
             device=status.device,
-            reason=status.reason,
+            reason=strings.eager_decoding(status.reason, status.decode_reason) if is_slow else status.reason,
             throughput=strings.throughput(status.metrics.tokens_per_second, status.running, status.waiting),
         )
     if status.load_progress and status.status == "loading":

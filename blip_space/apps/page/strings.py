@@ -90,6 +90,11 @@ def waiting(ahead: int | None) -> str:
     return f"Waiting: {ahead} request{'s' * (ahead > 1)} ahead of you" if ahead else WAITING
 
 
+def eager_decoding(reason: str, decode_reason: str) -> str:
+    """The reason for the precision, and why decode steps are slower than they could be on a GPU."""
+    return f"{reason}; CUDA graphs are {decode_reason}"
+
+
 def throughput(tokens_per_second: float, running: int, waiting: int) -> str:
     """How busy the server is; empty while it is idle."""
     if not running:
