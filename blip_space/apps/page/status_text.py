@@ -19,8 +19,8 @@ LARGE_PARAMETERS = 100_000_000
 
 
 def status_line(status: EngineStatus) -> str:
-    """The status as HTML: the model, its precision and the reason for it, or the progress of loading, or the error. On a
-    GPU it also says why decode steps are not CUDA graphs."""
+    """The status as HTML: the model, its precision and the reason for it, or the progress of loading, or the error.
+    On a GPU it also says why decode steps are not CUDA graphs."""
     if status.status == "ready":
         is_slow = status.device.startswith("cuda") and status.decode == "eager"
         return static.render_template(
