@@ -10,8 +10,8 @@ from typing import Any
 
 from blip_space.engine.request import CPU_BATCH_SIZE, GPU_BATCH_SIZE
 from blip_space.loading.memory import kv_positions
+from blip_space.loading.precision import SMALL_PARAMETERS
 
-SMALL_PARAMETERS = 500_000_000
 SMALL_FOLDER_BATCH, LARGE_FOLDER_BATCH, GPU_FOLDER_BATCH = 64, CPU_BATCH_SIZE, 256
 """Rows of a folder job, whose captions no user waits for: of small and large models on a processor, and the most on a
 GPU."""
@@ -33,8 +33,8 @@ def _is_on_gpu(model: Any) -> bool:
     return str(model.precision.device).startswith("cuda")
 
 
-def _fitting_rows(model: Any, most: int) -> int:
+def _fitting_rows(model: Any, maximum: int) -> int:
     """The largest power of two of rows of the full context window that memory has room for; no fewer than on a
     processor, since the scheduler admits only what fits."""
     rows = max(1, kv_positions(model) // int(model.spec.context_tokens))
-    return max(CPU_BATCH_SIZE, min(most, 1 << rows.bit_length() - 1))
+    return max(CPU_BATCH_SIZE, min(maximum, 1 << rows.bit_length() - 1))

@@ -18,7 +18,7 @@ from blip_space.apps.gradio_api.endpoints import (
     ANSWERS,
     HEARTBEAT_SECONDS,
     MAX_ANSWERS,
-    MOST_ANSWERS,
+    MAX_GPU_ANSWERS,
     UPDATE_SECONDS,
     Endpoints,
     max_answers,
@@ -142,7 +142,7 @@ def test_gradio_accepts_as_many_answers_as_the_loaded_model_is_worth(
 def test_more_answers_are_accepted_than_the_queue_holds() -> None:
     for rows in (1, 16, 30, 64):
         assert max_answers(rows) > EngineConfig().resolve(rows).max_waiting
-    assert max_answers(1_000) == MOST_ANSWERS < MAX_THREADS
+    assert max_answers(1_000) == MAX_GPU_ANSWERS < MAX_THREADS
 
 
 def test_an_answer_has_some_updates_a_second() -> None:

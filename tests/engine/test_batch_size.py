@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from blip_space.engine import batch_size
-from blip_space.engine.batch_size import SMALL_PARAMETERS, folder_batch_size, streaming_batch_size
+from blip_space.engine.batch_size import folder_batch_size, streaming_batch_size
 from blip_space.engine.core import EngineCore
 from blip_space.engine.request import EngineConfig
+from blip_space.loading.precision import SMALL_PARAMETERS
 from tests.engine.fake_model import FakeModel, spec
 
 PLENTY = 10_000

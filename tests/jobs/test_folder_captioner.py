@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from blip_space.engine.batch_size import SMALL_PARAMETERS
 from blip_space.engine.output import Output
 from blip_space.engine.request import PreparedImage
 from blip_space.jobs import folder_captioner
 from blip_space.jobs.folder_captioner import CAPTION_FAILED, Captioner, PendingCaption
 from blip_space.jobs.image_reader import LoadedImage
 from blip_space.jobs.records import CaptionTask
+from blip_space.loading.precision import SMALL_PARAMETERS
 from blip_space.models import threads
 from blip_space.models.preparation import ImageInfo
 from blip_space.options import ANSWER_LENGTH_PENALTY, GenerationOptions, check

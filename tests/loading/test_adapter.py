@@ -110,7 +110,7 @@ PARTS: dict[str, dict[str, Any]] = {
 def test_answers_with_an_adapter_of_any_part_are_those_of_peft(
     part: str, folders: dict[str, Path], loaded: Callable[[str], Blip2], tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
-    """Adapters of the vision encoder were refused."""
+    """The case adapter-of-the-eyes: adapters of the vision encoder were refused."""
     path = stored.write_adapter(folders["opt"], tmp_path / "lora", **PARTS[part])
     spec, plain = replace(read_folder(folders["opt"]), adapter=str(path)), loaded("opt")
     reference = with_hf_model(plain, stored.load_with_adapter(folders["opt"], path), spec)

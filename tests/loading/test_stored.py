@@ -42,7 +42,7 @@ def logits(model: VisionLanguageModel, two_images: list[Image.Image]) -> torch.T
 def test_answers_of_a_quantized_checkpoint_are_those_of_transformers(
     form: str, family: str, folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image]
 ) -> None:
-    """Every precision ended in a traceback."""
+    """The case quantised-checkpoint-8-bit: every precision ended in a traceback."""
     settings, precision = FORMS[form]
     folder = stored.quantize(folders[family], tmp_path / "small", **settings)
     spec = read_folder(folder)
@@ -135,7 +135,7 @@ def test_quantization_entry_of_unquantized_weights_is_ignored(
     entry: str, where: str, folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image],
     loaded: Callable[[str], Blip2], caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    """It ended in AttributeError: 'Parameter' object has no attribute 'CB'."""
+    """The case quantisation-that-was-undone: AttributeError: 'Parameter' object has no attribute 'CB'."""
     folder = stored.copy_checkpoint(folders["opt"], tmp_path / "undone")
     text = json.loads((folder / "config.json").read_text())["text_config"]
     change = {"quantization_config": ENTRIES[entry]}

@@ -48,7 +48,7 @@ def test_prefix_of_all_weights_is_removed(
     wrapper: str, family: str, folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image],
     loaded: Callable[[str], Blip2],
 ) -> None:  # fmt: skip
-    """The error said "Download the checkpoint again", which could not help."""
+    """The case weights-under-a-prefix: the error said "Download the checkpoint again", which could not help."""
     folder = stored.rename_weights(stored.copy_checkpoint(folders[family], tmp_path / "wrapped"), WRAPPERS[wrapper])
     before = (folder / "model.safetensors").read_bytes()
     spec = read_folder(folder)
@@ -140,7 +140,7 @@ def test_adapter_in_the_models_folder_is_not_applied(
     folders: dict[str, Path], tmp_path: Path, two_images: list[Image.Image], loaded: Callable[[str], Blip2],
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    """transformers would apply it silently."""
+    """The case adapter-beside-the-weights: transformers would apply it silently."""
     folder = stored.copy_checkpoint(folders["opt"], tmp_path / "both")
     stored.write_adapter(folder, folder, target_modules=["q_proj", "k_proj"])
     spec = read_folder(folder)

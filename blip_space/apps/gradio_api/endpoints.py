@@ -33,7 +33,7 @@ HEARTBEAT_SECONDS = 0.25
 """How often a stream without new tokens checks whether its caller has disconnected."""
 
 ANSWERS = "answers"
-MAX_ANSWERS, MOST_ANSWERS = 40, 200
+MAX_ANSWERS, MAX_GPU_ANSWERS = 40, 200
 """Concurrent requests per engine, with waiting ones: more than its queue holds, so callers get the queue's error. The
 second is the limit for a model that answers many at once, as the server's `MAX_THREADS` allows."""
 
@@ -177,7 +177,7 @@ def updates(response: ResponseStream) -> Iterator[str]:
 
 def max_answers(rows: int) -> int:
     """The limit of concurrent requests for an engine that decodes `rows` at once; 0 rows means not known yet."""
-    return min(MOST_ANSWERS, max(MAX_ANSWERS, 5 * rows // 2))
+    return min(MAX_GPU_ANSWERS, max(MAX_ANSWERS, 5 * rows // 2))
 
 
 def session_of(caller: gr.Request | None) -> str:

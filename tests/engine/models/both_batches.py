@@ -24,6 +24,32 @@ class BothBatches:
         self.slots = new_batch(model.decoder, slots=True, graphs=graphs)
         self.tokens: list[int] = []
         self.largest = 0.0
+        self._preempted: list[tuple[Batch, Batch, int]] = []
+
+    def churn(
+        self,
+        rng: random.Random,
+        prompts: Sequence[Embedded],
+        *,
+        select: float,
+        preempt: float,
+        resume: float,
+        add: float,
+    ) -> None:
+        """With these probabilities: remove, repeat and reorder rows, preempt one, resume one, and prefill prompts."""
+        if self.tokens and rng.random() < select:
+            self.select(rng.choices(range(len(self.tokens)), k=rng.randint(0, len(self.tokens))))
+        if self.tokens and rng.random() < preempt:
+            row = rng.randrange(len(self.tokens))
+            self._preempted.append((self.aligned.copy(row), self.slots.copy(row), self.tokens[row]))
+        if self._preempted and rng.random() < resume:
+            aligned, slots, token = self._preempted.pop(0)
+            self.aligned.merge(aligned)
+            self.slots.merge(slots)
+            self.tokens.append(token)
+        if len(self.tokens) < 9 and rng.random() < add:
+            added = sorted(rng.choices(prompts, k=rng.randint(1, 3)), key=len)
+            self.prefill(added, [rng.choice((1, 1, 1, 3)) for _ in added])
 
     def prefill(self, prompts: Sequence[Embedded], copies: Sequence[int]) -> None:
         logits = self._same([batch.prefill(prompts, (), copies) for batch in self.pair])

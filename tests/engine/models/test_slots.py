@@ -29,22 +29,10 @@ def used_slots(batch: Batch) -> list[int]:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_rows_in_slots_have_the_logits_of_left_aligned_rows(model: Blip2, prompts: list[Embedded], seed: int) -> None:
     """Prompts with one or several rows; removed, repeated and reordered rows; preempted and resumed rows."""
-    rng, both, preempted = random.Random(seed), BothBatches(model), list[tuple[Batch, Batch, int]]()
+    rng, both = random.Random(seed), BothBatches(model)
     max_rows = 0
     for _ in range(STEPS):
-        if both.tokens and rng.random() < 0.4:
-            both.select(rng.choices(range(len(both.tokens)), k=rng.randint(0, len(both.tokens))))
-        if both.tokens and rng.random() < 0.2:
-            row = rng.randrange(len(both.tokens))
-            preempted.append((both.aligned.copy(row), both.slots.copy(row), both.tokens[row]))
-        if preempted and rng.random() < 0.3:
-            aligned, slots, token = preempted.pop(0)
-            both.aligned.merge(aligned)
-            both.slots.merge(slots)
-            both.tokens.append(token)
-        if len(both.tokens) < 9 and rng.random() < 0.5:
-            added = sorted(rng.choices(prompts, k=rng.randint(1, 3)), key=len)
-            both.prefill(added, [rng.choice((1, 1, 1, 3)) for _ in added])
+        both.churn(rng, prompts, select=0.4, preempt=0.2, resume=0.3, add=0.5)
         if both.tokens:
             both.decode(rng)
         max_rows = max(max_rows, len(both.tokens))

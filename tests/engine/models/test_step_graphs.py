@@ -51,21 +51,8 @@ def test_replays_have_the_logits_of_left_aligned_rows(
     rng = random.Random(seed)
     both, graphs, backend = graph_batches(model, limit_bytes)
     both.slots.warm_up(prompts[0])
-    preempted = []
     for _ in range(STEPS):
-        if both.tokens and rng.random() < 0.3:
-            both.select(rng.choices(range(len(both.tokens)), k=rng.randint(0, len(both.tokens))))
-        if both.tokens and rng.random() < 0.1:
-            row = rng.randrange(len(both.tokens))
-            preempted.append((both.aligned.copy(row), both.slots.copy(row), both.tokens[row]))
-        if preempted and rng.random() < 0.2:
-            aligned, slots, token = preempted.pop(0)
-            both.aligned.merge(aligned)
-            both.slots.merge(slots)
-            both.tokens.append(token)
-        if len(both.tokens) < 9 and rng.random() < 0.3:
-            added = sorted(rng.choices(prompts, k=rng.randint(1, 3)), key=len)
-            both.prefill(added, [rng.choice((1, 1, 1, 3)) for _ in added])
+        both.churn(rng, prompts, select=0.3, preempt=0.1, resume=0.2, add=0.3)
         if len(both.tokens) > 1 and rng.random() < 0.1:
             for batch in both.pair:
                 batch.reorder([(0, 0)])
