@@ -207,8 +207,8 @@ class StepGraphs:
         for spare in self._spares:
             if spare.owner is owner and (spare.slots, spare.capacity) == (slots, capacity):
                 self._spares.remove(spare)
-                for part in (part for layer in spare.layers for part in layer):
-                    part.zero_()
+                if spare.tensor is not None:
+                    spare.tensor.zero_()
                 return spare
         return None
 

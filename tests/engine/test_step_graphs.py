@@ -18,8 +18,7 @@ BUFFER_BYTES = 2 * 2 * 64 * 4 * 4
 
 
 def make_buffers(slots: int = 1) -> SlotBuffers:
-    part = torch.zeros(slots, 2, 64, 4)
-    return SlotBuffers(SlotCache(), slots, 64, [(part, part.clone())])
+    return SlotBuffers(SlotCache(), slots, 64, torch.zeros(2, slots, 2, 64, 4))
 
 
 def columns(count: int) -> list[list[int]]:

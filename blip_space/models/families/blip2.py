@@ -45,8 +45,12 @@ class Blip2Preparation(ImageFirstPreparation):
         return self.tokenizer.decode(ids)
 
     def pixels(self, image: Image.Image, options: GenerationOptions) -> torch.Tensor:  # noqa: ARG002
-        """The pixel values, float32 (1, 3, size, size), on the CPU."""
+        """The pixel values as bytes (1, 3, size, size), on the CPU."""
         return self.image_processor.pixels([image])
+
+    def normalize(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """See `Preparation`."""
+        return self.image_processor.normalize(pixels, dtype)
 
 
 class Blip2(VisionLanguageModel):
@@ -71,7 +75,7 @@ class Blip2(VisionLanguageModel):
         """Features of shape (query_tokens, hidden), from pixel values of shape (1, 3, size, size)."""
         hf_model = self._hf_model
         patches = hf_model.vision_model.embeddings.patch_embedding.weight
-        images = pixels_to_device(pixels, patches.device, patches.dtype)
+        images = self.preparation.normalize(pixels_to_device(pixels, patches.device), patches.dtype)
         states = hf_model.vision_model(pixel_values=images, return_dict=True).last_hidden_state
         queried = hf_model.qformer(
             query_embeds=hf_model.query_tokens.expand(len(images), -1, -1),
