@@ -5,9 +5,9 @@ Depends on tensors; must not import a batch.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -30,16 +30,16 @@ class LaunchedStep:
     chosen: Ids
     """The ids of all rows that there were."""
 
-    rows: dict[Hashable, tuple[int, int]]
+    rows: Mapping[Any, tuple[int, int]]
     """For each row that goes on, its index in `chosen` and its slot."""
 
-    def is_for(self, rows: Sequence[Hashable], tokens: Sequence[int]) -> bool:
+    def is_for(self, rows: Sequence[Any], tokens: Sequence[int]) -> bool:
         """Whether each of these rows was launched with its token; the step may have had others, too."""
         if not all(row in self.rows for row in rows):
             return False
         ids = self.chosen.read()
         return all(ids[self.rows[row][0]] == token for row, token in zip(rows, tokens, strict=True))
 
-    def slots_of(self, rows: Sequence[Hashable]) -> list[int]:
+    def slots_of(self, rows: Sequence[Any]) -> list[int]:
         """The slot of each row in `logits`."""
         return [self.rows[row][1] for row in rows]

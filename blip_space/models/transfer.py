@@ -46,13 +46,13 @@ class HostCopy:
             self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             self._values.copy_(values, non_blocking=True)
             self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has no types here
-            self._event.record(torch.cuda.current_stream(values.device))  # type: ignore[no-untyped-call]
+            self._event.record(torch.cuda.current_stream(values.device))
 
     def read(self) -> list[int]:
         """The values; waits until they are there, and not for later work of the device."""
         if not self._numbers:
             if self._event is not None:
-                self._event.synchronize()  # type: ignore[no-untyped-call]  # lets other threads run
+                self._event.synchronize()  # lets other threads run
             self._numbers = self._values.tolist()
         return self._numbers
 

@@ -96,20 +96,23 @@ def test_a_core_takes_the_launched_steps_of_greedy_and_penalized_answers(
 
 
 @pytest.mark.usefixtures("launch_eager")
-def test_a_row_is_not_launched_beyond_its_last_position(model: Blip2, prompts: list[Embedded]) -> None:
+def test_a_row_is_not_launched_beyond_its_last_position(
+    model: Blip2, prompts: list[Embedded], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A position that the model does not have would end the process's GPU; a row that ends keeps its own."""
     batch = new_batch(model.decoder, slots=True)
     batch.prefill(prompts[:2])
     batch.decode([5, 6])
-    rows, seen = batch._rows, list[list[list[int]]]()  # type: ignore[attr-defined]
+    assert isinstance(batch, Slots)
+    rows, seen = batch._rows, list[list[list[int]]]()
     before = [(row.length, row.next_position) for row in rows]
-    plain = type(batch)._step
+    plain = batch._step
 
     def step(inputs: torch.Tensor) -> torch.Tensor:
         seen.append(inputs.tolist())
-        return plain(batch, inputs)  # type: ignore[arg-type]
+        return plain(inputs)
 
-    batch._step = step  # type: ignore[attr-defined]
+    monkeypatch.setattr(batch, "_step", step)
     batch.launch(torch.tensor([7, 8]), Choice([7, 8]), {1})
     assert batch.is_launched
     ids, lengths, _, positions, _ = seen[0]
