@@ -221,7 +221,6 @@ class Slots(Batch):
             slots = max(cache.slots, next_power_of_two(count))
             capacity = max(cache.capacity, capacity_for(max(lengths, default=0)))
             if (slots, capacity) != (cache.slots, cache.capacity):
-                self._launched = None  # its new positions are in the old buffers
                 cache.rebuild(slots, capacity, range(cache.slots))
 
     def _shrink(self) -> None:
@@ -235,7 +234,7 @@ class Slots(Batch):
                 continue
             capacity = capacity_for(max(lengths))
             if fewer or capacity * SHRINK_FACTOR <= cache.capacity:
-                self._launched = None
+                self._launched = None  # the buffers may be too small for its positions
                 kept = order if fewer else range(cache.slots)
                 cache.rebuild(slots if fewer else cache.slots, capacity, kept)
         if fewer:

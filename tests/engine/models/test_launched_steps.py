@@ -13,13 +13,14 @@ from PIL import Image
 from blip_space.engine import model_runner, slots, step_graphs
 from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
+from blip_space.engine.kv_cache import BLOCK_TOKENS
 from blip_space.engine.sampling import Choice
 from blip_space.engine.slots import Slots
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Embedded
 from blip_space.options import GenerationOptions
 from tests.engine.fake_graphs import recording_graphs
-from tests.engine.models.both_batches import BothBatches
+from tests.engine.models.both_batches import BothBatches, lengthened
 from tests.engine.models.driving import add, finish, generate_alone, make_core, make_request
 
 STEPS = 120
@@ -138,6 +139,43 @@ def test_a_row_without_room_for_the_next_position_is_not_launched(model: Blip2, 
         launched.append(batch.is_launched)
         assert batch.is_launched == (length + 1 < capacity(batch))
     assert launched.count(False) == 1
+
+
+@pytest.mark.usefixtures("launch_eager")
+def test_a_launched_step_is_dropped_with_the_buffers_that_have_its_positions(
+    model: Blip2, prompts: list[Embedded]
+) -> None:
+    """They shrink to the length of the rows, and the next position was beyond it."""
+    both, rng = BothBatches(model), random.Random(2)
+    long = lengthened(lengthened(prompts[-1]))
+    if not model.spec.decoder_only:
+        return  # answers have buffers of their own, which start empty
+    both.prefill([prompts[0], long], [1, 1])
+    slots_batch = both.slots
+    assert isinstance(slots_batch, Slots)
+    while slots_batch._rows[0].length < BLOCK_TOKENS:
+        both.decode(rng)
+    assert capacity(slots_batch) >= slots.SHRINK_FACTOR * BLOCK_TOKENS
+    both.launch(rng, wrong=0, ending=0)
+    both.select([0])
+    assert capacity(slots_batch) == BLOCK_TOKENS
+    for _ in range(3):
+        both.decode(rng)
+
+
+@pytest.mark.usefixtures("launch_eager")
+def test_a_launched_step_is_dropped_when_beams_take_keys_and_values_of_others(
+    model: Blip2, prompts: list[Embedded]
+) -> None:
+    both, rng = BothBatches(model), random.Random(3)
+    both.prefill(prompts[3:4], [3])
+    for moves in ([(0, 1), (1, 0)], [(2, 0)]):
+        both.decode(rng)
+        both.tokens = [5, 5, 5]
+        both.launch(rng, wrong=0, ending=0)
+        for batch in both.pair:
+            batch.reorder(moves)
+        both.decode(rng)
 
 
 def capacity(batch: Batch) -> int:
