@@ -20,7 +20,7 @@ from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Embedded
 from blip_space.options import GenerationOptions
 from tests.engine.fake_graphs import recording_graphs
-from tests.engine.models.both_batches import BothBatches, lengthened
+from tests.engine.models.both_batches import BothBatches
 from tests.engine.models.driving import add, finish, generate_alone, make_core, make_request
 
 STEPS = 120
@@ -147,10 +147,9 @@ def test_a_launched_step_is_dropped_with_the_buffers_that_have_its_positions(
 ) -> None:
     """They shrink to the length of the rows, and the next position was beyond it."""
     both, rng = BothBatches(model), random.Random(2)
-    long = lengthened(lengthened(prompts[-1]))
     if not model.spec.decoder_only:
         return  # answers have buffers of their own, which start empty
-    both.prefill([prompts[0], long], [1, 1])
+    both.prefill([resized(prompts[-1], length) for length in (60, 3 * BLOCK_TOKENS)], [1, 1])
     slots_batch = both.slots
     assert isinstance(slots_batch, Slots)
     while slots_batch._rows[0].length < BLOCK_TOKENS:
@@ -176,6 +175,12 @@ def test_a_launched_step_is_dropped_when_beams_take_keys_and_values_of_others(
         for batch in both.pair:
             batch.reorder(moves)
         both.decode(rng)
+
+
+def resized(prompt: Embedded, length: int) -> Embedded:
+    """A prompt of this length, whose positions begin again before they are none of a small model's."""
+    embeddings = prompt.embeddings.repeat(-(-length // len(prompt)), 1)[:length]
+    return Embedded(embeddings, torch.arange(length)[None] % 50, 50)
 
 
 def capacity(batch: Batch) -> int:
