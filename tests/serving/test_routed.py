@@ -199,7 +199,7 @@ def test_an_invalid_request_is_tried_once(engine: RoutedEngine, stubs: tuple[Stu
 def test_a_failed_engine_is_the_last_choice_and_the_status_says_why(
     engine: RoutedEngine, stubs: tuple[StubEngine, StubEngine]
 ) -> None:
-    stubs[0].state = EngineStatus("failed", "one", "auto", "", 0, 0, error="It does not fit.")
+    stubs[0].state = EngineStatus("failed", "one", "auto", "", 0, 0, error="It does not fit.", loaded=("one",))
     for number in range(3):
         engine.submit(ask(number))
     assert counts(stubs) == [0, 3]
