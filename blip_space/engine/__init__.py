@@ -10,7 +10,8 @@ batch_interface   the interface of both layouts: prefill, decode, select, merge
 left_aligned      rows that end at the same position, for a CPU
 slots             rows in fixed slots, for a GPU
 slot_batches      the same for both kinds of decoder
-step_graphs       decode steps over slots, captured as graphs and compared with eager ones
+step_graphs       decode steps over slots, captured as graphs
+graph_comparison  compares them with eager steps before they are used
 cuda_graphs       captures them on CUDA
 kv_cache          keys and values of left-aligned rows
 slot_cache        keys and values in slots

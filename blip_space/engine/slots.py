@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from blip_space.engine.batch_interface import Batch
+from blip_space.engine.graph_comparison import Step
 from blip_space.engine.left_aligned import LeftAlignedBatch
 from blip_space.engine.slot_cache import SlotCache, capacity_for, next_power_of_two
 from blip_space.engine.step_graphs import StepGraphs
@@ -72,7 +73,7 @@ class Slots(Batch):
         """See `Batch`. The next step may overwrite the logits: copy what is needed longer."""
         columns, buffers = self._advance(tokens), [cache.buffers for cache, _ in self._caches()]
         if self._has_decoded and self._graphs.is_due(len(columns[0]), buffers):
-            self._graphs.capture(columns, buffers, self._step)
+            self._graphs.capture(columns, buffers, self._step, self._fused)
         self._has_decoded = True
         result = self._graphs.replay(columns, buffers)
         if result is None:
@@ -84,6 +85,11 @@ class Slots(Batch):
     @abstractmethod
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
         """The logits of the first slots, from what `_advance` returns, on the device."""
+
+    @property
+    @abstractmethod
+    def _fused(self) -> Step | None:
+        """What a graph captures rather than `_step`, and what computes the same; None if there is none."""
 
     @torch.inference_mode()
     def warm_up(self, prompt: Embedded) -> None:
@@ -119,7 +125,7 @@ class Slots(Batch):
         try:
             for cache, (slots, capacity) in zip(caches, sizes, strict=True):
                 cache.fill(slots, capacity)
-            self._graphs.capture(columns, [cache.buffers for cache in caches], self._step)
+            self._graphs.capture(columns, [cache.buffers for cache in caches], self._step, self._fused)
         except Exception as error:
             self._graphs.turn_off(error)
         for cache in caches:
