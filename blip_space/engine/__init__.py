@@ -12,7 +12,10 @@ slots             rows in fixed slots, for a GPU
 slot_batches      the same for both kinds of decoder
 step_graphs       decode steps over slots, captured as graphs
 graph_comparison  compares them with eager steps before they are used
-cuda_graphs       captures them on CUDA
+function_graphs   graphs of other functions of tensors, likewise compared
+image_graphs      encodes images by such graphs
+graph_backend     what captures graphs, and why they are off
+cuda_graphs       captures on CUDA
 kv_cache          keys and values of left-aligned rows
 slot_cache        keys and values in slots
 padding           prompts and masks of different lengths in one tensor

@@ -15,9 +15,6 @@ from blip_space.models.transfer import copy_to_device, to_device
 PROOF_STEPS = 3
 """How many steps of a graph are compared with eager ones."""
 
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-"""How much the logits of a graph may differ from those of the eager step, relative to the largest."""
-
 Columns = Sequence[Sequence[int]]
 """The numbers of a step, each a list with one for every slot: ids, lengths, prompt lengths, positions, and the slots of
 the rows."""
