@@ -92,8 +92,17 @@ class StepGraphs:
             self._functions[name] = FunctionGraphs(name, self._backend, self._dtype, limit_bytes, self._reason)
         return self._functions[name]
 
-    def replay(self, columns: Columns, buffers: Sequence[SlotBuffers]) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """The columns on the device and the logits, both overwritten by the next step; None if it has to be eager."""
+    def has_graph(self, columns: Columns, buffers: Sequence[SlotBuffers]) -> bool:
+        """Whether `replay` would replay a graph."""
+        return (len(columns[0]), tuple(buffers)) in self._graphs
+
+    def replay(
+        self, columns: Columns, buffers: Sequence[SlotBuffers], ids: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The columns on the device and the logits, both overwritten by the next step; None if it has to be eager.
+
+        `ids` (rows,) on the device, if any, are the rows' ids instead of those in `columns`.
+        """
         if not self.is_on:
             return None
         key = (len(columns[0]), tuple(buffers))
@@ -104,6 +113,8 @@ class StepGraphs:
         self._graphs.move_to_end(key)
         try:
             copy_to_device(columns, graph.inputs)
+            if ids is not None:
+                set_ids(graph.inputs, ids)
             graph.replay()
         except Exception as error:
             self.turn_off(error)
@@ -204,6 +215,11 @@ class StepGraphs:
         while self._graphs and self.nbytes > self.limit_bytes:
             self._graphs.popitem(last=False)
             self._spares = [spare for spare in self._spares if self.has_graphs(spare)]
+
+
+def set_ids(inputs: torch.Tensor, ids: torch.Tensor) -> None:
+    """Overwrite the ids of the rows in the columns of a step, which are on the same device."""
+    inputs[0].index_copy_(0, inputs[-1, : len(ids)], ids)
 
 
 def difference(expected: torch.Tensor, result: torch.Tensor, tolerance: float) -> str:
