@@ -13,7 +13,7 @@ from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.beam_search import BeamSearch, advance
 from blip_space.engine.caches import ImageFeatureCache, KeyValues, PrefixCache, prefix_cache_bytes
-from blip_space.engine.cuda_graphs import new_step_graphs
+from blip_space.engine.cuda_graphs import fuse, new_step_graphs
 from blip_space.engine.image_graphs import ImageGraphs
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.sampling import Choice, Sampler
@@ -54,6 +54,7 @@ class ModelRunner:
         self.prefixes = PrefixCache(prefix_cache_bytes(free_bytes(model.precision.device)))
         self._model = model
         self.graphs = new_step_graphs(model.decoder.device, model.decoder.dtype, enabled=config.graphs)
+        fuse(model.decoder, self.graphs, enabled=config.fused)
         self._images = ImageGraphs(model, self.graphs.for_function("encode images", IMAGE_MEMORY_SHARE))
         self._slots = config.slots
         self._batch: Batch = self._new_batch()

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from blip_space.engine.batch_interface import Batch
+from blip_space.engine.graph_comparison import Step
 from blip_space.engine.launched_step import Ids, LaunchedStep
 from blip_space.engine.left_aligned import LeftAlignedBatch
 from blip_space.engine.slot_cache import SlotCache, capacity_for, next_power_of_two
@@ -81,7 +82,7 @@ class Slots(Batch):
             return self._take(launched)
         columns, buffers = self._advance(tokens), [cache.buffers for cache, _ in self._caches()]
         if self._has_decoded and self._graphs.is_due(len(columns[0]), buffers):
-            self._graphs.capture(columns, buffers, self._step)
+            self._graphs.capture(columns, buffers, self._step, self._fused)
         self._has_decoded = True
         result = self._graphs.replay(columns, buffers)
         if result is None:
@@ -130,6 +131,11 @@ class Slots(Batch):
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
         """The logits of the first slots, from what `_advance` returns, on the device."""
 
+    @property
+    @abstractmethod
+    def _fused(self) -> Step | None:
+        """What a graph captures rather than `_step`, and what computes the same; None if there is none."""
+
     @torch.inference_mode()
     def warm_up(self, prompt: Embedded) -> None:
         self.prefill([prompt])  # after which the shapes of keys and values are known
@@ -164,7 +170,7 @@ class Slots(Batch):
         try:
             for cache, (slots, capacity) in zip(caches, sizes, strict=True):
                 cache.fill(slots, capacity)
-            self._graphs.capture(columns, [cache.buffers for cache in caches], self._step)
+            self._graphs.capture(columns, [cache.buffers for cache in caches], self._step, self._fused)
         except Exception as error:
             self._graphs.turn_off(error)
         for cache in caches:
