@@ -16,7 +16,6 @@ from blip_space.loading.loader import load_model
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.footprint import weight_bytes
 from blip_space.models.int8_linear import Int8Linear, dequantize_in_products, is_int8
-from blip_space.models.interface import Precision
 from tests.checkpoints.generation import first_logits, image_features
 
 INPUTS, OUTPUTS = 64, 48
@@ -83,7 +82,7 @@ def test_only_a_model_on_a_gpu_has_them(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, device: str, replaced: bool
 ) -> None:
     class Pretended(Device):
-        kind = device  # type: ignore[assignment]  # where it computes stays as it is
+        kind = device  # where it computes stays as it is
 
     monkeypatch.setattr(loader, "find_device", lambda _: Pretended("cpu", "", has_bf16=True))
     monkeypatch.setattr(loader, "configure_cuda", lambda _: None)
