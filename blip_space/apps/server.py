@@ -30,6 +30,7 @@ from blip_space.apps.uploads import UploadLimit, delete_expired
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
 from blip_space.serving.protocol import EngineProtocol
+from blip_space.serving.routed import RoutedEngine
 from blip_space.serving.threaded import ThreadedEngine
 from blip_space.settings import Settings
 
@@ -90,13 +91,13 @@ def _create_engine(
     if settings.replicas and not settings.ray:
         raise UserError("--replicas needs a cluster. Name it with --ray, or leave --replicas out.")
     if not settings.ray:
-        return ThreadedEngine(
-            specs,
-            precision=settings.precision,
-            device=settings.device,
-            config=config,
-            on_device_lost=device_lost.set,
-        )
+        engines: dict[str, EngineProtocol] = {
+            device: ThreadedEngine(
+                specs, precision=settings.precision, device=device, config=config, on_device_lost=device_lost.set
+            )
+            for device in settings.devices
+        }
+        return RoutedEngine(engines) if len(engines) > 1 else next(iter(engines.values()))
     from blip_space.apps.cluster.replicated_engine import ReplicatedEngine
 
     return ReplicatedEngine(

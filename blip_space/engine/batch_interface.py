@@ -6,12 +6,13 @@ Depends on tensors; must not import an implementation or a language model.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import torch
 
 from blip_space.engine.caches import KeyValues
+from blip_space.engine.launched_step import Ids
 from blip_space.models.interface import Embedded
 
 
@@ -49,6 +50,18 @@ class Batch(ABC):
     @abstractmethod
     def decode(self, tokens: Sequence[int]) -> torch.Tensor:
         """Append `tokens[row]` to every row; returns the logits of the token after it."""
+
+    def launch(self, ids: torch.Tensor, chosen: Ids, ending: Container[int]) -> None:  # noqa: B027  # may do nothing
+        """Launch the next step with `ids` (rows,) before the host knows them, where that pays.
+
+        `chosen` has them for the host later. The next `decode` takes the launched step if every row was in it with the
+        same token, and else computes its own. Rows in `ending` get no other token, so their results are dropped.
+        """
+
+    @property
+    def is_launched(self) -> bool:
+        """Whether a step was launched that the next `decode` may take. It has no rows that were added after it."""
+        return False
 
     @abstractmethod
     def reorder(self, moves: Sequence[tuple[int, int]]) -> None:

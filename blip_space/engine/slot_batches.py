@@ -11,6 +11,7 @@ from dataclasses import astuple
 import torch
 
 from blip_space.engine.caches import KeyValues
+from blip_space.engine.graph_comparison import Step
 from blip_space.engine.left_aligned import DecoderOnlyBatch, EncoderDecoderBatch
 from blip_space.engine.prefill_functions import DecoderOnlyPrefill, EncoderDecoderPrefill
 from blip_space.engine.slot_cache import SlotCache
@@ -43,6 +44,17 @@ class DecoderOnlySlots(Slots):
             positions=positions[:, None].expand(self._decoder.axes, -1, -1),
             mask=self._decoder.slot_mask(lengths, self._cache.capacity),
             key_values=self._cache.view(len(ids), lengths),
+        )
+
+    @property
+    def _fused(self) -> Step | None:
+        return None if self._decoder.fused is None else self._fused_step
+
+    def _fused_step(self, inputs: torch.Tensor) -> torch.Tensor:
+        assert self._decoder.fused is not None
+        ids, lengths, _, positions, _ = inputs
+        return self._decoder.fused.step(
+            ids, lengths, positions.expand(self._decoder.axes, -1), self._cache.buffers.layers
         )
 
     @torch.inference_mode()
@@ -90,6 +102,17 @@ class EncoderDecoderSlots(Slots):
             prompt_mask=self._decoder.slot_mask(prompts, self._prompt_cache.capacity),
             self_attention=self._cache.view(len(ids), lengths),
             cross_attention=self._prompt_cache.view(len(ids)),
+        )
+
+    @property
+    def _fused(self) -> Step | None:
+        return None if self._decoder.fused is None else self._fused_step
+
+    def _fused_step(self, inputs: torch.Tensor) -> torch.Tensor:
+        assert self._decoder.fused is not None
+        ids, lengths, prompts, positions, _ = inputs
+        return self._decoder.fused.step(
+            ids, lengths, positions[None], self._cache.buffers.layers, prompts + 1, self._prompt_cache.buffers.layers
         )
 
     @torch.inference_mode()

@@ -11,7 +11,7 @@ are; must not import requests.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from sys import maxsize
 
@@ -19,17 +19,22 @@ import torch
 
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.caches import KeyValues, stacked
+from blip_space.engine.graph_comparison import Step
+from blip_space.engine.launched_step import Ids, LaunchedStep
 from blip_space.engine.left_aligned import LeftAlignedBatch
 from blip_space.engine.padding import MAX_CPU_PADDING, group_by_length
 from blip_space.engine.slot_cache import SlotCache, capacity_for, next_power_of_two
 from blip_space.engine.slot_prefill import MAX_ROWS, SlotPrefill
-from blip_space.engine.step_graphs import StepGraphs
+from blip_space.engine.step_graphs import StepGraphs, set_ids
 from blip_space.models.interface import Embedded
 from blip_space.models.transfer import to_device
 
 SHRINK_FACTOR = 4
 """Buffers shrink if they are this many times as large as needed. With 2 they would be copied back and forth as one row
 is added and removed."""
+
+LAUNCH_EAGER = False
+"""Whether steps without a graph are launched ahead as well; for tests."""
 
 
 @dataclass(eq=False)
@@ -60,6 +65,8 @@ class Slots(Batch):
         self._cache = SlotCache(graphs)
         self._has_decoded = False
         """Whether no row was added since the last step."""
+
+        self._launched: LaunchedStep | None = None
 
     @staticmethod
     def reserved_positions(rows: int, longest: int) -> int:
@@ -118,9 +125,12 @@ class Slots(Batch):
     @torch.inference_mode()
     def decode(self, tokens: Sequence[int]) -> torch.Tensor:
         """See `Batch`. The next step may overwrite the logits: copy what is needed longer."""
+        launched, self._launched = self._launched, None
+        if launched is not None and launched.is_for(self._rows, tokens):
+            return self._take(launched)
         columns, buffers = self._advance(tokens), [cache.buffers for cache, _ in self._caches()]
         if self._has_decoded and self._graphs.is_due(len(columns[0]), buffers):
-            self._graphs.capture(columns, buffers, self._step)
+            self._graphs.capture(columns, buffers, self._step, self._fused)
         self._has_decoded = True
         result = self._graphs.replay(columns, buffers)
         if result is None:
@@ -129,9 +139,50 @@ class Slots(Batch):
         inputs, logits = result
         return self._in_order(logits, inputs[-1, : len(self)])
 
+    @torch.inference_mode()
+    def launch(self, ids: torch.Tensor, chosen: Ids, ending: Container[int]) -> None:
+        """See `Batch`. Not without a graph: then launching takes longer than computing, and the ids would wait."""
+        going_on = {row: (index, row.slot) for index, row in enumerate(self._rows) if index not in ending}
+        if not going_on or any(row.length >= self._cache.capacity for row in self._rows):
+            return
+        columns, buffers = self._columns([0] * len(self), 0), [cache.buffers for cache, _ in self._caches()]
+        for index, row in enumerate(self._rows):
+            if index in ending:  # its next position may be none of the model's
+                columns[3][row.slot] = row.next_position - 1
+        if self._graphs.has_graph(columns, buffers):
+            result = self._graphs.replay(columns, buffers, ids)
+        elif LAUNCH_EAGER:
+            inputs = to_device(columns, self._device)
+            set_ids(inputs, ids)
+            result = inputs, self._step(inputs)
+        else:
+            return
+        if result is not None:
+            self._launched = LaunchedStep(result[1], chosen, going_on)
+
+    @property
+    def is_launched(self) -> bool:
+        return self._launched is not None
+
+    def _take(self, launched: LaunchedStep) -> torch.Tensor:
+        """The logits of a launched step, whose rows are all that there are."""
+        self._has_decoded = True
+        for row in self._rows:
+            row.length += 1
+            row.next_position += 1
+        slots = launched.slots_of(self._rows)
+        if slots == list(range(len(launched.logits))):
+            return launched.logits
+        return launched.logits.index_select(0, to_device(slots, self._device))
+
     @abstractmethod
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
         """The logits of the first slots, from what `_advance` returns, on the device."""
+
+    @property
+    @abstractmethod
+    def _fused(self) -> Step | None:
+        """What a graph captures rather than `_step`, and what computes the same; None if there is none."""
 
     @torch.inference_mode()
     def warm_up(self, prompt: Embedded, lengths: Sequence[int] = ()) -> None:
@@ -171,7 +222,7 @@ class Slots(Batch):
         try:
             for cache, (slots, capacity) in zip(caches, sizes, strict=True):
                 cache.fill(slots, capacity)
-            self._graphs.capture(columns, [cache.buffers for cache in caches], self._step)
+            self._graphs.capture(columns, [cache.buffers for cache in caches], self._step, self._fused)
         except Exception as error:
             self._graphs.turn_off(error)
         for cache in caches:
@@ -180,6 +231,7 @@ class Slots(Batch):
 
     @torch.inference_mode()
     def reorder(self, moves: Sequence[tuple[int, int]]) -> None:
+        self._launched = None
         self._cache.copy([(self._rows[row].slot, self._rows[source].slot) for row, source in moves])
 
     @torch.inference_mode()
@@ -239,10 +291,12 @@ class Slots(Batch):
         fewer = slots * SHRINK_FACTOR <= self._cache.slots
         for cache, lengths in self._caches(self._rows):
             if not lengths:
+                self._launched = None
                 cache.clear()
                 continue
             capacity = capacity_for(max(lengths))
             if fewer or capacity * SHRINK_FACTOR <= cache.capacity:
+                self._launched = None  # the buffers may be too small for its positions
                 kept = order if fewer else range(cache.slots)
                 cache.rebuild(slots if fewer else cache.slots, capacity, kept)
         if fewer:
@@ -255,21 +309,25 @@ class Slots(Batch):
         for row in self._rows:
             row.length += 1
         self._reserve(len(self._rows), self._rows)
+        columns = self._columns(tokens, 1)
+        for row in self._rows:
+            row.next_position += 1
+        return columns
+
+    def _columns(self, tokens: Sequence[int], appended: int) -> list[list[int]]:
+        """What `_advance` returns; `appended` is how many of the rows' positions are still to be computed."""
         count = next_power_of_two(1 + max(row.slot for row in self._rows))
         rows, ids = [UNUSED] * count, [0] * count
         for row, token in zip(self._rows, tokens, strict=True):
             rows[row.slot], ids[row.slot] = row, token
         order = [row.slot for row in self._rows]
-        columns = [
+        return [
             ids,
-            [max(0, row.length - 1) for row in rows],
+            [max(0, row.length - appended) for row in rows],
             [row.prompt_length - 1 for row in rows],
             [row.next_position for row in rows],
             order + [0] * (count - len(order)),
         ]
-        for row in self._rows:
-            row.next_position += 1
-        return columns
 
     def _in_order(self, logits: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
         """The logits in the order of the rows, from logits in the order of the slots."""
