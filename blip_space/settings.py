@@ -126,6 +126,11 @@ def step_graphs() -> bool:
     return _switch("BLIP_SPACE_GRAPHS") is not False
 
 
+def fused_steps() -> bool:
+    """Whether graphs may be of fused steps, which is so by default. `UserError` for a value other than 0 and 1."""
+    return _switch("BLIP_SPACE_FUSED") is not False
+
+
 def is_hugging_face_space() -> bool:
     """Whether this is a Hugging Face Space, which is not restarted when its process ends. A Space sets `SPACE_ID`:
     https://huggingface.co/docs/hub/spaces-overview#helper-environment-variables."""

@@ -247,3 +247,12 @@ def test_graphs_are_on_unless_a_variable_is_0(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("BLIP_SPACE_GRAPHS", "off")
     with pytest.raises(UserError, match="BLIP_SPACE_GRAPHS is 'off'; it must be 0 or 1"):
         settings.step_graphs()
+
+
+def test_steps_are_fused_unless_a_variable_is_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.fused_steps() is EngineConfig().fused is True
+    monkeypatch.setenv("BLIP_SPACE_FUSED", "0")
+    assert settings.fused_steps() is EngineConfig().fused is False
+    monkeypatch.setenv("BLIP_SPACE_FUSED", "no")
+    with pytest.raises(UserError, match="BLIP_SPACE_FUSED is 'no'; it must be 0 or 1"):
+        settings.fused_steps()

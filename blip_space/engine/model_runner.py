@@ -13,7 +13,7 @@ from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.beam_search import BeamSearch, advance
 from blip_space.engine.caches import ImageFeatureCache, KeyValues, PrefixCache, prefix_cache_bytes
-from blip_space.engine.cuda_graphs import new_step_graphs
+from blip_space.engine.cuda_graphs import fuse, new_step_graphs
 from blip_space.engine.image_graphs import ImageGraphs
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.sampling import Choice, Sampler
@@ -25,6 +25,7 @@ from blip_space.loading.memory import is_out_of_memory
 from blip_space.models.interface import check_positions
 from blip_space.models.preparation import Prompt
 from blip_space.models.transfer import select_rows
+from blip_space.options import GenerationOptions
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +34,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ENCODE = "encode images"
+"""What graphs do for images, as part of a sentence."""
+
 IMAGE_MEMORY_SHARE = 0.5
 """How much memory the graphs that encode images may take, as a share of that of the steps' graphs."""
+
+FIRST_QUESTION_TOKENS = (32, 64)
+"""The numbers of tokens of first questions whose prefill is captured before the first."""
 
 WARM_UP_IDS = (3, 4, 5, 6)  # which every vocabulary has
 
@@ -54,7 +61,8 @@ class ModelRunner:
         self.prefixes = PrefixCache(prefix_cache_bytes(free_bytes(model.precision.device)))
         self._model = model
         self.graphs = new_step_graphs(model.decoder.device, model.decoder.dtype, enabled=config.graphs)
-        self._images = ImageGraphs(model, self.graphs.for_function("encode images", IMAGE_MEMORY_SHARE))
+        fuse(model.decoder, self.graphs, enabled=config.fused)
+        self._images = ImageGraphs(model, self.graphs.for_function(ENCODE, IMAGE_MEMORY_SHARE))
         self._slots = config.slots
         self._batch: Batch = self._new_batch()
         self._sampler = Sampler(model.stop_token_ids)
@@ -106,7 +114,9 @@ class ModelRunner:
             return
         self._images.warm_up()
         try:
-            self._batch.warm_up(self._model.embed(Prompt("", WARM_UP_IDS, ()), []))
+            image_positions = self._model.preparation.image_positions(0, 0, GenerationOptions())
+            lengths = [image_positions + words for words in FIRST_QUESTION_TOKENS]
+            self._batch.warm_up(self._model.embed(Prompt("", WARM_UP_IDS, ()), []), lengths)
         except Exception as error:
             self.graphs.turn_off(error)
             self.reset()

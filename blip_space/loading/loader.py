@@ -31,6 +31,7 @@ from blip_space.loading.selftest import check_image_is_used, check_image_token, 
 from blip_space.loading.weights import load_hf_model
 from blip_space.models import families
 from blip_space.models.cpu_kernels import use_cpu_kernels
+from blip_space.models.int8_linear import dequantize_in_products
 from blip_space.models.interface import Precision, VisionLanguageModel
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,8 @@ def _load_and_test(spec: ModelSpec, precision: str, device: Device, on_progress:
                 check_lm_head(hf_model, weights, family, name=spec.name, names=stored.names)
         if device.has_bf16 and selected.device == "cpu" and selected.dtype == torch.bfloat16:
             use_cpu_kernels(hf_model, family)
+        if selected.name == "int8" and device.kind == "cuda":
+            dequantize_in_products(hf_model)
         model = family.build(hf_model, preparation, selected)
         torch.set_num_threads(model.threads)
         check_image_is_used(model)

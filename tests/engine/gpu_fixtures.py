@@ -10,7 +10,9 @@ import torch
 
 from blip_space.engine import model_runner, sampling
 from blip_space.engine import slots as slots_module
+from blip_space.engine.prefill_functions import DecoderOnlyPrefill, EncoderDecoderPrefill
 from blip_space.engine.slot_batches import DecoderOnlySlots, EncoderDecoderSlots
+from blip_space.engine.slot_prefill import SlotPrefill
 from blip_space.engine.slots import Slots
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.families.llava import Llava
@@ -28,8 +30,20 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots_module, "LAUNCH_EAGER", True)
     for slots in (DecoderOnlySlots, EncoderDecoderSlots):
         monkeypatch.setattr(slots, "_step", captured(slots._step))
+    for function in (DecoderOnlyPrefill, EncoderDecoderPrefill):
+        monkeypatch.setattr(function, "_compute", captured_prefill(function._compute))
     for family in (Blip2, Llava):
         monkeypatch.setattr(family, "encode_pixels", captured_encoder(family.encode_pixels))
+
+
+def captured_prefill(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """Likewise the prefill."""
+
+    def checked(prefill: SlotPrefill, inputs: Any, *, is_padded: bool) -> Any:
+        with capturing():
+            return compute(prefill, inputs, is_padded=is_padded)
+
+    return checked
 
 
 def captured_encoder(encode: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -61,7 +61,7 @@ READS: dict[str, Callable[[torch.Tensor], Any]] = {
     ("method", "read"),
     [
         *(("decode", read) for read in READS),
-        *((method, "item") for method in ("_forward", "merge", "select", "copy")),
+        *((method, "item") for method in ("prefill", "merge", "select", "copy")),
     ],
 )
 @pytest.mark.usefixtures("copied")

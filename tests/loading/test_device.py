@@ -109,14 +109,19 @@ def test_the_options_for_cuda_are_set_before_a_model_is_loaded_there_and_not_on_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     configured = list[torch.dtype]()
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ModelError(f"configured for {configured}")
+
     monkeypatch.setattr(loader, "configure_cuda", configured.append)
     loader.load_model(read_folder(TINY_FOLDER), device="cpu")
     assert configured == []
     monkeypatch.setattr(loader, "find_device", lambda _: Device("cuda:7", "", has_bf16=False))
     monkeypatch.setattr(loader, "free_bytes", lambda _: None)
-    with pytest.raises(ModelError):
+    monkeypatch.setattr(loader, "on_device", lambda _: nullcontext())
+    monkeypatch.setattr(loader, "load_hf_model", fail)
+    with pytest.raises(ModelError, match=r"configured for \[torch.float32\]"):
         loader.load_model(read_folder(TINY_FOLDER), device="cuda:7")
-    assert configured == [torch.float32]
 
 
 @pytest.mark.parametrize(("device", "current"), [("cuda:2", [2]), ("cpu", list[int]())])
