@@ -53,6 +53,11 @@ def test_each_limit_is_kept(uploaded: dict[str, Any]) -> None:
 def test_a_path_is_checked_once_and_the_folder_once(uploaded: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     resolved: list[Path] = []
     resolve = Path.resolve
-    monkeypatch.setattr(Path, "resolve", lambda path: resolved.append(path) or resolve(path))
+
+    def count(path: Path) -> Path:
+        resolved.append(path)
+        return resolve(path)
+
+    monkeypatch.setattr(Path, "resolve", count)
     check_parts([[dict(uploaded) for _ in range(100)], [uploaded]], MAX_FILES)
     assert len(resolved) <= 2
