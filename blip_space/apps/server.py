@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from blip_space import catalogue
-from blip_space.apps import failed_process, http, page
+from blip_space.apps import failed_process, http, page, repeated_errors
 from blip_space.apps.uploads import UploadLimit, delete_expired
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
@@ -76,6 +76,7 @@ def serve(settings: Settings) -> None:
     engine = _create_engine(specs, settings, device_lost)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # after Ray has set its handler
     server = launch(engine, host=settings.host, port=settings.port, settings=settings)
+    repeated_errors.install()
     try:
         device_lost.wait()
         failed_process.end_server()

@@ -93,7 +93,7 @@ class ResponseStream:
                 if error is not None:
                     raise error
                 if not finished and time.monotonic() >= self._deadline:
-                    raise BusyError(TOOK_TOO_LONG)
+                    raise BusyError(TOOK_TOO_LONG, code="timed_out")
                 if text != yielded or (heartbeat_seconds is not None and not finished):
                     if text and text != yielded:
                         due_at = time.monotonic() + interval_seconds

@@ -167,7 +167,7 @@ class ThreadedEngine:
 
     def _check_queue(self, *, background: bool) -> None:
         if self._is_stopping:
-            raise BusyError(STOPPING)
+            raise BusyError(STOPPING, code="stopping")
         if self._device_error:
             raise DeviceError(self._device_error)
         limits = self._limits()
