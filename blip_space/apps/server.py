@@ -27,9 +27,12 @@ from blip_space.apps import failed_process, page
 from blip_space.apps.uploads import UploadLimit, delete_expired
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
+from blip_space.serving.engine_process import LOG_FORMAT
+from blip_space.serving.machine import Machine
+from blip_space.serving.process_engine import ProcessEngine
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.threaded import ThreadedEngine
-from blip_space.settings import Settings
+from blip_space.settings import Settings, engine_process
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +67,7 @@ class Server:
 def serve(settings: Settings) -> None:
     """Serve until Ctrl-C or SIGTERM, or until the GPU fails. Raises `UserError` if a model is unknown or the port is
     unavailable."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(format=LOG_FORMAT)
     logging.getLogger("blip_space").setLevel(logging.INFO)
     first, *others = [catalogue.find_operator_model(name) for name in settings.models]
     specs = [replace(first, adapter=settings.adapter), *others]
@@ -88,7 +91,11 @@ def _create_engine(
     if settings.replicas and not settings.ray:
         raise UserError("--replicas needs a cluster. Name it with --ray, or leave --replicas out.")
     if not settings.ray:
-        return ThreadedEngine(
+        is_separate = engine_process()
+        if is_separate is None:
+            is_separate = Machine(settings.device).has_cuda
+        build = ProcessEngine if is_separate else ThreadedEngine
+        return build(
             specs,
             precision=settings.precision,
             device=settings.device,

@@ -43,7 +43,12 @@ def serving() -> Iterator[tuple[subprocess.Popen[str], str]]:
     port = free_port()
     pipe = subprocess.PIPE
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(port)], cwd=ROOT, stdout=pipe, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-c", SERVE, str(port)],
+        cwd=ROOT,
+        env=os.environ | {"BLIP_SPACE_PROCESS": "0"},  # the fake engine
+        stdout=pipe,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     try:
         yield process, f"http://127.0.0.1:{port}"
