@@ -106,10 +106,14 @@ def process(hf_model: Any, model: VisionLanguageModel, image: images.SafeImage, 
     """The inputs of `generate` as a processor makes them, on the model's device: pixel values, and ids with image
     tokens."""
     weight = next(hf_model.parameters())
-    pixels = model.preparation.pixels(image.pixels, GenerationOptions()).to(weight.device, weight.dtype)
+    pixels = model.preparation.pixels(image.pixels, GenerationOptions()).to(weight.device)
     image_token = hf_model.config.image_token_id
     ids = torch.tensor([[image_token if token == PLACEHOLDER else token for token in prompt.ids]], device=weight.device)
-    return {"pixel_values": pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    return {
+        "pixel_values": model.preparation.normalize(pixels, weight.dtype),
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+    }
 
 
 def make_image(user: int, side: int = 224) -> images.SafeImage:

@@ -3,16 +3,19 @@
 72 requests about two images arrive at random at one engine core: greedy, beam search, sampling, and later turns that
 reuse cached keys and values; some are preempted. Greedy tokens and logits, and beam searches, are compared with
 transformers' `generate` for that request alone; samples and later turns with the engine's answer to it alone. The
-checkpoints are small, with random weights in fp32, on --device. Prints a table; the exit code is 1 if anything differs.
+checkpoints are small, with random weights in fp32, on --device. Logits may differ by a thousandth of the largest, or by
+a few times as much as transformers' own fp32 logits differ from those in float64, which is more where the random
+weights of T5 make attention almost one-hot. Prints a table; the exit code is 1 if anything differs.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -39,16 +42,19 @@ CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
 KINDS = ("greedy", "beams", "sampled", "later turn")
 WORDS = ("how", "many", "cats", "are", "there?", "two", "blau", "a photo of", "on the", "red mat.")
 TOLERANCE = 1e-3
+ROUNDING_FACTOR = 4
+"""How many times the rounding error of transformers' own logits may the difference be."""
 
 
 @dataclass
 class Result:
     """Of one family and way to decode: requests and equal answers by kind, the largest difference of logits, the
-    largest logit, the prefix hits, and how the core decodes."""
+    largest rounding error of transformers' own, the largest logit, the prefix hits, and how the core decodes."""
 
     equal: Counter[str] = field(default_factory=Counter)
     total: Counter[str] = field(default_factory=Counter)
     difference: float = 0.0
+    rounding: float = 0.0
     largest: float = 0.0
     hits: int = 0
     decoding: str = ""
@@ -56,7 +62,8 @@ class Result:
     @property
     def is_exact(self) -> bool:
         """Whether everything agrees."""
-        return self.equal == self.total and self.difference <= TOLERANCE * max(1.0, self.largest)
+        allowed = max(TOLERANCE * max(1.0, self.largest), ROUNDING_FACTOR * self.rounding)
+        return self.equal == self.total and self.difference <= allowed
 
 
 def main() -> int:
@@ -66,8 +73,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu, or a GPU such as cuda:0")
     args = parser.parse_args()
-    print(f"| family | way | equal | {' | '.join(KINDS)} | logits differ by | largest logit | prefix hits |")
-    print(f"|---|---|--:|{'--:|' * len(KINDS)}--:|--:|--:|")
+    logits = "logits differ by | transformers' rounding | largest logit"
+    print(f"| family | way | equal | {' | '.join(KINDS)} | {logits} | prefix hits |")
+    print(f"|---|---|--:|{'--:|' * len(KINDS)}--:|--:|--:|--:|")
     is_exact = True
     with tempfile.TemporaryDirectory() as folder:
         for name, write in CHECKPOINTS.items():
@@ -95,9 +103,15 @@ def compare(model: VisionLanguageModel, *, slots: bool, requests: int, seed: int
         core.step(now)
         devices.capture_graphs(core)
     result = Result(hits=core.prefix_hits, decoding=devices.decoding(core))
+    precise = copy.deepcopy(model._hf_model).double()
     for number, (kind, request) in enumerate(prepared):
         result.total[kind] += 1
-        expected, scores = reference(model, request) if kind in ("greedy", "beams") else run_alone(model, request)
+        is_compared = kind in ("greedy", "beams")
+        expected, scores = reference(model, request, model._hf_model) if is_compared else run_alone(model, request)
+        if kind == "greedy":
+            exact_ids, exact = reference(model, request, precise)
+            same = min(_common_length(expected, exact_ids) + 1, len(scores), len(exact))
+            result.rounding = max(result.rounding, float((scores[:same] - exact[:same]).abs().max()))
         result.equal[kind] += running[number].ids == expected
         if kind != "beams":
             own = torch.stack(logits[running[number].id])[: len(scores)]
@@ -146,9 +160,10 @@ def run_alone(model: VisionLanguageModel, request: PreparedRequest) -> tuple[lis
     return sequence.ids, torch.stack(logits[sequence.id])
 
 
-def reference(model: VisionLanguageModel, request: PreparedRequest) -> tuple[list[int], torch.Tensor]:
-    """The tokens and raw logits of transformers' `generate` for the request alone."""
-    hf_model, options = model._hf_model, request.options
+def reference(model: VisionLanguageModel, request: PreparedRequest, hf_model: Any) -> tuple[list[int], torch.Tensor]:
+    """The tokens and raw logits of `generate` for the request alone; `hf_model` is transformers' part of the model, or
+    a copy of it in another dtype."""
+    options = request.options
     image_token = hf_model.config.image_token_index
     tokens = [image_token if token == PLACEHOLDER else token for token in request.prompt.ids]
     ids = torch.tensor([tokens], device=hf_model.device)
@@ -156,7 +171,7 @@ def reference(model: VisionLanguageModel, request: PreparedRequest) -> tuple[lis
         output = hf_model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            pixel_values=torch.cat(list(request.pixels)).to(hf_model.device),
+            pixel_values=torch.cat(list(request.pixels)).to(hf_model.device, hf_model.dtype),
             do_sample=False,
             num_beams=options.num_beams if options.quality == "best" else 1,
             length_penalty=options.length_penalty,
@@ -175,10 +190,17 @@ def reference(model: VisionLanguageModel, request: PreparedRequest) -> tuple[lis
     return new[:end], torch.stack([step[0] for step in output.logits]).float()
 
 
+def _common_length(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens at the beginning are the same."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(first), len(second)))
+
+
 def _cells(result: Result) -> str:
     total = f"{sum(result.equal.values())} of {sum(result.total.values())}"
     kinds = [f"{result.equal[kind]} of {result.total[kind]}" for kind in KINDS]
-    return " | ".join([total, *kinds, f"{result.difference:.1e}", f"{result.largest:.0f}", str(result.hits)])
+    logits = f"{result.difference:.1e} | {result.rounding:.1e} | {result.largest:.0f}"
+    return " | ".join([total, *kinds, logits, str(result.hits)])
 
 
 if __name__ == "__main__":

@@ -24,12 +24,12 @@ from typing import Any
 import torch
 
 from benchmarks import devices, report
-from benchmarks.gpu import equality, steps, users
+from benchmarks.gpu import chat, equality, steps, users
 from benchmarks.gpu.setup import SMALL, Clock, Row, Section, Setup, Sizes
 
 DEVICE_LOST = 70
 
-_NAMED = {section.name: section for section in (*equality.SECTIONS, *steps.SECTIONS, *users.SECTIONS)}
+_NAMED = {section.name: section for section in (*equality.SECTIONS, *steps.SECTIONS, *users.SECTIONS, *chat.SECTIONS)}
 ORDER = (
     *("equality", "bandwidth", "steps", "users", "chat", "folder", "precisions"),
     *("first-tokens", "sampling", "pictures", "more-users", "more-steps"),

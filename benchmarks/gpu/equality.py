@@ -26,6 +26,7 @@ def equality(setup: Setup) -> Iterator[Row]:
                     "layout": layout,
                     "equal": f"{sum(result.equal.values())} of {sum(result.total.values())}",
                     "logits differ by": f"{result.difference:.1e}",
+                    "transformers' rounding": f"{result.rounding:.1e}",
                     "largest logit": result.largest,
                     "decoding": result.decoding,
                 }

@@ -1,9 +1,7 @@
-"""Users with conversations: the baseline's loop, the engine, and the engine behind `/chat`; and a folder of images."""
+"""Users with conversations, the baseline's loop against the engine; and a folder of images."""
 
 from __future__ import annotations
 
-import importlib.util
-import socket
 import statistics
 import tempfile
 import time
@@ -19,7 +17,6 @@ from PIL import Image
 from benchmarks import devices, folder, serving
 from benchmarks.baseline import QUESTIONS, Turn, make_image, run_conversation
 from benchmarks.gpu.setup import MT0, OPT, Row, Section, Setup, ids_of
-from blip_space import settings
 from blip_space.engine.request import Request
 from blip_space.serving.threaded import ThreadedEngine
 
@@ -126,62 +123,6 @@ def _equal(loop: list[list[Turn]], answers: list[list[serving.Answer]]) -> str:
     return f"{sum(expected == token for expected, token in pairs)} of {len(pairs)} tokens"
 
 
-def chat(setup: Setup) -> Iterator[Row]:
-    """The largest number of users at the engine, and through `/chat` of a server around the same model."""
-    if not all(importlib.util.find_spec(name) for name in ("gradio", "gradio_client")):
-        yield {"users": "gradio is not installed, so this was not measured"}
-        return
-    settings.prepare_libraries()
-    from blip_space.apps import server  # imports Gradio, after its environment is prepared
-
-    _, _, model = setup.model(OPT)
-    count = setup.sizes.users[-1]
-    running = server.launch(serving.new_engine(model, setup.config(count)), host="127.0.0.1", port=_free_port())
-    try:
-        assert isinstance(running.engine, ThreadedEngine)
-        serving.wait_until_ready(running.engine)
-        warm_up(setup, running.engine, count)
-        _, engine_seconds = converse(setup, running.engine, count)
-        answers, seconds = _chat(setup, running.url, count)
-    finally:
-        running.close()
-    firsts = [first for own in answers for _, first in own]
-    yield {
-        "users": count,
-        "engine, tokens/s": _tokens(setup, count) / engine_seconds,
-        "through /chat, tokens/s": sum(len(ids_of(reply)) for own in answers for reply, _ in own) / seconds,
-        "share": engine_seconds / seconds,
-        "first token, ms": 1000 * statistics.median(firsts),
-        "slowest, ms": 1000 * max(firsts),
-    }
-
-
-def _chat(setup: Setup, url: str, count: int) -> tuple[list[list[tuple[str, float]]], float]:
-    """The answers with the seconds until their first token, and the seconds of everything."""
-    from gradio_client import Client
-
-    from benchmarks import clients
-
-    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(max_workers=8) as threads:
-        files = [Path(temporary) / f"{user}.png" for user in range(count)]
-        for user, file in enumerate(files):
-            make_image(2 * OTHER_IMAGES + user).pixels.save(file)
-        connected = list(threads.map(lambda _: Client(url, verbose=False), files))
-
-        def one_user(user: int) -> list[tuple[str, float]]:
-            tokens = setup.sizes.answer_tokens
-            return clients.converse(connected[user], files[user], setup.sizes.turns, max_new_tokens=tokens)
-
-        started = time.monotonic()
-        return serving.run_users(one_user, count), time.monotonic() - started
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def captions(setup: Setup) -> Iterator[Row]:
     """A folder of JPEGs of 640 x 480 pixels."""
     hf_model, tokenizer, model = setup.model(OPT)
@@ -221,7 +162,6 @@ def draw_jpegs(target: Path, number: int) -> Path:
 
 SECTIONS = (
     Section("users", "Users of OPT-2.7B, the engine against the loop", users),
-    Section("chat", "The same users through /chat", chat),
     Section("folder", "A folder of JPEGs of 640 x 480, OPT-2.7B", captions),
     Section("more-users", "Users of mT0-XL, the engine against the loop", more_users),
 )

@@ -12,7 +12,10 @@ from typing import Any, TypeAlias
 
 import torch
 
-KeyValues: TypeAlias = list[tuple[torch.Tensor, torch.Tensor]]
+KeyValuePair: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+"""Keys and values of one layer."""
+
+KeyValues: TypeAlias = Sequence[KeyValuePair]
 """Keys and values of every layer, each (heads, positions, width)."""
 
 PrefixKey: TypeAlias = Sequence[Hashable]
@@ -21,6 +24,29 @@ PrefixKey: TypeAlias = Sequence[Hashable]
 MAX_PREFIX_BYTES, PREFIX_MEMORY_SHARE = 2_000_000_000, 0.125
 """The limits of the prefix cache: bytes, and a share of free memory. The first is about thirty conversations of 200
 positions on BLIP-2 OPT-2.7B in bf16."""
+
+
+def layer_pairs(tensor: torch.Tensor) -> list[KeyValuePair]:
+    """The keys and the values of every layer, from one tensor (2 * layers, ...)."""
+    parts = tensor.unbind()
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+class StackedKeyValues(Sequence[KeyValuePair]):
+    """`KeyValues` as one `tensor` (2 * layers, heads, positions, width), which one operation copies."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+    def __len__(self) -> int:
+        return len(self.tensor) // 2
+
+    def __getitem__(self, layer: Any) -> Any:
+        return layer_pairs(self.tensor)[layer]
+
+    def first(self, length: int) -> StackedKeyValues:
+        """The first `length` positions, not copied."""
+        return StackedKeyValues(self.tensor[:, :, :length])
 
 
 class ImageFeatureCache:
@@ -128,7 +154,10 @@ class PrefixCache:
             return None
         self.hits += 1
         self._prefixes.move_to_end(prefix_id)
-        return [(keys[:, :length], values[:, :length]) for keys, values in self._prefixes[prefix_id].key_values]
+        key_values = self._prefixes[prefix_id].key_values
+        if isinstance(key_values, StackedKeyValues):
+            return key_values.first(length)
+        return [(keys[:, :length], values[:, :length]) for keys, values in key_values]
 
     def cached_positions(self, key: PrefixKey, *, at_least: int = 1) -> int:
         """How many cached positions `get` would return."""

@@ -110,8 +110,7 @@ class EngineCore:
     @property
     def decode_mode(self) -> tuple[Literal["eager", "graphs"], str]:
         """How steps run, and "on, 3 captured", or "off: " and the reason. From any thread."""
-        graphs = self._runner.graphs
-        return "graphs" if graphs.is_used else "eager", graphs.status
+        return "graphs" if self._runner.graphs.is_used else "eager", self._runner.graph_status
 
     def fit_memory(self, share: float) -> None:
         """Let keys and values take `share` of the memory that is free now. From `step`'s thread, while nothing runs."""
@@ -125,7 +124,7 @@ class EngineCore:
     @property
     def cached_bytes(self) -> int:
         """The size of the caches in bytes; dropping the core frees them."""
-        return self._runner.image_features.bytes + self._runner.prefixes.bytes + self._runner.graphs.nbytes
+        return self._runner.image_features.bytes + self._runner.prefixes.bytes + self._runner.graph_bytes
 
     @property
     def image_feature_hits(self) -> int:

@@ -14,6 +14,7 @@ from blip_space.engine.batch_interface import Batch
 from blip_space.engine.beam_search import BeamSearch, advance
 from blip_space.engine.caches import ImageFeatureCache, KeyValues, PrefixCache, prefix_cache_bytes
 from blip_space.engine.cuda_graphs import new_step_graphs
+from blip_space.engine.image_graphs import ImageGraphs
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.sampling import Sampler
 from blip_space.engine.scheduler import Plan
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+IMAGE_MEMORY_SHARE = 0.5
+"""How much memory the graphs that encode images may take, as a share of that of the steps' graphs."""
+
 WARM_UP_IDS = (3, 4, 5, 6)  # which every vocabulary has
 
 Row = tuple[Sequence, int]
@@ -47,6 +51,7 @@ class ModelRunner:
         self.prefixes = PrefixCache(prefix_cache_bytes(free_bytes(model.precision.device)))
         self._model = model
         self.graphs = new_step_graphs(model.decoder.device, model.decoder.dtype, enabled=config.graphs)
+        self._images = ImageGraphs(model, self.graphs.for_function("encode images", IMAGE_MEMORY_SHARE))
         self._slots = config.slots
         self._batch: Batch = self._new_batch()
         self._sampler = Sampler(model.stop_token_ids)
@@ -84,9 +89,11 @@ class ModelRunner:
         return self._batch.reserved_positions(rows, longest)
 
     def warm_up(self) -> None:
-        """Capture the graphs of decode steps of one row, if there are graphs; a failure turns them off."""
+        """Capture the graphs of one image and of decode steps of one row, if there are graphs; a failure turns those of
+        images or of steps off."""
         if not self.graphs.is_on:
             return
+        self._images.warm_up()
         try:
             self._batch.warm_up(self._model.embed(Prompt("", WARM_UP_IDS, ()), []))
         except Exception as error:
@@ -95,7 +102,18 @@ class ModelRunner:
 
     def capture_pending(self) -> bool:
         """See `Batch`."""
-        return self._batch.capture_pending()
+        return self._batch.capture_pending() or self._images.capture_pending()
+
+    @property
+    def graph_status(self) -> str:
+        """Whether steps are captured, and why not; and the same of what is done without graphs because they failed."""
+        failed = (graphs for graphs in self.graphs.functions if graphs.has_failed)
+        return "; ".join([self.graphs.status, *(f"to {graphs.name}: {graphs.status}" for graphs in failed)])
+
+    @property
+    def graph_bytes(self) -> int:
+        """The size of all graphs, and of what only they hold."""
+        return self.graphs.nbytes + sum(graphs.nbytes for graphs in self.graphs.functions)
 
     def reset(self) -> None:
         """Drop all rows."""
@@ -179,7 +197,7 @@ class ModelRunner:
             for request in requests
             for image, pixels in zip(request.prompt.images, request.pixels, strict=True)
         )
-        features = self.image_features.get_or_encode(images, self._model.encode_images)
+        features = self.image_features.get_or_encode(images, self._images.encode)
         items = [(sequence, *self._embed(sequence, features)) for sequence in sequences]
         items.sort(key=lambda item: len(item[1]))  # so that prompts of similar length share a forward pass
         ordered, prompts, cached = (list(column) for column in zip(*items, strict=True))

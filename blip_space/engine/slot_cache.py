@@ -1,41 +1,49 @@
 """Keys and values in fixed slots: a row starts at the first position of its slot and never moves as others come and go.
 
-Every layer has buffers (slots, heads, capacity, width); slots and capacity are powers of two, so that there are few
-shapes. A step writes one position per slot but reads whole buffers, so unused positions must hold finite numbers: they
-are zeros, or what a captured step was compared with. Buffers of which a graph has the addresses do not change. The mask
-is made by the caller. Depends on transformers' cache layers; must not import a language model. Nothing here
-synchronises with a GPU.
+All layers share one tensor (2 * layers, slots, heads, capacity, width), so that one operation copies a row, and not two
+per layer; slots and capacity are powers of two, so that there are few shapes. A step writes one position per slot but
+reads whole buffers, so unused positions must hold finite numbers: they are zeros, or what a captured step was compared
+with. Buffers of which a graph has the addresses do not change. The mask is made by the caller. Depends on transformers'
+cache layers; must not import a language model. Nothing here synchronises with a GPU.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from blip_space.engine.caches import KeyValues
+from blip_space.engine.caches import KeyValuePair, StackedKeyValues, layer_pairs
 from blip_space.engine.kv_cache import BLOCK_TOKENS, KVCache
 from blip_space.models.transfer import to_device
-
-KeyValuePair = tuple[torch.Tensor, torch.Tensor]
-"""Keys and values of one layer."""
 
 
 @dataclass(eq=False)
 class SlotBuffers:
-    """The buffers of every layer, all of one size; a captured graph has their addresses. `owner` is their cache."""
+    """The keys and values of every layer; a captured graph has their addresses. `owner` is their cache.
+
+    `tensor` is (2 * layers, slots, heads, capacity, width), with the keys of a layer before its values; None before the
+    first write.
+    """
 
     owner: SlotCache
     slots: int = 0
     capacity: int = 0
-    layers: list[KeyValuePair] = field(default_factory=list)
+    tensor: torch.Tensor | None = None
+
+    @cached_property
+    def layers(self) -> list[KeyValuePair]:
+        """The keys and the values of every layer, each (slots, heads, capacity, width); not before the first write."""
+        assert self.tensor is not None
+        return layer_pairs(self.tensor)
 
     @property
     def nbytes(self) -> int:
-        return sum(part.nbytes for layer in self.layers for part in layer)
+        return 0 if self.tensor is None else self.tensor.nbytes
 
 
 class BufferKeeper(Protocol):
@@ -57,8 +65,8 @@ class SlotCache:
     def __init__(self, keeper: BufferKeeper | None = None) -> None:
         self.buffers = SlotBuffers(self)
         self._keeper = keeper
-        self._shapes: list[KeyValuePair] = []
-        """Empty tensors with the shape and the dtype of each layer, after the first write."""
+        self._pattern: torch.Tensor | None = None
+        """An empty tensor with the layers, heads, width and dtype of the buffers, after the first write."""
 
         self._view: DynamicCache | None = None
         self._view_slots = 0
@@ -78,7 +86,10 @@ class SlotCache:
     @property
     def position_nbytes(self) -> int:
         """The size of one position of a slot; 0 before the first write."""
-        return sum(part.shape[1] * part.shape[3] * part.itemsize for layer in self._shapes for part in layer)
+        if self._pattern is None:
+            return 0
+        parts, _, heads, _, width = self._pattern.shape
+        return parts * heads * width * self._pattern.itemsize
 
     def view(self, count: int, position: torch.Tensor | None = None) -> DynamicCache:
         """The first `count` slots as a transformers cache, which writes the next token at `position` (count,)."""
@@ -93,22 +104,18 @@ class SlotCache:
 
     def rebuild(self, slots: int, capacity: int, kept: Sequence[int]) -> None:
         """Take buffers of another size, and copy the slots `kept` to their first slots, in this order."""
-        old, length, self._view = self.buffers, min(capacity, self.capacity), None
+        old, length = self.buffers, min(capacity, self.capacity)
         new = self._keeper.take(self, slots, capacity) if self._keeper else None
-        if new is None and self._keeper and self._keeper.has_graphs(old):
-            new = SlotBuffers(self, slots, capacity, [_empty(layer, slots, capacity) for layer in old.layers])
-        # without graphs each layer is replaced in place, so that only one of them takes its memory twice
-        target = new or old
-        for number, layer in enumerate(old.layers):
-            index = to_device(kept, layer[0].device)
-            resized = target.layers[number] if new else _empty(layer, slots, capacity)
-            for buffer, part in zip(resized, layer, strict=True):
-                buffer[: len(kept), :, :length] = part[:, :, :length].index_select(0, index)
-            target.layers[number] = resized
-        target.slots, target.capacity = slots, capacity
-        self.buffers = target
-        if new:
-            self._retire(old)
+        if new is None:
+            new = SlotBuffers(self, slots, capacity)
+            new.tensor = None if old.tensor is None else self._empty(slots, capacity)
+        if new.tensor is not None and old.tensor is not None:
+            source = old.tensor[:, :, :, :length]
+            if list(kept) != list(range(len(kept))):
+                source = source.index_select(1, to_device(kept, source.device))
+            new.tensor[:, : len(kept), :, :length] = source[:, : len(kept)]
+        self.buffers, self._view = new, None
+        self._retire(old)
 
     def clear(self) -> None:
         """Free all memory, but for buffers that are kept for their graphs."""
@@ -118,55 +125,63 @@ class SlotCache:
     def fill(self, slots: int, capacity: int) -> None:
         """Have buffers of this size with small numbers everywhere, as no row is in them. Not before the first write."""
         self.rebuild(slots, capacity, [])
-        self._allocate()
-        for part in (part for layer in self.buffers.layers for part in layer):
-            part.normal_(std=0.1)
+        self._allocate().normal_(std=0.1)
 
-    def write(self, slots: Sequence[int], other: KVCache, lengths: Sequence[int], *, left: bool = True) -> None:
+    def write(self, slots: Sequence[int], rows: KVCache, lengths: Sequence[int], *, left: bool = True) -> None:
         """Overwrite `slots` with another cache's rows, which are padded on the left if `left`, else on the right."""
-        parts = other.layers
-        self._shapes = self._shapes or [
-            _pair(part.new_empty(0, *part.shape[1:])[:, :, :0] for part in layer) for layer in parts
-        ]
-        self._allocate()
-        device, width = parts[0][0].device, parts[0][0].shape[2]
-        index, padding, ends = to_device(
-            [slots, [width - length if left else 0 for length in lengths], lengths], device
-        )
-        positions = torch.arange(min(self.capacity, width), device=device)
-        source = (positions + padding[:, None]).clamp(max=width - 1)[:, None, :, None]
-        unused = (positions >= ends[:, None])[:, None, :, None]
-        for layer, new in zip(self.buffers.layers, parts, strict=True):
-            for buffer, part in zip(layer, new, strict=True):
-                moved = part.gather(2, source.expand(-1, part.shape[1], -1, part.shape[3])).masked_fill(unused, 0)
-                buffer[:, :, : len(positions)].index_copy_(0, index, moved)
-                buffer[:, :, len(positions) :].index_fill_(0, index, 0)
+        parts = [part for layer in rows.layers for part in layer]
+        width = parts[0].shape[2]
+        starts = [width - length if left else 0 for length in lengths]
+        for row, (slot, start, length) in enumerate(zip(slots, starts, lengths, strict=True)):
+            self.write_row(slot, torch.stack([part[row, :, start : start + length] for part in parts]))
+
+    def write_row(self, slot: int, new: torch.Tensor, prefix: torch.Tensor | None = None) -> None:
+        """Overwrite a slot with keys and values (2 * layers, heads, positions, width), after those of a prefix, and
+        with zeros."""
+        if self._pattern is None:
+            self._pattern = new.new_empty(len(new), 0, new.shape[1], 0, new.shape[3])
+        target, start = self._allocate()[:, slot], 0
+        for part in (new,) if prefix is None else (prefix, new):
+            end = start + part.shape[2]
+            target[:, :, start:end] = part
+            start = end
+        target[:, :, start:] = 0
 
     def copy(self, moves: Sequence[tuple[int, int]]) -> None:
         """Overwrite slots: each move is (target, source), and all sources are read before any target is written."""
-        if not moves or not self.buffers.layers:
+        tensor = self.buffers.tensor
+        if not moves or tensor is None:
             return
-        targets, sources = to_device(list(zip(*moves, strict=True)), self.buffers.layers[0][0].device)
-        for layer in self.buffers.layers:
-            for buffer in layer:
-                buffer.index_copy_(0, targets, buffer.index_select(0, sources))
-
-    def _allocate(self) -> None:
-        buffers = self.buffers
-        buffers.layers = buffers.layers or [_empty(layer, self.slots, self.capacity) for layer in self._shapes]
-
-    def _retire(self, old: SlotBuffers) -> None:
-        if self._keeper and old.layers:
-            self._keeper.keep(old)
+        targets, sources = to_device(list(zip(*moves, strict=True)), tensor.device)
+        tensor.index_copy_(1, targets, tensor.index_select(1, sources))
 
     def copy_row(self, slot: int, length: int) -> KVCache:
         """A copy of a slot's first `length` positions, as a cache of one left-aligned row."""
-        layers = ([part[slot : slot + 1, :, :length].clone() for part in layer] for layer in self.buffers.layers)
-        return KVCache.from_row(map(_pair, layers), length)
+        return KVCache.from_row(layer_pairs(self._row(slot, length)[:, None]), length)
 
-    def key_values(self, slot: int, length: int) -> KeyValues:
-        """Copies of the keys and values of a slot's first `length` positions."""
-        return [_pair(part[slot, :, :length].clone() for part in layer) for layer in self.buffers.layers]
+    def key_values(self, slot: int, length: int) -> StackedKeyValues:
+        """A copy of the keys and values of a slot's first `length` positions."""
+        return StackedKeyValues(self._row(slot, length))
+
+    def _row(self, slot: int, length: int) -> torch.Tensor:
+        assert self.buffers.tensor is not None
+        return self.buffers.tensor[:, slot, :, :length].clone()
+
+    def _allocate(self) -> torch.Tensor:
+        buffers = self.buffers
+        if buffers.tensor is None:
+            buffers.tensor = self._empty(buffers.slots, buffers.capacity)
+        return buffers.tensor
+
+    def _empty(self, slots: int, capacity: int) -> torch.Tensor:
+        """A tensor of zeros for that many slots and positions."""
+        assert self._pattern is not None
+        parts, _, heads, _, width = self._pattern.shape
+        return self._pattern.new_zeros(parts, slots, heads, capacity, width)
+
+    def _retire(self, old: SlotBuffers) -> None:
+        if self._keeper and old.tensor is not None:
+            self._keeper.keep(old)
 
 
 class _SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types here
@@ -199,13 +214,3 @@ def next_power_of_two(number: int) -> int:
 def capacity_for(length: int) -> int:
     """The capacity of a slot for `length` positions: a number of blocks that is a power of two, in positions."""
     return BLOCK_TOKENS * next_power_of_two(-(-length // BLOCK_TOKENS))
-
-
-def _empty(layer: KeyValuePair, slots: int, capacity: int) -> KeyValuePair:
-    """Buffers of zeros for a layer with the heads, width and dtype of this one."""
-    return _pair(part.new_zeros(slots, part.shape[1], capacity, part.shape[3]) for part in layer)
-
-
-def _pair(parts: Any) -> KeyValuePair:
-    keys, values = parts
-    return keys, values

@@ -13,12 +13,12 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
+from blip_space.engine.function_graphs import FunctionGraphs
+from blip_space.engine.graph_backend import MAX_CAPTURES, TOLERANCE, GraphBackend, failure_reason
 from blip_space.engine.slot_cache import SlotBuffers, SlotCache
-from blip_space.loading.device_errors import is_device_lost
 from blip_space.models.transfer import copy_to_device, to_device
 
 log = logging.getLogger(__name__)
@@ -26,14 +26,8 @@ log = logging.getLogger(__name__)
 PROOF_STEPS = 3
 """How many steps of a graph are compared with eager ones."""
 
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-"""How much the logits of a graph may differ from those of the eager step, relative to the largest."""
-
 MIN_EAGER_STEPS = 64
 """After this many eager steps of one shape its graph is captured between two steps; before that only in idle time."""
-
-MAX_CAPTURES = 3
-"""How often a graph of one shape is captured, if others take its memory."""
 
 Columns = Sequence[Sequence[int]]
 """The numbers of a step, each a list with one for every slot: ids, lengths, prompt lengths, positions, and the slots of
@@ -44,16 +38,6 @@ Step = Callable[[torch.Tensor], torch.Tensor]
 
 Shape = tuple[int, tuple[tuple[int, int], ...]]
 """How many slots a step computes, and the slots and capacity of each cache's buffers."""
-
-
-class GraphBackend(Protocol):
-    """Captures steps; the tests have one for a CPU."""
-
-    def capture(self, step: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
-        """A function that repeats the step, and the tensor that each repetition writes its result to."""
-
-    def free_bytes(self) -> int:
-        """The free memory of the device."""
 
 
 @dataclass(eq=False)
@@ -72,6 +56,7 @@ class StepGraphs:
         self.limit_bytes = limit_bytes
         self._backend, self._dtype, self._reason = backend, dtype, reason
         self._graphs: OrderedDict[tuple[int, tuple[SlotBuffers, ...]], _Graph] = OrderedDict()
+        self._functions: dict[str, FunctionGraphs] = {}
         self._spares: list[SlotBuffers] = []
         self._eager_steps: Counter[Shape] = Counter()
         self._captures: Counter[Shape] = Counter()
@@ -93,6 +78,19 @@ class StepGraphs:
     @property
     def nbytes(self) -> int:
         return sum(graph.nbytes for graph in self._graphs.values()) + sum(spare.nbytes for spare in self._spares)
+
+    @property
+    def functions(self) -> Sequence[FunctionGraphs]:
+        """The graphs of other functions, which have memory of their own."""
+        return tuple(self._functions.values())
+
+    def for_function(self, name: str, memory_share: float) -> FunctionGraphs:
+        """The graphs of the function `name`; see `FunctionGraphs`. They may take as much memory as a share of the
+        steps' graphs."""
+        if name not in self._functions:
+            limit_bytes = int(self.limit_bytes * memory_share)
+            self._functions[name] = FunctionGraphs(name, self._backend, self._dtype, limit_bytes, self._reason)
+        return self._functions[name]
 
     def replay(self, columns: Columns, buffers: Sequence[SlotBuffers]) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The columns on the device and the logits, both overwritten by the next step; None if it has to be eager."""
@@ -162,19 +160,18 @@ class StepGraphs:
 
     def turn_off(self, reason: Exception | str) -> None:
         """Drop all graphs, and let every further step be eager. Raises the error if the device is lost."""
-        if isinstance(reason, Exception):
-            if is_device_lost(reason):
-                raise reason
-            cause: BaseException = reason
-            while cause.__context__ is not None:  # the end of a capture that failed raises again
-                cause = cause.__context__
-            reason = f"{type(cause).__name__}: {cause}".partition("\n")[0]
+        reason = failure_reason(reason)
         self._backend, self._reason = None, reason
-        self.clear()
+        self._clear()
         log.warning("decode steps run without CUDA graphs from now on: %s", reason)
 
     def clear(self) -> None:
-        """Free all memory; graphs are captured again when their shapes occur."""
+        """Free all memory, that of other functions too; graphs are captured again when their shapes occur."""
+        self._clear()
+        for function in self.functions:
+            function.clear()
+
+    def _clear(self) -> None:
         self._graphs.clear()
         self._spares.clear()
         self._captures.clear()
@@ -196,8 +193,8 @@ class StepGraphs:
         for spare in self._spares:
             if spare.owner is owner and (spare.slots, spare.capacity) == (slots, capacity):
                 self._spares.remove(spare)
-                for part in (part for layer in spare.layers for part in layer):
-                    part.zero_()
+                if spare.tensor is not None:
+                    spare.tensor.zero_()
                 return spare
         return None
 

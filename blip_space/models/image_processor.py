@@ -1,4 +1,4 @@
-"""Converts images to pixel values as one checkpoint expects them.
+"""Converts images to pixel values as one checkpoint expects them: bytes, which are normalized on the model's device.
 
 Must not import a family; untrusted files are decoded elsewhere (`images`). Nothing changes after construction, so any
 number of threads may use a processor.
@@ -7,8 +7,10 @@ number of threads may use a processor.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from PIL import Image
 from transformers import AutoImageProcessor
 
 from blip_space.errors import ModelError
+from blip_space.models.normalization import VALUES, Normalization
+
+log = logging.getLogger(__name__)
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -25,6 +30,9 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_ASPECT_RATIO = 16
 """The maximum ratio of an image's sides before a center crop; longer ends are cut off first. Without it a strip of one
 pixel by a million would be resized to 336 by 336 million pixels."""
+
+AS_BYTES = {"do_rescale": False, "do_normalize": False}
+"""Options with which transformers' image processors return bytes."""
 
 UNREADABLE = (
     "The image processor of {name} (preprocessor_config.json) cannot be read. Copy it again from where the checkpoint "
@@ -42,11 +50,18 @@ class ImageProcessor:
     resample: Image.Resampling = Image.Resampling.BICUBIC
 
     def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """The pixel values, float32 (n, 3, size, size), on the CPU."""
+        """The pixel values as bytes (n, 3, size, size), on the CPU."""
         resized = [_to_rgb(image).resize((self.size, self.size), self.resample) for image in images]
-        stacked = np.stack([np.asarray(image, dtype=np.float32) for image in resized])
-        normalized = (stacked / 255 - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
-        return torch.from_numpy(normalized.transpose(0, 3, 1, 2).copy())
+        stacked = np.stack([np.asarray(image) for image in resized])
+        return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))
+
+    def normalize(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Pixel values (n, 3, size, size), on any device, as the vision encoder takes them."""
+        return self._normalization.apply(pixels, dtype)
+
+    @cached_property
+    def _normalization(self) -> Normalization:
+        return Normalization.from_statistics(self.mean, self.std)
 
 
 class TransformersImageProcessor:
@@ -55,12 +70,40 @@ class TransformersImageProcessor:
     def __init__(self, processor: Any) -> None:
         self._processor = processor
         self._crops = bool(getattr(processor, "do_center_crop", False))
+        self._normalization: Normalization | None = None
 
     def pixels(self, image: Image.Image) -> torch.Tensor:
-        """The pixel values, float32 (1, 3, size, size), on the CPU."""
+        """The pixel values (1, 3, size, size), on the CPU: bytes, or float32 without `use_bytes`."""
         image = _crop_strip(_to_rgb(image)) if self._crops else _to_rgb(image)
-        pixels: torch.Tensor = self._processor(images=[image], return_tensors="pt")["pixel_values"]
-        return pixels.to(torch.float32)
+        if self._normalization is not None:
+            return self._process(image, **AS_BYTES)
+        return self._process(image).to(torch.float32)
+
+    def normalize(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Pixel values (n, 3, size, size), on any device, as the vision encoder takes them."""
+        return pixels.to(dtype) if self._normalization is None else self._normalization.apply(pixels, dtype)
+
+    def use_bytes(self, examples: Sequence[Image.Image]) -> None:
+        """Let `pixels` return bytes from now on, if the processor makes exactly the same of these examples so."""
+        try:
+            as_floats = [self.pixels(image) for image in examples]
+            ramp = Image.fromarray(np.arange(VALUES, dtype=np.uint8).reshape(16, 16)).convert("RGB")
+            table = self._process(ramp, do_resize=False, do_center_crop=False, do_pad=False)
+            self._normalization = Normalization(table.to(torch.float32).reshape(3, VALUES))
+            as_bytes = [self.pixels(image) for image in examples]
+            is_equal = all(part.dtype == torch.uint8 for part in as_bytes) and all(
+                torch.equal(self.normalize(part, torch.float32), expected)
+                for part, expected in zip(as_bytes, as_floats, strict=True)
+            )
+        except Exception as error:  # a processor of another class may do anything with these options
+            log.info("images are normalized by the image processor: %s", error)
+            is_equal = False
+        if not is_equal:
+            self._normalization = None
+
+    def _process(self, image: Image.Image, **options: Any) -> torch.Tensor:
+        pixels: torch.Tensor = self._processor(images=[image], return_tensors="pt", **options)["pixel_values"]
+        return pixels
 
 
 def load_image_processor(folder: Path, *, size: int, name: str) -> ImageProcessor:
@@ -89,7 +132,9 @@ def load_transformers_image_processor(folder: Path, *, size: int, name: str) -> 
     try:
         loaded = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
         processor = TransformersImageProcessor(loaded)
-        shape = tuple(processor.pixels(Image.new("RGB", (3 * size, 2 * size))).shape)
+        examples = [_noise(3 * size, 2 * size), _noise(size // 2, size)]
+        shape = tuple(processor.pixels(examples[0]).shape)
+        processor.use_bytes(examples)
     except Exception as error:  # the checks of an arbitrary file may raise anything
         raise ModelError(UNREADABLE.format(name=name)) from error
     if shape != (1, 3, size, size):
@@ -98,6 +143,12 @@ def load_transformers_image_processor(folder: Path, *, size: int, name: str) -> 
             f"vision encoder takes {size} x {size}. Its files belong to two models; copy them from the same place."
         )
     return processor
+
+
+def _noise(width: int, height: int) -> Image.Image:
+    """An image in which every value of a byte occurs in every channel."""
+    noise = np.random.default_rng(0).integers(0, VALUES, (max(1, height), max(1, width), 3), dtype=np.uint8)
+    return Image.fromarray(noise)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -164,9 +164,17 @@ class VisionLanguageModel(ABC):
         self.threads = 1 if self.spec.parameters < MIN_PARAMETERS else ALL_THREADS
         self._hf_model = hf_model
 
-    @abstractmethod
     def encode_images(self, pixels: Sequence[Any]) -> list[torch.Tensor]:
         """The features of images, each (positions, hidden), in the language model's dtype and on its device."""
+        return list(self.encode_pixels(self.load_pixels(pixels)))
+
+    @abstractmethod
+    def load_pixels(self, pixels: Sequence[Any]) -> torch.Tensor:
+        """The pixel values of images as one batch (images, ...), on the vision encoder's device and in its dtype."""
+
+    @abstractmethod
+    def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The features (images, positions, hidden) of such a batch, from tensors only, so that it can be captured."""
 
     @abstractmethod
     def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:

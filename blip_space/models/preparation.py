@@ -115,6 +115,10 @@ class Preparation(ABC):
     def pixels(self, image: Any, options: GenerationOptions) -> Any:
         """The pixel values of a `PIL.Image`, in the family's own form; their size in bytes is `nbytes`."""
 
+    def normalize(self, pixels: Any, dtype: Any) -> Any:
+        """Pixel values of several images, as one tensor (n, ...) on any device, as the vision encoder takes them."""
+        return pixels.to(dtype)
+
     @abstractmethod
     def encode(self, text: str) -> list[int]:
         """The token ids of a text, including those that the tokenizer adds itself."""

@@ -25,14 +25,14 @@ def copy_to_device(numbers: Any, target: torch.Tensor) -> None:
     target.copy_(torch.tensor(numbers, dtype=torch.long, device="cpu", pin_memory=is_gpu), non_blocking=True)
 
 
-def pixels_to_device(pixels: Sequence[torch.Tensor], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Pixel values of images, each (1, ...), as one batch (n, ...) in that dtype on that device; the host copies them
-    to pinned memory and does not wait for a GPU."""
+def pixels_to_device(pixels: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
+    """Pixel values of images, each (1, ...), as one batch (n, ...) on that device; the host copies them to pinned
+    memory and does not wait for a GPU."""
     if device.type == "cuda" and torch.cuda.is_available():
         shape = (sum(len(part) for part in pixels), *pixels[0].shape[1:])
         pinned = torch.empty(shape, dtype=pixels[0].dtype, pin_memory=True)
-        return torch.cat(list(pixels), out=pinned).to(device, non_blocking=True).to(dtype)
-    return torch.cat(list(pixels)).to(device, dtype)
+        return torch.cat(list(pixels), out=pinned).to(device, non_blocking=True)
+    return torch.cat(list(pixels)).to(device)
 
 
 def to_host(tokens: torch.Tensor) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ import torch
 from blip_space.engine import model_runner, sampling
 from blip_space.engine.slot_batches import DecoderOnlySlots, EncoderDecoderSlots
 from blip_space.engine.slots import Slots
+from blip_space.models.families.blip2 import Blip2
+from blip_space.models.families.llava import Llava
 from tests.engine.fake_gpu import CHOSEN, capturing
 
 
@@ -22,6 +25,18 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # a fake tensor cannot be pinned, and needs not be
     for slots in (DecoderOnlySlots, EncoderDecoderSlots):
         monkeypatch.setattr(slots, "_step", captured(slots._step))
+    for family in (Blip2, Llava):
+        monkeypatch.setattr(family, "encode_pixels", captured_encoder(family.encode_pixels))
+
+
+def captured_encoder(encode: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Likewise the vision encoder."""
+
+    def checked(model: Any, pixels: torch.Tensor) -> torch.Tensor:
+        with capturing():
+            return encode(model, pixels)
+
+    return checked
 
 
 def captured(step: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -10,6 +10,7 @@ from blip_space.engine.caches import (
     KeyValues,
     PrefixCache,
     PrefixKey,
+    StackedKeyValues,
     prefix_cache_bytes,
 )
 
@@ -111,6 +112,15 @@ def test_the_least_recently_used_prefix_is_dropped_first() -> None:
     assert get(prefixes, "a", 1, 2, 3)
     prefixes.put(key("c", 1, 2), key_values(4))
     assert [cached_ids(prefixes, name, 1, 2, 3) for name in "abc"] == [2, 0, 2]
+
+
+def test_a_prefix_of_one_tensor_stays_one() -> None:
+    prefixes, tensor = PrefixCache(max_bytes=4 * 64), torch.rand(2, 2, 4, 4)
+    prefixes.put(key("a", 1, 2), StackedKeyValues(tensor))
+    cached = get(prefixes, "a", 1, 3)
+    assert isinstance(cached, StackedKeyValues)
+    assert torch.equal(cached.tensor, tensor[:, :, :3])
+    assert prefixes.bytes == tensor.nbytes
 
 
 def test_clear_drops_all_prefixes() -> None:

@@ -83,6 +83,22 @@ def test_a_prompt_longer_than_its_answer_is_kept() -> None:
             assert all(torch.equal(part, expected) for part, expected in zip(parts, row_parts, strict=True))
 
 
+def test_a_row_is_written_after_its_prefix_and_read_as_one_tensor() -> None:
+    """The slot's earlier numbers are gone, and what was read does not change with the slot."""
+    cache, prefix, new = SlotCache(), torch.rand(4, 2, 3, 5), torch.rand(4, 2, 6, 5)
+    cache.rebuild(2, 64, [])
+    cache.write_row(1, torch.full((4, 2, 64, 5), torch.nan))
+    cache.write_row(1, new, prefix)
+    row = cache.key_values(1, 9)
+    cache.write_row(1, new)
+    assert torch.equal(row.tensor, torch.cat([prefix, new], dim=2))
+    for number, (keys, values) in enumerate(row):
+        assert torch.equal(keys, row.tensor[2 * number])
+        assert torch.equal(values, row.tensor[2 * number + 1])
+    assert len(row) == 2
+    assert not cache.buffers.layers[1][1][1, :, 6:].any()
+
+
 def test_powers_of_two() -> None:
     assert [next_power_of_two(number) for number in (0, 1, 2, 3, 4, 5, 64, 65)] == [1, 1, 2, 4, 4, 8, 64, 128]
     assert [capacity_for(length) for length in (0, 1, 64, 65, 129, 257)] == [64, 64, 64, 128, 256, 512]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from blip_space.engine import step_graphs
+from blip_space.engine import graph_backend, step_graphs
 from blip_space.engine.slot_cache import SlotBuffers, SlotCache
 from blip_space.engine.step_graphs import StepGraphs, _varied, difference
 from tests.engine.fake_graphs import CAPTURED_BYTES, recording_graphs
@@ -18,8 +18,7 @@ BUFFER_BYTES = 2 * 2 * 64 * 4 * 4
 
 
 def make_buffers(slots: int = 1) -> SlotBuffers:
-    part = torch.zeros(slots, 2, 64, 4)
-    return SlotBuffers(SlotCache(), slots, 64, [(part, part.clone())])
+    return SlotBuffers(SlotCache(), slots, 64, torch.zeros(2, slots, 2, 64, 4))
 
 
 def columns(count: int) -> list[list[int]]:
@@ -106,7 +105,7 @@ def test_the_shape_of_most_eager_steps_is_captured_first_and_not_again_and_again
     assert graphs.next_shape() == (1, ((2, 64),))
     assert graphs.next_shape() == (1, ((1, 64),))
     assert graphs.next_shape() is None
-    for _ in range(step_graphs.MAX_CAPTURES):
+    for _ in range(graph_backend.MAX_CAPTURES):
         replay(graphs, two)
         assert graphs.next_shape() == (1, ((2, 64),))
         capture(graphs, two)

@@ -46,7 +46,8 @@ def reference(folder: Path, model: VisionLanguageModel, image: Image.Image) -> l
     """What transformers generates from the weights in fp32 with the image positions in the prompt."""
     hf_model = Blip2ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     hf_model.config.image_token_index = hf_model.config.text_config.vocab_size - 1
-    pixels, slots = model.preparation.pixels(image, OPTIONS), image_positions(model.preparation)
+    pixels = model.preparation.normalize(model.preparation.pixels(image, OPTIONS), torch.float32)
+    slots = image_positions(model.preparation)
     prompt = [hf_model.config.image_token_index] * slots + model.preparation.encode(PROMPT)
     ids = torch.tensor([prompt])
     generated: list[int] = hf_model.generate(

@@ -18,7 +18,9 @@ def test_pixels_equal_the_processors(size: tuple[int, int]) -> None:
     image = Image.fromarray(noise)
     processor = BlipImageProcessorPil(size={"height": 56, "width": 56})
     expected = processor(image, return_tensors="pt")["pixel_values"]
-    assert torch.allclose(ImageProcessor(56).pixels([image]), expected, atol=1e-5)
+    pixels = ImageProcessor(56).pixels([image])
+    assert pixels.dtype == torch.uint8
+    assert torch.allclose(ImageProcessor(56).normalize(pixels, torch.float32), expected, atol=1e-6)
 
 
 def test_pixels_of_a_batch_equal_those_of_each_image() -> None:

@@ -54,7 +54,9 @@ def test_pixels_are_floats_of_three_channels_even_if_the_processor_converts_noth
     copied = edit_copy(
         folder, tmp_path / "m", "processor_config.json", lambda content: content["image_processor"].update(changes)
     )
-    pixels = load_preparation(read_folder(copied)).pixels(Image.new("L", (50, 31), 7), GenerationOptions())
+    preparation = load_preparation(read_folder(copied))
+    image = preparation.pixels(Image.new("L", (50, 31), 7), GenerationOptions())
+    pixels = preparation.normalize(image, torch.float32)
     assert (pixels.shape, pixels.dtype, set(pixels.flatten().tolist())) == ((1, 3, 28, 28), torch.float32, {7.0})
 
 
