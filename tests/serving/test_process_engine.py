@@ -16,7 +16,7 @@ from blip_space.errors import BusyError, ModelError
 from blip_space.loading.device_errors import DEVICE_FAILED
 from blip_space.serving import child_process
 from blip_space.serving.child_process import ENGINE_ENDED
-from blip_space.serving.process_engine import NOT_STARTED, ProcessEngine
+from blip_space.serving.process_engine import MAX_FAILED_STARTS, NOT_STARTED, ProcessEngine
 from tests.engine.fake_model import spec
 from tests.serving.child_engines import FakeBuild
 from tests.serving.contract import CONFIG, QUESTION, SPECS, EngineContract, ask, error_message
@@ -109,14 +109,36 @@ def test_a_process_that_dies_fails_its_answers_and_another_one_takes_its_place(s
     assert not separate.lost.is_set()
 
 
-@pytest.mark.parametrize("question", ["please die now", "please lose it"])
-def test_a_process_that_an_answer_ends_is_started_again(separate: Separate, question: str) -> None:
+@pytest.mark.parametrize(("question", "times"), [("please die now", 1), ("please lose it", MAX_FAILED_STARTS)])
+def test_a_process_that_an_answer_ends_is_started_again(separate: Separate, question: str, times: int) -> None:
     separate.start()
-    assert error_message(lambda: list(separate.engine.submit(ask(question)))) == ENGINE_ENDED
-    wait_until(lambda: separate.engine.status().metrics.restarts == 1)
-    wait_until(lambda: separate.engine.status().status == "ready")
+    for time in range(times):
+        assert error_message(lambda: list(separate.engine.submit(ask(question)))) == ENGINE_ENDED
+        wait_until(partial(has_restarted, separate, time + 1))
     assert QUESTION in list(separate.engine.submit(ask()))[-1]
     assert not separate.lost.is_set()
+
+
+def has_restarted(separate: Separate, times: int) -> bool:
+    status = separate.engine.status()
+    return status.status == "ready" and status.metrics.restarts == times
+
+
+def test_a_cancelled_request_leaves_the_queue_of_the_process(separate: Separate) -> None:
+    separate.start()
+    separate.hold()
+    running = separate.engine.submit(ask())
+    wait_until(separate.is_running)
+    waiting = [separate.engine.submit(ask()) for _ in range(2)]
+    wait_until(lambda: separate.engine.status().waiting == 2)
+    with pytest.raises(BusyError, match="2 questions are waiting"):
+        list(separate.engine.submit(ask()))
+    waiting[0].cancel()
+    late = separate.engine.submit(ask())
+    wait_until(lambda: late.queue_position() == 1)
+    separate.release()
+    for response in (running, waiting[1], late):
+        assert QUESTION in list(response)[-1]
 
 
 def test_a_process_that_never_starts_is_tried_again_later(separate: Separate) -> None:
