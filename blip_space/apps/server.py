@@ -33,6 +33,7 @@ from blip_space.serving.engine_process import LOG_FORMAT
 from blip_space.serving.machine import Machine
 from blip_space.serving.process_engine import ProcessEngine
 from blip_space.serving.protocol import EngineProtocol
+from blip_space.serving.routed import RoutedEngine
 from blip_space.serving.threaded import ThreadedEngine
 from blip_space.settings import Settings, engine_process
 
@@ -93,17 +94,13 @@ def _create_engine(
     if settings.replicas and not settings.ray:
         raise UserError("--replicas needs a cluster. Name it with --ray, or leave --replicas out.")
     if not settings.ray:
-        is_separate = engine_process()
-        if is_separate is None:
-            is_separate = Machine(settings.device).has_cuda
-        build = ProcessEngine if is_separate else ThreadedEngine
-        return build(
-            specs,
-            precision=settings.precision,
-            device=settings.device,
-            config=config,
-            on_device_lost=device_lost.set,
-        )
+        engines: dict[str, EngineProtocol] = {
+            device: _engine_class(device)(
+                specs, precision=settings.precision, device=device, config=config, on_device_lost=device_lost.set
+            )
+            for device in settings.devices
+        }
+        return RoutedEngine(engines) if len(engines) > 1 else next(iter(engines.values()))
     from blip_space.apps.cluster.replicated_engine import ReplicatedEngine
 
     return ReplicatedEngine(
@@ -114,6 +111,14 @@ def _create_engine(
         config=config,
         replicas=settings.replicas or None,
     )
+
+
+def _engine_class(device: str) -> type[ThreadedEngine] | type[ProcessEngine]:
+    """The engine for a device: one in a process of its own on CUDA, unless a variable decides."""
+    is_separate = engine_process()
+    if is_separate is None:
+        is_separate = Machine(device).has_cuda
+    return ProcessEngine if is_separate else ThreadedEngine
 
 
 def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings | None = None) -> Server:

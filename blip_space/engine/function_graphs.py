@@ -84,6 +84,15 @@ class FunctionGraphs:
             self._graphs.move_to_end(key)
         return graph
 
+    def missed(self, key: Key) -> int:
+        """How often a graph of these sizes was missing since it was last tried to capture; 0 if it never will be."""
+        return self._missed[key] if self._captures[key] < MAX_CAPTURES else 0
+
+    @property
+    def sizes(self) -> Sequence[Key]:
+        """The sizes of all graphs."""
+        return tuple(self._graphs)
+
     def replay(self, graph: FunctionGraph) -> Tensors | None:
         """The outputs for the present inputs, overwritten by the next replay; None if it has to be eager."""
         try:
@@ -105,6 +114,7 @@ class FunctionGraphs:
         """Capture the function for inputs of these sizes, and compare it with the eager one on every example. Never
         raises, unless the device is lost."""
         self._captures[key] += 1
+        del self._missed[key]
         try:
             assert self._backend is not None
             before, inputs_bytes = self._backend.free_bytes(), sum(part.nbytes for part in examples[0])

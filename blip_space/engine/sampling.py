@@ -1,7 +1,8 @@
 """Chooses the next token of many sequences at once, by argmax or by nucleus (top-p) sampling.
 
-Depends on options, torch, numpy and `models.transfer` only. On a GPU the argmax tokens come to the host in one copy;
-sampled tokens take a few more. The rules are those of transformers' logits processors, in the order of `generate`.
+Depends on options, torch, numpy and `models.transfer` only. On a GPU the argmax tokens come to the host in one copy,
+for which only their reader waits; sampled tokens take a few more. The rules are those of transformers' logits
+processors, in the order of `generate`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from blip_space.models.transfer import select_rows, to_device, to_host
+from blip_space.models.transfer import HostCopy, select_rows, to_device
 from blip_space.options import GenerationOptions
+
+NO_TOKEN = -1
+"""Marks a row whose logits are not finite."""
 
 BLOCK_SIZE, WORDS_PER_COUNT, CACHED_BLOCKS = 64, 4, 1024
 """Random numbers generated at a time, random numbers per count of Philox's counter, and cached blocks of numbers."""
@@ -34,6 +38,21 @@ Candidates: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 """Probabilities, and the tokens that have them."""
 
 
+class Choice:
+    """The tokens that were chosen for some rows, on the device and later on the host."""
+
+    def __init__(self, tokens: HostCopy | list[int | None], ids: torch.Tensor | None = None) -> None:
+        """`ids` (rows,) are the tokens on the device, any id where there is none; None if only the host has them."""
+        self.ids = ids
+        self._tokens = tokens
+
+    def read(self) -> list[int | None]:
+        """The tokens; None where the logits were not finite. Waits for the device."""
+        if isinstance(self._tokens, HostCopy):
+            self._tokens = [None if token == NO_TOKEN else token for token in self._tokens.read()]
+        return self._tokens
+
+
 class Sampler:
     """Samples the next tokens of sequences of one language model.
 
@@ -44,8 +63,12 @@ class Sampler:
     def __init__(self, stop: frozenset[int]) -> None:
         self._stop = sorted(stop)
 
-    @torch.inference_mode()
     def sample(self, logits: torch.Tensor, requests: Sequence[SamplingInput]) -> list[int | None]:
+        """The next token for each row of `logits`; see `choose`."""
+        return self.choose(logits, requests).read()
+
+    @torch.inference_mode()
+    def choose(self, logits: torch.Tensor, requests: Sequence[SamplingInput]) -> Choice:
         """The next token for each row of `logits`, which are float32 (sequences, vocabulary) and may be overwritten.
 
         None for a row whose logits are not finite. A token depends only on its own row and request; its random number
@@ -56,10 +79,11 @@ class Sampler:
         is_sampled = [options.temperature > 0 for options, _, _ in requests]
         if not any(is_sampled):
             return _argmax(logits)
-        samples = iter(_sample(logits, list(compress(enumerate(requests), is_sampled))))
+        samples = _sample(logits, list(compress(enumerate(requests), is_sampled)))
         if all(is_sampled):
-            return list(samples)
-        return [next(samples) if sampled else token for sampled, token in zip(is_sampled, _argmax(logits), strict=True)]
+            return Choice(samples)
+        greedy, rest = _argmax(logits).read(), iter(samples)
+        return Choice([next(rest) if sampled else token for sampled, token in zip(is_sampled, greedy, strict=True)])
 
     def _penalize(self, logits: torch.Tensor, requests: Sequence[SamplingInput]) -> None:
         rows, tokens, penalties = list[int](), list[int](), list[float]()
@@ -109,20 +133,22 @@ def _uniform_block(seed: int, block: int) -> list[float]:
     return [float(word >> 11) * 2.0**-53 for word in philox.random_raw(BLOCK_SIZE).tolist()]
 
 
-def _argmax(logits: torch.Tensor) -> list[int | None]:
-    if logits.device.type == "cpu":  # numpy's argmax is vectorized, and torch's ten times slower
-        scores = logits.numpy()
-        tokens = scores.argmax(axis=-1)
-        finite = np.isfinite(scores[np.arange(len(scores)), tokens])  # argmax finds NaN and inf
-        return [token if is_finite else None for token, is_finite in zip(tokens.tolist(), finite.tolist(), strict=True)]
-    return _argmax_in_one_copy(logits)
+def _argmax(logits: torch.Tensor) -> Choice:
+    """The argmax of each row, or None if it is not finite."""
+    if logits.device.type != "cpu":
+        return _argmax_in_one_copy(logits)
+    scores = logits.numpy()  # numpy's argmax is vectorized, and torch's ten times slower
+    tokens = scores.argmax(axis=-1)
+    finite = np.isfinite(scores[np.arange(len(scores)), tokens])  # argmax finds NaN and inf
+    chosen = [token if is_finite else None for token, is_finite in zip(tokens.tolist(), finite.tolist(), strict=True)]
+    return Choice(chosen, torch.from_numpy(tokens))
 
 
-def _argmax_in_one_copy(logits: torch.Tensor) -> list[int | None]:
-    """The argmax of each row, or None if it is not finite, with a single copy from the device."""
+def _argmax_in_one_copy(logits: torch.Tensor) -> Choice:
+    """`_argmax` on any device; only `read` waits for it."""
     tokens = logits.argmax(dim=-1, keepdim=True)
-    marked = torch.where(logits.gather(1, tokens).isfinite(), tokens, -1)
-    return [token if token >= 0 else None for token in to_host(marked[:, 0])]
+    marked = torch.where(logits.gather(1, tokens).isfinite(), tokens, NO_TOKEN)
+    return Choice(HostCopy(marked[:, 0]), tokens[:, 0])
 
 
 def _sample(logits: torch.Tensor, requests: Sequence[tuple[int, SamplingInput]]) -> list[int | None]:

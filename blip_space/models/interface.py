@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from blip_space.models.footprint import weight_bytes
+from blip_space.models.fused.operations import FusedDecoderStep, FusedStep, Operations, UnsupportedModelError
 from blip_space.models.preparation import Preparation, Prompt
 from blip_space.models.threads import ALL_THREADS, MIN_PARAMETERS
 from blip_space.models.transfer import to_device
@@ -70,6 +71,10 @@ class Decoder(ABC):
     device: torch.device
     dtype: torch.dtype
 
+    def fuse(self, operations: Operations) -> None:  # noqa: ARG002
+        """Set `fused`. Raises `UnsupportedModelError` for a model that has no fused step."""
+        raise UnsupportedModelError("this language model has no fused step")
+
     @abstractmethod
     def kv_bytes(self, positions: int) -> int:
         """The size in bytes of the keys and values of one sequence of `positions` positions."""
@@ -77,6 +82,9 @@ class Decoder(ABC):
 
 class DecoderOnly(Decoder):
     """A decoder-only language model: prompt and answer share one context window."""
+
+    fused: FusedStep | None = None
+    """A faster decode step over slots, after `fuse`."""
 
     @abstractmethod
     def forward(
@@ -107,6 +115,9 @@ class DecoderOnly(Decoder):
 
 class EncoderDecoder(Decoder):
     """An encoder-decoder model: the encoder reads the prompt, and the decoder attends to it and to its own answer."""
+
+    fused: FusedDecoderStep | None = None
+    """A faster decode step over slots, after `fuse`."""
 
     @abstractmethod
     def encode(self, embeddings: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -191,9 +191,9 @@ def test_a_gpu_selects_the_same_tokens_as_a_cpu() -> None:
     logits[0, 0] = 99.0
     logits[1, 7], logits[2], logits[3, 4] = torch.nan, -torch.inf, torch.inf
     logits[4, 20], logits[4, 30] = 99.0, 99.0
-    tokens = sampling._argmax(logits)
+    tokens = sampling._argmax(logits).read()
     assert tokens[:5] == [0, None, None, None, 20]
-    assert sampling._argmax_in_one_copy(logits) == tokens
+    assert sampling._argmax_in_one_copy(logits).read() == tokens
     probabilities = make_logits(8, 50).softmax(dim=-1)
     for rows in ([3], [1, 4, 6], range(8)):
         for min_probability in (0.0, 0.05, 2.0):

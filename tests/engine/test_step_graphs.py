@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from blip_space.engine import graph_backend, step_graphs
+from blip_space.engine.graph_comparison import _varied, difference
 from blip_space.engine.slot_cache import SlotBuffers, SlotCache
-from blip_space.engine.step_graphs import StepGraphs, _varied, difference
+from blip_space.engine.step_graphs import StepGraphs
 from tests.engine.fake_graphs import CAPTURED_BYTES, recording_graphs
 from tests.lost_device import lose_device
 

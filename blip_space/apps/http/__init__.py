@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp
 
+from blip_space.apps.http.body_limits import BodyLimits
 from blip_space.settings import Settings
 
 
 def wrap(app: ASGIApp, settings: Settings) -> ASGIApp:  # noqa: ARG001  # limits follow
     """`app` behind all middleware of this package. The last one that is added here is the first to see a request."""
-    return app
+    return BodyLimits(app)

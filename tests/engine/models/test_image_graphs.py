@@ -23,7 +23,7 @@ def make_pixels(model: VisionLanguageModel, count: int) -> list[torch.Tensor]:
 
 
 def new_image_graphs(model: VisionLanguageModel) -> tuple[ImageGraphs, RecordingBackend]:
-    graphs, backend = recording_graphs()
+    graphs, backend = recording_graphs(of_steps_only=False)
     return ImageGraphs(model, graphs.for_function("encode images", 1.0)), backend
 
 
@@ -72,7 +72,7 @@ def test_graphs_that_fail_are_off_and_the_status_says_so(
     model: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Decode steps still have theirs."""
-    graphs, _ = recording_graphs()
+    graphs, _ = recording_graphs(of_steps_only=False)
     monkeypatch.setattr(model_runner, "new_step_graphs", lambda *_, **__: graphs)
     monkeypatch.setattr(ImageGraphs, "_encode", lambda *_: 1 / 0)
     core = make_core(model, slots=True)
