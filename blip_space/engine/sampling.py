@@ -95,7 +95,7 @@ class Sampler:
                 penalties += [options.repetition_penalty] * len(penalized)
         if tokens:
             row_index, columns = to_device([rows, tokens], logits.device)
-            apply_repetition_penalty(logits, row_index, columns, torch.tensor(penalties))
+            apply_repetition_penalty(logits, row_index, columns, torch.tensor(penalties, dtype=torch.float32))
 
     def _forbid_stopping(self, logits: torch.Tensor, requests: Sequence[SamplingInput]) -> None:
         rows = [row for row, (_, ids, _) in enumerate(requests) if not ids] if self._stop else []
@@ -158,7 +158,7 @@ def _sample(logits: torch.Tensor, requests: Sequence[tuple[int, SamplingInput]])
         scores = select_rows(logits, [row for row, _ in requests])
     temperatures = [options.temperature for _, (options, _, _) in requests]
     if any(temperature != 1.0 for temperature in temperatures):
-        scores = scores / torch.tensor(temperatures, device=scores.device)[:, None]
+        scores = scores / torch.tensor(temperatures, dtype=torch.float32, device=scores.device)[:, None]
     probabilities = scores.softmax(dim=-1)
     settings = [(options.top_p, uniform(options.seed, len(ids))) for _, (options, ids, _) in requests]
     tokens: list[int | None] = [None] * len(settings)
