@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 
-def to_device(numbers: Any, device: torch.device) -> torch.Tensor:
-    """Integers, or nested lists of them, as an int64 tensor on `device`; the host does not wait for a GPU."""
+def to_device(numbers: Any, device: torch.device, dtype: torch.dtype = torch.long) -> torch.Tensor:
+    """Numbers, or nested lists of them, as a tensor on `device`; the host does not wait for a GPU."""
     if device.type == "cuda" and torch.cuda.is_available():
-        return torch.tensor(numbers, dtype=torch.long, pin_memory=True).to(device, non_blocking=True)
-    return torch.tensor(numbers, dtype=torch.long, device=device)
+        return torch.tensor(numbers, dtype=dtype, pin_memory=True).to(device, non_blocking=True)
+    return torch.tensor(numbers, dtype=dtype, device=device)
 
 
 def copy_to_device(numbers: Any, target: torch.Tensor) -> None:

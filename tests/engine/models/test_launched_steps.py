@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from blip_space.engine import model_runner, slots, step_graphs
+from blip_space.engine import model_runner, sampling, slots, step_graphs
 from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.kv_cache import BLOCK_TOKENS
@@ -72,15 +72,17 @@ def test_launched_steps_have_the_logits_of_left_aligned_rows(
     assert 5 < len(taken) < launched
 
 
-def test_a_core_takes_the_launched_steps_of_greedy_and_penalized_answers(
+def test_a_core_takes_the_launched_steps_of_greedy_sampled_and_penalized_answers(
     model: Blip2, two_images: list[Image.Image], taken: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By replays; two end early and one by its last token, and the answers are those of each alone."""
     options = [GenerationOptions(max_new_tokens=9 + 3 * number, repetition_penalty=1.3) for number in range(3)]
     options.append(replace(options[0], repetition_penalty=1.0, max_new_tokens=17))
+    options[1] = replace(options[1], temperature=0.8, top_p=0.9)
     requests = [make_request(model, two_images[0], "how many cats are there?", each) for each in options]
     alone = [generate_alone(model, request) for request in requests]
     graphs, backend = recording_graphs()
+    monkeypatch.setattr(sampling, "computes_on_host", lambda _: False)
     monkeypatch.setattr(model_runner, "new_step_graphs", lambda *_, **__: graphs)
     core = make_core(model, slots=True)
     for _ in range(2):
