@@ -140,7 +140,7 @@ def prepare_request(model: VisionLanguageModel, kind: str, rng: random.Random) -
 def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
     """The logits of each token from here on, by the id of its sequence; none of beam searches."""
     recorded: dict[int, list[torch.Tensor]] = {}
-    sampler, choose = core._runner._sampler, core._runner._sampler.choose
+    sampler, choose = core._runner._row_sampler, core._runner._row_sampler.choose
 
     def recording(rows: Sequence[Row], logits: torch.Tensor) -> Chosen | None:
         for (sequence, _), own in zip(rows, logits, strict=True):

@@ -17,6 +17,7 @@ from blip_space.engine.cuda_graphs import fuse, new_step_graphs
 from blip_space.engine.image_graphs import ImageGraphs
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.row_sampling import Chosen, Row, RowSampler, beam_moves
+from blip_space.engine.sampling import Sampler
 from blip_space.engine.scheduler import Plan
 from blip_space.engine.sequence import FinishReason, Sequence
 from blip_space.loading.device import free_bytes
@@ -58,7 +59,8 @@ class ModelRunner:
         self._images = ImageGraphs(model, self.graphs.for_function(ENCODE, IMAGE_MEMORY_SHARE))
         self._slots = config.slots
         self._batch: Batch = self._new_batch()
-        self._sampler = RowSampler(model.stop_token_ids)
+        self._sampler = Sampler(model.stop_token_ids)
+        self._row_sampler = RowSampler(self._sampler, model.stop_token_ids)
         self._rows: list[Row] = []
         self._decoded = True  # whether the last step did
 
@@ -75,7 +77,7 @@ class ModelRunner:
             self._compute(plan, chosen)
         finally:  # tokens of a decode are there even if a prefill fails after it
             for part in chosen:
-                self._sampler.append(part)
+                self._row_sampler.append(part)
 
     def _compute(self, plan: Plan, chosen: list[Chosen]) -> None:
         """Decode, prefill and launch the next decode; `chosen` gets the chosen tokens, which the host has later."""
@@ -94,7 +96,7 @@ class ModelRunner:
         if new:
             self._prefill(new, chosen)
         # 7. Launch the next decode, unless the next step should begin with a prefill.
-        if self._rows and not plan.admits_more and (inputs := self._sampler.next_inputs(self._rows, chosen)):
+        if self._rows and not plan.admits_more and (inputs := self._row_sampler.next_inputs(self._rows, chosen)):
             self._batch.launch(inputs)
 
     def uncached_tokens(self, request: PreparedRequest) -> int:
@@ -229,7 +231,7 @@ class ModelRunner:
                 options = sequence.request.options
                 sequence.beam_search = BeamSearch(options, stop=self._model.stop_token_ids, start=sequence.start)
         self._rows += [(sequence, beam) for sequence in ordered for beam in range(sequence.num_rows)]
-        if part := self._sampler.choose([(sequence, 0) for sequence in ordered], logits):
+        if part := self._row_sampler.choose([(sequence, 0) for sequence in ordered], logits):
             chosen.append(part)
 
     def _embed(self, sequence: Sequence, features: dict[str, torch.Tensor]) -> tuple[Embedded, KeyValues | None]:
@@ -248,7 +250,7 @@ class ModelRunner:
     def _decode(self, chosen: list[Chosen]) -> None:
         """Decode all rows, and choose the tokens of those without beam search."""
         logits = self._batch.decode([_next_input(*row) for row in self._rows])
-        if part := self._sampler.choose(self._rows, logits):
+        if part := self._row_sampler.choose(self._rows, logits):
             chosen.append(part)
         if moves := beam_moves(self._rows):
             self._batch.reorder(moves)

@@ -51,10 +51,9 @@ class NextInputs:
 class RowSampler:
     """Chooses the next tokens of rows. What was chosen is appended later, since the host has to wait for it."""
 
-    def __init__(self, stop: frozenset[int]) -> None:
+    def __init__(self, sampler: Sampler, stop: frozenset[int]) -> None:
         """The tokens of `stop` end a sequence."""
-        self._stop = stop
-        self._sampler = Sampler(stop)
+        self._sampler, self._stop = sampler, stop
 
     def choose(self, rows: List[Row], logits: torch.Tensor) -> Chosen | None:
         """Choose the next token of every row without beam search, and advance beam searches; `logits` are (rows,

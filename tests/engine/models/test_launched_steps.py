@@ -115,7 +115,7 @@ def test_a_row_is_not_launched_beyond_its_last_position(
         return plain(inputs)
 
     monkeypatch.setattr(batch, "_step", step)
-    batch.launch(Inputs([7, 8], {1}))
+    batch.launch(Inputs(model, [7, 8], {1}))
     assert batch.is_launched
     ids, lengths, _, positions, _ = seen[0]
     assert ids == [7, 8]
@@ -124,7 +124,7 @@ def test_a_row_is_not_launched_beyond_its_last_position(
     assert [(row.length, row.next_position) for row in rows] == before
     batch.decode([7, 8])
     assert len(seen) == 2  # row 1 is still there, so the launched step was not taken
-    batch.launch(Inputs([7, 8], {0, 1}))
+    batch.launch(Inputs(model, [7, 8], {0, 1}))
     assert not batch.is_launched
 
 
@@ -136,7 +136,7 @@ def test_a_row_without_room_for_the_next_position_is_not_launched(model: Blip2, 
     for _ in range(80):
         length = batch._rows[0].length  # type: ignore[attr-defined]
         batch.decode([5])
-        batch.launch(Inputs([5]))
+        batch.launch(Inputs(model, [5]))
         launched.append(batch.is_launched)
         assert batch.is_launched == (length + 1 < capacity(batch))
     assert launched.count(False) == 1
@@ -181,7 +181,7 @@ def test_a_launched_step_is_dropped_when_beams_take_keys_and_values_of_others(
 def resized(prompt: Embedded, length: int) -> Embedded:
     """A prompt of this length, whose positions begin again before they are none of a small model's."""
     embeddings = prompt.embeddings.repeat(-(-length // len(prompt)), 1)[:length]
-    return Embedded(embeddings, torch.arange(length)[None] % 50, 50)
+    return Embedded(embeddings, torch.arange(length, device=embeddings.device)[None] % 50, 50)
 
 
 def capacity(batch: Batch) -> int:
@@ -194,5 +194,5 @@ def test_without_a_graph_no_step_is_launched(model: Blip2, prompts: list[Embedde
     batch = new_batch(model.decoder, slots=True)
     batch.prefill(prompts[:1])
     batch.decode([5])
-    batch.launch(Inputs([5]))
+    batch.launch(Inputs(model, [5]))
     assert not batch.is_launched
