@@ -100,4 +100,6 @@ class BothBatches:
 def lengthened(prompt: Embedded) -> Embedded:
     """A prompt of more than 64 positions, as with the image of a real model."""
     embeddings = prompt.embeddings.repeat(-(-65 // len(prompt)), 1)
-    return Embedded(embeddings, torch.arange(len(embeddings), device=embeddings.device)[None], len(embeddings), prompt.start)
+    return Embedded(
+        embeddings, torch.arange(len(embeddings), device=embeddings.device)[None], len(embeddings), prompt.start
+    )
