@@ -47,7 +47,7 @@ class ModelRunner:
         self.prefixes = PrefixCache(prefix_cache_bytes(free_bytes(model.precision.device)))
         self._model = model
         self.graphs = new_step_graphs(model.decoder.device, model.decoder.dtype, enabled=config.graphs)
-        self._slots = config.slots
+        self._slots, self._streams = config.slots, config.streams
         self._batch: Batch = self._new_batch()
         self._sampler = Sampler(model.stop_token_ids)
         self._rows: list[Row] = []
@@ -64,8 +64,8 @@ class ModelRunner:
         # 3. Resume preempted sequences, which decode in this step already.
         new = [sequence for sequence in plan.admitted if not self._resume(sequence)]
         # 4. Decode, unless there is a prefill and the last step decoded: admitted sequences get their first token
-        #    without waiting for a decode, and running ones wait for one prefill at most.
-        self._decoded = not (new and self._decoded)
+        #    without waiting for a decode, and running ones, if someone reads them, wait for one prefill at most.
+        self._decoded = not (new and (self._decoded or not self._streams))
         if self._rows and self._decoded:
             self._sample(self._rows, self._batch.decode([_next_input(*row) for row in self._rows]))
         # 5. Prefill new sequences last: their first token comes from the prefill itself.
@@ -119,7 +119,8 @@ class ModelRunner:
 
     def _cache_prefix(self, index: int, sequence: Sequence) -> None:
         """Cache a finished stream's keys and values, which exist for all but its last token, unless memory runs out."""
-        if sequence.uses_beam_search or sequence.finish_reason is FinishReason.FAILED:
+        is_continued = self._streams and not sequence.is_background
+        if not is_continued or sequence.uses_beam_search or sequence.finish_reason is FinishReason.FAILED:
             return
         try:
             key_values = self._batch.key_values(index)

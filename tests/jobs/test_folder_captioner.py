@@ -187,7 +187,10 @@ def test_the_default_batch_size_depends_on_the_size_of_the_model(parameters: int
     model: Any = FakeModel(spec(parameters=parameters))
     captioner = Captioner(model, batch_size=None)
     both = [GenerationOptions(quality="stream", num_beams=4), GenerationOptions(quality="best", num_beams=4)]
-    configs = [captioner._new_core(options).config for options in both]
+    first = [
+        captioner._request(PendingCaption(PENDING[0].image, replace(TASKS[0], options=options))) for options in both
+    ]
+    configs = [captioner._new_core(request).config for request in first]
     assert [(config.max_rows, config.max_waiting) for config in configs] == [(rows, rows), (rows, rows // 4)]
 
 

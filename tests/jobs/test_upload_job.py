@@ -182,7 +182,7 @@ def test_closing_the_generator_frees_the_sequences(build: Build, loading: FakeLo
     steps.close()
     loading.gate.release(100)
     wait_until(lambda: engine.status().running == 0)
-    assert len(loading.models[0].generated_words) <= 3 * upload_job.MAX_IN_FLIGHT
+    assert len(loading.models[0].generated_words) <= 3 * upload_job.CPU_IN_FLIGHT
 
 
 def test_images_after_the_timeout_have_a_record_with_an_error(
