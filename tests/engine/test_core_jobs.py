@@ -21,12 +21,15 @@ def test_only_finished_answers_have_text_and_it_is_the_same(new_core: NewCore, s
 
 @pytest.mark.parametrize("streams", [True, False])
 def test_a_stop_string_ends_an_answer_at_once(new_core: NewCore, model: FakeModel, streams: bool) -> None:
-    model.stop_strings = (":", "and")
+    model.stop_strings = ("e:", "and")
     core = new_core(streams=streams)
-    numbers = [core.ask("two cats and a dog", digest="a"), core.ask("one: two three", digest="b")]
+    texts = ["two cats and a dog", "one: two three", "not: three four"]
+    numbers = [core.ask(text, digest=text) for text in texts]
     core.finish()
-    assert [core.text(number) for number in numbers] == ["two cats", "one"]
-    assert [core.finished[number].tokens for number in numbers] == [3, 1]
+    assert [core.text(number) for number in numbers] == ["two cats", "on", "not: three four"]
+    assert [core.finished[number].tokens for number in numbers] == [3, 1, 4]
+    if not streams:
+        assert [len(core.texts[number]) for number in numbers] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("kind", ["user", "batch", "job"])

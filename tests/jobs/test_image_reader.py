@@ -62,7 +62,7 @@ def test_more_are_read_ahead_once_a_larger_batch_needs_them(folder: Path) -> Non
 def test_the_caller_works_while_the_next_file_is_not_loaded(folder: Path) -> None:
     """A GPU waited for every image, though others were there."""
     release, worked = threading.Event(), list[str]()
-    reader = ImageReader(folder, workers=1, prefetch=2, is_wanted=lambda *_: release.wait())
+    reader = ImageReader(folder, workers=1, prefetch=2, is_wanted=lambda *_: release.wait(5))
 
     def work() -> bool:
         worked.append(threading.current_thread().name)
