@@ -151,5 +151,6 @@ def _check_size(data: bytes, max_bytes: int) -> None:
     if len(data) > max_bytes:
         raise ImageError(
             f"The file is larger than {max_bytes / 1e6:g} MB, and at most {max_bytes / 1e6:g} MB are read. "
-            "Send a smaller or more strongly compressed copy."
+            "Send a smaller or more strongly compressed copy.",
+            code="too_large",
         )
