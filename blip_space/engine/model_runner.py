@@ -109,7 +109,7 @@ class ModelRunner:
 
     def warm_up(self) -> None:
         """Capture the graphs of one image and of decode steps of one row, if there are graphs; a failure turns those of
-        images or of steps off. Without streams nobody waits for a first answer."""
+        images or of steps off. Without streams no user waits for a first answer."""
         if not (self.graphs.is_on and self._streams):
             return
         self._images.warm_up()

@@ -35,7 +35,7 @@ class EngineConfig:
     that is 0. At most `max_waiting` requests of users and `max_background` of batches wait. A step prefills about
     `max_prefill_tokens` positions, which bounds the pause of running streams. For all of these but `max_rows`, 0 lets
     the device decide once a model is loaded; see `resolve`. A stream that has generated `time_slice_tokens` since it
-    was admitted is preempted if others wait. Without `streams` nobody reads an answer before its end or asks on:
+    was admitted is preempted if others wait. Without `streams` no user reads an answer before its end or asks on:
     only finished answers have text, their keys and values are not cached, and a step that prefills does not decode. If
     `min_free_share` is above 0, the batch is filled once that share of it is free, which saves forward passes. Timeouts
     are in seconds; a model that failed to load is loaded again after `failure_seconds`, and a batch that was reduced

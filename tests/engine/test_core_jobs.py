@@ -1,4 +1,4 @@
-"""The core without streams, as in a folder job: nobody reads an answer before its end, or asks on."""
+"""The core without streams, as in a folder job: no user reads an answer before its end, or asks on."""
 
 from __future__ import annotations
 
