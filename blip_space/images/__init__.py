@@ -12,6 +12,14 @@ The only package that opens images; all limits on them are here. Must not import
                    rebuild a file from its pixel data if anything else in it is damaged
     orientations   the orientation in EXIF and XMP
     heif           the optional pillow-heif
+
+Uploads are decoded in processes of their own, and within further limits:
+
+    uploaded       an uploaded image
+    announced      limits on sides, memory and work, from its header
+    decoding_queue whose image is next
+    decoder_pool, decoder_process, decoder_messages, decoder_main
+                   the processes, from both sides
 """
 
 from __future__ import annotations
@@ -29,6 +37,7 @@ from blip_space.errors import ImageError
 from blip_space.images import orientations
 from blip_space.images.budget import DecodingBudget
 from blip_space.images.decoder import MAX_JPEG_PIXELS, MAX_PIXELS, decode_pixels
+from blip_space.images.decoder_messages import Resize
 from blip_space.images.estimates import estimate_decoding_bytes
 from blip_space.images.flattening import flatten
 from blip_space.images.formats import FORMAT_NAMES, FORMATS, SEND_SUPPORTED, find_extensions, is_image
@@ -43,6 +52,7 @@ __all__ = [
     "MAX_PIXELS",
     "MAX_UPLOAD_BYTES",
     "ImageFile",
+    "Resize",
     "SafeImage",
     "decode",
     "digest",
@@ -66,13 +76,20 @@ EXTENSIONS = find_extensions()
 
 @dataclass(frozen=True, eq=False)
 class SafeImage:
-    """A decoded image: upright 8-bit RGB pixels, and the SHA-256 of its file's bytes in hexadecimal."""
+    """A decoded image: upright 8-bit RGB pixels, the SHA-256 of its file's bytes in hexadecimal, and its size if the
+    pixels are resized already."""
 
     pixels: Image.Image
     digest: str
+    original_size: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height before any resize."""
+        return self.original_size or self.pixels.size
 
     @contextmanager
-    def open(self) -> Iterator[SafeImage]:
+    def open(self, resize: Resize | None = None) -> Iterator[SafeImage]:  # noqa: ARG002
         """Yields this image. As `ImageFile.open`, but without reserving memory."""
         yield self
 
@@ -89,14 +106,24 @@ class ImageFile:
         """The SHA-256 of the bytes in hexadecimal, computed once."""
         return digest(self.data)
 
+    def check(self) -> None:
+        """Raise `ImageError` if the image cannot be decoded."""
+        with self.open():
+            pass
+
+    def check_size(self) -> None:
+        """Raise `ImageError` for an empty or a too large file."""
+        _check_size(self.data, self.max_bytes)
+
     @contextmanager
-    def open(self) -> Iterator[SafeImage]:
+    def open(self, resize: Resize | None = None) -> Iterator[SafeImage]:  # noqa: ARG002
         """Yields the decoded image; its pixels are freed when the context ends.
 
-        Waits until decoding fits into `MAX_DECODING_BYTES`. Must not be called inside the context of another image.
+        `resize` is the first step of what the caller does with it, for an image that is decoded in another process;
+        here the caller does it, with the same result. Waits until decoding fits into `MAX_DECODING_BYTES`. Must not be called inside the context of another image.
         Raises `ImageError` for an empty, too large, damaged or unsupported file.
         """
-        _check_size(self.data, self.max_bytes)
+        self.check_size()
         with DECODING_BUDGET.reserve(estimate_decoding_bytes(self.data)):
             image = SafeImage(decode_pixels(self.data), self.digest)
             try:
