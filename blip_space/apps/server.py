@@ -27,7 +27,7 @@ from blip_space.apps import failed_process, page
 from blip_space.apps.uploads import UploadLimit, delete_expired
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
-from blip_space.images.uploaded import POOL as decoder_processes
+from blip_space.images import uploaded
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.threaded import ThreadedEngine
 from blip_space.settings import Settings
@@ -60,7 +60,7 @@ class Server:
         """Cancel the running answers, then stop serving."""
         self.engine.stop()
         self.demo.close(verbose=False)
-        decoder_processes.stop()
+        uploaded.POOL.stop()
 
 
 def serve(settings: Settings) -> None:
@@ -142,7 +142,7 @@ def launch(engine: EngineProtocol, *, host: str, port: int) -> Server:
         raise UserError(_unavailable(host, port)) from error
     log.info("the page is up at %s after %.1f s", url, time.monotonic() - started)
     engine.start()
-    decoder_processes.start()
+    uploaded.POOL.start()
     return Server(url, engine, demo)
 
 

@@ -54,6 +54,7 @@ __all__ = [
     "ImageFile",
     "Resize",
     "SafeImage",
+    "check_file_size",
     "decode",
     "digest",
     "from_pillow",
@@ -111,19 +112,16 @@ class ImageFile:
         with self.open():
             pass
 
-    def check_size(self) -> None:
-        """Raise `ImageError` for an empty or a too large file."""
-        _check_size(self.data, self.max_bytes)
-
     @contextmanager
     def open(self, resize: Resize | None = None) -> Iterator[SafeImage]:  # noqa: ARG002
         """Yields the decoded image; its pixels are freed when the context ends.
 
         `resize` is the first step of what the caller does with it, for an image that is decoded in another process;
-        here the caller does it, with the same result. Waits until decoding fits into `MAX_DECODING_BYTES`. Must not be called inside the context of another image.
+        here the caller does it, with the same result. Waits until decoding fits into `MAX_DECODING_BYTES`. Must not be
+        called inside the context of another image.
         Raises `ImageError` for an empty, too large, damaged or unsupported file.
         """
-        self.check_size()
+        check_file_size(len(self.data), self.max_bytes)
         with DECODING_BUDGET.reserve(estimate_decoding_bytes(self.data)):
             image = SafeImage(decode_pixels(self.data), self.digest)
             try:
@@ -138,7 +136,7 @@ def decode(source: str | Path | bytes, *, max_bytes: int = MAX_UPLOAD_BYTES) -> 
     Raises `ImageError` for a missing, empty, too large, damaged or unsupported file.
     """
     data = source if isinstance(source, bytes) else read_file(Path(source), max_bytes=max_bytes)
-    _check_size(data, max_bytes)
+    check_file_size(len(data), max_bytes)
     with DECODING_BUDGET.reserve(estimate_decoding_bytes(data)):
         return SafeImage(decode_pixels(data), digest(data))
 
@@ -172,10 +170,11 @@ def read_file(path: Path, *, max_bytes: int = MAX_UPLOAD_BYTES) -> bytes:
         raise ImageError(f"The file {path.name!r} cannot be read. Check its permissions, or send another.") from None
 
 
-def _check_size(data: bytes, max_bytes: int) -> None:
-    if not data:
+def check_file_size(size: int, max_bytes: int) -> None:
+    """Raise `ImageError` for an empty file, or one of more than `max_bytes`."""
+    if not size:
         raise ImageError(f"The file is empty (0 bytes). {SEND_SUPPORTED}")
-    if len(data) > max_bytes:
+    if size > max_bytes:
         raise ImageError(
             f"The file is larger than {max_bytes / 1e6:g} MB, and at most {max_bytes / 1e6:g} MB are read. "
             "Send a smaller or more strongly compressed copy."

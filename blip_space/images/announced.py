@@ -46,6 +46,6 @@ def _check_scans(data: bytes) -> None:
     scans = sum(segment.marker == jpeg.SOS for segment in jpeg.read_segments(data, with_scans=True))
     if scans * header.pixels > MAX_SCANNED_PIXELS:
         raise ImageError(
-            f"The image is a JPEG in {scans:,} scans, more than are decoded for its size. Save it as a JPEG that is not "
-            "progressive, or as a PNG."
+            f"The image is a JPEG in {scans:,} scans, more than are decoded at its size. Save it as a JPEG that is "
+            "not progressive, or as a PNG."
         )

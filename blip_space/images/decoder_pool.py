@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from blip_space.images.decoder_messages import Resize, Task
-from blip_space.images.decoder_process import PROGRAM, Decoded, DecoderProcess
+from blip_space.images.decoder_process import DECODE_SECONDS, PROGRAM, Decoded, DecoderProcess
 from blip_space.images.decoding_queue import Caller, DecodingQueue
-from blip_space.images.estimates import estimate_decoding_bytes
 
 WAIT_SECONDS = 120.0
 """How long an image may wait for its turn: the decoding of some dozens of the largest images."""
 
 MAX_SMALL = 6
+MIN_PROCESSES = 2
+"""For a small and a large image; further processes start when they are needed."""
 
 
 def default_small() -> int:
@@ -27,12 +28,14 @@ def default_small() -> int:
 
 
 class DecoderPool:
-    """At least two processes: for small images, and for a large one."""
+    """Processes for small images, for a large one, and for small ones that turn out slow; at least two are kept."""
 
-    def __init__(self, small: int | None = None, *, program: str = PROGRAM) -> None:
-        """`small` is how many small images are decoded at once. `program` replaces the processes' program in tests."""
+    def __init__(self, small: int | None = None, *, seconds: float = DECODE_SECONDS, program: str = PROGRAM) -> None:
+        """`small` is how many small images are decoded at once, and `seconds` how long one may take. `program` replaces
+        the processes' program in tests."""
         self.queue = DecodingQueue(small or default_small())
         self._kept, self._program = (small or default_small()) + 1, program
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._idle: list[DecoderProcess] = []
         self._busy: set[DecoderProcess] = set()
@@ -56,12 +59,14 @@ class DecoderPool:
             return [process.pid for process in (*self._idle, *self._busy) if process.is_running]
 
     @contextmanager
-    def open(self, data: bytes, caller: Caller, task: Task, resize: Resize | None = None) -> Iterator[Decoded]:
-        """Yields the decoded image; its pixels are freed when the context ends. Raises `ImageError`, or `BusyError` if
-        too many images wait."""
-        with self.queue.admit(caller, estimate_decoding_bytes(data), seconds=WAIT_SECONDS):
+    def open(
+        self, read: Callable[[], bytes], caller: Caller, size: int, task: Task, resize: Resize | None = None
+    ) -> Iterator[Decoded]:
+        """Yields the decoded image of the file that `read` returns; its pixels are freed when the context ends. `size`
+        is the memory that decoding takes. Raises `ImageError`, or `BusyError` if too many images wait."""
+        with self.queue.admit(caller, size, seconds=WAIT_SECONDS):
             with self._process() as process:
-                decoded = process.decode(data, task, resize)
+                decoded = process.decode(read(), task, resize, seconds=self._seconds)
             try:
                 yield decoded
             finally:
@@ -96,5 +101,5 @@ class DecoderPool:
 
     def _fill(self) -> None:
         with self._lock:
-            missing = self._kept - len(self._idle) - len(self._busy)
+            missing = MIN_PROCESSES - len(self._idle) - len(self._busy)
             self._idle += [DecoderProcess(self._program) for _ in range(missing)]

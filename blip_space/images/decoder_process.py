@@ -80,7 +80,7 @@ class DecoderProcess:
         """Whether the process can decode another file."""
         return not self._has_expired and self._process.poll() is None
 
-    def decode(self, data: bytes, task: Task, resize: Resize | None, *, seconds: float = DECODE_SECONDS) -> Decoded:
+    def decode(self, data: bytes, task: Task, resize: Resize | None, *, seconds: float) -> Decoded:
         """Decode a file. Raises `ImageError` if that fails, takes longer than `seconds` or ends the process."""
         try:
             self._wait_until_ready()

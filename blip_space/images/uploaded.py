@@ -5,36 +5,70 @@ The processes are this process's own, whichever it is, so an uploaded image can 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from blip_space.images import ImageFile, SafeImage
+from blip_space.images import MAX_UPLOAD_BYTES, ImageFile, SafeImage, check_file_size, digest, read_file
 from blip_space.images.decoder_messages import Resize, Task
 from blip_space.images.decoder_pool import DecoderPool
 from blip_space.images.decoding_queue import UNKNOWN, Caller
+from blip_space.images.estimates import estimate_decoding_bytes
 
 POOL = DecoderPool()
+READING = threading.BoundedSemaphore(4)
+"""How many files are hashed at once, since each is in memory for that."""
+
 current_caller: ContextVar[Caller] = ContextVar("current_caller", default=UNKNOWN)
 """The caller whose event is being handled, set by the app."""
 
 
-@dataclass(frozen=True, eq=False)
 class UploadedImageFile(ImageFile):
-    """The bytes of an uploaded image, and who sent it."""
+    """An uploaded image, as the path of its file or as bytes, and who sent it.
 
-    caller: Caller = field(default_factory=current_caller.get)
+    A path is read only to hash the file and in its turn to be decoded, so waiting images take no memory.
+    """
+
+    def __init__(
+        self, source: Path | bytes, *, caller: Caller | None = None, max_bytes: int = MAX_UPLOAD_BYTES
+    ) -> None:
+        """The caller is that of the current event unless it is given. Raises `ImageError` if there is no file."""
+        values = vars(self)  # the class is frozen
+        values |= {"source": source, "max_bytes": max_bytes, "caller": caller or current_caller.get()}
+        with READING:
+            data = self.data
+            values |= {"digest": digest(data), "file_bytes": len(data), "decoding_bytes": estimate_decoding_bytes(data)}
+
+    source: Path | bytes
+    caller: Caller
+    file_bytes: int
+    decoding_bytes: int
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of the file, of which those beyond the limit are not read."""
+        return self.source if isinstance(self.source, bytes) else read_file(self.source, max_bytes=self.max_bytes)
 
     @contextmanager
     def open(self, resize: Resize | None = None) -> Iterator[SafeImage]:
-        """As `ImageFile.open`, but resized already if `resize` is given. Raises `BusyError` too, if many images wait."""
-        self.check_size()
-        with POOL.open(self.data, self.caller, Task.RESIZE if resize else Task.DECODE, resize) as decoded:
+        """As `ImageFile.open`, but resized already if `resize` is given. Raises `BusyError` if too many wait."""
+        task = Task.RESIZE if resize else Task.DECODE
+        check_file_size(self.file_bytes, self.max_bytes)
+        with POOL.open(lambda: self.data, self.caller, self.decoding_bytes, task, resize) as decoded:
             yield SafeImage(decoded.pixels, self.digest, decoded.size)
 
     def check(self) -> None:
         """As `ImageFile.check`."""
-        self.check_size()
-        with POOL.open(self.data, self.caller, Task.CHECK):
+        check_file_size(self.file_bytes, self.max_bytes)
+        with POOL.open(lambda: self.data, self.caller, self.decoding_bytes, Task.CHECK):
             pass
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_bytes, (self.data, self.caller, self.max_bytes)
+
+
+def _from_bytes(data: bytes, caller: Caller, max_bytes: int) -> UploadedImageFile:
+    return UploadedImageFile(data, caller=caller, max_bytes=max_bytes)

@@ -19,7 +19,7 @@ from gradio.data_classes import ImageData, ListFiles
 from gradio.utils import get_upload_folder
 
 from blip_space.errors import ImageError, UserError
-from blip_space.images import FORMAT_NAMES, MAX_UPLOAD_BYTES, read_file
+from blip_space.images import FORMAT_NAMES
 from blip_space.images.decoding_queue import Caller
 from blip_space.images.uploaded import UploadedImageFile, current_caller
 
@@ -107,7 +107,7 @@ def parse_image(value: Any) -> UploadedImageFile:
     """The uploaded image that `value` names, not decoded. Raises `ImageError` for None, a URL or any other file."""
     if value is None:
         raise ImageError(NO_IMAGE)
-    return UploadedImageFile(read_file(_uploaded_path(value), max_bytes=MAX_UPLOAD_BYTES))
+    return UploadedImageFile(_uploaded_path(value))
 
 
 def check_image(value: Any) -> None:
