@@ -14,8 +14,8 @@ from blip_space.images.decoder_messages import Resize, Task
 from blip_space.images.decoder_process import DECODE_SECONDS, PROGRAM, Decoded, DecoderProcess
 from blip_space.images.decoding_queue import Caller, DecodingQueue
 
-WAIT_SECONDS = 120.0
-"""How long an image may wait for its turn: the decoding of some dozens of the largest images."""
+WAIT_SECONDS = 240.0
+"""How long an image may wait for its turn, such as behind forty of the largest on a slow machine."""
 
 MAX_SMALL = 6
 MIN_PROCESSES = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from blip_space.images.decoder_pool import DecoderPool
 from blip_space.images.uploaded import UploadedImageFile
 from tests.images.image_bytes import disc, encoded, exif, noise
 
-RESIZE = Resize(32, 24, Image.Resampling.BICUBIC)
+RESIZE = Resize(32, 24, Image.Resampling.BILINEAR)
 FILES = {
     "PNG": encoded(noise(), "PNG"),
     "transparent": encoded(disc().convert("LA"), "PNG"),
@@ -130,6 +131,8 @@ def test_an_image_that_waits_is_not_in_memory(tmp_path: Path, pool: DecoderPool)
 def test_stopping_ends_the_processes() -> None:
     pool = DecoderPool(1)
     with pool.open(lambda: NORMAL, ("", ""), 1, uploaded.Task.CHECK):
-        assert pool.pids
+        (pid,) = pool.pids
     pool.stop()
     assert not pool.pids
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

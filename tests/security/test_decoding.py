@@ -1,6 +1,6 @@
 """Uploaded images are decoded in processes of their own, of which one caller never has all.
 
-The decoder of these tests holds images of one width until it is told, or ended; the images themselves are ordinary.
+The decoder of these tests holds images of one width until they are released, or it is ended; the images themselves are ordinary.
 """
 
 from __future__ import annotations
