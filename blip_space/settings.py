@@ -24,6 +24,8 @@ MAX_PORT = 65_535
 MAX_REPLICAS = 1024
 MAX_DIGITS = 20
 
+GPU = re.compile(r"cuda:\d+")
+
 KUBERNETES_SERVICE = re.compile(r"(tcp|udp|sctp)://\S+", re.IGNORECASE)
 """The value of `NAME_PORT`, which Kubernetes and Docker's links set in every container next to a service `name`:
 https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables."""
@@ -32,8 +34,9 @@ https://kubernetes.io/docs/concepts/services-networking/service/#environment-var
 @dataclass(frozen=True)
 class Settings:
     """One server. `models` are those that users may choose, `rows` is the maximum batch size, 0 to decide by the
-    device, `adapter` the folder of the default model's adapter. `ray` is the address of a Ray cluster, or empty for one
-    engine in this process; `replicas` 0 is as many as the cluster has resources for."""
+    device, `adapter` the folder of the default model's adapter. `device` is one device, or several GPUs with commas
+    between them. `ray` is the address of a Ray cluster, or empty for engines on this machine; `replicas` 0 is as many
+    as the cluster has resources for."""
 
     model: str = "tiny"
     precision: str = "auto"
@@ -45,6 +48,16 @@ class Settings:
     ray: str = ""
     replicas: int = 0
     device: str = "auto"
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The names in `device`: one, or several GPUs. Raises `UserError` for several names that are not all GPUs."""
+        names = tuple(dict.fromkeys(part.strip() for part in self.device.split(",") if part.strip()))
+        if len(names) > 1 and (other := next((name for name in names if not GPU.fullmatch(name)), None)):
+            raise UserError(
+                f"{quote(other)} cannot be one of several devices. Name a single one, or GPUs, as in cuda:0,cuda:1."
+            )
+        return names or (self.device,)
 
 
 @dataclass(frozen=True)
@@ -111,6 +124,11 @@ def fixed_slots() -> bool | None:
 def step_graphs() -> bool:
     """Whether decode steps may be CUDA graphs, which is so by default. `UserError` for a value other than 0 and 1."""
     return _switch("BLIP_SPACE_GRAPHS") is not False
+
+
+def fused_steps() -> bool:
+    """Whether graphs may be of fused steps, which is so by default. `UserError` for a value other than 0 and 1."""
+    return _switch("BLIP_SPACE_FUSED") is not False
 
 
 def is_hugging_face_space() -> bool:

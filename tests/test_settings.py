@@ -74,6 +74,22 @@ def test_the_device_is_set_by_an_option_or_a_variable(monkeypatch: pytest.Monkey
     assert settings.read({"device": "cpu"}).device == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("text", "devices"),
+    [("auto", ("auto",)), ("cpu", ("cpu",)), (" cuda:1, cuda:0,cuda:1,", ("cuda:1", "cuda:0")), ("gpu", ("gpu",))],
+)
+def test_several_gpus_have_commas_between_them(text: str, devices: tuple[str, ...]) -> None:
+    assert settings.Settings(device=text).devices == devices
+
+
+@pytest.mark.parametrize(
+    ("text", "other"), [("cuda:0,cpu", "cpu"), ("auto,cuda:1", "auto"), ("cuda:0,cuda:x", "cuda:x")]
+)
+def test_several_devices_are_gpus(text: str, other: str) -> None:
+    with pytest.raises(UserError, match=f"^'{other}' cannot be one of several devices"):
+        assert settings.Settings(device=text).devices
+
+
 @pytest.mark.parametrize(("value", "expected"), [(None, False), ("", False), ("someone/a-space", True)])
 def test_a_space_is_known_by_its_id(monkeypatch: pytest.MonkeyPatch, value: str | None, expected: bool) -> None:
     monkeypatch.delenv("SPACE_ID", raising=False)
@@ -231,3 +247,12 @@ def test_graphs_are_on_unless_a_variable_is_0(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("BLIP_SPACE_GRAPHS", "off")
     with pytest.raises(UserError, match="BLIP_SPACE_GRAPHS is 'off'; it must be 0 or 1"):
         settings.step_graphs()
+
+
+def test_steps_are_fused_unless_a_variable_is_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.fused_steps() is EngineConfig().fused is True
+    monkeypatch.setenv("BLIP_SPACE_FUSED", "0")
+    assert settings.fused_steps() is EngineConfig().fused is False
+    monkeypatch.setenv("BLIP_SPACE_FUSED", "no")
+    with pytest.raises(UserError, match="BLIP_SPACE_FUSED is 'no'; it must be 0 or 1"):
+        settings.fused_steps()

@@ -12,6 +12,8 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,13 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from blip_space import catalogue
-from blip_space.apps import failed_process, page
+from blip_space.apps import failed_process, http, page
 from blip_space.apps.uploads import UploadLimit, delete_expired
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
 from blip_space.images import uploaded
 from blip_space.serving.protocol import EngineProtocol
+from blip_space.serving.routed import RoutedEngine
 from blip_space.serving.threaded import ThreadedEngine
 from blip_space.settings import Settings
 
@@ -74,7 +77,7 @@ def serve(settings: Settings) -> None:
     device_lost = threading.Event()
     engine = _create_engine(specs, settings, device_lost)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # after Ray has set its handler
-    server = launch(engine, host=settings.host, port=settings.port)
+    server = launch(engine, host=settings.host, port=settings.port, settings=settings)
     try:
         device_lost.wait()
         failed_process.end_server()
@@ -90,13 +93,13 @@ def _create_engine(
     if settings.replicas and not settings.ray:
         raise UserError("--replicas needs a cluster. Name it with --ray, or leave --replicas out.")
     if not settings.ray:
-        return ThreadedEngine(
-            specs,
-            precision=settings.precision,
-            device=settings.device,
-            config=config,
-            on_device_lost=device_lost.set,
-        )
+        engines: dict[str, EngineProtocol] = {
+            device: ThreadedEngine(
+                specs, precision=settings.precision, device=device, config=config, on_device_lost=device_lost.set
+            )
+            for device in settings.devices
+        }
+        return RoutedEngine(engines) if len(engines) > 1 else next(iter(engines.values()))
     from blip_space.apps.cluster.replicated_engine import ReplicatedEngine
 
     return ReplicatedEngine(
@@ -109,8 +112,11 @@ def _create_engine(
     )
 
 
-def launch(engine: EngineProtocol, *, host: str, port: int) -> Server:
-    """Start the page, then the engine; return once the page responds. Raises `UserError` if the port is unavailable."""
+def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings | None = None) -> Server:
+    """Start the page, then the engine; return once the page responds. Raises `UserError` if the port is unavailable.
+
+    `host` and `port` are used before those of `settings`, from which the middleware takes its limits.
+    """
     started = time.monotonic()
     _check_address(host, port)
     delete_expired(Path(get_upload_folder()), max_age_seconds=page.MAX_UPLOAD_AGE_SECONDS)
@@ -122,6 +128,7 @@ def launch(engine: EngineProtocol, *, host: str, port: int) -> Server:
             app_kwargs={
                 "routes": [Route("/healthz", _health_endpoint(engine))],
                 "middleware": [Middleware(UploadLimit, folder=get_upload_folder())],
+                "lifespan": _middleware_installer(settings or Settings()),
             },
             max_threads=MAX_THREADS * engine.replicas,
             state_session_capacity=MAX_SESSIONS,
@@ -144,6 +151,21 @@ def launch(engine: EngineProtocol, *, host: str, port: int) -> Server:
     engine.start()
     uploaded.POOL.start()
     return Server(url, engine, demo)
+
+
+def _middleware_installer(settings: Settings) -> Any:
+    """A lifespan that puts our middleware in front of all that Gradio has, its CORS and its error pages included.
+
+    Gradio inserts its own middleware before that of `app_kwargs`; only the finished stack can be wrapped as a whole.
+    Requests come after the start of the lifespan.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        app.middleware_stack = http.wrap(app.middleware_stack, settings)
+        yield
+
+    return lifespan
 
 
 def _check_address(host: str, port: int) -> None:

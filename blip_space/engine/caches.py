@@ -49,6 +49,13 @@ class StackedKeyValues(Sequence[KeyValuePair]):
         return StackedKeyValues(self.tensor[:, :, :length])
 
 
+def stacked(key_values: KeyValues) -> torch.Tensor:
+    """Keys and values as one tensor (2 * layers, heads, positions, width)."""
+    if isinstance(key_values, StackedKeyValues):
+        return key_values.tensor
+    return torch.stack([part for pair in key_values for part in pair])
+
+
 class ImageFeatureCache:
     """Image features, each (positions, hidden), by key. `hits` counts the images that were found."""
 

@@ -20,6 +20,7 @@ from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.scheduler import Scheduler
 from blip_space.engine.sequence import FinishReason, Sequence, Status
 from blip_space.errors import BusyError, DeviceError, UserError
+from blip_space.loading.device import on_device
 from blip_space.loading.device_errors import as_device_error, is_device_lost
 from blip_space.loading.memory import is_out_of_memory, kv_positions
 
@@ -45,7 +46,9 @@ class EngineCore:
         """The message of the error that ends every request once the GPU has failed; nothing is computed any more."""
 
         self._runner = ModelRunner(model, self.config)
-        self._runner.warm_up()
+        self._device = model.precision.device
+        with on_device(self._device):
+            self._runner.warm_up()
         self._scheduler = Scheduler(self.config, **self._limits(), reserved_positions=self._runner.reserved_positions)
         self._stop_strings = model.stop_strings
         self._incoming: deque[Sequence] = deque()  # any thread adds, the next step takes
@@ -74,7 +77,8 @@ class EngineCore:
             if self._incoming:
                 self._enqueue_incoming()
             plan = self._scheduler.schedule(now=now, admit=admit)
-            self._runner.run(plan)
+            with on_device(self._device):
+                self._runner.run(plan)
         except Exception as error:
             if is_device_lost(error):
                 self.device_error = str(as_device_error(error))
@@ -105,13 +109,13 @@ class EngineCore:
 
     def capture_pending(self) -> bool:
         """In idle time: capture a graph that earlier steps lacked; False if there is none. From `step`'s thread."""
-        return not self.has_work and self._runner.capture_pending()
+        with on_device(self._device):
+            return not self.has_work and self._runner.capture_pending()
 
     @property
     def decode_mode(self) -> tuple[Literal["eager", "graphs"], str]:
         """How steps run, and "on, 3 captured", or "off: " and the reason. From any thread."""
-        graphs = self._runner.graphs
-        return "graphs" if graphs.is_used else "eager", graphs.status
+        return "graphs" if self._runner.graphs.is_used else "eager", self._runner.graph_status
 
     def fit_memory(self, share: float) -> None:
         """Let keys and values take `share` of the memory that is free now. From `step`'s thread, while nothing runs."""
@@ -125,7 +129,7 @@ class EngineCore:
     @property
     def cached_bytes(self) -> int:
         """The size of the caches in bytes; dropping the core frees them."""
-        return self._runner.image_features.bytes + self._runner.prefixes.bytes + self._runner.graphs.nbytes
+        return self._runner.image_features.bytes + self._runner.prefixes.bytes + self._runner.graph_bytes
 
     @property
     def image_feature_hits(self) -> int:

@@ -1,6 +1,6 @@
-"""Captures steps as CUDA graphs.
+"""Captures steps as CUDA graphs, and gives decoders the fused steps that are captured.
 
-Depends on torch and CUDA; must not import a batch or a language model. Without a CUDA GPU there are no graphs.
+Depends on torch, CUDA and Triton; must not import a batch or a language model. Without a CUDA GPU there are no graphs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import torch
 
 from blip_space.engine.step_graphs import StepGraphs
 from blip_space.loading.device import free_bytes
+from blip_space.loading.device_errors import is_device_lost
+from blip_space.models.fused.operations import UnsupportedModelError
+from blip_space.models.interface import DecoderOnly, EncoderDecoder
 
 MEMORY_SHARE = 0.1
 """The share of the memory that is free when a model is loaded for graphs, and for buffers that only they hold."""
@@ -51,3 +54,22 @@ def new_step_graphs(device: torch.device, dtype: torch.dtype, *, enabled: bool) 
     if device.type != "cuda" or not torch.cuda.is_available():
         return StepGraphs(None, dtype, 0, "CUDA graphs need a CUDA GPU")
     return StepGraphs(CudaGraphs(device), dtype, int((free_bytes(str(device)) or 0) * MEMORY_SHARE))
+
+
+def fuse(decoder: DecoderOnly | EncoderDecoder, graphs: StepGraphs, *, enabled: bool) -> None:
+    """Give the decoder a fused step if its steps are graphs on CUDA; where that fails, `graphs` have the reason."""
+    if not graphs.is_on or decoder.device.type != "cuda":
+        return
+    if not enabled:
+        graphs.turn_off_fused("BLIP_SPACE_FUSED is 0")
+        return
+    try:
+        from blip_space.models.fused.triton_operations import TritonOperations  # not on every system
+
+        # weights stay ordinary tensors where this is called in inference mode
+        with torch.cuda.device(decoder.device), torch.inference_mode(mode=False), torch.no_grad():
+            decoder.fuse(TritonOperations(decoder.device))
+    except Exception as error:
+        if is_device_lost(error):
+            raise
+        graphs.turn_off_fused(str(error) if isinstance(error, UnsupportedModelError) else error)

@@ -8,6 +8,8 @@ requests or sampling.
 
 from __future__ import annotations
 
+import sys
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +17,7 @@ import torch
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.caches import KeyValues
 from blip_space.engine.kv_cache import KVCache, round_up_to_block
-from blip_space.engine.padding import length_mask, pad, stack_masks, trimmable_padding
+from blip_space.engine.padding import MAX_CPU_PADDING, group_by_length, length_mask, pad, stack_masks, trimmable_padding
 from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
 from blip_space.models.transfer import select_rows, to_device
 
@@ -32,8 +34,29 @@ class LeftAlignedBatch(Batch):
     def reserved_positions(rows: int, longest: int) -> int:
         return rows * round_up_to_block(longest)
 
+    @torch.inference_mode()
+    def prefill(
+        self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None] = (), copies: Sequence[int] = ()
+    ) -> torch.Tensor:
+        cached = cached or [None] * len(prompts)
+        max_padding = MAX_CPU_PADDING if prompts[0].embeddings.device.type == "cpu" else sys.maxsize
+        groups = group_by_length([len(prompt) for prompt in prompts], max_padding=max_padding)
+        parts = [self._forward(prompts[group], cached[group]) for group in groups]
+        for group, (_, part) in zip(groups, parts, strict=True):
+            if any(count != 1 for count in copies[group]):
+                part.select([row for row, count in enumerate(copies[group]) for _ in range(count)])
+        for _, part in parts:
+            self.merge(part)
+        return torch.cat([logits for logits, _ in parts])
+
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @abstractmethod
+    def _forward(
+        self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]
+    ) -> tuple[torch.Tensor, LeftAlignedBatch]:
+        """Prefill prompts in one forward pass; returns their logits and a new batch of their rows."""
 
     def _advance(self, tokens: Sequence[int], axes: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Extend the mask by one position; returns token ids (rows, 1) and their positions (axes, rows, 1)."""

@@ -13,9 +13,10 @@ from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.beam_search import BeamSearch, advance
 from blip_space.engine.caches import ImageFeatureCache, KeyValues, PrefixCache, prefix_cache_bytes
-from blip_space.engine.cuda_graphs import new_step_graphs
+from blip_space.engine.cuda_graphs import fuse, new_step_graphs
+from blip_space.engine.image_graphs import ImageGraphs
 from blip_space.engine.request import EngineConfig, PreparedRequest
-from blip_space.engine.sampling import Sampler
+from blip_space.engine.sampling import Choice, Sampler
 from blip_space.engine.scheduler import Plan
 from blip_space.engine.sequence import FinishReason, Sequence
 from blip_space.loading.device import free_bytes
@@ -24,6 +25,7 @@ from blip_space.loading.memory import is_out_of_memory
 from blip_space.models.interface import check_positions
 from blip_space.models.preparation import Prompt
 from blip_space.models.transfer import select_rows
+from blip_space.options import GenerationOptions
 
 if TYPE_CHECKING:
     import torch
@@ -32,10 +34,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ENCODE = "encode images"
+"""What graphs do for images, as part of a sentence."""
+
+IMAGE_MEMORY_SHARE = 0.5
+"""How much memory the graphs that encode images may take, as a share of that of the steps' graphs."""
+
+FIRST_QUESTION_TOKENS = (32, 64)
+"""The numbers of tokens of first questions whose prefill is captured before the first."""
+
 WARM_UP_IDS = (3, 4, 5, 6)  # which every vocabulary has
 
 Row = tuple[Sequence, int]
 """A sequence and the index of its beam, 0 without beam search."""
+
+Chosen = tuple[list[Sequence], Choice]
+"""Sequences and their next tokens."""
 
 
 class ModelRunner:
@@ -47,6 +61,8 @@ class ModelRunner:
         self.prefixes = PrefixCache(prefix_cache_bytes(free_bytes(model.precision.device)))
         self._model = model
         self.graphs = new_step_graphs(model.decoder.device, model.decoder.dtype, enabled=config.graphs)
+        fuse(model.decoder, self.graphs, enabled=config.fused)
+        self._images = ImageGraphs(model, self.graphs.for_function(ENCODE, IMAGE_MEMORY_SHARE))
         self._slots = config.slots
         self._batch: Batch = self._new_batch()
         self._sampler = Sampler(model.stop_token_ids)
@@ -61,16 +77,24 @@ class ModelRunner:
         # 2. Preempt and discard rows, so that the memory is free before others take it.
         if plan.preempted or plan.discarded:
             self._preempt(plan)
-        # 3. Resume preempted sequences, which decode in this step already.
+        # 3. If a decode was launched, which computes already, take it before rows are added, which it lacks.
+        is_launched = self._batch.is_launched
+        chosen = self._decode(launch=not plan.admitted) if is_launched else None
+        # 4. Resume preempted sequences, which decode in this step already.
         new = [sequence for sequence in plan.admitted if not self._resume(sequence)]
-        # 4. Decode, unless there is a prefill and the last step decoded: admitted sequences get their first token
+        # 5. Decode, unless there is a prefill and the last step decoded: admitted sequences get their first token
         #    without waiting for a decode, and running ones wait for one prefill at most.
-        self._decoded = not (new and self._decoded)
-        if self._rows and self._decoded:
-            self._sample(self._rows, self._batch.decode([_next_input(*row) for row in self._rows]))
-        # 5. Prefill new sequences last: their first token comes from the prefill itself.
-        if new:
-            self._prefill(new)
+        self._decoded = is_launched or not (new and self._decoded)
+        if self._rows and self._decoded and not is_launched:
+            chosen = self._decode(launch=not new)
+        # 6. Prefill new sequences last: their first token comes from the prefill itself. The tokens of the decode are
+        #    awaited after it, and are there even if it fails.
+        try:
+            if new:
+                self._prefill(new)
+        finally:
+            if chosen:
+                self._append(*chosen)
 
     def uncached_tokens(self, request: PreparedRequest) -> int:
         """How many positions of a prompt would be prefilled now."""
@@ -84,18 +108,33 @@ class ModelRunner:
         return self._batch.reserved_positions(rows, longest)
 
     def warm_up(self) -> None:
-        """Capture the graphs of decode steps of one row, if there are graphs; a failure turns them off."""
+        """Capture the graphs of one image and of decode steps of one row, if there are graphs; a failure turns those of
+        images or of steps off."""
         if not self.graphs.is_on:
             return
+        self._images.warm_up()
         try:
-            self._batch.warm_up(self._model.embed(Prompt("", WARM_UP_IDS, ()), []))
+            image_positions = self._model.preparation.image_positions(0, 0, GenerationOptions())
+            lengths = [image_positions + words for words in FIRST_QUESTION_TOKENS]
+            self._batch.warm_up(self._model.embed(Prompt("", WARM_UP_IDS, ()), []), lengths)
         except Exception as error:
             self.graphs.turn_off(error)
             self.reset()
 
     def capture_pending(self) -> bool:
         """See `Batch`."""
-        return self._batch.capture_pending()
+        return self._batch.capture_pending() or self._images.capture_pending()
+
+    @property
+    def graph_status(self) -> str:
+        """Whether steps are captured, and why not; and the same of what is done without graphs because they failed."""
+        failed = (graphs for graphs in self.graphs.functions if graphs.has_failed)
+        return "; ".join([self.graphs.status, *(f"to {graphs.name}: {graphs.status}" for graphs in failed)])
+
+    @property
+    def graph_bytes(self) -> int:
+        """The size of all graphs, and of what only they hold."""
+        return self.graphs.nbytes + sum(graphs.nbytes for graphs in self.graphs.functions)
 
     def reset(self) -> None:
         """Drop all rows."""
@@ -179,7 +218,7 @@ class ModelRunner:
             for request in requests
             for image, pixels in zip(request.prompt.images, request.pixels, strict=True)
         )
-        features = self.image_features.get_or_encode(images, self._model.encode_images)
+        features = self.image_features.get_or_encode(images, self._images.encode)
         items = [(sequence, *self._embed(sequence, features)) for sequence in sequences]
         items.sort(key=lambda item: len(item[1]))  # so that prompts of similar length share a forward pass
         ordered, prompts, cached = (list(column) for column in zip(*items, strict=True))
@@ -204,18 +243,39 @@ class ModelRunner:
     def _may_have_prefix(self, request: PreparedRequest) -> bool:
         return request.continues_conversation and request.options.quality == "stream"
 
+    def _decode(self, *, launch: bool) -> Chosen | None:
+        """Decode all rows, and choose the tokens of those without beam search. If `launch`, launch the next decode with
+        these tokens if it needs nothing of the host."""
+        chosen = self._choose(self._rows, self._batch.decode([_next_input(*row) for row in self._rows]))
+        if launch and chosen and len(chosen[0]) == len(self._rows):
+            sequences, choice = chosen
+            if choice.ids is not None:
+                ending = {index for index, sequence in enumerate(sequences) if sequence.missing_tokens <= 1}
+                self._batch.launch(choice.ids, choice, ending)
+        return chosen
+
     def _sample(self, rows: list[Row], logits: torch.Tensor) -> None:
         """Give every row its next token; `logits` are (rows, vocabulary)."""
+        if chosen := self._choose(rows, logits):
+            self._append(*chosen)
+
+    def _choose(self, rows: list[Row], logits: torch.Tensor) -> Chosen | None:
+        """Choose the next token of every row without beam search, and advance beam searches."""
         streams = [index for index, (sequence, _) in enumerate(rows) if sequence.beam_search is None]
+        chosen = None
         if streams:
             stream_logits = logits if len(streams) == len(rows) else select_rows(logits, streams)
             sequences = [rows[index][0] for index in streams]
             requests = [(sequence.request.options, sequence.ids, sequence.start) for sequence in sequences]
-            tokens = self._sampler.sample(stream_logits, requests)
-            for sequence, token in zip(sequences, tokens, strict=True):
-                sequence.append(token, self._model.stop_token_ids)
+            chosen = sequences, self._sampler.choose(stream_logits, requests)
         if len(streams) < len(rows):
             self._advance_beams(rows, logits)
+        return chosen
+
+    def _append(self, sequences: list[Sequence], choice: Choice) -> None:
+        """Append the chosen tokens; waits for the device."""
+        for sequence, token in zip(sequences, choice.read(), strict=True):
+            sequence.append(token, self._model.stop_token_ids)
 
     def _advance_beams(self, rows: list[Row], logits: torch.Tensor) -> None:
         groups: dict[Sequence, dict[int, int]] = {}

@@ -10,6 +10,10 @@ from blip_space.engine.kv_cache import BLOCK_TOKENS
 from blip_space.models.interface import Embedded
 from blip_space.models.transfer import to_device
 
+MAX_CPU_PADDING = 8
+"""How many padded positions cost a CPU as much as another forward pass. On a GPU a pass has a high fixed cost and
+positions are almost free, so there all prompts are padded and prefilled at once."""
+
 
 def group_by_length(lengths: Sequence[int], *, max_padding: int) -> list[slice]:
     """Slices of adjacent prompts, each with at most `max_padding` padded positions. Sorted lengths give the fewest."""

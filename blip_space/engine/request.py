@@ -18,7 +18,7 @@ from blip_space.images import ImageFile, SafeImage
 from blip_space.models.preparation import ImageInfo, Preparation, Prompt
 from blip_space.options import ANSWER_LENGTH_PENALTY, GenerationOptions
 from blip_space.prompts import clean, is_question
-from blip_space.settings import fixed_slots, step_graphs
+from blip_space.settings import fixed_slots, fused_steps, step_graphs
 
 CPU_BATCH_SIZE, GPU_BATCH_SIZE = 16, 64
 """The default of `EngineConfig.max_batch_size` on a processor and until a model is loaded, and the highest on a GPU."""
@@ -37,7 +37,7 @@ class EngineConfig:
     seconds; a model that failed to load is loaded again after `failure_seconds`, and a batch that was reduced after
     memory ran out grows by one row every `recovery_seconds`. `slots` is whether rows have fixed slots; None, the
     default without the environment variable, lets the device decide. `graphs` is whether steps over slots may be CUDA
-    graphs.
+    graphs, and `fused` whether these may be of fused steps.
     """
 
     max_batch_size: int = 0
@@ -54,6 +54,7 @@ class EngineConfig:
     recovery_seconds: float = 60.0
     slots: bool | None = field(default_factory=fixed_slots)
     graphs: bool = field(default_factory=step_graphs)
+    fused: bool = field(default_factory=fused_steps)
     image_feature_cache_bytes: int = 64_000_000
     pixel_cache_bytes: int = 64_000_000
 

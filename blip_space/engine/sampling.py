@@ -1,21 +1,21 @@
 """Chooses the next token of many sequences at once, by argmax or by nucleus (top-p) sampling.
 
-Depends on options, torch, numpy and `models.transfer` only. On a GPU the argmax tokens come to the host in one copy;
-sampled tokens take a few more. The rules are those of transformers' logits processors, in the order of `generate`.
+Depends on options, torch, numpy and `models.transfer` only. On a GPU the tokens come to the host in one copy, for which
+only their reader waits. The rules are those of transformers' logits processors, in the order of `generate`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
-from itertools import compress
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from blip_space.models.transfer import select_rows, to_device, to_host
+from blip_space.engine.device_sampling import NO_TOKEN, UNDECIDED, greedy_tokens, nucleus_tokens
+from blip_space.models.transfer import HostCopy, select_rows, to_device
 from blip_space.options import GenerationOptions
 
 BLOCK_SIZE, WORDS_PER_COUNT, CACHED_BLOCKS = 64, 4, 1024
@@ -34,6 +34,37 @@ Candidates: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 """Probabilities, and the tokens that have them."""
 
 
+class Settings(NamedTuple):
+    """How the next token of a row is sampled; `number` in [0, 1) decides."""
+
+    temperature: float
+    top_p: float
+    number: float
+
+
+class Choice:
+    """The tokens that were chosen for some rows, on the device and later on the host."""
+
+    def __init__(
+        self,
+        tokens: Sequence[int | None] | HostCopy,
+        ids: torch.Tensor | None = None,
+        decide: Callable[[list[int]], Sequence[int | None]] = list,
+    ) -> None:
+        """`ids` (rows,) are the tokens on the device, any id where there is none; None if only the host has them.
+        `decide` returns the tokens for those that were copied from the device."""
+        self.ids = ids
+        self._tokens = tokens
+        self._decide = decide
+
+    def read(self) -> Sequence[int | None]:
+        """The tokens; None where the logits were not finite. Waits for the device."""
+        if isinstance(self._tokens, HostCopy):
+            tokens = self._decide(self._tokens.read())
+            self._tokens = [None if token == NO_TOKEN else token for token in tokens]
+        return self._tokens
+
+
 class Sampler:
     """Samples the next tokens of sequences of one language model.
 
@@ -43,9 +74,15 @@ class Sampler:
 
     def __init__(self, stop: frozenset[int]) -> None:
         self._stop = sorted(stop)
+        self._was_undecided = False
+        """Whether a row of the last step was. Then steps that were launched with its token would be in vain."""
+
+    def sample(self, logits: torch.Tensor, requests: Sequence[SamplingInput]) -> list[int | None]:
+        """The next token for each row of `logits`; see `choose`."""
+        return list(self.choose(logits, requests).read())
 
     @torch.inference_mode()
-    def sample(self, logits: torch.Tensor, requests: Sequence[SamplingInput]) -> list[int | None]:
+    def choose(self, logits: torch.Tensor, requests: Sequence[SamplingInput]) -> Choice:
         """The next token for each row of `logits`, which are float32 (sequences, vocabulary) and may be overwritten.
 
         None for a row whose logits are not finite. A token depends only on its own row and request; its random number
@@ -53,13 +90,40 @@ class Sampler:
         """
         self._penalize(logits, requests)
         self._forbid_stopping(logits, requests)
-        is_sampled = [options.temperature > 0 for options, _, _ in requests]
-        if not any(is_sampled):
-            return _argmax(logits)
-        samples = iter(_sample(logits, list(compress(enumerate(requests), is_sampled))))
-        if all(is_sampled):
-            return list(samples)
-        return [next(samples) if sampled else token for sampled, token in zip(is_sampled, _argmax(logits), strict=True)]
+        rows = [row for row, (options, _, _) in enumerate(requests) if options.temperature > 0]
+        settings = [_settings(*requests[row]) for row in rows]
+        if not computes_on_host(logits):
+            return self._choose_on_device(logits, rows, settings)
+        tokens: list[int | None] = _argmax(logits) if len(rows) < len(requests) else [None] * len(requests)
+        for row, token in zip(rows, _sample(_probabilities(logits, rows, settings), settings), strict=True):
+            tokens[row] = token
+        return Choice(tokens)
+
+    def _choose_on_device(self, logits: torch.Tensor, rows: list[int], settings: list[Settings]) -> Choice:
+        """`choose` without a wait; `rows` are sampled with these settings. Rows that are undecided end on the host."""
+        if not rows:
+            tokens = greedy_tokens(logits)
+            return Choice(HostCopy(tokens), tokens.clamp(min=0))
+        probabilities = _probabilities(logits, rows, settings)
+        columns = [[each.top_p for each in settings], [each.number for each in settings]]
+        tokens = nucleus_tokens(probabilities, *to_device(columns, logits.device, torch.float64))
+        if len(rows) < len(logits):
+            tokens = greedy_tokens(logits).index_copy(0, to_device(rows, logits.device), tokens)
+        ids = None if self._was_undecided else tokens.clamp(min=0)
+        return Choice(HostCopy(tokens), ids, partial(self._decide, probabilities, rows, settings))
+
+    def _decide(
+        self, probabilities: torch.Tensor, rows: list[int], settings: list[Settings], tokens: list[int]
+    ) -> list[int | None]:
+        """The tokens with those of undecided rows."""
+        decided: list[int | None] = [*tokens]
+        undecided = [index for index, row in enumerate(rows) if tokens[row] == UNDECIDED]
+        self._was_undecided = bool(undecided)
+        if undecided:
+            on_host = select_rows(probabilities, undecided).cpu()
+            for index, token in zip(undecided, _sample(on_host, [settings[index] for index in undecided]), strict=True):
+                decided[rows[index]] = token
+        return decided
 
     def _penalize(self, logits: torch.Tensor, requests: Sequence[SamplingInput]) -> None:
         rows, tokens, penalties = list[int](), list[int](), list[float]()
@@ -71,7 +135,7 @@ class Sampler:
                 penalties += [options.repetition_penalty] * len(penalized)
         if tokens:
             row_index, columns = to_device([rows, tokens], logits.device)
-            apply_repetition_penalty(logits, row_index, columns, torch.tensor(penalties))
+            apply_repetition_penalty(logits, row_index, columns, to_device(penalties, logits.device, torch.float32))
 
     def _forbid_stopping(self, logits: torch.Tensor, requests: Sequence[SamplingInput]) -> None:
         rows = [row for row, (_, ids, _) in enumerate(requests) if not ids] if self._stop else []
@@ -109,38 +173,40 @@ def _uniform_block(seed: int, block: int) -> list[float]:
     return [float(word >> 11) * 2.0**-53 for word in philox.random_raw(BLOCK_SIZE).tolist()]
 
 
+def computes_on_host(logits: torch.Tensor) -> bool:
+    """Whether numpy chooses, which is up to thirty times faster than torch on a CPU."""
+    return logits.device.type == "cpu"
+
+
 def _argmax(logits: torch.Tensor) -> list[int | None]:
-    if logits.device.type == "cpu":  # numpy's argmax is vectorized, and torch's ten times slower
-        scores = logits.numpy()
-        tokens = scores.argmax(axis=-1)
-        finite = np.isfinite(scores[np.arange(len(scores)), tokens])  # argmax finds NaN and inf
-        return [token if is_finite else None for token, is_finite in zip(tokens.tolist(), finite.tolist(), strict=True)]
-    return _argmax_in_one_copy(logits)
+    """The argmax of each row, or None if it is not finite."""
+    scores = logits.numpy()  # numpy's argmax is vectorized, and torch's ten times slower
+    tokens = scores.argmax(axis=-1)
+    finite = np.isfinite(scores[np.arange(len(scores)), tokens])  # argmax finds NaN and inf
+    return [token if is_finite else None for token, is_finite in zip(tokens.tolist(), finite.tolist(), strict=True)]
 
 
-def _argmax_in_one_copy(logits: torch.Tensor) -> list[int | None]:
-    """The argmax of each row, or None if it is not finite, with a single copy from the device."""
-    tokens = logits.argmax(dim=-1, keepdim=True)
-    marked = torch.where(logits.gather(1, tokens).isfinite(), tokens, -1)
-    return [token if token >= 0 else None for token in to_host(marked[:, 0])]
+def _settings(options: GenerationOptions, ids: Sequence[int], _: Sequence[int]) -> Settings:
+    return Settings(options.temperature, options.top_p, uniform(options.seed, len(ids)))
 
 
-def _sample(logits: torch.Tensor, requests: Sequence[tuple[int, SamplingInput]]) -> list[int | None]:
-    """The sampled token for each pair of row index and request; None if the row's logits are not finite."""
-    scores = logits
-    if len(requests) < len(logits):
-        scores = select_rows(logits, [row for row, _ in requests])
-    temperatures = [options.temperature for _, (options, _, _) in requests]
-    if any(temperature != 1.0 for temperature in temperatures):
-        scores = scores / torch.tensor(temperatures, device=scores.device)[:, None]
-    probabilities = scores.softmax(dim=-1)
-    settings = [(options.top_p, uniform(options.seed, len(ids))) for _, (options, ids, _) in requests]
+def _probabilities(logits: torch.Tensor, rows: Sequence[int], settings: Sequence[Settings]) -> torch.Tensor:
+    """The probabilities (rows, vocabulary) of some rows at their temperatures."""
+    scores = logits if len(rows) == len(logits) else select_rows(logits, rows)
+    if any(each.temperature != 1.0 for each in settings):
+        temperatures = [each.temperature for each in settings]
+        scores = scores / to_device(temperatures, scores.device, torch.float32)[:, None]
+    return scores.softmax(dim=-1)
+
+
+def _sample(probabilities: torch.Tensor, settings: Sequence[Settings]) -> list[int | None]:
+    """The sampled token of each row; None if its logits are not finite."""
     tokens: list[int | None] = [None] * len(settings)
     undecided = list(range(len(settings)))
     for min_probability in MIN_PROBABILITIES:
         candidates = _candidates(probabilities, undecided, min_probability)
         for row, (values, ids) in zip(undecided, candidates, strict=True):
-            tokens[row] = _sample_nucleus(values, ids, *settings[row], are_all=min_probability == 0.0)
+            tokens[row] = _sample_nucleus(values, ids, settings[row], are_all=min_probability == 0.0)
         undecided = [row for row in undecided if tokens[row] is None]
         if not undecided:
             break
@@ -149,28 +215,15 @@ def _sample(logits: torch.Tensor, requests: Sequence[tuple[int, SamplingInput]])
 
 def _candidates(probabilities: torch.Tensor, rows: Sequence[int], min_probability: float) -> list[Candidates]:
     """For each of `rows`, the tokens that are more likely than `min_probability`."""
-    if probabilities.device.type == "cpu":  # numpy is thirty times faster
-        values = [probabilities[row].numpy() for row in rows]
-        tokens = [np.flatnonzero(row > min_probability) for row in values]
-        return [(row[ids], ids) for row, ids in zip(values, tokens, strict=True)]
-    return _candidates_in_few_copies(probabilities, rows, min_probability)
-
-
-def _candidates_in_few_copies(
-    probabilities: torch.Tensor, rows: Sequence[int], min_probability: float
-) -> list[Candidates]:
-    """`_candidates` on any device; the number of copies to the host does not depend on the number of rows."""
-    selected = probabilities if len(rows) == len(probabilities) else probabilities[list(rows)]
-    row_index, token = (selected > min_probability).nonzero(as_tuple=True)
-    values = selected[row_index, token].cpu().numpy()
-    ends = np.searchsorted(row_index.cpu().numpy(), np.arange(1, len(rows)))
-    return list(zip(np.split(values, ends), np.split(token.cpu().numpy(), ends), strict=True))
+    values = [probabilities[row].numpy() for row in rows]
+    tokens = [np.flatnonzero(row > min_probability) for row in values]
+    return [(row[ids], ids) for row, ids in zip(values, tokens, strict=True)]
 
 
 def _sample_nucleus(
-    probabilities: npt.NDArray[np.float32], tokens: npt.NDArray[np.int64], top_p: float, number: float, *, are_all: bool
+    probabilities: npt.NDArray[np.float32], tokens: npt.NDArray[np.int64], settings: Settings, *, are_all: bool
 ) -> int | None:
-    """The token at which the cumulative probability of the nucleus, most likely tokens first, exceeds `number`.
+    """The token at which the cumulative probability of the nucleus, most likely tokens first, exceeds the number.
 
     None if there are too few candidates to decide; `are_all` says that there are no others.
     """
@@ -180,7 +233,7 @@ def _sample_nucleus(
     keys = ((ALL_BITS - probabilities.view(np.uint32).astype(np.uint64)) << HALF) | tokens.astype(np.uint64)
     keys.sort()
     cumulative = (ALL_BITS - (keys >> HALF)).astype(np.uint32).view(np.float32).cumsum(dtype=np.float64)
-    last = len(cumulative) - 1
+    last, top_p, number = len(cumulative) - 1, settings.top_p, settings.number
     if top_p < 1.0:
         last = min(last, int(np.searchsorted(cumulative, top_p)))  # the token that reaches top_p is in the nucleus
     reached = are_all or cumulative[last] >= top_p or (top_p == 1.0 and cumulative[last] > number)

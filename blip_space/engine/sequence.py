@@ -95,6 +95,11 @@ class Sequence:
         return len(self.ids) - self.admitted_length
 
     @property
+    def missing_tokens(self) -> int:
+        """How many more tokens it may get."""
+        return self.request.options.max_new_tokens - len(self.ids)
+
+    @property
     def runs_alone(self) -> bool:
         """Whether it must run without others, because it may have caused an error of the whole batch."""
         return self.attempts > 0

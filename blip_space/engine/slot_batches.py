@@ -11,11 +11,20 @@ from dataclasses import astuple
 import torch
 
 from blip_space.engine.caches import KeyValues
+from blip_space.engine.graph_comparison import Step
 from blip_space.engine.left_aligned import DecoderOnlyBatch, EncoderDecoderBatch
+from blip_space.engine.prefill_functions import DecoderOnlyPrefill, EncoderDecoderPrefill
 from blip_space.engine.slot_cache import SlotCache
+from blip_space.engine.slot_prefill import prefix_length
 from blip_space.engine.slots import Row, Slots
 from blip_space.engine.step_graphs import StepGraphs
 from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
+
+PREFILL = "prefill prompts"
+"""What graphs do for prompts, as part of a sentence."""
+
+PREFILL_MEMORY_SHARE = 1.0
+"""How much memory the graphs that prefill prompts may take, as a share of that of the steps' graphs."""
 
 
 class DecoderOnlySlots(Slots):
@@ -24,9 +33,9 @@ class DecoderOnlySlots(Slots):
     first_capacities = ((128,), (256,))
 
     def __init__(self, decoder: DecoderOnly, graphs: StepGraphs) -> None:
-        super().__init__(decoder.device, graphs)
+        prefill = DecoderOnlyPrefill(decoder, graphs.for_function(PREFILL, PREFILL_MEMORY_SHARE))
+        super().__init__(decoder.device, graphs, prefill)
         self._decoder = decoder
-        self._prefill_batch = DecoderOnlyBatch(decoder)
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
         ids, lengths, _, positions, _ = inputs
@@ -35,6 +44,17 @@ class DecoderOnlySlots(Slots):
             positions=positions[:, None].expand(self._decoder.axes, -1, -1),
             mask=self._decoder.slot_mask(lengths, self._cache.capacity),
             key_values=self._cache.view(len(ids), lengths),
+        )
+
+    @property
+    def _fused(self) -> Step | None:
+        return None if self._decoder.fused is None else self._fused_step
+
+    def _fused_step(self, inputs: torch.Tensor) -> torch.Tensor:
+        assert self._decoder.fused is not None
+        ids, lengths, _, positions, _ = inputs
+        return self._decoder.fused.step(
+            ids, lengths, positions.expand(self._decoder.axes, -1), self._cache.buffers.layers
         )
 
     @torch.inference_mode()
@@ -53,10 +73,12 @@ class DecoderOnlySlots(Slots):
     def key_values(self, row: int) -> KeyValues | None:
         return self._cache.key_values(self._rows[row].slot, self._rows[row].length)
 
-    def _forward(
-        self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]
-    ) -> tuple[torch.Tensor, DecoderOnlyBatch]:
-        return self._prefill_batch._forward(prompts, cached)
+    def _new_row(self, prompt: Embedded, prefix: torch.Tensor | None) -> Row:
+        return Row(-1, prefix_length(prefix) + len(prompt), prompt.next_position)
+
+    def _write(self, row: Row, index: int, key_values: Sequence[torch.Tensor], prefix: torch.Tensor | None) -> None:
+        new = key_values[0][:, index]
+        self._cache.write_row(row.slot, new[:, :, prefix_length(prefix) - row.length :], prefix)
 
 
 class EncoderDecoderSlots(Slots):
@@ -65,10 +87,10 @@ class EncoderDecoderSlots(Slots):
     first_capacities = ((64, 64), (64, 128))
 
     def __init__(self, decoder: EncoderDecoder, graphs: StepGraphs) -> None:
-        super().__init__(decoder.device, graphs)
+        prefill = EncoderDecoderPrefill(decoder, graphs.for_function(PREFILL, PREFILL_MEMORY_SHARE))
+        super().__init__(decoder.device, graphs, prefill)
         self._decoder = decoder
         self._prompt_cache = SlotCache(graphs)
-        self._prefill_batch = EncoderDecoderBatch(decoder)
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
         ids, lengths, prompts, positions, _ = inputs
@@ -80,6 +102,17 @@ class EncoderDecoderSlots(Slots):
             prompt_mask=self._decoder.slot_mask(prompts, self._prompt_cache.capacity),
             self_attention=self._cache.view(len(ids), lengths),
             cross_attention=self._prompt_cache.view(len(ids)),
+        )
+
+    @property
+    def _fused(self) -> Step | None:
+        return None if self._decoder.fused is None else self._fused_step
+
+    def _fused_step(self, inputs: torch.Tensor) -> torch.Tensor:
+        assert self._decoder.fused is not None
+        ids, lengths, prompts, positions, _ = inputs
+        return self._decoder.fused.step(
+            ids, lengths, positions[None], self._cache.buffers.layers, prompts + 1, self._prompt_cache.buffers.layers
         )
 
     @torch.inference_mode()
@@ -99,10 +132,19 @@ class EncoderDecoderSlots(Slots):
     def key_values(self, row: int) -> KeyValues | None:  # noqa: ARG002  # an encoder takes the complete prompt
         return None
 
-    def _forward(
-        self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None]
-    ) -> tuple[torch.Tensor, EncoderDecoderBatch]:
-        return self._prefill_batch._forward(prompts, cached)
+    def _new_row(self, prompt: Embedded, prefix: torch.Tensor | None) -> Row:  # noqa: ARG002
+        return Row(-1, len(prompt.start), len(prompt.start), len(prompt))
+
+    def _write(
+        self,
+        row: Row,
+        index: int,
+        key_values: Sequence[torch.Tensor],
+        prefix: torch.Tensor | None,  # noqa: ARG002
+    ) -> None:
+        own, cross = key_values
+        self._cache.write_row(row.slot, own[:, index])
+        self._prompt_cache.write_row(row.slot, cross[:, index, :, : row.prompt_length])
 
     def _caches(self, rows: Sequence[Row] = ()) -> list[tuple[SlotCache, list[int]]]:
         return [*super()._caches(rows), (self._prompt_cache, [row.prompt_length for row in rows])]

@@ -2,30 +2,39 @@
 moves when other rows are added or removed.
 
 A step is one forward pass over the first slots, whose number is a power of two; an unused slot computes its first
-position, and the result is dropped. Prompts are prefilled as a left-aligned batch and copied into slots once. Lengths
-and positions are Python numbers, copied to the device once a step, and nothing here synchronises with a GPU. A step
-depends on that copy and on the buffers only, so it can be captured as a graph. Depends on the left-aligned batch; must
-not import requests.
+position, and the result is dropped. Prompts are prefilled apart and copied into slots once. Lengths and positions are
+Python numbers, copied to the device once a step, and nothing here synchronises with a GPU. A step depends on that copy
+and on the buffers only, so it can be captured as a graph. Depends on the left-aligned batch, of which preempted rows
+are; must not import requests.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
+from sys import maxsize
 
 import torch
 
 from blip_space.engine.batch_interface import Batch
+from blip_space.engine.caches import KeyValues, stacked
+from blip_space.engine.graph_comparison import Step
+from blip_space.engine.launched_step import Ids, LaunchedStep
 from blip_space.engine.left_aligned import LeftAlignedBatch
+from blip_space.engine.padding import MAX_CPU_PADDING, group_by_length
 from blip_space.engine.slot_cache import SlotCache, capacity_for, next_power_of_two
-from blip_space.engine.step_graphs import StepGraphs
+from blip_space.engine.slot_prefill import MAX_ROWS, SlotPrefill
+from blip_space.engine.step_graphs import StepGraphs, set_ids
 from blip_space.models.interface import Embedded
 from blip_space.models.transfer import to_device
 
 SHRINK_FACTOR = 4
 """Buffers shrink if they are this many times as large as needed. With 2 they would be copied back and forth as one row
 is added and removed."""
+
+LAUNCH_EAGER = False
+"""Whether steps without a graph are launched ahead as well; for tests."""
 
 
 @dataclass(eq=False)
@@ -49,12 +58,15 @@ class Slots(Batch):
     first_capacities: tuple[tuple[int, ...], ...]
     """The capacities that most first and second questions take, one for each cache."""
 
-    def __init__(self, device: torch.device, graphs: StepGraphs) -> None:
+    def __init__(self, device: torch.device, graphs: StepGraphs, prefill: SlotPrefill) -> None:
         self._device, self._graphs = device, graphs
+        self._prefill = prefill
         self._rows: list[Row] = []
         self._cache = SlotCache(graphs)
         self._has_decoded = False
         """Whether no row was added since the last step."""
+
+        self._launched: LaunchedStep | None = None
 
     @staticmethod
     def reserved_positions(rows: int, longest: int) -> int:
@@ -68,11 +80,57 @@ class Slots(Batch):
         return sum(cache.nbytes for cache, _ in self._caches())
 
     @torch.inference_mode()
+    def prefill(
+        self, prompts: Sequence[Embedded], cached: Sequence[KeyValues | None] = (), copies: Sequence[int] = ()
+    ) -> torch.Tensor:
+        self._has_decoded = False
+        # 1. Rows in unused slots: several for a prompt with copies.
+        cached, copies = cached or [None] * len(prompts), copies or [1] * len(prompts)
+        prefixes = [None if part is None else stacked(part) for part in cached]
+        rows = [self._new_row(*pair) for pair in zip(prompts, prefixes, strict=True)]
+        new = [[row, *(replace(row) for _ in range(count - 1))] for row, count in zip(rows, copies, strict=True)]
+        self._assign_slots([row for group in new for row in group])
+        # 2. Forward passes. Each overwrites the results of the one before.
+        logits = list[torch.Tensor]()
+        for part in self._parts(prompts):
+            result, *key_values = self._prefill(prompts[part], prefixes[part])
+            logits.append(result[: part.stop - part.start].clone())
+            for index, row in enumerate(rows[part]):
+                self._write(row, index, key_values, prefixes[part][index])
+        # 3. Copies, and only then the rows count.
+        for cache, _ in self._caches():
+            cache.copy([(row.slot, first.slot) for first, *others in new for row in others])
+        self._rows += [row for group in new for row in group]
+        return torch.cat(logits)
+
+    def _parts(self, prompts: Sequence[Embedded]) -> list[slice]:
+        """Adjacent prompts that share a forward pass; see `MAX_CPU_PADDING`."""
+        is_cpu = self._device.type == "cpu" and not self._prefill.graphs.is_on
+        max_padding = MAX_CPU_PADDING if is_cpu else maxsize
+        groups = group_by_length([len(prompt) for prompt in prompts], max_padding=max_padding)
+        return [
+            slice(start, min(start + MAX_ROWS, group.stop))
+            for group in groups
+            for start in range(group.start, group.stop, MAX_ROWS)
+        ]
+
+    @abstractmethod
+    def _new_row(self, prompt: Embedded, prefix: torch.Tensor | None) -> Row:
+        """The row of a prompt, as yet without a slot."""
+
+    @abstractmethod
+    def _write(self, row: Row, index: int, key_values: Sequence[torch.Tensor], prefix: torch.Tensor | None) -> None:
+        """Write what was prefilled to a row's slot: the row `index` of `key_values`, which `SlotPrefill` returned."""
+
+    @torch.inference_mode()
     def decode(self, tokens: Sequence[int]) -> torch.Tensor:
         """See `Batch`. The next step may overwrite the logits: copy what is needed longer."""
+        launched, self._launched = self._launched, None
+        if launched is not None and launched.is_for(self._rows, tokens):
+            return self._take(launched)
         columns, buffers = self._advance(tokens), [cache.buffers for cache, _ in self._caches()]
         if self._has_decoded and self._graphs.is_due(len(columns[0]), buffers):
-            self._graphs.capture(columns, buffers, self._step)
+            self._graphs.capture(columns, buffers, self._step, self._fused)
         self._has_decoded = True
         result = self._graphs.replay(columns, buffers)
         if result is None:
@@ -81,21 +139,66 @@ class Slots(Batch):
         inputs, logits = result
         return self._in_order(logits, inputs[-1, : len(self)])
 
+    @torch.inference_mode()
+    def launch(self, ids: torch.Tensor, chosen: Ids, ending: Container[int]) -> None:
+        """See `Batch`. Not without a graph: then launching takes longer than computing, and the ids would wait."""
+        going_on = {row: (index, row.slot) for index, row in enumerate(self._rows) if index not in ending}
+        if not going_on or any(row.length >= self._cache.capacity for row in self._rows):
+            return
+        columns, buffers = self._columns([0] * len(self), 0), [cache.buffers for cache, _ in self._caches()]
+        for index, row in enumerate(self._rows):
+            if index in ending:  # its next position may be none of the model's
+                columns[3][row.slot] = row.next_position - 1
+        if self._graphs.has_graph(columns, buffers):
+            result = self._graphs.replay(columns, buffers, ids)
+        elif LAUNCH_EAGER:
+            inputs = to_device(columns, self._device)
+            set_ids(inputs, ids)
+            result = inputs, self._step(inputs)
+        else:
+            return
+        if result is not None:
+            self._launched = LaunchedStep(result[1], chosen, going_on)
+
+    @property
+    def is_launched(self) -> bool:
+        return self._launched is not None
+
+    def _take(self, launched: LaunchedStep) -> torch.Tensor:
+        """The logits of a launched step, whose rows are all that there are."""
+        self._has_decoded = True
+        for row in self._rows:
+            row.length += 1
+            row.next_position += 1
+        slots = launched.slots_of(self._rows)
+        if slots == list(range(len(launched.logits))):
+            return launched.logits
+        return launched.logits.index_select(0, to_device(slots, self._device))
+
     @abstractmethod
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
         """The logits of the first slots, from what `_advance` returns, on the device."""
 
+    @property
+    @abstractmethod
+    def _fused(self) -> Step | None:
+        """What a graph captures rather than `_step`, and what computes the same; None if there is none."""
+
     @torch.inference_mode()
-    def warm_up(self, prompt: Embedded) -> None:
+    def warm_up(self, prompt: Embedded, lengths: Sequence[int] = ()) -> None:
         self.prefill([prompt])  # after which the shapes of keys and values are known
         self.select([])
         for capacities in self.first_capacities:
             self._graphs.request((1, tuple((1, capacity) for capacity in capacities)))
-        while self.capture_pending():
+        while self._capture_pending_step():
             pass
+        self._prefill.warm_up(lengths)
 
     @torch.inference_mode()
     def capture_pending(self) -> bool:
+        return self._capture_pending_step() or (not self._rows and self._prefill.capture_pending())
+
+    def _capture_pending_step(self) -> bool:
         caches = [cache for cache, _ in self._caches()]
         if self._rows or not all(cache.position_nbytes for cache in caches):
             return False
@@ -119,7 +222,7 @@ class Slots(Batch):
         try:
             for cache, (slots, capacity) in zip(caches, sizes, strict=True):
                 cache.fill(slots, capacity)
-            self._graphs.capture(columns, [cache.buffers for cache in caches], self._step)
+            self._graphs.capture(columns, [cache.buffers for cache in caches], self._step, self._fused)
         except Exception as error:
             self._graphs.turn_off(error)
         for cache in caches:
@@ -128,6 +231,7 @@ class Slots(Batch):
 
     @torch.inference_mode()
     def reorder(self, moves: Sequence[tuple[int, int]]) -> None:
+        self._launched = None
         self._cache.copy([(self._rows[row].slot, self._rows[source].slot) for row, source in moves])
 
     @torch.inference_mode()
@@ -155,14 +259,18 @@ class Slots(Batch):
             row.slot = slot
 
     def _add(self, other: LeftAlignedBatch, prompt_lengths: Iterable[int]) -> list[Row]:
-        """New rows for the rows of another batch, in unused slots; buffers that are too small grow."""
+        """New rows for the rows of another batch, in unused slots."""
         self._has_decoded = False
         columns = zip(other.lengths, other.next_positions, prompt_lengths, strict=True)
         new = [Row(-1, *numbers) for numbers in columns]
+        self._assign_slots(new)
+        return new
+
+    def _assign_slots(self, new: Sequence[Row]) -> None:
+        """Give new rows unused slots; buffers that are too small grow."""
         self._reserve(len(self._rows) + len(new), new)
         for row, slot in zip(new, self._unused(len(new)), strict=True):
             row.slot = slot
-        return new
 
     def _unused(self, count: int) -> list[int]:
         """The `count` lowest slots without a row."""
@@ -183,10 +291,12 @@ class Slots(Batch):
         fewer = slots * SHRINK_FACTOR <= self._cache.slots
         for cache, lengths in self._caches(self._rows):
             if not lengths:
+                self._launched = None
                 cache.clear()
                 continue
             capacity = capacity_for(max(lengths))
             if fewer or capacity * SHRINK_FACTOR <= cache.capacity:
+                self._launched = None  # the buffers may be too small for its positions
                 kept = order if fewer else range(cache.slots)
                 cache.rebuild(slots if fewer else cache.slots, capacity, kept)
         if fewer:
@@ -199,21 +309,25 @@ class Slots(Batch):
         for row in self._rows:
             row.length += 1
         self._reserve(len(self._rows), self._rows)
+        columns = self._columns(tokens, 1)
+        for row in self._rows:
+            row.next_position += 1
+        return columns
+
+    def _columns(self, tokens: Sequence[int], appended: int) -> list[list[int]]:
+        """What `_advance` returns; `appended` is how many of the rows' positions are still to be computed."""
         count = next_power_of_two(1 + max(row.slot for row in self._rows))
         rows, ids = [UNUSED] * count, [0] * count
         for row, token in zip(self._rows, tokens, strict=True):
             rows[row.slot], ids[row.slot] = row, token
         order = [row.slot for row in self._rows]
-        columns = [
+        return [
             ids,
-            [max(0, row.length - 1) for row in rows],
+            [max(0, row.length - appended) for row in rows],
             [row.prompt_length - 1 for row in rows],
             [row.next_position for row in rows],
             order + [0] * (count - len(order)),
         ]
-        for row in self._rows:
-            row.next_position += 1
-        return columns
 
     def _in_order(self, logits: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
         """The logits in the order of the rows, from logits in the order of the slots."""

@@ -13,47 +13,22 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
+from blip_space.engine.function_graphs import FunctionGraphs
+from blip_space.engine.graph_backend import MAX_CAPTURES, TOLERANCE, GraphBackend, failure_reason
+from blip_space.engine.graph_comparison import Columns, Step, compare
 from blip_space.engine.slot_cache import SlotBuffers, SlotCache
-from blip_space.loading.device_errors import is_device_lost
 from blip_space.models.transfer import copy_to_device, to_device
 
 log = logging.getLogger(__name__)
 
-PROOF_STEPS = 3
-"""How many steps of a graph are compared with eager ones."""
-
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-"""How much the logits of a graph may differ from those of the eager step, relative to the largest."""
-
 MIN_EAGER_STEPS = 64
 """After this many eager steps of one shape its graph is captured between two steps; before that only in idle time."""
 
-MAX_CAPTURES = 3
-"""How often a graph of one shape is captured, if others take its memory."""
-
-Columns = Sequence[Sequence[int]]
-"""The numbers of a step, each a list with one for every slot: ids, lengths, prompt lengths, positions, and the slots of
-the rows."""
-
-Step = Callable[[torch.Tensor], torch.Tensor]
-"""Columns as a tensor on the device to logits (slots, vocabulary)."""
-
 Shape = tuple[int, tuple[tuple[int, int], ...]]
 """How many slots a step computes, and the slots and capacity of each cache's buffers."""
-
-
-class GraphBackend(Protocol):
-    """Captures steps; the tests have one for a CPU."""
-
-    def capture(self, step: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
-        """A function that repeats the step, and the tensor that each repetition writes its result to."""
-
-    def free_bytes(self) -> int:
-        """The free memory of the device."""
 
 
 @dataclass(eq=False)
@@ -61,7 +36,7 @@ class _Graph:
     replay: Callable[[], None]
     inputs: torch.Tensor
     logits: torch.Tensor
-    nbytes: int = 0
+    nbytes: int
 
 
 class StepGraphs:
@@ -72,9 +47,12 @@ class StepGraphs:
         self.limit_bytes = limit_bytes
         self._backend, self._dtype, self._reason = backend, dtype, reason
         self._graphs: OrderedDict[tuple[int, tuple[SlotBuffers, ...]], _Graph] = OrderedDict()
+        self._functions: dict[str, FunctionGraphs] = {}
         self._spares: list[SlotBuffers] = []
         self._eager_steps: Counter[Shape] = Counter()
         self._captures: Counter[Shape] = Counter()
+        self._not_fused = ""
+        """Why fused steps are not captured; empty while nothing is known against it."""
 
     @property
     def is_on(self) -> bool:
@@ -87,15 +65,39 @@ class StepGraphs:
 
     @property
     def status(self) -> str:
-        """Whether graphs are on, and why not."""
-        return f"on, {len(self._graphs)} captured" if self.is_on else f"off: {self._reason}"
+        """Whether graphs are on and fused, and why not."""
+        if not self.is_on:
+            return f"off: {self._reason}"
+        return f"on, {len(self._graphs)} captured" + (f", not fused: {self._not_fused}" if self._not_fused else "")
 
     @property
     def nbytes(self) -> int:
         return sum(graph.nbytes for graph in self._graphs.values()) + sum(spare.nbytes for spare in self._spares)
 
-    def replay(self, columns: Columns, buffers: Sequence[SlotBuffers]) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """The columns on the device and the logits, both overwritten by the next step; None if it has to be eager."""
+    @property
+    def functions(self) -> Sequence[FunctionGraphs]:
+        """The graphs of other functions, which have memory of their own."""
+        return tuple(self._functions.values())
+
+    def for_function(self, name: str, memory_share: float) -> FunctionGraphs:
+        """The graphs of the function `name`; see `FunctionGraphs`. They may take as much memory as a share of the
+        steps' graphs."""
+        if name not in self._functions:
+            limit_bytes = int(self.limit_bytes * memory_share)
+            self._functions[name] = FunctionGraphs(name, self._backend, self._dtype, limit_bytes, self._reason)
+        return self._functions[name]
+
+    def has_graph(self, columns: Columns, buffers: Sequence[SlotBuffers]) -> bool:
+        """Whether `replay` would replay a graph."""
+        return (len(columns[0]), tuple(buffers)) in self._graphs
+
+    def replay(
+        self, columns: Columns, buffers: Sequence[SlotBuffers], ids: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The columns on the device and the logits, both overwritten by the next step; None if it has to be eager.
+
+        `ids` (rows,) on the device, if any, are the rows' ids instead of those in `columns`.
+        """
         if not self.is_on:
             return None
         key = (len(columns[0]), tuple(buffers))
@@ -106,6 +108,8 @@ class StepGraphs:
         self._graphs.move_to_end(key)
         try:
             copy_to_device(columns, graph.inputs)
+            if ids is not None:
+                set_ids(graph.inputs, ids)
             graph.replay()
         except Exception as error:
             self.turn_off(error)
@@ -129,52 +133,62 @@ class StepGraphs:
                 return shape
         return None
 
-    def capture(self, columns: Columns, buffers: Sequence[SlotBuffers], step: Step) -> None:
-        """Capture the step on these buffers, and compare it with the eager one. Never raises.
+    def capture(self, columns: Columns, buffers: Sequence[SlotBuffers], step: Step, fused: Step | None = None) -> None:
+        """Capture `fused` on these buffers, else the step, and compare it with the eager step. Never raises.
 
         Overwrites, for every slot, the keys and values at the position of its length and at the next few, so the step
         has to run afterwards.
         """
-        assert self._backend is not None
         key = (len(columns[0]), tuple(buffers))
         shape = _shape(*key)
         del self._eager_steps[shape]
         self._captures[shape] += 1
+        if fused is not None and not self._not_fused:
+            if not (problem := self._try(key, columns, fused, step)):
+                return
+            self.turn_off_fused(problem)
+        if problem := self._try(key, columns, step, step):
+            self.turn_off(problem)
+
+    def _try(
+        self, key: tuple[int, tuple[SlotBuffers, ...]], columns: Columns, captured: Step, step: Step
+    ) -> Exception | str:
+        """Capture a step, and keep its graph if it computes what the eager `step` does; else why it is not kept."""
+        assert self._backend is not None
+        buffers = key[1][0]
         try:
             before = self._backend.free_bytes()
-            inputs = to_device(columns, buffers[0].layers[0][0].device)
-            replay, logits = self._backend.capture(lambda: step(inputs))
-            graph = _Graph(replay, inputs, logits)
-            for number in reversed(range(PROOF_STEPS)):
-                numbers = _varied(columns, number, buffers[0].capacity)
-                copy_to_device(numbers, inputs)
-                replay()
-                result = logits.clone()  # before the eager step, which might write what the graph did not
-                if reason := difference(step(to_device(numbers, inputs.device)), result, TOLERANCE[self._dtype]):
-                    self.turn_off(reason)
-                    return
-            graph.nbytes = max(0, before - self._backend.free_bytes())
+            inputs = to_device(columns, buffers.layers[0][0].device)
+            replay, logits = self._backend.capture(lambda: captured(inputs))
+            if reason := compare(
+                replay, inputs, logits, columns=columns, buffers=buffers, step=step, tolerance=TOLERANCE[self._dtype]
+            ):
+                return reason
+            graph = _Graph(replay, inputs, logits, max(0, before - self._backend.free_bytes()))
         except Exception as error:
-            self.turn_off(error)
-        else:
-            self._graphs[key] = graph
-            self._evict()
+            return error
+        self._graphs[key] = graph
+        self._evict()
+        return ""
+
+    def turn_off_fused(self, reason: Exception | str) -> None:
+        """Capture transformers' forward pass from now on. Raises the error if the device is lost."""
+        self._not_fused = failure_reason(reason)
+        log.warning("decode steps are not fused: %s", self._not_fused)
 
     def turn_off(self, reason: Exception | str) -> None:
         """Drop all graphs, and let every further step be eager. Raises the error if the device is lost."""
-        if isinstance(reason, Exception):
-            if is_device_lost(reason):
-                raise reason
-            cause: BaseException = reason
-            while cause.__context__ is not None:  # the end of a capture that failed raises again
-                cause = cause.__context__
-            reason = f"{type(cause).__name__}: {cause}".partition("\n")[0]
-        self._backend, self._reason = None, reason
-        self.clear()
-        log.warning("decode steps run without CUDA graphs from now on: %s", reason)
+        self._backend, self._reason = None, failure_reason(reason)
+        self._clear()
+        log.warning("decode steps run without CUDA graphs from now on: %s", self._reason)
 
     def clear(self) -> None:
-        """Free all memory; graphs are captured again when their shapes occur."""
+        """Free all memory, that of other functions too; graphs are captured again when their shapes occur."""
+        self._clear()
+        for function in self.functions:
+            function.clear()
+
+    def _clear(self) -> None:
         self._graphs.clear()
         self._spares.clear()
         self._captures.clear()
@@ -209,24 +223,9 @@ class StepGraphs:
             self._spares = [spare for spare in self._spares if self.has_graphs(spare)]
 
 
-def difference(expected: torch.Tensor, result: torch.Tensor, tolerance: float) -> str:
-    """How two tensors of logits differ; empty if they agree, and choose the same tokens unless two are almost equal."""
-    error, largest = float((expected - result).abs().max()), float(expected.abs().max())
-    allowed = tolerance * max(1.0, largest)
-    if not error <= allowed:  # also where one is NaN
-        return f"the logits of a graph differ from the eager ones by {error:.2g}, and {allowed:.2g} is allowed"
-    chosen = expected.gather(-1, result.argmax(-1, keepdim=True))
-    gap = float((expected.amax(-1, keepdim=True) - chosen).max())
-    return f"a graph chooses a token whose logit is smaller by {gap:.2g}" if gap > allowed else ""
-
-
-def _varied(columns: Columns, number: int, capacity: int) -> list[list[int]]:
-    """Other valid numbers for each `number`, the same for 0: longer rows, smaller ids and positions, since what is
-    smaller than a valid one is valid."""
-    ids, lengths, prompts, positions, slots = columns
-    smaller = [[max(0, value - number) for value in column] for column in (ids, prompts, positions)]
-    longer = [min(length + number, capacity - 1) for length in lengths]
-    return [smaller[0], longer, smaller[1], smaller[2], list(slots)]
+def set_ids(inputs: torch.Tensor, ids: torch.Tensor) -> None:
+    """Overwrite the ids of the rows in the columns of a step, which are on the same device."""
+    inputs[0].index_copy_(0, inputs[-1, : len(ids)], ids)
 
 
 def _shape(count: int, buffers: Sequence[SlotBuffers]) -> Shape:

@@ -6,6 +6,7 @@ Depends on the hardware only; must not depend on a model. The parts for CUDA are
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,12 @@ def find_device(wanted: str = "auto") -> Device:
     return Device(wanted, f"{torch.cuda.get_device_name(number)}, as requested", _cuda_has_bf16(number))
 
 
+def on_device(name: str) -> AbstractContextManager[object]:
+    """A context in which the device is torch's current one, if it is a GPU; kernels that are not torch's own run on the
+    current one, wherever their tensors are."""
+    return torch.cuda.device(name) if name.startswith("cuda") and torch.cuda.is_available() else nullcontext()
+
+
 def configure_cuda(dtype: torch.dtype) -> None:
     """Set torch's options for a model that computes in `dtype` on CUDA; they hold for the whole process."""
     # cuDNN plans its attention again for every length, tens of milliseconds in each step of a growing answer
@@ -92,6 +99,8 @@ def _no_such_device(wanted: str, devices: list[str]) -> str:
         problem = f"torch finds no device {wanted} on this machine."
         if wanted != "mps" and len(devices) == 1:
             problem += " Check that its driver and a torch built for CUDA are installed."
+    elif "," in wanted:
+        problem = "A model runs on one device, and only a server takes several."
     else:
         problem = f"{quote(wanted)} is not a device that a model can run on."
     return f"{problem} Choose {join_with_or(['auto', *devices])}."

@@ -20,6 +20,7 @@ DEVICE_FAILED = (
 NOT_LOST = (
     *("out of memory", "alloc_failed"),  # handled as lack of memory
     "captur",  # of a CUDA graph
+    "invalid device ordinal",  # a GPU that is not there
     *("no kernel image", "not supported", "not_supported"),  # torch was not built for this GPU or operation
 )
 """Parts of messages of errors after which CUDA goes on, in lower case."""

@@ -7,6 +7,7 @@ weights, check that they match, and test that the model uses the image. Every er
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from blip_space.catalogue.storage import BITS, StoredWeights
 from blip_space.catalogue.validation import ADAPTER_CONFIG
 from blip_space.loading.adapter import apply_lora, changes_lm_head
 from blip_space.loading.adapter_files import find_adapter
-from blip_space.loading.device import Device, configure_cuda, find_device, free_bytes
+from blip_space.loading.device import Device, configure_cuda, find_device, free_bytes, on_device
 from blip_space.loading.download import download_checkpoint, find_weight_files
 from blip_space.loading.library_logging import drop_repeated_lines, silenced
 from blip_space.loading.memory import check_memory, reraise_out_of_memory
@@ -30,9 +31,13 @@ from blip_space.loading.selftest import check_image_is_used, check_image_token, 
 from blip_space.loading.weights import load_hf_model
 from blip_space.models import families
 from blip_space.models.cpu_kernels import use_cpu_kernels
+from blip_space.models.int8_linear import dequantize_in_products
 from blip_space.models.interface import Precision, VisionLanguageModel
 
 log = logging.getLogger(__name__)
+
+_ONE_LOAD = threading.Lock()
+"""A server with several GPUs loads on a thread for each; transformers changes torch's default dtype meanwhile."""
 
 
 def load_model(
@@ -45,8 +50,10 @@ def load_model(
     when files are missing, incomplete, unreadable or do not match, when disk or memory are too small, when the model
     ignores the image, or on any other error; `DeviceError` when the device fails.
     """
-    with as_model_error(spec):
-        return _load_and_test(spec, precision, find_device(device), on_progress)
+    with as_model_error(spec), _ONE_LOAD:
+        found = find_device(device)
+        with on_device(found.name):
+            return _load_and_test(spec, precision, found, on_progress)
 
 
 def _load_and_test(spec: ModelSpec, precision: str, device: Device, on_progress: OnProgress) -> VisionLanguageModel:
@@ -75,6 +82,8 @@ def _load_and_test(spec: ModelSpec, precision: str, device: Device, on_progress:
                 check_lm_head(hf_model, weights, family, name=spec.name, names=stored.names)
         if device.has_bf16 and selected.device == "cpu" and selected.dtype == torch.bfloat16:
             use_cpu_kernels(hf_model, family)
+        if selected.name == "int8" and device.kind == "cuda":
+            dequantize_in_products(hf_model)
         model = family.build(hf_model, preparation, selected)
         torch.set_num_threads(model.threads)
         check_image_is_used(model)

@@ -22,6 +22,10 @@ SMALL_PARAMETERS = 500_000_000
 
 QUANTIZED = ("int8", "int4")
 
+ANSWER_BYTES, ANSWER_SHARE = 1_200_000_000, 0.15
+"""What answers need on a GPU beside the weights, at least, in bytes and as a share of the weights: keys and values of
+several rows, the activations of a prefill, workspaces of libraries, and CUDA graphs."""
+
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -38,17 +42,27 @@ def select_precision(requested: str, spec: ModelSpec, device: Device, *, free: i
         reason = "the model is small, and in fp32 answers do not depend on the batch"
         return _build_precision("fp32", spec, device, reason)
     best, reason = _best_precision(spec, device)
-    for name in (best, *_fallbacks(best, device)):
-        if fits(spec, name, free, device):
-            if name != best:
-                reason = f"{best} needs {spec.memory_gb[best]:g} GB and {(free or 0) / 1e9:.1f} GB are free"
-            return _build_precision(name, spec, device, reason)
-    return _build_precision(best, spec, device, reason)
+    names = (best, *_fallbacks(best, device))
+    fitting = [name for name in names if _fits_with_answers(spec, name, free, device)]
+    fitting = fitting or [name for name in reversed(names) if fits(spec, name, free, device)]
+    if not fitting or fitting[0] == best:
+        return _build_precision(best, spec, device, reason)
+    beside = " beside its answers" if device.kind == "cuda" else ""
+    reason = f"{best} needs {spec.memory_gb[best]:g} GB{beside} and {(free or 0) / 1e9:.1f} GB are free"
+    return _build_precision(fitting[0], spec, device, reason)
 
 
 def fits(spec: ModelSpec, precision: str, free: int | None, device: Device | None = None) -> bool:
     """Whether the weights alone fit into `free` bytes of the device's memory; True if `free` is None."""
     return free is None or needed_gb(spec, precision, device) * 1e9 <= free
+
+
+def _fits_with_answers(spec: ModelSpec, precision: str, free: int | None, device: Device) -> bool:
+    """Whether `auto` may choose it: on a GPU, whose memory nothing else may extend, with room for what answers take."""
+    if free is None or device.kind != "cuda":
+        return fits(spec, precision, free, device)
+    weights = needed_gb(spec, precision, device) * 1e9
+    return weights + max(ANSWER_BYTES, weights * ANSWER_SHARE) <= free
 
 
 def needed_gb(spec: ModelSpec, precision: str, device: Device | None = None) -> float:
@@ -81,7 +95,7 @@ def _fallbacks(best: str, device: Device) -> tuple[str, ...]:
     if device.kind == "mps":
         return ("bf16",) if best == "fp32" and device.has_bf16 else ()
     if device.kind == "cuda":
-        return ("int4",)  # int8 costs some 70 ms a step there in calls of bitsandbytes
+        return ("int4",)  # in int8 a step reads and writes more than in bf16, since it dequantizes the weights
     return ("bf16", *QUANTIZED) if best == "fp32" else QUANTIZED
 
 

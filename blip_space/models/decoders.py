@@ -7,7 +7,7 @@ batch.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -15,7 +15,21 @@ import torch
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
+from blip_space.models.fused.bloom import BloomStep
+from blip_space.models.fused.llama import LlamaStep
+from blip_space.models.fused.operations import FusedStep, Operations, UnsupportedModelError
+from blip_space.models.fused.opt import OptStep
+from blip_space.models.fused.t5 import T5Step
 from blip_space.models.interface import DecoderOnly, EncoderDecoder
+
+FUSED_STEPS: dict[str, Callable[[Any, Any, Operations], FusedStep]] = {
+    "opt": OptStep,
+    "bloom": BloomStep,
+    "llama": LlamaStep,
+    "mistral": LlamaStep,
+    "qwen2": LlamaStep,
+}
+"""By the type of the language model."""
 
 
 def key_values_argument(module: Any) -> str:
@@ -67,6 +81,12 @@ class CausalDecoder(DecoderOnly):
     def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
         mask = decode_mask(lengths, capacity)
         return mask.long() if self._builds_own_mask else mask[:, None, None]
+
+    def fuse(self, operations: Operations) -> None:
+        kind = self._body.config.model_type
+        if kind not in FUSED_STEPS:
+            raise UnsupportedModelError(f"there is no fused step for {kind}")
+        self.fused = FUSED_STEPS[kind](self._body, self._head, operations)
 
     def kv_bytes(self, positions: int) -> int:
         config = self._body.config
@@ -126,6 +146,9 @@ class T5Decoder(EncoderDecoder):
 
     def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
         return decode_mask(lengths, capacity)[:, None, None]
+
+    def fuse(self, operations: Operations) -> None:
+        self.fused = T5Step(self._model, operations)
 
     def kv_bytes(self, positions: int) -> int:
         config = self._model.config

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from blip_space.models.footprint import weight_bytes
+from blip_space.models.fused.operations import FusedDecoderStep, FusedStep, Operations, UnsupportedModelError
 from blip_space.models.preparation import Preparation, Prompt
 from blip_space.models.threads import ALL_THREADS, MIN_PARAMETERS
 from blip_space.models.transfer import to_device
@@ -70,6 +71,10 @@ class Decoder(ABC):
     device: torch.device
     dtype: torch.dtype
 
+    def fuse(self, operations: Operations) -> None:  # noqa: ARG002
+        """Set `fused`. Raises `UnsupportedModelError` for a model that has no fused step."""
+        raise UnsupportedModelError("this language model has no fused step")
+
     @abstractmethod
     def kv_bytes(self, positions: int) -> int:
         """The size in bytes of the keys and values of one sequence of `positions` positions."""
@@ -77,6 +82,9 @@ class Decoder(ABC):
 
 class DecoderOnly(Decoder):
     """A decoder-only language model: prompt and answer share one context window."""
+
+    fused: FusedStep | None = None
+    """A faster decode step over slots, after `fuse`."""
 
     @abstractmethod
     def forward(
@@ -107,6 +115,9 @@ class DecoderOnly(Decoder):
 
 class EncoderDecoder(Decoder):
     """An encoder-decoder model: the encoder reads the prompt, and the decoder attends to it and to its own answer."""
+
+    fused: FusedDecoderStep | None = None
+    """A faster decode step over slots, after `fuse`."""
 
     @abstractmethod
     def encode(self, embeddings: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -164,9 +175,17 @@ class VisionLanguageModel(ABC):
         self.threads = 1 if self.spec.parameters < MIN_PARAMETERS else ALL_THREADS
         self._hf_model = hf_model
 
-    @abstractmethod
     def encode_images(self, pixels: Sequence[Any]) -> list[torch.Tensor]:
         """The features of images, each (positions, hidden), in the language model's dtype and on its device."""
+        return list(self.encode_pixels(self.load_pixels(pixels)))
+
+    @abstractmethod
+    def load_pixels(self, pixels: Sequence[Any]) -> torch.Tensor:
+        """The pixel values of images as one batch (images, ...), on the vision encoder's device and in its dtype."""
+
+    @abstractmethod
+    def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The features (images, positions, hidden) of such a batch, from tensors only, so that it can be captured."""
 
     @abstractmethod
     def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:

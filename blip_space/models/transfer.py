@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 
-def to_device(numbers: Any, device: torch.device) -> torch.Tensor:
-    """Integers, or nested lists of them, as an int64 tensor on `device`; the host does not wait for a GPU."""
+def to_device(numbers: Any, device: torch.device, dtype: torch.dtype = torch.long) -> torch.Tensor:
+    """Numbers, or nested lists of them, as a tensor on `device`; the host does not wait for a GPU."""
     if device.type == "cuda" and torch.cuda.is_available():
-        return torch.tensor(numbers, dtype=torch.long, pin_memory=True).to(device, non_blocking=True)
-    return torch.tensor(numbers, dtype=torch.long, device=device)
+        return torch.tensor(numbers, dtype=dtype, pin_memory=True).to(device, non_blocking=True)
+    return torch.tensor(numbers, dtype=dtype, device=device)
 
 
 def copy_to_device(numbers: Any, target: torch.Tensor) -> None:
@@ -35,10 +35,26 @@ def pixels_to_device(pixels: Sequence[torch.Tensor], device: torch.device) -> to
     return torch.cat(list(pixels)).to(device)
 
 
-def to_host(tokens: torch.Tensor) -> list[int]:
-    """The values of a tensor (n,). This waits for all earlier work of the device, so a step does it once."""
-    values: list[int] = tokens.tolist()
-    return values
+class HostCopy:
+    """A copy of an int64 tensor (n,) to the host. It starts at once, and the device goes on with what is launched
+    after it; only `read` waits, so a step does it once."""
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self._event: torch.cuda.Event | None = None
+        self._values, self._numbers = values, list[int]()
+        if values.is_cuda and torch.cuda.is_available():
+            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._values.copy_(values, non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has no types here
+            self._event.record(torch.cuda.current_stream(values.device))
+
+    def read(self) -> list[int]:
+        """The values; waits until they are there, and not for later work of the device."""
+        if not self._numbers:
+            if self._event is not None:
+                self._event.synchronize()  # lets other threads run
+            self._numbers = self._values.tolist()
+        return self._numbers
 
 
 def select_rows(tensor: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from statistics import fmean
 
 WINDOW_SECONDS = 10.0
 FIRST_TOKENS = 100
@@ -25,6 +26,13 @@ class MetricsSnapshot:
     prefix_hits: int = 0
     turn_hits: int = 0
     restarts: int = 0
+
+
+def sum_metrics(metrics: Sequence[MetricsSnapshot]) -> MetricsSnapshot:
+    """The metrics' sums over several engines, and the mean of their seconds to the first token."""
+    waits = [item.first_token_seconds for item in metrics if item.first_token_seconds is not None]
+    sums = {field.name: sum(getattr(item, field.name) or 0 for item in metrics) for field in fields(MetricsSnapshot)}
+    return replace(MetricsSnapshot(**sums), first_token_seconds=round(fmean(waits), 3) if waits else None)
 
 
 class Metrics:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from gradio_client import Client, handle_file
 from blip_space.apps import server, uploads
 from blip_space.apps.gradio_api.endpoints import MAX_ANSWERS
 from blip_space.errors import UserError
+from blip_space.serving.routed import RoutedEngine
 from blip_space.settings import Settings
 from tests.apps.conftest import free_port
 from tests.apps.fake_engine import PARROT, FakeEngine
@@ -161,3 +163,22 @@ def test_a_foreign_host_and_a_used_port_have_different_errors(
     with pytest.raises(UserError, match=re.escape(sentence)):
         server.launch(FakeEngine(), host=host, port=7999)
     assert capfd.readouterr().err == ""
+
+
+def test_several_gpus_have_an_engine_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are divided among them; a single device has its engine itself."""
+    built = list[str]()
+
+    def build(*_: object, device: str, **__: object) -> FakeEngine:
+        built.append(device)
+        return FakeEngine()
+
+    monkeypatch.setattr(server, "ThreadedEngine", build)
+    single = server._create_engine([PARROT], Settings(device="cuda:1"), threading.Event())
+    several = server._create_engine([PARROT], Settings(device="cuda:0,cuda:1"), threading.Event())
+    assert built == ["cuda:1", "cuda:0", "cuda:1"]
+    assert isinstance(single, FakeEngine)
+    assert isinstance(several, RoutedEngine)
+    assert several.replicas == 2
+    with pytest.raises(UserError, match="cannot be one of several devices"):
+        server._create_engine([PARROT], Settings(device="cuda:0,cpu"), threading.Event())

@@ -33,7 +33,7 @@ from blip_space.loading.library_logging import silenced
 
 LANGUAGE_MODELS = ("opt", "t5", "mt5", "bloom")
 QUERY_TOKENS = {"opt": 4, "t5": 8, "mt5": 4, "bloom": 6}
-HIDDEN, HEAD_SPREAD = 32, 0.03
+HIDDEN, HEAD_SPREAD = 32, 0.1
 FIELDS_OF_2023 = {"max_length": 20, "top_k": 50, "num_beams": 1, "pruned_heads": {}, "torch_dtype": "float32"}
 CORPUS = [
     "Question: how many cats are there? Answer: two cats on a red mat.",
@@ -119,7 +119,7 @@ def _bloom(tokenizer: Any) -> BloomConfig:
 def _t5(tokenizer: Any, config_class: Any = T5Config) -> Any:
     return config_class(
         vocab_size=len(tokenizer), d_model=HIDDEN, d_kv=16, d_ff=64, num_layers=2, num_decoder_layers=2, num_heads=2,
-        feed_forward_proj="gated-gelu", tie_word_embeddings=False, initializer_factor=3.0, bos_token_id=1,
+        feed_forward_proj="gated-gelu", tie_word_embeddings=False, initializer_factor=1.5, bos_token_id=1,
         eos_token_id=1, pad_token_id=0, decoder_start_token_id=0,
     )  # fmt: skip
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from blip_space.engine import sampling
+from blip_space.engine import slots as slots_module
 from blip_space.engine.core import EngineCore
 from blip_space.engine.output import Output
 from blip_space.engine.request import EngineConfig, PreparedRequest
@@ -22,6 +24,13 @@ def slots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
     """Both layouts of a batch in turn: every core of the test takes this one."""
     monkeypatch.setenv("BLIP_SPACE_SLOTS", str(int(request.param)))
     return bool(request.param)
+
+
+@pytest.fixture(params=(False, True), ids=("", "launched"))
+def launch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps over slots computed when their ids are known, and launched before that, with ids on the device."""
+    monkeypatch.setattr(slots_module, "LAUNCH_EAGER", request.param)
+    monkeypatch.setattr(sampling, "computes_on_host", lambda _: not request.param)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -171,7 +172,10 @@ def run_all_steps(runner: ModelRunner, model: VisionLanguageModel) -> None:
     """Prefill three prompts of different lengths, decode, remove one, admit another and a follow-up of the removed one,
     preempt and resume one, and remove all but one."""
     options = GenerationOptions(max_new_tokens=9, repetition_penalty=1.3)
-    first, second, third, fourth = (make_sequence(model, number, number + 2, options) for number in range(4))
+    first, second, third, fourth = (
+        make_sequence(model, number, number + 2, replace(options, temperature=number % 2 / 2, top_p=0.9))
+        for number in range(4)
+    )
     admit(runner, first, second, third)
     runner.run(Plan())
     runner.run(Plan(removed=[finished(first)]))

@@ -16,6 +16,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from blip_space.engine.function_graphs import FunctionGraphs
+from blip_space.engine.model_runner import ENCODE
+from blip_space.engine.slot_batches import PREFILL
 from blip_space.engine.step_graphs import StepGraphs
 
 aten = torch.ops.aten
@@ -97,7 +100,12 @@ def repeat(operations: list[tuple[Any, Any, Any, Any]]) -> None:
                 old.copy_(new)
 
 
-def recording_graphs(limit_bytes: int = 10**8, **behaviour: Any) -> tuple[StepGraphs, RecordingBackend]:
-    """Graphs in float32 with a backend for the CPU."""
+def recording_graphs(
+    limit_bytes: int = 10**8, *, of_steps_only: bool = True, **behaviour: Any
+) -> tuple[StepGraphs, RecordingBackend]:
+    """Graphs in float32 with a backend for the CPU; with `of_steps_only` prompts and images have none."""
     backend = RecordingBackend(**behaviour)
-    return StepGraphs(backend, torch.float32, limit_bytes), backend
+    graphs = StepGraphs(backend, torch.float32, limit_bytes)
+    for name in (PREFILL, ENCODE) if of_steps_only else ():
+        graphs._functions[name] = FunctionGraphs(name, None, torch.float32, 0, "of steps only")
+    return graphs, backend

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
+from blip_space.engine import core as core_module
+from blip_space.engine.core import EngineCore
+from blip_space.engine.model_runner import ModelRunner
 from blip_space.models.interface import Embedded
 from blip_space.models.preparation import Prompt
 from tests.engine.conftest import NewCore, SteppedCore
-from tests.engine.fake_model import SURE, FakeModel
+from tests.engine.fake_model import SURE, FakeModel, FakePrecision
 
 
 def test_an_answer_is_streamed_until_it_is_complete(new_core: NewCore) -> None:
@@ -178,3 +183,27 @@ def test_running_sequences_finish_while_none_is_admitted(new_core: NewCore) -> N
     assert (core.text(first), second in core.finished, core.engine.running) == ("one two three", False, 0)
     core.finish()
     assert core.text(second) == "four"
+
+
+def test_the_models_gpu_is_the_current_one_whenever_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several engines have a thread and a GPU each, and kernels of other libraries run on the thread's current GPU."""
+    current, seen = list[str](), list[list[str]]()
+
+    @contextmanager
+    def on_device(name: str) -> Iterator[None]:
+        current.append(name)
+        yield
+        current.pop()
+
+    def note(*_: Any) -> None:
+        seen.append(list(current))
+
+    monkeypatch.setattr(core_module, "on_device", on_device)
+    for method in ("warm_up", "run", "capture_pending"):
+        monkeypatch.setattr(ModelRunner, method, note)
+    model = FakeModel()
+    model.precision = FakePrecision(device="its GPU")
+    engine = EngineCore(model)
+    engine.step(0.0)
+    engine.capture_pending()
+    assert seen == [["its GPU"]] * 3

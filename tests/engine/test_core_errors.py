@@ -10,6 +10,8 @@ from blip_space.engine.sampling import Sampler
 from blip_space.errors import BusyError, EmptyAnswerError, UserError
 from tests.engine.conftest import NewCore
 
+pytestmark = pytest.mark.usefixtures("launch")
+
 MEMORY = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
 
@@ -188,14 +190,14 @@ def test_an_error_after_a_prefill_leaves_no_row_without_a_sequence(
     new_core: NewCore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prompts were prefilled again, each alone, beside the rows that they had already."""
-    core, plain, failures = new_core(), Sampler.sample, [RuntimeError("a bug")]
+    core, plain, failures = new_core(), Sampler.choose, [RuntimeError("a bug")]
 
     def failing(self: Any, *arguments: Any) -> Any:
         if failures:
             raise failures.pop()
         return plain(self, *arguments)
 
-    monkeypatch.setattr(Sampler, "sample", failing)
+    monkeypatch.setattr(Sampler, "choose", failing)
     ids = [core.ask("a b c d"), core.ask("e f g")]
     core.finish()
     assert [core.text(number) for number in ids] == ["a b c d", "e f g"]

@@ -66,14 +66,14 @@ def test_an_answer_that_finished_in_the_failing_step_is_complete(
 
 
 def test_a_lack_of_memory_of_cuda_is_tried_again(new_core: NewCore, monkeypatch: pytest.MonkeyPatch) -> None:
-    core, failures, plain = new_core(), [RuntimeError("CUDA error: out of memory")], Sampler.sample
+    core, failures, plain = new_core(), [RuntimeError("CUDA error: out of memory")], Sampler.choose
 
     def failing(self: Any, *arguments: Any) -> Any:
         if failures:
             raise failures.pop()
         return plain(self, *arguments)
 
-    monkeypatch.setattr(Sampler, "sample", failing)
+    monkeypatch.setattr(Sampler, "choose", failing)
     number = core.ask("one two")
     core.finish()
     assert core.text(number) == "one two"

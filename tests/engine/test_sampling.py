@@ -6,6 +6,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +19,21 @@ from transformers import (
 )
 
 from blip_space.engine import sampling
+from blip_space.engine.device_sampling import UNDECIDED
 from blip_space.engine.sampling import Sampler, uniform
 from blip_space.options import GenerationOptions
+
+pytestmark = pytest.mark.usefixtures("device")
 
 STOP, START = frozenset({3, 5}), (0,)
 GREEDY = GenerationOptions()
 Request = tuple[GenerationOptions, Sequence[int]]
+
+
+@pytest.fixture(params=(True, False), ids=("host", "device"))
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens are chosen by numpy, and as on a GPU."""
+    monkeypatch.setattr(sampling, "computes_on_host", lambda _: request.param)
 
 
 def make_logits(rows: int, vocabulary: int, *, spread: float = 3.0, seed: int = 0) -> torch.Tensor:
@@ -185,20 +195,45 @@ def test_a_narrow_nucleus_and_a_low_temperature_are_greedy() -> None:
     assert sample(logits, [(narrow, [8])] * 16) == sample(logits, [(cold, [8])] * 16) == greedy
 
 
-def test_a_gpu_selects_the_same_tokens_as_a_cpu() -> None:
-    """By other functions, which copy less to the host and run on any device."""
-    logits = make_logits(8, 50)
-    logits[0, 0] = 99.0
+def test_a_gpu_chooses_the_same_tokens_as_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the most likely tokens do not decide, and where logits are not finite."""
+    logits, requests = make_logits(40, 3_000, spread=0.5), mixed_requests(40)
+    logits[20:] *= 8.0
     logits[1, 7], logits[2], logits[3, 4] = torch.nan, -torch.inf, torch.inf
     logits[4, 20], logits[4, 30] = 99.0, 99.0
-    tokens = sampling._argmax(logits)
-    assert tokens[:5] == [0, None, None, None, 20]
-    assert sampling._argmax_in_one_copy(logits) == tokens
-    probabilities = make_logits(8, 50).softmax(dim=-1)
-    for rows in ([3], [1, 4, 6], range(8)):
-        for min_probability in (0.0, 0.05, 2.0):
-            cpu, gpu = (
-                [(values.tolist(), ids.tolist()) for values, ids in candidates(probabilities, rows, min_probability)]
-                for candidates in (sampling._candidates, sampling._candidates_in_few_copies)
-            )
-            assert cpu == gpu
+    tokens, copies = list[list[int | None]](), list[list[int]]()
+    for on_host in (True, False):
+        monkeypatch.setattr(sampling, "computes_on_host", lambda _, on_host=on_host: on_host)
+        tokens.append(sample(logits, requests))
+    assert tokens[0] == tokens[1]
+    decide = Sampler._decide
+
+    def recorded(*arguments: Any) -> list[int | None]:
+        copies.append(arguments[-1])
+        return decide(*arguments)
+
+    monkeypatch.setattr(Sampler, "_decide", recorded)
+    sample(logits, requests)
+    assert copies[0].count(UNDECIDED) > 3
+    assert sum(token >= 0 for token in copies[0][20:]) > 15
+
+
+def test_ids_on_the_device_are_those_that_the_host_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And valid ids where there is no token. After a step with undecided rows there are none."""
+    monkeypatch.setattr(sampling, "computes_on_host", lambda _: False)
+    sampler, logits = Sampler(STOP), make_logits(4, 60)
+    logits[2, 3] = torch.nan
+    greedy, sampled = (GREEDY, [8], START), (GenerationOptions(temperature=1.0), [8], START)
+    for requests in ([greedy] * 4, [greedy, sampled, sampled, sampled], [sampled] * 4):
+        choice = sampler.choose(logits.clone(), requests)
+        assert choice.ids is not None
+        assert choice.ids.min() >= 0
+        tokens = choice.read()
+        assert tokens[2] is None
+        assert [tokens[row] for row in (0, 1, 3)] == choice.ids[[0, 1, 3]].tolist()
+    flat = torch.zeros(1, 60_000)
+    for requests in ([sampled], [sampled]):
+        choice = sampler.choose(flat.clone(), requests)
+        assert choice.read() != [None]
+    assert choice.ids is None
+    assert sampler.choose(flat.clone(), [greedy]).ids is not None

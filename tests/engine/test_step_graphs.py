@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from blip_space.engine import step_graphs
+from blip_space.engine import graph_backend, step_graphs
+from blip_space.engine.graph_comparison import _varied, difference
 from blip_space.engine.slot_cache import SlotBuffers, SlotCache
-from blip_space.engine.step_graphs import StepGraphs, _varied, difference
+from blip_space.engine.step_graphs import StepGraphs
 from tests.engine.fake_graphs import CAPTURED_BYTES, recording_graphs
 from tests.lost_device import lose_device
 
@@ -105,7 +106,7 @@ def test_the_shape_of_most_eager_steps_is_captured_first_and_not_again_and_again
     assert graphs.next_shape() == (1, ((2, 64),))
     assert graphs.next_shape() == (1, ((1, 64),))
     assert graphs.next_shape() is None
-    for _ in range(step_graphs.MAX_CAPTURES):
+    for _ in range(graph_backend.MAX_CAPTURES):
         replay(graphs, two)
         assert graphs.next_shape() == (1, ((2, 64),))
         capture(graphs, two)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -73,7 +75,7 @@ def test_the_cpu_can_be_requested_on_a_machine_with_gpus() -> None:
     [
         ("cuda:3", r"torch finds no device cuda:3 on this machine\. Choose auto, cpu, cuda:0, cuda:1 or cuda:2\.$"),
         ("mps", r"torch finds no device mps on this machine\. Choose auto, cpu,"),
-        ("cuda:0,cuda:1", r"^'cuda:0,cuda:1' is not a device that a model can run on\. Choose auto, cpu,"),
+        ("cuda:0,cuda:1", r"^A model runs on one device, and only a server takes several\. Choose auto, cpu,"),
         ("cuda:00", r"torch finds no device cuda:00 on"),
         ("cuda", "'cuda' is not a device"),
         ("", "'' is not a device"),
@@ -107,11 +109,57 @@ def test_the_options_for_cuda_are_set_before_a_model_is_loaded_there_and_not_on_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     configured = list[torch.dtype]()
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ModelError(f"configured for {configured}")
+
     monkeypatch.setattr(loader, "configure_cuda", configured.append)
     loader.load_model(read_folder(TINY_FOLDER), device="cpu")
     assert configured == []
     monkeypatch.setattr(loader, "find_device", lambda _: Device("cuda:7", "", has_bf16=False))
     monkeypatch.setattr(loader, "free_bytes", lambda _: None)
-    with pytest.raises(ModelError):
+    monkeypatch.setattr(loader, "on_device", lambda _: nullcontext())
+    monkeypatch.setattr(loader, "load_hf_model", fail)
+    with pytest.raises(ModelError, match=r"configured for \[torch.float32\]"):
         loader.load_model(read_folder(TINY_FOLDER), device="cuda:7")
-    assert configured == [torch.float32]
+
+
+@pytest.mark.parametrize(("device", "current"), [("cuda:2", [2]), ("cpu", list[int]())])
+def test_a_model_is_loaded_with_its_gpu_as_the_current_one(
+    monkeypatch: pytest.MonkeyPatch, device: str, current: list[int]
+) -> None:
+    """Kernels of other libraries run on the current one."""
+    entered, loaded = list[Any](), list[list[Any]]()
+
+    def make_current(name: str) -> nullcontext[None]:
+        entered.append(int(name.removeprefix("cuda:")))
+        return nullcontext()
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device", make_current)
+    monkeypatch.setattr(loader, "find_device", lambda _: Device(device, "", has_bf16=True))
+    monkeypatch.setattr(loader, "_load_and_test", lambda *_: loaded.append(list(entered)))
+    loader.load_model(read_folder(TINY_FOLDER), device=device)
+    assert loaded == [current]
+
+
+def test_two_threads_load_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers changes torch's default dtype, which all threads share, while it loads."""
+    running, others = list[object](), list[int]()
+
+    def load(*_: Any) -> None:
+        others.append(len(running))
+        running.append(object())
+        time.sleep(0.05)
+        running.pop()
+
+    monkeypatch.setattr(loader, "_load_and_test", load)
+    threads = [
+        threading.Thread(target=loader.load_model, args=(read_folder(TINY_FOLDER),), kwargs={"device": "cpu"})
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert others == [0, 0]

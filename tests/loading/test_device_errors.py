@@ -32,6 +32,7 @@ OldAcceleratorError = type("AcceleratorError", (RuntimeError,), {})
         (OldAcceleratorError("CUDA error: operation not permitted when stream is capturing"), False),
         (RuntimeError("CUDA error: no kernel image is available for execution on the device"), False),
         (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasLtMatmul`"), False),
+        (OldAcceleratorError("CUDA error: invalid device ordinal"), False),
         (RuntimeError("a bug"), False),
         (IndexError("index out of range in self"), False),
         (ValueError(MESSAGE), False),

@@ -9,7 +9,7 @@ from blip_space.catalogue import MODELS, PRECISIONS, ModelSpec
 from blip_space.errors import ModelError
 from blip_space.loading.device import Device, find_device
 from blip_space.loading.memory import check_memory
-from blip_space.loading.precision import needed_gb, select_precision, supported_precisions
+from blip_space.loading.precision import ANSWER_BYTES, needed_gb, select_precision, supported_precisions
 from blip_space.models.interface import Precision
 
 SMALL = ModelSpec("small", "x/small", "blip2", "mt5", "mblip", 7_000_000, ("en",))
@@ -20,6 +20,7 @@ NEW_CPU, OLD_CPU = Device("cpu", "", has_bf16=True), Device("cpu", "", has_bf16=
 NEW_GPU, OLD_GPU = Device("cuda:0", "", has_bf16=True), Device("cuda:1", "", has_bf16=False)
 APPLE = Device("mps", "", has_bf16=True)
 PLENTY = 10**12
+FP32 = torch.float32
 
 
 def test_language_model_trained_in_bf16_may_overflow_in_fp16() -> None:
@@ -51,7 +52,8 @@ def test_auto_depends_on_size_and_device(spec: ModelSpec, device: Device, name: 
 @pytest.mark.parametrize(
     ("device", "free_gb", "name"),
     [
-        (NEW_GPU, 10.0, "bf16"),
+        (NEW_GPU, 12.0, "bf16"),
+        (NEW_GPU, 10.0, "int4"),
         (NEW_GPU, 8.0, "int4"),
         (NEW_CPU, 8.0, "int8"),
         (NEW_GPU, 7.0, "int4"),
@@ -64,6 +66,61 @@ def test_auto_selects_what_fits_and_reports_what_does_not(device: Device, free_g
     selected = select_precision("auto", MT5, device, free=int(free_gb * 1e9))
     assert selected.name == name
     assert (f"{free_gb:.1f} GB are free" in selected.reason) == (name in ("int8", "int4") or device is OLD_CPU)
+
+
+CARDS = {
+    # what is free of the memory of a card once CUDA has started, in 10^9 bytes, and whether it computes in bf16
+    "RTX 2080, 8 GB": (7.9, False),
+    "RTX 3060 Ti, 8 GB": (7.9, True),
+    "RTX 3060, 12 GB": (12.0, True),
+    "T4, 16 GB": (15.4, False),
+    "A4000, 16 GB": (16.4, True),
+    "RTX 3090, 24 GB": (24.7, True),
+    "H200, 141 GB": (149.0, True),
+}
+TIGHT = (("RTX 2080, 8 GB", BLOOM), ("RTX 3060 Ti, 8 GB", BLOOM))
+"""Where the weights fit, and little more."""
+
+
+@pytest.mark.parametrize(
+    ("card", "opt", "t5", "mt5", "bloom"),
+    [
+        ("RTX 2080, 8 GB", "int4", "", "", "int4"),
+        ("RTX 3060 Ti, 8 GB", "int4", "int4", "int4", "int4"),
+        ("RTX 3060, 12 GB", "bf16", "bf16", "bf16", "int4"),
+        ("T4, 16 GB", "fp16", "int4", "int4", "int4"),
+        ("A4000, 16 GB", "bf16", "bf16", "bf16", "int4"),
+        ("RTX 3090, 24 GB", "bf16", "bf16", "bf16", "bf16"),
+        ("H200, 141 GB", "bf16", "bf16", "bf16", "bf16"),
+    ],
+)
+def test_auto_on_a_card_leaves_room_for_answers(card: str, opt: str, t5: str, mt5: str, bloom: str) -> None:
+    """Where nothing does, it takes what fits by itself; "" is where a model is refused."""
+    free_gb, has_bf16 = CARDS[card]
+    device, free = Device("cuda:0", card, has_bf16), int(free_gb * 1e9)
+    for spec, name in ((OPT, opt), (T5, t5), (MT5, mt5), (BLOOM, bloom)):
+        selected = select_precision("auto", spec, device, free=free)
+        if not name:
+            with pytest.raises(ModelError, match="does not fit"):
+                check_memory(spec, selected, free=free, device=device)
+            continue
+        check_memory(spec, selected, free=free, device=device)
+        assert (spec.name, selected.name) == (spec.name, name)
+        needed = needed_gb(spec, name, device) * 1e9
+        assert free - needed >= max(ANSWER_BYTES, 0.15 * needed) or (card, spec) in TIGHT
+        if name == "int4":
+            assert "GB beside its answers and" in selected.reason
+            assert selected.dtype == (torch.bfloat16 if has_bf16 else torch.float16 if spec in (OPT, BLOOM) else FP32)
+
+
+def test_weights_that_leave_no_room_are_loaded_if_they_are_asked_for() -> None:
+    """A short question may still be answered."""
+    free = int(needed_gb(OPT, "bf16", NEW_GPU) * 1e9)
+    assert select_precision("auto", OPT, NEW_GPU, free=free).name == "int4"
+    requested = select_precision("bf16", OPT, NEW_GPU, free=free)
+    check_memory(OPT, requested, free=free, device=NEW_GPU)
+    assert requested.name == "bf16"
+    assert select_precision("auto", OPT, NEW_CPU, free=free).name == "bf16", "a processor's memory can be freed"
 
 
 def test_auto_selects_the_best_where_nothing_fits() -> None:

@@ -52,21 +52,21 @@ def llama() -> Any:
     )  # fmt: skip
 
 
-def _t5(model: Any, config: Any) -> Any:
+def _t5(model: Any, config: Any, sizes: dict[str, Any]) -> Any:
     return model(
         config(
             vocab_size=VOCABULARY, d_model=WIDTH, d_kv=8, d_ff=32, num_layers=LAYERS + 1, num_decoder_layers=LAYERS,
-            num_heads=2, initializer_factor=4.0, decoder_start_token_id=0,
+            num_heads=2, initializer_factor=4.0, decoder_start_token_id=0, **sizes,
         )
     )  # fmt: skip
 
 
-def t5() -> Any:
-    return _t5(T5ForConditionalGeneration, T5Config)
+def t5(**sizes: Any) -> Any:
+    return _t5(T5ForConditionalGeneration, T5Config, sizes)
 
 
-def mt5() -> Any:
-    return _t5(MT5ForConditionalGeneration, MT5Config)
+def mt5(**sizes: Any) -> Any:
+    return _t5(MT5ForConditionalGeneration, MT5Config, sizes)
 
 
 DECODER_ONLY = {"opt": opt, "bloom": bloom, "llama": llama}

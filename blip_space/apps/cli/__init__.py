@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     for subparser in (ask, caption, models, languages):
         subparser.add_argument("--json", action="store_true", help="Print one JSON object a line.")
     serve = add("serve", commands.serve, "Serve the page and the API.")
-    arguments.add_model_options(serve)
+    arguments.add_model_options(serve, several_devices=True)
     arguments.add_server_options(serve)
     for subparser in (parser, *subparsers.choices.values()):
         subparser.add_argument("-h", "--help", action="help", help="Show this help and exit.")

@@ -64,13 +64,14 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     add("--replicas", metavar="N", help="Model copies on the Ray cluster (default: as many as fit). Needs --ray.")
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose a model."""
+def add_model_options(parser: argparse.ArgumentParser, *, several_devices: bool = False) -> None:
+    """Add the options that choose a model, and the device or, for a server, the devices."""
     add, default = parser.add_argument, catalogue.DEFAULT_MODEL
     add("--model", metavar="NAME", help=f"Name of a model, its folder, or {HUB} (default: {default}).")
     add("--adapter", metavar="NAME", help=f"LoRA adapter as peft saves it: its folder, or {HUB} (default: none).")
     add("--precision", metavar="NAME", help=f"Precision: auto, {', '.join(catalogue.PRECISIONS)} (default: auto).")
-    add("--device", metavar="NAME", help="Device to compute on: auto, cpu, mps, or a GPU by cuda:N (default: auto).")
+    gpus = "a GPU by cuda:N, or several, as in cuda:0,cuda:1" if several_devices else "or a GPU by cuda:N"
+    add("--device", metavar="NAME", help=f"Device to compute on: auto, cpu, mps, {gpus} (default: auto).")
 
 
 def parse_model(args: argparse.Namespace) -> tuple[catalogue.ModelSpec, str, str]:

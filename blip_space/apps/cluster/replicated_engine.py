@@ -11,9 +11,8 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from io import BytesIO
-from statistics import fmean
 from typing import Any
 
 import ray
@@ -29,10 +28,10 @@ from blip_space.engine.request import Budget, EngineConfig, Request
 from blip_space.errors import BusyError, ModelError, UserError
 from blip_space.history import Turn
 from blip_space.images import ImageFile
-from blip_space.serving.metrics import MetricsSnapshot
 from blip_space.serving.offered_models import OfferedModels
 from blip_space.serving.protocol import STOPPED_RUNNING, STOPPING, EngineStatus
 from blip_space.serving.response import ResponseStream
+from blip_space.serving.routed import combine
 
 log = logging.getLogger(__name__)
 
@@ -101,20 +100,10 @@ class ReplicatedEngine:
     def status(self) -> EngineStatus:
         """The status of the first ready replica, with the counts and metrics of all."""
         states, error = self._states, self._error
-        ready = [state for state in states if state.status == "ready"]
-        first = next(iter(ready or states), None)
-        if first is None:
+        if not states:
             state = EngineStatus("loading", self.default.name, self._precision, "", 0, 0, replicas=0)
             return replace(state, status="failed", error=error) if error else state
-        return replace(
-            first,
-            waiting=sum(state.waiting for state in states),
-            running=sum(state.running for state in states),
-            reason=f"{first.reason}; {len(ready)} of {self.replicas} replicas are ready",
-            metrics=_sum_metrics([state.metrics for state in ready]),
-            replicas=len(ready),
-            loaded=tuple(name for name in self.specs if any(name in state.loaded for state in states)),
-        )
+        return combine({f"replica {index}": state for index, state in enumerate(states)}, "replicas", self.replicas)
 
     def resolve_model(self, model: str, language: str) -> ModelSpec:
         """See `EngineProtocol`; only the replicas know whether a model loads."""
@@ -238,10 +227,3 @@ def _encode_image(request: Request) -> Request:
         image.pixels.save(file, "PNG")
         data = file.getvalue()
     return replace(request, image=ImageFile(data, max_bytes=len(data)))
-
-
-def _sum_metrics(metrics: Sequence[MetricsSnapshot]) -> MetricsSnapshot:
-    """The metrics' sums over all replicas, and the mean of the seconds to the first token."""
-    waits = [item.first_token_seconds for item in metrics if item.first_token_seconds is not None]
-    sums = {field.name: sum(getattr(item, field.name) or 0 for item in metrics) for field in fields(MetricsSnapshot)}
-    return replace(MetricsSnapshot(**sums), first_token_seconds=round(fmean(waits), 3) if waits else None)

@@ -76,21 +76,25 @@ class Blip2(VisionLanguageModel):
             )
             self._start = ()
 
+    def load_pixels(self, pixels: Sequence[Any]) -> torch.Tensor:
+        """Pixel values (images, 3, size, size), from those of single images, each (1, 3, size, size)."""
+        patches = self._hf_model.vision_model.embeddings.patch_embedding.weight
+        batch: torch.Tensor = self.preparation.normalize(pixels_to_device(pixels, patches.device), patches.dtype)
+        return batch
+
     @torch.inference_mode()
-    def encode_images(self, pixels: Sequence[Any]) -> list[torch.Tensor]:
-        """Features of shape (query_tokens, hidden), from pixel values of shape (1, 3, size, size)."""
+    def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Features (images, query_tokens, hidden)."""
         hf_model = self._hf_model
-        patches = hf_model.vision_model.embeddings.patch_embedding.weight
-        images = self.preparation.normalize(pixels_to_device(pixels, patches.device), patches.dtype)
-        states = hf_model.vision_model(pixel_values=images, return_dict=True).last_hidden_state
+        states = hf_model.vision_model(pixel_values=pixels, return_dict=True).last_hidden_state
         queried = hf_model.qformer(
-            query_embeds=hf_model.query_tokens.expand(len(images), -1, -1),
+            query_embeds=hf_model.query_tokens.expand(len(pixels), -1, -1),
             encoder_hidden_states=states,
             return_dict=True,
         ).last_hidden_state
         projection = hf_model.language_projection
-        features = projection(queried.to(self._compute_dtype(projection)))
-        return list(features.to(hf_model.get_input_embeddings().weight.dtype))
+        features: torch.Tensor = projection(queried.to(self._compute_dtype(projection)))
+        return features.to(hf_model.get_input_embeddings().weight.dtype)
 
     @torch.inference_mode()
     def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:

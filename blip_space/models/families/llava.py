@@ -103,14 +103,18 @@ class Llava(VisionLanguageModel):
         super().__init__(hf_model, preparation, precision=precision, stop=stop)
         self.decoder = CausalDecoder(hf_model.model.language_model, hf_model.lm_head)
 
-    @torch.inference_mode()
-    def encode_images(self, pixels: Sequence[Any]) -> list[torch.Tensor]:
-        """Features of shape (positions, hidden), from pixel values of shape (1, 3, size, size)."""
+    def load_pixels(self, pixels: Sequence[Any]) -> torch.Tensor:
+        """Pixel values (images, 3, size, size), from those of single images, each (1, 3, size, size)."""
         encoder = self._hf_model.model.vision_tower
-        images = self.preparation.normalize(pixels_to_device(pixels, encoder.device), encoder.dtype)
-        features = self._hf_model.get_image_features(pixel_values=images, return_dict=True).pooler_output
+        batch: torch.Tensor = self.preparation.normalize(pixels_to_device(pixels, encoder.device), encoder.dtype)
+        return batch
+
+    @torch.inference_mode()
+    def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Features (images, positions, hidden)."""
+        features = self._hf_model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
         table = self._hf_model.get_input_embeddings().weight
-        return [own.to(table.device, table.dtype) for own in features]
+        return torch.stack([own.to(table.device, table.dtype) for own in features])
 
     @torch.inference_mode()
     def embed(self, prompt: Prompt, features: Sequence[torch.Tensor]) -> Embedded:

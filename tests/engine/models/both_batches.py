@@ -9,6 +9,7 @@ import torch
 
 from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
+from blip_space.engine.sampling import Choice
 from blip_space.engine.step_graphs import StepGraphs
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Embedded
@@ -61,6 +62,12 @@ class BothBatches:
         logits = self._same([batch.decode(self.tokens) for batch in self.pair])
         likely = logits.topk(3)[1].tolist()
         self.tokens = [rng.choice(row) for row in likely]
+
+    def launch(self, rng: random.Random, *, wrong: float, ending: float) -> None:
+        """Launch the next step of the slots; with these probabilities with another token, and for a row that ends."""
+        ids = [3 if rng.random() < wrong else token for token in self.tokens]
+        ends = {row for row in range(len(ids)) if rng.random() < ending}
+        self.slots.launch(torch.tensor(ids), Choice(list(ids)), ends)
 
     def select(self, rows: list[int]) -> None:
         for batch in self.pair:

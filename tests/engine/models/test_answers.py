@@ -180,7 +180,7 @@ def test_features_of_a_batch_are_those_of_its_images(model: Blip2, two_images: l
     together = image_features(model, two_images)
     assert together.shape == (2, image_positions(model.preparation), 32)
     alone = torch.cat([image_features(model, [image]) for image in two_images])
-    assert torch.allclose(together, alone, atol=1e-5)
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("named", ["one", "several"])

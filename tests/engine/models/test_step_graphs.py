@@ -232,6 +232,7 @@ def test_a_warm_up_that_fails_leaves_an_eager_core(model: Blip2, monkeypatch: py
     assert make_core(model, slots=True).decode_mode[1].startswith("off: IndexError")
 
 
-def test_without_cuda_there_are_no_graphs(model: Blip2) -> None:
+def test_without_cuda_there_are_no_graphs(model: Blip2, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert make_core(model, slots=True).decode_mode == ("eager", "off: CUDA graphs need a CUDA GPU")
     assert make_core(model, slots=True, graphs=False).decode_mode == ("eager", "off: BLIP_SPACE_GRAPHS is 0")

@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from blip_space.engine import sampling
+from blip_space.engine import slots as slots_module
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.kv_cache import BLOCK_TOKENS, KVCache
 from blip_space.engine.request import PreparedRequest
@@ -57,9 +59,12 @@ def alone(model: Blip2, requests: List[PreparedRequest]) -> list[list[int]]:
 
 
 def test_sequences_in_changing_batches_equal_each_alone(
-    model: Blip2, requests: List[PreparedRequest], alone: List[list[int]], slots: bool
+    model: Blip2, requests: List[PreparedRequest], alone: List[list[int]], slots: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With beam searches, samples, preemptions, cancellations, and batches that are restarted."""
+    """With beam searches, samples, preemptions, cancellations, batches that are restarted, and launched steps."""
+    monkeypatch.setattr(slots_module, "LAUNCH_EAGER", True)
+    if slots:
+        monkeypatch.setattr(sampling, "computes_on_host", lambda _: False)
     core, rng = make_core(model, max_batch_size=5, time_slice_tokens=2), random.Random(8)
     count = REQUESTS_OVER_SLOTS if slots else REQUESTS
     waiting, cancelled, now = list(enumerate(requests[:count])), set[int](), 0.0

@@ -1,0 +1,170 @@
+"""Which graphs of a function are captured, kept and believed."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+
+from blip_space.engine.function_graphs import FIRST_ESTIMATE, FunctionGraphs, Tensors
+from blip_space.engine.graph_backend import MAX_CAPTURES
+from tests.engine.fake_graphs import CAPTURED_BYTES, RecordingBackend
+from tests.lost_device import lose_device
+
+WIDTH = 4
+
+
+def new_graphs(limit_bytes: int = 10**8, **behaviour: Any) -> tuple[FunctionGraphs, RecordingBackend]:
+    backend = RecordingBackend(**behaviour)
+    return FunctionGraphs("add", backend, torch.float32, limit_bytes), backend
+
+
+def add(first: torch.Tensor, second: torch.Tensor) -> Tensors:
+    return first + second, first - second
+
+
+def examples(count: int) -> list[Tensors]:
+    return [(torch.rand(count, WIDTH), torch.rand(count, WIDTH)) for _ in range(2)]
+
+
+def capture(graphs: FunctionGraphs, count: int) -> None:
+    graphs.capture((count,), add, examples(count))
+
+
+def test_a_replay_computes_all_outputs_from_its_inputs() -> None:
+    graphs, backend = new_graphs()
+    capture(graphs, 2)
+    graph = graphs.find((2,))
+    assert graph
+    assert backend.replays == 2  # one for each example
+    for _ in range(2):
+        inputs = examples(2)[0]
+        for own, part in zip(graph.inputs, inputs, strict=True):
+            own.copy_(part)
+        outputs = graphs.replay(graph)
+        assert outputs
+        assert all(map(torch.equal, outputs, add(*inputs)))
+    assert graphs.status == "on, 1 captured"
+
+
+def test_what_is_missed_most_is_captured_first_and_not_again_and_again() -> None:
+    graphs, _ = new_graphs(CAPTURED_BYTES)
+    graphs._estimate = 1  # so that others are captured in its memory
+    for count in (1, 2, 2, 3, 2, 3):
+        assert graphs.find((count,)) is None
+    assert [graphs.next_key() for _ in range(4)] == [(2,), (3,), (1,), None]
+    for _ in range(MAX_CAPTURES):
+        graphs.find((2,))
+        assert graphs.next_key() == (2,)
+        for count in (2, 3):
+            graphs._estimate = 1
+            capture(graphs, count)
+            assert graphs.status == "on, 1 captured"
+    graphs.find((2,))
+    assert graphs.next_key() is None
+
+
+def test_the_least_recently_used_graphs_are_dropped() -> None:
+    graphs, _ = new_graphs(2 * CAPTURED_BYTES)
+    graphs._estimate = 1
+    for count in (1, 2):
+        capture(graphs, count)
+    assert graphs.find((1,))
+    graphs._estimate = 1
+    capture(graphs, 3)
+    assert [graphs.find((count,)) is not None for count in (1, 2, 3)] == [True, False, True]
+    assert graphs.nbytes == 2 * CAPTURED_BYTES
+
+
+def test_a_graph_that_might_not_fit_is_not_captured() -> None:
+    """Its memory is estimated by the largest so far."""
+    inputs_bytes = 2 * WIDTH * 4
+    graphs, backend = new_graphs(10 * CAPTURED_BYTES)
+    capture(graphs, 1)
+    assert graphs._estimate == CAPTURED_BYTES / inputs_bytes
+    capture(graphs, 11)
+    graphs.find((11,))
+    assert graphs.next_key() is None
+    assert backend.captures == 1
+    first, backend = new_graphs(FIRST_ESTIMATE * inputs_bytes - 1)
+    capture(first, 1)
+    assert backend.captures == 0
+    assert first.is_on
+    backend.used = 10**9 - 2 * CAPTURED_BYTES + 1  # of which a graph may take half
+    graphs._backend = backend
+    capture(graphs, 1)
+    assert backend.captures == 0
+
+
+def spoil(result: torch.Tensor) -> None:
+    result -= 3
+
+
+def not_finite(result: torch.Tensor) -> None:
+    result[0, 0] = torch.nan
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ({"corrupt": spoil}, "the result of a graph differs from the eager one by 3, and 0.00"),
+        ({"corrupt": not_finite}, "the result of a graph differs from the eager one by nan"),
+        ({"error": ValueError("no\nreally")}, "ValueError: no"),
+        ({"replay_error": ValueError("no")}, "ValueError: no"),
+    ],
+)
+def test_graphs_that_differ_or_raise_are_off(
+    behaviour: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    graphs, _ = new_graphs(**behaviour)
+    with caplog.at_level(logging.WARNING):
+        capture(graphs, 2)
+    assert graphs.status.startswith(f"off: {reason}")
+    assert graphs.has_failed
+    assert caplog.messages[0].startswith(f"from now on no CUDA graphs are used to add: {reason}")
+    assert graphs.find((2,)) is None
+    assert graphs.next_key() is None
+
+
+def test_the_second_output_is_compared_too() -> None:
+    graphs, _ = new_graphs()
+    calls = list[int]()
+
+    def changing(first: torch.Tensor, second: torch.Tensor) -> Tensors:
+        calls.append(1)
+        return first + second, first + len(calls)
+
+    graphs.capture((2,), changing, examples(2))
+    assert graphs.status.startswith("off: the result of a graph differs")
+
+
+def test_a_replay_that_raises_in_use_has_no_outputs() -> None:
+    graphs, backend = new_graphs()
+    capture(graphs, 2)
+    graph = graphs.find((2,))
+    assert graph
+    backend.replay_error = RuntimeError("later")
+    assert graphs.replay(graph) is None
+    assert graphs.status == "off: RuntimeError: later"
+
+
+def test_a_lost_gpu_is_no_reason_to_run_eagerly() -> None:
+    graphs, _ = new_graphs()
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        graphs.capture((2,), lose_device, examples(2))
+    capture(graphs, 2)
+    graph = graphs.find((2,))
+    assert graph
+    graph.replay = lose_device
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        graphs.replay(graph)
+
+
+def test_without_a_backend_nothing_is_captured() -> None:
+    graphs = FunctionGraphs("add", None, torch.float32, 100, "there is none")
+    assert graphs.status == "off: there is none"
+    assert graphs.find((1,)) is None
+    assert graphs.next_key() is None
+    assert not graphs.has_failed

@@ -1,0 +1,29 @@
+"""Every error for users has a code, which is in the list that the documents show."""
+
+from __future__ import annotations
+
+import pickle
+from typing import get_args
+
+import pytest
+
+from blip_space import errors
+
+CLASSES = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.UserError)]
+
+
+def test_every_code_has_a_meaning() -> None:
+    assert tuple(errors.CODES) == get_args(errors.Code)
+    assert sorted(errors.CODES) == list(errors.CODES)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_error_has_a_code_of_its_class_or_its_own(kind: type[errors.UserError]) -> None:
+    assert kind("A sentence.").code in errors.CODES
+    error = kind("A sentence.", code="too_large")
+    assert (str(error), error.code) == ("A sentence.", "too_large")
+
+
+def test_a_code_is_kept_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(errors.ImageError("A sentence.", code="too_large")))
+    assert (type(error), str(error), error.code) == (errors.ImageError, "A sentence.", "too_large")
