@@ -177,5 +177,6 @@ def check_file_size(size: int, max_bytes: int) -> None:
     if size > max_bytes:
         raise ImageError(
             f"The file is larger than {max_bytes / 1e6:g} MB, and at most {max_bytes / 1e6:g} MB are read. "
-            "Send a smaller or more strongly compressed copy."
+            "Send a smaller or more strongly compressed copy.",
+            code="too_large",
         )

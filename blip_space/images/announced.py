@@ -28,12 +28,14 @@ def check_announced(data: bytes) -> None:
     if max(size) > MAX_SIDE:
         raise ImageError(
             f"The image has {size[0]:,} × {size[1]:,} pixels, and a side may have {MAX_SIDE:,}. Crop it, or send a "
-            "smaller copy."
+            "smaller copy.",
+            code="too_large",
         )
     if (needed := estimate_decoding_bytes(data)) > MAX_IMAGE_BYTES:
         raise ImageError(
             f"The image would take {needed / 1e6:,.0f} MB of memory to decode, and the limit is "
-            f"{MAX_IMAGE_BYTES // 1_000_000} MB. Send a smaller copy, or save it as a JPEG that is not progressive."
+            f"{MAX_IMAGE_BYTES // 1_000_000} MB. Send a smaller copy, or save it as a JPEG that is not progressive.",
+            code="too_large",
         )
     if data.startswith(jpeg.START):
         _check_scans(data)
@@ -47,5 +49,6 @@ def _check_scans(data: bytes) -> None:
     if scans * header.pixels > MAX_SCANNED_PIXELS:
         raise ImageError(
             f"The image is a JPEG in {scans:,} scans, more than are decoded at its size. Save it as a JPEG that is "
-            "not progressive, or as a PNG."
+            "not progressive, or as a PNG.",
+            code="too_large",
         )

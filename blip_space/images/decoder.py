@@ -142,7 +142,7 @@ def _open_image(data: bytes, reduction: int) -> Image.Image:
     """The opened image, not decoded yet. Raises `ImageError` beyond `MAX_PIXELS`, any exception for damaged bytes."""
     image = jpeg.open_reduced(data, reduction) if reduction > 1 else _open_full(data)
     if image.width * image.height > MAX_PIXELS:
-        raise ImageError(_too_large(image.width * image.height))
+        raise ImageError(_too_large(image.width * image.height), code="too_large")
     return image
 
 
@@ -151,7 +151,7 @@ def _open_full(data: bytes) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=formats.FORMATS)
     except Image.DecompressionBombError as error:
         count = PIXELS_IN_ERROR.search(str(error))
-        raise ImageError(_too_large(int(count[1]) if count else None)) from None
+        raise ImageError(_too_large(int(count[1]) if count else None), code="too_large") from None
     except Exception:
         if not (formats.is_heif(data[:512]) and heif.is_installed()):
             raise
@@ -167,14 +167,16 @@ def _reduction(data: bytes) -> int:
         size = _megapixels(header.pixels, MAX_JPEG_PIXELS)
         raise ImageError(
             f"The image has {size}. The limit for a JPEG is {MAX_JPEG_PIXELS // 1_000_000} megapixels. Send a smaller "
-            "copy."
+            "copy.",
+            code="too_large",
         )
     limit = MAX_COMPONENTS // len(header.sampling)
     if not header.is_streamed and header.pixels > limit:
         raise ImageError(
             f"The image has {_megapixels(header.pixels, limit)}. The limit for such a progressive JPEG is "
             f"{max(limit, MAX_PIXELS) // 1_000_000} megapixels. Save it as a JPEG that is not progressive, or send a "
-            "smaller copy."
+            "smaller copy.",
+            code="too_large",
         )
     return header.reduction(MAX_PIXELS)
 

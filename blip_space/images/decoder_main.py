@@ -5,8 +5,10 @@ It has no thread, no engine and no connection but its pipes; its server ends it 
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+import time
 import traceback
 from contextlib import suppress
 from typing import BinaryIO
@@ -17,6 +19,7 @@ from blip_space.errors import ImageError
 from blip_space.images.announced import MAX_IMAGE_BYTES, check_announced
 from blip_space.images.decoder import NO_MEMORY, decode_pixels
 from blip_space.images.decoder_messages import (
+    DECODE_SECONDS,
     MAX_SENTENCE_BYTES,
     READY,
     REQUEST,
@@ -54,9 +57,20 @@ def _limit_resources() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (MAX_DATA_BYTES, MAX_DATA_BYTES))
 
 
+def _limit_time() -> None:
+    """Where the system can: let it end this process after `DECODE_SECONDS` of processor time from now."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        used = math.ceil(time.process_time())
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (used + DECODE_SECONDS, hard))
+
+
 def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
     length, task, width, height, resample = REQUEST.unpack(read_exactly(requests, REQUEST.size))
     data = read_exactly(requests, length)
+    _limit_time()
     try:
         check_announced(data)
         image = decode_pixels(data)
@@ -64,9 +78,9 @@ def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
         if task == Task.RESIZE:
             image = image.resize((width, height), Image.Resampling(resample))
     except ImageError as error:
-        _write_sentence(replies, Outcome.REJECTED, str(error))
+        _write_sentence(replies, Outcome.REJECTED, f"{error.code}\n{error}")
     except MemoryError:
-        _write_sentence(replies, Outcome.REJECTED, NO_MEMORY)
+        _write_sentence(replies, Outcome.REJECTED, f"{ImageError.code}\n{NO_MEMORY}")
     except Exception:
         _write_sentence(replies, Outcome.FAILED, traceback.format_exc())
     else:

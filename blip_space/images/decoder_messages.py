@@ -1,6 +1,7 @@
 """The messages between a server and its decoder processes: binary, so that nothing that a decoder sends is executed.
 
-A request is a header and the file's bytes. A reply is a header, and then the pixels in strips of rows or a sentence.
+A request is a header and the file's bytes. A reply is a header, and then the pixels in strips of rows, or a sentence
+after its code and a line break.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ REPLY = struct.Struct("<BIIIII")
 
 STRIP_PIXELS = 1_000_000
 MAX_SENTENCE_BYTES = 20_000
+DECODE_SECONDS = 10
+"""The processor time that one image may take, where the system can limit it."""
 
 
 class Resize(NamedTuple):

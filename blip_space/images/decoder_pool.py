@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from blip_space.images.decoder_messages import Resize, Task
-from blip_space.images.decoder_process import DECODE_SECONDS, PROGRAM, Decoded, DecoderProcess
+from blip_space.images.decoder_process import PROGRAM, WAIT_SECONDS, Decoded, DecoderProcess
 from blip_space.images.decoding_queue import Caller, DecodingQueue
 
-WAIT_SECONDS = 240.0
+TURN_SECONDS = 240.0
 """How long an image may wait for its turn, such as behind forty of the largest on a slow machine."""
 
 MAX_SMALL = 6
@@ -30,9 +30,9 @@ def default_small() -> int:
 class DecoderPool:
     """Processes for small images, for a large one, and for small ones that turn out slow; at least two are kept."""
 
-    def __init__(self, small: int | None = None, *, seconds: float = DECODE_SECONDS, program: str = PROGRAM) -> None:
-        """`small` is how many small images are decoded at once, and `seconds` how long one may take. `program` replaces
-        the processes' program in tests."""
+    def __init__(self, small: int | None = None, *, seconds: float = WAIT_SECONDS, program: str = PROGRAM) -> None:
+        """`small` is how many small images are decoded at once, and `seconds` how long one may take by the clock.
+        `program` replaces the processes' program in tests."""
         self.queue = DecodingQueue(small or default_small())
         self._kept, self._program = (small or default_small()) + 1, program
         self._seconds = seconds
@@ -64,7 +64,7 @@ class DecoderPool:
     ) -> Iterator[Decoded]:
         """Yields the decoded image of the file that `read` returns; its pixels are freed when the context ends. `size`
         is the memory that decoding takes. Raises `ImageError`, or `BusyError` if too many images wait."""
-        with self.queue.admit(caller, size, seconds=WAIT_SECONDS):
+        with self.queue.admit(caller, size, seconds=TURN_SECONDS):
             with self._process() as process:
                 decoded = process.decode(read(), task, resize, seconds=self._seconds)
             try:

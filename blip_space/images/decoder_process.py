@@ -16,9 +16,10 @@ from typing import BinaryIO, cast
 
 from PIL import Image
 
-from blip_space.errors import ImageError
+from blip_space.errors import CODES, ImageError
 from blip_space.images.decoder import MAX_PIXELS
 from blip_space.images.decoder_messages import (
+    DECODE_SECONDS,
     READY,
     REQUEST,
     Outcome,
@@ -34,10 +35,15 @@ log = logging.getLogger(__name__)
 START_SECONDS = 60.0
 """Within this time a new process must have imported its modules, on however busy a machine."""
 
-DECODE_SECONDS = 10.0
+WAIT_SECONDS = 30.0
+"""How long an image may take by the clock: longer than `DECODE_SECONDS`, since a busy machine gives it less time."""
+
+SIGXCPU = -24
+"""The exit code of a process that the system ended for its use of the processor, on Linux and macOS."""
+
 TOO_SLOW = (
-    "The image took more than {:g} s to decode, so that was stopped. Save it again as a plain JPEG or PNG, or send a "
-    "smaller copy."
+    f"The image took more than {DECODE_SECONDS} s to decode, so that was stopped. Save it again as a plain JPEG or "
+    "PNG, or send a smaller copy."
 )
 CRASHED = (
     "The image ended the process that decodes images, as a damaged file or too little memory may. Save it again as a "
@@ -91,10 +97,10 @@ class DecoderProcess:
                 result = self._read()
         except (OSError, EOFError, ValueError):
             self.kill()
-            if self._has_expired:
-                log.warning("a decoder process was ended after %g s", seconds)
-                raise ImageError(TOO_SLOW.format(seconds)) from None
-            log.warning("a decoder process ended with exit code %s", self._process.returncode)
+            code = self._process.returncode
+            log.warning("a decoder process ended with exit code %s", code)
+            if self._has_expired or code == SIGXCPU:
+                raise ImageError(TOO_SLOW, code="timed_out") from None
             raise ImageError(CRASHED) from None
         except BaseException:  # such as an interrupt, which leaves the rest of the reply unread
             self.kill()
@@ -120,8 +126,10 @@ class DecoderProcess:
         reply = read_reply(self._replies)
         if reply.outcome != Outcome.DECODED:
             sentence = read_exactly(self._replies, reply.sentence_bytes).decode("utf-8", "replace")
-            is_rejected = reply.outcome == Outcome.REJECTED
-            return ImageError(sentence) if is_rejected else RuntimeError(f"a decoder process failed: {sentence}")
+            if reply.outcome == Outcome.FAILED:
+                return RuntimeError(f"a decoder process failed: {sentence}")
+            code, _, sentence = sentence.partition("\n")
+            return ImageError(sentence, code=next((known for known in CODES if known == code), None))
         width, height = reply.pixels_size
         if width * height > MAX_PIXELS:
             raise ValueError("more pixels than an image may have")

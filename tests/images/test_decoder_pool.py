@@ -13,10 +13,10 @@ from PIL import Image
 from blip_space import images
 from blip_space.errors import ImageError
 from blip_space.images import ImageFile, Resize, uploaded
-from blip_space.images.decoder_messages import STRIP_PIXELS
+from blip_space.images.decoder_messages import STRIP_PIXELS, Task
 from blip_space.images.decoder_pool import DecoderPool
 from blip_space.images.uploaded import UploadedImageFile
-from tests.images.image_bytes import disc, encoded, exif, noise
+from tests.images.image_bytes import disc, encoded, exif, noise, with_size
 
 RESIZE = Resize(32, 24, Image.Resampling.BILINEAR)
 FILES = {
@@ -39,13 +39,16 @@ def decode_or_not(data):
         os.kill(os.getpid(), signal.SIGSEGV)
     if image.width == 13:
         raise RuntimeError("a bug")
+    while image.width == 14:
+        pass
     return image
 decoder_main.decode_pixels = decode_or_not
+decoder_main.DECODE_SECONDS = 1
 decoder_main.main()
 """
 """A decoder that hangs, crashes or raises at harmless images of certain widths."""
 
-HANGS, CRASHES, FAILS = (encoded(disc((width, 9)), "PNG") for width in (11, 12, 13))
+HANGS, CRASHES, FAILS, COMPUTES = (encoded(disc((width, 9)), "PNG") for width in (11, 12, 13, 14))
 NORMAL = encoded(disc(), "PNG")
 
 
@@ -77,7 +80,10 @@ def test_an_upload_is_decoded_as_other_files_are(pool: DecoderPool, name: str, m
     assert pool.queue.waiting == 0
 
 
-@pytest.mark.parametrize("data", [b"", bytes(20_000_001), b"no image", encoded(noise(), "PNG")[:-500]])
+@pytest.mark.parametrize("data", [
+    b"", bytes(20_000_001), b"no image", encoded(noise(), "PNG")[:-500],
+    with_size(encoded(disc(), "JPEG"), 16_000, 13_000),
+])  # fmt: skip
 def test_an_upload_is_rejected_as_other_files_are(
     pool: DecoderPool, data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,16 +93,26 @@ def test_an_upload_is_rejected_as_other_files_are(
     monkeypatch.undo()
     with pytest.raises(ImageError) as expected:
         ImageFile(data).check()
-    assert str(raised.value) == str(expected.value)
+    assert (str(raised.value), raised.value.code) == (str(expected.value), expected.value.code)
     assert pool.queue.waiting == 0
 
 
 def test_a_decoder_that_takes_too_long_is_ended_and_replaced(pool: DecoderPool) -> None:
     UploadedImageFile(NORMAL).check()
     (pid,) = pool.pids
-    with pytest.raises(ImageError, match="took more than 2 s to decode"):
+    with pytest.raises(ImageError, match="took more than 10 s to decode"):
         UploadedImageFile(HANGS).check()
     assert pid not in pool.pids
+    UploadedImageFile(NORMAL).check()
+
+
+def test_a_decoder_that_computes_too_long_is_ended_by_the_system(
+    pool: DecoderPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_seconds", 60.0)
+    with pytest.raises(ImageError, match="took more than 10 s to decode") as raised:
+        UploadedImageFile(COMPUTES).check()
+    assert raised.value.code == "timed_out"
     UploadedImageFile(NORMAL).check()
 
 
@@ -130,7 +146,7 @@ def test_an_image_that_waits_is_not_in_memory(tmp_path: Path, pool: DecoderPool)
 
 def test_stopping_ends_the_processes() -> None:
     pool = DecoderPool(1)
-    with pool.open(lambda: NORMAL, ("", ""), 1, uploaded.Task.CHECK):
+    with pool.open(lambda: NORMAL, ("", ""), 1, Task.CHECK):
         (pid,) = pool.pids
     pool.stop()
     assert not pool.pids

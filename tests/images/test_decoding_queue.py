@@ -22,7 +22,7 @@ class Images:
         self.queue = DecodingQueue(1, clock=lambda: self.now)
         self.running: list[str] = []
         self._ends: dict[str, tuple[Event, Thread]] = {}
-        stack.callback(lambda: [self.end(name) for name in list(self._ends)])
+        stack.callback(self.end_all)
 
     def add(self, name: str, size: int = SMALL, *, caller: tuple[str, str] = UNKNOWN) -> None:
         """Ask for the turn of an image, and return once it is admitted or waits."""
@@ -48,6 +48,11 @@ class Images:
         ended.set()
         if name in self.running:
             thread.join(10)
+
+    def end_all(self) -> None:
+        """End every image."""
+        for name in list(self._ends):
+            self.end(name)
 
     def wait_for(self, *names: str) -> None:
         """Wait until exactly these images are running."""
