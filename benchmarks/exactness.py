@@ -167,11 +167,12 @@ def reference(model: VisionLanguageModel, request: PreparedRequest, hf_model: An
     image_token = hf_model.config.image_token_index
     tokens = [image_token if token == PLACEHOLDER else token for token in request.prompt.ids]
     ids = torch.tensor([tokens], device=hf_model.device)
+    images = torch.cat(list(request.pixels)).to(hf_model.device)
     with torch.inference_mode():
         output = hf_model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            pixel_values=torch.cat(list(request.pixels)).to(hf_model.device, hf_model.dtype),
+            pixel_values=model.preparation.normalize(images, torch.float32).to(hf_model.dtype),
             do_sample=False,
             num_beams=options.num_beams if options.quality == "best" else 1,
             length_penalty=options.length_penalty,

@@ -31,16 +31,20 @@ def parse_history(messages: Any) -> tuple[Turn, ...]:
     than `MAX_MESSAGES` messages or `MAX_HISTORY_BYTES` of text.
     """
     if not isinstance(messages, list):
-        raise PromptError(f"The history must be a list of messages. {HISTORY_FORMAT}")
+        raise PromptError(f"The history must be a list of messages. {HISTORY_FORMAT}", code="invalid_history")
     if len(messages) > MAX_MESSAGES:
         raise PromptError(
-            f"The history has {len(messages):,} messages and at most {MAX_MESSAGES:,} are read. Send the newest only."
+            f"The history has {len(messages):,} messages and at most {MAX_MESSAGES:,} are read. Send the newest only.",
+            code="prompt_too_long",
         )
     contents = [_text_of(message, "assistant" if index % 2 else "user") for index, message in enumerate(messages)]
     if len(contents) % 2:
-        raise PromptError(f"The history ends with a question that has no answer. {HISTORY_FORMAT}")
+        raise PromptError(
+            f"The history ends with a question that has no answer. {HISTORY_FORMAT}", code="invalid_history"
+        )
     if sum(len(content.encode("utf-8", "replace")) for content in contents) > MAX_HISTORY_BYTES:
-        raise PromptError(f"The history is larger than {MAX_HISTORY_BYTES // 10**6} MB. Send the newest turns only.")
+        sentence = f"The history is larger than {MAX_HISTORY_BYTES // 10**6} MB. Send the newest turns only."
+        raise PromptError(sentence, code="prompt_too_long")
     return tuple(zip(contents[::2], contents[1::2], strict=True))
 
 
@@ -49,10 +53,13 @@ def _text_of(message: Any, expected_role: str) -> str:
     if isinstance(role, str) and role not in ROLES:
         raise PromptError(
             f"The history does not alternate between user and assistant: it holds a message of the role "
-            f"{quote(role)}, which is not supported. Remove it, or move its text into the prompt."
+            f"{quote(role)}, which is not supported. Remove it, or move its text into the prompt.",
+            code="invalid_history",
         )
     if role != expected_role:
-        raise PromptError(f"The history does not alternate between user and assistant. {HISTORY_FORMAT}")
+        raise PromptError(
+            f"The history does not alternate between user and assistant. {HISTORY_FORMAT}", code="invalid_history"
+        )
     return _text_of_content(message.get("content"))
 
 
@@ -65,7 +72,8 @@ def _text_of_content(content: Any) -> str:
     if not texts:
         raise PromptError(
             "A message of the history has no text. Only the text of earlier turns is used: remove messages that hold "
-            f"only a file, and send the image as the image of the call. {HISTORY_FORMAT}"
+            f"only a file, and send the image as the image of the call. {HISTORY_FORMAT}",
+            code="invalid_history",
         )
     return " ".join(texts)
 

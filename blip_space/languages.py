@@ -170,7 +170,8 @@ def find_language(code: str) -> Language:
     """The language with this code. Raises `UserError` for an unknown code."""
     language = LANGUAGES.get(code) if isinstance(code, str) else None
     if language is None:
-        raise UserError(f"There is no language {quote(code)}. Use one of the 96 codes, for example en, de or zh.")
+        sentence = f"There is no language {quote(code)}. Use one of the 96 codes, for example en, de or zh."
+        raise UserError(sentence, code="unknown_language")
     return language
 
 

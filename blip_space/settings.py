@@ -126,6 +126,17 @@ def step_graphs() -> bool:
     return _switch("BLIP_SPACE_GRAPHS") is not False
 
 
+def engine_process() -> bool | None:
+    """Whether a server's engine runs in a process of its own; None to decide by the device. `UserError` for a value
+    other than 0 and 1."""
+    return _switch("BLIP_SPACE_PROCESS")
+
+
+def hides_gpus() -> bool:
+    """Whether CUDA's own variable leaves this process no GPU."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+
+
 def fused_steps() -> bool:
     """Whether graphs may be of fused steps, which is so by default. `UserError` for a value other than 0 and 1."""
     return _switch("BLIP_SPACE_FUSED") is not False

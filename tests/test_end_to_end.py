@@ -36,7 +36,8 @@ def wait_for_status(health: Any, status: str, seconds: float = 120) -> dict[str,
 class App:
     """`python app.py` in its own process."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, separate: bool = False) -> None:
+        """`separate` is whether its engine has a process of its own."""
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / "log.txt"
@@ -45,6 +46,7 @@ class App:
             "GRADIO_TEMP_DIR": str(folder),
             "BLIP_SPACE_PORT": str(port),
             "HF_HUB_OFFLINE": "1",
+            "BLIP_SPACE_PROCESS": str(int(separate)),
         }
         with self.log.open("w") as log:
             command = [sys.executable, str(ROOT / "app.py"), *arguments]
@@ -71,9 +73,9 @@ class App:
                 time.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    running = App(tmp_path_factory.mktemp("app"))
+@pytest.fixture(scope="module", params=[False, True], ids=["thread", "process"])
+def app(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[App]:
+    running = App(tmp_path_factory.mktemp("app"), separate=request.param)
     yield running
     running.close()
 

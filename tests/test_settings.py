@@ -249,6 +249,25 @@ def test_graphs_are_on_unless_a_variable_is_0(monkeypatch: pytest.MonkeyPatch) -
         settings.step_graphs()
 
 
+def test_the_process_of_the_engine_is_set_by_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BLIP_SPACE_PROCESS", raising=False)
+    assert settings.engine_process() is None
+    for text, value in (("1", True), ("0", False)):
+        monkeypatch.setenv("BLIP_SPACE_PROCESS", text)
+        assert settings.engine_process() is value
+    monkeypatch.setenv("BLIP_SPACE_PROCESS", "2")
+    with pytest.raises(UserError, match="BLIP_SPACE_PROCESS is '2'; it must be 0 or 1"):
+        settings.engine_process()
+
+
+@pytest.mark.parametrize(("value", "hides"), [(None, False), ("0", False), ("1,2", False), ("", True), ("-1", True)])
+def test_gpus_are_hidden_by_an_empty_list(monkeypatch: pytest.MonkeyPatch, value: str | None, hides: bool) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if value is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    assert settings.hides_gpus() is hides
+
+
 def test_steps_are_fused_unless_a_variable_is_0(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.fused_steps() is EngineConfig().fused is True
     monkeypatch.setenv("BLIP_SPACE_FUSED", "0")

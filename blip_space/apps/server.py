@@ -25,15 +25,18 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from blip_space import catalogue
-from blip_space.apps import failed_process, http, page
+from blip_space.apps import failed_process, http, page, repeated_errors
 from blip_space.apps.uploads import UploadLimit, delete_expired
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
 from blip_space.images import uploaded
+from blip_space.serving.engine_process import LOG_FORMAT
+from blip_space.serving.machine import Machine
+from blip_space.serving.process_engine import ProcessEngine
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.routed import RoutedEngine
 from blip_space.serving.threaded import ThreadedEngine
-from blip_space.settings import Settings
+from blip_space.settings import Settings, engine_process
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +72,7 @@ class Server:
 def serve(settings: Settings) -> None:
     """Serve until Ctrl-C or SIGTERM, or until the GPU fails. Raises `UserError` if a model is unknown or the port is
     unavailable."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(format=LOG_FORMAT)
     logging.getLogger("blip_space").setLevel(logging.INFO)
     first, *others = [catalogue.find_operator_model(name) for name in settings.models]
     specs = [replace(first, adapter=settings.adapter), *others]
@@ -78,6 +81,7 @@ def serve(settings: Settings) -> None:
     engine = _create_engine(specs, settings, device_lost)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # after Ray has set its handler
     server = launch(engine, host=settings.host, port=settings.port, settings=settings)
+    repeated_errors.install()
     try:
         device_lost.wait()
         failed_process.end_server()
@@ -94,7 +98,7 @@ def _create_engine(
         raise UserError("--replicas needs a cluster. Name it with --ray, or leave --replicas out.")
     if not settings.ray:
         engines: dict[str, EngineProtocol] = {
-            device: ThreadedEngine(
+            device: _engine_class(device)(
                 specs, precision=settings.precision, device=device, config=config, on_device_lost=device_lost.set
             )
             for device in settings.devices
@@ -110,6 +114,14 @@ def _create_engine(
         config=config,
         replicas=settings.replicas or None,
     )
+
+
+def _engine_class(device: str) -> type[ThreadedEngine] | type[ProcessEngine]:
+    """The engine for a device: one in a process of its own on CUDA, unless a variable decides."""
+    is_separate = engine_process()
+    if is_separate is None:
+        is_separate = Machine(device).has_cuda
+    return ProcessEngine if is_separate else ThreadedEngine
 
 
 def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings | None = None) -> Server:

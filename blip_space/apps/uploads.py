@@ -10,8 +10,9 @@ import shutil
 import time
 from pathlib import Path
 
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from blip_space.apps.http.refusals import Refusal
 
 MIN_FREE_BYTES = 1_000_000_000
 DISK_FULL = "The server has no disk space for another image at the moment. Try again later."
@@ -40,6 +41,6 @@ class UploadLimit:
         """Pass the request to the app, unless it is an upload and the disk is full."""
         is_upload = scope["type"] == "http" and scope["path"].rstrip("/").endswith("/upload")
         if is_upload and shutil.disk_usage(self._folder).free < MIN_FREE_BYTES:
-            await PlainTextResponse(DISK_FULL, 507)(scope, receive, send)
+            await Refusal(507, "disk_full", DISK_FULL).send(scope, receive, send)
         else:
             await self._app(scope, receive, send)

@@ -209,7 +209,7 @@ class EngineCore:
     def _failed(self, sequence: Sequence, error: Exception) -> Output:
         if not isinstance(error, UserError):
             log.error("a request failed", exc_info=error)
-            error = UserError(ANSWER_FAILED)
+            error = UserError(ANSWER_FAILED, code="internal_error")
         sequence.fail(error.with_traceback(None))  # a traceback's frames would keep the request alive
         self._sequences.pop(sequence.id, None)
         return Output(sequence.id, "", len(sequence.ids), finished=True, error=error)
@@ -240,6 +240,6 @@ class EngineCore:
                 continue
             sequence.attempts += 1
             if sequence.attempts >= MAX_ATTEMPTS:
-                final = BusyError(OUT_OF_MEMORY) if exhausted else UserError(ANSWER_FAILED)
+                final = BusyError(OUT_OF_MEMORY) if exhausted else UserError(ANSWER_FAILED, code="internal_error")
                 outputs.append(self._failed(sequence, final))
         return outputs

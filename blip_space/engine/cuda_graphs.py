@@ -66,8 +66,7 @@ def fuse(decoder: DecoderOnly | EncoderDecoder, graphs: StepGraphs, *, enabled: 
     try:
         from blip_space.models.fused.triton_operations import TritonOperations  # not on every system
 
-        # weights stay ordinary tensors where this is called in inference mode
-        with torch.cuda.device(decoder.device), torch.inference_mode(mode=False), torch.no_grad():
+        with torch.cuda.device(decoder.device), torch.no_grad():
             decoder.fuse(TritonOperations(decoder.device))
     except Exception as error:
         if is_device_lost(error):

@@ -183,7 +183,8 @@ def check_language(spec: ModelSpec, code: str) -> None:
     supported = languages.format_names(spec.languages) if count <= 12 else f"{count} other languages"
     raise UserError(
         f"{spec.name} does not support {language}; it supports {supported}. "
-        f"Choose one of those, or a model that supports {language}: {models}."
+        f"Choose one of those, or a model that supports {language}: {models}.",
+        code="unsupported_language",
     )
 
 

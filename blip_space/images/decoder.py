@@ -76,7 +76,7 @@ def decode_pixels(data: bytes) -> Image.Image:
     try:
         return _decode(data)
     except MemoryError:
-        raise ImageError(NO_MEMORY) from None
+        raise ImageError(NO_MEMORY, code="busy") from None
 
 
 def _decode(data: bytes) -> Image.Image:

@@ -1,6 +1,7 @@
 """An image that somebody else sent to this server: decoded in a process that can be ended, and never in this one.
 
-The processes are this process's own, whichever it is, so an uploaded image can be sent to another process or machine.
+The processes are this process's own, whichever it is, so an uploaded image can be sent to another process, and with its
+bytes to another machine.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
 
 from blip_space.images import MAX_UPLOAD_BYTES, ImageFile, SafeImage, check_file_size, digest, read_file
 from blip_space.images.decoder_messages import Resize, Task
@@ -66,9 +66,6 @@ class UploadedImageFile(ImageFile):
         with POOL.open(lambda: self.data, self.caller, self.decoding_bytes, Task.CHECK):
             pass
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _from_bytes, (self.data, self.caller, self.max_bytes)
-
-
-def _from_bytes(data: bytes, caller: Caller, max_bytes: int) -> UploadedImageFile:
-    return UploadedImageFile(data, caller=caller, max_bytes=max_bytes)
+    def with_bytes(self) -> UploadedImageFile:
+        """The same image with the bytes of its file, for another machine."""
+        return UploadedImageFile(self.data, caller=self.caller, max_bytes=self.max_bytes)

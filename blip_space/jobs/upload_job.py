@@ -149,7 +149,7 @@ class UploadJob:
         unfinished = [*self._in_flight, *(_Pending(upload.file) for upload in self._remaining)]
         self._abort()
         for pending in unfinished:
-            self._add_record(_Pending(pending.file, pending.digest, error=BusyError(TIMED_OUT)))
+            self._add_record(_Pending(pending.file, pending.digest, error=BusyError(TIMED_OUT, code="timed_out")))
 
     def _abort(self) -> None:
         """Cancel all requests in flight."""

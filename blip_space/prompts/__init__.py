@@ -163,7 +163,8 @@ def _fit(
     best = render((), newest)
     if len(best.ids) > budget_tokens:
         raise PromptError(
-            f"The question is too long: it has {len(best.ids):,} tokens, and {max(budget_tokens, 0):,} fit. {SHORTEN}"
+            f"The question is too long: it has {len(best.ids):,} tokens, and {max(budget_tokens, 0):,} fit. {SHORTEN}",
+            code="prompt_too_long",
         )
     earlier = _within_characters(turns, convert, max_characters - len(newest))
 
@@ -183,7 +184,9 @@ def _clean_question(question: str, cleaner: Callable[[str], str], budget_tokens:
     """The question, cleaned by `cleaner`; empty if it has no words. Raises `PromptError` if it is too long."""
     if len(question) > MAX_PROMPT_CHARACTERS:
         raise PromptError(
-            f"The question has {len(question):,} characters and at most {MAX_PROMPT_CHARACTERS:,} are read. Shorten it."
+            f"The question has {len(question):,} characters and at most {MAX_PROMPT_CHARACTERS:,} are read. "
+            "Shorten it.",
+            code="prompt_too_long",
         )
     question = cleaner(question)
     _check_length(question, budget_tokens)
@@ -196,7 +199,8 @@ def _check_length(text: str, budget_tokens: int) -> int:
     if len(text) > MAX_TOKEN_CHARACTERS * room:
         raise PromptError(
             f"The question is too long: it has {len(text):,} characters, and at most about "
-            f"{MAX_TOKEN_CHARACTERS * room:,} fit the {room:,} free tokens. {SHORTEN}"
+            f"{MAX_TOKEN_CHARACTERS * room:,} fit the {room:,} free tokens. {SHORTEN}",
+            code="prompt_too_long",
         )
     return MAX_TOKEN_CHARACTERS * room
 

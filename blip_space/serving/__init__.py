@@ -6,6 +6,9 @@ offered_models  the models that users may choose, by name
 preparations    what each model needs to prepare a request, loaded once
 threaded        ThreadedEngine: a bounded queue in front of one thread
 driver          the work of that thread: dispatch tasks, load models, step the cores, publish
+process_engine  ProcessEngine: a ThreadedEngine in a process of its own, started again if it ends
+child_process, engine_process, process_messages
+                that process as seen from here, what runs in it, and what they send each other
 task_queue      tasks that are not in a core yet
 model_manager   which models are loaded, and which are unloaded to make room
 metrics         tokens per second, first tokens, cache hits

@@ -92,7 +92,9 @@ class Driver:
                 waiting = [task for id_ in waited if (task := self._tasks.pop(id_, None))]
                 for task in [task for task in self._tasks.values() if task.core is core]:
                     del self._tasks[task.id]
-                    task.response.fail(UserError(ANSWER_FAILED))  # also a finished one whose end was not published
+                    task.response.fail(
+                        UserError(ANSWER_FAILED, code="internal_error")
+                    )  # also a finished one whose end was not published
                 for task in waiting:
                     self._add(task, core)
 

@@ -24,7 +24,8 @@ class OfferedModels:
         empty. Raises `ModelError` if there is none."""
         spec = self.specs.get(model or self.default.name) or self._by_other_name(model)
         if spec is None:
-            raise ModelError(f"There is no model {quote(model, 80)} here. Choose among {', '.join(self.specs)}.")
+            sentence = f"There is no model {quote(model, 80)} here. Choose among {', '.join(self.specs)}."
+            raise ModelError(sentence, code="unknown_model")
         return spec
 
     def resolve(self, model: str, language: str) -> ModelSpec:

@@ -1,16 +1,17 @@
-"""The engine interface for apps: implemented by a thread in this process, by replicas, and by a fake in tests.
+"""The engine interface for apps: implemented by a thread, a process, replicas, and a fake in tests.
 
 Depends on requests and responses only; must not import torch, so that the page is up before torch is imported.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from blip_space.catalogue import ModelSpec
-from blip_space.engine.request import Budget, Request
+from blip_space.engine.request import Budget, EngineConfig, Request
 from blip_space.history import Turn
 from blip_space.serving.load_progress import LoadEstimate
 from blip_space.serving.metrics import MetricsSnapshot
@@ -24,6 +25,16 @@ STOPPED_WAITING = "The server stopped before this was answered. Ask again when i
 def queue_full(waiting: int) -> str:
     """The message of a `BusyError` if that many requests wait already."""
     return f"The server is busy: {waiting} questions are waiting. Try again in a minute."
+
+
+def seconds_to_answer(request: Request, config: EngineConfig) -> float:
+    """How long the answer to a request may take, its time in the queue included."""
+    return config.background_timeout_seconds if request.background else config.timeout_seconds
+
+
+def open_response(request: Request, config: EngineConfig) -> ResponseStream:
+    """The empty response to a request that arrives now."""
+    return ResponseStream(deadline=time.monotonic() + seconds_to_answer(request, config))
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,9 @@ class ResponseStream:
         self.queue_position: Callable[[], int | None] = _not_waiting
         """Returns how many requests wait before this one; None once it runs."""
 
+        self.on_cancel: Callable[[], object] = _do_nothing
+        """Called once if the reader cancels the answer before its end."""
+
     def __iter__(self) -> Iterator[str]:
         """See `updates`, without heartbeats."""
         return self.updates()
@@ -66,7 +69,11 @@ class ResponseStream:
 
     def cancel(self) -> None:
         """Called by the reader: cancel the rest; the engine frees its slots before the next step."""
-        self.finish()
+        with self._changed:
+            is_early = not self._finished
+            self._end()
+        if is_early:
+            self.on_cancel()
 
     def wait(self, seconds: float) -> bool:
         """Called by the reader: wait at most that long for the end; returns whether the answer is `done`."""
@@ -93,7 +100,7 @@ class ResponseStream:
                 if error is not None:
                     raise error
                 if not finished and time.monotonic() >= self._deadline:
-                    raise BusyError(TOOK_TOO_LONG)
+                    raise BusyError(TOOK_TOO_LONG, code="timed_out")
                 if text != yielded or (heartbeat_seconds is not None and not finished):
                     if text and text != yielded:
                         due_at = time.monotonic() + interval_seconds
@@ -117,3 +124,7 @@ class ResponseStream:
 
 def _not_waiting() -> int | None:
     return None
+
+
+def _do_nothing() -> None:
+    pass

@@ -24,7 +24,14 @@ from blip_space.serving.metrics import Metrics
 from blip_space.serving.model_manager import FindMemory, Load, ModelManager
 from blip_space.serving.offered_models import OfferedModels
 from blip_space.serving.preparations import LoadPreparation, Preparations
-from blip_space.serving.protocol import STOPPED_RUNNING, STOPPED_WAITING, STOPPING, EngineStatus, queue_full
+from blip_space.serving.protocol import (
+    STOPPED_RUNNING,
+    STOPPED_WAITING,
+    STOPPING,
+    EngineStatus,
+    open_response,
+    queue_full,
+)
 from blip_space.serving.response import ResponseStream
 from blip_space.serving.task_queue import GenerationTask
 
@@ -122,18 +129,22 @@ class ThreadedEngine:
 
     def submit(self, request: Request) -> ResponseStream:
         """See `EngineProtocol`; the request is prepared on this thread."""
+        response = open_response(request, self._config)
+        self.answer(request, response)
+        return response
+
+    def answer(self, request: Request, response: ResponseStream) -> None:
+        """Like `submit`, for a response that the caller made."""
         spec = self.resolve_model(request.model, request.language)
         with self._changed:
             self._check_queue(background=request.background)  # before its image is decoded
             self._preparing += 1
-        seconds = self._config.background_timeout_seconds if request.background else self._config.timeout_seconds
-        response = ResponseStream(deadline=time.monotonic() + seconds)
         try:
             prepared = prepare(request, self._preparations.get(spec), self._pixels)
         finally:
             with self._changed:
                 self._preparing -= 1
-        return self._enqueue(prepared, response)
+        self._enqueue(prepared, response)
 
     def resolve_model(self, model: str, language: str) -> ModelSpec:
         """See `EngineProtocol`. A model that failed to load is refused for a while."""
@@ -154,7 +165,7 @@ class ThreadedEngine:
             return None
         return self._machine.fitting_precisions(spec, freed=sum(model.nbytes for model in loaded))
 
-    def _enqueue(self, request: PreparedRequest, response: ResponseStream) -> ResponseStream:
+    def _enqueue(self, request: PreparedRequest, response: ResponseStream) -> None:
         task = GenerationTask(request.spec.name, request, response, time.monotonic())
         response.queue_position = lambda: self._queue_position(task)
         with self._changed:
@@ -163,11 +174,10 @@ class ThreadedEngine:
             self._is_notified = True
             self._restart_thread()
             self._changed.notify_all()
-        return response
 
     def _check_queue(self, *, background: bool) -> None:
         if self._is_stopping:
-            raise BusyError(STOPPING)
+            raise BusyError(STOPPING, code="stopping")
         if self._device_error:
             raise DeviceError(self._device_error)
         limits = self._limits()

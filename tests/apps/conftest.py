@@ -119,13 +119,15 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, url: str) -> Iterator[Page]:
-    """The page, open in a new browser context. Fails when the page raises an error in the browser."""
+    """The page, open in a new browser context. Fails when the page raises an error in the browser, or the
+    content policy refuses a part of it."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     context.set_default_timeout(10_000)
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
     page.goto(url)
     page.locator("#budget .budget").wait_for()
     yield page

@@ -162,7 +162,7 @@ VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "huge top_p": ({"top_p": 1e300}, "top_p"),
     "repetition_penalty is true": ({"repetition_penalty": True}, "repetition_penalty"),
     "huge seed": ({"seed": 1e30}, "seed"),
-    "seed of 400 digits": ({"seed": 10**400}, "seed must be a whole number from 0 to 4294967295"),
+    "seed of 400 digits": ({"seed": 10**400}, "more than 64 bits"),
     "unknown quality": ({"quality": "superb"}, "'stream' or 'best'"),
     "beam search that samples": ({"quality": "best", "temperature": 1}, "does not sample"),
     "use_history is a string": ({"use_history": "yes"}, "true or false"),

@@ -35,6 +35,7 @@ sys.exit(cli.main(["serve", "--port", sys.argv[1]]))
 def test_the_health_says_that_the_gpu_failed_and_then_the_process_ends_with_exit_code_70() -> None:
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if name != "SPACE_ID"}
+    environment["BLIP_SPACE_PROCESS"] = "0"  # another process would have the real loader
     pipe = subprocess.PIPE
     process = subprocess.Popen(
         [sys.executable, "-c", SERVE, str(port)], cwd=ROOT, env=environment, stdout=pipe, stderr=subprocess.STDOUT
@@ -97,14 +98,26 @@ def test_a_replica_ends_its_process_also_on_a_space(ends: list[Any], monkeypatch
     assert ends == [failed_process.SECONDS, (70,)]
 
 
-def test_the_server_passes_the_device_to_its_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("process", "device", "name"),
+    [
+        ("", "cpu", "ThreadedEngine"),
+        ("", "cuda:1", "ProcessEngine"),
+        ("0", "cuda:1", "ThreadedEngine"),
+        ("1", "cpu", "ProcessEngine"),
+    ],
+)
+def test_an_engine_on_cuda_has_its_own_process_unless_a_variable_decides(
+    monkeypatch: pytest.MonkeyPatch, process: str, device: str, name: str
+) -> None:
     passed = list[Any]()
 
     def build(*_: Any, device: str, **__: Any) -> None:
         passed.append(device)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(server, "ThreadedEngine", build)
+    monkeypatch.setenv("BLIP_SPACE_PROCESS", process)
+    monkeypatch.setattr(server, name, build)
     with pytest.raises(KeyboardInterrupt):
-        server.serve(Settings(device="cuda:1"))
-    assert passed == ["cuda:1"]
+        server.serve(Settings(device=device))
+    assert passed == [device]

@@ -45,7 +45,12 @@ def serving() -> Iterator[tuple[subprocess.Popen[str], str]]:
     port = free_port()
     pipe = subprocess.PIPE
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(port)], cwd=ROOT, stdout=pipe, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-c", SERVE, str(port)],
+        cwd=ROOT,
+        env=os.environ | {"BLIP_SPACE_PROCESS": "0"},  # the fake engine
+        stdout=pipe,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     try:
         yield process, f"http://127.0.0.1:{port}"
@@ -173,7 +178,7 @@ def test_several_gpus_have_an_engine_each(monkeypatch: pytest.MonkeyPatch) -> No
         built.append(device)
         return FakeEngine()
 
-    monkeypatch.setattr(server, "ThreadedEngine", build)
+    monkeypatch.setattr(server, "ProcessEngine", build)
     single = server._create_engine([PARROT], Settings(device="cuda:1"), threading.Event())
     several = server._create_engine([PARROT], Settings(device="cuda:0,cuda:1"), threading.Event())
     assert built == ["cuda:1", "cuda:0", "cuda:1"]

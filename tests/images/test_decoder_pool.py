@@ -136,9 +136,12 @@ def test_an_image_that_waits_is_not_in_memory(tmp_path: Path, pool: DecoderPool)
     assert not any(isinstance(value, bytes) for value in vars(file).values())
     with file.open() as image:
         assert image.size == disc().size
-    sent = pickle.loads(pickle.dumps(file))
+    for sent in (pickle.loads(pickle.dumps(file)), file.with_bytes()):
+        assert (sent.data, sent.digest, sent.caller) == (NORMAL, file.digest, file.caller)
+    assert len(pickle.dumps(file)) < 1_000
     (tmp_path / "a.png").unlink()
-    assert (sent.data, sent.digest, sent.caller) == (NORMAL, file.digest, file.caller)
+    assert file.digest == sent.digest
+    sent.check()
     with pytest.raises(ImageError, match=r"There is no file 'a\.png'"):
         file.check()
     assert pool.queue.waiting == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from blip_space.catalogue import ModelSpec
@@ -21,6 +22,24 @@ class Flag(Protocol):
     def wait(self) -> object: ...
     def set(self) -> None: ...
     def clear(self) -> None: ...
+
+
+class FileFlag:
+    """A flag between processes: set while the file does not exist."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def wait(self) -> None:
+        pause = threading.Event()
+        while self._file.exists():
+            pause.wait(0.01)
+
+    def set(self) -> None:
+        self._file.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        self._file.touch()
 
 
 class Gate:

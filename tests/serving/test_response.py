@@ -50,6 +50,20 @@ def test_a_finished_response_does_not_change() -> None:
     assert list(response) == ["complete"]
 
 
+def test_a_cancel_is_reported_once_and_not_after_the_end() -> None:
+    cancelled = list[str]()
+    response, finished = (ResponseStream(deadline=time.monotonic() + 60) for _ in range(2))
+    response.on_cancel = lambda: cancelled.append("response")
+    finished.on_cancel = lambda: cancelled.append("finished")
+    updates = response.updates(heartbeat_seconds=0.001)
+    next(updates)
+    updates.close()  # type: ignore[attr-defined]
+    response.cancel()
+    finished.publish("a", finished=True)
+    assert list(finished) == ["a"]
+    assert cancelled == ["response"]
+
+
 def test_after_its_deadline_a_response_fails_unless_it_is_finished() -> None:
     response, finished = ResponseStream(deadline=0.0), ResponseStream(deadline=0.0)
     assert response.done

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -28,8 +27,9 @@ from blip_space.engine.request import Budget, EngineConfig, Request
 from blip_space.errors import BusyError, ModelError, UserError
 from blip_space.history import Turn
 from blip_space.images import ImageFile
+from blip_space.images.uploaded import UploadedImageFile
 from blip_space.serving.offered_models import OfferedModels
-from blip_space.serving.protocol import STOPPED_RUNNING, STOPPING, EngineStatus
+from blip_space.serving.protocol import STOPPED_RUNNING, STOPPING, EngineStatus, open_response
 from blip_space.serving.response import ResponseStream
 from blip_space.serving.routed import combine
 
@@ -116,9 +116,7 @@ class ReplicatedEngine:
             raise BusyError(STOPPING)
         if not self._states:
             raise ModelError(self._error) if self._error else BusyError(STARTING)
-        config = self._config
-        seconds = config.background_timeout_seconds if request.background else config.timeout_seconds
-        response = ResponseStream(deadline=time.monotonic() + seconds)
+        response = open_response(request, self._config)
         request = _encode_image(request)
         threading.Thread(target=self._forward, args=(request, response), name="forward", daemon=True).start()
         return response
@@ -221,6 +219,8 @@ def _cancel_stream(parts: Any) -> None:
 
 def _encode_image(request: Request) -> Request:
     """The request with its image encoded as a file, since pixels would be up to a hundred times as large."""
+    if isinstance(request.image, UploadedImageFile):
+        return replace(request, image=request.image.with_bytes())
     if isinstance(request.image, ImageFile):
         return request
     with request.image.open() as image, BytesIO() as file:

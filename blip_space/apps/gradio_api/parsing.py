@@ -54,5 +54,5 @@ def parse_model(value: Any) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ModelError("The model must be one of the names that /models lists.")
+        raise ModelError("The model must be one of the names that /models lists.", code="unknown_model")
     return value

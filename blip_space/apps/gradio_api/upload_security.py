@@ -14,11 +14,14 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import anyio
 import gradio as gr
 from gradio.data_classes import ImageData, ListFiles
-from gradio.utils import get_upload_folder
+from starlette.exceptions import HTTPException
 
-from blip_space.errors import ImageError, UserError
+from blip_space.apps.gradio_api.call_values import INVALID_VALUE, Hidden, check_call, is_uploaded, reference_error
+from blip_space.apps.http.refusals import CODE_HEADER
+from blip_space.errors import Code, ImageError, UserError
 from blip_space.images import FORMAT_NAMES
 from blip_space.images.decoding_queue import Caller
 from blip_space.images.uploaded import UploadedImageFile, current_caller
@@ -26,57 +29,63 @@ from blip_space.images.uploaded import UploadedImageFile, current_caller
 log = logging.getLogger(__name__)
 
 NO_IMAGE = f"There is no image yet. Add a {FORMAT_NAMES.replace(' and ', ' or ')} file first."
-WAY_TO_SEND = 'send the file: handle_file("image.png"), with handle_file from gradio_client.'
-NOT_UPLOADED = f"That is not an uploaded image. Instead {WAY_TO_SEND}"
-NO_URLS = (
-    f"That is a URL, not an uploaded image, and this server fetches none. Download the image first, then {WAY_TO_SEND}"
-)
-NO_PATHS = (
-    "That is a path or a text, not an uploaded image, and this server reads only uploaded files. "
-    f"If it names a file on your machine, {WAY_TO_SEND}"
-)
-URL = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 EXAMPLE = "assets/examples/octopus.png"
 """The image in the snippets of the API page: a file of this project, so that they run in its folder."""
 
-INVALID_VALUE = "A value of this call has the wrong type or shape. The API page lists what each parameter takes."
+SESSION = re.compile(r"[!-~]{1,128}")
+INVALID_SESSION = "The session_hash must have 1 to 128 printable ASCII characters. Choose a random one."
+NO_EVENT = "There is no event of this number. Call an endpoint by its name, as the API page shows."
 INTERNAL_ERROR = "An internal error occurred; the server's log has the details. Try again."
 ERROR_SECONDS = 15
+MAX_VALUE_CHECKS = 2
+"""The values of how many calls are checked at once."""
+
 MAX_CHECKED = 1_000
 """How many decodable images are remembered, so that an image is not checked again when it is asked about."""
 
 _checked: dict[str, None] = {}
 """The digests of images that can be decoded, the oldest first."""
 
-MAX_DEPTH = 50
-"""The deepest nesting of lists and objects in a value. No valid value, such as a conversation, comes near it."""
-
 
 class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # mypy does not follow Gradio
     """Blocks whose events accept only uploaded files and fail only with one-sentence errors."""
 
+    def queue(self, *arguments: Any, **options: Any) -> Any:
+        """Create Gradio's queue, which then accepts only events that there are, of sessions with a usable name."""
+        super().queue(*arguments, **options)
+        self._value_checks = anyio.CapacityLimiter(MAX_VALUE_CHECKS)
+        push = self._queue.push
+
+        async def push_valid(body: Any, request: Any, username: Any) -> Any:
+            _check_address(self, body)
+            return await push(body=body, request=request, username=username)
+
+        self._queue.push = push_valid
+        return self
+
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *arguments: Any, **options: Any) -> Any:
         """Check the values, then call Gradio's method. Raises `UserError` if the check or Gradio refuses a value."""
-        inputs = _with_later_defaults(block_fn, inputs)
-        _reject_paths_outside_uploads(inputs)
+        inputs = await check_call(block_fn, _with_later_defaults(block_fn, inputs), self._value_checks)
         try:
-            return await super().preprocess_data(block_fn, inputs, *arguments, **options)
+            processed = await super().preprocess_data(block_fn, inputs, *arguments, **options)
+            return [value.reveal() if isinstance(value, Hidden) else value for value in processed]
         except Exception as error:
             log.info("a call of %s was refused: %s", block_fn.api_name, type(error).__name__)
             raise UserError(INVALID_VALUE) from None
 
-    async def process_api(self, *arguments: Any, **options: Any) -> Any:
+    async def process_api(self, block_fn: Any, *arguments: Any, **options: Any) -> Any:
         """Call Gradio's method. Callers see the text of a `UserError`; other errors are logged and hidden from them."""
         current_caller.set(_caller(options.get("request")))  # for this event only: it has a context of its own
+        is_public = getattr(block_fn, "api_visibility", None) == "public"
         try:
-            return await super().process_api(*arguments, **options)
+            return await super().process_api(block_fn, *arguments, **options)
         except gr.Error:
             raise
         except UserError as error:
-            raise _gradio_error(str(error)) from None
+            raise _gradio_error(error, with_code=is_public) from None
         except Exception:
             log.exception("an event of the page failed")
-            raise _gradio_error(INTERNAL_ERROR) from None
+            raise _gradio_error(UserError(INTERNAL_ERROR, code="internal_error"), with_code=is_public) from None
 
 
 def unvalidated(component: Any, schema: dict[str, Any]) -> Any:
@@ -106,7 +115,7 @@ def image_input(**properties: Any) -> Any:
 def parse_image(value: Any) -> UploadedImageFile:
     """The uploaded image that `value` names, not decoded. Raises `ImageError` for None, a URL or any other file."""
     if value is None:
-        raise ImageError(NO_IMAGE)
+        raise ImageError(NO_IMAGE, code="no_image")
     return UploadedImageFile(_uploaded_path(value))
 
 
@@ -131,7 +140,7 @@ def parse_files(value: Any) -> list[tuple[str, Path]]:
     """The uploaded files in `value` as (name on the user's machine, path). Raises `ImageError` for other values."""
     files = [value] if isinstance(value, dict) else value or []
     if not isinstance(files, list):
-        raise ImageError(_rejection_reason(files))
+        raise reference_error(files)
     return [(_original_name(file), _uploaded_path(file)) for file in files]
 
 
@@ -143,44 +152,15 @@ def _original_name(file: Any) -> str:
 
 def _uploaded_path(value: Any) -> Path:
     path = value.get("path") if isinstance(value, dict) else None
-    if not isinstance(path, str) or not _is_uploaded(path):
-        raise ImageError(_rejection_reason(value))
+    if not isinstance(path, str) or not is_uploaded(path):
+        raise reference_error(value)
     return Path(path)
-
-
-def _rejection_reason(value: Any) -> str:
-    """The error message for a value that names no uploaded image. It says how to upload an image."""
-    sources = [value.get("path"), value.get("url")] if isinstance(value, dict) else [value]
-    texts = [text for text in sources if isinstance(text, str)]
-    if any(map(URL.match, texts)):
-        return NO_URLS
-    return NO_PATHS if texts else NOT_UPLOADED
 
 
 def _example_file() -> dict[str, Any]:
     """What `handle_file` would send for the example file. The snippets show its `url`."""
     meta = {"_type": "gradio.FileData"}
     return {"path": EXAMPLE, "url": EXAMPLE, "orig_name": PurePosixPath(EXAMPLE).name, "meta": meta}
-
-
-def _reject_paths_outside_uploads(value: Any, depth: int = 0) -> None:
-    """Raise `ImageError` if a value, at any depth, names a URL or a file that was not uploaded to this server."""
-    if depth > MAX_DEPTH:
-        raise UserError(INVALID_VALUE)
-    if isinstance(value, dict):
-        if "path" in value and not (isinstance(value["path"], str) and _is_uploaded(value["path"])):
-            raise ImageError(_rejection_reason(value))
-        value = list(value.values())
-    if isinstance(value, list):
-        for part in value:
-            _reject_paths_outside_uploads(part, depth + 1)
-
-
-def _is_uploaded(path: str) -> bool:
-    try:
-        return Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve())
-    except (OSError, ValueError):
-        return False
 
 
 def _with_later_defaults(block_fn: Any, inputs: list[Any]) -> list[Any]:
@@ -198,5 +178,20 @@ def _caller(request: Any) -> Caller:
     return str(address or ""), str(getattr(request, "session_hash", None) or "")
 
 
-def _gradio_error(sentence: str) -> gr.Error:
-    return gr.Error(sentence, duration=ERROR_SECONDS, print_exception=False)
+def _check_address(blocks: Any, body: Any) -> None:
+    """Raise the HTTP error for a call that no event or no session can take. Gradio would keep the call for ever."""
+    session, event = body.session_hash, blocks.fns.get(body.fn_index)
+    if session is not None and not SESSION.fullmatch(session):
+        raise _http_error(400, "invalid_value", INVALID_SESSION)
+    if event is None or event.fn is None:
+        raise _http_error(404, "not_found", NO_EVENT)
+
+
+def _http_error(status: int, code: Code, sentence: str) -> HTTPException:
+    return HTTPException(status, sentence, headers={CODE_HEADER: code})
+
+
+def _gradio_error(error: UserError, *, with_code: bool) -> gr.Error:
+    """The error for Gradio's queue. The page shows a title above the sentence, so only the API's errors have a code."""
+    title = error.code if with_code else "Error"
+    return gr.Error(str(error), title=title, duration=ERROR_SECONDS, print_exception=False)

@@ -1,7 +1,7 @@
 """Middleware of our own in front of every route, Gradio's and ours: what is allowed at all, and how it is refused.
 
-Each concern is a module with one pure ASGI middleware; `wrap` composes them. Depends on Starlette, the settings and
-errors only. Must not import Gradio, whose guards cover none of the routes that are ours.
+Each concern is a module with one pure ASGI middleware; `wrap` composes them. Depends on Starlette, the settings, images
+and errors only. Must not import Gradio, whose guards cover none of the routes that are ours.
 """
 
 from __future__ import annotations
@@ -9,9 +9,15 @@ from __future__ import annotations
 from starlette.types import ASGIApp
 
 from blip_space.apps.http.body_limits import BodyLimits
+from blip_space.apps.http.closed_routes import ClosedRoutes
+from blip_space.apps.http.errors import ErrorSentences
+from blip_space.apps.http.security_headers import SecurityHeaders
 from blip_space.settings import Settings
 
 
 def wrap(app: ASGIApp, settings: Settings) -> ASGIApp:  # noqa: ARG001  # limits follow
     """`app` behind all middleware of this package. The last one that is added here is the first to see a request."""
-    return BodyLimits(app)
+    app = ErrorSentences(app)
+    app = BodyLimits(app)
+    app = ClosedRoutes(app)
+    return SecurityHeaders(app)

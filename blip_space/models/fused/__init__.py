@@ -4,6 +4,8 @@ operations         the interfaces of steps and of the operations that they consi
 reference          the operations in plain torch
 triton_operations  the operations as Triton kernels
 kernels            these kernels
+product_kernels    products of few rows as Triton kernels
+measured_products  the fastest product for each shape, measured on the device
 products           one matrix product for several layers
 opt, bloom, llama  the steps of these language models
 t5                 the step of the decoders of T5 and mT5

@@ -105,6 +105,9 @@ class Scores:
 class Operations(Protocol):
     """What a step consists of, besides the lookups of embeddings."""
 
+    def add_weight(self, weight: torch.Tensor) -> None:
+        """Know of a weight (out, in) of later products."""
+
     def product(self, inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """(rows, in) times the transpose of a weight (out, in)."""
 

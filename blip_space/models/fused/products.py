@@ -28,6 +28,7 @@ class Product:
         is_plain = all(type(layer) is torch.nn.Linear and layer.weight.dtype == dtype for layer in layers)
         if is_plain and (all(bias is None for bias in biases) or all(bias is not None for bias in biases)):
             self._weight = stack([layer.weight for layer in layers])
+            operations.add_weight(self._weight)
             self.bias = None if biases[0] is None else stack(biases)
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -55,7 +56,8 @@ def stack(parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
     """The parameters one below the other; each becomes a view of the result, so that none takes memory twice."""
     if len(parameters) == 1:
         return parameters[0].data
-    stacked = torch.cat([parameter.data for parameter in parameters])
+    with torch.inference_mode(parameters[0].is_inference()):  # a parameter and its numbers have one kind
+        stacked = torch.cat([parameter.data for parameter in parameters])
     for parameter, part in zip(parameters, torch.split(stacked, [len(part) for part in parameters]), strict=True):
         parameter.data = part
     return stacked

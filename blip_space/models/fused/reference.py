@@ -14,6 +14,9 @@ from blip_space.models.fused.operations import Cached, Norm, Projected, Scores
 class ReferenceOperations:
     """See `Operations`. Computes in float32 and rounds each result once."""
 
+    def add_weight(self, weight: torch.Tensor) -> None:
+        """See `Operations`."""
+
     def product(self, inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """See `Operations`."""
         return functional.linear(inputs, weight)

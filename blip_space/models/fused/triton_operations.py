@@ -1,4 +1,4 @@
-"""The operations of a fused decode step as Triton kernels, and cuBLAS's products.
+"""The operations of a fused decode step as Triton kernels, with cuBLAS's products where these are the fastest.
 
 Depends on Triton, so it is imported only where a step is fused. The caller makes the model's device the current one.
 """
@@ -6,9 +6,9 @@ Depends on Triton, so it is imported only where a step is fused. The caller make
 from __future__ import annotations
 
 import torch
-from torch.nn import functional
 
 from blip_space.models.fused import kernels
+from blip_space.models.fused.measured_products import MeasuredProducts
 from blip_space.models.fused.operations import Cached, Norm, Projected, Scores
 
 PROGRAMS = 264
@@ -29,9 +29,15 @@ class TritonOperations:
         self._counters = torch.zeros(PROGRAMS, dtype=torch.int32, device=device)
         """How many parts of an attention are finished, for each row and head; zeros between kernels."""
 
+        self._products = MeasuredProducts()
+
+    def add_weight(self, weight: torch.Tensor) -> None:
+        """See `Operations`."""
+        self._products.add(weight)
+
     def product(self, inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """See `Operations`."""
-        return functional.linear(inputs, weight)
+        return self._products(inputs, weight)
 
     def add_norm(
         self, states: torch.Tensor, addend: torch.Tensor | None, bias: torch.Tensor | None, norm: Norm

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,27 +11,9 @@ from blip_space.catalogue import ModelSpec
 from blip_space.engine.request import EngineConfig
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.threaded import ThreadedEngine
-from tests.serving.fakes import FakeLoader, Gate
+from tests.serving.fakes import FakeLoader, FileFlag, Gate
 
 HOLD_FILE = "BLIP_SPACE_TEST_HOLD"
-
-
-class FileFlag:
-    """A flag between processes: set while the file does not exist."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-
-    def wait(self) -> None:
-        pause = threading.Event()
-        while self._file.exists():
-            pause.wait(0.01)
-
-    def set(self) -> None:
-        self._file.unlink(missing_ok=True)
-
-    def clear(self) -> None:
-        self._file.touch()
 
 
 class FakeModelReplica(EngineReplica):

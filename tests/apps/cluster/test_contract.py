@@ -9,9 +9,9 @@ import pytest
 
 from blip_space.apps.cluster import replicated_engine
 from blip_space.apps.cluster.replicated_engine import ReplicatedEngine
-from tests.apps.cluster.fake_replica import HOLD_FILE, FakeModelReplica, FileFlag
+from tests.apps.cluster.fake_replica import HOLD_FILE, FakeModelReplica
 from tests.serving.contract import CONFIG, SPECS, EngineContract
-from tests.serving.fakes import wait_until
+from tests.serving.fakes import FileFlag, wait_until
 
 
 class Replicated:

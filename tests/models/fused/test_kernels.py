@@ -15,16 +15,17 @@ triton = pytest.importorskip("triton", reason="there is no Triton for this syste
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from blip_space.models.fused import kernels  # noqa: E402
+from blip_space.models.fused import kernels, product_kernels  # noqa: E402
+from blip_space.models.fused.measured_products import FEW_ROWS, MAX_ROWS, ONE_ROW  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_interpreted_kernels_compute_what_plain_torch_computes() -> None:
     """In a process of its own, since Triton reads the variable while it is imported."""
-    file = str(Path(__file__).with_name("interpreted_kernels.py"))
+    files = [str(file) for file in Path(__file__).parent.glob("interpreted_*.py")]
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
         cwd=ROOT, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout[-5000:]
@@ -41,7 +42,19 @@ POINTERS: dict[str, str] = {
     "lengths": "*i64", "positions": "*i64", "cos": "*fp32", "sin": "*fp32", "sums": "*fp32", "tops": "*fp32",
     "counters": "*i32", "scale": "fp32", "epsilon": "fp32",
 }  # fmt: skip
-INTEGERS = ("query_row", "query_head", "new_row", "new_head", "slot_stride", "head_stride", "splits", "distances")
+INTEGERS = (
+    "count",
+    "outs",
+    "size",
+    "query_row",
+    "query_head",
+    "new_row",
+    "new_head",
+    "slot_stride",
+    "head_stride",
+    "splits",
+    "distances",
+)
 
 
 @pytest.mark.parametrize("target", [(75, "fp16"), (90, "bf16")], ids=str)
@@ -67,12 +80,27 @@ def test_kernels_compile(target: tuple[int, str]) -> None:
         compile_kernel(kernels.gate_kernel, sizes, dtype, capability)
 
 
+def test_kernels_of_products_compile() -> None:
+    for block_out, block_in, warps in ONE_ROW:
+        numbers = {"BLOCK_OUT": block_out, "BLOCK_IN": block_in}
+        compile_kernel(product_kernels.one_row_kernel, numbers, "fp16", 75, warps=warps)
+    for block_out, block_in, stages, warps in FEW_ROWS:
+        numbers = {"BLOCK_ROWS": MAX_ROWS, "BLOCK_OUT": block_out, "BLOCK_IN": block_in, "STAGES": stages}
+        compile_kernel(product_kernels.few_rows_kernel, numbers, "bf16", 90, warps=warps)
+
+
 def compile_kernel(
-    kernel: Any, numbers: dict[str, Any], dtype: str, capability: int, other: dict[str, str] | None = None
+    kernel: Any,
+    numbers: dict[str, Any],
+    dtype: str,
+    capability: int,
+    other: dict[str, str] | None = None,
+    *,
+    warps: int = 4,
 ) -> None:
     """Compile to machine code for a GPU of this capability."""
     types = dict.fromkeys(INTEGERS, "i32") | POINTERS | (other or {})
     signature = {name: "constexpr" if name in numbers else types.get(name, f"*{dtype}") for name in kernel.arg_names}
     source = ASTSource(kernel, signature, constexprs=numbers)
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 4})
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps})
     assert compiled.asm["cubin"]
