@@ -47,7 +47,7 @@ def _image_rows() -> Iterator[Row]:
     yield "processor time to decode an image", f"{decoder_messages.DECODE_SECONDS} s", "timed_out"
     yield (
         "images decoded at once",
-        "one of a session, one that takes over {}".format(_megabytes(decoding_queue.SMALL_IMAGE_BYTES)),
+        f"one of a session, one that takes over {_megabytes(decoding_queue.SMALL_IMAGE_BYTES)}",
         "",
     )
 
