@@ -23,6 +23,7 @@ class BothBatches:
     def __init__(self, model: Blip2, graphs: StepGraphs | None = None) -> None:
         self.aligned = new_batch(model.decoder, slots=False)
         self.slots = new_batch(model.decoder, slots=True, graphs=graphs)
+        self.device = model.decoder.device
         self.tokens: list[int] = []
         self.largest = 0.0
         self._preempted: list[tuple[Batch, Batch, int]] = []
@@ -67,7 +68,7 @@ class BothBatches:
         """Launch the next step of the slots; with these probabilities with another token, and for a row that ends."""
         ids = [3 if rng.random() < wrong else token for token in self.tokens]
         ends = {row for row in range(len(ids)) if rng.random() < ending}
-        self.slots.launch(torch.tensor(ids), Choice(list(ids)), ends)
+        self.slots.launch(torch.tensor(ids, device=self.device), Choice(list(ids)), ends)
 
     def select(self, rows: list[int]) -> None:
         for batch in self.pair:
@@ -89,4 +90,5 @@ class BothBatches:
 def lengthened(prompt: Embedded) -> Embedded:
     """A prompt of more than 64 positions, as with the image of a real model."""
     embeddings = prompt.embeddings.repeat(-(-65 // len(prompt)), 1)
-    return Embedded(embeddings, torch.arange(len(embeddings))[None], len(embeddings), prompt.start)
+    positions = torch.arange(len(embeddings), device=embeddings.device)[None]
+    return Embedded(embeddings, positions, len(embeddings), prompt.start)
