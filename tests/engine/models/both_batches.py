@@ -19,8 +19,8 @@ TOLERANCE = 1e-3
 class Inputs:
     """The inputs of a step to be launched."""
 
-    def __init__(self, model: Blip2, ids: list[int], ending: Container[int] = ()) -> None:
-        self.ids, self.ending = torch.tensor(ids, device=model.decoder.device), ending
+    def __init__(self, device: torch.device, ids: list[int], ending: Container[int] = ()) -> None:
+        self.ids, self.ending = torch.tensor(ids, device=device), ending
         self._known = list(ids)
 
     def read(self) -> list[int]:
@@ -31,9 +31,9 @@ class BothBatches:
     """Does the same with a left-aligned batch and one in slots, which must compute the same logits."""
 
     def __init__(self, model: Blip2, graphs: StepGraphs | None = None) -> None:
-        self._model = model
         self.aligned = new_batch(model.decoder, slots=False)
         self.slots = new_batch(model.decoder, slots=True, graphs=graphs)
+        self.device = model.decoder.device
         self.tokens: list[int] = []
         self.largest = 0.0
         self._preempted: list[tuple[Batch, Batch, int]] = []
@@ -78,7 +78,7 @@ class BothBatches:
         """Launch the next step of the slots; with these probabilities with another token, and for a row that ends."""
         ids = [3 if rng.random() < wrong else token for token in self.tokens]
         ends = {row for row in range(len(ids)) if rng.random() < ending}
-        self.slots.launch(Inputs(self._model, ids, ends))
+        self.slots.launch(Inputs(self.device, ids, ends))
 
     def select(self, rows: list[int]) -> None:
         for batch in self.pair:
@@ -100,6 +100,5 @@ class BothBatches:
 def lengthened(prompt: Embedded) -> Embedded:
     """A prompt of more than 64 positions, as with the image of a real model."""
     embeddings = prompt.embeddings.repeat(-(-65 // len(prompt)), 1)
-    return Embedded(
-        embeddings, torch.arange(len(embeddings), device=embeddings.device)[None], len(embeddings), prompt.start
-    )
+    positions = torch.arange(len(embeddings), device=embeddings.device)[None]
+    return Embedded(embeddings, positions, len(embeddings), prompt.start)

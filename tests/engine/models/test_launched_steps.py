@@ -22,6 +22,8 @@ from tests.engine.fake_graphs import recording_graphs
 from tests.engine.models.both_batches import BothBatches, Inputs
 from tests.engine.models.driving import add, finish, generate_alone, make_core, make_request
 
+pytestmark = pytest.mark.usefixtures("recorded")
+
 STEPS = 120
 
 
@@ -115,7 +117,7 @@ def test_a_row_is_not_launched_beyond_its_last_position(
         return plain(inputs)
 
     monkeypatch.setattr(batch, "_step", step)
-    batch.launch(Inputs(model, [7, 8], {1}))
+    batch.launch(Inputs(model.decoder.device, [7, 8], {1}))
     assert batch.is_launched
     ids, lengths, _, positions, _ = seen[0]
     assert ids == [7, 8]
@@ -124,7 +126,7 @@ def test_a_row_is_not_launched_beyond_its_last_position(
     assert [(row.length, row.next_position) for row in rows] == before
     batch.decode([7, 8])
     assert len(seen) == 2  # row 1 is still there, so the launched step was not taken
-    batch.launch(Inputs(model, [7, 8], {0, 1}))
+    batch.launch(Inputs(model.decoder.device, [7, 8], {0, 1}))
     assert not batch.is_launched
 
 
@@ -136,7 +138,7 @@ def test_a_row_without_room_for_the_next_position_is_not_launched(model: Blip2, 
     for _ in range(80):
         length = batch._rows[0].length  # type: ignore[attr-defined]
         batch.decode([5])
-        batch.launch(Inputs(model, [5]))
+        batch.launch(Inputs(model.decoder.device, [5]))
         launched.append(batch.is_launched)
         assert batch.is_launched == (length + 1 < capacity(batch))
     assert launched.count(False) == 1
@@ -194,5 +196,5 @@ def test_without_a_graph_no_step_is_launched(model: Blip2, prompts: list[Embedde
     batch = new_batch(model.decoder, slots=True)
     batch.prefill(prompts[:1])
     batch.decode([5])
-    batch.launch(Inputs(model, [5]))
+    batch.launch(Inputs(model.decoder.device, [5]))
     assert not batch.is_launched
