@@ -138,7 +138,7 @@ def test_a_graph_for_a_longer_prefix_is_used_and_none_for_a_shorter_one(
     if not model.spec.decoder_only:
         return
     long = prompts[-1].embeddings.repeat(9, 1)[:140]
-    prompt = Embedded(long, torch.arange(len(long))[None], len(long))
+    prompt = Embedded(long, torch.arange(len(long))[None] // 2, len(long))  # OPT's table is short
     graphs, backend = recording_graphs(of_steps_only=False)
     batch, alone = new_batch(model.decoder, slots=True, graphs=graphs), new_batch(model.decoder, slots=False)
     batch.prefill([Embedded(prompt.embeddings[:cut], prompt.positions[:, :cut], cut)])
