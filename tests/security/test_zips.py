@@ -70,6 +70,6 @@ def test_members_are_counted_across_chunks(tmp_path: Path, monkeypatch: pytest.M
     assert upload_archive._count_members(write_zip(tmp_path / "x.zip", 5)) == 5
 
 
-def test_a_zip_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_missing_zip_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a zip that can be read"), open_uploads([("x.zip", tmp_path / "x")]):
         pass
