@@ -77,7 +77,7 @@ class Scheduler:
             return Plan()  # as in most steps
         self._raise_row_limit(now)
         removed = self._remove_finished()
-        if not admit:
+        if not (admit and self._fills_batch()):
             return Plan(removed)
         preempted, discarded = self._preempt()
         return Plan(removed, preempted, discarded, self._admit())
@@ -189,8 +189,6 @@ class Scheduler:
         time, since the users wait while an image is encoded.
         """
         admitted = list[Sequence]()
-        if not self._fills_batch():
-            return admitted
         budget = self._config.max_prefill_tokens
         full, is_short_of_memory = set[bool](), False
         for sequence in self.waiting or self.background:
@@ -223,8 +221,8 @@ class Scheduler:
         return admitted
 
     def _fills_batch(self) -> bool:
-        """Whether sequences are admitted: always without `min_free_share`. With it, once that share of the batch is
-        free or nothing runs, and from then on until the batch is full."""
+        """Whether sequences are admitted or preempted: always without `min_free_share`. With it, once that share of the
+        batch is free or nothing runs, and from then on until the batch is full."""
         share = self._config.min_free_share
         if not share or not self.running or self._rows() <= (1 - share) * self._config.max_batch_size:
             self._is_filling = True

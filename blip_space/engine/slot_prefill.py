@@ -19,7 +19,10 @@ from blip_space.engine.slot_cache import next_power_of_two
 from blip_space.models.interface import Decoder, Embedded
 
 MAX_ROWS = 16
-"""The most prompts of one forward pass: with more a GPU is busy for so long that launching kernels takes no time."""
+"""The most prompts of a graph: with more a GPU is busy for so long that launching kernels takes no time."""
+
+MANY_ROWS = 64
+"""If there are so many prompts, as in a folder job, so many share an eager forward pass."""
 
 FREE_POSITIONS = 256
 """So many positions cost a GPU little more than one, since it reads the weights once: a larger graph may compute them
@@ -36,7 +39,7 @@ Prefix: TypeAlias = torch.Tensor | None
 
 
 class SlotPrefill(ABC):
-    """Prefills up to `MAX_ROWS` prompts in one forward pass."""
+    """Prefills up to `MANY_ROWS` prompts in one forward pass, and up to `MAX_ROWS` by a graph."""
 
     def __init__(self, decoder: Decoder, graphs: FunctionGraphs) -> None:
         self.graphs = graphs
@@ -53,7 +56,7 @@ class SlotPrefill(ABC):
         self._example = self._example or prompts[0]
         if self._pattern is None:
             self._pattern = next((prefix[:, None, :, :0][:, :0] for prefix in prefixes if prefix is not None), None)
-        if graph := self._find(self._sizes(prompts, prefixes)):
+        if len(prompts) <= MAX_ROWS and (graph := self._find(self._sizes(prompts, prefixes))):
             self._fill(graph.inputs, prompts, prefixes)
             if outputs := self.graphs.replay(graph):
                 return outputs

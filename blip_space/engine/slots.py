@@ -24,7 +24,7 @@ from blip_space.engine.launched_step import Ids, LaunchedStep
 from blip_space.engine.left_aligned import LeftAlignedBatch
 from blip_space.engine.padding import MAX_CPU_PADDING, group_by_length
 from blip_space.engine.slot_cache import SlotCache, capacity_for, next_power_of_two
-from blip_space.engine.slot_prefill import MAX_ROWS, SlotPrefill
+from blip_space.engine.slot_prefill import MANY_ROWS, MAX_ROWS, SlotPrefill
 from blip_space.engine.step_graphs import StepGraphs, set_ids
 from blip_space.models.interface import Embedded
 from blip_space.models.transfer import to_device
@@ -104,14 +104,15 @@ class Slots(Batch):
         return torch.cat(logits)
 
     def _parts(self, prompts: Sequence[Embedded]) -> list[slice]:
-        """Adjacent prompts that share a forward pass; see `MAX_CPU_PADDING`."""
+        """Adjacent prompts that share a forward pass; see `MAX_CPU_PADDING` and `MANY_ROWS`."""
         is_cpu = self._device.type == "cpu" and not self._prefill.graphs.is_on
         max_padding = MAX_CPU_PADDING if is_cpu else maxsize
         groups = group_by_length([len(prompt) for prompt in prompts], max_padding=max_padding)
+        count = MANY_ROWS if len(prompts) >= MANY_ROWS else MAX_ROWS
         return [
-            slice(start, min(start + MAX_ROWS, group.stop))
+            slice(start, min(start + count, group.stop))
             for group in groups
-            for start in range(group.start, group.stop, MAX_ROWS)
+            for start in range(group.start, group.stop, count)
         ]
 
     @abstractmethod
@@ -236,14 +237,14 @@ class Slots(Batch):
 
     @torch.inference_mode()
     def select(self, rows: Sequence[int]) -> None:
-        selected, copies = list[Row](), list[Row]()
-        for index in rows:
-            row = self._rows[index]
-            if any(row is other for other in selected):
-                row = replace(row)
-                copies.append(row)
-            selected.append(row)
-        self._rows = [row for row in selected if not any(row is copy for copy in copies)]
+        kept, copies = dict[Row, None](), list[Row]()
+        selected = [self._rows[index] for index in rows]
+        for number, row in enumerate(selected):
+            if row in kept:
+                selected[number] = replace(row)
+                copies.append(selected[number])
+            kept[row] = None
+        self._rows = list(kept)
         if copies:
             self._copy_to_unused_slots(copies)
         self._rows = selected

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,12 +106,14 @@ class Worker:
                 }
                 keys |= pending
                 yield from _to_rows(self._add(image, list(pending)), keys)
-            yield from _to_rows(self._captioner.finish(), keys)
+            yield from _to_rows(chain.from_iterable(self._captioner.finish()), keys)
         finally:
             self._captioner.abort()  # after an error, so that the next call returns none of these captions
 
     def _add(self, image: LoadedImage, pending: Sequence[PendingCaption]) -> Iterable[Caption]:
-        return [Caption(item, error=image.error) for item in pending] if image.error else self._captioner.add(pending)
+        if image.error:
+            return [Caption(item, error=image.error) for item in pending]
+        return chain.from_iterable(self._captioner.add(pending))
 
     def _load_image(self, row: Row) -> LoadedImage:
         if row["error"]:
