@@ -155,6 +155,17 @@ def test_with_min_free_share_a_batch_is_filled_in_several_steps_until_it_is_full
     assert named.admitted() == "e"
 
 
+def test_with_min_free_share_nothing_is_preempted() -> None:
+    """Captions longer than a time slice gave up their rows to others and went on later, as streams do for users."""
+    named = NamedSequences(max_batch_size=2, min_free_share=0.5, time_slice_tokens=1)
+    running = named.add("ab")
+    assert named.admitted() == "ab"
+    named.add("cd")
+    for sequence in running:
+        sequence.ids.append(1)
+    assert named.schedule() == Plan()
+
+
 def test_every_sequence_is_served_in_any_order_of_arrival() -> None:
     rng, named = random.Random(1), NamedSequences(max_batch_size=4, max_rows=14)
     left: dict[Sequence, int] = {}
