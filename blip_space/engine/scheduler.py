@@ -26,6 +26,9 @@ class Plan:
     preempted: list[Sequence] = field(default_factory=list)
     discarded: list[Sequence] = field(default_factory=list)
     admitted: list[Sequence] = field(default_factory=list)
+    admits_more: bool = False
+    """Whether others are admitted in the next step, since a step prefills only so many positions, or may be, since a
+    batch is filled."""
 
 
 class Scheduler:
@@ -80,7 +83,8 @@ class Scheduler:
         if not (admit and self._fills_batch()):
             return Plan(removed)
         preempted, discarded = self._preempt()
-        return Plan(removed, preempted, discarded, self._admit())
+        admitted, admits_more = self._admit()
+        return Plan(removed, preempted, discarded, admitted, admits_more)
 
     def reduce_row_limit(self, now: float) -> bool:
         """After memory ran out, allow half of the rows that were running. Returns False if only one sequence ran."""
@@ -181,14 +185,14 @@ class Scheduler:
         else:
             self.waiting.append(sequence)
 
-    def _admit(self) -> list[Sequence]:
+    def _admit(self) -> tuple[list[Sequence], bool]:
         """Admit the first sequences of a queue, up to the limits of slots, memory and prefill.
 
         No sequence overtakes another of its kind. While a sequence waits for memory, only preempted ones, which hold
         their memory already, are admitted before it. While users' sequences run, background ones are admitted one at a
-        time, since the users wait while an image is encoded.
+        time, since the users wait while an image is encoded. Also returns whether the next step admits others.
         """
-        admitted = list[Sequence]()
+        admitted, admits_more = list[Sequence](), False
         budget = self._config.max_prefill_tokens
         full, is_short_of_memory = set[bool](), False
         for sequence in self.waiting or self.background:
@@ -208,6 +212,7 @@ class Scheduler:
             length = 0 if is_preempted else sequence.uncached_tokens
             is_beside_users = sequence.is_background and not all(other.is_background for other in self.running)
             if admitted and (length > budget or is_beside_users):
+                admits_more = not is_beside_users
                 break
             budget -= length
             sequence.status, sequence.admitted_length = Status.RUNNING, len(sequence.ids)
@@ -218,7 +223,7 @@ class Scheduler:
         if admitted:
             queue = self._queue(admitted[0])
             queue[:] = [sequence for sequence in queue if sequence.status is not Status.RUNNING]
-        return admitted
+        return admitted, admits_more or (self._config.min_free_share > 0 and self._is_filling)
 
     def _fills_batch(self) -> bool:
         """Whether sequences are admitted or preempted: always without `min_free_share`. With it, once that share of the

@@ -71,6 +71,18 @@ def test_no_sequence_is_preempted_within_its_time_slice() -> None:
     assert named.schedule() == Plan()
 
 
+def test_a_plan_says_whether_the_next_step_prefills_others() -> None:
+    """Only if the limit of positions is why they wait, and not slots or memory."""
+    named = NamedSequences(max_batch_size=3, max_rows=4)
+    named.add("abcd", length=20)
+    plans = [named.schedule() for _ in range(4)]
+    assert [(named.names_of(plan.admitted), plan.admits_more) for plan in plans] == [
+        ("a", True), ("b", True), ("c", False), ("", False),
+    ]  # fmt: skip
+    named.add("st", length=20, best=True)
+    assert [named.schedule().admits_more for _ in range(2)] == [False, False]  # of five rows there are four
+
+
 def test_preempted_sequences_need_no_prefill() -> None:
     named = NamedSequences(max_batch_size=2)
     named.add("ab", length=30)
@@ -146,9 +158,12 @@ def test_with_min_free_share_a_batch_is_filled_in_several_steps_until_it_is_full
     """With a limit of prefill, half of it stayed empty."""
     named = NamedSequences(max_batch_size=4, max_prefill_tokens=10, min_free_share=0.5)
     named.add("abc")
-    assert [named.admitted() for _ in range(4)] == ["a", "b", "c", ""]
+    plans = [named.schedule() for _ in range(3)]
+    assert [named.names_of(plan.admitted) for plan in plans] == ["a", "b", "c"]
+    assert all(plan.admits_more for plan in plans)
     named.add("de")
-    assert [named.admitted() for _ in range(2)] == ["d", ""]
+    plan = named.schedule()
+    assert (named.names_of(plan.admitted), plan.admits_more, named.admitted()) == ("d", False, "")
     named.scheduler.running[0].finish(FinishReason.STOP)
     assert named.admitted() == ""
     named.scheduler.running[0].finish(FinishReason.STOP)
