@@ -139,15 +139,15 @@ def prepare_request(model: VisionLanguageModel, kind: str, rng: random.Random) -
 def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
     """The logits of each token from here on, by the id of its sequence; none of beam searches."""
     recorded: dict[int, list[torch.Tensor]] = {}
-    runner, sample = core._runner, core._runner._sample
+    runner, choose = core._runner, core._runner._choose
 
-    def recording(rows: list[Any], logits: torch.Tensor) -> None:
+    def recording(rows: list[Any], logits: torch.Tensor) -> Any:
         for (sequence, _), own in zip(rows, logits, strict=True):
             if sequence.beam_search is None:
                 recorded.setdefault(sequence.id, []).append(own.clone())
-        sample(rows, logits)
+        return choose(rows, logits)
 
-    runner._sample = recording  # type: ignore[method-assign]
+    runner._choose = recording  # type: ignore[method-assign]
     return recorded
 
 

@@ -1,7 +1,8 @@
 """`python -m scripts.docs`: write the generated parts of the documents; `--check` fails where one is out of date.
 
 A document holds its generated parts between `<!-- generated: NAME -->` and `<!-- end -->`. What they say comes from the
-program itself: the table of models, the help of every command, and what `view_api` says of the endpoints.
+program itself: the table of models, the help of every command, what `view_api` says of the endpoints, and the
+limits and codes of errors.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from scripts import limits
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -55,7 +58,27 @@ def endpoints() -> str:
     return "\n" + "\n".join(_endpoint(*item) for item in _api_info().items()) + "\n"
 
 
-PARTS: dict[str, Callable[[], str]] = {"models": model_table, "cli": command_line, "endpoints": endpoints}
+def error_codes() -> str:
+    """The table of errors' codes."""
+    from blip_space import errors
+
+    rows = "\n".join(f"| `{code}` | {meaning} |" for code, meaning in errors.CODES.items())
+    return f"\n| code | meaning |\n|---|---|\n{rows}\n\n"
+
+
+def limit_table() -> str:
+    """The table of a server's limits."""
+    _prepare_libraries()
+    return f"\n{limits.table()}\n"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "models": model_table,
+    "cli": command_line,
+    "endpoints": endpoints,
+    "codes": error_codes,
+    "limits": limit_table,
+}
 
 
 def _printed(*arguments: str) -> str:
@@ -67,10 +90,15 @@ def _printed(*arguments: str) -> str:
     return output.getvalue()
 
 
-def _api_info() -> dict[str, Any]:
-    from blip_space import catalogue, settings
+def _prepare_libraries() -> None:
+    from blip_space import settings
 
     settings.prepare_libraries()
+
+
+def _api_info() -> dict[str, Any]:
+    _prepare_libraries()
+    from blip_space import catalogue
     from blip_space.apps import page
     from blip_space.serving.threaded import ThreadedEngine
 

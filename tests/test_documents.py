@@ -17,7 +17,9 @@ from blip_space.apps import cli
 from scripts import docs
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/*.md"))
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")] + sorted(
+    ROOT.glob("docs/*.md")
+)
 README = (ROOT / "README.md").read_text("utf-8")
 REQUIREMENTS = (ROOT / "requirements.txt").read_text("utf-8").split("\n")
 BENCHMARKS = sorted(

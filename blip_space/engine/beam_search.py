@@ -43,9 +43,9 @@ class BeamSearch:
         self._start = len(start)
         self._ids = np.empty((self.num_beams, len(start) + options.max_new_tokens), dtype=np.int64)
         self._ids[:, : self._start] = start
-        self._scores = torch.zeros(self.num_beams)
+        self._scores = torch.zeros(self.num_beams, dtype=torch.float32)
         self._completed: list[list[int]] = [[]] * self.num_beams
-        self._completed_scores = torch.full((self.num_beams,), EXCLUDED)
+        self._completed_scores = torch.full((self.num_beams,), EXCLUDED, dtype=torch.float32)
         self._is_completed = torch.zeros(self.num_beams, dtype=torch.bool)
 
     @property
@@ -154,7 +154,7 @@ def _extend(
             for search, row in zip(searches, tokens, strict=True)
         ]
     )
-    divisors = torch.tensor([search._divisor for search in searches])[:, None]
+    divisors = torch.tensor([search._divisor for search in searches], dtype=torch.float32)[:, None]
     # 1. The next beams: the best continuations that do not end.
     running_scores = scores + ends * EXCLUDED
     next_beams = running_scores.topk(width)[1]

@@ -12,13 +12,14 @@ from collections import deque
 from typing import Any, Literal
 
 from blip_space.engine.answer_check import check_answer
-from blip_space.engine.batch_size import streaming_batch_size
+from blip_space.engine.batch_size import prefill_tokens, streaming_batch_size
 from blip_space.engine.detokenizer import Detokenizer
 from blip_space.engine.model_runner import ModelRunner
 from blip_space.engine.output import ANSWER_FAILED, OUT_OF_MEMORY, Output
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.scheduler import Scheduler
 from blip_space.engine.sequence import FinishReason, Sequence, Status
+from blip_space.engine.stop_tokens import StopTokens
 from blip_space.errors import BusyError, DeviceError, UserError
 from blip_space.loading.device import on_device
 from blip_space.loading.device_errors import as_device_error, is_device_lost
@@ -38,7 +39,7 @@ class EngineCore:
     def __init__(self, model: Any, config: EngineConfig | None = None) -> None:
         """`model` is a `VisionLanguageModel`."""
         self.model = model
-        self.config = (config or EngineConfig()).resolve(streaming_batch_size(model))
+        self.config = (config or EngineConfig()).resolve(streaming_batch_size(model), prefill_tokens(model))
         self.restarts = 0
         """How often the whole batch was restarted."""
 
@@ -51,6 +52,7 @@ class EngineCore:
             self._runner.warm_up()
         self._scheduler = Scheduler(self.config, **self._limits(), reserved_positions=self._runner.reserved_positions)
         self._stop_strings = model.stop_strings
+        self._stop_tokens = StopTokens(model.decode, model.stop_strings)
         self._incoming: deque[Sequence] = deque()  # any thread adds, the next step takes
         self._sequences: dict[int, Sequence] = {}  # neither finished nor cancelled
 
@@ -194,12 +196,15 @@ class EngineCore:
                 return self._finished(sequence, sequence.detokenizer.finish(sequence.ids))
             if sequence.beam_search is not None or len(sequence.ids) == sequence.published_tokens:
                 return None
+            if not self.config.streams and sequence.ids[-1] not in self._stop_tokens:
+                return None
             sequence.published_tokens = len(sequence.ids)
             visible = sequence.detokenizer.extend(sequence.ids)
             if visible.stopped:
                 sequence.finish(FinishReason.STOP)
                 return self._finished(sequence, visible)
-            if len(visible.text) < sequence.published_characters:  # restarted, and still shorter
+            # without streams, or restarted and still shorter
+            if not self.config.streams or len(visible.text) < sequence.published_characters:
                 return None
             sequence.published_characters = len(visible.text)
             return Output(sequence.id, visible.text, len(sequence.ids))

@@ -1,8 +1,9 @@
 """Captured functions of tensors, such as encoding images or prefilling prompts: a graph for each shape of the inputs.
 
-A graph has inputs and outputs of its own: the caller overwrites the inputs, replays, and copies what it needs. Every
-graph is compared with the eager function before it is used; if one differs, or anything raises, the graphs of this
-function are off, and it runs eagerly. Depends on torch; must not import a batch or a language model.
+The caller overwrites a graph's inputs, replays it, and copies what it needs of the outputs. All graphs of a function
+have their inputs in the same memory. Every graph is compared with the eager function before it is used; if one differs,
+or anything raises, the graphs of this function are off, and it runs eagerly. Depends on torch; must not import a batch
+or a language model.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from typing import TypeAlias
 import torch
 
 from blip_space.engine.graph_backend import MAX_CAPTURES, TOLERANCE, GraphBackend, failure_reason
+from blip_space.engine.slot_cache import next_power_of_two
 
 log = logging.getLogger(__name__)
 
-FIRST_ESTIMATE = 100
-"""How many times as much memory as its inputs the first graph of a function may take; then it is known."""
+FIRST_ESTIMATE = 200
+"""How many times as much memory as its first input the first graph of a function may take; then it is known."""
+
+ALIGNMENT = 256
+"""In bytes, as torch's own allocations have."""
 
 Key: TypeAlias = tuple[int, ...]
 """The sizes that a graph was captured for."""
@@ -56,7 +61,10 @@ class FunctionGraphs:
         self._missed: Counter[Key] = Counter()
         self._captures: Counter[Key] = Counter()
         self._estimate = 0.0
-        """The largest size of a graph so far, as a multiple of its inputs."""
+        """The largest size of a graph so far without its inputs, as a multiple of the first."""
+
+        self._inputs: list[torch.Tensor] = []
+        """The memory of the inputs; if it is too small, more is taken, and the earlier graphs keep theirs."""
 
         self.has_failed = False
 
@@ -71,7 +79,7 @@ class FunctionGraphs:
 
     @property
     def nbytes(self) -> int:
-        return sum(graph.nbytes for graph in self._graphs.values())
+        return sum(part.nbytes for part in self._inputs) + sum(graph.nbytes for graph in self._graphs.values())
 
     def find(self, key: Key) -> FunctionGraph | None:
         """The graph of these sizes; if there is none, it is captured in idle time."""
@@ -117,13 +125,15 @@ class FunctionGraphs:
         del self._missed[key]
         try:
             assert self._backend is not None
-            before, inputs_bytes = self._backend.free_bytes(), sum(part.nbytes for part in examples[0])
-            estimate = int((self._estimate or FIRST_ESTIMATE) * inputs_bytes)
-            if estimate > min(self.limit_bytes, before // 2):
+            first_bytes, free = examples[0][0].nbytes, self._backend.free_bytes()
+            estimate = int((self._estimate or FIRST_ESTIMATE) * first_bytes) + _size(examples[0])
+            if estimate > min(self.limit_bytes, free // 2):
                 log.info("no graph to %s for %s: it might take %d MB", self.name, key, estimate // 10**6)
                 self._captures[key] = MAX_CAPTURES
                 return
-            graph = _capture(self._backend, function, examples[0])
+            inputs = self._new_inputs(examples[0])
+            before = self._backend.free_bytes()
+            graph = _capture(self._backend, function, inputs)
             for example in reversed(examples):
                 if reason := self._difference(graph, function, example):
                     self.turn_off(reason)
@@ -132,9 +142,9 @@ class FunctionGraphs:
         except Exception as error:
             self.turn_off(error)
             return
-        self._estimate = max(self._estimate, graph.nbytes / max(1, inputs_bytes))
+        self._estimate = max(self._estimate, graph.nbytes / first_bytes)
         self._graphs[key] = graph
-        while self.nbytes > self.limit_bytes:
+        while self._graphs and self.nbytes > self.limit_bytes:
             self._graphs.popitem(last=False)
 
     def turn_off(self, reason: Exception | str) -> None:
@@ -147,8 +157,21 @@ class FunctionGraphs:
     def clear(self) -> None:
         """Free all memory; graphs are captured again when their sizes occur."""
         self._graphs.clear()
+        self._inputs.clear()
         self._missed.clear()
         self._captures.clear()
+
+    def _new_inputs(self, example: Tensors) -> Tensors:
+        """Copies of an example's tensors, in the memory of all inputs."""
+        if not self._inputs or self._inputs[-1].nbytes < _size(example):
+            nbytes = next_power_of_two(_size(example))
+            self._inputs.append(torch.empty(nbytes, dtype=torch.uint8, device=example[0].device))
+        inputs, start = list[torch.Tensor](), 0
+        for part in example:
+            own = self._inputs[-1][start : start + part.nbytes].view(part.dtype).view(part.shape)
+            inputs.append(own.copy_(part))
+            start += _aligned(part.nbytes)
+        return tuple(inputs)
 
     def _difference(self, graph: FunctionGraph, function: Function, example: Tensors) -> str:
         """How a replay's outputs differ from the eager ones; empty if they agree."""
@@ -163,8 +186,8 @@ class FunctionGraphs:
         return ""
 
 
-def _capture(backend: GraphBackend, function: Function, example: Tensors) -> FunctionGraph:
-    inputs, outputs = tuple(part.clone() for part in example), list[torch.Tensor]()
+def _capture(backend: GraphBackend, function: Function, inputs: Tensors) -> FunctionGraph:
+    outputs = list[torch.Tensor]()
 
     def step() -> torch.Tensor:
         outputs[:] = function(*inputs)
@@ -173,3 +196,12 @@ def _capture(backend: GraphBackend, function: Function, example: Tensors) -> Fun
     replay, first = backend.capture(step)
     assert first is outputs[0]
     return FunctionGraph(inputs, tuple(outputs), replay)
+
+
+def _size(tensors: Tensors) -> int:
+    """The size in bytes, each aligned."""
+    return sum(_aligned(part.nbytes) for part in tensors)
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT

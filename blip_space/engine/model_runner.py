@@ -63,7 +63,7 @@ class ModelRunner:
         self.graphs = new_step_graphs(model.decoder.device, model.decoder.dtype, enabled=config.graphs)
         fuse(model.decoder, self.graphs, enabled=config.fused)
         self._images = ImageGraphs(model, self.graphs.for_function(ENCODE, IMAGE_MEMORY_SHARE))
-        self._slots = config.slots
+        self._slots, self._streams = config.slots, config.streams
         self._batch: Batch = self._new_batch()
         self._sampler = Sampler(model.stop_token_ids)
         self._rows: list[Row] = []
@@ -83,8 +83,8 @@ class ModelRunner:
         # 4. Resume preempted sequences, which decode in this step already.
         new = [sequence for sequence in plan.admitted if not self._resume(sequence)]
         # 5. Decode, unless there is a prefill and the last step decoded: admitted sequences get their first token
-        #    without waiting for a decode, and running ones wait for one prefill at most.
-        self._decoded = is_launched or not (new and self._decoded)
+        #    without waiting for a decode, and running ones, if someone reads them, wait for one prefill at most.
+        self._decoded = is_launched or not (new and (self._decoded or not self._streams))
         if self._rows and self._decoded and not is_launched:
             chosen = self._decode(launch=not new)
         # 6. Prefill new sequences last: their first token comes from the prefill itself. The tokens of the decode are
@@ -109,8 +109,8 @@ class ModelRunner:
 
     def warm_up(self) -> None:
         """Capture the graphs of one image and of decode steps of one row, if there are graphs; a failure turns those of
-        images or of steps off."""
-        if not self.graphs.is_on:
+        images or of steps off. Without streams no user waits for a first answer."""
+        if not (self.graphs.is_on and self._streams):
             return
         self._images.warm_up()
         try:
@@ -158,7 +158,8 @@ class ModelRunner:
 
     def _cache_prefix(self, index: int, sequence: Sequence) -> None:
         """Cache a finished stream's keys and values, which exist for all but its last token, unless memory runs out."""
-        if sequence.uses_beam_search or sequence.finish_reason is FinishReason.FAILED:
+        is_continued = self._streams and not sequence.is_background
+        if not is_continued or sequence.uses_beam_search or sequence.finish_reason is FinishReason.FAILED:
             return
         try:
             key_values = self._batch.key_values(index)

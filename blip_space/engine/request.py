@@ -23,19 +23,23 @@ from blip_space.settings import fixed_slots, fused_steps, step_graphs
 CPU_BATCH_SIZE, GPU_BATCH_SIZE = 16, 64
 """The default of `EngineConfig.max_batch_size` on a processor and until a model is loaded, and the highest on a GPU."""
 
+CPU_PREFILL_TOKENS = 512
+"""The default of `EngineConfig.max_prefill_tokens` on a processor."""
+
 
 @dataclass(frozen=True)
 class EngineConfig:
     """The limits of an engine.
 
     At most `max_batch_size` streams and `max_beam_groups` beam searches run at once, in at most `max_rows` rows unless
-    that is 0. At most `max_waiting` requests of users and `max_background` of batches and folders wait. For the first
-    two and `max_waiting`, 0 lets the device decide once a model is loaded; see `resolve`. A step prefills about
-    `max_prefill_tokens` positions, which bounds the pause of running streams. A stream that has generated
-    `time_slice_tokens` since it was admitted is preempted if others wait. If `min_free_share` is above 0, requests are
-    admitted only once that share of the batch is free, which saves forward passes if no user watches. Timeouts are in
-    seconds; a model that failed to load is loaded again after `failure_seconds`, and a batch that was reduced after
-    memory ran out grows by one row every `recovery_seconds`. `slots` is whether rows have fixed slots; None, the
+    that is 0. At most `max_waiting` requests of users and `max_background` of batches wait. A step prefills about
+    `max_prefill_tokens` positions, which bounds the pause of running streams. For all of these but `max_rows`, 0 lets
+    the device decide once a model is loaded; see `resolve`. A stream that has generated `time_slice_tokens` since it
+    was admitted is preempted if others wait. Without `streams` no user reads an answer before its end or asks on:
+    only finished answers have text, their keys and values are not cached, and a step that prefills does not decode. If
+    `min_free_share` is above 0, the batch is filled once that share of it is free, which saves forward passes. Timeouts
+    are in seconds; a model that failed to load is loaded again after `failure_seconds`, and a batch that was reduced
+    after memory ran out grows by one row every `recovery_seconds`. `slots` is whether rows have fixed slots; None, the
     default without the environment variable, lets the device decide. `graphs` is whether steps over slots may be CUDA
     graphs, and `fused` whether these may be of fused steps.
     """
@@ -44,9 +48,10 @@ class EngineConfig:
     max_beam_groups: int = 0
     max_rows: int = 0
     max_waiting: int = 0
-    max_background: int = 64
-    max_prefill_tokens: int = 512
+    max_background: int = 0
+    max_prefill_tokens: int = 0
     time_slice_tokens: int = 64
+    streams: bool = True
     min_free_share: float = 0.0
     timeout_seconds: float = 300.0
     background_timeout_seconds: float = 1_800.0
@@ -58,14 +63,16 @@ class EngineConfig:
     image_feature_cache_bytes: int = 64_000_000
     pixel_cache_bytes: int = 64_000_000
 
-    def resolve(self, batch_size: int = CPU_BATCH_SIZE) -> EngineConfig:
-        """The same with a number for every limit that is 0; `batch_size` is that of the device."""
+    def resolve(self, batch_size: int = CPU_BATCH_SIZE, prefill_tokens: int = CPU_PREFILL_TOKENS) -> EngineConfig:
+        """The same with a number for every limit that is 0; the arguments are those of the device."""
         size = self.max_batch_size or batch_size
         return replace(
             self,
             max_batch_size=size,
             max_beam_groups=self.max_beam_groups or max(4, size // 4),
             max_waiting=self.max_waiting or max(32, 2 * size),
+            max_background=self.max_background or max(64, 4 * size),
+            max_prefill_tokens=self.max_prefill_tokens or prefill_tokens,
         )
 
 

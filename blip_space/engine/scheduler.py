@@ -49,6 +49,9 @@ class Scheduler:
         """The current limit of rows: less than `max_rows` for a while after memory ran out."""
 
         self._limited_at = 0.0
+        self._is_filling = True
+        """With `min_free_share`: whether the batch is filled, until it is full, or decodes until that share is free."""
+
         self.waiting: list[Sequence] = []
         self.background: list[Sequence] = []
         """The waiting background sequences."""
@@ -186,7 +189,7 @@ class Scheduler:
         time, since the users wait while an image is encoded.
         """
         admitted = list[Sequence]()
-        if not self._has_min_free_share():
+        if not self._fills_batch():
             return admitted
         budget = self._config.max_prefill_tokens
         full, is_short_of_memory = set[bool](), False
@@ -212,15 +215,20 @@ class Scheduler:
             sequence.status, sequence.admitted_length = Status.RUNNING, len(sequence.ids)
             admitted.append(sequence)
             self.running.append(sequence)
+        if full or is_short_of_memory or self._rows() >= self._config.max_batch_size:
+            self._is_filling = False
         if admitted:
             queue = self._queue(admitted[0])
             queue[:] = [sequence for sequence in queue if sequence.status is not Status.RUNNING]
         return admitted
 
-    def _has_min_free_share(self) -> bool:
-        """Whether at least `min_free_share` of the batch is free, or nothing runs."""
+    def _fills_batch(self) -> bool:
+        """Whether sequences are admitted: always without `min_free_share`. With it, once that share of the batch is
+        free or nothing runs, and from then on until the batch is full."""
         share = self._config.min_free_share
-        return not share or not self.running or self._rows() <= (1 - share) * self._config.max_batch_size
+        if not share or not self.running or self._rows() <= (1 - share) * self._config.max_batch_size:
+            self._is_filling = True
+        return self._is_filling
 
     def _has_memory(self, sequence: Sequence) -> bool:
         """Whether a sequence fits in memory beside the others and none must run alone; always if there are no

@@ -68,7 +68,8 @@ class StepGraphs:
         """Whether graphs are on and fused, and why not."""
         if not self.is_on:
             return f"off: {self._reason}"
-        return f"on, {len(self._graphs)} captured" + (f", not fused: {self._not_fused}" if self._not_fused else "")
+        count = len(self._graphs) + sum(len(graphs.sizes) for graphs in self.functions)
+        return f"on, {count} captured" + (f", not fused: {self._not_fused}" if self._not_fused else "")
 
     @property
     def nbytes(self) -> int:

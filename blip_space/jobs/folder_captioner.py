@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from blip_space.models.interface import VisionLanguageModel
 
 MIN_FREE_SHARE = 0.5
+SHORT_PROMPT = 128
+"""The positions that a prompt and its caption are assumed to take before there is one."""
+
+GPU_WAITING = 64
+"""How many captions a GPU prefills at once if there are so many: fewer take longer for each, and for more it would wait
+until their images are loaded."""
+
 CAPTION_FAILED = "The caption failed because of an internal error; the log has it. Try again with --retry-errors."
 
 
@@ -65,11 +72,13 @@ class Captioner:
 
     def __init__(self, model: VisionLanguageModel, *, batch_size: int | None) -> None:
         """At most `batch_size` sequences are decoded at once (each beam is one), fewer if memory is short. None takes a
-        default that depends on the model, the device and its memory."""
-        from blip_space.engine.batch_size import folder_batch_size  # imports torch
+        default that depends on the model, the device, its memory and the first prompt."""
+        from blip_space.engine.batch_size import folder_batch_size, is_on_gpu  # imports torch
         from blip_space.models.threads import ALL_THREADS, use_threads
 
-        self.batch_size = batch_size or folder_batch_size(model)
+        self.batch_size = batch_size or folder_batch_size(model, SHORT_PROMPT)
+        self._is_default = batch_size is None
+        self._is_on_gpu = is_on_gpu(model)
         self._model = model
         self._core: EngineCore | None = None
         self._pending: dict[int, PendingCaption] = {}
@@ -90,38 +99,24 @@ class Captioner:
             except UserError as error:
                 yield Caption(pending, error=str(error))
                 continue
-            core = self._core = self._core or self._new_core(request.options)
+            core = self._core = self._core or self._new_core(request)
             self._pending[core.add(request)] = pending
         while self._core and self._core.waiting >= self._core.config.max_waiting:
-            yield from self._step()
+            yield from self.step()
 
     def finish(self) -> Iterator[Caption]:
         """Generate and yield all captions that are still queued or running."""
         while self._core and self._core.has_work:
-            yield from self._step()
+            yield from self.step()
 
-    def abort(self) -> None:
-        """Drop all queued and running captions."""
-        if self._core:
-            self._core.abort_all()
-        self._pending.clear()
+    @property
+    def works_while_waiting(self) -> bool:
+        """Whether `step` is worth while until the next image is loaded: only on a GPU, which would be idle. A processor
+        loads images meanwhile, and computes larger batches later."""
+        return self._is_on_gpu and self._core is not None and self._core.has_work
 
-    def _new_core(self, options: GenerationOptions) -> EngineCore:
-        """A core that refills its batch once half of it is free. Large prefills are best, as no answer is streamed."""
-        groups = max(1, self.batch_size // (options.num_beams if options.quality == "best" else 1))
-        config = EngineConfig(
-            max_batch_size=self.batch_size,
-            max_beam_groups=self.batch_size,
-            max_rows=self.batch_size,
-            max_waiting=groups,
-            max_prefill_tokens=self.batch_size * self._model.spec.context_tokens,
-            min_free_share=MIN_FREE_SHARE,
-        )
-        from blip_space.engine.core import EngineCore  # imports torch
-
-        return EngineCore(self._model, config)
-
-    def _step(self) -> Iterator[Caption]:
+    def step(self) -> Iterator[Caption]:
+        """Run the model once, and yield the captions that finish. Only while there are unfinished ones."""
         assert self._core is not None
         outputs = self._core.step(time.monotonic())
         finished = [output for output in outputs if output.finished and not isinstance(output.error, DeviceError)]
@@ -132,6 +127,33 @@ class Captioner:
             yield from (_to_caption(self._pending.pop(output.id), output, seconds) for output in finished)
         if self._core.device_error:
             raise DeviceError(self._core.device_error)
+
+    def abort(self) -> None:
+        """Drop all queued and running captions."""
+        if self._core:
+            self._core.abort_all()
+        self._pending.clear()
+
+    def _new_core(self, first: PreparedRequest) -> EngineCore:
+        """A core that refills its batch once half of it is free. As no answer is streamed, large prefills are best; a
+        GPU begins with the images that are loaded, while threads load further ones."""
+        from blip_space.engine.batch_size import folder_batch_size, folder_prefill_tokens  # imports torch
+        from blip_space.engine.core import EngineCore
+
+        options = first.options
+        if self._is_default:
+            self.batch_size = folder_batch_size(self._model, len(first.prompt) + options.max_new_tokens)
+        groups = max(1, self.batch_size // (options.num_beams if options.quality == "best" else 1))
+        config = EngineConfig(
+            max_batch_size=self.batch_size,
+            max_beam_groups=self.batch_size,
+            max_rows=self.batch_size,
+            max_waiting=min(groups, GPU_WAITING) if self._is_on_gpu else groups,
+            max_prefill_tokens=folder_prefill_tokens(self._model, self.batch_size),
+            streams=False,
+            min_free_share=MIN_FREE_SHARE,
+        )
+        return EngineCore(self._model, config)
 
     def _request(self, pending: PendingCaption) -> PreparedRequest:
         task, image = pending.task, pending.image

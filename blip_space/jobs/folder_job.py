@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,11 +128,20 @@ class FolderRun:
             if captioner is None:
                 captioner = Captioner(self._job.load(), batch_size=self._job.batch_size)
                 self._reader.prepare = captioner.prepare
+                self._reader.while_waiting = partial(self._write_next, captioner)
                 self._reader.prefetch = max(self._reader.prefetch, captioner.batch_size * PREFETCH_BATCHES)
                 self.progress.started_at = time.monotonic()
             yield from captioner.add([prepared for pending in captions for prepared in self._reload(pending)])
         if captioner:
             yield from captioner.finish()
+
+    def _write_next(self, captioner: Captioner) -> bool:
+        """Let the model work while an image is loaded, and write what it finishes; False if it had nothing to do."""
+        if not captioner.works_while_waiting:
+            return False
+        for caption in captioner.step():
+            self._write(caption)
+        return True
 
     def _remote(self, missing: Iterator[list[PendingCaption]]) -> Iterator[Caption]:
         """Generate the captions with remote workers. Once the job is stopped, unfinished captions are not awaited."""

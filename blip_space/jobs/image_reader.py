@@ -56,6 +56,9 @@ class ImageReader:
         self.prepare: Prepare | None = None
         """The preprocessing. As long as it is None, files are only hashed, since a run may find nothing left to do."""
 
+        self.while_waiting: Callable[[], bool] = lambda: False
+        """Called again and again while the next file is not loaded, until it returns False."""
+
     def load_all(self, files: Sequence[str]) -> Generator[LoadedImage, None, None]:
         """Load `files`, in order. If a file is wanted but came before `prepare` was set, call `load` for it again."""
         futures: deque[Future[LoadedImage]] = deque()
@@ -80,7 +83,10 @@ class ImageReader:
             for index, future in enumerate(futures):
                 if future.done() and self._is_unprepared(image := future.result()):
                     futures[index] = self._pool.submit(self.load, image.file)
-        return futures.popleft().result()
+        future = futures.popleft()
+        while not future.done() and self.while_waiting():
+            pass
+        return future.result()
 
     def _is_unprepared(self, image: LoadedImage) -> bool:
         return image.digest is not None and image.prepared is None and self._is_wanted(image.file, image.digest)

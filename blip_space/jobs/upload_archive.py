@@ -62,14 +62,15 @@ def open_uploads(uploads: Sequence[tuple[str, Path]]) -> Iterator[list[UploadedI
         if len(uploaded) > MAX_IMAGES:
             raise UserError(
                 f"These are {len(uploaded):,} files, and a batch has at most {MAX_IMAGES}. Send them in parts, or "
-                "caption a whole folder on your own machine with python -m blip_space folder."
+                "caption a whole folder on your own machine with python -m blip_space folder.",
+                code="too_large",
             )
         yield _with_unique_names(uploaded)
 
 
 def _open_zip(name: str, path: Path) -> zipfile.ZipFile:
     if path.read_bytes().count(ENTRY_SIGNATURE) > MAX_MEMBERS:
-        raise UserError(f"{name} holds more than {MAX_MEMBERS:,} files. Pack fewer into one zip.")
+        raise UserError(f"{name} holds more than {MAX_MEMBERS:,} files. Pack fewer into one zip.", code="too_large")
     try:
         archive = zipfile.ZipFile(path)
     except Exception:  # a hostile header may raise anything
@@ -80,10 +81,14 @@ def _open_zip(name: str, path: Path) -> zipfile.ZipFile:
     unpacked, packed = sum(member.file_size for member in members), path.stat().st_size
     if unpacked > max(images.MAX_UPLOAD_BYTES, MAX_RATIO * packed):
         sizes = f"{unpacked / 1e6:,.0f} MB from {packed / 1e6:,.1f} MB"
-        raise UserError(f"{name} is compressed suspiciously strongly ({sizes}). Send the images themselves.")
+        raise UserError(
+            f"{name} is compressed suspiciously strongly ({sizes}). Send the images themselves.", code="too_large"
+        )
     if unpacked > MAX_UNPACKED_BYTES:
         limit = f"the limit is {MAX_UNPACKED_BYTES // 1_000_000} MB"
-        raise UserError(f"{name} unpacks to {unpacked / 1e6:,.0f} MB; {limit}. Send fewer images at once.")
+        raise UserError(
+            f"{name} unpacks to {unpacked / 1e6:,.0f} MB; {limit}. Send fewer images at once.", code="too_large"
+        )
     return archive
 
 

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -18,14 +19,16 @@ from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import BusyError, PromptError, UserError
 from blip_space.images import ImageFile
 from blip_space.jobs.folder_job import JobProgress
+from blip_space.jobs.image_reader import default_workers
 from blip_space.jobs.records import CaptionRecord, CaptionTask
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.response import ResponseStream
 
 log = logging.getLogger(__name__)
 
-MAX_IN_FLIGHT = 12
-"""The most submitted requests. The engine runs fewer background requests by default, so one is always waiting."""
+CPU_IN_FLIGHT = 12
+"""The most submitted requests on a processor; on a GPU as many as it has rows. The engine runs fewer background
+requests by default, so one is always waiting."""
 
 HEARTBEAT_SECONDS = 0.25
 MAX_SECONDS = EngineConfig.background_timeout_seconds
@@ -42,13 +45,28 @@ class UploadedImage:
 
 @dataclass(frozen=True)
 class _Pending:
-    """An image without a record so far. It has a response or an error; a duplicate of an earlier image has neither."""
+    """An image without a record so far. It has a future response or an error; a duplicate of an earlier image has
+    neither."""
 
     file: str
     digest: str | None = None
-    response: ResponseStream | None = None
+    submitted: Future[ResponseStream] | None = None
     error: UserError | None = None
     submitted_at: float = field(default_factory=time.monotonic)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most so long, first for the request to be submitted and then for news of the answer. Returns whether
+        there are any, or there is nothing to wait for."""
+        if self.submitted is None:
+            return True
+        if not wait([self.submitted], seconds).done:
+            return False
+        return self.submitted.exception() is not None or self.submitted.result().wait(seconds)
+
+    def cancel(self) -> None:
+        """Cancel the request, also if it is being submitted."""
+        if self.submitted is not None and not self.submitted.cancel():
+            self.submitted.add_done_callback(_cancel_response)
 
 
 class UploadJob:
@@ -66,6 +84,7 @@ class UploadJob:
         self._record_by_digest: dict[str, CaptionRecord] = {}
         """The record of the first image with each digest."""
 
+        self._pool = ThreadPoolExecutor(default_workers(), thread_name_prefix="uploads")
         self._deadline = time.monotonic() + MAX_SECONDS
 
     def cancel(self) -> None:
@@ -79,19 +98,25 @@ class UploadJob:
             while not self.progress.cancelled and self._fill():
                 if time.monotonic() > self._deadline:
                     self._time_out()
-                elif self._in_flight[0].response is None or self._in_flight[0].response.wait(HEARTBEAT_SECONDS):
+                elif self._in_flight[0].wait(HEARTBEAT_SECONDS):
                     self._add_record(self._in_flight.popleft())
                 yield
         finally:
             self._abort()
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _fill(self) -> bool:
-        """Submit images up to `MAX_IN_FLIGHT`. Returns whether any image is in flight."""
-        for upload in islice(self._remaining, MAX_IN_FLIGHT - len(self._in_flight)):
-            self._in_flight.append(self._submit(upload))
+        """Submit images up to the limit in flight. Returns whether any image is in flight."""
+        status = self._engine.status()
+        is_on_gpu = status.device.startswith("cuda")
+        limit = max(CPU_IN_FLIGHT, status.rows) if is_on_gpu else CPU_IN_FLIGHT
+        for upload in islice(self._remaining, limit - len(self._in_flight)):
+            self._in_flight.append(self._submit(upload, in_threads=is_on_gpu))
         return bool(self._in_flight)
 
-    def _submit(self, upload: UploadedImage) -> _Pending:
+    def _submit(self, upload: UploadedImage, *, in_threads: bool) -> _Pending:
+        """Read an image and submit its request, or have a thread do that, which decodes the image: a GPU takes them
+        faster than one thread decodes them, and a processor has nothing to spare."""
         digest = None
         try:
             image = ImageFile(upload.read())
@@ -101,15 +126,17 @@ class UploadJob:
             self._digests.add(digest)
             task = self._task
             request = Request(image, task.prompt, task.language, (), task.model, task.options, background=True)
-            return _Pending(upload.file, digest, self._engine.submit(request))
+            submitted = self._pool.submit(self._engine.submit, request)
+            if not in_threads:
+                wait([submitted])
+            return _Pending(upload.file, digest, submitted)
         except UserError as error:
             return _Pending(upload.file, digest, error=error)
-        except Exception:
-            log.exception("an image was not prepared for the model")
-            return _Pending(upload.file, digest, error=UserError(ANSWER_FAILED))
+        except Exception as error:
+            return _Pending(upload.file, digest, error=_as_user_error(error))
 
     def _add_record(self, pending: _Pending) -> None:
-        if pending.response is None and pending.error is None:
+        if pending.submitted is None and pending.error is None:
             record = replace(self._record_by_digest[pending.digest or ""], file=pending.file, seconds=0.0)
             self.progress.copied += record.error is None
         else:
@@ -122,16 +149,16 @@ class UploadJob:
 
     def _record(self, pending: _Pending) -> CaptionRecord:
         """Wait for an image's answer, and return the record with its caption or error. `PromptError` as in `run`."""
-        response = pending.response
         try:
             if pending.error:
                 raise pending.error
-            assert response is not None
+            assert pending.submitted is not None
+            response = pending.submitted.result()
             *_, caption = response.updates()
         except PromptError:
             raise
-        except UserError as error:
-            return self._task.record(pending.file, pending.digest, error=str(error))
+        except Exception as error:
+            return self._task.record(pending.file, pending.digest, error=str(_as_user_error(error)))
         status = self._engine.status()
         if status.model == self._task.model:
             self._task = replace(self._task, precision=status.precision)
@@ -154,6 +181,17 @@ class UploadJob:
     def _abort(self) -> None:
         """Cancel all requests in flight."""
         for pending in self._in_flight:
-            if pending.response:
-                pending.response.cancel()
+            pending.cancel()
         self._in_flight.clear()
+
+
+def _cancel_response(submitted: Future[ResponseStream]) -> None:
+    if submitted.exception() is None:
+        submitted.result().cancel()
+
+
+def _as_user_error(error: Exception) -> UserError:
+    if isinstance(error, UserError):
+        return error
+    log.error("an image was not prepared for the model", exc_info=error)
+    return UserError(ANSWER_FAILED)

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from blip_space.engine.function_graphs import FIRST_ESTIMATE, FunctionGraphs, Tensors
+from blip_space.engine.function_graphs import ALIGNMENT, FIRST_ESTIMATE, FunctionGraphs, Tensors
 from blip_space.engine.graph_backend import MAX_CAPTURES
 from tests.engine.fake_graphs import CAPTURED_BYTES, RecordingBackend
 from tests.lost_device import lose_device
 
 WIDTH = 4
+INPUT_BYTES = 2 * ALIGNMENT
+"""Of both inputs."""
 
 
 def new_graphs(limit_bytes: int = 10**8, **behaviour: Any) -> tuple[FunctionGraphs, RecordingBackend]:
@@ -50,7 +52,7 @@ def test_a_replay_computes_all_outputs_from_its_inputs() -> None:
 
 
 def test_what_is_missed_most_is_captured_first_and_not_again_and_again() -> None:
-    graphs, _ = new_graphs(CAPTURED_BYTES)
+    graphs, _ = new_graphs(INPUT_BYTES + CAPTURED_BYTES)
     graphs._estimate = 1  # so that others are captured in its memory
     for count in (1, 2, 2, 3, 2, 3):
         assert graphs.find((count,)) is None
@@ -67,7 +69,7 @@ def test_what_is_missed_most_is_captured_first_and_not_again_and_again() -> None
 
 
 def test_the_least_recently_used_graphs_are_dropped() -> None:
-    graphs, _ = new_graphs(2 * CAPTURED_BYTES)
+    graphs, _ = new_graphs(INPUT_BYTES + 2 * CAPTURED_BYTES)
     graphs._estimate = 1
     for count in (1, 2):
         capture(graphs, count)
@@ -75,27 +77,49 @@ def test_the_least_recently_used_graphs_are_dropped() -> None:
     graphs._estimate = 1
     capture(graphs, 3)
     assert [graphs.find((count,)) is not None for count in (1, 2, 3)] == [True, False, True]
-    assert graphs.nbytes == 2 * CAPTURED_BYTES
+    assert graphs.nbytes == INPUT_BYTES + 2 * CAPTURED_BYTES
+    graphs.clear()
+    assert graphs.nbytes == 0
 
 
 def test_a_graph_that_might_not_fit_is_not_captured() -> None:
-    """Its memory is estimated by the largest so far."""
-    inputs_bytes = 2 * WIDTH * 4
+    """Its memory is estimated by the largest so far, and by its inputs."""
+    first_bytes = WIDTH * 4
     graphs, backend = new_graphs(10 * CAPTURED_BYTES)
     capture(graphs, 1)
-    assert graphs._estimate == CAPTURED_BYTES / inputs_bytes
+    assert graphs._estimate == CAPTURED_BYTES / first_bytes
     capture(graphs, 11)
     graphs.find((11,))
     assert graphs.next_key() is None
     assert backend.captures == 1
-    first, backend = new_graphs(FIRST_ESTIMATE * inputs_bytes - 1)
-    capture(first, 1)
-    assert backend.captures == 0
-    assert first.is_on
-    backend.used = 10**9 - 2 * CAPTURED_BYTES + 1  # of which a graph may take half
-    graphs._backend = backend
-    capture(graphs, 1)
-    assert backend.captures == 0
+    estimate = FIRST_ESTIMATE * first_bytes + INPUT_BYTES
+    for limit_bytes, free_bytes, captures in (
+        (estimate, 2 * estimate, 1),
+        (estimate - 1, 2 * estimate, 0),
+        (estimate, 2 * estimate - 1, 0),
+    ):
+        first, backend = new_graphs(limit_bytes, used=10**9 - free_bytes)
+        capture(first, 1)
+        assert backend.captures == captures
+        assert first.is_on
+
+
+def test_all_graphs_have_their_inputs_in_the_same_memory() -> None:
+    """A replay reads what was written to its own inputs before."""
+    graphs, _ = new_graphs()
+    for count in (3, 2, 100):
+        capture(graphs, count)
+    small, large, largest = (graphs.find((count,)) for count in (2, 3, 100))
+    assert small
+    assert large
+    assert largest
+    assert [part.data_ptr() for part in small.inputs] == [part.data_ptr() for part in large.inputs]
+    assert largest.inputs[0].data_ptr() != large.inputs[0].data_ptr()
+    for graph, count in ((small, 2), (large, 3), (largest, 100), (small, 2)):
+        inputs = examples(count)[0]
+        for own, part in zip(graph.inputs, inputs, strict=True):
+            own.copy_(part)
+        assert all(map(torch.equal, graphs.replay(graph) or (), add(*inputs)))
 
 
 def spoil(result: torch.Tensor) -> None:

@@ -142,6 +142,19 @@ def test_with_min_free_share_sequences_are_admitted_once_enough_of_the_batch_is_
     assert named.admitted() == "ef"
 
 
+def test_with_min_free_share_a_batch_is_filled_in_several_steps_until_it_is_full() -> None:
+    """With a limit of prefill, half of it stayed empty."""
+    named = NamedSequences(max_batch_size=4, max_prefill_tokens=10, min_free_share=0.5)
+    named.add("abc")
+    assert [named.admitted() for _ in range(4)] == ["a", "b", "c", ""]
+    named.add("de")
+    assert [named.admitted() for _ in range(2)] == ["d", ""]
+    named.scheduler.running[0].finish(FinishReason.STOP)
+    assert named.admitted() == ""
+    named.scheduler.running[0].finish(FinishReason.STOP)
+    assert named.admitted() == "e"
+
+
 def test_every_sequence_is_served_in_any_order_of_arrival() -> None:
     rng, named = random.Random(1), NamedSequences(max_batch_size=4, max_rows=14)
     left: dict[Sequence, int] = {}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from blip_space.engine import batch_size as sizes
 from blip_space.engine.output import Output
 from blip_space.engine.request import PreparedImage
 from blip_space.jobs import folder_captioner
@@ -187,8 +188,55 @@ def test_the_default_batch_size_depends_on_the_size_of_the_model(parameters: int
     model: Any = FakeModel(spec(parameters=parameters))
     captioner = Captioner(model, batch_size=None)
     both = [GenerationOptions(quality="stream", num_beams=4), GenerationOptions(quality="best", num_beams=4)]
-    configs = [captioner._new_core(options).config for options in both]
+    first = [
+        captioner._request(PendingCaption(PENDING[0].image, replace(TASKS[0], options=options))) for options in both
+    ]
+    configs = [captioner._new_core(request).config for request in first]
     assert [(config.max_rows, config.max_waiting) for config in configs] == [(rows, rows), (rows, rows // 4)]
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every model counts as one on a GPU with memory for eight full context windows."""
+    monkeypatch.setattr(sizes, "is_on_gpu", lambda _: True)
+    monkeypatch.setattr(sizes, "kv_positions", lambda model: 8 * model.spec.context_tokens)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_on_a_gpu_the_first_prompt_decides_how_many_rows_fit() -> None:
+    """The context window decided: a caption takes a tenth of it."""
+    captioner = Captioner(FakeModel(spec()), batch_size=None)  # type: ignore[arg-type]
+    task = replace(TASKS[0], options=GenerationOptions(max_new_tokens=200))
+    short, long = (captioner._request(PendingCaption(PENDING[0].image, one)) for one in (TASKS[0], task))
+    rows = [captioner._new_core(request).config.max_rows for request in (short, long)]
+    assert (rows, captioner.batch_size) == ([32, 16], 16)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_prefills_what_is_there_until_its_batch_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waited until a whole batch of images was loaded."""
+    monkeypatch.setattr(folder_captioner, "GPU_WAITING", 2)
+    model: Any = FakeModel(spec())
+    captioner = Captioner(model, batch_size=4)
+    captions = list[Any]()
+    for pending, encoded in zip(PENDING[:4], (0, 2, 2, 4), strict=True):
+        captions += captioner.add([pending])
+        assert model.encoded_images == encoded
+    assert len(model.generated_words) == 4  # of the prefills
+    captions += [*captioner.add(PENDING[4:]), *captioner.finish()]
+    assert sorted(caption.pending.image.file for caption in captions) == [f"{number}.png" for number in range(6)]
+    assert {caption.error for caption in captions} == {None}
+
+
+@pytest.mark.parametrize("is_on_gpu", [True, False])
+def test_only_a_gpu_works_while_an_image_is_loaded(monkeypatch: pytest.MonkeyPatch, is_on_gpu: bool) -> None:
+    monkeypatch.setattr(sizes, "is_on_gpu", lambda _: is_on_gpu)
+    captioner = Captioner(FakeModel(spec()), batch_size=4)  # type: ignore[arg-type]
+    assert not captioner.works_while_waiting
+    list(captioner.add(PENDING[:1]))
+    assert captioner.works_while_waiting == is_on_gpu
+    assert len(list(captioner.finish())) == 1
+    assert not captioner.works_while_waiting
 
 
 def test_a_caption_that_was_cut_off_in_a_loop_is_marked() -> None:

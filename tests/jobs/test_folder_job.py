@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from blip_space import images
+from blip_space.engine import batch_size as sizes
 from blip_space.errors import ImageError
 from blip_space.jobs import folder_listing
 from blip_space.jobs.folder_captioner import Caption, PendingCaption
@@ -19,6 +20,7 @@ from blip_space.jobs.output_log import OutputLog
 from blip_space.jobs.records import CaptionRecord, CaptionTask
 from blip_space.options import GenerationOptions
 from tests.jobs.folder_fixtures import draw
+from tests.serving.fakes import wait_until
 
 STREAM = GenerationOptions(max_new_tokens=12)
 CAPTION = CaptionTask("tiny", "fp32", "en", "", STREAM)
@@ -69,6 +71,29 @@ def test_each_image_has_a_record_with_its_caption_or_error(image_folder: Path, t
     assert "not a" in broken["error"]
     assert progress.errors == [("broken.jpg", broken["error"])]
     assert all(sorted(row) == sorted(CaptionRecord.__dataclass_fields__) for row in rows.values())
+
+
+def test_a_gpu_captions_while_images_are_loaded(
+    image_folder: Path, tiny: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Captions of the first images are written before the last one is read."""
+    monkeypatch.setattr(sizes, "is_on_gpu", lambda _: True)
+    captioned = list[int]()
+
+    def hold(run: FolderRun) -> None:
+        load = run._reader.load
+
+        def slow_load(file: str) -> Any:
+            if file == "11.png":
+                wait_until(lambda: run.progress.generated == 11)
+                captioned.append(run.progress.generated)
+            return load(file)
+
+        run._reader.load = slow_load  # type: ignore[method-assign]
+
+    progress = run_job(image_folder, tiny, prepare=hold, workers=2)
+    assert (progress.generated, captioned[-1]) == (12, 11)
+    assert read_records(image_folder)["11.png", "en"]["caption"]
 
 
 @pytest.mark.parametrize("options", [STREAM, GenerationOptions(max_new_tokens=12, quality="best")])

@@ -59,6 +59,36 @@ def test_more_are_read_ahead_once_a_larger_batch_needs_them(folder: Path) -> Non
     loaded.close()
 
 
+def test_the_caller_works_while_the_next_file_is_not_loaded(folder: Path) -> None:
+    """A GPU waited for every image, though others were there."""
+    release, worked = threading.Event(), list[str]()
+    reader = ImageReader(folder, workers=1, prefetch=2, is_wanted=lambda *_: release.wait(5))
+
+    def work() -> bool:
+        worked.append(threading.current_thread().name)
+        if len(worked) == 3:
+            release.set()
+        return len(worked) < 4
+
+    reader.while_waiting = work
+    assert [image.file for image in reader.load_all(FILES)] == FILES
+    assert len(worked) >= 3
+    assert set(worked) == {threading.current_thread().name}
+
+
+def test_the_caller_waits_if_it_has_no_work(folder: Path) -> None:
+    asked = list[int]()
+    reader = ImageReader(folder, workers=1, prefetch=2, is_wanted=lambda *_: True)
+
+    def has_none() -> bool:
+        asked.append(1)
+        return False
+
+    reader.while_waiting = has_none
+    assert len(list(reader.load_all(FILES))) == len(FILES)
+    assert len(asked) <= len(FILES)
+
+
 @pytest.mark.parametrize(("processors", "workers"), [(1, 2), (2, 2), (5, 2), (6, 3), (16, 8), (128, 8)])
 def test_half_of_the_processors_read_images(monkeypatch: pytest.MonkeyPatch, processors: int, workers: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)), raising=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from blip_space.jobs import upload_job
 from blip_space.jobs.records import CaptionTask
 from blip_space.jobs.upload_job import UploadedImage, UploadJob
 from blip_space.options import GenerationOptions
-from blip_space.serving.protocol import EngineProtocol
+from blip_space.serving.protocol import EngineProtocol, EngineStatus
+from blip_space.serving.response import ResponseStream
 from tests.example_images import blue_circles
 from tests.serving.conftest import Build
 from tests.serving.fakes import FakeLoader, wait_until
@@ -182,7 +184,63 @@ def test_closing_the_generator_frees_the_sequences(build: Build, loading: FakeLo
     steps.close()
     loading.gate.release(100)
     wait_until(lambda: engine.status().running == 0)
-    assert len(loading.models[0].generated_words) <= 3 * upload_job.MAX_IN_FLIGHT
+    assert len(loading.models[0].generated_words) <= 3 * upload_job.CPU_IN_FLIGHT
+
+
+class OnGpu:
+    """An engine that says that its model is on a GPU."""
+
+    def __init__(self, engine: Any, rows: int) -> None:
+        self.engine, self.rows = engine, rows
+        self.threads = set[str]()
+
+    def status(self) -> EngineStatus:
+        status: EngineStatus = self.engine.status()
+        return replace(status, device="cuda:0", rows=self.rows)
+
+    def submit(self, request: Request) -> ResponseStream:
+        self.threads.add(threading.current_thread().name)
+        response: ResponseStream = self.engine.submit(request)
+        return response
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+
+@pytest.mark.parametrize(("rows", "in_flight"), [(18, 18), (2, 12)])
+def test_on_a_gpu_as_many_are_in_flight_as_it_has_rows_and_threads_decode_them(
+    build: Build, loading: FakeLoader, rows: int, in_flight: int
+) -> None:
+    loading.gate = threading.Semaphore(0)
+    engine: Any = OnGpu(build(), rows)
+    job = UploadJob(engine, uploads_of(*IMAGES), task())
+    with running(job) as thread:
+        wait_until(lambda: engine.status().running + engine.engine._driver.waiting(background=True) == in_flight)
+        loading.gate.release(1_000)
+        thread.join()
+    assert [record.caption for record in job.records] == [ANSWER] * 20
+    assert [record.file for record in job.records] == [f"{number}.png" for number in range(20)]
+    assert all(name.startswith("uploads") for name in engine.threads)
+
+
+def test_a_request_that_is_submitted_while_the_job_is_cancelled_is_cancelled(build: Build) -> None:
+    engine: Any = OnGpu(build(), 12)
+    submitting, release, responses = threading.Event(), threading.Event(), list[ResponseStream]()
+    submit = engine.submit
+
+    def submit_later(request: Request) -> ResponseStream:
+        submitting.set()
+        release.wait()
+        responses.append(submit(request))
+        return responses[-1]
+
+    engine.submit = submit_later
+    steps = UploadJob(engine, uploads_of(IMAGES[0]), task()).run()
+    next(steps)
+    submitting.wait()
+    steps.close()
+    release.set()
+    wait_until(lambda: bool(responses) and responses[0].done)
 
 
 def test_images_after_the_timeout_have_a_record_with_an_error(

@@ -83,15 +83,15 @@ def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
     """From now on the logits that each sequence's tokens are chosen from, by its id; without beam searches."""
     recorded: dict[int, list[torch.Tensor]] = {}
     runner: Any = core._runner
-    choose = runner._sample
+    choose = runner._choose
 
-    def record_and_choose(rows: List[tuple[Sequence, int]], logits: torch.Tensor) -> None:
+    def record_and_choose(rows: List[tuple[Sequence, int]], logits: torch.Tensor) -> Any:
         for (sequence, _), own in zip(rows, logits, strict=True):
             if sequence.beam_search is None:
                 recorded.setdefault(sequence.id, []).append(own.clone())
-        choose(rows, logits)
+        return choose(rows, logits)
 
-    runner._sample = record_and_choose
+    runner._choose = record_and_choose
     return recorded
 
 

@@ -14,6 +14,7 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 from blip_space.catalogue import read_folder
 from blip_space.engine.core import EngineCore
 from blip_space.engine.request import EngineConfig
+from blip_space.engine.sampling import Choice
 from blip_space.engine.sequence import Sequence
 from blip_space.history import Turn
 from blip_space.options import GenerationOptions
@@ -171,7 +172,7 @@ def test_a_stop_string_is_never_visible(
     """Vicuna continues with the next question by itself."""
     core = EngineCore(model, EngineConfig(**limits))
     script = model.preparation.encode("a red mat. USER: And?")[1:]
-    monkeypatch.setattr(core._runner._sampler, "sample", lambda _, requests: [script[len(requests[0][1])]])
+    monkeypatch.setattr(core._runner._sampler, "choose", lambda _, requests: Choice([script[len(requests[0][1])]]))
     question = Question(0, "What?", (), GenerationOptions(max_new_tokens=60))
     core.add(make_request(model, two_images, question))
     texts, now = [], 0.0

@@ -19,7 +19,7 @@ from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Embedded
 from blip_space.options import GenerationOptions
 from tests.engine.fake_graphs import RecordingBackend, recording_graphs
-from tests.engine.models.both_batches import TOLERANCE, BothBatches
+from tests.engine.models.both_batches import TOLERANCE, BothBatches, lengthened
 from tests.engine.models.driving import add, finish, generate_alone, make_core, make_request
 
 STEPS = 60
@@ -127,6 +127,30 @@ def test_a_much_larger_graph_is_not_used(
     before = backend.replays
     both.prefill([prompts[0]], [1])
     assert backend.replays == before
+
+
+def test_a_graph_for_a_longer_prefix_is_used_and_none_for_a_shorter_one(model: Blip2, prompts: list[Embedded]) -> None:
+    if not model.spec.decoder_only:
+        return
+    prompt, graphs = lengthened(prompts[-1]), recording_graphs(of_steps_only=False)
+    batch, alone = new_batch(model.decoder, slots=True, graphs=graphs[0]), new_batch(model.decoder, slots=False)
+    expected, backend = alone.prefill([prompt]), graphs[1]
+    batch.warm_up(prompts[0])
+    replays = list[int]()
+    for cut in (65, 5, 65):  # with capacities of 128, 64 and 128
+        first = Embedded(prompt.embeddings[:cut], prompt.positions[:, :cut], cut)
+        batch.prefill([first])
+        cached = batch.key_values(0)
+        batch.select([])
+        before = backend.replays
+        assert (batch.prefill([prompt.without_prefix(cut)], [cached]) - expected).abs().max() <= TOLERANCE
+        replays.append(backend.replays - before)
+        batch.select([])
+        if len(replays) == 1:
+            assert isinstance(batch, Slots)
+            with torch.inference_mode():
+                batch._prefill._capture(1, 128, 64)
+    assert replays == [0, 1, 0]
 
 
 def test_a_graph_is_captured_before_a_prefill_if_there_is_no_idle_time(

@@ -1,0 +1,83 @@
+"""The limits that a user of a server meets, for the documents: each with the constant that sets it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+Row = tuple[str, str, str]
+"""What is limited, by how much, and the code of the error."""
+
+
+def table() -> str:
+    """The limits as a table of Markdown."""
+    rows = "\n".join(f"| {what} | {limit} | {f'`{code}`' if code else ''} |" for what, limit, code in _rows())
+    return f"| what | at most | code |\n|---|---|---|\n{rows}\n"
+
+
+def _rows() -> Iterator[Row]:
+    yield from _request_rows()
+    yield from _image_rows()
+    yield from _text_rows()
+    yield from _batch_rows()
+    yield from _time_rows()
+
+
+def _request_rows() -> Iterator[Row]:
+    from blip_space.apps.gradio_api import call_values
+    from blip_space.apps.http import body_limits
+
+    yield "body of a call", _megabytes(body_limits.CALL_BYTES), "too_large"
+    yield "body of a request that contains images as base64", _megabytes(body_limits.DATA_BYTES), "too_large"
+    yield "body of any other request", f"{body_limits.SMALL_BYTES // 1024} kB", "too_large"
+    yield "brackets, commas and colons of a body", f"{body_limits.MAX_VALUES:,}", "too_large"
+    yield "levels of a value", f"{call_values.MAX_DEPTH}", "invalid_value"
+    yield "files that a call names", f"{call_values.MAX_FILES:,}", "too_large"
+
+
+def _image_rows() -> Iterator[Row]:
+    from blip_space import images
+    from blip_space.images import decoder
+
+    yield "uploaded file", _megabytes(images.MAX_UPLOAD_BYTES), "too_large"
+    yield "image", f"{decoder.MAX_PIXELS // 10**6} megapixels", "too_large"
+    yield "JPEG", f"{decoder.MAX_JPEG_PIXELS // 10**6} megapixels", "too_large"
+
+
+def _text_rows() -> Iterator[Row]:
+    from blip_space import history, prompts
+
+    yield (
+        "prompt",
+        f"what fits the model's context window, and {prompts.MAX_PROMPT_CHARACTERS:,} characters",
+        ("prompt_too_long"),
+    )
+    size = (
+        f"{history.MAX_MESSAGES:,} messages and {_megabytes(history.MAX_HISTORY_BYTES)}; what does not fit is dropped"
+    )
+    yield "history", size, "prompt_too_long"
+
+
+def _batch_rows() -> Iterator[Row]:
+    from blip_space.apps.gradio_api import batches
+    from blip_space.jobs import upload_archive
+
+    yield "images of a batch", f"{upload_archive.MAX_IMAGES}", "too_large"
+    yield "files of a zip", f"{upload_archive.MAX_MEMBERS:,}", "too_large"
+    yield "a zip's content", _megabytes(upload_archive.MAX_UNPACKED_BYTES), "too_large"
+    yield "batches at once", f"one of a session, {batches.MAX_BATCHES} of the server", "busy"
+
+
+def _time_rows() -> Iterator[Row]:
+    from blip_space.apps import page, server
+    from blip_space.apps.http import body_limits
+    from blip_space.engine.request import EngineConfig
+
+    yield "requests in Gradio's queue", f"{server.MAX_QUEUED}", "busy"
+    yield "an answer", f"{EngineConfig.timeout_seconds:.0f} s", "timed_out"
+    yield "a batch", f"{EngineConfig.background_timeout_seconds / 60:.0f} minutes", "timed_out"
+    yield "the arrival of a request", f"{body_limits.BODY_SECONDS} s", "timed_out"
+    yield "an upload's stay on the disk", f"{(page.MAX_UPLOAD_AGE_SECONDS + page.CLEANUP_SECONDS) // 3600} hours", ""
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 10**6:g} MB"
