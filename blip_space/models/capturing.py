@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """Collect garbage first, and none in the meantime: destroying a graph while another one is captured makes that fail,
-    and torch cannot capture in this process any more."""
+    """Collect garbage first, and none in the meantime: to destroy a graph while another one is captured makes that
+    fail, and torch cannot capture in this process any more."""
     if not gc.isenabled():  # in the context of a caller
         yield
         return
