@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ import transformers
 
 class PeakMemory:
     """The peak of this process's memory in bytes, relative to the start of the measurement; on a CUDA GPU that of the
-    GPU's memory."""
+    GPU's memory. `others` lists the processes whose memory is added."""
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str = "cpu", others: Callable[[], Sequence[int]] = tuple) -> None:
         self.increase = 0
+        self._others = others
         self._device, self._done = torch.device(device), threading.Event()
 
     @contextmanager
@@ -41,10 +42,15 @@ class PeakMemory:
     def _measure(self, interval_seconds: float) -> None:
         import psutil  # a machine with a GPU may lack it
 
-        process = psutil.Process()
-        before = process.memory_info().rss
+        def memory_of(pid: int | None = None) -> int:
+            try:
+                return int(psutil.Process(pid).memory_info().rss)
+            except psutil.NoSuchProcess:
+                return 0
+
+        before = memory_of()
         while not self._done.wait(interval_seconds):
-            self.increase = max(self.increase, process.memory_info().rss - before)
+            self.increase = max(self.increase, memory_of() + sum(map(memory_of, self._others())) - before)
 
 
 def table(report: dict[str, Any]) -> str:

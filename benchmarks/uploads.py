@@ -2,9 +2,10 @@
 
 The images are PNGs of one colour and 8000 x 8000 pixels: small files that take 256 MB each while they are decoded. Each
 arrives in its own thread, as an upload does; an engine that decodes all at once takes 10 to 20 GB for the default of
-forty. Prints the longest pause of a stream while --paused of them arrive, the peak increase of the process's memory
-while --requests of them are answered, and how often models are loaded for requests to the embedded model, a copy of it
-and the embedded model again. With --json the results are printed as JSON.
+forty. Prints the longest pause of a stream while --paused of them arrive, the peak increase of the memory of this
+process and its decoder processes while --requests of them, from as many callers, are answered, what a decoder process
+adds to the time of an answer about a photograph, and how often models are loaded for requests to the embedded model, a
+copy of it and the embedded model again. With --json the results are printed as JSON.
 """
 
 from __future__ import annotations
@@ -32,12 +33,15 @@ from benchmarks import report
 from benchmarks.engine import suppress_stop_tokens
 from blip_space import catalogue, images, settings
 from blip_space.engine.request import EngineConfig, Request
+from blip_space.images import uploaded
 from blip_space.loading import loader
 from blip_space.options import GenerationOptions
 from blip_space.serving.threaded import ThreadedEngine
 
 SIDE = 8_000
 PNG_END_BYTES = 12
+PHOTOGRAPH = (4_000, 3_000)
+REPETITIONS = 15
 STREAM = GenerationOptions(max_new_tokens=512, repetition_penalty=1.2)
 ANSWER = GenerationOptions(max_new_tokens=4)
 WARM_UPDATES = 200
@@ -98,6 +102,7 @@ def main() -> None:
         ask_at_once(engine, make_pngs(1, side=64))
         figures |= measure_memory(engine, args.requests)  # first, while there is no freed memory to reuse
         figures |= measure_pause(engine, args.paused)
+        figures |= measure_photograph(engine)
         figures |= count_loads(engine, loads)
     if args.json:
         print(json.dumps(figures))
@@ -129,13 +134,33 @@ def measure_pause(engine: ThreadedEngine, count: int) -> dict[str, Any]:
 
 def measure_memory(engine: ThreadedEngine, count: int) -> dict[str, Any]:
     """The peak increase of memory while large images are decoded and asked about, all at once."""
-    files, memory = make_pngs(count, first=1_000), report.PeakMemory()
+    files, memory = make_pngs(count, first=1_000), report.PeakMemory(others=lambda: uploaded.POOL.pids)
     with memory.measured(INTERVAL_SECONDS):
         seconds = ask_at_once(engine, files)
     return {
         "requests_at_once": count,
         "peak_increase_of_memory_gb": round(memory.increase / 1e9, 2),
         "seconds_until_all_requests_are_answered": round(max(seconds), 1),
+    }
+
+
+def measure_photograph(engine: ThreadedEngine) -> dict[str, Any]:
+    """The time of the answer about a JPEG of 12 megapixels, decoded in this process and in another one, in turn."""
+    noise = Image.effect_noise(PHOTOGRAPH, 20).convert("RGB")
+    photograph = _encoded(Image.blend(noise, Image.linear_gradient("L").resize(PHOTOGRAPH).convert("RGB"), 0.8), "JPEG")
+    seconds: dict[type, list[float]] = {images.ImageFile: [], uploaded.UploadedImageFile: []}
+    for number in range(REPETITIONS):
+        for kind, times in seconds.items():
+            comment = b"%d %s" % (number, kind.__name__.encode())
+            data = photograph[:2] + b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment + photograph[2:]
+            started = time.perf_counter()
+            list(engine.submit(Request(kind(data), QUESTION, options=ANSWER)))
+            times.append(time.perf_counter() - started)
+    here, there = (round(1000 * statistics.median(times), 1) for times in seconds.values())
+    return {
+        "answer_about_a_photograph_ms": here,
+        "answer_about_an_uploaded_photograph_ms": there,
+        "added_by_another_process_ms": round(there - here, 1),
     }
 
 
@@ -151,15 +176,16 @@ def ask_at_once(engine: ThreadedEngine, files: Sequence[bytes], *, model: str = 
     """Ask about all files at once; returns the seconds of each answer. Raises the first error."""
     seconds, errors = list[float](), list[Exception]()
 
-    def ask(data: bytes) -> None:
+    def ask(number: int, data: bytes) -> None:
         started = time.perf_counter()
         try:
-            list(engine.submit(Request(images.ImageFile(data), QUESTION, model=model, options=ANSWER)))
+            image = uploaded.UploadedImageFile(data, caller=(f"127.0.0.{number}", ""))
+            list(engine.submit(Request(image, QUESTION, model=model, options=ANSWER)))
         except Exception as error:
             errors.append(error)
         seconds.append(time.perf_counter() - started)
 
-    threads = [threading.Thread(target=ask, args=(data,)) for data in files]
+    threads = [threading.Thread(target=ask, args=item) for item in enumerate(files)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -171,11 +197,15 @@ def ask_at_once(engine: ThreadedEngine, files: Sequence[bytes], *, model: str = 
 
 def make_pngs(count: int, *, first: int = 0, side: int = SIDE) -> list[bytes]:
     """Squares of one colour, which differ only by a comment."""
-    file = io.BytesIO()
-    Image.new("RGB", (side, side), (30, 90, 160)).save(file, "PNG")
-    data = file.getvalue()
+    data = _encoded(Image.new("RGB", (side, side), (30, 90, 160)), "PNG")
     end = len(data) - PNG_END_BYTES
     return [data[:end] + _comment(first + index) + data[end:] for index in range(count)]
+
+
+def _encoded(image: Image.Image, form: str) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form)
+    return file.getvalue()
 
 
 def _comment(number: int) -> bytes:

@@ -36,11 +36,20 @@ def _request_rows() -> Iterator[Row]:
 
 def _image_rows() -> Iterator[Row]:
     from blip_space import images
-    from blip_space.images import decoder
+    from blip_space.images import announced, decoder, decoder_messages, decoding_queue
 
     yield "uploaded file", _megabytes(images.MAX_UPLOAD_BYTES), "too_large"
     yield "image", f"{decoder.MAX_PIXELS // 10**6} megapixels", "too_large"
     yield "JPEG", f"{decoder.MAX_JPEG_PIXELS // 10**6} megapixels", "too_large"
+    yield "a side of an image", f"{announced.MAX_SIDE:,} pixels", "too_large"
+    yield "memory to decode an image, by its header", _megabytes(announced.MAX_IMAGE_BYTES), "too_large"
+    yield "pixels × scans of a progressive JPEG", f"{announced.MAX_SCANNED_PIXELS // 10**6:,} million", "too_large"
+    yield "processor time to decode an image", f"{decoder_messages.DECODE_SECONDS} s", "timed_out"
+    yield (
+        "images decoded at once",
+        f"one of a session, one that takes over {_megabytes(decoding_queue.SMALL_IMAGE_BYTES)}",
+        "",
+    )
 
 
 def _text_rows() -> Iterator[Row]:

@@ -29,6 +29,7 @@ from blip_space.apps import failed_process, http, page, repeated_errors
 from blip_space.apps.uploads import UploadLimit, delete_expired
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
+from blip_space.images import uploaded
 from blip_space.serving.engine_process import LOG_FORMAT
 from blip_space.serving.machine import Machine
 from blip_space.serving.process_engine import ProcessEngine
@@ -65,6 +66,7 @@ class Server:
         """Cancel the running answers, then stop serving."""
         self.engine.stop()
         self.demo.close(verbose=False)
+        uploaded.POOL.stop()
 
 
 def serve(settings: Settings) -> None:
@@ -159,6 +161,7 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
         raise UserError(_unavailable(host, port)) from error
     log.info("the page is up at %s after %.1f s", url, time.monotonic() - started)
     engine.start()
+    uploaded.POOL.start()
     return Server(url, engine, demo)
 
 

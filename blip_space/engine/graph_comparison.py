@@ -24,8 +24,8 @@ Step = Callable[[torch.Tensor], torch.Tensor]
 """Columns as a tensor on the device to logits (slots, vocabulary)."""
 
 MAX_ROUNDING = 2.0
-"""How many times as far as the eager step a fused one in 16 bits may be from float32. Two steps that are right differ by
-up to 1.7 times in models of 16 dimensions, and less in large ones."""
+"""How many times as far as the eager step a fused one in 16 bits may be from float32. Two steps that are right differ
+by up to 1.7 times in models of 16 dimensions, and less in large ones."""
 
 MIN_ROUNDING = 1e-3
 """How far it may be in any case, relative to the numbers themselves."""

@@ -123,7 +123,7 @@ class SlotCache:
         self._retire(old)
 
     def fill(self, slots: int, capacity: int) -> None:
-        """Have buffers of this size with random numbers everywhere, as no row is in them. Not before the first write."""
+        """Have buffers of this size with random numbers everywhere, for no row. Not before the first write."""
         self.rebuild(slots, capacity, [])
         self._allocate().normal_(std=0.5)
 

@@ -12,6 +12,14 @@ The only package that opens images; all limits on them are here. Must not import
                    rebuild a file from its pixel data if anything else in it is damaged
     orientations   the orientation in EXIF and XMP
     heif           the optional pillow-heif
+
+Uploads are decoded in processes of their own, and within further limits:
+
+    uploaded       an uploaded image
+    announced      limits on sides, memory and work, from its header
+    decoding_queue whose image is next
+    decoder_pool, decoder_process, decoder_messages, decoder_main
+                   the processes, from both sides
 """
 
 from __future__ import annotations
@@ -29,6 +37,7 @@ from blip_space.errors import ImageError
 from blip_space.images import orientations
 from blip_space.images.budget import DecodingBudget
 from blip_space.images.decoder import MAX_JPEG_PIXELS, MAX_PIXELS, decode_pixels
+from blip_space.images.decoder_messages import Resize
 from blip_space.images.estimates import estimate_decoding_bytes
 from blip_space.images.flattening import flatten
 from blip_space.images.formats import FORMAT_NAMES, FORMATS, SEND_SUPPORTED, find_extensions, is_image
@@ -43,7 +52,9 @@ __all__ = [
     "MAX_PIXELS",
     "MAX_UPLOAD_BYTES",
     "ImageFile",
+    "Resize",
     "SafeImage",
+    "check_file_size",
     "decode",
     "digest",
     "from_pillow",
@@ -66,13 +77,20 @@ EXTENSIONS = find_extensions()
 
 @dataclass(frozen=True, eq=False)
 class SafeImage:
-    """A decoded image: upright 8-bit RGB pixels, and the SHA-256 of its file's bytes in hexadecimal."""
+    """A decoded image: upright 8-bit RGB pixels, the SHA-256 of its file's bytes in hexadecimal, and its size if the
+    pixels are resized already."""
 
     pixels: Image.Image
     digest: str
+    original_size: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height before any resize."""
+        return self.original_size or self.pixels.size
 
     @contextmanager
-    def open(self) -> Iterator[SafeImage]:
+    def open(self, resize: Resize | None = None) -> Iterator[SafeImage]:  # noqa: ARG002
         """Yields this image. As `ImageFile.open`, but without reserving memory."""
         yield self
 
@@ -89,14 +107,21 @@ class ImageFile:
         """The SHA-256 of the bytes in hexadecimal, computed once."""
         return digest(self.data)
 
+    def check(self) -> None:
+        """Raise `ImageError` if the image cannot be decoded."""
+        with self.open():
+            pass
+
     @contextmanager
-    def open(self) -> Iterator[SafeImage]:
+    def open(self, resize: Resize | None = None) -> Iterator[SafeImage]:  # noqa: ARG002
         """Yields the decoded image; its pixels are freed when the context ends.
 
-        Waits until decoding fits into `MAX_DECODING_BYTES`. Must not be called inside the context of another image.
+        `resize` is the first step of what the caller does with it, for an image that is decoded in another process;
+        here the caller does it, with the same result. Waits until decoding fits into `MAX_DECODING_BYTES`. Must not be
+        called inside the context of another image.
         Raises `ImageError` for an empty, too large, damaged or unsupported file.
         """
-        _check_size(self.data, self.max_bytes)
+        check_file_size(len(self.data), self.max_bytes)
         with DECODING_BUDGET.reserve(estimate_decoding_bytes(self.data)):
             image = SafeImage(decode_pixels(self.data), self.digest)
             try:
@@ -111,7 +136,7 @@ def decode(source: str | Path | bytes, *, max_bytes: int = MAX_UPLOAD_BYTES) -> 
     Raises `ImageError` for a missing, empty, too large, damaged or unsupported file.
     """
     data = source if isinstance(source, bytes) else read_file(Path(source), max_bytes=max_bytes)
-    _check_size(data, max_bytes)
+    check_file_size(len(data), max_bytes)
     with DECODING_BUDGET.reserve(estimate_decoding_bytes(data)):
         return SafeImage(decode_pixels(data), digest(data))
 
@@ -145,10 +170,11 @@ def read_file(path: Path, *, max_bytes: int = MAX_UPLOAD_BYTES) -> bytes:
         raise ImageError(f"The file {path.name!r} cannot be read. Check its permissions, or send another.") from None
 
 
-def _check_size(data: bytes, max_bytes: int) -> None:
-    if not data:
+def check_file_size(size: int, max_bytes: int) -> None:
+    """Raise `ImageError` for an empty file, or one of more than `max_bytes`."""
+    if not size:
         raise ImageError(f"The file is empty (0 bytes). {SEND_SUPPORTED}")
-    if len(data) > max_bytes:
+    if size > max_bytes:
         raise ImageError(
             f"The file is larger than {max_bytes / 1e6:g} MB, and at most {max_bytes / 1e6:g} MB are read. "
             "Send a smaller or more strongly compressed copy.",

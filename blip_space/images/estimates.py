@@ -5,12 +5,16 @@ Depends on formats and their headers; must not decode, or open anything with Pil
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Callable
 
 from blip_space.images import formats, jpeg, png, tiff
 from blip_space.images.decoder import MAX_JPEG_PIXELS, MAX_PIXELS
+
+Size = tuple[int, int]
+"""Width and height, 0 if the header does not have them."""
 
 MAX_HEADER_BYTES = 1 << 16
 """How many bytes of an AVIF or a HEIC are searched for its size."""
@@ -22,10 +26,23 @@ image in their own format too, and 17 for WebP, whose decoder holds two canvases
 
 MAX_ESTIMATE = max(BYTES_PER_PIXEL.values()) * MAX_PIXELS
 COEFFICIENT_BYTES = 2
-"""Bytes per component of each pixel of a progressive JPEG, whose coefficients libjpeg holds at full size."""
+"""Bytes per stored sample of a progressive JPEG, whose coefficients libjpeg holds at full size."""
 
 SPATIAL_EXTENT = re.compile(rb"ispe.{4}(.{4})(.{4})", re.DOTALL)
 """The width and the height of an item in an AVIF or HEIC. Source: ISO 23008-12, 6.5.3."""
+
+
+def read_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height according to the header, of an AVIF or HEIC those of its largest item; None without a header."""
+    try:
+        if data.startswith(jpeg.START):
+            header = jpeg.read_header(data)
+            return (header.width, header.height) if header else None
+        readers = (read for _, is_format, read in FORMATS if is_format(data[:512]))
+        width, height = next((read(data) for read in readers), (0, 0))
+    except (struct.error, IndexError):
+        return None
+    return (width, height) if width and height else None
 
 
 def estimate_decoding_bytes(data: bytes) -> int:
@@ -45,8 +62,8 @@ def _estimate(data: bytes) -> int:
     if data.startswith(jpeg.START):
         header = jpeg.read_header(data)
         return _estimate_jpeg(header) if header else 0
-    for name, is_format, count_pixels in FORMATS:
-        if is_format(data[:512]) and (pixels := count_pixels(data)):
+    for name, is_format, read in FORMATS:
+        if is_format(data[:512]) and (pixels := math.prod(read(data))):
             return BYTES_PER_PIXEL[name] * min(pixels, MAX_PIXELS)
     return 0
 
@@ -54,50 +71,51 @@ def _estimate(data: bytes) -> int:
 def _estimate_jpeg(header: jpeg.Header) -> int:
     pixels = min(header.pixels, MAX_JPEG_PIXELS)
     reduced = pixels // header.reduction(MAX_PIXELS) ** 2
-    coefficients = 0 if header.is_streamed else COEFFICIENT_BYTES * len(header.sampling) * pixels
+    coefficients = 0 if header.is_streamed else int(COEFFICIENT_BYTES * header.samples_per_pixel * pixels)
     return BYTES_PER_PIXEL["JPEG"] * reduced + coefficients
 
 
-def _pixel_counter(layout: str, offset: int) -> Callable[[bytes], int]:
-    """A function that reads width and height at `offset`, in the `struct` format `layout`, and multiplies them."""
+def _size_reader(layout: str, offset: int) -> Callable[[bytes], Size]:
+    """A function that reads width and height at `offset`, in the `struct` format `layout`."""
 
-    def count_pixels(data: bytes) -> int:
+    def read(data: bytes) -> Size:
         width, height = struct.unpack_from(layout, data, offset)
-        return int(abs(width * height))
+        return abs(width), abs(height)
 
-    return count_pixels
-
-
-def _bmp_pixels(data: bytes) -> int:
-    return _pixel_counter("<HH" if data[14] == 12 else "<ii", 18)(data)
+    return read
 
 
-def _webp_pixels(data: bytes) -> int:
-    """The number of pixels according to the first chunk. Source: RFC 9649, 2.5 to 2.7."""
+def _bmp_size(data: bytes) -> Size:
+    return _size_reader("<HH" if data[14] == 12 else "<ii", 18)(data)
+
+
+def _webp_size(data: bytes) -> Size:
+    """Width and height according to the first chunk. Source: RFC 9649, 2.5 to 2.7."""
 
     def integer(start: int, stop: int) -> int:
         return int.from_bytes(data[start:stop], "little")
 
     if data[12:16] == b"VP8X":
-        return (1 + integer(24, 27)) * (1 + integer(27, 30))
+        return 1 + integer(24, 27), 1 + integer(27, 30)
     if data[12:16] == b"VP8 ":
-        return (integer(26, 28) & 0x3FFF) * (integer(28, 30) & 0x3FFF)
+        return integer(26, 28) & 0x3FFF, integer(28, 30) & 0x3FFF
     if data[12:16] == b"VP8L":
-        return (1 + (integer(21, 25) & 0x3FFF)) * (1 + (integer(21, 25) >> 14 & 0x3FFF))
-    return 0
+        return 1 + (integer(21, 25) & 0x3FFF), 1 + (integer(21, 25) >> 14 & 0x3FFF)
+    return 0, 0
 
 
-def _heif_pixels(data: bytes) -> int:
-    """The number of pixels of the largest item; the items are the image, its tiles and its thumbnails."""
-    sizes = SPATIAL_EXTENT.findall(data[:MAX_HEADER_BYTES])
-    return max((int.from_bytes(width, "big") * int.from_bytes(height, "big") for width, height in sizes), default=0)
+def _heif_size(data: bytes) -> Size:
+    """The size of the largest item; the items are the image, its tiles and its thumbnails."""
+    extents = SPATIAL_EXTENT.findall(data[:MAX_HEADER_BYTES])
+    sizes = [(int.from_bytes(width, "big"), int.from_bytes(height, "big")) for width, height in extents]
+    return max(sizes, key=math.prod, default=(0, 0))
 
 
-FORMATS: tuple[tuple[str, Callable[[bytes], bool], Callable[[bytes], int]], ...] = (
-    ("PNG", lambda head: head.startswith(png.SIGNATURE), _pixel_counter(">II", 16)),
-    ("GIF", lambda head: head.startswith(b"GIF8"), _pixel_counter("<HH", 6)),
-    ("BMP", formats.is_bmp, _bmp_pixels),
-    ("WEBP", formats.is_webp, _webp_pixels),
-    ("TIFF", lambda head: head.startswith(formats.TIFF_STARTS), tiff.count_pixels),
-    ("AVIF", lambda head: formats.is_avif(head) or formats.is_heif(head), _heif_pixels),
+FORMATS: tuple[tuple[str, Callable[[bytes], bool], Callable[[bytes], Size]], ...] = (
+    ("PNG", lambda head: head.startswith(png.SIGNATURE), _size_reader(">II", 16)),
+    ("GIF", lambda head: head.startswith(b"GIF8"), _size_reader("<HH", 6)),
+    ("BMP", formats.is_bmp, _bmp_size),
+    ("WEBP", formats.is_webp, _webp_size),
+    ("TIFF", lambda head: head.startswith(formats.TIFF_STARTS), tiff.read_size),
+    ("AVIF", lambda head: formats.is_avif(head) or formats.is_heif(head), _heif_size),
 )

@@ -23,7 +23,13 @@ STREAMED = frozenset({0xC0, 0xC1})
 STARTS_ANOTHER_IMAGE = FRAMES | {0xD8}
 """Markers that start another image if they follow a scan."""
 
-WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+"""A marker that has a length, or ends the file; found without a step of Python for each byte of a hostile file."""
+
+MARKER_AFTER_SCAN = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+MAX_SEGMENTS = 10_000
+"""How many segments are read; a photograph has some dozens, and a progressive one some more."""
+
 END_OF_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 
 REDUCTIONS = (8, 4, 2)
@@ -60,6 +66,12 @@ class Header:
         return self.width * self.height
 
     @property
+    def samples_per_pixel(self) -> float:
+        """How many samples are stored per pixel: 3 for colour, 1.5 with 4:2:0 subsampling."""
+        largest = max(across for across, _ in self.sampling) * max(down for _, down in self.sampling)
+        return sum(across * down for across, down in self.sampling) / largest
+
+    @property
     def is_streamed(self) -> bool:
         """Whether the decoder holds only some rows at a time instead of the coefficients of the entire image."""
         return self.frame in STREAMED and self.scan_components == len(self.sampling)
@@ -87,7 +99,7 @@ def read_header(data: bytes) -> Header | None:
 def _header(frame: Segment, scan: Segment) -> Header | None:
     payload = frame.payload
     sampling = tuple((factors >> 4, factors & 15) for factors in payload[7::3][: payload[5]])
-    if not all(across and down for across, down in sampling) or not scan.payload:
+    if not sampling or not all(across and down for across, down in sampling) or not scan.payload:
         return None
     height, width = int.from_bytes(payload[1:3], "big"), int.from_bytes(payload[3:5], "big")
     return Header(width, height, frame.marker, sampling, scan.payload[0])
@@ -117,18 +129,19 @@ def orientation(data: bytes) -> int:
 
 
 def read_segments(data: bytes, *, with_scans: bool = False) -> Iterator[Segment]:
-    """Yields the segments up to the end marker, the end of the file, or the first invalid byte.
+    """Yields the segments up to the end marker, the end of the file, the first invalid byte or `MAX_SEGMENTS`.
 
     Unless `with_scans`, the first start of scan is the last segment, and no coded data are read.
     """
     start, scans = 2 if data.startswith(START) else len(data), 0
-    while 0 <= (start := data.find(b"\xff", start)) < len(data) - 1:
+    for _ in range(MAX_SEGMENTS):
+        found = (MARKER_AFTER_SCAN if scans else MARKER).search(data, start)
+        if found is None:
+            return
+        start = found.end() - 2
         marker = data[start + 1]
         if marker == EOI or (scans and marker in STARTS_ANOTHER_IMAGE):
             return
-        if marker in (0x00, 0xFF) or marker in WITHOUT_LENGTH:
-            start += 1 if marker == 0xFF else 2
-            continue
         length = int.from_bytes(data[start + 2 : start + 4], "big")
         stop = start + 2 + length
         if length < 2 or stop > len(data):

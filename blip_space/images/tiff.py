@@ -51,18 +51,18 @@ def rebuild_tiff(data: bytes) -> bytes | None:
     return data[:start] + directory + data[start + len(directory) :]
 
 
-def count_pixels(data: bytes) -> int:
-    """The number of pixels of the first image; 0 if its directory does not have the size."""
+def read_size(data: bytes) -> tuple[int, int]:
+    """Width and height of the first image, 0 if its directory does not have them."""
     layout = _layout(data)
     if layout is None:
-        return 0
+        return 0, 0
     (start,) = struct.unpack_from(layout.offset, data, layout.offset_at)
     sides = {WIDTH: 0, HEIGHT: 0}
     for entry in _entries(data, start, layout) if start + struct.calcsize(layout.count) <= len(data) else []:
         tag, kind, _, value = struct.unpack(layout.entry, entry)
         if tag in sides:
             sides[tag] = int.from_bytes(value[: TYPE_BYTES.get(kind, 0)], "big" if data[:2] == b"MM" else "little")
-    return sides[WIDTH] * sides[HEIGHT]
+    return sides[WIDTH], sides[HEIGHT]
 
 
 def _layout(data: bytes) -> Layout | None:

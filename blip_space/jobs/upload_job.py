@@ -17,7 +17,7 @@ from itertools import islice
 from blip_space.engine.output import ANSWER_FAILED
 from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import BusyError, PromptError, UserError
-from blip_space.images import ImageFile
+from blip_space.images.uploaded import UploadedImageFile
 from blip_space.jobs.folder_job import JobProgress
 from blip_space.jobs.image_reader import default_workers
 from blip_space.jobs.records import CaptionRecord, CaptionTask
@@ -119,7 +119,7 @@ class UploadJob:
         faster than one thread decodes them, and a processor has nothing to spare."""
         digest = None
         try:
-            image = ImageFile(upload.read())
+            image = UploadedImageFile(upload.read())
             digest = image.digest
             if digest in self._digests:
                 return _Pending(upload.file, digest)

@@ -20,6 +20,7 @@ from PIL import Image
 from transformers import AutoImageProcessor
 
 from blip_space.errors import ModelError
+from blip_space.images import Resize
 from blip_space.models.normalization import VALUES, Normalization
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,11 @@ class ImageProcessor:
     mean: tuple[float, ...] = CLIP_MEAN
     std: tuple[float, ...] = CLIP_STD
     resample: Image.Resampling = Image.Resampling.BICUBIC
+
+    @property
+    def resize(self) -> Resize:
+        """What every image is resized to; Pillow copies an image that has this size."""
+        return Resize(self.size, self.size, self.resample)
 
     def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """The pixel values as bytes (n, 3, size, size), on the CPU."""

@@ -14,6 +14,7 @@ from typing import Any
 from blip_space import languages
 from blip_space.catalogue import ModelSpec
 from blip_space.history import Turn
+from blip_space.images import Resize
 from blip_space.options import GenerationOptions
 from blip_space.prompts import STYLES, ComposedPrompt, PromptStyle, compose
 
@@ -91,6 +92,12 @@ class Preparation(ABC):
     spec: ModelSpec
     positions_depend_on_size = False
     """Whether the number of an image's positions depends on its size."""
+
+    @property
+    def first_resize(self) -> Resize | None:
+        """The resize that `pixels` begins with, if it is the same for every image; `pixels` of an image that was
+        resized so already must be equal."""
+        return None
 
     @abstractmethod
     def image_positions(self, width: int, height: int, options: GenerationOptions) -> int:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from gradio.utils import get_upload_folder
 
-from blip_space import images
 from blip_space.apps import page as pages
 from blip_space.apps.gradio_api.endpoints import (
     ANSWERS,
@@ -30,6 +29,7 @@ from blip_space.apps.page.messages import user_message
 from blip_space.apps.server import MAX_THREADS
 from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import ImageError
+from blip_space.images.decoder_process import DecoderProcess
 from blip_space.options import GenerationOptions
 from blip_space.serving.response import ResponseStream
 from tests.apps.fake_engine import FakeEngine
@@ -99,13 +99,13 @@ def test_callers_without_a_session_do_not_share_one() -> None:
 def test_the_page_decodes_an_image_once_to_check_it(upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """It was decoded when it was chosen, when the question was submitted, and for the answer."""
     decoded = list[bytes]()
-    decode_pixels: Callable[[bytes], Any] = vars(images)["decode_pixels"]
+    decode = DecoderProcess.decode
 
-    def count(data: bytes) -> Any:
+    def count(process: DecoderProcess, data: bytes, *arguments: Any, **options: Any) -> Any:
         decoded.append(data)
-        return decode_pixels(data)
+        return decode(process, data, *arguments, **options)
 
-    monkeypatch.setattr(images, "decode_pixels", count)
+    monkeypatch.setattr(DecoderProcess, "decode", count)
     Path(upload["path"]).write_bytes(blue_circles(7))
     engine = FakeEngine()
     conversation = Conversation(engine, Endpoints(engine))

@@ -78,7 +78,8 @@ def test_features_equal_transformers(model: Any, folder: Path, vision: str, two_
             pixel_values=pixels.to(model.decoder.device), return_dict=True
         ).pooler_output
     own = [model.preparation.pixels(image, OPTIONS) for image in two_images]
-    assert torch.equal(model.preparation.normalize(torch.cat(own), torch.float32), pixels)
+    normalized = model.preparation.normalize(torch.cat(own), torch.float32)
+    torch.testing.assert_close(normalized, pixels, rtol=1e-6, atol=1e-6)  # processors round differently
     together, alone = model.encode_images(own), [model.encode_images([image])[0] for image in own]
     for batch in (together, alone):
         for features, reference in zip(batch, expected, strict=True):

@@ -27,6 +27,7 @@ from blip_space.engine.request import Budget, EngineConfig, Request
 from blip_space.errors import BusyError, ModelError, UserError
 from blip_space.history import Turn
 from blip_space.images import ImageFile
+from blip_space.images.uploaded import UploadedImageFile
 from blip_space.serving.offered_models import OfferedModels
 from blip_space.serving.protocol import STOPPED_RUNNING, STOPPING, EngineStatus, open_response
 from blip_space.serving.response import ResponseStream
@@ -218,6 +219,8 @@ def _cancel_stream(parts: Any) -> None:
 
 def _encode_image(request: Request) -> Request:
     """The request with its image encoded as a file, since pixels would be up to a hundred times as large."""
+    if isinstance(request.image, UploadedImageFile):
+        return replace(request, image=request.image.with_bytes())
     if isinstance(request.image, ImageFile):
         return request
     with request.image.open() as image, BytesIO() as file:

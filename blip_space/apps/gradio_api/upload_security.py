@@ -22,7 +22,9 @@ from starlette.exceptions import HTTPException
 from blip_space.apps.gradio_api.call_values import INVALID_VALUE, Hidden, check_call, is_uploaded, reference_error
 from blip_space.apps.http.refusals import CODE_HEADER
 from blip_space.errors import Code, ImageError, UserError
-from blip_space.images import FORMAT_NAMES, MAX_UPLOAD_BYTES, ImageFile, read_file
+from blip_space.images import FORMAT_NAMES
+from blip_space.images.decoding_queue import Caller
+from blip_space.images.uploaded import UploadedImageFile, current_caller
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # mypy does not follow Gra
 
     async def process_api(self, block_fn: Any, *arguments: Any, **options: Any) -> Any:
         """Call Gradio's method. Callers see the text of a `UserError`; other errors are logged and hidden from them."""
+        current_caller.set(_caller(options.get("request")))  # for this event only: it has a context of its own
         is_public = getattr(block_fn, "api_visibility", None) == "public"
         try:
             return await super().process_api(block_fn, *arguments, **options)
@@ -109,19 +112,19 @@ def image_input(**properties: Any) -> Any:
     return with_example(unvalidated(gr.Image(type="filepath", **properties), schema), _example_file())
 
 
-def parse_image(value: Any) -> ImageFile:
+def parse_image(value: Any) -> UploadedImageFile:
     """The uploaded image that `value` names, not decoded. Raises `ImageError` for None, a URL or any other file."""
     if value is None:
         raise ImageError(NO_IMAGE, code="no_image")
-    return ImageFile(read_file(_uploaded_path(value), max_bytes=MAX_UPLOAD_BYTES))
+    return UploadedImageFile(_uploaded_path(value))
 
 
 def check_image(value: Any) -> None:
     """Raise `ImageError` unless `value` names an uploaded image that can be decoded. Each image is checked once."""
     image = parse_image(value)
     if image.digest not in _checked:
-        with image.open():
-            _checked[image.digest] = None
+        image.check()
+        _checked[image.digest] = None
         while len(_checked) > MAX_CHECKED:
             _checked.pop(next(iter(_checked)), None)
 
@@ -167,6 +170,12 @@ def _with_later_defaults(block_fn: Any, inputs: list[Any]) -> list[Any]:
         count = f"The call has {len(inputs)} of {len(block_fn.inputs)} values."
         raise UserError(f"{count} The API page lists them in order.")
     return [*inputs, *(component.value for component in missing)]
+
+
+def _caller(request: Any) -> Caller:
+    """The address and the session of an event's caller."""
+    address = getattr(getattr(request, "client", None), "host", None)
+    return str(address or ""), str(getattr(request, "session_hash", None) or "")
 
 
 def _check_address(blocks: Any, body: Any) -> None:

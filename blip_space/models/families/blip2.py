@@ -17,6 +17,7 @@ from PIL import Image
 from transformers import Blip2Config
 
 from blip_space.catalogue import ModelSpec
+from blip_space.images import Resize
 from blip_space.models.decoders import CausalDecoder, T5Decoder
 from blip_space.models.family import Family
 from blip_space.models.image_processor import ImageProcessor, load_image_processor
@@ -35,6 +36,11 @@ class Blip2Preparation(ImageFirstPreparation):
     tokenizer: Tokenizer
     image_processor: ImageProcessor
     query_tokens: int
+
+    @property
+    def first_resize(self) -> Resize:
+        """See `Preparation`."""
+        return self.image_processor.resize
 
     def encode(self, text: str) -> list[int]:
         """See `Preparation`."""

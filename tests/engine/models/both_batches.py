@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import torch
 
 from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
-from blip_space.engine.sampling import Choice
 from blip_space.engine.step_graphs import StepGraphs
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Embedded
 
 TOLERANCE = 1e-3
+
+
+class Inputs:
+    """The inputs of a step to be launched."""
+
+    def __init__(self, device: torch.device, ids: list[int], ending: Container[int] = ()) -> None:
+        self.ids, self.ending = torch.tensor(ids, device=device), ending
+        self._known = list(ids)
+
+    def read(self) -> list[int]:
+        return self._known
 
 
 class BothBatches:
@@ -23,6 +33,7 @@ class BothBatches:
     def __init__(self, model: Blip2, graphs: StepGraphs | None = None) -> None:
         self.aligned = new_batch(model.decoder, slots=False)
         self.slots = new_batch(model.decoder, slots=True, graphs=graphs)
+        self.device = model.decoder.device
         self.tokens: list[int] = []
         self.largest = 0.0
         self._preempted: list[tuple[Batch, Batch, int]] = []
@@ -67,7 +78,7 @@ class BothBatches:
         """Launch the next step of the slots; with these probabilities with another token, and for a row that ends."""
         ids = [3 if rng.random() < wrong else token for token in self.tokens]
         ends = {row for row in range(len(ids)) if rng.random() < ending}
-        self.slots.launch(torch.tensor(ids), Choice(list(ids)), ends)
+        self.slots.launch(Inputs(self.device, ids, ends))
 
     def select(self, rows: list[int]) -> None:
         for batch in self.pair:
@@ -89,4 +100,5 @@ class BothBatches:
 def lengthened(prompt: Embedded) -> Embedded:
     """A prompt of more than 64 positions, as with the image of a real model."""
     embeddings = prompt.embeddings.repeat(-(-65 // len(prompt)), 1)
-    return Embedded(embeddings, torch.arange(len(embeddings))[None], len(embeddings), prompt.start)
+    positions = torch.arange(len(embeddings), device=embeddings.device)[None]
+    return Embedded(embeddings, positions, len(embeddings), prompt.start)

@@ -5,6 +5,7 @@ import random
 import pytest
 from PIL import Image
 
+from blip_space.engine import model_runner
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Embedded
 from tests.checkpoints.fixtures import family, folders, loaded, model, two_images
@@ -13,6 +14,13 @@ from tests.checkpoints.generation import embed_text, image_features
 __all__ = ["family", "folders", "loaded", "model", "two_images"]
 
 WORDS = ("Question:", "how", "many", "cats", "are", "there?", "Answer:", "two", "blau", "赤い丸", "a photo of", "دائرة")
+
+
+@pytest.fixture
+def recorded(model: Blip2, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that `RecordingBackend` can record: on a GPU too they are transformers', without Triton's kernels."""
+    monkeypatch.setattr(model_runner, "fuse", lambda *_, **__: None)
+    monkeypatch.setattr(model.decoder, "fused", None, raising=False)
 
 
 @pytest.fixture(scope="module")

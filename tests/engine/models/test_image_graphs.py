@@ -13,6 +13,8 @@ from blip_space.options import GenerationOptions
 from tests.engine.fake_graphs import RecordingBackend, recording_graphs
 from tests.engine.models.driving import make_core
 
+pytestmark = pytest.mark.usefixtures("recorded")
+
 TOLERANCE = 1e-4
 
 

@@ -22,6 +22,8 @@ from tests.engine.fake_graphs import RecordingBackend, recording_graphs
 from tests.engine.models.both_batches import TOLERANCE, BothBatches, lengthened
 from tests.engine.models.driving import add, finish, generate_alone, make_core, make_request
 
+pytestmark = pytest.mark.usefixtures("recorded")
+
 STEPS = 60
 
 
@@ -223,11 +225,11 @@ def test_an_error_adds_no_row(model: Blip2, prompts: list[Embedded], monkeypatch
 def test_a_core_captures_a_first_prompt_at_its_start_and_says_what_failed(
     model: Blip2, two_images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graphs, backend = recording_graphs(of_steps_only=False)
-    monkeypatch.setattr(model_runner, "new_step_graphs", lambda *_, **__: graphs)
     options = GenerationOptions(max_new_tokens=3)
     requests = [make_request(model, image, "how many cats are there?", options) for image in two_images]
     alone = [generate_alone(model, request) for request in requests]
+    graphs, backend = recording_graphs(of_steps_only=False)
+    monkeypatch.setattr(model_runner, "new_step_graphs", lambda *_, **__: graphs)
     core = make_core(model, slots=True)
     assert graphs.for_function(PREFILL, 1).status == "on, 2 captured"
     for request, ids in zip(requests, alone, strict=True):

@@ -19,6 +19,8 @@ from tests.engine.fake_graphs import RecordingBackend, recording_graphs
 from tests.engine.models.both_batches import BothBatches, lengthened
 from tests.engine.models.driving import add, finish, generate_alone, make_core, make_request
 
+pytestmark = pytest.mark.usefixtures("recorded")
+
 STEPS = 120
 
 

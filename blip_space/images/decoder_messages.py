@@ -1,0 +1,100 @@
+"""The messages between a server and its decoder processes: binary, so that nothing that a decoder sends is executed.
+
+A request is a header and the file's bytes. A reply is a header, and then the pixels in strips of rows, or a sentence
+after its code and a line break.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import BinaryIO, NamedTuple
+
+from PIL import Image
+
+READY = b"ready"
+REQUEST = struct.Struct("<QBIII")
+"""The length of the file, the task, and of a resize the width, the height and Pillow's number of the filter."""
+
+REPLY = struct.Struct("<BIIIII")
+"""The outcome, the image's width and height, the width and height of the pixels that follow, the sentence's length."""
+
+STRIP_PIXELS = 1_000_000
+MAX_SENTENCE_BYTES = 20_000
+DECODE_SECONDS = 10
+"""The processor time that one image may take, where the system can limit it."""
+
+
+class Resize(NamedTuple):
+    """A size in pixels, and Pillow's number of the filter that resizes an image to it."""
+
+    width: int
+    height: int
+    resample: int
+
+
+class Task(IntEnum):
+    """What to do with an image."""
+
+    DECODE = 0
+    RESIZE = 1
+    CHECK = 2
+
+
+class Outcome(IntEnum):
+    """What came of it: pixels, a sentence for the user, or a traceback for the log."""
+
+    DECODED = 0
+    REJECTED = 1
+    FAILED = 2
+
+
+class Reply(NamedTuple):
+    """The header of a reply."""
+
+    outcome: Outcome
+    size: tuple[int, int]
+    pixels_size: tuple[int, int]
+    sentence_bytes: int
+
+    def packed(self) -> bytes:
+        """The bytes of the header."""
+        return REPLY.pack(self.outcome, *self.size, *self.pixels_size, self.sentence_bytes)
+
+
+def read_reply(file: BinaryIO) -> Reply:
+    """Read the header of a reply. Raises `EOFError` if the process ends first, `ValueError` if it is none."""
+    outcome, width, height, *pixels_size, length = REPLY.unpack(read_exactly(file, REPLY.size))
+    return Reply(Outcome(outcome), (width, height), (pixels_size[0], pixels_size[1]), min(length, MAX_SENTENCE_BYTES))
+
+
+def read_exactly(file: BinaryIO, count: int) -> bytes:
+    """Read that many bytes. Raises `EOFError` if the file ends first."""
+    data = file.read(count)
+    if len(data) < count:
+        raise EOFError
+    return data
+
+
+def write_pixels(file: BinaryIO, image: Image.Image) -> None:
+    """Write an image's pixels in strips, so that there is no second copy of all."""
+    for box in _strips(image.size):
+        file.write(image.crop(box).tobytes())
+
+
+def read_pixels(file: BinaryIO, size: tuple[int, int]) -> Image.Image:
+    """Read an RGB image of that size. Raises `EOFError` if the process ends first."""
+    image = Image.new("RGB", size)
+    for left, top, right, bottom in _strips(size):
+        strip_size = right - left, bottom - top
+        data = read_exactly(file, 3 * strip_size[0] * strip_size[1])
+        image.paste(Image.frombytes("RGB", strip_size, data), (left, top))
+    return image
+
+
+def _strips(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
+    width, height = size
+    rows = max(1, STRIP_PIXELS // max(width, 1))
+    for top in range(0, height, rows):
+        yield 0, top, width, min(top + rows, height)

@@ -1,0 +1,71 @@
+"""An image that somebody else sent to this server: decoded in a process that can be ended, and never in this one.
+
+The processes are this process's own, whichever it is, so an uploaded image can be sent to another process, and with its
+bytes to another machine.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from blip_space.images import MAX_UPLOAD_BYTES, ImageFile, SafeImage, check_file_size, digest, read_file
+from blip_space.images.decoder_messages import Resize, Task
+from blip_space.images.decoder_pool import DecoderPool
+from blip_space.images.decoding_queue import UNKNOWN, Caller
+from blip_space.images.estimates import estimate_decoding_bytes
+
+POOL = DecoderPool()
+READING = threading.BoundedSemaphore(2)
+"""How many files are hashed at once, since each is in memory for that."""
+
+current_caller: ContextVar[Caller] = ContextVar("current_caller", default=UNKNOWN)
+"""The caller whose event is being handled, set by the app."""
+
+
+class UploadedImageFile(ImageFile):
+    """An uploaded image, as the path of its file or as bytes, and who sent it.
+
+    A path is read only to hash the file and in its turn to be decoded, so waiting images take no memory.
+    """
+
+    def __init__(
+        self, source: Path | bytes, *, caller: Caller | None = None, max_bytes: int = MAX_UPLOAD_BYTES
+    ) -> None:
+        """The caller is that of the current event unless it is given. Raises `ImageError` if there is no file."""
+        values = vars(self)  # the class is frozen
+        values |= {"source": source, "max_bytes": max_bytes, "caller": caller or current_caller.get()}
+        with READING:
+            data = self.data
+            values |= {"digest": digest(data), "file_bytes": len(data), "decoding_bytes": estimate_decoding_bytes(data)}
+
+    source: Path | bytes
+    caller: Caller
+    file_bytes: int
+    decoding_bytes: int
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of the file, of which those beyond the limit are not read."""
+        return self.source if isinstance(self.source, bytes) else read_file(self.source, max_bytes=self.max_bytes)
+
+    @contextmanager
+    def open(self, resize: Resize | None = None) -> Iterator[SafeImage]:
+        """As `ImageFile.open`, but resized already if `resize` is given. Raises `BusyError` if too many wait."""
+        task = Task.RESIZE if resize else Task.DECODE
+        check_file_size(self.file_bytes, self.max_bytes)
+        with POOL.open(lambda: self.data, self.caller, self.decoding_bytes, task, resize) as decoded:
+            yield SafeImage(decoded.pixels, self.digest, decoded.size)
+
+    def check(self) -> None:
+        """As `ImageFile.check`."""
+        check_file_size(self.file_bytes, self.max_bytes)
+        with POOL.open(lambda: self.data, self.caller, self.decoding_bytes, Task.CHECK):
+            pass
+
+    def with_bytes(self) -> UploadedImageFile:
+        """The same image with the bytes of its file, for another machine."""
+        return UploadedImageFile(self.data, caller=self.caller, max_bytes=self.max_bytes)

@@ -1,0 +1,157 @@
+"""Laws of decoder processes: they decode as this process does, and are replaced if they hang or crash."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from blip_space import images
+from blip_space.errors import ImageError
+from blip_space.images import ImageFile, Resize, uploaded
+from blip_space.images.decoder_messages import STRIP_PIXELS, Task
+from blip_space.images.decoder_pool import DecoderPool
+from blip_space.images.uploaded import UploadedImageFile
+from tests.images.image_bytes import disc, encoded, exif, noise, with_size
+
+RESIZE = Resize(32, 24, Image.Resampling.BILINEAR)
+FILES = {
+    "PNG": encoded(noise(), "PNG"),
+    "transparent": encoded(disc().convert("LA"), "PNG"),
+    "rotated JPEG": encoded(noise(), "JPEG", exif=exif(6)),
+    "several strips": encoded(Image.effect_noise((1_200, STRIP_PIXELS // 600), 90).convert("RGB"), "BMP"),
+    "a long row": encoded(Image.new("RGB", (30_000, 1), "red"), "PNG"),
+}
+PATCHED = """
+import os, signal, sys, threading
+sys.path.insert(0, sys.argv[1])
+from blip_space.images import decoder_main
+decode = decoder_main.decode_pixels
+def decode_or_not(data):
+    image = decode(data)
+    if image.width == 11:
+        threading.Event().wait()
+    if image.width == 12:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if image.width == 13:
+        raise RuntimeError("a bug")
+    while image.width == 14:
+        pass
+    return image
+decoder_main.decode_pixels = decode_or_not
+decoder_main.DECODE_SECONDS = 1
+decoder_main.main()
+"""
+"""A decoder that hangs, crashes or raises at harmless images of certain widths."""
+
+HANGS, CRASHES, FAILS, COMPUTES = (encoded(disc((width, 9)), "PNG") for width in (11, 12, 13, 14))
+NORMAL = encoded(disc(), "PNG")
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[DecoderPool]:
+    pool = DecoderPool(1, seconds=2.0, program=PATCHED)
+    yield pool
+    pool.stop()
+
+
+@pytest.fixture
+def pool(running: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> DecoderPool:
+    monkeypatch.setattr(uploaded, "POOL", running)
+    monkeypatch.setattr(images, "decode_pixels", lambda _: pytest.fail("it was decoded in this process"))
+    return running
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_upload_is_decoded_as_other_files_are(pool: DecoderPool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with UploadedImageFile(FILES[name]).open() as image:
+        size, digest, pixels = image.size, image.digest, image.pixels.tobytes()
+    with UploadedImageFile(FILES[name]).open(RESIZE) as image:
+        assert image.size == size
+        resized = image.pixels.tobytes()
+    monkeypatch.undo()
+    with ImageFile(FILES[name]).open() as expected:
+        assert (size, digest, pixels) == (expected.size, expected.digest, expected.pixels.tobytes())
+        assert resized == expected.pixels.resize(RESIZE[:2], RESIZE.resample).tobytes()
+    assert pool.queue.waiting == 0
+
+
+@pytest.mark.parametrize("data", [
+    b"", bytes(20_000_001), b"no image", encoded(noise(), "PNG")[:-500],
+    with_size(encoded(disc(), "JPEG"), 16_000, 13_000),
+])  # fmt: skip
+def test_an_upload_is_rejected_as_other_files_are(
+    pool: DecoderPool, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for reject in (UploadedImageFile(data).check, UploadedImageFile(data).open().__enter__):
+        with pytest.raises(ImageError) as raised:
+            reject()
+    monkeypatch.undo()
+    with pytest.raises(ImageError) as expected:
+        ImageFile(data).check()
+    assert (str(raised.value), raised.value.code) == (str(expected.value), expected.value.code)
+    assert pool.queue.waiting == 0
+
+
+def test_a_decoder_that_takes_too_long_is_ended_and_replaced(pool: DecoderPool) -> None:
+    UploadedImageFile(NORMAL).check()
+    (pid,) = pool.pids
+    with pytest.raises(ImageError, match="took more than 10 s to decode"):
+        UploadedImageFile(HANGS).check()
+    assert pid not in pool.pids
+    UploadedImageFile(NORMAL).check()
+
+
+def test_a_decoder_that_computes_too_long_is_ended_by_the_system(
+    pool: DecoderPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_seconds", 60.0)
+    with pytest.raises(ImageError, match="took more than 10 s to decode") as raised:
+        UploadedImageFile(COMPUTES).check()
+    assert raised.value.code == "timed_out"
+    UploadedImageFile(NORMAL).check()
+
+
+@pytest.mark.usefixtures("pool")
+def test_a_crash_of_a_decoder_is_a_sentence() -> None:
+    with pytest.raises(ImageError, match="ended the process that decodes images"):
+        UploadedImageFile(CRASHES).check()
+    UploadedImageFile(NORMAL).check()
+
+
+@pytest.mark.usefixtures("pool")
+def test_a_bug_in_a_decoder_has_its_traceback() -> None:
+    with pytest.raises(RuntimeError, match="decode_or_not"):
+        UploadedImageFile(FAILS).check()
+    UploadedImageFile(NORMAL).check()
+
+
+def test_an_image_that_waits_is_not_in_memory(tmp_path: Path, pool: DecoderPool) -> None:
+    (tmp_path / "a.png").write_bytes(NORMAL)
+    file = UploadedImageFile(tmp_path / "a.png", caller=("127.0.0.2", "one"))
+    assert not any(isinstance(value, bytes) for value in vars(file).values())
+    with file.open() as image:
+        assert image.size == disc().size
+    for sent in (pickle.loads(pickle.dumps(file)), file.with_bytes()):
+        assert (sent.data, sent.digest, sent.caller) == (NORMAL, file.digest, file.caller)
+    assert len(pickle.dumps(file)) < 1_000
+    (tmp_path / "a.png").unlink()
+    assert file.digest == sent.digest
+    sent.check()
+    with pytest.raises(ImageError, match=r"There is no file 'a\.png'"):
+        file.check()
+    assert pool.queue.waiting == 0
+
+
+def test_stopping_ends_the_processes() -> None:
+    pool = DecoderPool(1)
+    with pool.open(lambda: NORMAL, ("", ""), 1, Task.CHECK):
+        (pid,) = pool.pids
+    pool.stop()
+    assert not pool.pids
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
