@@ -18,9 +18,6 @@ from blip_space.loading import loader
 from blip_space.loading.device import find_device
 from blip_space.models.interface import VisionLanguageModel
 
-GRAPHS = "graphs"
-"""How `decoding` begins where steps run as graphs."""
-
 
 def resolve(device: str) -> str:
     """torch's name of a device; `auto` is the one that the loader would choose."""
@@ -59,7 +56,7 @@ def capture_graphs(core: Any) -> None:
 
 
 @contextmanager
-def graphs_off() -> Iterator[None]:
-    """Cores that are made in this context decode eagerly."""
-    with patch.dict(os.environ, {"BLIP_SPACE_GRAPHS": "0"}):
+def turned_off(variable: str) -> Iterator[None]:
+    """Models and cores that are made in this context do without what `variable` of the environment turns off."""
+    with patch.dict(os.environ, {variable: "0"}):
         yield

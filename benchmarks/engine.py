@@ -51,11 +51,11 @@ class ForwardTimer:
     """Seconds that the forward passes of a core's decode steps take. A graph does not call the decoder, so the batch is
     timed."""
 
-    def __init__(self, core: EngineCore) -> None:
+    def __init__(self, core: EngineCore, *, enabled: bool = True) -> None:
         self.seconds = 0.0
         batch: Any = core._runner._batch
-        self._decode: Callable[[Sequence[int]], torch.Tensor] = batch.decode
-        batch.decode = self._timed
+        self._decode: Callable[[Sequence[int]], torch.Tensor] = type(batch).decode.__get__(batch)
+        batch.decode = self._timed if enabled else self._decode
 
     def _timed(self, tokens: Sequence[int]) -> torch.Tensor:
         started = time.perf_counter()
@@ -117,9 +117,12 @@ def new_core(model: Any, sequences: int, *, slots: bool | None = None) -> Engine
     return EngineCore(model, config if slots is None else replace(config, slots=slots))
 
 
-def measure_core(core: EngineCore, options: GenerationOptions, sequences: int, *, question: str = QUESTION) -> Timing:
-    """Run all sequences on that core, from the first step to the last."""
-    timer = ForwardTimer(core)
+def measure_core(
+    core: EngineCore, options: GenerationOptions, sequences: int, *, question: str = QUESTION, time_forward: bool = True
+) -> Timing:
+    """Run all sequences on that core, from the first step to the last. Without `time_forward` nothing waits for a GPU
+    that a server would not wait for, and the whole step counts as the engine's own time."""
+    timer = ForwardTimer(core, enabled=time_forward)
     ids = [core.add(request) for request in prepare_requests(core.model, options, sequences, question)]
     tokens = dict.fromkeys(ids, 0)
     steps, forwards, decoded = list[float](), list[float](), 0

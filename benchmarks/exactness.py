@@ -27,6 +27,7 @@ from benchmarks import devices
 from blip_space.catalogue import read_folder
 from blip_space.engine.core import EngineCore
 from blip_space.engine.request import PreparedRequest
+from blip_space.engine.row_sampling import Chosen, Row
 from blip_space.loading.selftest import make_test_images
 from blip_space.models.interface import VisionLanguageModel
 from blip_space.models.preparation import PLACEHOLDER
@@ -139,15 +140,15 @@ def prepare_request(model: VisionLanguageModel, kind: str, rng: random.Random) -
 def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
     """The logits of each token from here on, by the id of its sequence; none of beam searches."""
     recorded: dict[int, list[torch.Tensor]] = {}
-    runner, choose = core._runner, core._runner._choose
+    sampler, choose = core._runner._row_sampler, core._runner._row_sampler.choose
 
-    def recording(rows: list[Any], logits: torch.Tensor) -> Any:
+    def recording(rows: Sequence[Row], logits: torch.Tensor) -> Chosen | None:
         for (sequence, _), own in zip(rows, logits, strict=True):
             if sequence.beam_search is None:
                 recorded.setdefault(sequence.id, []).append(own.clone())
         return choose(rows, logits)
 
-    runner._choose = recording  # type: ignore[method-assign]
+    sampler.choose = recording  # type: ignore[method-assign]
     return recorded
 
 

@@ -32,7 +32,7 @@ DEVICE_LOST = 70
 _NAMED = {section.name: section for section in (*equality.SECTIONS, *steps.SECTIONS, *users.SECTIONS, *chat.SECTIONS)}
 ORDER = (
     *("equality", "bandwidth", "steps", "users", "chat", "folder", "precisions"),
-    *("first-tokens", "sampling", "pictures", "more-users", "more-steps"),
+    *("first-tokens", "sampling", "pictures", "more-users", "more-steps", "other-steps"),
 )
 SECTIONS = tuple(_NAMED[name] for name in ORDER)
 

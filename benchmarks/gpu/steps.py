@@ -33,31 +33,39 @@ def more_steps(setup: Setup) -> Iterator[Row]:
     yield from _steps(setup, (BLOOM,))
 
 
+def other_steps(setup: Setup) -> Iterator[Row]:
+    """The same without what makes them fast: by transformers' forward in graphs, and eagerly."""
+    for variable in ("BLIP_SPACE_FUSED", "BLIP_SPACE_GRAPHS"):
+        with devices.turned_off(variable):
+            for row in _steps(setup, (OPT, MT0)):
+                yield {"without": variable} | row
+
+
 def _steps(setup: Setup, names: tuple[str, ...]) -> Iterator[Row]:
     bandwidth = read_bandwidth(setup)["best"]
     for name in names:
         hf_model, _, model = setup.model(name)
         for rows in setup.sizes.rows:
-            row = {"model": name} | time_steps(setup, hf_model, model, rows, bandwidth)
-            yield row
-            if row["decoding"].startswith(devices.GRAPHS):
-                with devices.graphs_off():
-                    yield {"model": name} | time_steps(setup, hf_model, model, rows, bandwidth)
+            yield {"model": name} | time_steps(setup, hf_model, model, rows, bandwidth)
 
 
 def time_steps(setup: Setup, hf_model: Any, model: VisionLanguageModel, rows: int, bandwidth: float) -> Row:
-    """The decode steps of that many answers, once to warm up and once to measure."""
+    """The decode steps of that many answers: twice to warm up and capture, once to measure the steps, and once to
+    measure what of them is not the forward pass, which waits for it."""
     options, bound = GenerationOptions(max_new_tokens=setup.sizes.tokens), 1000 * step_bytes(hf_model) / bandwidth
     core = engine.new_core(model, rows, slots=True)
     for _ in range(2):
-        timing = engine.measure_core(core, options, rows, question=LONG_QUESTION)
+        engine.measure_core(core, options, rows, question=LONG_QUESTION)
+    timing, parts = (
+        engine.measure_core(core, options, rows, question=LONG_QUESTION, time_forward=time_forward)
+        for time_forward in (False, True)
+    )
     return {
         "rows": rows,
         "decoding": devices.decoding(core),
         "step, ms": timing.step_ms,
         "slowest, ms": timing.slowest_ms,
-        "forward, ms": timing.forward_ms,
-        "engine, ms": timing.own_ms,
+        "engine, ms": parts.own_ms,
         "bound, ms": bound,
         "step / bound": timing.step_ms / bound,
         "tokens/s": timing.tokens_per_second,
@@ -226,4 +234,5 @@ SECTIONS = (
     Section("first-tokens", "First tokens of requests that arrive together", first_tokens),
     Section("sampling", "Choosing tokens", sampling),
     Section("more-steps", "Decode steps of BLOOMZ-7B against the bound", more_steps),
+    Section("other-steps", "Decode steps without fused kernels, and without graphs", other_steps),
 )

@@ -6,13 +6,13 @@ Depends on tensors; must not import an implementation or a language model.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from blip_space.engine.caches import KeyValues
-from blip_space.engine.launched_step import Ids
+from blip_space.engine.launched_step import NextInputs
 from blip_space.models.interface import Embedded
 
 
@@ -51,11 +51,10 @@ class Batch(ABC):
     def decode(self, tokens: Sequence[int]) -> torch.Tensor:
         """Append `tokens[row]` to every row; returns the logits of the token after it."""
 
-    def launch(self, ids: torch.Tensor, chosen: Ids, ending: Container[int]) -> None:  # noqa: B027  # may do nothing
-        """Launch the next step with `ids` (rows,) before the host knows them, where that pays.
+    def launch(self, inputs: NextInputs) -> None:  # noqa: B027  # may do nothing
+        """Launch the next decode with these ids before the host knows them, where that pays.
 
-        `chosen` has them for the host later. The next `decode` takes the launched step if every row was in it with the
-        same token, and else computes its own. Rows in `ending` get no other token, so their results are dropped.
+        The next `decode` takes the launched step if every row was in it with the same token, and else computes its own.
         """
 
     @property

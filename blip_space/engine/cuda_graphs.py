@@ -6,6 +6,7 @@ Depends on torch, CUDA and Triton; must not import a batch or a language model. 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 
@@ -36,10 +37,21 @@ class CudaGraphs:
                     step()
             torch.cuda.current_stream().wait_stream(self._stream)
             graph = torch.cuda.CUDAGraph()
-            # other threads may copy images to the GPU meanwhile
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-                logits = step()
+            try:
+                # other threads may copy images to the GPU meanwhile
+                with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                    logits = step()
+            except Exception:
+                self._end_failed_capture()
+                raise
         return graph.replay, logits
+
+    def _end_failed_capture(self) -> None:
+        """Capture one operation. torch's random numbers stay in the state of a capture that failed until another one
+        succeeds, and raise in every later use by this process, with or without graphs."""
+        graph = torch.cuda.CUDAGraph()
+        with suppress(Exception), torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            torch.zeros((), device=self._device)
 
     def free_bytes(self) -> int:
         """See `GraphBackend`; without what torch has reserved, since a graph's memory is reserved too."""

@@ -5,15 +5,23 @@ Depends on tensors; must not import a batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
 
-class Ids(Protocol):
-    """The ids of a step, which are known to the host some time after they were chosen."""
+class NextInputs(Protocol):
+    """The inputs of a decode before the host knows all of them."""
+
+    @property
+    def ids(self) -> torch.Tensor:
+        """The token of each row (rows,), on the device."""
+
+    @property
+    def ending(self) -> Container[int]:
+        """The rows for which this is the last token: they have no further decode, so its results are dropped."""
 
     def read(self) -> Sequence[int | None]:
         """The ids; waits for the device."""
@@ -27,17 +35,16 @@ class LaunchedStep:
     """
 
     logits: torch.Tensor
-    chosen: Ids
-    """The ids of all rows that there were."""
+    inputs: NextInputs
 
     rows: Mapping[Any, tuple[int, int]]
-    """For each row that goes on, its index in `chosen` and its slot."""
+    """For each row that goes on, its index in `inputs` and its slot."""
 
     def is_for(self, rows: Sequence[Any], tokens: Sequence[int]) -> bool:
         """Whether each of these rows was launched with its token; the step may have had others, too."""
         if not all(row in self.rows for row in rows):
             return False
-        ids = self.chosen.read()
+        ids = self.inputs.read()
         return all(ids[self.rows[row][0]] == token for row, token in zip(rows, tokens, strict=True))
 
     def slots_of(self, rows: Sequence[Any]) -> list[int]:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
-from blip_space.engine.beam_search import BeamSearch, advance
+from blip_space.engine.beam_search import BeamSearch
 from blip_space.engine.caches import ImageFeatureCache, KeyValues, PrefixCache, prefix_cache_bytes
 from blip_space.engine.cuda_graphs import fuse, new_step_graphs
 from blip_space.engine.image_graphs import ImageGraphs
 from blip_space.engine.request import EngineConfig, PreparedRequest
-from blip_space.engine.sampling import Choice, Sampler
+from blip_space.engine.row_sampling import Chosen, Row, RowSampler, beam_moves
+from blip_space.engine.sampling import Sampler
 from blip_space.engine.scheduler import Plan
 from blip_space.engine.sequence import FinishReason, Sequence
 from blip_space.loading.device import free_bytes
@@ -24,7 +25,6 @@ from blip_space.loading.device_errors import is_device_lost
 from blip_space.loading.memory import is_out_of_memory
 from blip_space.models.interface import check_positions
 from blip_space.models.preparation import Prompt
-from blip_space.models.transfer import select_rows
 from blip_space.options import GenerationOptions
 
 if TYPE_CHECKING:
@@ -45,12 +45,6 @@ FIRST_QUESTION_TOKENS = (32, 64)
 
 WARM_UP_IDS = (3, 4, 5, 6)  # which every vocabulary has
 
-Row = tuple[Sequence, int]
-"""A sequence and the index of its beam, 0 without beam search."""
-
-Chosen = tuple[list[Sequence], Choice]
-"""Sequences and their next tokens."""
-
 
 class ModelRunner:
     """One model with its batch, its caches and its sampler."""
@@ -66,6 +60,7 @@ class ModelRunner:
         self._slots, self._streams = config.slots, config.streams
         self._batch: Batch = self._new_batch()
         self._sampler = Sampler(model.stop_token_ids)
+        self._row_sampler = RowSampler(self._sampler, model.stop_token_ids)
         self._rows: list[Row] = []
         self._decoded = True  # whether the last step did
 
@@ -77,24 +72,32 @@ class ModelRunner:
         # 2. Preempt and discard rows, so that the memory is free before others take it.
         if plan.preempted or plan.discarded:
             self._preempt(plan)
+        chosen = list[Chosen]()
+        try:
+            self._compute(plan, chosen)
+        finally:  # tokens of a decode are there even if a prefill fails after it
+            for part in chosen:
+                self._row_sampler.append(part)
+
+    def _compute(self, plan: Plan, chosen: list[Chosen]) -> None:
+        """Decode, prefill and launch the next decode; `chosen` gets the chosen tokens, which the host has later."""
         # 3. If a decode was launched, which computes already, take it before rows are added, which it lacks.
         is_launched = self._batch.is_launched
-        chosen = self._decode(launch=not plan.admitted) if is_launched else None
+        if is_launched:
+            self._decode(chosen)
         # 4. Resume preempted sequences, which decode in this step already.
         new = [sequence for sequence in plan.admitted if not self._resume(sequence)]
         # 5. Decode, unless there is a prefill and the last step decoded: admitted sequences get their first token
         #    without waiting for a decode, and running ones, if someone reads them, wait for one prefill at most.
         self._decoded = is_launched or not (new and (self._decoded or not self._streams))
         if self._rows and self._decoded and not is_launched:
-            chosen = self._decode(launch=not new)
-        # 6. Prefill new sequences last: their first token comes from the prefill itself. The tokens of the decode are
-        #    awaited after it, and are there even if it fails.
-        try:
-            if new:
-                self._prefill(new)
-        finally:
-            if chosen:
-                self._append(*chosen)
+            self._decode(chosen)
+        # 6. Prefill new sequences last: their first token comes from the prefill itself.
+        if new:
+            self._prefill(new, chosen)
+        # 7. Launch the next decode, unless the next step should begin with a prefill.
+        if self._rows and not plan.admits_more and (inputs := self._row_sampler.next_inputs(self._rows, chosen)):
+            self._batch.launch(inputs)
 
     def uncached_tokens(self, request: PreparedRequest) -> int:
         """How many positions of a prompt would be prefilled now."""
@@ -197,11 +200,11 @@ class ModelRunner:
         sequence.saved_row = None
         return True
 
-    def _prefill(self, sequences: list[Sequence]) -> None:
+    def _prefill(self, sequences: list[Sequence], chosen: list[Chosen]) -> None:
         """Prefill prompts together. If that fails, prefill each alone, so that an error ends only its own sequence."""
         rows = len(self._batch)
         try:
-            self._prefill_together(sequences)
+            self._prefill_together(sequences, chosen)
         except Exception as error:
             has_rows = len(self._batch) != rows  # some prompts, of which none must be prefilled again
             if has_rows or is_out_of_memory(error) or is_device_lost(error):
@@ -210,9 +213,9 @@ class ModelRunner:
                 sequences[0].fail(error)
                 return
             for sequence in sequences:
-                self._prefill([sequence])
+                self._prefill([sequence], chosen)
 
-    def _prefill_together(self, sequences: list[Sequence]) -> None:
+    def _prefill_together(self, sequences: list[Sequence], chosen: list[Chosen]) -> None:
         requests = (sequence.request for sequence in sequences)
         images = (
             (image.key, pixels)
@@ -229,7 +232,8 @@ class ModelRunner:
                 options = sequence.request.options
                 sequence.beam_search = BeamSearch(options, stop=self._model.stop_token_ids, start=sequence.start)
         self._rows += [(sequence, beam) for sequence in ordered for beam in range(sequence.num_rows)]
-        self._sample([(sequence, 0) for sequence in ordered], logits)
+        if part := self._row_sampler.choose([(sequence, 0) for sequence in ordered], logits):
+            chosen.append(part)
 
     def _embed(self, sequence: Sequence, features: dict[str, torch.Tensor]) -> tuple[Embedded, KeyValues | None]:
         """The embeddings of a prompt without its cached prefix, and the prefix's keys and values, if any."""
@@ -244,66 +248,12 @@ class ModelRunner:
     def _may_have_prefix(self, request: PreparedRequest) -> bool:
         return request.continues_conversation and request.options.quality == "stream"
 
-    def _decode(self, *, launch: bool) -> Chosen | None:
-        """Decode all rows, and choose the tokens of those without beam search. If `launch`, launch the next decode with
-        these tokens if it needs nothing of the host."""
-        chosen = self._choose(self._rows, self._batch.decode([_next_input(*row) for row in self._rows]))
-        if launch and chosen and len(chosen[0]) == len(self._rows):
-            sequences, choice = chosen
-            if choice.ids is not None:
-                ending = {index for index, sequence in enumerate(sequences) if sequence.missing_tokens <= 1}
-                self._batch.launch(choice.ids, choice, ending)
-        return chosen
-
-    def _sample(self, rows: list[Row], logits: torch.Tensor) -> None:
-        """Give every row its next token; `logits` are (rows, vocabulary)."""
-        if chosen := self._choose(rows, logits):
-            self._append(*chosen)
-
-    def _choose(self, rows: list[Row], logits: torch.Tensor) -> Chosen | None:
-        """Choose the next token of every row without beam search, and advance beam searches."""
-        streams = [index for index, (sequence, _) in enumerate(rows) if sequence.beam_search is None]
-        chosen = None
-        if streams:
-            stream_logits = logits if len(streams) == len(rows) else select_rows(logits, streams)
-            sequences = [rows[index][0] for index in streams]
-            requests = [(sequence.request.options, sequence.ids, sequence.start) for sequence in sequences]
-            chosen = sequences, self._sampler.choose(stream_logits, requests)
-        if len(streams) < len(rows):
-            self._advance_beams(rows, logits)
-        return chosen
-
-    def _append(self, sequences: list[Sequence], choice: Choice) -> None:
-        """Append the chosen tokens; waits for the device."""
-        for sequence, token in zip(sequences, choice.read(), strict=True):
-            sequence.append(token, self._model.stop_token_ids)
-
-    def _advance_beams(self, rows: list[Row], logits: torch.Tensor) -> None:
-        groups: dict[Sequence, dict[int, int]] = {}
-        for index, (sequence, beam) in enumerate(rows):
-            if sequence.beam_search is not None:
-                groups.setdefault(sequence, {})[beam] = index
-        order = [group[beam] for group in groups.values() for beam in sorted(group)]
-        beam_logits = logits if order == list(range(len(rows))) else select_rows(logits, order)
-        advance([sequence.beam_search for sequence in groups], beam_logits)
-        for sequence in groups:
-            if sequence.beam_search.failed:
-                sequence.append(None, self._model.stop_token_ids)
-            elif sequence.beam_search.done:
-                sequence.ids = sequence.beam_search.best_tokens
-                sequence.finish(FinishReason.STOP)
-        if rows is self._rows:
-            self._reorder_beams()
-
-    def _reorder_beams(self) -> None:
-        """Give every beam the keys and values of its parent."""
-        indices = {row: index for index, row in enumerate(self._rows) if row[0].beam_search is not None}
-        moves = [
-            (index, indices[sequence, sequence.beam_search.parents[beam]])
-            for (sequence, beam), index in indices.items()
-            if not sequence.beam_search.done and sequence.beam_search.parents[beam] != beam
-        ]
-        if moves:
+    def _decode(self, chosen: list[Chosen]) -> None:
+        """Decode all rows, and choose the tokens of those without beam search."""
+        logits = self._batch.decode([_next_input(*row) for row in self._rows])
+        if part := self._row_sampler.choose(self._rows, logits):
+            chosen.append(part)
+        if moves := beam_moves(self._rows):
             self._batch.reorder(moves)
 
 

@@ -26,6 +26,8 @@ class Plan:
     preempted: list[Sequence] = field(default_factory=list)
     discarded: list[Sequence] = field(default_factory=list)
     admitted: list[Sequence] = field(default_factory=list)
+    admits_more: bool = False
+    """Whether others are admitted in the next step, since a step prefills only so many positions."""
 
 
 class Scheduler:
@@ -80,7 +82,8 @@ class Scheduler:
         if not admit:
             return Plan(removed)
         preempted, discarded = self._preempt()
-        return Plan(removed, preempted, discarded, self._admit())
+        admitted, admits_more = self._admit()
+        return Plan(removed, preempted, discarded, admitted, admits_more)
 
     def reduce_row_limit(self, now: float) -> bool:
         """After memory ran out, allow half of the rows that were running. Returns False if only one sequence ran."""
@@ -181,16 +184,16 @@ class Scheduler:
         else:
             self.waiting.append(sequence)
 
-    def _admit(self) -> list[Sequence]:
+    def _admit(self) -> tuple[list[Sequence], bool]:
         """Admit the first sequences of a queue, up to the limits of slots, memory and prefill.
 
         No sequence overtakes another of its kind. While a sequence waits for memory, only preempted ones, which hold
         their memory already, are admitted before it. While users' sequences run, background ones are admitted one at a
-        time, since the users wait while an image is encoded.
+        time, since the users wait while an image is encoded. Also returns whether the prefill limit is why others wait.
         """
-        admitted = list[Sequence]()
+        admitted, admits_more = list[Sequence](), False
         if not self._fills_batch():
-            return admitted
+            return admitted, False
         budget = self._config.max_prefill_tokens
         full, is_short_of_memory = set[bool](), False
         for sequence in self.waiting or self.background:
@@ -210,6 +213,7 @@ class Scheduler:
             length = 0 if is_preempted else sequence.uncached_tokens
             is_beside_users = sequence.is_background and not all(other.is_background for other in self.running)
             if admitted and (length > budget or is_beside_users):
+                admits_more = not is_beside_users
                 break
             budget -= length
             sequence.status, sequence.admitted_length = Status.RUNNING, len(sequence.ids)
@@ -220,7 +224,7 @@ class Scheduler:
         if admitted:
             queue = self._queue(admitted[0])
             queue[:] = [sequence for sequence in queue if sequence.status is not Status.RUNNING]
-        return admitted
+        return admitted, admits_more
 
     def _fills_batch(self) -> bool:
         """Whether sequences are admitted: always without `min_free_share`. With it, once that share of the batch is

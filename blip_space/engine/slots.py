@@ -11,7 +11,7 @@ are; must not import requests.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from sys import maxsize
 
@@ -20,7 +20,7 @@ import torch
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.caches import KeyValues, stacked
 from blip_space.engine.graph_comparison import Step
-from blip_space.engine.launched_step import Ids, LaunchedStep
+from blip_space.engine.launched_step import LaunchedStep, NextInputs
 from blip_space.engine.left_aligned import LeftAlignedBatch
 from blip_space.engine.padding import MAX_CPU_PADDING, group_by_length
 from blip_space.engine.slot_cache import SlotCache, capacity_for, next_power_of_two
@@ -140,25 +140,25 @@ class Slots(Batch):
         return self._in_order(logits, inputs[-1, : len(self)])
 
     @torch.inference_mode()
-    def launch(self, ids: torch.Tensor, chosen: Ids, ending: Container[int]) -> None:
+    def launch(self, inputs: NextInputs) -> None:
         """See `Batch`. Not without a graph: then launching takes longer than computing, and the ids would wait."""
-        going_on = {row: (index, row.slot) for index, row in enumerate(self._rows) if index not in ending}
+        going_on = {row: (index, row.slot) for index, row in enumerate(self._rows) if index not in inputs.ending}
         if not going_on or any(row.length >= self._cache.capacity for row in self._rows):
             return
         columns, buffers = self._columns([0] * len(self), 0), [cache.buffers for cache, _ in self._caches()]
         for index, row in enumerate(self._rows):
-            if index in ending:  # its next position may be none of the model's
+            if index in inputs.ending:  # its next position may be none of the model's
                 columns[3][row.slot] = row.next_position - 1
         if self._graphs.has_graph(columns, buffers):
-            result = self._graphs.replay(columns, buffers, ids)
+            result = self._graphs.replay(columns, buffers, inputs.ids)
         elif LAUNCH_EAGER:
-            inputs = to_device(columns, self._device)
-            set_ids(inputs, ids)
-            result = inputs, self._step(inputs)
+            numbers = to_device(columns, self._device)
+            set_ids(numbers, inputs.ids)
+            result = numbers, self._step(numbers)
         else:
             return
         if result is not None:
-            self._launched = LaunchedStep(result[1], chosen, going_on)
+            self._launched = LaunchedStep(result[1], inputs, going_on)
 
     @property
     def is_launched(self) -> bool:
@@ -236,14 +236,15 @@ class Slots(Batch):
 
     @torch.inference_mode()
     def select(self, rows: Sequence[int]) -> None:
-        selected, copies = list[Row](), list[Row]()
+        selected, copies, seen = list[Row](), list[Row](), set[Row]()
         for index in rows:
             row = self._rows[index]
-            if any(row is other for other in selected):
+            if row in seen:
                 row = replace(row)
                 copies.append(row)
+            seen.add(row)
             selected.append(row)
-        self._rows = [row for row in selected if not any(row is copy for copy in copies)]
+        self._rows = [row for row in selected if row not in copies]
         if copies:
             self._copy_to_unused_slots(copies)
         self._rows = selected

@@ -12,8 +12,8 @@ from blip_space.images.estimates import estimate_decoding_bytes, read_size
 MAX_SIDE = 32_768
 """The longest side in pixels. Decoders work row by row, and very long or very many rows cost more than their pixels."""
 
-MAX_IMAGE_BYTES = 700_000_000
-"""The most memory that decoding one image may take, estimated from its header."""
+MAX_IMAGE_BYTES = 640_000_000
+"""The most memory that decoding one image may take, estimated from its header: enough for an iPhone's 49 megapixels."""
 
 MAX_SCANNED_PIXELS = 2_000_000_000
 """The limit for pixels × scans of a JPEG that is decoded in several scans, each of which passes over the entire image

@@ -19,7 +19,7 @@ from blip_space.images.decoding_queue import UNKNOWN, Caller
 from blip_space.images.estimates import estimate_decoding_bytes
 
 POOL = DecoderPool()
-READING = threading.BoundedSemaphore(4)
+READING = threading.BoundedSemaphore(2)
 """How many files are hashed at once, since each is in memory for that."""
 
 current_caller: ContextVar[Caller] = ContextVar("current_caller", default=UNKNOWN)

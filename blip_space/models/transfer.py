@@ -60,3 +60,9 @@ class HostCopy:
 def select_rows(tensor: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
     """A copy of the tensor's `rows`, in this order. Unlike `tensor[rows]`, it does not make the host wait for a GPU."""
     return tensor.index_select(0, to_device(rows, tensor.device))
+
+
+def join_rows(tensors: Sequence[torch.Tensor], order: Sequence[int]) -> torch.Tensor:
+    """The rows of several tensors, in this order; copies only if necessary."""
+    joined = tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
+    return joined if list(order) == list(range(len(joined))) else select_rows(joined, order)

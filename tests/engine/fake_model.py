@@ -134,6 +134,7 @@ class FakeModel(FakePreparation):
         self.encoder_batches = 0
         self.generated_words: list[str] = []
         self.largest_batch = 0
+        self.decodes = 0
         self.memory_rows = 0
         self.bytes_per_sequence = 1
         self.closed = False
@@ -154,6 +155,7 @@ class FakeModel(FakePreparation):
 
     def note_decode(self, rows: int) -> None:
         assert not self.closed
+        self.decodes += 1
         self.largest_batch = max(self.largest_batch, rows)
         if self.memory_rows and rows > self.memory_rows:
             raise RuntimeError("can't allocate memory")

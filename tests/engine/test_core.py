@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from blip_space.engine import core as core_module
+from blip_space.engine import sampling
+from blip_space.engine import slots as slots_module
 from blip_space.engine.core import EngineCore
 from blip_space.engine.model_runner import ModelRunner
 from blip_space.models.interface import Embedded
@@ -157,6 +159,31 @@ def test_queue_positions_count_waiting_user_requests(new_core: NewCore) -> None:
     core.engine.cancel(ids[3])
     assert [core.engine.queue_position(number) for number in (ids[2], late)] == [0, 1]
     assert (core.engine.running, core.engine.waiting, core.engine.background) == (1, 2, 0)
+
+
+def test_a_decode_is_launched_unless_the_next_step_prefills(new_core: NewCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after a prefill, with the first tokens of the new rows, whose ids the host does not have yet."""
+    monkeypatch.setattr(slots_module, "LAUNCH_EAGER", True)
+    monkeypatch.setattr(sampling, "computes_on_host", lambda _: False)
+    core = new_core(slots=True, max_prefill_tokens=12)
+    launched = list[bool]()
+
+    def steps(count: int) -> list[bool]:
+        launched.clear()
+        for _ in range(count):
+            core.step()
+            launched.append(core.engine._runner._batch.is_launched)
+        return launched
+
+    first = core.ask("a b c d e f g h")
+    assert steps(2) == [True, True]
+    others = [core.ask(f"{word} x y z") for word in "tuv"]
+    assert steps(4) == [False, False, True, True]
+    decoded = core.model.decodes
+    core.step()
+    assert core.model.decodes == decoded + 1  # the step took the launched decode, and launched another
+    core.finish()
+    assert [core.text(number) for number in (first, *others)] == ["a b c d e f g h", "t x y z", "u x y z", "v x y z"]
 
 
 def test_admitted_sequences_wait_for_no_decode_and_running_ones_for_one_prefill_at_most(new_core: NewCore) -> None:

@@ -20,7 +20,7 @@ from tests.engine.gpu_fixtures import copied, gpu  # noqa: F401
 
 COPIES = [3, 3, 2, 2, 2, 4, 3, 3, 1]
 """The number of ids that each forward pass of `run_all_steps` copies to the host, in the order in which it reads them.
-A decode after which no row is added has launched the next one before that."""
+Every decode but the last was launched before the ids of the one before were read."""
 
 
 @pytest.fixture(params=blip2.LANGUAGE_MODELS)

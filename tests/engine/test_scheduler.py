@@ -71,6 +71,18 @@ def test_no_sequence_is_preempted_within_its_time_slice() -> None:
     assert named.schedule() == Plan()
 
 
+def test_a_plan_says_whether_the_next_step_prefills_others() -> None:
+    """Only if the limit of positions is why they wait, and not slots or memory."""
+    named = NamedSequences(max_batch_size=3, max_rows=4)
+    named.add("abcd", length=20)
+    plans = [named.schedule() for _ in range(4)]
+    assert [(named.names_of(plan.admitted), plan.admits_more) for plan in plans] == [
+        ("a", True), ("b", True), ("c", False), ("", False),
+    ]  # fmt: skip
+    named.add("st", length=20, best=True)
+    assert [named.schedule().admits_more for _ in range(2)] == [False, False]  # of five rows there are four
+
+
 def test_preempted_sequences_need_no_prefill() -> None:
     named = NamedSequences(max_batch_size=2)
     named.add("ab", length=30)

@@ -82,8 +82,8 @@ class Reference:
 def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
     """From now on the logits that each sequence's tokens are chosen from, by its id; without beam searches."""
     recorded: dict[int, list[torch.Tensor]] = {}
-    runner: Any = core._runner
-    choose = runner._choose
+    sampler: Any = core._runner._row_sampler
+    choose = sampler.choose
 
     def record_and_choose(rows: List[tuple[Sequence, int]], logits: torch.Tensor) -> Any:
         for (sequence, _), own in zip(rows, logits, strict=True):
@@ -91,7 +91,7 @@ def record_logits(core: EngineCore) -> dict[int, list[torch.Tensor]]:
                 recorded.setdefault(sequence.id, []).append(own.clone())
         return choose(rows, logits)
 
-    runner._choose = record_and_choose
+    sampler.choose = record_and_choose
     return recorded
 
 

@@ -61,6 +61,7 @@ def alibi_slopes(heads: int) -> torch.Tensor:
     """The slope of each head, float32 (heads,): powers of 2 ** (-8 / n), where n is the largest power of two up to
     `heads`, and for the heads beyond n the odd powers of its square root."""
     power = 1 << (heads.bit_length() - 1)
-    base, root = (torch.tensor(2.0 ** -(2.0 ** -(math.log2(count) - 3))) for count in (power, 2 * power))
+    slopes = [2.0 ** -(2.0 ** -(math.log2(count) - 3)) for count in (power, 2 * power)]
+    base, root = torch.tensor(slopes, dtype=torch.float32)
     first = torch.pow(base, torch.arange(1, power + 1))
     return torch.cat((first, torch.pow(root, torch.arange(1, 2 * (heads - power) + 1, 2))))

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import torch
 
 from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
-from blip_space.engine.sampling import Choice
 from blip_space.engine.step_graphs import StepGraphs
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.interface import Embedded
 
 TOLERANCE = 1e-3
+
+
+class Inputs:
+    """The inputs of a step to be launched."""
+
+    def __init__(self, device: torch.device, ids: list[int], ending: Container[int] = ()) -> None:
+        self.ids, self.ending = torch.tensor(ids, device=device), ending
+        self._known = list(ids)
+
+    def read(self) -> list[int]:
+        return self._known
 
 
 class BothBatches:
@@ -68,7 +78,7 @@ class BothBatches:
         """Launch the next step of the slots; with these probabilities with another token, and for a row that ends."""
         ids = [3 if rng.random() < wrong else token for token in self.tokens]
         ends = {row for row in range(len(ids)) if rng.random() < ending}
-        self.slots.launch(torch.tensor(ids, device=self.device), Choice(list(ids)), ends)
+        self.slots.launch(Inputs(self.device, ids, ends))
 
     def select(self, rows: list[int]) -> None:
         for batch in self.pair:

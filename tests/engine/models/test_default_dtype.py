@@ -14,6 +14,7 @@ from PIL import Image
 from blip_space.engine.beam_search import advance
 from blip_space.errors import EmptyAnswerError
 from blip_space.models.families.blip2 import Blip2
+from blip_space.models.fused.bloom import alibi_slopes
 from blip_space.options import GenerationOptions
 from tests.engine.models.driving import add, finish, make_core, make_request
 from tests.engine.models.test_beam_search import make_search
@@ -67,3 +68,9 @@ def test_beams_are_the_same(seed: int, request: pytest.FixtureRequest) -> None:
     expected = best()
     request.getfixturevalue("other_dtype")
     assert best() == expected
+
+
+def test_the_slopes_of_alibi_are_the_same(request: pytest.FixtureRequest) -> None:
+    expected = alibi_slopes(12)
+    request.getfixturevalue("other_dtype")
+    assert torch.equal(alibi_slopes(12), expected)
