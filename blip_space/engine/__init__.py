@@ -10,6 +10,8 @@ batch_interface   the interface of both layouts: prefill, decode, select, merge
 left_aligned      rows that end at the same position, for a CPU
 slots             rows in fixed slots, for a GPU
 slot_batches      the same for both kinds of decoder
+slot_prefill      prefills prompts for slots, by a graph where there is one
+prefill_functions the forward passes that it captures, for both kinds of decoder
 step_graphs       decode steps over slots, captured as graphs
 graph_comparison  compares them with eager steps before they are used
 function_graphs   graphs of other functions of tensors, likewise compared

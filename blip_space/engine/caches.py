@@ -42,7 +42,10 @@ class StackedKeyValues(Sequence[KeyValuePair]):
         return len(self.tensor) // 2
 
     def __getitem__(self, layer: Any) -> Any:
-        return layer_pairs(self.tensor)[layer]
+        return layer_pairs(self.tensor)[layer] if isinstance(layer, slice) else self._pair(range(len(self))[layer])
+
+    def _pair(self, layer: int) -> KeyValuePair:
+        return self.tensor[2 * layer], self.tensor[2 * layer + 1]
 
     def first(self, length: int) -> StackedKeyValues:
         """The first `length` positions, not copied."""
@@ -114,7 +117,11 @@ class _Prefix:
     def __init__(self, key: PrefixKey, key_values: KeyValues) -> None:
         self.key = key
         self.key_values = key_values
-        self.nbytes = sum(keys.nbytes + values.nbytes for keys, values in key_values)
+        self.nbytes = (
+            key_values.tensor.nbytes
+            if isinstance(key_values, StackedKeyValues)  # which is much faster than layer by layer
+            else sum(keys.nbytes + values.nbytes for keys, values in key_values)
+        )
 
 
 class PrefixCache:

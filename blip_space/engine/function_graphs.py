@@ -17,12 +17,14 @@ from typing import TypeAlias
 import torch
 
 from blip_space.engine.graph_backend import MAX_CAPTURES, TOLERANCE, GraphBackend, failure_reason
-from blip_space.engine.slot_cache import next_power_of_two
 
 log = logging.getLogger(__name__)
 
 FIRST_ESTIMATE = 200
 """How many times as much memory as its first input the first graph of a function may take; then it is known."""
+
+PROOF_RUNS = 2
+"""How many replays of a graph are compared with the eager function."""
 
 ALIGNMENT = 256
 """In bytes, as torch's own allocations have."""
@@ -92,6 +94,11 @@ class FunctionGraphs:
             self._graphs.move_to_end(key)
         return graph
 
+    def request(self, key: Key) -> None:
+        """Have a graph of these sizes captured in idle time."""
+        if self.is_on and key not in self._graphs:
+            self._missed[key] += 1
+
     def missed(self, key: Key) -> int:
         """How often a graph of these sizes was missing since it was last tried to capture; 0 if it never will be."""
         return self._missed[key] if self._captures[key] < MAX_CAPTURES else 0
@@ -118,24 +125,25 @@ class FunctionGraphs:
                 return key
         return None
 
-    def capture(self, key: Key, function: Function, examples: Sequence[Tensors]) -> None:
-        """Capture the function for inputs of these sizes, and compare it with the eager one on every example. Never
-        raises, unless the device is lost."""
+    def capture(self, key: Key, function: Function, example: Callable[[int], Tensors]) -> None:
+        """Capture the function for inputs of these sizes, and compare it with the eager one on different ones, which
+        `example` makes for each number. Never raises, unless the device is lost."""
         self._captures[key] += 1
         del self._missed[key]
         try:
             assert self._backend is not None
-            first_bytes, free = examples[0][0].nbytes, self._backend.free_bytes()
-            estimate = int((self._estimate or FIRST_ESTIMATE) * first_bytes) + _size(examples[0])
+            first = example(0)
+            first_bytes, free = first[0].nbytes, self._backend.free_bytes()
+            estimate = int((self._estimate or FIRST_ESTIMATE) * first_bytes) + _size(first)
             if estimate > min(self.limit_bytes, free // 2):
                 log.info("no graph to %s for %s: it might take %d MB", self.name, key, estimate // 10**6)
                 self._captures[key] = MAX_CAPTURES
                 return
-            inputs = self._new_inputs(examples[0])
+            inputs = self._new_inputs(first)
             before = self._backend.free_bytes()
             graph = _capture(self._backend, function, inputs)
-            for example in reversed(examples):
-                if reason := self._difference(graph, function, example):
+            for number in reversed(range(PROOF_RUNS)):
+                if reason := self._difference(graph, function, example(number) if number else first):
                     self.turn_off(reason)
                     return
             graph.nbytes = max(0, before - self._backend.free_bytes())
@@ -164,8 +172,7 @@ class FunctionGraphs:
     def _new_inputs(self, example: Tensors) -> Tensors:
         """Copies of an example's tensors, in the memory of all inputs."""
         if not self._inputs or self._inputs[-1].nbytes < _size(example):
-            nbytes = next_power_of_two(_size(example))
-            self._inputs.append(torch.empty(nbytes, dtype=torch.uint8, device=example[0].device))
+            self._inputs.append(torch.empty(_size(example), dtype=torch.uint8, device=example[0].device))
         inputs, start = list[torch.Tensor](), 0
         for part in example:
             own = self._inputs[-1][start : start + part.nbytes].view(part.dtype).view(part.shape)

@@ -76,8 +76,8 @@ class ImageGraphs:
     def _capture(self, count: int) -> None:
         assert self._example is not None
         shape = (count, *self._example.shape[1:])
-        examples = [(self._example.new_empty(shape).normal_(),) for _ in range(2)]
-        self._graphs.capture((count,), self._encode, examples)
+        pixels = self._example.new_empty(shape)
+        self._graphs.capture((count,), self._encode, lambda _: (pixels.normal_(),))
 
     def _load(self, pixels: Sequence[Any]) -> torch.Tensor:
         batch: torch.Tensor = self._model.load_pixels(pixels)

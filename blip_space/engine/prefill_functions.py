@@ -14,7 +14,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from blip_space.engine.caches import KeyValuePair, layer_pairs
 from blip_space.engine.function_graphs import Tensors
-from blip_space.engine.slot_cache import capacity_for, next_power_of_two
+from blip_space.engine.slot_cache import capacity_for
 from blip_space.engine.slot_prefill import (
     Prefix,
     Sizes,
@@ -23,9 +23,17 @@ from blip_space.engine.slot_prefill import (
     pack,
     prefix_length,
     rounded_positions,
+    rounded_rows,
 )
 from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
 from blip_space.models.transfer import copy_to_device
+
+LATER_QUESTION, ANSWERS = 24, (16, 64)
+"""The numbers of tokens of later questions, and of the answers before them, whose prefill is captured before the
+first."""
+
+MIN_CACHED = 128
+"""Graphs for continued conversations have so many cached positions or more, so that there are few."""
 
 
 class DecoderOnlyPrefill(SlotPrefill):
@@ -58,18 +66,18 @@ class DecoderOnlyPrefill(SlotPrefill):
         )
         return logits, _new_key_values(cache)
 
-    def _first_sizes(self, length: int) -> Sizes:
-        return 1, length, 0
+    def _first_sizes(self, rows: int, length: int) -> Sizes:
+        return rows, length, 0
 
-    def _later_sizes(self, lengths: Sequence[int]) -> Sequence[Sizes]:
-        return [(1, new, length + cached) for length in lengths for cached in (16, 64) for new in (16, 32)]
+    def _later_sizes(self, rows: int, lengths: Sequence[int]) -> Sequence[Sizes]:
+        return [(rows, LATER_QUESTION, length + answer) for length in lengths for answer in ANSWERS]
 
     def _sizes(self, prompts: Sequence[Embedded], prefixes: Sequence[Prefix]) -> Sizes:
         return len(prompts), max(map(len, prompts)), max(map(prefix_length, prefixes))
 
     def _rounded(self, sizes: Sizes) -> Sizes:
         rows, new, cached = sizes
-        return next_power_of_two(rows), rounded_positions(rows, new), capacity_for(cached) if cached else 0
+        return rounded_rows(rows), rounded_positions(rows, new), capacity_for(max(cached, MIN_CACHED)) if cached else 0
 
     def _may_replace(self, other: int, cached: int) -> bool:
         return other >= cached
@@ -135,16 +143,16 @@ class EncoderDecoderPrefill(SlotPrefill):
         )
         return logits, _new_key_values(own), _new_key_values(cross)
 
-    def _first_sizes(self, length: int) -> Sizes:
+    def _first_sizes(self, rows: int, length: int) -> Sizes:
         assert self._example is not None
-        return 1, length, len(self._example.start)
+        return rows, length, len(self._example.start)
 
     def _sizes(self, prompts: Sequence[Embedded], prefixes: Sequence[Prefix]) -> Sizes:  # noqa: ARG002
         return len(prompts), max(map(len, prompts)), len(prompts[0].start)
 
     def _rounded(self, sizes: Sizes) -> Sizes:
         rows, new, count = sizes
-        return next_power_of_two(rows), rounded_positions(rows, new), count
+        return rounded_rows(rows), rounded_positions(rows, new), count
 
     def _new_inputs(self, sizes: Sizes) -> Tensors:
         rows, new, count = sizes

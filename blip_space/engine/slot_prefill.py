@@ -21,9 +21,12 @@ from blip_space.models.interface import Decoder, Embedded
 MAX_ROWS = 16
 """The most prompts of one forward pass: with more a GPU is busy for so long that launching kernels takes no time."""
 
-FREE_POSITIONS = 256
-"""So many positions cost a GPU little more than one, since it reads the weights once: a larger graph may compute them
-in vain."""
+ROWS = (1, 4, 8, MAX_ROWS)
+"""The numbers of rows of graphs."""
+
+FREE_POSITIONS = 512
+"""So many positions take a GPU no longer than launching the kernels of a forward pass one by one takes Python: a larger
+graph may compute them in vain."""
 
 MIN_EAGER = 16
 """After so many prefills without a graph of their sizes it is captured before the next; until then in idle time."""
@@ -53,24 +56,27 @@ class SlotPrefill(ABC):
         self._example = self._example or prompts[0]
         if self._pattern is None:
             self._pattern = next((prefix[:, None, :, :0][:, :0] for prefix in prefixes if prefix is not None), None)
+        outputs = None
         if graph := self._find(self._sizes(prompts, prefixes)):
             self._fill(graph.inputs, prompts, prefixes)
-            if outputs := self.graphs.replay(graph):
-                return outputs
-        inputs = self._new_inputs(self._sizes(prompts, prefixes))
-        self._fill(inputs, prompts, prefixes)
-        outputs = self._compute(inputs, is_padded=self._is_padded(prompts, prefixes))
+            outputs = self.graphs.replay(graph)
+        if not outputs:
+            inputs = self._new_inputs(self._sizes(prompts, prefixes))
+            self._fill(inputs, prompts, prefixes)
+            outputs = self._compute(inputs, is_padded=self._is_padded(prompts, prefixes))
         if self._pattern is None:
             self._pattern = outputs[1][:, :0, :, :0].clone()
         return outputs
 
     def warm_up(self, lengths: Sequence[int]) -> None:
-        """Capture the graphs for one prompt of each of these lengths, and in idle time those for later questions."""
-        for sizes in {self._rounded(self._first_sizes(length)): None for length in lengths}:
+        """Capture the graphs for one prompt of each of these lengths, and in idle time those for later questions and
+        for several prompts."""
+        for sizes in {self._rounded(self._first_sizes(1, length)): None for length in lengths}:
             if self.graphs.is_on:
                 self._capture(*sizes)
-        for sizes in self._later_sizes(lengths):
-            self.graphs.find(self._rounded(sizes))
+        for rows in (1, MAX_ROWS, 4):
+            for sizes in (*(self._first_sizes(rows, length) for length in lengths), *self._later_sizes(rows, lengths)):
+                self.graphs.request(self._rounded(sizes))
 
     def capture_pending(self) -> bool:
         """Capture one graph that was missing; False if there is none."""
@@ -82,11 +88,11 @@ class SlotPrefill(ABC):
         return key is not None
 
     @abstractmethod
-    def _first_sizes(self, length: int) -> Sizes:
-        """The sizes for one first prompt of this length."""
+    def _first_sizes(self, rows: int, length: int) -> Sizes:
+        """The sizes for first prompts of this length."""
 
-    def _later_sizes(self, lengths: Sequence[int]) -> Sequence[Sizes]:  # noqa: ARG002
-        """The sizes for one later question of conversations with first prompts of these lengths."""
+    def _later_sizes(self, rows: int, lengths: Sequence[int]) -> Sequence[Sizes]:  # noqa: ARG002
+        """The sizes for later questions of conversations with first prompts of these lengths."""
         return ()
 
     @abstractmethod
@@ -134,8 +140,11 @@ class SlotPrefill(ABC):
         return other == cached
 
     def _capture(self, *sizes: int) -> None:
-        examples = [self._example_inputs((sizes[0], sizes[1], sizes[2]), number) for number in (0, 1)]
-        self.graphs.capture(sizes, lambda *inputs: self._compute(inputs, is_padded=True), examples)
+        self.graphs.capture(
+            sizes,
+            lambda *inputs: self._compute(inputs, is_padded=True),
+            lambda number: self._example_inputs((sizes[0], sizes[1], sizes[2]), number),
+        )
 
     def _example_inputs(self, sizes: Sizes, number: int) -> Tensors:
         """Inputs for rows of different lengths, not the same for each `number`."""
@@ -145,10 +154,12 @@ class SlotPrefill(ABC):
         return inputs
 
     def _example_rows(self, sizes: Sizes, number: int) -> Iterator[tuple[Embedded, Prefix]]:
-        """Prompts from the embeddings of the example, and prefixes of small numbers."""
+        """Prompts from the embeddings of the example, and the beginnings of one prefix of small numbers."""
         assert self._example is not None
         assert self._pattern is not None
         example, (rows, new, cached) = self._example.embeddings, sizes
+        parts, _, heads, _, width = self._pattern.shape
+        prefix = self._pattern.new_empty(parts, heads, self._example_start(cached, 0), width).normal_(std=0.1)
         for row in range(rows):
             length, start = new - (5 * row + number) % (new // 2), self._example_start(cached, row + number)
             index = (torch.arange(length, device=example.device) * 7 + row) % len(example)
@@ -161,8 +172,7 @@ class SlotPrefill(ABC):
                 start + length,
                 self._example.start,
             )
-            shape = (len(self._pattern), self._pattern.shape[2], start, self._pattern.shape[4])
-            yield embedded, self._pattern.new_empty(shape).normal_(std=0.1) if start else None
+            yield embedded, prefix[:, :, :start] if start else None
 
     def _example_start(self, cached: int, number: int) -> int:  # noqa: ARG002  # an encoder takes the complete prompt
         return 0
@@ -191,10 +201,14 @@ def prefix_length(prefix: Prefix) -> int:
 
 
 def rounded_positions(rows: int, new: int) -> int:
-    """The positions of a graph for `new` positions of each row: the fewest of few numbers. With few rows padding costs
-    little, and with many a GPU computes it."""
-    step = 16
+    """The positions of a graph for `new` positions of each row: with few rows padding costs little, and with many it
+    takes time."""
     if rows <= MAX_ROWS // 4:
-        return max(step, next_power_of_two(new)) if new <= 128 else -(-new // 128) * 128
-    step = step if new <= 128 else 64
+        return max(32, next_power_of_two(new)) if new <= 128 else -(-new // 128) * 128
+    step = 32 if new <= 128 else 64
     return -(-new // step) * step
+
+
+def rounded_rows(rows: int) -> int:
+    """The rows of a graph for that many prompts."""
+    return next(number for number in ROWS if number >= rows)

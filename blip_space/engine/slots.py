@@ -19,7 +19,7 @@ import torch
 
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.caches import KeyValues, stacked
-from blip_space.engine.graph_comparison import Step
+from blip_space.engine.graph_comparison import Fused
 from blip_space.engine.launched_step import LaunchedStep, NextInputs
 from blip_space.engine.left_aligned import LeftAlignedBatch
 from blip_space.engine.padding import MAX_CPU_PADDING, group_by_length
@@ -181,7 +181,7 @@ class Slots(Batch):
 
     @property
     @abstractmethod
-    def _fused(self) -> Step | None:
+    def _fused(self) -> Fused | None:
         """What a graph captures rather than `_step`, and what computes the same; None if there is none."""
 
     @torch.inference_mode()

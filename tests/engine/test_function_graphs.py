@@ -27,12 +27,12 @@ def add(first: torch.Tensor, second: torch.Tensor) -> Tensors:
     return first + second, first - second
 
 
-def examples(count: int) -> list[Tensors]:
-    return [(torch.rand(count, WIDTH), torch.rand(count, WIDTH)) for _ in range(2)]
+def random_inputs(count: int) -> Tensors:
+    return torch.rand(count, WIDTH), torch.rand(count, WIDTH)
 
 
 def capture(graphs: FunctionGraphs, count: int) -> None:
-    graphs.capture((count,), add, examples(count))
+    graphs.capture((count,), add, lambda _: random_inputs(count))
 
 
 def test_a_replay_computes_all_outputs_from_its_inputs() -> None:
@@ -42,7 +42,7 @@ def test_a_replay_computes_all_outputs_from_its_inputs() -> None:
     assert graph
     assert backend.replays == 2  # one for each example
     for _ in range(2):
-        inputs = examples(2)[0]
+        inputs = random_inputs(2)
         for own, part in zip(graph.inputs, inputs, strict=True):
             own.copy_(part)
         outputs = graphs.replay(graph)
@@ -116,7 +116,7 @@ def test_all_graphs_have_their_inputs_in_the_same_memory() -> None:
     assert [part.data_ptr() for part in small.inputs] == [part.data_ptr() for part in large.inputs]
     assert largest.inputs[0].data_ptr() != large.inputs[0].data_ptr()
     for graph, count in ((small, 2), (large, 3), (largest, 100), (small, 2)):
-        inputs = examples(count)[0]
+        inputs = random_inputs(count)
         for own, part in zip(graph.inputs, inputs, strict=True):
             own.copy_(part)
         assert all(map(torch.equal, graphs.replay(graph) or (), add(*inputs)))
@@ -160,7 +160,7 @@ def test_the_second_output_is_compared_too() -> None:
         calls.append(1)
         return first + second, first + len(calls)
 
-    graphs.capture((2,), changing, examples(2))
+    graphs.capture((2,), changing, lambda _: random_inputs(2))
     assert graphs.status.startswith("off: the result of a graph differs")
 
 
@@ -177,7 +177,7 @@ def test_a_replay_that_raises_in_use_has_no_outputs() -> None:
 def test_a_lost_gpu_is_no_reason_to_run_eagerly() -> None:
     graphs, _ = new_graphs()
     with pytest.raises(RuntimeError, match="device-side assert"):
-        graphs.capture((2,), lose_device, examples(2))
+        graphs.capture((2,), lose_device, lambda _: random_inputs(2))
     capture(graphs, 2)
     graph = graphs.find((2,))
     assert graph

@@ -1,10 +1,9 @@
-"""Several engines behind one: it fulfils the contract of every engine, and which engine gets a request."""
+"""Which of several engines gets a request, and what is said of all of them."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,32 +16,10 @@ from blip_space.serving.metrics import MetricsSnapshot
 from blip_space.serving.protocol import EngineStatus
 from blip_space.serving.response import ResponseStream
 from blip_space.serving.routed import KNOWN_IMAGE, RoutedEngine
-from tests.serving.contract import CONFIG, SPECS, EngineContract
-from tests.serving.contract import ask as ask_circles
-from tests.serving.fakes import wait_until
-from tests.serving.test_contract import Threaded
+from tests.serving.contract import SPECS
 
 DEVICES = ("cuda:0", "cuda:1")
 ROWS = 16
-
-
-class Routed:
-    """A single engine, since the contract is about one request at a time."""
-
-    def __init__(self) -> None:
-        self._threaded = Threaded()
-        self.engine = RoutedEngine({DEVICES[0]: self._threaded.engine})
-        self.hold, self.release = self._threaded.hold, self._threaded.release
-        self.is_running = self._threaded.is_running
-
-
-class TestRoutedEngine(EngineContract):
-    @pytest.fixture
-    def subject(self) -> Iterator[Routed]:
-        subject = Routed()
-        yield subject
-        subject.release()
-        subject.engine.stop()
 
 
 class StubEngine:
@@ -240,21 +217,3 @@ def test_all_start_and_stop_and_what_needs_one_device_asks_one(
     stubs[1].model_error = ModelError("nor there")
     with pytest.raises(ModelError, match="does not fit"):
         engine.resolve_model("one", "en")
-
-
-def test_an_engine_whose_rows_are_taken_gets_no_request_while_another_has_a_free_one() -> None:
-    """Even about an image that it knows."""
-    subjects = [Threaded(), Threaded()]
-    engine = RoutedEngine(dict(zip(DEVICES, [subject.engine for subject in subjects], strict=True)))
-    try:
-        wait_until(lambda: engine.status().replicas == 2)
-        for subject in subjects:
-            subject.hold()
-        responses = [engine.submit(ask_circles()) for _ in range(2)]
-        wait_until(lambda: all(subject.is_running() for subject in subjects))
-        assert engine.status().running == 2 > CONFIG.max_batch_size
-        for subject in subjects:
-            subject.release()
-        assert all("circles" in list(response)[-1] for response in responses)
-    finally:
-        engine.stop()
