@@ -16,7 +16,7 @@ from sys import maxsize
 import torch
 
 from blip_space.engine.caches import KeyValues, stacked
-from blip_space.engine.graph_comparison import Step
+from blip_space.engine.graph_comparison import Fused
 from blip_space.engine.launched_step import LaunchedStep, NextInputs
 from blip_space.engine.padding import MAX_CPU_PADDING, group_by_length
 from blip_space.engine.slot_cache import next_power_of_two
@@ -142,7 +142,7 @@ class Slots(SlotRows):
 
     @property
     @abstractmethod
-    def _fused(self) -> Step | None:
+    def _fused(self) -> Fused | None:
         """What a graph captures rather than `_step`, and what computes the same; None if there is none."""
 
     @torch.inference_mode()
