@@ -16,6 +16,7 @@ from itertools import pairwise
 import torch
 from torch.nn import functional
 
+from blip_space.models.capturing import without_collector
 from blip_space.models.fused import product_kernels
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,8 @@ class MeasuredProducts:
         if chosen is None:
             if inputs.is_cuda and torch.cuda.is_current_stream_capturing():
                 return functional.linear(inputs, weight)
-            chosen = self._chosen[key] = self._fastest(inputs, weight)
+            with without_collector():
+                chosen = self._chosen[key] = self._fastest(inputs, weight)
         return chosen(inputs, weight)
 
     def _fastest(self, inputs: torch.Tensor, weight: torch.Tensor) -> Multiply:

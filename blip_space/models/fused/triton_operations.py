@@ -14,11 +14,11 @@ from blip_space.models.fused.operations import Cached, Norm, Projected, Scores
 PROGRAMS = 264
 """As many programs keep a large GPU busy: two for each of an H200's 132 multiprocessors."""
 
-KEYS = 64
-"""How many positions a program reads at once."""
+KEYS, STAGES = 32, 1
+"""How many positions a program reads at once, and how many such blocks ahead."""
 
 MAX_SPLITS = 16
-ATTENTION_WARPS, NORM_WARPS, ACTIVATION_WARPS = 4, 8, 4
+ATTENTION_WARPS, NORM_WARPS, ACTIVATION_WARPS = 2, 8, 4
 ACTIVATION_COLUMNS = 1024
 
 
@@ -88,7 +88,7 @@ class TritonOperations:
             key.stride(1) if key is not None else 0, keys.stride(0), keys.stride(1), splits,
             scores.distances.shape[1] if scores.distances is not None else 0,
             HEADS=heads, GROUP=heads // keys.shape[1], WIDTH=width, BLOCK_WIDTH=block_width, BLOCK=KEYS,
-            MAX_SPLITS=MAX_SPLITS, IS_SPLIT=splits > 1, HAS_NEW=key is not None,
+            MAX_SPLITS=MAX_SPLITS, STAGES=STAGES, IS_SPLIT=splits > 1, HAS_NEW=key is not None,
             HAS_BIAS=projected.query_bias is not None, ROTARY=scores.rotary is not None, BIAS=bias,
             num_warps=ATTENTION_WARPS,
         )  # fmt: skip

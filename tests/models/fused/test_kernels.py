@@ -39,8 +39,8 @@ ATTENTION: dict[str, dict[str, Any]] = {
     "llama": {"ROTARY": True},
 }
 POINTERS: dict[str, str] = {
-    "lengths": "*i64", "positions": "*i64", "cos": "*fp32", "sin": "*fp32", "sums": "*fp32", "tops": "*fp32",
-    "counters": "*i32", "scale": "fp32", "epsilon": "fp32",
+    "lengths": "*i64", "positions": "*i64", "cos": "*fp32", "sin": "*fp32", "saved_sums": "*fp32",
+    "saved_tops": "*fp32", "counters": "*i32", "scale": "fp32", "epsilon": "fp32",
 }  # fmt: skip
 INTEGERS = (
     "count",
@@ -62,7 +62,7 @@ def test_kernels_compile(target: tuple[int, str]) -> None:
     capability, dtype = target
     for name, case in ATTENTION.items():
         numbers = {
-            "HEADS": 32, "GROUP": 1, "WIDTH": 80, "BLOCK_WIDTH": 128, "BLOCK": 64, "MAX_SPLITS": 16,
+            "HEADS": 32, "GROUP": 1, "WIDTH": 80, "BLOCK_WIDTH": 128, "BLOCK": 32, "MAX_SPLITS": 16, "STAGES": 1,
             "HAS_NEW": True, "HAS_BIAS": False, "ROTARY": False, "BIAS": None, "IS_SPLIT": name != "opt",
         } | case  # fmt: skip
         absent = {
