@@ -20,7 +20,10 @@ from blip_space.engine.slot_cache import next_power_of_two
 from blip_space.models.interface import Decoder, Embedded
 
 MAX_ROWS = 16
-"""The most prompts of one forward pass: with more a GPU is busy for so long that launching kernels takes no time."""
+"""The most prompts of a graph: with more a GPU is busy for so long that launching kernels takes no time."""
+
+MANY_ROWS = 64
+"""If there are so many prompts, as in a folder job, so many share an eager forward pass."""
 
 ROWS = (1, 4, 8, MAX_ROWS)
 """The numbers of rows of graphs."""
@@ -40,7 +43,7 @@ Prefix: TypeAlias = torch.Tensor | None
 
 
 class SlotPrefill(ABC):
-    """Prefills up to `MAX_ROWS` prompts in one forward pass."""
+    """Prefills up to `MANY_ROWS` prompts in one forward pass, and up to `MAX_ROWS` by a graph."""
 
     def __init__(self, decoder: Decoder, graphs: FunctionGraphs) -> None:
         self.graphs = graphs
@@ -61,7 +64,7 @@ class SlotPrefill(ABC):
         if self._pattern is None:
             self._pattern = next((prefix[:, None, :, :0][:, :0] for prefix in prefixes if prefix is not None), None)
         outputs = None
-        if graph := self._find(self._sizes(prompts, prefixes)):
+        if len(prompts) <= MAX_ROWS and (graph := self._find(self._sizes(prompts, prefixes))):
             self._fill(graph.inputs, prompts, prefixes)
             outputs = self.graphs.replay(graph)
         if not outputs:

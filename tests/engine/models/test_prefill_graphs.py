@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from blip_space.engine import model_runner, slot_prefill, step_graphs
+from blip_space.engine import model_runner, slot_prefill, slots, step_graphs
 from blip_space.engine.batch import new_batch
 from blip_space.engine.slot_batches import PREFILL
 from blip_space.engine.slot_prefill import MAX_ROWS, SlotPrefill, rounded_positions, rounded_rows
@@ -74,6 +74,31 @@ def test_more_prompts_than_one_pass_takes_keep_their_order(model: Blip2, prompts
     both.prefill(many[::-1], [1] * len(many))
     assert backend.replays == before + 3
     both.decode(rng)
+
+
+def test_many_prompts_share_an_eager_pass_that_is_not_captured(
+    model: Blip2, prompts: list[Embedded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a folder job, where a GPU would wait for kernels to be launched for each few prompts."""
+    monkeypatch.setattr(slots, "MANY_ROWS", 2 * MAX_ROWS)
+    (both, _, backend), rng = graph_batches(model), random.Random(3)
+    many = [rng.choice(prompts[:5]) for _ in range(3 * MAX_ROWS)]
+    sizes, prefill = list[int](), SlotPrefill.__call__
+
+    def counted(function: SlotPrefill, prompts: Any, prefixes: Any) -> Any:
+        sizes.append(len(prompts))
+        return prefill(function, prompts, prefixes)
+
+    monkeypatch.setattr(SlotPrefill, "__call__", counted)
+    both.prefill(many, [1] * len(many))
+    both.decode(rng)
+    both.select([])
+    capture_all(both)
+    assert sizes == [2 * MAX_ROWS, MAX_ROWS]
+    assert max(rows for rows, *_ in captured_sizes(both)) == MAX_ROWS
+    before = backend.replays
+    both.prefill(many, [1] * len(many))
+    assert backend.replays == before + 1
 
 
 def test_a_continued_conversation_is_a_replay_as_if_prefilled_at_once(model: Blip2, prompts: list[Embedded]) -> None:
