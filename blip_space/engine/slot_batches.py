@@ -16,7 +16,8 @@ from blip_space.engine.left_aligned import DecoderOnlyBatch, EncoderDecoderBatch
 from blip_space.engine.prefill_functions import DecoderOnlyPrefill, EncoderDecoderPrefill
 from blip_space.engine.slot_cache import SlotCache
 from blip_space.engine.slot_prefill import prefix_length
-from blip_space.engine.slots import Row, Slots
+from blip_space.engine.slot_rows import Row
+from blip_space.engine.slots import Slots
 from blip_space.engine.step_graphs import StepGraphs
 from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
 
