@@ -1,12 +1,14 @@
 """Laws of the settings: options before environment variables before defaults."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from blip_space import settings
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
+from blip_space.settings.libraries import PROXIES
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +25,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "REPLICAS",
         "SLOTS",
         "DEVICE",
+        "ROOT_PATH",
+        "DRAIN",
     ):
         monkeypatch.delenv(f"BLIP_SPACE_{name}", raising=False)
     for name in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "PORT"):
@@ -163,7 +167,7 @@ def test_an_invalid_port_does_not_stop_a_command_without_a_port(monkeypatch: pyt
 def test_the_port_is_also_read_from_port(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cloud Run, Heroku and Render set it. Elsewhere it may mean something else."""
     monkeypatch.setenv("PORT", "7941")
-    assert (settings.read().port, settings.read().host) == (7941, "127.0.0.1")
+    assert settings.read().port == 7941
     assert settings.read({"port": "9000"}).port == 9000
     for value in (SERVICE, "http", "0", "99999", ""):
         monkeypatch.setenv("PORT", value)
@@ -171,6 +175,62 @@ def test_the_port_is_also_read_from_port(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("PORT", "7941")
     monkeypatch.setenv("BLIP_SPACE_PORT", "8000")
     assert settings.read().port == 8000
+
+
+def test_beside_port_the_server_listens_on_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts that set it connect from outside; a port that the operator chose says nothing of that."""
+    monkeypatch.setenv("PORT", "7941")
+    assert settings.read().host == "0.0.0.0"
+    assert settings.read({"port": "7941", "host": None}).host == "127.0.0.1"
+    assert settings.read({"port": None, "host": "127.0.0.3"}).host == "127.0.0.3"
+    monkeypatch.setenv("BLIP_SPACE_HOST", "127.0.0.2")
+    assert settings.read().host == "127.0.0.2"
+    monkeypatch.delenv("BLIP_SPACE_HOST")
+    monkeypatch.setenv("PORT", "http")
+    assert settings.read().host == "127.0.0.1"
+
+
+def test_a_root_path_is_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.read().root_path == ""
+    for text, path in {"/blip": "/blip", "/a/b-c.d/": "/a/b-c.d", "/": ""}.items():
+        assert settings.read({"root_path": text}).root_path == path
+    monkeypatch.setenv("BLIP_SPACE_ROOT_PATH", "/env")
+    assert settings.read().root_path == "/env"
+    for text in ("blip", "//other.example", "https://other.example/x", "/a/../b", "/a b"):
+        with pytest.raises(UserError, match=r"^--root-path is '.*'; it must be a path such as /blip"):
+            settings.read({"root_path": text})
+
+
+def test_seconds_to_drain_may_be_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.read().drain == 0
+    monkeypatch.setenv("BLIP_SPACE_DRAIN", "30")
+    assert (settings.read().drain, settings.read({"drain": "0"}).drain) == (30, 0)
+    with pytest.raises(UserError, match=r"^--drain is '-1'; it must be a whole number from 0 to 3600\.$"):
+        settings.read({"drain": "-1"})
+
+
+def test_proxies_are_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradio asked itself for its page through the proxy, and the server ended with a traceback."""
+    for name in (*PROXIES, "no_proxy"):
+        for variable in (name, name.upper()):
+            monkeypatch.setenv(variable, "")  # restored after the test
+            monkeypatch.delenv(variable)
+    settings.bypass_proxies("localhost")
+    assert "no_proxy" not in os.environ
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "intranet.example, localhost")
+    settings.bypass_proxies("localhost", "127.0.0.1", "0.0.0.0")
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "intranet.example,localhost,127.0.0.1"
+
+
+def test_a_folder_for_uploads_is_created_or_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "new" / "uploads"))
+    settings.check_upload_folder()
+    assert (tmp_path / "new" / "uploads").is_dir()
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "file" / "uploads"))
+    with pytest.raises(UserError, match=r"^Uploads cannot be stored in '.*/file/uploads'.* \(not a directory\)\. Name"):
+        settings.check_upload_folder()
 
 
 def test_a_blank_variable_is_ignored_and_an_empty_option_is_rejected(

@@ -25,6 +25,7 @@ Uploads are decoded in processes of their own, and within further limits:
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -158,8 +159,11 @@ def digest(data: bytes) -> str:
 
 
 def read_file(path: Path, *, max_bytes: int = MAX_UPLOAD_BYTES) -> bytes:
-    """The first `max_bytes` + 1 bytes of a file. Raises `ImageError` if it cannot be read."""
+    """The first `max_bytes` + 1 bytes of a file. Raises `ImageError` if it cannot be read, or might be waited for."""
     try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise ImageError(f"{path.name!r} is a pipe or a device, not a file. {SEND_SUPPORTED}")
         with path.open("rb") as file:
             return file.read(max_bytes + 1)
     except FileNotFoundError:

@@ -86,15 +86,20 @@ def test_a_server_starts_without_torch_and_stops_on_sigterm(image_file: Path) ->
 
 
 def test_ports_of_kubernetes_services_are_ignored_and_the_hosts_port_is_used() -> None:
-    """The case port-of-a-service: one was reported without the variable's name, the other broke Gradio's import."""
+    """The case port-of-a-service: one was reported without the variable's name, the other broke Gradio's import.
+
+    The host also has a proxy, which Gradio asked for its own page, and connects from outside.
+    """
     service, port = "tcp://10.96.0.12:7860", free_port()
     variables = {"BLIP_SPACE_PORT": service, "GRADIO_SERVER_PORT": service, "PORT": str(port), "BLIP_SPACE_HOST": ""}
+    variables |= dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
+    variables |= dict.fromkeys(("no_proxy", "NO_PROXY", "GRADIO_SERVER_NAME"), "")
     command, pipe = [sys.executable, str(ROOT / "app.py")], subprocess.PIPE
     process = subprocess.Popen(
         command, cwd=ROOT, env=os.environ | variables, stdout=pipe, stderr=subprocess.STDOUT, text=True
     )
     try:
-        wait_until_up(f"http://127.0.0.1:{port}")
+        wait_until_up(f"http://127.0.0.2:{port}")
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=60)
     finally:

@@ -9,6 +9,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,9 +84,11 @@ def caption(args: argparse.Namespace) -> int:
 
 def serve(args: argparse.Namespace) -> int:
     """Serve the page, the API and `/healthz`."""
-    names = ("model", "precision", "device", "host", "port", "models", "rows", "adapter", "ray", "replicas")
+    names = {field.name for field in fields(settings.Settings)}
     chosen = settings.read({name: getattr(args, name) for name in names})
     settings.hide_port_from_gradio()
+    settings.bypass_proxies(chosen.host)
+    settings.check_upload_folder()
     from blip_space.apps import server
 
     server.serve(chosen)
@@ -104,6 +107,8 @@ def _read_history(file: str | None) -> tuple[Turn, ...]:
     if file is None:
         return ()
     try:
+        if Path(file).exists() and not Path(file).is_file():
+            raise UserError(f"The history file {file!r} is a folder, a pipe or a device. Name a file.")
         return parse_history(json.loads(Path(file).read_bytes()))  # json detects UTF-16 and byte order marks
     except OSError:
         raise UserError(f"The history file {file!r} cannot be read. Check its name.") from None

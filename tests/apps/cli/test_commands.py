@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -132,14 +133,30 @@ def test_an_unreadable_image_is_reported_and_the_others_are_captioned(
         (["ask", "IMAGE", "word " * 9_999 + "?"], "it has 49,996 characters, and at most about"),
         (["serve", "--port", "http"], "--port is 'http'"),
         (["serve", "--model", "gpt"], "There is no model"),
+        (["ask", "PIPE", "What?"], "'pipe.png' is a pipe or a device, not a file"),
+        (["ask", "IMAGE", "What?", "--history", "PIPE"], "is a folder, a pipe or a device"),
     ],
 )
 def test_a_mistake_is_one_line_on_stderr_and_exit_code_1(
-    capsys: pytest.CaptureFixture[str], image_file: str, arguments: list[str], sentence: str
+    capsys: pytest.CaptureFixture[str], image_file: str, tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
-    code, out, err = run(capsys, *[image_file if word == "IMAGE" else word for word in arguments])
+    pipe = tmp_path / "pipe.png"  # reading it would wait for a writer
+    os.mkfifo(pipe)
+    names = {"IMAGE": image_file, "PIPE": str(pipe)}
+    code, out, err = run(capsys, *[names.get(word, word) for word in arguments])
     assert (code, out) == (1, "")
     assert sentence in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_server_without_a_temporary_folder_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, image_file: str
+) -> None:
+    """It was a traceback of the library that wrote there first."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", f"{image_file}/uploads")
+    code, out, err = run(capsys, "serve")
+    assert (code, out) == (1, "")
+    assert "Uploads cannot be stored in" in err
     assert len(err.splitlines()) == 1
 
 

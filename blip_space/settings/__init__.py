@@ -1,6 +1,7 @@
 """The settings of a server: command-line options before environment variables before defaults.
 
-The only module that reads or writes `os.environ`. Must not import the catalogue, which checks whether a model exists.
+This module and `libraries`, which has the variables of other programs, are the only ones that read or write
+`os.environ`. Must not import the catalogue, which checks whether a model exists.
 """
 
 from __future__ import annotations
@@ -8,13 +9,38 @@ from __future__ import annotations
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from blip_space.errors import UserError, quote
+from blip_space.settings.libraries import (
+    bypass_proxies,
+    check_upload_folder,
+    hides_gpus,
+    is_hugging_face_space,
+    prepare_libraries,
+)
+from blip_space.settings.proxies import Network, parse_root_path, parse_trusted_proxies
+from blip_space.settings.values import Value, parse_integer
+
+__all__ = [
+    "DEFAULT_PORT",
+    "Settings",
+    "bypass_proxies",
+    "check_upload_folder",
+    "engine_process",
+    "fixed_slots",
+    "fused_steps",
+    "hide_port_from_gradio",
+    "hides_gpus",
+    "is_hugging_face_space",
+    "prepare_libraries",
+    "read",
+    "step_graphs",
+    "with_origin",
+]
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +48,7 @@ DEFAULT_PORT = 7860
 MAX_ROWS = 1024
 MAX_PORT = 65_535
 MAX_REPLICAS = 1024
-MAX_DIGITS = 20
+MAX_DRAIN_SECONDS = 3_600
 
 GPU = re.compile(r"cuda:\d+")
 
@@ -36,7 +62,9 @@ class Settings:
     """One server. `models` are those that users may choose, `rows` is the maximum batch size, 0 to decide by the
     device, `adapter` the folder of the default model's adapter. `device` is one device, or several GPUs with commas
     between them. `ray` is the address of a Ray cluster, or empty for engines on this machine; `replicas` 0 is as many
-    as the cluster has resources for."""
+    as the cluster has resources for. `root_path` is the path below which a proxy serves the page, such as "/blip", or
+    empty; `drain` is how many seconds a stopping server lets running answers finish. `trusted_proxies` are the
+    networks of the proxies whose `X-Forwarded-For` names a caller."""
 
     model: str = "tiny"
     precision: str = "auto"
@@ -48,6 +76,9 @@ class Settings:
     ray: str = ""
     replicas: int = 0
     device: str = "auto"
+    root_path: str = ""
+    drain: int = 0
+    trusted_proxies: tuple[Network, ...] = ()
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -60,21 +91,6 @@ class Settings:
         return names or (self.device,)
 
 
-@dataclass(frozen=True)
-class _Value:
-    """A setting as text; `origin` is the command-line option or the environment variable that set it."""
-
-    text: str
-    origin: str
-
-    def number(self, maximum: int) -> int:
-        """The text as an integer. Raises `UserError` unless it is one from 1 to `maximum`."""
-        number = _parse_integer(self.text, maximum)
-        if number is None:
-            raise UserError(f"{self.origin} is {quote(self.text)}; it must be a whole number from 1 to {maximum}.")
-        return number
-
-
 def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
     """The settings of this process.
 
@@ -85,7 +101,7 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
     """
     options = dict.fromkeys(field.name for field in fields(Settings)) if arguments is None else dict(arguments)
 
-    def find(name: str) -> _Value | None:
+    def find(name: str) -> Value | None:
         return _from_options(name, options) or _from_environment(f"BLIP_SPACE_{name.upper()}")
 
     def text(name: str, default: str) -> str:
@@ -94,24 +110,27 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
             raise UserError(f"{value.origin} is empty. Name one, or leave the option out.")
         return value.text if value else default
 
-    def number(name: str, default: int, maximum: int) -> int:
+    def number(name: str, default: int, maximum: int, *, minimum: int = 1) -> int:
         value = find(name) if name in options else None
-        return value.number(maximum) if value else default
+        return value.number(maximum, minimum=minimum) if value else default
 
     model = text("model", Settings.model)
     selectable = [part.strip() for part in text("models", model).split(",") if part.strip()]
-    host = _from_environment("GRADIO_SERVER_NAME")
+    port, is_hosts_port = _port(options) if "port" in options else (DEFAULT_PORT, False)
     return Settings(
         model=model,
         precision=text("precision", Settings.precision),
-        host=text("host", host.text if host else Settings.host),
-        port=_port(options) if "port" in options else DEFAULT_PORT,
+        host=text("host", _default_host(is_hosts_port=is_hosts_port)),
+        port=port,
         models=tuple(dict.fromkeys([model, *selectable])),
         adapter=text("adapter", ""),
         rows=number("rows", Settings.rows, MAX_ROWS),
         ray=text("ray", ""),
         replicas=number("replicas", Settings.replicas, MAX_REPLICAS),
         device=text("device", Settings.device),
+        root_path=parse_root_path(find("root_path")),
+        drain=number("drain", Settings.drain, MAX_DRAIN_SECONDS, minimum=0),
+        trusted_proxies=parse_trusted_proxies(find("trusted_proxies")),
     )
 
 
@@ -132,20 +151,9 @@ def engine_process() -> bool | None:
     return _switch("BLIP_SPACE_PROCESS")
 
 
-def hides_gpus() -> bool:
-    """Whether CUDA's own variable leaves this process no GPU."""
-    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
-
-
 def fused_steps() -> bool:
     """Whether graphs may be of fused steps, which is so by default. `UserError` for a value other than 0 and 1."""
     return _switch("BLIP_SPACE_FUSED") is not False
-
-
-def is_hugging_face_space() -> bool:
-    """Whether this is a Hugging Face Space, which is not restarted when its process ends. A Space sets `SPACE_ID`:
-    https://huggingface.co/docs/hub/spaces-overview#helper-environment-variables."""
-    return bool(os.environ.get("SPACE_ID"))
 
 
 def with_origin(sentence: str, arguments: Mapping[str, Any]) -> str:
@@ -159,40 +167,20 @@ def with_origin(sentence: str, arguments: Mapping[str, Any]) -> str:
     return sentence
 
 
-def prepare_libraries() -> None:
-    """Set environment variables for libraries, so none sends telemetry and uploads are stored in a folder of this user.
-
-    Call it before these libraries are imported. Variables that are already set keep their values.
-    """
-    user = os.getuid() if hasattr(os, "getuid") else "user"
-    for name, value in {
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        # even without analytics Gradio keeps a table of past events, and rebuilds it after each event
-        "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000",
-        "GRADIO_ANALYTICS_MAX_EVENTS": "1",
-        "GRADIO_TEMP_DIR": str(Path(tempfile.gettempdir()) / f"blip-space-{user}"),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        # Ray hides the GPUs from a worker that requests none; without this it warns that a later version will not
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    }.items():
-        os.environ.setdefault(name, value)
-
-
 def hide_port_from_gradio() -> None:
     """Remove `GRADIO_SERVER_PORT` from the environment if it is not a port, because importing Gradio would then fail.
 
     Call it after `read`, which uses the variable, and before importing Gradio. Gradio gets its port at launch.
     """
-    if _parse_integer(os.environ.get("GRADIO_SERVER_PORT", "").strip(), MAX_PORT) is None:
+    if parse_integer(os.environ.get("GRADIO_SERVER_PORT", "").strip(), MAX_PORT) is None:
         os.environ.pop("GRADIO_SERVER_PORT", None)
 
 
-def _port(options: Mapping[str, str | int | None]) -> int:
-    """The port from the option, our variable, Gradio's, or `PORT` (set by Cloud Run, Heroku, Render), in this order."""
+def _port(options: Mapping[str, str | int | None]) -> tuple[int, bool]:
+    """The port from the option, our variable, Gradio's, or `PORT` (set by Cloud Run, Heroku, Render), in this order;
+    and whether it is from `PORT`."""
     if value := _from_options("port", options):
-        return value.number(MAX_PORT)
+        return value.number(MAX_PORT), False
     for name in ("BLIP_SPACE_PORT", "GRADIO_SERVER_PORT"):
         value = _from_environment(name)
         if value and KUBERNETES_SERVICE.fullmatch(value.text):
@@ -202,20 +190,29 @@ def _port(options: Mapping[str, str | int | None]) -> int:
                 *(name, quote(value.text), name.removesuffix("_PORT").lower().replace("_", "-")),
             )
         elif value:
-            return value.number(MAX_PORT)
+            return value.number(MAX_PORT), False
     host_port = _from_environment("PORT")  # a common name, so anything but a number may mean something else
-    return (_parse_integer(host_port.text, MAX_PORT) if host_port else None) or DEFAULT_PORT
+    number = parse_integer(host_port.text, MAX_PORT) if host_port else None
+    return number or DEFAULT_PORT, number is not None
 
 
-def _from_options(name: str, options: Mapping[str, str | int | None]) -> _Value | None:
+def _default_host(*, is_hosts_port: bool) -> str:
+    """Gradio's variable, or this machine only; all addresses beside `PORT`, since hosts that set it connect from
+    outside."""
+    if value := _from_environment("GRADIO_SERVER_NAME"):
+        return value.text
+    return "0.0.0.0" if is_hosts_port else Settings.host  # what such hosts need
+
+
+def _from_options(name: str, options: Mapping[str, str | int | None]) -> Value | None:
     value = options.get(name)
-    return None if value is None else _Value(str(value).strip(), f"--{name}")
+    return None if value is None else Value(str(value).strip(), f"--{name.replace('_', '-')}")
 
 
-def _from_environment(name: str) -> _Value | None:
+def _from_environment(name: str) -> Value | None:
     """The value of an environment variable; None if it is not set or is white space."""
     text = os.environ.get(name, "").strip()
-    return _Value(text, name) if text else None
+    return Value(text, name) if text else None
 
 
 def _switch(variable: str) -> bool | None:
@@ -224,9 +221,3 @@ def _switch(variable: str) -> bool | None:
     if value and value.text not in ("0", "1"):
         raise UserError(f"{value.origin} is {quote(value.text)}; it must be 0 or 1.")
     return value.text == "1" if value else None
-
-
-def _parse_integer(text: str, maximum: int) -> int | None:
-    """The integer from 1 to `maximum`; None for any other text."""
-    is_plain = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
-    return int(text) if is_plain and 0 < int(text) <= maximum else None
