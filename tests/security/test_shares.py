@@ -24,7 +24,7 @@ WAITING = 6
 RUNNING = 4
 
 
-class Visitor:
+class Person:
     """Somebody at an address of their own, with an uploaded image."""
 
     def __init__(self, url: str, address: str, file: Path) -> None:
@@ -63,16 +63,16 @@ def running(_own_uploads: None, engine: FakeEngine) -> Iterator[Any]:
 
 
 @pytest.fixture
-def visitors(
+def people(
     running: Any, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Visitor, Visitor]]:
+) -> Iterator[tuple[Person, Person]]:
     """A greedy one and a quiet one, before an engine that holds all answers but the first few."""
     monkeypatch.setattr(queue_shares, "MAX_WAITING_SHARE", WAITING / 256)
     monkeypatch.setattr(queue_shares, "MAX_RUNNING_SHARE", RUNNING / 40)
     monkeypatch.setattr(queue_shares, "SWEEP_SECONDS", 0.02)
     engine.reset()
     (tmp_path / "image.png").write_bytes(blue_circles())
-    greedy, quiet = (Visitor(running.url, address, tmp_path / "image.png") for address in (GREEDY, QUIET))
+    greedy, quiet = (Person(running.url, address, tmp_path / "image.png") for address in (GREEDY, QUIET))
     yield greedy, quiet
     engine.release()
     queue = running.demo._queue
@@ -81,7 +81,7 @@ def visitors(
     quiet.close()
 
 
-def fill(greedy: Visitor, engine: FakeEngine) -> list[str]:
+def fill(greedy: Person, engine: FakeEngine) -> list[str]:
     """As many calls as run and wait at once; their numbers."""
     engine.hold()
     events = [greedy.call("one two").json()["event_id"] for _ in range(RUNNING)]
@@ -89,8 +89,8 @@ def fill(greedy: Visitor, engine: FakeEngine) -> list[str]:
     return events + [greedy.call("one two").json()["event_id"] for _ in range(WAITING)]
 
 
-def test_one_caller_cannot_fill_the_queue(visitors: tuple[Visitor, Visitor], engine: FakeEngine) -> None:
-    greedy, quiet = visitors
+def test_one_caller_cannot_fill_the_queue(people: tuple[Person, Person], engine: FakeEngine) -> None:
+    greedy, quiet = people
     fill(greedy, engine)
     refused = greedy.call("one more")
     assert (refused.status_code, refused.json()["code"]) == (503, "busy")
@@ -98,8 +98,8 @@ def test_one_caller_cannot_fill_the_queue(visitors: tuple[Visitor, Visitor], eng
     assert quiet.call("mine").status_code == 200
 
 
-def test_a_quiet_caller_overtakes_a_greedy_one(visitors: tuple[Visitor, Visitor], engine: FakeEngine) -> None:
-    greedy, quiet = visitors
+def test_a_quiet_caller_overtakes_a_greedy_one(people: tuple[Person, Person], engine: FakeEngine) -> None:
+    greedy, quiet = people
     fill(greedy, engine)
     answers: list[str] = []
     thread = threading.Thread(target=lambda: answers.append(quiet.ask("mine alone")))
@@ -112,9 +112,9 @@ def test_a_quiet_caller_overtakes_a_greedy_one(visitors: tuple[Visitor, Visitor]
 
 
 def test_calls_without_a_listener_end(
-    visitors: tuple[Visitor, Visitor], engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+    people: tuple[Person, Person], engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    greedy, quiet = visitors
+    greedy, quiet = people
     fill(greedy, engine)
     answers: list[str] = []
     thread = threading.Thread(target=lambda: answers.append(quiet.ask("mine alone")))
@@ -130,20 +130,20 @@ def test_calls_without_a_listener_end(
     assert answers == ["mine alone"]
 
 
-def test_a_call_may_be_listened_to_after_its_end(visitors: tuple[Visitor, Visitor], engine: FakeEngine) -> None:
-    greedy, _ = visitors
+def test_a_call_may_be_listened_to_after_its_end(people: tuple[Person, Person], engine: FakeEngine) -> None:
+    greedy, _ = people
     event = greedy.call("one two").json()["event_id"]
     wait_until(lambda: bool(engine.responses) and engine.responses[0].done)
     assert greedy.listen(event) == "one two"
 
 
 def test_one_caller_keeps_few_sessions(
-    visitors: tuple[Visitor, Visitor], engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+    people: tuple[Person, Person], engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Gradio forgets the oldest session of all beyond 2,000, whosever it is."""
     monkeypatch.setattr(queue_shares, "MAX_KEPT_SESSIONS", 2)
-    greedy, quiet = visitors
-    mine, *events = [visitor.call("one two").json()["event_id"] for visitor in (quiet, greedy, greedy, greedy)]
+    greedy, quiet = people
+    mine, *events = [person.call("one two").json()["event_id"] for person in (quiet, greedy, greedy, greedy)]
     wait_until(lambda: len(engine.responses) == 4 and all(response.done for response in engine.responses))
     greedy.call("one two")
     answers: list[Any] = [quiet.listen(mine), greedy.listen(events[-1])]

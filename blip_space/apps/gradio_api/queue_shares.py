@@ -1,4 +1,4 @@
-"""Gradio's queue in shares: no caller fills it, takes all that runs at once, or leaves calls there that nobody awaits.
+"""Gradio's queue in shares: no caller fills it, takes all that runs at once, or leaves calls there without a listener.
 
 Gradio's own queue is first come, first served, and keeps the calls of a client that never listens. Depends on Gradio's
 queue and on callers only. Everything here runs on the event loop.
@@ -33,7 +33,7 @@ Push = Callable[..., Awaitable[tuple[bool, Any, Any]]]
 
 
 class Messages(asyncio.Queue[Any]):
-    """The messages for one session, and when somebody last listened to them."""
+    """The messages for one session, and when a client last listened to them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Messages(asyncio.Queue[Any]):
         self._left_at = time.monotonic()
 
     async def get(self) -> Any:
-        """The next message. Whoever waits for it is a listener."""
+        """The next message. A client that waits for it is a listener."""
         self._listeners += 1
         try:
             return await super().get()
@@ -51,7 +51,7 @@ class Messages(asyncio.Queue[Any]):
 
     @property
     def seconds_alone(self) -> float:
-        """How long nobody has listened."""
+        """How long there has been no listener."""
         return 0.0 if self._listeners else time.monotonic() - self._left_at
 
 
@@ -118,7 +118,7 @@ class QueueShares:
         return min(allowed, key=count, default=None)
 
     async def _sweep(self) -> None:
-        """While there are calls, end those that nobody listens to."""
+        """While there are calls, end those without a listener."""
         queue = self._queue
         while (events := [*self._waiting(), *self._running()]) and not queue.stopped:
             ids = {event._id for event in events}
@@ -138,7 +138,7 @@ class QueueShares:
             del self._queue.pending_messages_per_session[session]
 
     def _forget_oldest(self, address: str) -> None:
-        """Drop messages that nobody has come for, so that the address keeps those of so many sessions only."""
+        """Drop messages without a listener, so that the address keeps those of so many sessions only."""
         kept = self._queue.pending_messages_per_session
         self._sessions = {session: owner for session, owner in self._sessions.items() if session in kept}
         sessions = [session for session, owner in self._sessions.items() if owner == address]
