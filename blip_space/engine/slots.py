@@ -20,7 +20,7 @@ from blip_space.engine.graph_comparison import Fused
 from blip_space.engine.launched_step import LaunchedStep, NextInputs
 from blip_space.engine.padding import MAX_CPU_PADDING, group_by_length
 from blip_space.engine.slot_cache import next_power_of_two
-from blip_space.engine.slot_prefill import MAX_ROWS, SlotPrefill
+from blip_space.engine.slot_prefill import MANY_ROWS, MAX_ROWS, SlotPrefill
 from blip_space.engine.slot_rows import UNUSED, Row, SlotRows
 from blip_space.engine.step_graphs import StepGraphs, set_ids
 from blip_space.models.interface import Embedded
@@ -65,14 +65,15 @@ class Slots(SlotRows):
         return torch.cat(logits)
 
     def _parts(self, prompts: Sequence[Embedded]) -> list[slice]:
-        """Adjacent prompts that share a forward pass; see `MAX_CPU_PADDING`."""
+        """Adjacent prompts that share a forward pass; see `MAX_CPU_PADDING` and `MANY_ROWS`."""
         is_cpu = self._device.type == "cpu" and not self._prefill.graphs.is_on
         max_padding = MAX_CPU_PADDING if is_cpu else maxsize
         groups = group_by_length([len(prompt) for prompt in prompts], max_padding=max_padding)
+        count = MANY_ROWS if len(prompts) >= MANY_ROWS else MAX_ROWS
         return [
-            slice(start, min(start + MAX_ROWS, group.stop))
+            slice(start, min(start + count, group.stop))
             for group in groups
-            for start in range(group.start, group.stop, MAX_ROWS)
+            for start in range(group.start, group.stop, count)
         ]
 
     @abstractmethod

@@ -9,15 +9,17 @@ from __future__ import annotations
 from starlette.types import ASGIApp
 
 from blip_space.apps.http.body_limits import BodyLimits
+from blip_space.apps.http.callers import CallerAddresses
 from blip_space.apps.http.closed_routes import ClosedRoutes
 from blip_space.apps.http.errors import ErrorSentences
 from blip_space.apps.http.security_headers import SecurityHeaders
 from blip_space.settings import Settings
 
 
-def wrap(app: ASGIApp, settings: Settings) -> ASGIApp:  # noqa: ARG001  # limits follow
+def wrap(app: ASGIApp, settings: Settings) -> ASGIApp:
     """`app` behind all middleware of this package. The last one that is added here is the first to see a request."""
     app = ErrorSentences(app)
     app = BodyLimits(app)
     app = ClosedRoutes(app)
-    return SecurityHeaders(app)
+    app = SecurityHeaders(app)
+    return CallerAddresses(app, settings.trusted_proxies)
