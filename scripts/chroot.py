@@ -113,7 +113,8 @@ def build(image: Image, folder: Path, variables: dict[str, str]) -> None:
         started = time.monotonic()
         print(f"== {name} {rest}", flush=True)
         if name == "SET":
-            variables |= [rest.split("=", 1)]
+            key, _, value = rest.partition("=")
+            variables[key] = value
         elif name == "WORKDIR":
             directory = rest
             (folder / rest.lstrip("/")).mkdir(parents=True, exist_ok=True)
