@@ -10,11 +10,12 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from blip_space.errors import UserError, quote
+from blip_space.settings.keys import KEYS, parse_keys
 from blip_space.settings.libraries import (
     bypass_proxies,
     check_upload_folder,
@@ -22,6 +23,7 @@ from blip_space.settings.libraries import (
     is_hugging_face_space,
     prepare_libraries,
 )
+from blip_space.settings.values import Value, parse_integer
 
 __all__ = [
     "DEFAULT_PORT",
@@ -46,8 +48,9 @@ DEFAULT_PORT = 7860
 MAX_ROWS = 1024
 MAX_PORT = 65_535
 MAX_REPLICAS = 1024
-MAX_DIGITS = 20
 MAX_DRAIN_SECONDS = 3_600
+MAX_REQUESTS = 1_000_000
+LOG_FORMATS = ("text", "json")
 
 GPU = re.compile(r"cuda:\d+")
 ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
@@ -63,7 +66,9 @@ class Settings:
     device, `adapter` the folder of the default model's adapter. `device` is one device, or several GPUs with commas
     between them. `ray` is the address of a Ray cluster, or empty for engines on this machine; `replicas` 0 is as many
     as the cluster has resources for. `root_path` is the path below which a proxy serves the page, such as "/blip", or
-    empty; `drain` is how many seconds a stopping server lets running answers finish."""
+    empty; `drain` is how many seconds a stopping server lets running answers finish. `keys` are those of which every
+    request needs one; without keys none is needed. A key, or without keys an address, may send `requests_per_minute`
+    and have `answers_at_once`, or any number if 0. `log_format` is one of `LOG_FORMATS`."""
 
     model: str = "tiny"
     precision: str = "auto"
@@ -77,6 +82,10 @@ class Settings:
     device: str = "auto"
     root_path: str = ""
     drain: int = 0
+    keys: tuple[str, ...] = field(default=(), repr=False)
+    requests_per_minute: int = 0
+    answers_at_once: int = 0
+    log_format: str = "text"
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -89,23 +98,6 @@ class Settings:
         return names or (self.device,)
 
 
-@dataclass(frozen=True)
-class _Value:
-    """A setting as text; `origin` is the command-line option or the environment variable that set it."""
-
-    text: str
-    origin: str
-
-    def number(self, maximum: int, *, minimum: int = 1) -> int:
-        """The text as an integer. Raises `UserError` unless it is one from `minimum`, 0 or 1, to `maximum`."""
-        number = 0 if minimum == 0 and self.text == "0" else _parse_integer(self.text, maximum)
-        if number is None:
-            raise UserError(
-                f"{self.origin} is {quote(self.text)}; it must be a whole number from {minimum} to {maximum}."
-            )
-        return number
-
-
 def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
     """The settings of this process.
 
@@ -116,7 +108,7 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
     """
     options = dict.fromkeys(field.name for field in fields(Settings)) if arguments is None else dict(arguments)
 
-    def find(name: str) -> _Value | None:
+    def find(name: str) -> Value | None:
         return _from_options(name, options) or _from_environment(f"BLIP_SPACE_{name.upper()}")
 
     def text(name: str, default: str) -> str:
@@ -145,6 +137,10 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
         device=text("device", Settings.device),
         root_path=_root_path(find("root_path")),
         drain=number("drain", Settings.drain, MAX_DRAIN_SECONDS, minimum=0),
+        keys=parse_keys(_from_environment(KEYS)) if "keys" in options else (),
+        requests_per_minute=number("requests_per_minute", 0, MAX_REQUESTS, minimum=0),
+        answers_at_once=number("answers_at_once", 0, MAX_REQUESTS, minimum=0),
+        log_format=_log_format(find("log_format")),
     )
 
 
@@ -186,7 +182,7 @@ def hide_port_from_gradio() -> None:
 
     Call it after `read`, which uses the variable, and before importing Gradio. Gradio gets its port at launch.
     """
-    if _parse_integer(os.environ.get("GRADIO_SERVER_PORT", "").strip(), MAX_PORT) is None:
+    if parse_integer(os.environ.get("GRADIO_SERVER_PORT", "").strip(), MAX_PORT) is None:
         os.environ.pop("GRADIO_SERVER_PORT", None)
 
 
@@ -206,7 +202,7 @@ def _port(options: Mapping[str, str | int | None]) -> tuple[int, bool]:
         elif value:
             return value.number(MAX_PORT), False
     host_port = _from_environment("PORT")  # a common name, so anything but a number may mean something else
-    number = _parse_integer(host_port.text, MAX_PORT) if host_port else None
+    number = parse_integer(host_port.text, MAX_PORT) if host_port else None
     return number or DEFAULT_PORT, number is not None
 
 
@@ -218,22 +214,28 @@ def _default_host(*, is_hosts_port: bool) -> str:
     return "0.0.0.0" if is_hosts_port else Settings.host  # what such hosts need
 
 
-def _root_path(value: _Value | None) -> str:
+def _log_format(value: Value | None) -> str:
+    if value and value.text not in LOG_FORMATS:
+        raise UserError(f"{value.origin} is {quote(value.text)}; it must be {' or '.join(LOG_FORMATS)}.")
+    return value.text if value else Settings.log_format
+
+
+def _root_path(value: Value | None) -> str:
     path = value.text.rstrip("/") if value else ""
     if value and path and not ROOT_PATH.fullmatch(path):
         raise UserError(f"{value.origin} is {quote(value.text)}; it must be a path such as /blip, without an address.")
     return path
 
 
-def _from_options(name: str, options: Mapping[str, str | int | None]) -> _Value | None:
+def _from_options(name: str, options: Mapping[str, str | int | None]) -> Value | None:
     value = options.get(name)
-    return None if value is None else _Value(str(value).strip(), f"--{name.replace('_', '-')}")
+    return None if value is None else Value(str(value).strip(), f"--{name.replace('_', '-')}")
 
 
-def _from_environment(name: str) -> _Value | None:
+def _from_environment(name: str) -> Value | None:
     """The value of an environment variable; None if it is not set or is white space."""
     text = os.environ.get(name, "").strip()
-    return _Value(text, name) if text else None
+    return Value(text, name) if text else None
 
 
 def _switch(variable: str) -> bool | None:
@@ -242,9 +244,3 @@ def _switch(variable: str) -> bool | None:
     if value and value.text not in ("0", "1"):
         raise UserError(f"{value.origin} is {quote(value.text)}; it must be 0 or 1.")
     return value.text == "1" if value else None
-
-
-def _parse_integer(text: str, maximum: int) -> int | None:
-    """The integer from 1 to `maximum`; None for any other text."""
-    is_plain = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
-    return int(text) if is_plain and 0 < int(text) <= maximum else None
