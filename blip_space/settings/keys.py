@@ -23,7 +23,7 @@ def parse_keys(value: Value | None) -> tuple[str, ...]:
     missing file is no key, and for a file without keys."""
     if value is None:
         return ()
-    lines = _read(value.text)
+    lines = _read_lines(value.text)
     keys = tuple(dict.fromkeys(line for part in lines if (line := part.strip()) and not line.startswith("#")))
     if not keys or len(keys) > MAX_KEYS:
         raise UserError(f"{KEYS} has {len(keys):,} keys; it must have from 1 to {MAX_KEYS:,}.")
@@ -36,7 +36,7 @@ def parse_keys(value: Value | None) -> tuple[str, ...]:
     return keys
 
 
-def _read(text: str) -> list[str]:
+def _read_lines(text: str) -> list[str]:
     """The lines of the file of this name, or the parts of the list."""
     try:
         file = Path(text)
