@@ -45,7 +45,6 @@ def compare(
     replay: Callable[[], None],
     inputs: torch.Tensor,
     logits: torch.Tensor,
-    *,
     columns: Columns,
     buffers: SlotBuffers,
     step: Step,

@@ -144,12 +144,30 @@ class StepGraphs:
         shape = _shape(*key)
         del self._eager_steps[shape]
         self._captures[shape] += 1
-        if fused is not None and not self._not_fused:
-            if not (problem := self._try(key, columns, step, fused)):
-                return
-            self.turn_off_fused(problem)
-        if problem := self._try(key, columns, step, Fused(step)):
-            self.turn_off(problem)
+        assert self._backend is not None
+        if self._estimate(len(columns[0])) > self._backend.free_bytes() // 2:
+            self._skip(shape)
+            return
+        for captured in ([fused] if fused is not None and not self._not_fused else []) + [Fused(step)]:
+            problem = self._try(key, columns, step, captured)
+            if isinstance(problem, torch.OutOfMemoryError):
+                self._skip(shape)
+            elif problem and captured is fused:
+                self.turn_off_fused(problem)
+                continue
+            elif problem:
+                self.turn_off(problem)
+            return
+
+    def _estimate(self, slots: int) -> int:
+        """The memory in bytes that a graph of a step over so many slots might take; 0 as long as nothing is known."""
+        row = max((graph.logits[:1].nbytes for graph in self._graphs.values()), default=0)
+        return min((graph.nbytes for graph in self._graphs.values()), default=0) + 4 * slots * row
+
+    def _skip(self, shape: Shape) -> None:
+        """Let the steps of this shape be eager until all graphs are dropped."""
+        self._captures[shape] = MAX_CAPTURES
+        log.info("there is no memory for a graph of %d slots", shape[0])
 
     def _try(
         self, key: tuple[int, tuple[SlotBuffers, ...]], columns: Columns, step: Step, captured: Fused
@@ -161,15 +179,9 @@ class StepGraphs:
             before = self._backend.free_bytes()
             inputs = to_device(columns, buffers.layers[0][0].device)
             replay, logits = self._backend.capture(lambda: captured.step(inputs))
-            reason = compare(
-                *(replay, inputs, logits),
-                columns=columns,
-                buffers=buffers,
-                step=step,
-                tolerance=TOLERANCE[self._dtype],
-                precise=captured.precise,
-            )
-            if reason:
+            if reason := compare(
+                replay, inputs, logits, columns, buffers, step, TOLERANCE[self._dtype], captured.precise
+            ):
                 return reason
             graph = _Graph(replay, inputs, logits, max(0, before - self._backend.free_bytes()))
         except Exception as error:

@@ -23,6 +23,7 @@ from blip_space.settings.libraries import (
     is_hugging_face_space,
     prepare_libraries,
 )
+from blip_space.settings.proxies import Network, parse_root_path, parse_trusted_proxies
 from blip_space.settings.values import Value, parse_integer
 
 __all__ = [
@@ -53,7 +54,6 @@ MAX_REQUESTS = 100_000
 LOG_FORMATS = ("text", "json")
 
 GPU = re.compile(r"cuda:\d+")
-ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 
 KUBERNETES_SERVICE = re.compile(r"(tcp|udp|sctp)://\S+", re.IGNORECASE)
 """The value of `NAME_PORT`, which Kubernetes and Docker's links set in every container next to a service `name`:
@@ -66,9 +66,10 @@ class Settings:
     device, `adapter` the folder of the default model's adapter. `device` is one device, or several GPUs with commas
     between them. `ray` is the address of a Ray cluster, or empty for engines on this machine; `replicas` 0 is as many
     as the cluster has resources for. `root_path` is the path below which a proxy serves the page, such as "/blip", or
-    empty; `drain` is how many seconds a stopping server lets running answers finish. `keys` are those of which every
-    request needs one; without keys none is needed. A key, or without keys an address, may send `requests_per_minute`
-    and have `answers_at_once`, or any number if 0. `log_format` is one of `LOG_FORMATS`."""
+    empty; `drain` is how many seconds a stopping server lets running answers finish. `trusted_proxies` are the
+    networks of the proxies whose `X-Forwarded-For` names a caller. `keys` are those of which every request needs one;
+    without keys none is needed. A key, or without keys an address, may send `requests_per_minute` and have
+    `answers_at_once`, or any number if 0. `log_format` is one of `LOG_FORMATS`."""
 
     model: str = "tiny"
     precision: str = "auto"
@@ -82,6 +83,7 @@ class Settings:
     device: str = "auto"
     root_path: str = ""
     drain: int = 0
+    trusted_proxies: tuple[Network, ...] = ()
     keys: tuple[str, ...] = field(default=(), repr=False)
     requests_per_minute: int = 0
     answers_at_once: int = 0
@@ -135,8 +137,9 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
         ray=text("ray", ""),
         replicas=number("replicas", Settings.replicas, MAX_REPLICAS),
         device=text("device", Settings.device),
-        root_path=_root_path(find("root_path")),
+        root_path=parse_root_path(find("root_path")),
         drain=number("drain", Settings.drain, MAX_DRAIN_SECONDS, minimum=0),
+        trusted_proxies=parse_trusted_proxies(find("trusted_proxies")),
         keys=parse_keys(_from_environment(KEYS)) if "keys" in options else (),
         requests_per_minute=number("requests_per_minute", 0, MAX_REQUESTS, minimum=0),
         answers_at_once=number("answers_at_once", 0, MAX_REQUESTS, minimum=0),
@@ -218,13 +221,6 @@ def _log_format(value: Value | None) -> str:
     if value and value.text not in LOG_FORMATS:
         raise UserError(f"{value.origin} is {quote(value.text)}; it must be {' or '.join(LOG_FORMATS)}.")
     return value.text if value else Settings.log_format
-
-
-def _root_path(value: Value | None) -> str:
-    path = value.text.rstrip("/") if value else ""
-    if value and path and not ROOT_PATH.fullmatch(path):
-        raise UserError(f"{value.origin} is {quote(value.text)}; it must be a path such as /blip, without an address.")
-    return path
 
 
 def _from_options(name: str, options: Mapping[str, str | int | None]) -> Value | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from starlette.types import ASGIApp
 
 from blip_space.apps.http.body_limits import BodyLimits
+from blip_space.apps.http.callers import CallerAddresses
 from blip_space.apps.http.closed_routes import ClosedRoutes
 from blip_space.apps.http.errors import ErrorSentences
 from blip_space.apps.http.keys import Keys
@@ -31,4 +32,5 @@ def wrap(app: ASGIApp, settings: Settings, count: Callable[[str, int], object]) 
     if settings.keys:
         app = Keys(app, settings.keys, root_path=settings.root_path)
     app = ResponseCounts(app, count)
-    return SecurityHeaders(app)
+    app = SecurityHeaders(app)
+    return CallerAddresses(app, settings.trusted_proxies)

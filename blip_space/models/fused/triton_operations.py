@@ -25,11 +25,13 @@ ACTIVATION_COLUMNS = 1024
 class TritonOperations:
     """See `Operations`."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, early: bool = False) -> None:
+        """`early` is whether a kernel is launched before the one before it ends, which GPUs from Hopper on can do."""
         self._counters = torch.zeros(PROGRAMS, dtype=torch.int32, device=device)
         """How many parts of an attention are finished, for each row and head; zeros between kernels."""
 
-        self._products = MeasuredProducts()
+        self._launch: dict[str, bool] = {"EARLY": True, "launch_pdl": True} if early else {"EARLY": False}
+        self._products = MeasuredProducts(self._launch)
 
     def add_weight(self, weight: torch.Tensor) -> None:
         """See `Operations`."""
@@ -47,7 +49,7 @@ class TritonOperations:
         kernels.add_norm_kernel[(len(states),)](
             states, addend, bias, norm.weight, norm.bias, output, norm.epsilon,
             SIZE=size, BLOCK=power_of_two(size), HAS_ADDEND=addend is not None, HAS_BIAS=bias is not None,
-            CENTRED=norm.centred, HAS_SHIFT=norm.bias is not None, num_warps=NORM_WARPS,
+            CENTRED=norm.centred, HAS_SHIFT=norm.bias is not None, num_warps=NORM_WARPS, **self._launch,
         )  # fmt: skip
         return output
 
@@ -56,7 +58,7 @@ class TritonOperations:
         rows, size = states.shape
         kernels.activate_kernel[(rows, -(-size // ACTIVATION_COLUMNS))](
             states, bias, SIZE=size, BLOCK=ACTIVATION_COLUMNS, HAS_BIAS=bias is not None, ACTIVATION=activation,
-            num_warps=ACTIVATION_WARPS,
+            num_warps=ACTIVATION_WARPS, **self._launch,
         )  # fmt: skip
         return states
 
@@ -65,8 +67,9 @@ class TritonOperations:
         rows, size = len(states), states.shape[1] // 2
         output = states.new_empty(rows, size)
         kernels.gate_kernel[(rows, -(-size // ACTIVATION_COLUMNS))](
-            states, output, SIZE=size, BLOCK=ACTIVATION_COLUMNS, ACTIVATION=activation, num_warps=ACTIVATION_WARPS
-        )
+            states, output, SIZE=size, BLOCK=ACTIVATION_COLUMNS, ACTIVATION=activation, num_warps=ACTIVATION_WARPS,
+            **self._launch,
+        )  # fmt: skip
         return output
 
     def attend(self, projected: Projected, cached: Cached, scores: Scores) -> torch.Tensor:
@@ -90,7 +93,7 @@ class TritonOperations:
             HEADS=heads, GROUP=heads // keys.shape[1], WIDTH=width, BLOCK_WIDTH=block_width, BLOCK=KEYS,
             MAX_SPLITS=MAX_SPLITS, STAGES=STAGES, IS_SPLIT=splits > 1, HAS_NEW=key is not None,
             HAS_BIAS=projected.query_bias is not None, ROTARY=scores.rotary is not None, BIAS=bias,
-            num_warps=ATTENTION_WARPS,
+            num_warps=ATTENTION_WARPS, **self._launch,
         )  # fmt: skip
         return output
 

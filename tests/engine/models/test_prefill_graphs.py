@@ -163,7 +163,7 @@ def test_a_graph_for_a_longer_prefix_is_used_and_none_for_a_shorter_one(
     if not model.spec.decoder_only:
         return
     long = prompts[-1].embeddings.repeat(9, 1)[:140]
-    prompt = Embedded(long, torch.arange(len(long))[None] // 2, len(long))  # OPT's table is short
+    prompt = Embedded(long, torch.arange(len(long), device=long.device)[None] // 2, len(long))  # OPT's table is short
     graphs, backend = recording_graphs(of_steps_only=False)
     batch, alone = new_batch(model.decoder, slots=True, graphs=graphs), new_batch(model.decoder, slots=False)
     batch.prefill([Embedded(prompt.embeddings[:cut], prompt.positions[:, :cut], cut)])
@@ -182,11 +182,17 @@ def test_a_graph_is_captured_before_a_prefill_if_there_is_no_idle_time(
     model: Blip2, prompts: list[Embedded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slot_prefill, "MIN_EAGER", 3)
-    both, _, _ = graph_batches(model)
-    for number in range(5):
+    """And none if there is a larger one that serves."""
+    both, _, backend = graph_batches(model)
+    for number in range(6):
         assert len(captured_sizes(both)) == int(number > 3)
         both.prefill(prompts[:2], [1, 1])
         both.decode(random.Random(number))
+    for _ in range(5):
+        before = backend.replays
+        both.prefill(prompts[:1], [1])
+        assert backend.replays == before + 1
+        assert len(captured_sizes(both)) == 1
 
 
 def test_a_new_row_reads_nothing_of_an_earlier_prefix(model: Blip2, prompts: list[Embedded]) -> None:
