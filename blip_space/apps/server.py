@@ -31,7 +31,7 @@ from blip_space.apps.uploads import UploadLimit, delete_expired
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
 from blip_space.images import uploaded
-from blip_space.serving.engine_process import LOG_FORMAT
+from blip_space.serving import log_formats
 from blip_space.serving.machine import Machine
 from blip_space.serving.observed import ObservedEngine
 from blip_space.serving.process_engine import ProcessEngine
@@ -74,7 +74,7 @@ class Server:
 def serve(settings: Settings) -> None:
     """Serve until Ctrl-C or SIGTERM, or until the GPU fails. Raises `UserError` if a model is unknown or the port is
     unavailable."""
-    logging.basicConfig(format=LOG_FORMAT)
+    log_formats.configure(settings.log_format)
     logging.getLogger("blip_space").setLevel(logging.INFO)
     first, *others = [catalogue.find_operator_model(name) for name in settings.models]
     specs = [replace(first, adapter=settings.adapter), *others]
@@ -83,6 +83,8 @@ def serve(settings: Settings) -> None:
     engine = _create_engine(specs, settings, device_lost)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # after Ray has set its handler
     server = launch(engine, host=settings.host, port=settings.port, settings=settings)
+    if settings.log_format == log_formats.JSON:
+        log_formats.adopt("uvicorn")
     repeated_errors.install()
     try:
         device_lost.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -129,3 +130,14 @@ def wait_for(condition: object, seconds: float = 20.0) -> None:
             return
         waiting.wait(0.05)
     pytest.fail("it did not become true")
+
+
+@pytest.mark.parametrize("document", ["grafana.json", "operating.md"])
+def test_documents_name_only_metrics_that_there_are(web: httpx.Client, document: str) -> None:
+    """After the tests above, since a metric with labels has no sample before its first event."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / document).read_text("utf-8")
+    known = {name for name, _ in scrape(web)}
+    named = set(re.findall(r"\b(?:blip_space|process)_[a-z_]+\b", text)) - {"process_max_fds"}
+    histograms = {name.removesuffix("_bucket") for name in known if name.endswith("_bucket")}
+    assert named
+    assert named <= known | histograms
