@@ -21,7 +21,8 @@ from gradio.data_classes import ImageData, ListFiles
 from starlette.exceptions import HTTPException
 
 from blip_space.apps.gradio_api.call_values import INVALID_VALUE, Hidden, check_call, is_uploaded, reference_error
-from blip_space.apps.http.callers import group
+from blip_space.apps.gradio_api.queue_shares import QueueShares
+from blip_space.apps.http.callers import caller_of, group
 from blip_space.apps.http.clients import client_of
 from blip_space.apps.http.refusals import CODE_HEADER
 from blip_space.errors import Code, ImageError, UserError
@@ -38,6 +39,7 @@ EXAMPLE = "assets/examples/octopus.png"
 
 SESSION = re.compile(r"[!-~]{1,128}")
 INVALID_SESSION = "The session_hash must have 1 to 128 printable ASCII characters. Choose a random one."
+TOO_MANY_CALLS = "Many calls from your address are waiting already. Wait for their answers, then call again."
 NO_EVENT = "There is no event of this number. Call an endpoint by its name, as the API page shows."
 INTERNAL_ERROR = "An internal error occurred; the server's log has the details. Try again."
 ERROR_SECONDS = 15
@@ -61,14 +63,18 @@ class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # mypy does not follow Gra
     """Called with the endpoint and the outcome of each call that ends, unless its client leaves before."""
 
     def queue(self, *arguments: Any, **options: Any) -> Any:
-        """Create Gradio's queue, which then accepts only events that there are, of sessions with a usable name."""
+        """Create Gradio's queue, which then accepts only events that there are, of sessions with a usable name, and
+        of each caller only its share."""
         super().queue(*arguments, **options)
         self._value_checks = anyio.CapacityLimiter(MAX_VALUE_CHECKS)
-        push = self._queue.push
+        shares = QueueShares(self._queue)
 
         async def push_valid(body: Any, request: Any, username: Any) -> Any:
             _check_address(self, body)
-            return await push(body=body, request=request, username=username)
+            caller = caller_of(request.scope)
+            if not shares.has_share(caller.address):
+                raise _http_error(503, "busy", TOO_MANY_CALLS)
+            return await shares.push(caller, body, request, username)
 
         self._queue.push = push_valid
         return self
