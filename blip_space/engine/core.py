@@ -161,8 +161,10 @@ class EngineCore:
         return ran, waited
 
     def close(self) -> None:
-        """Free graphs and weights; graphs first, since one that is destroyed while another is captured spoils that."""
+        """Free graphs, caches and weights; graphs first, since one that is destroyed while another is captured spoils
+        that. A caller may still have the core while another model is loaded."""
         self._runner.graphs.clear()
+        self._runner.clear_caches()
         self.model.close()
 
     def _limits(self, share: float = 1.0) -> dict[str, int]:
