@@ -11,13 +11,19 @@ from starlette.types import ASGIApp
 from blip_space.apps.http.body_limits import BodyLimits
 from blip_space.apps.http.closed_routes import ClosedRoutes
 from blip_space.apps.http.errors import ErrorSentences
+from blip_space.apps.http.open_requests import OpenRequests
+from blip_space.apps.http.root_path import RootPath
 from blip_space.apps.http.security_headers import SecurityHeaders
 from blip_space.settings import Settings
 
+__all__ = ["OpenRequests", "wrap"]
 
-def wrap(app: ASGIApp, settings: Settings) -> ASGIApp:  # noqa: ARG001  # limits follow
+
+def wrap(app: ASGIApp, settings: Settings, open_requests: OpenRequests) -> ASGIApp:
     """`app` behind all middleware of this package. The last one that is added here is the first to see a request."""
     app = ErrorSentences(app)
     app = BodyLimits(app)
     app = ClosedRoutes(app)
-    return SecurityHeaders(app)
+    app = open_requests.wrap(app)
+    app = SecurityHeaders(app)
+    return RootPath(app, settings.root_path) if settings.root_path else app
