@@ -71,7 +71,8 @@ def _batch_rows() -> Iterator[Row]:
     from blip_space.jobs import upload_archive
 
     yield "images of a batch", f"{upload_archive.MAX_IMAGES}", "too_large"
-    yield "files of a zip", f"{upload_archive.MAX_MEMBERS:,}", "too_large"
+    yield "zips of a batch", f"{upload_archive.MAX_ZIPS}", "too_large"
+    yield "files in the zips of a batch", f"{upload_archive.MAX_MEMBERS:,}", "too_large"
     yield "a zip's content", _megabytes(upload_archive.MAX_UNPACKED_BYTES), "too_large"
     yield "batches at once", f"one of a session, {batches.MAX_BATCHES} of the server", "busy"
 

@@ -8,7 +8,8 @@ batch             chooses the batch layout for a device
 batch_size        how many sequences a device decodes at once by default
 batch_interface   the interface of both layouts: prefill, decode, select, merge
 left_aligned      rows that end at the same position, for a CPU
-slots             rows in fixed slots, for a GPU
+slots             rows in fixed slots, for a GPU: prefill and decode
+slot_rows         which slot each row has, and the buffers
 slot_batches      the same for both kinds of decoder
 slot_prefill      prefills prompts for slots, by a graph where there is one
 prefill_functions the forward passes that it captures, for both kinds of decoder

@@ -160,6 +160,11 @@ class EngineCore:
         self._sequences.clear()
         return ran, waited
 
+    def close(self) -> None:
+        """Free graphs and weights; graphs first, since one that is destroyed while another is captured spoils that."""
+        self._runner.graphs.clear()
+        self.model.close()
+
     def _limits(self, share: float = 1.0) -> dict[str, int]:
         """The scheduler's limits, `max_rows` and `max_positions`, for this share of the free memory."""
         positions = max(1, int(kv_positions(self.model) * share))

@@ -13,6 +13,7 @@ import torch
 from blip_space.engine.step_graphs import StepGraphs
 from blip_space.loading.device import free_bytes
 from blip_space.loading.device_errors import is_device_lost
+from blip_space.models.capturing import without_collector
 from blip_space.models.fused.operations import UnsupportedModelError
 from blip_space.models.interface import DecoderOnly, EncoderDecoder
 
@@ -30,7 +31,7 @@ class CudaGraphs:
 
     def capture(self, step: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
         """See `GraphBackend`. The runs before it choose kernels and allocate workspaces, which cannot be captured."""
-        with torch.cuda.device(self._device):
+        with without_collector(), torch.cuda.device(self._device):
             self._stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._stream):
                 for _ in range(WARM_UP_RUNS):

@@ -99,9 +99,9 @@ class FunctionGraphs:
         if self.is_on and key not in self._graphs:
             self._missed[key] += 1
 
-    def missed(self, key: Key) -> int:
-        """How often a graph of these sizes was missing since it was last tried to capture; 0 if it never will be."""
-        return self._missed[key] if self._captures[key] < MAX_CAPTURES else 0
+    def may_capture(self, key: Key) -> bool:
+        """Whether a graph of these sizes was not captured too often, or turned out to be too large."""
+        return self.is_on and self._captures[key] < MAX_CAPTURES
 
     @property
     def sizes(self) -> Sequence[Key]:

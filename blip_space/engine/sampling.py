@@ -126,16 +126,13 @@ class Sampler:
         return decided
 
     def _penalize(self, logits: torch.Tensor, requests: Sequence[SamplingInput]) -> None:
-        rows, tokens, penalties = list[int](), list[int](), list[float]()
-        for row, (options, ids, start) in enumerate(requests):
-            if options.repetition_penalty != 1.0:
-                penalized = {*start, *ids}
-                tokens += penalized
-                rows += [row] * len(penalized)
-                penalties += [options.repetition_penalty] * len(penalized)
-        if tokens:
-            row_index, columns = to_device([rows, tokens], logits.device)
-            apply_repetition_penalty(logits, row_index, columns, to_device(penalties, logits.device, torch.float32))
+        rows = [row for row, (options, _, _) in enumerate(requests) if options.repetition_penalty != 1.0]
+        tokens = [np.array([*requests[row][2], *requests[row][1]], dtype=np.int64) for row in rows]
+        counts = [len(part) for part in tokens]
+        if any(counts):
+            index, ids = to_device(np.stack([np.repeat(rows, counts), np.concatenate(tokens)]), logits.device)
+            penalties = np.repeat([requests[row][0].repetition_penalty for row in rows], counts)
+            apply_repetition_penalty(logits, index, ids, to_device(penalties, logits.device, torch.float32))
 
     def _forbid_stopping(self, logits: torch.Tensor, requests: Sequence[SamplingInput]) -> None:
         rows = [row for row, (_, ids, _) in enumerate(requests) if not ids] if self._stop else []

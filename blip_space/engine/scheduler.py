@@ -27,7 +27,8 @@ class Plan:
     discarded: list[Sequence] = field(default_factory=list)
     admitted: list[Sequence] = field(default_factory=list)
     admits_more: bool = False
-    """Whether others are admitted in the next step, since a step prefills only so many positions."""
+    """Whether others are admitted in the next step, since a step prefills only so many positions, or may be, since a
+    batch is filled."""
 
 
 class Scheduler:
@@ -79,7 +80,7 @@ class Scheduler:
             return Plan()  # as in most steps
         self._raise_row_limit(now)
         removed = self._remove_finished()
-        if not admit:
+        if not (admit and self._fills_batch()):
             return Plan(removed)
         preempted, discarded = self._preempt()
         admitted, admits_more = self._admit()
@@ -189,11 +190,9 @@ class Scheduler:
 
         No sequence overtakes another of its kind. While a sequence waits for memory, only preempted ones, which hold
         their memory already, are admitted before it. While users' sequences run, background ones are admitted one at a
-        time, since the users wait while an image is encoded. Also returns whether the prefill limit is why others wait.
+        time, since the users wait while an image is encoded. Also returns whether the next step admits others.
         """
         admitted, admits_more = list[Sequence](), False
-        if not self._fills_batch():
-            return admitted, False
         budget = self._config.max_prefill_tokens
         full, is_short_of_memory = set[bool](), False
         for sequence in self.waiting or self.background:
@@ -224,11 +223,11 @@ class Scheduler:
         if admitted:
             queue = self._queue(admitted[0])
             queue[:] = [sequence for sequence in queue if sequence.status is not Status.RUNNING]
-        return admitted, admits_more
+        return admitted, admits_more or (self._config.min_free_share > 0 and self._is_filling)
 
     def _fills_batch(self) -> bool:
-        """Whether sequences are admitted: always without `min_free_share`. With it, once that share of the batch is
-        free or nothing runs, and from then on until the batch is full."""
+        """Whether sequences are admitted or preempted: always without `min_free_share`. With it, once that share of the
+        batch is free or nothing runs, and from then on until the batch is full."""
         share = self._config.min_free_share
         if not share or not self.running or self._rows() <= (1 - share) * self._config.max_batch_size:
             self._is_filling = True

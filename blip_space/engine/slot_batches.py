@@ -11,12 +11,13 @@ from dataclasses import astuple
 import torch
 
 from blip_space.engine.caches import KeyValues
-from blip_space.engine.graph_comparison import Step
+from blip_space.engine.graph_comparison import Fused, Step
 from blip_space.engine.left_aligned import DecoderOnlyBatch, EncoderDecoderBatch
 from blip_space.engine.prefill_functions import DecoderOnlyPrefill, EncoderDecoderPrefill
 from blip_space.engine.slot_cache import SlotCache
 from blip_space.engine.slot_prefill import prefix_length
-from blip_space.engine.slots import Row, Slots
+from blip_space.engine.slot_rows import Row
+from blip_space.engine.slots import Slots
 from blip_space.engine.step_graphs import StepGraphs
 from blip_space.models.interface import DecoderOnly, Embedded, EncoderDecoder
 
@@ -47,8 +48,8 @@ class DecoderOnlySlots(Slots):
         )
 
     @property
-    def _fused(self) -> Step | None:
-        return None if self._decoder.fused is None else self._fused_step
+    def _fused(self) -> Fused | None:
+        return _fused_steps(self._decoder, self._fused_step, self._step)
 
     def _fused_step(self, inputs: torch.Tensor) -> torch.Tensor:
         assert self._decoder.fused is not None
@@ -105,8 +106,8 @@ class EncoderDecoderSlots(Slots):
         )
 
     @property
-    def _fused(self) -> Step | None:
-        return None if self._decoder.fused is None else self._fused_step
+    def _fused(self) -> Fused | None:
+        return _fused_steps(self._decoder, self._fused_step, self._step)
 
     def _fused_step(self, inputs: torch.Tensor) -> torch.Tensor:
         assert self._decoder.fused is not None
@@ -148,3 +149,15 @@ class EncoderDecoderSlots(Slots):
 
     def _caches(self, rows: Sequence[Row] = ()) -> list[tuple[SlotCache, list[int]]]:
         return [*super()._caches(rows), (self._prompt_cache, [row.prompt_length for row in rows])]
+
+
+def _fused_steps(decoder: DecoderOnly | EncoderDecoder, fused: Step, step: Step) -> Fused | None:
+    """The fused step with what it is compared with, if the decoder has one."""
+    if decoder.fused is None:
+        return None
+
+    def precise(inputs: torch.Tensor) -> torch.Tensor:
+        with decoder.in_float32():
+            return step(inputs)
+
+    return Fused(fused, None if decoder.dtype == torch.float32 else precise)

@@ -123,9 +123,9 @@ class SlotCache:
         self._retire(old)
 
     def fill(self, slots: int, capacity: int) -> None:
-        """Have buffers of this size with small numbers everywhere, as no row is in them. Not before the first write."""
+        """Have buffers of this size with random numbers everywhere, for no row. Not before the first write."""
         self.rebuild(slots, capacity, [])
-        self._allocate().normal_(std=0.1)
+        self._allocate().normal_(std=0.5)
 
     def write(self, slots: Sequence[int], rows: KVCache, lengths: Sequence[int], *, left: bool = True) -> None:
         """Overwrite `slots` with another cache's rows, which are padded on the left if `left`, else on the right."""
@@ -197,9 +197,9 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no typ
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
         assert self.index is not None
         slots, position = self.index
-        self.keys[slots, :, position] = key_states[:, :, 0]
-        self.values[slots, :, position] = value_states[:, :, 0]
-        return self.keys, self.values
+        self.keys[slots, :, position] = key_states[:, :, 0].to(self.keys.dtype)
+        self.values[slots, :, position] = value_states[:, :, 0].to(self.values.dtype)
+        return self.keys.to(key_states.dtype), self.values.to(value_states.dtype)  # float32 in a comparison
 
     def get_seq_length(self) -> int:
         """The capacity minus one: transformers adds one position, and the sum must be the width of the mask."""

@@ -9,6 +9,7 @@ the slots. Depends on decoders; must not import requests. Nothing here synchroni
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
@@ -19,7 +20,10 @@ from blip_space.engine.slot_cache import next_power_of_two
 from blip_space.models.interface import Decoder, Embedded
 
 MAX_ROWS = 16
-"""The most prompts of one forward pass: with more a GPU is busy for so long that launching kernels takes no time."""
+"""The most prompts of a graph: with more a GPU is busy for so long that launching kernels takes no time."""
+
+MANY_ROWS = 64
+"""If there are so many prompts, as in a folder job, so many share an eager forward pass."""
 
 ROWS = (1, 4, 8, MAX_ROWS)
 """The numbers of rows of graphs."""
@@ -39,13 +43,16 @@ Prefix: TypeAlias = torch.Tensor | None
 
 
 class SlotPrefill(ABC):
-    """Prefills up to `MAX_ROWS` prompts in one forward pass."""
+    """Prefills up to `MANY_ROWS` prompts in one forward pass, and up to `MAX_ROWS` by a graph."""
 
     def __init__(self, decoder: Decoder, graphs: FunctionGraphs) -> None:
         self.graphs = graphs
         self._decoder = decoder
         self._example: Embedded | None = None
         """A prompt, from which the inputs for captures are made, once there was one."""
+
+        self._eager: Counter[Sizes] = Counter()
+        """How many forward passes were eager, by the sizes of the graph that they lacked."""
 
         self._pattern: torch.Tensor | None = None
         """An empty tensor with the layers, heads, width and dtype of keys and values, once there were some."""
@@ -57,7 +64,7 @@ class SlotPrefill(ABC):
         if self._pattern is None:
             self._pattern = next((prefix[:, None, :, :0][:, :0] for prefix in prefixes if prefix is not None), None)
         outputs = None
-        if graph := self._find(self._sizes(prompts, prefixes)):
+        if len(prompts) <= MAX_ROWS and (graph := self._find(self._sizes(prompts, prefixes))):
             self._fill(graph.inputs, prompts, prefixes)
             outputs = self.graphs.replay(graph)
         if not outputs:
@@ -122,8 +129,6 @@ class SlotPrefill(ABC):
     def _find(self, sizes: Sizes) -> FunctionGraph | None:
         """The graph for these sizes, or a larger one that costs little more."""
         key = self._rounded(sizes)
-        if self.graphs.missed(key) >= MIN_EAGER:
-            self._capture(*key)
         if graph := self.graphs.find(key):
             return graph
         limit = max(FREE_POSITIONS, 2 * sizes[0] * sizes[1])
@@ -133,7 +138,14 @@ class SlotPrefill(ABC):
             if other[0] >= key[0] and other[1] >= key[1] and self._may_replace(other[2], key[2])
             if other[0] * other[1] <= limit
         ]
-        return self.graphs.find(min(larger, key=lambda other: other[0] * (other[1] + other[2]))) if larger else None
+        if larger:
+            return self.graphs.find(min(larger, key=lambda other: other[0] * (other[1] + other[2])))
+        self._eager[key] += 1
+        if self._eager[key] <= MIN_EAGER or not self.graphs.may_capture(key):
+            return None
+        del self._eager[key]
+        self._capture(*key)
+        return self.graphs.find(key)
 
     def _may_replace(self, other: int, cached: int) -> bool:
         """Whether a graph whose third size is `other` computes what one of `cached` does."""

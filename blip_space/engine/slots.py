@@ -1,83 +1,44 @@
-"""A batch in fixed slots: every row starts at the first position of its own slot, so nothing is padded, and nothing
-moves when other rows are added or removed.
+"""A batch in fixed slots: how prompts are prefilled and rows are decoded.
 
 A step is one forward pass over the first slots, whose number is a power of two; an unused slot computes its first
-position, and the result is dropped. Prompts are prefilled apart and copied into slots once. Lengths and positions are
-Python numbers, copied to the device once a step, and nothing here synchronises with a GPU. A step depends on that copy
-and on the buffers only, so it can be captured as a graph. Depends on the left-aligned batch, of which preempted rows
-are; must not import requests.
+position, and the result is dropped. Prompts are prefilled apart and copied into slots once. A step depends on the
+numbers that are copied to the device, and on the buffers only, so it can be captured as a graph. Depends on rows in
+slots; must not import requests.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from sys import maxsize
 
 import torch
 
-from blip_space.engine.batch_interface import Batch
 from blip_space.engine.caches import KeyValues, stacked
-from blip_space.engine.graph_comparison import Step
+from blip_space.engine.graph_comparison import Fused
 from blip_space.engine.launched_step import LaunchedStep, NextInputs
-from blip_space.engine.left_aligned import LeftAlignedBatch
 from blip_space.engine.padding import MAX_CPU_PADDING, group_by_length
-from blip_space.engine.slot_cache import SlotCache, capacity_for, next_power_of_two
-from blip_space.engine.slot_prefill import MAX_ROWS, SlotPrefill
+from blip_space.engine.slot_cache import next_power_of_two
+from blip_space.engine.slot_prefill import MANY_ROWS, MAX_ROWS, SlotPrefill
+from blip_space.engine.slot_rows import UNUSED, Row, SlotRows
 from blip_space.engine.step_graphs import StepGraphs, set_ids
 from blip_space.models.interface import Embedded
 from blip_space.models.transfer import to_device
-
-SHRINK_FACTOR = 4
-"""Buffers shrink if they are this many times as large as needed. With 2 they would be copied back and forth as one row
-is added and removed."""
 
 LAUNCH_EAGER = False
 """Whether steps without a graph are launched ahead as well; for tests."""
 
 
-@dataclass(eq=False)
-class Row:
-    """One row: its slot, its length, the position of its next token and, for encoder-decoder models, the length of its
-    prompt, which has buffers of its own."""
-
-    slot: int
-    length: int
-    next_position: int
-    prompt_length: int = 1
-
-
-UNUSED = Row(slot=-1, length=0, next_position=0)
-"""Takes the place of a row in an unused slot, which computes one position."""
-
-
-class Slots(Batch):
+class Slots(SlotRows):
     """A batch in fixed slots: what decoder-only and encoder-decoder models have in common."""
 
     first_capacities: tuple[tuple[int, ...], ...]
     """The capacities that most first and second questions take, one for each cache."""
 
     def __init__(self, device: torch.device, graphs: StepGraphs, prefill: SlotPrefill) -> None:
-        self._device, self._graphs = device, graphs
-        self._prefill = prefill
-        self._rows: list[Row] = []
-        self._cache = SlotCache(graphs)
-        self._has_decoded = False
-        """Whether no row was added since the last step."""
-
-        self._launched: LaunchedStep | None = None
-
-    @staticmethod
-    def reserved_positions(rows: int, longest: int) -> int:
-        return next_power_of_two(rows) * capacity_for(longest)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(cache.nbytes for cache, _ in self._caches())
+        super().__init__(graphs)
+        self._device, self._graphs, self._prefill = device, graphs, prefill
 
     @torch.inference_mode()
     def prefill(
@@ -104,14 +65,15 @@ class Slots(Batch):
         return torch.cat(logits)
 
     def _parts(self, prompts: Sequence[Embedded]) -> list[slice]:
-        """Adjacent prompts that share a forward pass; see `MAX_CPU_PADDING`."""
+        """Adjacent prompts that share a forward pass; see `MAX_CPU_PADDING` and `MANY_ROWS`."""
         is_cpu = self._device.type == "cpu" and not self._prefill.graphs.is_on
         max_padding = MAX_CPU_PADDING if is_cpu else maxsize
         groups = group_by_length([len(prompt) for prompt in prompts], max_padding=max_padding)
+        count = MANY_ROWS if len(prompts) >= MANY_ROWS else MAX_ROWS
         return [
-            slice(start, min(start + MAX_ROWS, group.stop))
+            slice(start, min(start + count, group.stop))
             for group in groups
-            for start in range(group.start, group.stop, MAX_ROWS)
+            for start in range(group.start, group.stop, count)
         ]
 
     @abstractmethod
@@ -181,7 +143,7 @@ class Slots(Batch):
 
     @property
     @abstractmethod
-    def _fused(self) -> Step | None:
+    def _fused(self) -> Fused | None:
         """What a graph captures rather than `_step`, and what computes the same; None if there is none."""
 
     @torch.inference_mode()
@@ -229,81 +191,6 @@ class Slots(Batch):
             cache.clear()
         return True
 
-    @torch.inference_mode()
-    def reorder(self, moves: Sequence[tuple[int, int]]) -> None:
-        self._launched = None
-        self._cache.copy([(self._rows[row].slot, self._rows[source].slot) for row, source in moves])
-
-    @torch.inference_mode()
-    def select(self, rows: Sequence[int]) -> None:
-        selected, copies, seen = list[Row](), list[Row](), set[Row]()
-        for index in rows:
-            row = self._rows[index]
-            if row in seen:
-                row = replace(row)
-                copies.append(row)
-            seen.add(row)
-            selected.append(row)
-        self._rows = [row for row in selected if row not in copies]
-        if copies:
-            self._copy_to_unused_slots(copies)
-        self._rows = selected
-        self._shrink()
-
-    def _copy_to_unused_slots(self, copies: Sequence[Row]) -> None:
-        """Move `copies`, which have the slots of their originals, to unused slots, and copy keys and values there."""
-        self._reserve(len(self._rows) + len(copies), self._rows)
-        moves = [(slot, row.slot) for slot, row in zip(self._unused(len(copies)), copies, strict=True)]
-        for cache, _ in self._caches():
-            cache.copy(moves)
-        for row, (slot, _) in zip(copies, moves, strict=True):
-            row.slot = slot
-
-    def _add(self, other: LeftAlignedBatch, prompt_lengths: Iterable[int]) -> list[Row]:
-        """New rows for the rows of another batch, in unused slots."""
-        self._has_decoded = False
-        columns = zip(other.lengths, other.next_positions, prompt_lengths, strict=True)
-        new = [Row(-1, *numbers) for numbers in columns]
-        self._assign_slots(new)
-        return new
-
-    def _assign_slots(self, new: Sequence[Row]) -> None:
-        """Give new rows unused slots; buffers that are too small grow."""
-        self._reserve(len(self._rows) + len(new), new)
-        for row, slot in zip(new, self._unused(len(new)), strict=True):
-            row.slot = slot
-
-    def _unused(self, count: int) -> list[int]:
-        """The `count` lowest slots without a row."""
-        used = {row.slot for row in self._rows}
-        return [slot for slot in range(len(self._rows) + count) if slot not in used][:count]
-
-    def _reserve(self, count: int, rows: Sequence[Row]) -> None:
-        """Grow the buffers to at least `count` slots, with capacity for `rows`."""
-        for cache, lengths in self._caches(rows):
-            slots = max(cache.slots, next_power_of_two(count))
-            capacity = max(cache.capacity, capacity_for(max(lengths, default=0)))
-            if (slots, capacity) != (cache.slots, cache.capacity):
-                cache.rebuild(slots, capacity, range(cache.slots))
-
-    def _shrink(self) -> None:
-        """Shrink buffers that are far too large; free them if no row is left."""
-        slots, order = next_power_of_two(len(self._rows)), sorted(row.slot for row in self._rows)
-        fewer = slots * SHRINK_FACTOR <= self._cache.slots
-        for cache, lengths in self._caches(self._rows):
-            if not lengths:
-                self._launched = None
-                cache.clear()
-                continue
-            capacity = capacity_for(max(lengths))
-            if fewer or capacity * SHRINK_FACTOR <= cache.capacity:
-                self._launched = None  # the buffers may be too small for its positions
-                kept = order if fewer else range(cache.slots)
-                cache.rebuild(slots if fewer else cache.slots, capacity, kept)
-        if fewer:
-            for row in self._rows:
-                row.slot = order.index(row.slot)
-
     def _advance(self, tokens: Sequence[int]) -> list[list[int]]:
         """Append a position to every row. Returns the step's input, lists with one number per slot: ids, lengths minus
         one, prompt lengths minus one, positions, and the slot of each row, then zeros."""
@@ -335,7 +222,3 @@ class Slots(Batch):
         if [row.slot for row in self._rows] == list(range(len(logits))):
             return logits
         return logits.index_select(0, slots)
-
-    def _caches(self, rows: Sequence[Row] = ()) -> list[tuple[SlotCache, list[int]]]:
-        """Each cache, with the length of each of these rows in it."""
-        return [(self._cache, [row.length for row in rows])]

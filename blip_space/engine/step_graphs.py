@@ -18,7 +18,7 @@ import torch
 
 from blip_space.engine.function_graphs import FunctionGraphs
 from blip_space.engine.graph_backend import MAX_CAPTURES, TOLERANCE, GraphBackend, failure_reason
-from blip_space.engine.graph_comparison import Columns, Step, compare
+from blip_space.engine.graph_comparison import Columns, Fused, Step, compare
 from blip_space.engine.slot_cache import SlotBuffers, SlotCache
 from blip_space.models.transfer import copy_to_device, to_device
 
@@ -134,7 +134,7 @@ class StepGraphs:
                 return shape
         return None
 
-    def capture(self, columns: Columns, buffers: Sequence[SlotBuffers], step: Step, fused: Step | None = None) -> None:
+    def capture(self, columns: Columns, buffers: Sequence[SlotBuffers], step: Step, fused: Fused | None = None) -> None:
         """Capture `fused` on these buffers, else the step, and compare it with the eager step. Never raises.
 
         Overwrites, for every slot, the keys and values at the position of its length and at the next few, so the step
@@ -144,15 +144,33 @@ class StepGraphs:
         shape = _shape(*key)
         del self._eager_steps[shape]
         self._captures[shape] += 1
-        if fused is not None and not self._not_fused:
-            if not (problem := self._try(key, columns, fused, step)):
-                return
-            self.turn_off_fused(problem)
-        if problem := self._try(key, columns, step, step):
-            self.turn_off(problem)
+        assert self._backend is not None
+        if self._estimate(len(columns[0])) > self._backend.free_bytes() // 2:
+            self._skip(shape)
+            return
+        for captured in ([fused] if fused is not None and not self._not_fused else []) + [Fused(step)]:
+            problem = self._try(key, columns, step, captured)
+            if isinstance(problem, torch.OutOfMemoryError):
+                self._skip(shape)
+            elif problem and captured is fused:
+                self.turn_off_fused(problem)
+                continue
+            elif problem:
+                self.turn_off(problem)
+            return
+
+    def _estimate(self, slots: int) -> int:
+        """The memory in bytes that a graph of a step over so many slots might take; 0 as long as nothing is known."""
+        row = max((graph.logits[:1].nbytes for graph in self._graphs.values()), default=0)
+        return min((graph.nbytes for graph in self._graphs.values()), default=0) + 4 * slots * row
+
+    def _skip(self, shape: Shape) -> None:
+        """Let the steps of this shape be eager until all graphs are dropped."""
+        self._captures[shape] = MAX_CAPTURES
+        log.info("there is no memory for a graph of %d slots", shape[0])
 
     def _try(
-        self, key: tuple[int, tuple[SlotBuffers, ...]], columns: Columns, captured: Step, step: Step
+        self, key: tuple[int, tuple[SlotBuffers, ...]], columns: Columns, step: Step, captured: Fused
     ) -> Exception | str:
         """Capture a step, and keep its graph if it computes what the eager `step` does; else why it is not kept."""
         assert self._backend is not None
@@ -160,9 +178,9 @@ class StepGraphs:
         try:
             before = self._backend.free_bytes()
             inputs = to_device(columns, buffers.layers[0][0].device)
-            replay, logits = self._backend.capture(lambda: captured(inputs))
+            replay, logits = self._backend.capture(lambda: captured.step(inputs))
             if reason := compare(
-                replay, inputs, logits, columns=columns, buffers=buffers, step=step, tolerance=TOLERANCE[self._dtype]
+                replay, inputs, logits, columns, buffers, step, TOLERANCE[self._dtype], captured.precise
             ):
                 return reason
             graph = _Graph(replay, inputs, logits, max(0, before - self._backend.free_bytes()))

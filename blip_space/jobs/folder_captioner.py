@@ -90,22 +90,22 @@ class Captioner:
         """The pixel values of an image at the size that the model takes. May be called from any thread."""
         return prepare_image(image, self._model.preparation, GenerationOptions())
 
-    def add(self, pending_captions: Sequence[PendingCaption]) -> Iterator[Caption]:
-        """Queue captions, run the model if enough are queued to fill the batch, and yield the captions that finish.
+    def add(self, pending_captions: Sequence[PendingCaption]) -> Iterator[list[Caption]]:
+        """Queue captions, run the model if enough are queued to fill the batch, and yield those that finish together.
         `DeviceError` if the GPU fails, since that is no error of the images; `finish` raises it as well."""
         for pending in pending_captions:
             try:
                 request = self._request(pending)
             except UserError as error:
-                yield Caption(pending, error=str(error))
+                yield [Caption(pending, error=str(error))]
                 continue
             core = self._core = self._core or self._new_core(request)
             self._pending[core.add(request)] = pending
         while self._core and self._core.waiting >= self._core.config.max_waiting:
             yield from self.step()
 
-    def finish(self) -> Iterator[Caption]:
-        """Generate and yield all captions that are still queued or running."""
+    def finish(self) -> Iterator[list[Caption]]:
+        """Generate and yield all captions that are still queued or running, those that finish together at once."""
         while self._core and self._core.has_work:
             yield from self.step()
 
@@ -115,7 +115,7 @@ class Captioner:
         loads images meanwhile, and computes larger batches later."""
         return self._is_on_gpu and self._core is not None and self._core.has_work
 
-    def step(self) -> Iterator[Caption]:
+    def step(self) -> Iterator[list[Caption]]:
         """Run the model once, and yield the captions that finish. Only while there are unfinished ones."""
         assert self._core is not None
         outputs = self._core.step(time.monotonic())
@@ -124,7 +124,7 @@ class Captioner:
             now, previous = time.monotonic(), self._last_finished_at
             self._last_finished_at = now
             seconds = (now - previous) / len(finished)  # shared by captions that finish together
-            yield from (_to_caption(self._pending.pop(output.id), output, seconds) for output in finished)
+            yield [_to_caption(self._pending.pop(output.id), output, seconds) for output in finished]
         if self._core.device_error:
             raise DeviceError(self._core.device_error)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from blip_space.jobs.folder_captioner import Caption, Captioner, PendingCaption
 from blip_space.jobs.image_reader import ImageReader, LoadedImage
 from blip_space.jobs.output_log import OutputLog
-from blip_space.jobs.records import CaptionTask, Key
+from blip_space.jobs.records import CaptionRecord, CaptionTask, Key
 
 if TYPE_CHECKING:
     from blip_space.models.interface import VisionLanguageModel
@@ -113,15 +113,15 @@ class FolderRun:
         with closing(self._reader.load_all(files)) as loaded:
             refused = (LoadedImage(file, None, error=error) for file, error in self._job.refused.items())
             missing = self._missing_captions(chain(refused, loaded))
-            for caption in self._remote(missing) if self._job.remote_workers else self._local(missing):
-                self._write(caption)
+            for captions in self._remote(missing) if self._job.remote_workers else self._local(missing):
+                self._write(captions)
         if not self._job.regenerate:
             self._output_log.remove_superseded()
         self.progress.cancelled = self._stopping
         self._on_progress(self.progress)
         return self.progress
 
-    def _local(self, missing: Iterator[list[PendingCaption]]) -> Iterator[Caption]:
+    def _local(self, missing: Iterator[list[PendingCaption]]) -> Iterator[list[Caption]]:
         """Generate the captions with a model in this process. It is loaded when the first caption is needed."""
         captioner: Captioner | None = None
         for captions in missing:
@@ -139,16 +139,16 @@ class FolderRun:
         """Let the model work while an image is loaded, and write what it finishes; False if it had nothing to do."""
         if not captioner.works_while_waiting:
             return False
-        for caption in captioner.step():
-            self._write(caption)
+        for captions in captioner.step():
+            self._write(captions)
         return True
 
-    def _remote(self, missing: Iterator[list[PendingCaption]]) -> Iterator[Caption]:
+    def _remote(self, missing: Iterator[list[PendingCaption]]) -> Iterator[list[Caption]]:
         """Generate the captions with remote workers. Once the job is stopped, unfinished captions are not awaited."""
         assert self._job.remote_workers is not None
         with closing(self._job.remote_workers(missing)) as batches:
             for batch in batches:
-                yield from batch
+                yield batch
                 if self._stopping:
                     return
 
@@ -209,24 +209,29 @@ class FolderRun:
         if self._needs_model(changed := replace(pending, image=image)):
             yield changed
 
-    def _write(self, caption: Caption) -> None:
-        pending = caption.pending
-        if caption.error is not None:
-            self._fail_with_duplicates(pending, caption.error)
-            return
-        first = pending.task.record(
-            pending.image.file,
-            pending.image.digest,
-            caption=caption.caption,
-            tokens=caption.tokens,
-            seconds=caption.seconds,
-            repeats=caption.repeats,
-        )
-        copies = [replace(first, file=file, seconds=0.0) for file in self._duplicates.pop(pending.key, [])]
-        self._output_log.append([first, *copies])
-        self.progress.generated += 1
-        self.progress.copied += len(copies)
-        self._on_progress(self.progress)
+    def _write(self, captions: Sequence[Caption]) -> None:
+        """Write the records of captions and of their duplicates, all at once, and those of errors."""
+        records = list[CaptionRecord]()
+        for caption in captions:
+            pending = caption.pending
+            if caption.error is not None:
+                self._fail_with_duplicates(pending, caption.error)
+                continue
+            first = pending.task.record(
+                pending.image.file,
+                pending.image.digest,
+                caption=caption.caption,
+                tokens=caption.tokens,
+                seconds=caption.seconds,
+                repeats=caption.repeats,
+            )
+            copies = [replace(first, file=file, seconds=0.0) for file in self._duplicates.pop(pending.key, [])]
+            records += [first, *copies]
+            self.progress.generated += 1
+            self.progress.copied += len(copies)
+        if records:
+            self._output_log.append(records)
+            self._on_progress(self.progress)
 
     def _fail_with_duplicates(self, pending: PendingCaption, error: str) -> None:
         """Write an error record for the file and for each of its duplicates."""

@@ -15,6 +15,7 @@ import torch
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
+from blip_space.models.float32 import computing_in_float32, float32_copy
 from blip_space.models.fused.bloom import BloomStep
 from blip_space.models.fused.llama import LlamaStep
 from blip_space.models.fused.operations import FusedStep, Operations, UnsupportedModelError
@@ -82,6 +83,9 @@ class CausalDecoder(DecoderOnly):
         mask = decode_mask(lengths, capacity)
         return mask.long() if self._builds_own_mask else mask[:, None, None]
 
+    def in_float32(self) -> AbstractContextManager[None]:
+        return computing_in_float32([self._body, self._head], self._head)
+
     def fuse(self, operations: Operations) -> None:
         kind = self._body.config.model_type
         if kind not in FUSED_STEPS:
@@ -103,6 +107,7 @@ class T5Decoder(EncoderDecoder):
         self._model = language_model
         self._argument = key_values_argument(language_model)
         self._attention = language_model.decoder.block[0].layer[0].SelfAttention
+        self._is_float32 = False
 
     def encode(self, embeddings: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         encoder = self._model.get_encoder()
@@ -126,6 +131,7 @@ class T5Decoder(EncoderDecoder):
             assert mask is not None
             row_biases = self._row_biases(positions, mask)
             states = torch.empty(len(ids), prompt_mask.shape[-1], 1, device=self.device, dtype=self.dtype)
+            cross_attention = float32_copy(cross_attention) if self._is_float32 else cross_attention
         kwargs: dict[str, Any] = {
             "encoder_outputs": BaseModelOutput(states),
             "attention_mask": prompt_mask,
@@ -146,6 +152,15 @@ class T5Decoder(EncoderDecoder):
 
     def slot_mask(self, lengths: torch.Tensor, capacity: int) -> torch.Tensor:
         return decode_mask(lengths, capacity)[:, None, None]
+
+    @contextmanager
+    def in_float32(self) -> Iterator[None]:
+        self._is_float32 = True
+        try:
+            with computing_in_float32([self._model], self._model.lm_head):
+                yield
+        finally:
+            self._is_float32 = False
 
     def fuse(self, operations: Operations) -> None:
         self.fused = T5Step(self._model, operations)

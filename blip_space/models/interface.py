@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,10 @@ class Decoder(ABC):
 
     device: torch.device
     dtype: torch.dtype
+
+    def in_float32(self) -> AbstractContextManager[None]:
+        """A context in which `forward` computes in float32, whatever the weights' dtype, but for the head's product."""
+        return nullcontext()
 
     def fuse(self, operations: Operations) -> None:  # noqa: ARG002
         """Set `fused`. Raises `UnsupportedModelError` for a model that has no fused step."""

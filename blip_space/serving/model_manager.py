@@ -212,7 +212,7 @@ class ModelManager:
         self.kv_prefix_hits += core.prefix_hits
         self.restarts += core.restarts
         log.info("%s is unloaded to make room for another model", model.name)
-        core.model.close()
+        core.close()
 
     def _add(self, spec: ModelSpec, started_at: float) -> EngineCore:
         """Load a model and create its core. Once any model was unloaded, a new one stays at least as long as its load

@@ -22,6 +22,8 @@ from blip_space.settings.libraries import (
     is_hugging_face_space,
     prepare_libraries,
 )
+from blip_space.settings.proxies import Network, parse_root_path, parse_trusted_proxies
+from blip_space.settings.values import Value, parse_integer
 
 __all__ = [
     "DEFAULT_PORT",
@@ -46,11 +48,9 @@ DEFAULT_PORT = 7860
 MAX_ROWS = 1024
 MAX_PORT = 65_535
 MAX_REPLICAS = 1024
-MAX_DIGITS = 20
 MAX_DRAIN_SECONDS = 3_600
 
 GPU = re.compile(r"cuda:\d+")
-ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 
 KUBERNETES_SERVICE = re.compile(r"(tcp|udp|sctp)://\S+", re.IGNORECASE)
 """The value of `NAME_PORT`, which Kubernetes and Docker's links set in every container next to a service `name`:
@@ -63,7 +63,8 @@ class Settings:
     device, `adapter` the folder of the default model's adapter. `device` is one device, or several GPUs with commas
     between them. `ray` is the address of a Ray cluster, or empty for engines on this machine; `replicas` 0 is as many
     as the cluster has resources for. `root_path` is the path below which a proxy serves the page, such as "/blip", or
-    empty; `drain` is how many seconds a stopping server lets running answers finish."""
+    empty; `drain` is how many seconds a stopping server lets running answers finish. `trusted_proxies` are the
+    networks of the proxies whose `X-Forwarded-For` names a caller."""
 
     model: str = "tiny"
     precision: str = "auto"
@@ -77,6 +78,7 @@ class Settings:
     device: str = "auto"
     root_path: str = ""
     drain: int = 0
+    trusted_proxies: tuple[Network, ...] = ()
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -89,23 +91,6 @@ class Settings:
         return names or (self.device,)
 
 
-@dataclass(frozen=True)
-class _Value:
-    """A setting as text; `origin` is the command-line option or the environment variable that set it."""
-
-    text: str
-    origin: str
-
-    def number(self, maximum: int, *, minimum: int = 1) -> int:
-        """The text as an integer. Raises `UserError` unless it is one from `minimum`, 0 or 1, to `maximum`."""
-        number = 0 if minimum == 0 and self.text == "0" else _parse_integer(self.text, maximum)
-        if number is None:
-            raise UserError(
-                f"{self.origin} is {quote(self.text)}; it must be a whole number from {minimum} to {maximum}."
-            )
-        return number
-
-
 def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
     """The settings of this process.
 
@@ -116,7 +101,7 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
     """
     options = dict.fromkeys(field.name for field in fields(Settings)) if arguments is None else dict(arguments)
 
-    def find(name: str) -> _Value | None:
+    def find(name: str) -> Value | None:
         return _from_options(name, options) or _from_environment(f"BLIP_SPACE_{name.upper()}")
 
     def text(name: str, default: str) -> str:
@@ -143,8 +128,9 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
         ray=text("ray", ""),
         replicas=number("replicas", Settings.replicas, MAX_REPLICAS),
         device=text("device", Settings.device),
-        root_path=_root_path(find("root_path")),
+        root_path=parse_root_path(find("root_path")),
         drain=number("drain", Settings.drain, MAX_DRAIN_SECONDS, minimum=0),
+        trusted_proxies=parse_trusted_proxies(find("trusted_proxies")),
     )
 
 
@@ -186,7 +172,7 @@ def hide_port_from_gradio() -> None:
 
     Call it after `read`, which uses the variable, and before importing Gradio. Gradio gets its port at launch.
     """
-    if _parse_integer(os.environ.get("GRADIO_SERVER_PORT", "").strip(), MAX_PORT) is None:
+    if parse_integer(os.environ.get("GRADIO_SERVER_PORT", "").strip(), MAX_PORT) is None:
         os.environ.pop("GRADIO_SERVER_PORT", None)
 
 
@@ -206,7 +192,7 @@ def _port(options: Mapping[str, str | int | None]) -> tuple[int, bool]:
         elif value:
             return value.number(MAX_PORT), False
     host_port = _from_environment("PORT")  # a common name, so anything but a number may mean something else
-    number = _parse_integer(host_port.text, MAX_PORT) if host_port else None
+    number = parse_integer(host_port.text, MAX_PORT) if host_port else None
     return number or DEFAULT_PORT, number is not None
 
 
@@ -218,22 +204,15 @@ def _default_host(*, is_hosts_port: bool) -> str:
     return "0.0.0.0" if is_hosts_port else Settings.host  # what such hosts need
 
 
-def _root_path(value: _Value | None) -> str:
-    path = value.text.rstrip("/") if value else ""
-    if value and path and not ROOT_PATH.fullmatch(path):
-        raise UserError(f"{value.origin} is {quote(value.text)}; it must be a path such as /blip, without an address.")
-    return path
-
-
-def _from_options(name: str, options: Mapping[str, str | int | None]) -> _Value | None:
+def _from_options(name: str, options: Mapping[str, str | int | None]) -> Value | None:
     value = options.get(name)
-    return None if value is None else _Value(str(value).strip(), f"--{name.replace('_', '-')}")
+    return None if value is None else Value(str(value).strip(), f"--{name.replace('_', '-')}")
 
 
-def _from_environment(name: str) -> _Value | None:
+def _from_environment(name: str) -> Value | None:
     """The value of an environment variable; None if it is not set or is white space."""
     text = os.environ.get(name, "").strip()
-    return _Value(text, name) if text else None
+    return Value(text, name) if text else None
 
 
 def _switch(variable: str) -> bool | None:
@@ -242,9 +221,3 @@ def _switch(variable: str) -> bool | None:
     if value and value.text not in ("0", "1"):
         raise UserError(f"{value.origin} is {quote(value.text)}; it must be 0 or 1.")
     return value.text == "1" if value else None
-
-
-def _parse_integer(text: str, maximum: int) -> int | None:
-    """The integer from 1 to `maximum`; None for any other text."""
-    is_plain = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
-    return int(text) if is_plain and 0 < int(text) <= maximum else None

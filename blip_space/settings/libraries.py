@@ -32,6 +32,8 @@ def prepare_libraries() -> None:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # uvicorn would take callers' addresses from any program on this machine; `trusted_proxies` decides here
+        "FORWARDED_ALLOW_IPS": "",
         # Ray hides the GPUs from a worker that requests none; without this it warns that a later version will not
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }.items():

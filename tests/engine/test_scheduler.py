@@ -158,13 +158,27 @@ def test_with_min_free_share_a_batch_is_filled_in_several_steps_until_it_is_full
     """With a limit of prefill, half of it stayed empty."""
     named = NamedSequences(max_batch_size=4, max_prefill_tokens=10, min_free_share=0.5)
     named.add("abc")
-    assert [named.admitted() for _ in range(4)] == ["a", "b", "c", ""]
+    plans = [named.schedule() for _ in range(3)]
+    assert [named.names_of(plan.admitted) for plan in plans] == ["a", "b", "c"]
+    assert all(plan.admits_more for plan in plans)
     named.add("de")
-    assert [named.admitted() for _ in range(2)] == ["d", ""]
+    plan = named.schedule()
+    assert (named.names_of(plan.admitted), plan.admits_more, named.admitted()) == ("d", False, "")
     named.scheduler.running[0].finish(FinishReason.STOP)
     assert named.admitted() == ""
     named.scheduler.running[0].finish(FinishReason.STOP)
     assert named.admitted() == "e"
+
+
+def test_with_min_free_share_nothing_is_preempted() -> None:
+    """Captions longer than a time slice gave up their rows to others and went on later, as streams do for users."""
+    named = NamedSequences(max_batch_size=2, min_free_share=0.5, time_slice_tokens=1)
+    running = named.add("ab")
+    assert named.admitted() == "ab"
+    named.add("cd")
+    for sequence in running:
+        sequence.ids.append(1)
+    assert named.schedule() == Plan()
 
 
 def test_every_sequence_is_served_in_any_order_of_arrival() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import pytest
@@ -139,3 +140,22 @@ def test_varied_numbers_are_as_valid_as_those_of_the_step() -> None:
     numbers = [[9, 1], [62, 3], [0, 7], [5, 0], [1, 0]]
     assert _varied(numbers, 0, 64) == numbers
     assert _varied(numbers, 2, 64) == [[7, 0], [63, 5], [0, 5], [3, 0], [1, 0]]
+
+
+def test_a_graph_for_which_there_is_no_memory_is_not_captured(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither if it might take more than half of what is free, nor if memory runs out nevertheless."""
+    graphs, backend = recording_graphs()
+    capture(graphs, make_buffers())
+    backend.used = 10**9 - 2 * CAPTURED_BYTES - 1  # two graphs of one slot
+    with caplog.at_level(logging.INFO):
+        capture(graphs, make_buffers(64), 64)
+    assert backend.captures == 1
+    assert caplog.messages == ["there is no memory for a graph of 64 slots"]
+    assert not graphs.is_due(64, [make_buffers(64)])
+    backend.used, backend.error = 0, torch.OutOfMemoryError("CUDA out of memory")
+    capture(graphs, make_buffers(2), 2)
+    assert graphs.status == "on, 1 captured"
+    graphs.clear()
+    backend.error = None
+    capture(graphs, make_buffers(64), 64)
+    assert graphs.status == "on, 1 captured"

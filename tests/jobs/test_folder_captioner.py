@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,7 @@ from blip_space.engine import batch_size as sizes
 from blip_space.engine.output import Output
 from blip_space.engine.request import PreparedImage
 from blip_space.jobs import folder_captioner
-from blip_space.jobs.folder_captioner import CAPTION_FAILED, Captioner, PendingCaption
+from blip_space.jobs.folder_captioner import CAPTION_FAILED, Caption, PendingCaption
 from blip_space.jobs.image_reader import LoadedImage
 from blip_space.jobs.records import CaptionTask
 from blip_space.loading.precision import SMALL_PARAMETERS
@@ -24,6 +24,17 @@ from blip_space.models import threads
 from blip_space.models.preparation import ImageInfo
 from blip_space.options import ANSWER_LENGTH_PENALTY, GenerationOptions, check
 from tests.engine.fake_model import FakeModel, SizedModel, spec
+
+
+class Captioner(folder_captioner.Captioner):
+    """Yields one caption after another."""
+
+    def add(self, pending_captions: Sequence[PendingCaption]) -> Iterator[Caption]:  # type: ignore[override]
+        return itertools.chain.from_iterable(super().add(pending_captions))
+
+    def finish(self) -> Iterator[Caption]:  # type: ignore[override]
+        return itertools.chain.from_iterable(super().finish())
+
 
 SMALL = PreparedImage(torch.zeros(1, 1), 1, 1)
 TASKS = [CaptionTask("fake", "fp32", "en", f"What is {number}?", GenerationOptions()) for number in range(6)]

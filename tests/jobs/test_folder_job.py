@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,21 @@ def test_a_gpu_captions_while_images_are_loaded(
     progress = run_job(image_folder, tiny, prepare=hold, workers=2)
     assert (progress.generated, captioned[-1]) == (12, 11)
     assert read_records(image_folder)["11.png", "en"]["caption"]
+
+
+def test_captions_that_finish_together_are_written_at_once(
+    image_folder: Path, tiny: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU waited for a write for each of them."""
+    counts, append = list[int](), OutputLog.append
+
+    def counted(log: OutputLog, records: Sequence[CaptionRecord]) -> None:
+        counts.append(sum(record.caption is not None for record in records))
+        append(log, records)
+
+    monkeypatch.setattr(OutputLog, "append", counted)
+    progress = run_job(image_folder, tiny, CaptionTask("tiny", "fp32", "en", "", GenerationOptions(max_new_tokens=1)))
+    assert (progress.done, sorted(counts)) == (14, [0, 13])  # an error, and all captions with a copy
 
 
 @pytest.mark.parametrize("options", [STREAM, GenerationOptions(max_new_tokens=12, quality="best")])

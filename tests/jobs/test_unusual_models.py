@@ -74,7 +74,7 @@ def engine(models: dict[str, Any]) -> Iterator[ThreadedEngine]:
 def folder_caption(model: Any, options: GenerationOptions) -> Caption:
     captioner = Captioner(model, batch_size=4)
     image = LoadedImage("a.png", IMAGE.digest, prepared=captioner.prepare(IMAGE.pixels))
-    (caption,) = [
+    ((caption,),) = [
         *captioner.add([PendingCaption(image, CaptionTask("m", "fp32", "en", "", options))]),
         *captioner.finish(),
     ]

@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from blip_space.apps.http import body_limits
 from blip_space.apps.http.body_limits import CALL_BYTES, MAX_DEPTH, MAX_VALUES, SMALL_BYTES, BodyLimits, byte_limit
+from tests.security.coroutines import run_in_thread
 
 CALL = "/gradio_api/call/budget"
 JSON = {"Content-Type": "application/json"}
@@ -122,7 +123,7 @@ class Connection:
 
     def run(self) -> Connection:
         """Send the request through the limits."""
-        asyncio.run(BodyLimits(self.app)(self.scope, self.receive, self.send))
+        run_in_thread(BodyLimits(self.app)(self.scope, self.receive, self.send))
         return self
 
 

@@ -47,6 +47,11 @@ def wait_until(condition: Callable[[], bool]) -> None:
     pytest.fail("it did not come to that")
 
 
+def refuse(_: bytes) -> None:
+    """An ordinary error, which reaches the client as one."""
+    raise RuntimeError("the server decoded an upload itself")
+
+
 @pytest.fixture
 def released(tmp_path: Path) -> Path:
     """The file that lets the decoder go on with the images that it holds."""
@@ -57,7 +62,7 @@ def released(tmp_path: Path) -> Path:
 def pool(released: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DecoderPool]:
     pool = DecoderPool(1, seconds=SECONDS, program=HOLDING.format(released=str(released)))
     monkeypatch.setattr(uploaded, "POOL", pool)
-    monkeypatch.setattr(images, "decode_pixels", lambda _: pytest.fail("the server decoded an upload itself"))
+    monkeypatch.setattr(images, "decode_pixels", refuse)
     yield pool
     pool.stop()
 

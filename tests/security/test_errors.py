@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from pathlib import Path
@@ -22,6 +21,7 @@ from blip_space.errors import CODES
 from tests.apps.conftest import free_port
 from tests.apps.fake_engine import BUSY, PARROT, FakeEngine
 from tests.example_images import blue_circles
+from tests.security.coroutines import run_in_thread
 
 JOIN = "/gradio_api/queue/join"
 FOREIGN = ("Traceback", "Error:", "pydantic", "Internal Server", "Queue is", "Input should", "site-packages", "bytes")
@@ -173,7 +173,7 @@ def call(app: ASGIApp, path: str = "/config") -> httpx.Response:
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as web:
             return await web.get(path)
 
-    return asyncio.run(get())
+    return run_in_thread(get())
 
 
 @pytest.mark.parametrize("app", [_raise, _raise_late])

@@ -58,6 +58,8 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     add("--host", help="Address to listen on, such as 0.0.0.0 for all (default: 127.0.0.1; for all if PORT is set).")
     add("--port", help=f"Port to listen on (default: {settings.DEFAULT_PORT}).")
     add("--root-path", metavar="PATH", help="Path below which a proxy serves the page, such as /blip (default: none).")
+    text = "Proxies whose X-Forwarded-For names a caller: addresses, networks, or private (default: none)."
+    add("--trusted-proxies", metavar="ADDRESS,ADDRESS", help=text)
     text = "How long a stopping server lets running answers finish (default: 0, they end with a sentence)."
     add("--drain", metavar="SECONDS", help=text)
     add("--models", metavar="NAME,NAME", help="Further models that users may choose (default: none).")

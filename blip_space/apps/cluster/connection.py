@@ -61,6 +61,11 @@ class WorkerResources:
     workers: int
     ray_options: dict[str, int]
 
+    @property
+    def has_gpu(self) -> bool:
+        """Whether each worker has a GPU."""
+        return self.ray_options["num_gpus"] > 0
+
 
 def resources_per_worker(spec: ModelSpec, device: str) -> WorkerResources:
     """One GPU per worker if there are any, unless the device is the CPU; else one processor per worker for a small

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,20 +98,28 @@ class Worker:
 
     def _caption(self, rows: Sequence[Row]) -> Iterator[Row]:
         keys: dict[PendingCaption, Row] = {}
+        loading = [self._pool.submit(self._load_image, row) for row in rows]
         try:
-            for row, image in zip(rows, self._pool.map(self._load_image, rows), strict=True):
+            for row, future in zip(rows, loading, strict=True):
+                while not future.done() and self._captioner.works_while_waiting:
+                    yield from _to_rows(chain.from_iterable(self._captioner.step()), keys)
+                image = future.result()
                 pending = {
                     PendingCaption(image, self._tasks[task]): {"number": row["number"], "task": task}
                     for task in row["tasks"]
                 }
                 keys |= pending
                 yield from _to_rows(self._add(image, list(pending)), keys)
-            yield from _to_rows(self._captioner.finish(), keys)
+            yield from _to_rows(chain.from_iterable(self._captioner.finish()), keys)
         finally:
+            for future in loading:
+                future.cancel()
             self._captioner.abort()  # after an error, so that the next call returns none of these captions
 
     def _add(self, image: LoadedImage, pending: Sequence[PendingCaption]) -> Iterable[Caption]:
-        return [Caption(item, error=image.error) for item in pending] if image.error else self._captioner.add(pending)
+        if image.error:
+            return [Caption(item, error=image.error) for item in pending]
+        return chain.from_iterable(self._captioner.add(pending))
 
     def _load_image(self, row: Row) -> LoadedImage:
         if row["error"]:

@@ -20,6 +20,7 @@ from gradio.data_classes import ImageData, ListFiles
 from starlette.exceptions import HTTPException
 
 from blip_space.apps.gradio_api.call_values import INVALID_VALUE, Hidden, check_call, is_uploaded, reference_error
+from blip_space.apps.http.callers import group
 from blip_space.apps.http.refusals import CODE_HEADER
 from blip_space.errors import Code, ImageError, UserError
 from blip_space.images import FORMAT_NAMES
@@ -175,7 +176,7 @@ def _with_later_defaults(block_fn: Any, inputs: list[Any]) -> list[Any]:
 def _caller(request: Any) -> Caller:
     """The address and the session of an event's caller."""
     address = getattr(getattr(request, "client", None), "host", None)
-    return str(address or ""), str(getattr(request, "session_hash", None) or "")
+    return group(str(address or "")), str(getattr(request, "session_hash", None) or "")
 
 
 def _check_address(blocks: Any, body: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp
 
 from blip_space.apps.http.body_limits import BodyLimits
+from blip_space.apps.http.callers import CallerAddresses
 from blip_space.apps.http.closed_routes import ClosedRoutes
 from blip_space.apps.http.errors import ErrorSentences
 from blip_space.apps.http.open_requests import OpenRequests
@@ -26,4 +27,5 @@ def wrap(app: ASGIApp, settings: Settings, open_requests: OpenRequests) -> ASGIA
     app = ClosedRoutes(app)
     app = open_requests.wrap(app)
     app = SecurityHeaders(app)
+    app = CallerAddresses(app, settings.trusted_proxies)
     return RootPath(app, settings.root_path) if settings.root_path else app

@@ -8,21 +8,32 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 LOWEST = tl.constexpr(-1.0e30)
 """Below every score, and unlike minus infinity, its difference from itself is zero."""
 
 
 @triton.jit
+def wait_for_inputs(EARLY: tl.constexpr):
+    """Where a kernel is launched before the one before it ends: let the next one be launched, then wait for the one
+    before. Until then a kernel reads nothing but weights, and writes nothing."""
+    if EARLY:
+        gdc_launch_dependents()
+        gdc_wait()
+
+
+@triton.jit
 def add_norm_kernel(
     states, addend, bias, weight, shift, output, epsilon,
     SIZE: tl.constexpr, BLOCK: tl.constexpr, HAS_ADDEND: tl.constexpr, HAS_BIAS: tl.constexpr, CENTRED: tl.constexpr,
-    HAS_SHIFT: tl.constexpr,
+    HAS_SHIFT: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """One program per row: states += addend + bias, and output = norm(states)."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < SIZE
+    wait_for_inputs(EARLY)
     total = tl.load(states + row * SIZE + columns, mask=inside, other=0.0).to(tl.float32)
     if HAS_ADDEND:
         total += tl.load(addend + row * SIZE + columns, mask=inside, other=0.0).to(tl.float32)
@@ -60,11 +71,13 @@ def activated(states, ACTIVATION: tl.constexpr):
 
 @triton.jit
 def activate_kernel(
-    states, bias, SIZE: tl.constexpr, BLOCK: tl.constexpr, HAS_BIAS: tl.constexpr, ACTIVATION: tl.constexpr
-):
+    states, bias, SIZE: tl.constexpr, BLOCK: tl.constexpr, HAS_BIAS: tl.constexpr, ACTIVATION: tl.constexpr,
+    EARLY: tl.constexpr,
+):  # fmt: skip
     """A program per row and block: states = activation(states + bias), in place."""
     row, columns = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = columns < SIZE
+    wait_for_inputs(EARLY)
     total = tl.load(states + row * SIZE + columns, mask=inside, other=0.0).to(tl.float32)
     if HAS_BIAS:
         total += tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)
@@ -72,10 +85,11 @@ def activate_kernel(
 
 
 @triton.jit
-def gate_kernel(states, output, SIZE: tl.constexpr, BLOCK: tl.constexpr, ACTIVATION: tl.constexpr):
+def gate_kernel(states, output, SIZE: tl.constexpr, BLOCK: tl.constexpr, ACTIVATION: tl.constexpr, EARLY: tl.constexpr):
     """A program per row and block: output = activation(first half of states) times the second half."""
     row, columns = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = columns < SIZE
+    wait_for_inputs(EARLY)
     first = tl.load(states + row * 2 * SIZE + columns, mask=inside, other=0.0).to(tl.float32)
     second = tl.load(states + row * 2 * SIZE + SIZE + columns, mask=inside, other=0.0).to(tl.float32)
     opened = activated(first, ACTIVATION).to(output.dtype.element_ty).to(tl.float32)
@@ -117,19 +131,22 @@ def score_bias(table, head, keys, position, distances, valid, BIAS: tl.constexpr
 @triton.jit(do_not_specialize=["splits", "distances"])
 def attend_kernel(
     query, query_bias, key, key_bias, value, value_bias, keys, values, lengths, table, positions, cos, sin, output,
-    sums, tops, counters, scale, query_row, query_head, new_row, new_head, slot_stride, head_stride, splits, distances,
+    saved_sums, saved_tops, counters, scale, query_row, query_head, new_row, new_head, slot_stride, head_stride, splits,
+    distances,
     HEADS: tl.constexpr, GROUP: tl.constexpr, WIDTH: tl.constexpr, BLOCK_WIDTH: tl.constexpr, BLOCK: tl.constexpr,
-    MAX_SPLITS: tl.constexpr, IS_SPLIT: tl.constexpr, HAS_NEW: tl.constexpr, HAS_BIAS: tl.constexpr,
-    ROTARY: tl.constexpr, BIAS: tl.constexpr,
+    MAX_SPLITS: tl.constexpr, STAGES: tl.constexpr, IS_SPLIT: tl.constexpr, HAS_NEW: tl.constexpr,
+    HAS_BIAS: tl.constexpr, ROTARY: tl.constexpr, BIAS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """A program per row, head and part of the row's positions; the last part to finish adds the others.
 
-    The softmax is computed as the keys are read: `top` is the highest score so far, `total` the sum of the weights
-    relative to it, `mixed` the values by these weights.
+    The softmax is computed as the keys are read, for each key of a block on its own: `tops` are the highest scores so
+    far, `totals` the sums of the weights relative to them, `mixed` the values by these weights. So threads do not wait
+    for each other before the end.
     """
     row, head, split = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
     dims = tl.arange(0, BLOCK_WIDTH)
     inside = dims < WIDTH
+    wait_for_inputs(EARLY)
     asked = (
         load_head(
             query, query_bias, row * query_row, head * query_head, cos, sin, row, dims, inside, WIDTH, HAS_BIAS, ROTARY
@@ -141,9 +158,32 @@ def attend_kernel(
     if BIAS == "distances":
         position = tl.load(positions + row).to(tl.int32)
     start = row * slot_stride + (head // GROUP).to(tl.int64) * head_stride
-    top = LOWEST
-    total = 0.0
-    mixed = tl.zeros([BLOCK_WIDTH], tl.float32)
+    tops = tl.full([BLOCK], LOWEST, tl.float32)
+    totals = tl.zeros([BLOCK], tl.float32)
+    mixed = tl.zeros([BLOCK, BLOCK_WIDTH], tl.float32)
+    part = tl.cdiv(tl.cdiv(length, splits), BLOCK) * BLOCK
+    until = tl.minimum((split + 1) * part, length)
+    for begin in tl.range(split * part, until, BLOCK, num_stages=STAGES):
+        numbers = begin + tl.arange(0, BLOCK)
+        valid = numbers < until
+        offsets = start + numbers[:, None] * WIDTH + dims[None, :]
+        read = valid[:, None] & inside[None, :]
+        block_keys = tl.load(keys + offsets, mask=read, other=0.0)
+        block_values = tl.load(values + offsets, mask=read, other=0.0)
+        scores = tl.sum(asked[None, :] * block_keys.to(tl.float32), 1)
+        if BIAS is not None:
+            scores += score_bias(table, head, numbers, position, distances, valid, BIAS, keys.dtype.element_ty)
+        scores = tl.where(valid, scores, float("-inf"))
+        highest = tl.maximum(tops, scores)
+        weights = tl.exp(scores - highest)
+        fade = tl.exp(tops - highest)
+        totals = totals * fade + weights
+        mixed = mixed * fade[:, None] + weights[:, None] * block_values.to(tl.float32)
+        tops = highest
+    top = tl.max(tops, 0)
+    shares = tl.exp(tops - top)
+    total = tl.sum(totals * shares, 0)
+    merged = tl.sum(mixed * shares[:, None], 0)
     if HAS_NEW:
         own = (head // GROUP) * new_head
         new = load_head(key, key_bias, row * new_row, own, cos, sin, row, dims, inside, WIDTH, HAS_BIAS, ROTARY).to(
@@ -160,48 +200,32 @@ def attend_kernel(
         score = tl.sum(asked * new.to(tl.float32), 0)
         if BIAS is not None:
             score += score_bias(table, head, length, position, distances, True, BIAS, keys.dtype.element_ty)
-        top = tl.where(is_first, score, LOWEST)
-        total = tl.where(is_first, 1.0, 0.0)
-        mixed = tl.where(is_first, added.to(tl.float32), 0.0)
-    part = tl.cdiv(tl.cdiv(length, splits), BLOCK) * BLOCK
-    until = tl.minimum((split + 1) * part, length)
-    for begin in range(split * part, until, BLOCK):
-        numbers = begin + tl.arange(0, BLOCK)
-        valid = numbers < until
-        offsets = start + numbers[:, None] * WIDTH + dims[None, :]
-        read = valid[:, None] & inside[None, :]
-        block_keys = tl.load(keys + offsets, mask=read, other=0.0)
-        block_values = tl.load(values + offsets, mask=read, other=0.0)
-        scores = tl.sum(asked[None, :] * block_keys.to(tl.float32), 1)
-        if BIAS is not None:
-            scores += score_bias(table, head, numbers, position, distances, valid, BIAS, keys.dtype.element_ty)
-        scores = tl.where(valid, scores, float("-inf"))
-        highest = tl.maximum(top, tl.max(scores, 0))
-        weights = tl.exp(scores - highest)
+        score = tl.where(is_first, score, float("-inf"))
+        highest = tl.maximum(top, score)
+        weight = tl.exp(score - highest)
         fade = tl.exp(top - highest)
-        total = total * fade + tl.sum(weights, 0)
-        mixed = mixed * fade + tl.sum(weights[:, None] * block_values.to(tl.float32), 0)
+        total = total * fade + weight
+        merged = merged * fade + weight * added.to(tl.float32)
         top = highest
     result = output + (row * HEADS + head) * WIDTH + dims
     if not IS_SPLIT:
-        tl.store(result, (mixed / total).to(output.dtype.element_ty), mask=inside)
+        tl.store(result, (merged / total).to(output.dtype.element_ty), mask=inside)
     else:
         own_part = (row * HEADS + head) * splits
-        tl.store(sums + (own_part + split) * BLOCK_WIDTH + dims, mixed)
-        tl.store(tops + 2 * (own_part + split), top)
-        tl.store(tops + 2 * (own_part + split) + 1, total)
+        tl.store(saved_sums + (own_part + split) * BLOCK_WIDTH + dims, merged)
+        tl.store(saved_tops + 2 * (own_part + split), top)
+        tl.store(saved_tops + 2 * (own_part + split) + 1, total)
         tl.debug_barrier()  # so that the stores of all threads come before the counter
         finished = tl.atomic_add(counters + row * HEADS + head, 1, sem="acq_rel")
         if finished == splits - 1:
             tl.debug_barrier()
             parts = tl.arange(0, MAX_SPLITS)
             known = parts < splits
-            part_tops = tl.load(tops + 2 * (own_part + parts), mask=known, other=LOWEST, volatile=True)
-            part_totals = tl.load(tops + 2 * (own_part + parts) + 1, mask=known, other=0.0, volatile=True)
-            shares = tl.exp(part_tops - tl.max(part_tops, 0))
-            shares = tl.where(known, shares, 0.0)
-            addresses = sums + (own_part + parts)[:, None] * BLOCK_WIDTH + dims[None, :]
+            part_tops = tl.load(saved_tops + 2 * (own_part + parts), mask=known, other=LOWEST, volatile=True)
+            part_totals = tl.load(saved_tops + 2 * (own_part + parts) + 1, mask=known, other=0.0, volatile=True)
+            part_shares = tl.where(known, tl.exp(part_tops - tl.max(part_tops, 0)), 0.0)
+            addresses = saved_sums + (own_part + parts)[:, None] * BLOCK_WIDTH + dims[None, :]
             part_sums = tl.load(addresses, mask=known[:, None] & inside[None, :], other=0.0, volatile=True)
-            merged = tl.sum(shares[:, None] * part_sums, 0) / tl.sum(shares * part_totals, 0)
-            tl.store(result, merged.to(output.dtype.element_ty), mask=inside)
+            whole = tl.sum(part_shares[:, None] * part_sums, 0) / tl.sum(part_shares * part_totals, 0)
+            tl.store(result, whole.to(output.dtype.element_ty), mask=inside)
             tl.store(counters + row * HEADS + head, 0)

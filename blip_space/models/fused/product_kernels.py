@@ -8,20 +8,28 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from blip_space.models.fused.kernels import wait_for_inputs
+
 
 @triton.jit
-def one_row_kernel(inputs, weight, output, outs, size, BLOCK_OUT: tl.constexpr, BLOCK_IN: tl.constexpr):
-    """A program per block of outputs: output (outs,) = weight (outs, size) times inputs (size,)."""
+def one_row_kernel(
+    inputs, weight, output, outs, size, BLOCK_OUT: tl.constexpr, BLOCK_IN: tl.constexpr, EARLY: tl.constexpr
+):
+    """A program per block of outputs: output (outs,) = weight (outs, size) times inputs (size,). The next block of the
+    weight is read while one is multiplied."""
     numbers = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     rows = weight + numbers.to(tl.int64)[:, None] * size
+    known = (numbers < outs)[:, None]
+    columns = tl.arange(0, BLOCK_IN)
+    block = tl.load(rows + columns[None, :], mask=known & (columns < size)[None, :], other=0.0)
     totals = tl.zeros([BLOCK_OUT, BLOCK_IN], tl.float32)
-    for start in range(0, size, BLOCK_IN):
-        columns = start + tl.arange(0, BLOCK_IN)
-        inside = columns < size
-        read = (numbers < outs)[:, None] & inside[None, :]
-        block = tl.load(rows + columns[None, :], mask=read, other=0.0, eviction_policy="evict_first")
-        part = tl.load(inputs + columns, mask=inside, other=0.0).to(tl.float32)
+    wait_for_inputs(EARLY)
+    for _ in range(0, size, BLOCK_IN):
+        part = tl.load(inputs + columns, mask=columns < size, other=0.0).to(tl.float32)
+        columns += BLOCK_IN
+        following = tl.load(rows + columns[None, :], mask=known & (columns < size)[None, :], other=0.0)
         totals += block.to(tl.float32) * part[None, :]
+        block = following
     result = tl.sum(totals, 1).to(output.dtype.element_ty)
     tl.store(output + numbers, result, mask=numbers < outs)
 
@@ -30,12 +38,14 @@ def one_row_kernel(inputs, weight, output, outs, size, BLOCK_OUT: tl.constexpr, 
 def few_rows_kernel(
     inputs, weight, output, count, outs, size,
     BLOCK_ROWS: tl.constexpr, BLOCK_OUT: tl.constexpr, BLOCK_IN: tl.constexpr, STAGES: tl.constexpr,
+    EARLY: tl.constexpr,
 ):  # fmt: skip
     """A program per block of outputs: output (count, outs) = inputs (count, size) times the transpose of the weight."""
     numbers = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     rows = tl.arange(0, BLOCK_ROWS)
     lines = weight + numbers.to(tl.int64)[:, None] * size
     totals = tl.zeros([BLOCK_OUT, BLOCK_ROWS], tl.float32)
+    wait_for_inputs(EARLY)
     for start in tl.range(0, size, BLOCK_IN, num_stages=STAGES):
         columns = start + tl.arange(0, BLOCK_IN)
         inside = columns < size

@@ -14,22 +14,24 @@ from blip_space.models.fused.operations import Cached, Norm, Projected, Scores
 PROGRAMS = 264
 """As many programs keep a large GPU busy: two for each of an H200's 132 multiprocessors."""
 
-KEYS = 64
-"""How many positions a program reads at once."""
+KEYS, STAGES = 32, 1
+"""How many positions a program reads at once, and how many such blocks ahead."""
 
 MAX_SPLITS = 16
-ATTENTION_WARPS, NORM_WARPS, ACTIVATION_WARPS = 4, 8, 4
+ATTENTION_WARPS, NORM_WARPS, ACTIVATION_WARPS = 2, 8, 4
 ACTIVATION_COLUMNS = 1024
 
 
 class TritonOperations:
     """See `Operations`."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, early: bool = False) -> None:
+        """`early` is whether a kernel is launched before the one before it ends, which GPUs from Hopper on can do."""
         self._counters = torch.zeros(PROGRAMS, dtype=torch.int32, device=device)
         """How many parts of an attention are finished, for each row and head; zeros between kernels."""
 
-        self._products = MeasuredProducts()
+        self._launch: dict[str, bool] = {"EARLY": True, "launch_pdl": True} if early else {"EARLY": False}
+        self._products = MeasuredProducts(self._launch)
 
     def add_weight(self, weight: torch.Tensor) -> None:
         """See `Operations`."""
@@ -47,7 +49,7 @@ class TritonOperations:
         kernels.add_norm_kernel[(len(states),)](
             states, addend, bias, norm.weight, norm.bias, output, norm.epsilon,
             SIZE=size, BLOCK=power_of_two(size), HAS_ADDEND=addend is not None, HAS_BIAS=bias is not None,
-            CENTRED=norm.centred, HAS_SHIFT=norm.bias is not None, num_warps=NORM_WARPS,
+            CENTRED=norm.centred, HAS_SHIFT=norm.bias is not None, num_warps=NORM_WARPS, **self._launch,
         )  # fmt: skip
         return output
 
@@ -56,7 +58,7 @@ class TritonOperations:
         rows, size = states.shape
         kernels.activate_kernel[(rows, -(-size // ACTIVATION_COLUMNS))](
             states, bias, SIZE=size, BLOCK=ACTIVATION_COLUMNS, HAS_BIAS=bias is not None, ACTIVATION=activation,
-            num_warps=ACTIVATION_WARPS,
+            num_warps=ACTIVATION_WARPS, **self._launch,
         )  # fmt: skip
         return states
 
@@ -65,8 +67,9 @@ class TritonOperations:
         rows, size = len(states), states.shape[1] // 2
         output = states.new_empty(rows, size)
         kernels.gate_kernel[(rows, -(-size // ACTIVATION_COLUMNS))](
-            states, output, SIZE=size, BLOCK=ACTIVATION_COLUMNS, ACTIVATION=activation, num_warps=ACTIVATION_WARPS
-        )
+            states, output, SIZE=size, BLOCK=ACTIVATION_COLUMNS, ACTIVATION=activation, num_warps=ACTIVATION_WARPS,
+            **self._launch,
+        )  # fmt: skip
         return output
 
     def attend(self, projected: Projected, cached: Cached, scores: Scores) -> torch.Tensor:
@@ -88,9 +91,9 @@ class TritonOperations:
             key.stride(1) if key is not None else 0, keys.stride(0), keys.stride(1), splits,
             scores.distances.shape[1] if scores.distances is not None else 0,
             HEADS=heads, GROUP=heads // keys.shape[1], WIDTH=width, BLOCK_WIDTH=block_width, BLOCK=KEYS,
-            MAX_SPLITS=MAX_SPLITS, IS_SPLIT=splits > 1, HAS_NEW=key is not None,
+            MAX_SPLITS=MAX_SPLITS, STAGES=STAGES, IS_SPLIT=splits > 1, HAS_NEW=key is not None,
             HAS_BIAS=projected.query_bias is not None, ROTARY=scores.rotary is not None, BIAS=bias,
-            num_warps=ATTENTION_WARPS,
+            num_warps=ATTENTION_WARPS, **self._launch,
         )  # fmt: skip
         return output
 

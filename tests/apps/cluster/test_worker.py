@@ -15,20 +15,42 @@ from blip_space.apps.cluster.connection import WorkerResources, resources_per_wo
 from blip_space.apps.cluster.worker import FILE_CHANGED, Row, Worker, read_files
 from blip_space.apps.cluster.worker_pool import WorkerPool
 from blip_space.catalogue import TINY_FOLDER, read_folder
+from blip_space.engine import batch_size
 from blip_space.errors import DeviceError, UserError
 from blip_space.images import digest
-from blip_space.jobs.folder_captioner import PendingCaption
+from blip_space.jobs.folder_captioner import Caption, Captioner, PendingCaption
 from blip_space.jobs.image_reader import LoadedImage
 from blip_space.jobs.records import CaptionTask
 from blip_space.options import GenerationOptions
 from tests.jobs.folder_fixtures import draw
 from tests.lost_device import lose_device
+from tests.serving.fakes import wait_until
 
 TASKS = [CaptionTask("tiny", "fp32", code, "", GenerationOptions(max_new_tokens=12)) for code in ("en", "de")]
 SPEC = read_folder(TINY_FOLDER)
 
 
-def test_a_changed_or_deleted_image_has_an_error_and_the_others_are_captioned(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_on_gpu", [True, False])
+def test_a_changed_or_deleted_image_has_an_error_and_the_others_are_captioned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_on_gpu: bool
+) -> None:
+    """A GPU captions the first ones while others are loaded."""
+    monkeypatch.setattr(batch_size, "is_on_gpu", lambda _: is_on_gpu)
+    steps, step = list[int](), Captioner.step
+    if is_on_gpu:  # the next image is loaded once there was a step
+
+        def counted(captioner: Captioner) -> Iterator[list[Caption]]:
+            steps.append(len(captioner._pending))
+            return step(captioner)
+
+        def load_slowly(worker: Worker, row: Row) -> LoadedImage:
+            if row["number"] == 1:
+                wait_until(lambda: bool(steps))
+            return load(worker, row)
+
+        load = Worker._load_image
+        monkeypatch.setattr(Captioner, "step", counted)
+        monkeypatch.setattr(Worker, "_load_image", load_slowly)
     rows = []
     for number in range(3):
         draw(file := tmp_path / f"{number}.png", number)
@@ -36,7 +58,7 @@ def test_a_changed_or_deleted_image_has_an_error_and_the_others_are_captioned(tm
     draw(tmp_path / "1.png", 9)
     (tmp_path / "2.png").unlink()
     table = pyarrow.Table.from_pydict(read_files(pyarrow.Table.from_pylist(rows), tmp_path))
-    columns = Worker(SPEC, TASKS, batch_size=2, threads=1)(table)
+    columns = Worker(SPEC, TASKS, batch_size=8, threads=1, device="cpu")(table)
     results = dict[tuple[int, int], str]()
     for row in pyarrow.table(columns).to_pylist():
         results[row["number"], row["task"]] = row["caption"] or row["error"]
@@ -45,6 +67,7 @@ def test_a_changed_or_deleted_image_has_an_error_and_the_others_are_captioned(tm
     assert results[1, 0] == results[1, 1] == FILE_CHANGED
     assert results[2, 0].startswith("There is no file '2.png'")
     assert len(results) == 6
+    assert bool(steps) == is_on_gpu
 
 
 def test_a_worker_whose_gpu_failed_ends_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from blip_space.engine import model_runner, sampling, slots, step_graphs
+from blip_space.engine import model_runner, sampling, slot_rows, slots, step_graphs
 from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.kv_cache import BLOCK_TOKENS
@@ -157,7 +157,7 @@ def test_a_launched_step_is_dropped_with_the_buffers_that_have_its_positions(
     assert isinstance(slots_batch, Slots)
     while slots_batch._rows[0].length < BLOCK_TOKENS:
         both.decode(rng)
-    assert capacity(slots_batch) >= slots.SHRINK_FACTOR * BLOCK_TOKENS
+    assert capacity(slots_batch) >= slot_rows.SHRINK_FACTOR * BLOCK_TOKENS
     both.launch(rng, wrong=0, ending=0)
     both.select([0])
     assert capacity(slots_batch) == BLOCK_TOKENS

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from blip_space.engine import model_runner, slot_prefill, step_graphs
+from blip_space.engine import model_runner, slot_prefill, slots, step_graphs
 from blip_space.engine.batch import new_batch
 from blip_space.engine.slot_batches import PREFILL
 from blip_space.engine.slot_prefill import MAX_ROWS, SlotPrefill, rounded_positions, rounded_rows
@@ -76,6 +76,31 @@ def test_more_prompts_than_one_pass_takes_keep_their_order(model: Blip2, prompts
     both.decode(rng)
 
 
+def test_many_prompts_share_an_eager_pass_that_is_not_captured(
+    model: Blip2, prompts: list[Embedded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a folder job, where a GPU would wait for kernels to be launched for each few prompts."""
+    monkeypatch.setattr(slots, "MANY_ROWS", 2 * MAX_ROWS)
+    (both, _, backend), rng = graph_batches(model), random.Random(3)
+    many = [rng.choice(prompts[:5]) for _ in range(3 * MAX_ROWS)]
+    sizes, prefill = list[int](), SlotPrefill.__call__
+
+    def counted(function: SlotPrefill, prompts: Any, prefixes: Any) -> Any:
+        sizes.append(len(prompts))
+        return prefill(function, prompts, prefixes)
+
+    monkeypatch.setattr(SlotPrefill, "__call__", counted)
+    both.prefill(many, [1] * len(many))
+    both.decode(rng)
+    both.select([])
+    capture_all(both)
+    assert sizes == [2 * MAX_ROWS, MAX_ROWS]
+    assert max(rows for rows, *_ in captured_sizes(both)) == MAX_ROWS
+    before = backend.replays
+    both.prefill(many, [1] * len(many))
+    assert backend.replays == before + 1
+
+
 def test_a_continued_conversation_is_a_replay_as_if_prefilled_at_once(model: Blip2, prompts: list[Embedded]) -> None:
     """Beside another with a longer prefix and one without, in the same pass."""
     if not model.spec.decoder_only:
@@ -138,7 +163,7 @@ def test_a_graph_for_a_longer_prefix_is_used_and_none_for_a_shorter_one(
     if not model.spec.decoder_only:
         return
     long = prompts[-1].embeddings.repeat(9, 1)[:140]
-    prompt = Embedded(long, torch.arange(len(long))[None] // 2, len(long))  # OPT's table is short
+    prompt = Embedded(long, torch.arange(len(long), device=long.device)[None] // 2, len(long))  # OPT's table is short
     graphs, backend = recording_graphs(of_steps_only=False)
     batch, alone = new_batch(model.decoder, slots=True, graphs=graphs), new_batch(model.decoder, slots=False)
     batch.prefill([Embedded(prompt.embeddings[:cut], prompt.positions[:, :cut], cut)])
@@ -157,11 +182,17 @@ def test_a_graph_is_captured_before_a_prefill_if_there_is_no_idle_time(
     model: Blip2, prompts: list[Embedded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slot_prefill, "MIN_EAGER", 3)
-    both, _, _ = graph_batches(model)
-    for number in range(5):
+    """And none if there is a larger one that serves."""
+    both, _, backend = graph_batches(model)
+    for number in range(6):
         assert len(captured_sizes(both)) == int(number > 3)
         both.prefill(prompts[:2], [1, 1])
         both.decode(random.Random(number))
+    for _ in range(5):
+        before = backend.replays
+        both.prefill(prompts[:1], [1])
+        assert backend.replays == before + 1
+        assert len(captured_sizes(both)) == 1
 
 
 def test_a_new_row_reads_nothing_of_an_earlier_prefix(model: Blip2, prompts: list[Embedded]) -> None:

@@ -39,8 +39,8 @@ ATTENTION: dict[str, dict[str, Any]] = {
     "llama": {"ROTARY": True},
 }
 POINTERS: dict[str, str] = {
-    "lengths": "*i64", "positions": "*i64", "cos": "*fp32", "sin": "*fp32", "sums": "*fp32", "tops": "*fp32",
-    "counters": "*i32", "scale": "fp32", "epsilon": "fp32",
+    "lengths": "*i64", "positions": "*i64", "cos": "*fp32", "sin": "*fp32", "saved_sums": "*fp32",
+    "saved_tops": "*fp32", "counters": "*i32", "scale": "fp32", "epsilon": "fp32",
 }  # fmt: skip
 INTEGERS = (
     "count",
@@ -62,7 +62,7 @@ def test_kernels_compile(target: tuple[int, str]) -> None:
     capability, dtype = target
     for name, case in ATTENTION.items():
         numbers = {
-            "HEADS": 32, "GROUP": 1, "WIDTH": 80, "BLOCK_WIDTH": 128, "BLOCK": 64, "MAX_SPLITS": 16,
+            "HEADS": 32, "GROUP": 1, "WIDTH": 80, "BLOCK_WIDTH": 128, "BLOCK": 32, "MAX_SPLITS": 16, "STAGES": 1,
             "HAS_NEW": True, "HAS_BIAS": False, "ROTARY": False, "BIAS": None, "IS_SPLIT": name != "opt",
         } | case  # fmt: skip
         absent = {
@@ -98,9 +98,13 @@ def compile_kernel(
     *,
     warps: int = 4,
 ) -> None:
-    """Compile to machine code for a GPU of this capability."""
+    """Compile to machine code for a GPU of this capability; from Hopper on, to be launched early."""
+    early = capability >= 90
+    numbers = numbers | {"EARLY": early}
     types = dict.fromkeys(INTEGERS, "i32") | POINTERS | (other or {})
     signature = {name: "constexpr" if name in numbers else types.get(name, f"*{dtype}") for name in kernel.arg_names}
     source = ASTSource(kernel, signature, constexprs=numbers)
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps})
+    compiled = triton.compile(
+        source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps, "launch_pdl": early}
+    )
     assert compiled.asm["cubin"]

@@ -1,0 +1,35 @@
+"""Python's collector and captures."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+
+from blip_space.models.capturing import without_collector
+
+
+class Node:
+    """Refers to itself, so that only the collector finds it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_garbage_is_collected_before_a_capture_and_none_while_it_lasts() -> None:
+    before = weakref.ref(Node())
+    with without_collector():
+        assert before() is None
+        assert not gc.isenabled()
+        with without_collector():
+            during = weakref.ref(Node())
+        assert not gc.isenabled()
+        assert during() is not None
+    assert gc.isenabled()
+
+
+def test_the_collector_is_on_again_after_an_error() -> None:
+    with pytest.raises(ValueError, match="no"), without_collector():
+        raise ValueError("no")
+    assert gc.isenabled()
