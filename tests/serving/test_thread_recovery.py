@@ -75,7 +75,7 @@ def test_a_dead_thread_is_replaced_exactly_once_and_waiting_requests_are_answere
 def test_a_dead_thread_is_replaced_by_the_next_call_or_soon_by_itself(
     build: Build, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    """Without a call its answers waited until a visitor came."""
+    """Without a call its answers waited until the next call."""
     if call != "none":
         monkeypatch.setattr(threaded, "RESTART_SECONDS", 60)
     engine = build()

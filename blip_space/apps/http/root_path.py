@@ -1,7 +1,7 @@
 """A server below a path of a reverse proxy, such as https://example.org/blip/.
 
-Some proxies remove that path from requests, others pass it on. It is removed here, so that both work; Gradio is told of
-it and puts it in front of the addresses that the page uses.
+Some proxies remove that path from requests, others pass it on. It is removed here, so that both work; Gradio gets it
+as well, and puts it in front of the addresses that the page uses.
 """
 
 from __future__ import annotations
