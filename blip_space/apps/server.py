@@ -23,6 +23,7 @@ from starlette.routing import Route
 from blip_space import catalogue
 from blip_space.apps import failed_process, health, http, page, repeated_errors
 from blip_space.apps.address import check_address, unavailable
+from blip_space.apps.http.connections import limit_connections
 from blip_space.apps.metrics import ServerMetrics
 from blip_space.apps.uploads import UploadLimit, delete_expired
 from blip_space.engine.request import EngineConfig
@@ -186,6 +187,7 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
         )
     except OSError as error:
         raise UserError(unavailable(host, port)) from error
+    limit_connections(demo.server.config, settings.trusted_proxies)
     log.info("the page is up at %s after %.1f s", url, time.monotonic() - started)
     engine.start()
     uploaded.POOL.start()
