@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp
 
+from blip_space.apps import uploads
 from blip_space.apps.http.body_limits import BodyLimits
 from blip_space.apps.http.callers import CallerAddresses
 from blip_space.apps.http.closed_routes import ClosedRoutes
 from blip_space.apps.http.errors import ErrorSentences
 from blip_space.apps.http.security_headers import SecurityHeaders
-from blip_space.settings import Settings
+from blip_space.apps.http.upload_limits import UploadLimits
+from blip_space.apps.uploads import UploadStorage
+from blip_space.settings import Settings, upload_folder
 
 
 def wrap(app: ASGIApp, settings: Settings) -> ASGIApp:
     """`app` behind all middleware of this package. The last one that is added here is the first to see a request."""
     app = ErrorSentences(app)
+    app = UploadLimits(app, UploadStorage(upload_folder(), uploads.LIMITS))
     app = BodyLimits(app)
     app = ClosedRoutes(app)
     app = SecurityHeaders(app)
