@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from blip_space import catalogue
 from blip_space.apps import failed_process, http, page, repeated_errors
+from blip_space.apps.http.connections import limit_connections
 from blip_space.apps.metrics import ServerMetrics
 from blip_space.apps.uploads import MAX_AGE_SECONDS, delete_expired
 from blip_space.engine.request import EngineConfig
@@ -162,6 +163,7 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
         )
     except OSError as error:
         raise UserError(_unavailable(host, port)) from error
+    limit_connections(demo.server.config, (settings or Settings()).trusted_proxies)
     log.info("the page is up at %s after %.1f s", url, time.monotonic() - started)
     engine.start()
     uploaded.POOL.start()
