@@ -13,11 +13,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from gradio.utils import get_upload_folder
-from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from blip_space import catalogue
@@ -25,7 +22,7 @@ from blip_space.apps import failed_process, health, http, page, repeated_errors
 from blip_space.apps.address import check_address, unavailable
 from blip_space.apps.http.connections import limit_connections
 from blip_space.apps.metrics import ServerMetrics
-from blip_space.apps.uploads import UploadLimit, delete_expired
+from blip_space.apps.uploads import MAX_AGE_SECONDS, delete_expired
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
 from blip_space.images import uploaded
@@ -36,7 +33,7 @@ from blip_space.serving.process_engine import ProcessEngine
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.routed import RoutedEngine
 from blip_space.serving.threaded import ThreadedEngine
-from blip_space.settings import Settings, engine_process
+from blip_space.settings import Settings, engine_process, upload_folder
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +149,7 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
     """
     started, settings, open_requests = time.monotonic(), settings or Settings(), http.OpenRequests()
     check_address(host, port)
-    delete_expired(Path(get_upload_folder()), max_age_seconds=page.MAX_UPLOAD_AGE_SECONDS)
+    delete_expired(upload_folder(), max_age_seconds=MAX_AGE_SECONDS)
     metrics = ServerMetrics(engine)
     observed = ObservedEngine(engine, metrics.add_answer, answers_at_once=settings.answers_at_once)
     demo = page.build(observed)
@@ -166,7 +163,6 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
                     *health.routes(engine, lambda: open_requests.is_stopping),
                     Route("/metrics", metrics.respond),
                 ],
-                "middleware": [Middleware(UploadLimit, folder=get_upload_folder())],
                 "lifespan": _middleware_installer(settings, open_requests, metrics),
             },
             root_path=settings.root_path or None,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp
 
+from blip_space.apps import uploads
 from blip_space.apps.http.body_limits import BodyLimits
 from blip_space.apps.http.callers import CallerAddresses
 from blip_space.apps.http.closed_routes import ClosedRoutes
@@ -20,7 +21,8 @@ from blip_space.apps.http.rate_limits import RateLimits
 from blip_space.apps.http.response_counts import ResponseCounts
 from blip_space.apps.http.root_path import RootPath
 from blip_space.apps.http.security_headers import SecurityHeaders
-from blip_space.settings import Settings
+from blip_space.apps.http.upload_limits import UploadLimits
+from blip_space.settings import Settings, upload_folder
 
 __all__ = ["OpenRequests", "wrap"]
 
@@ -29,6 +31,7 @@ def wrap(app: ASGIApp, settings: Settings, open_requests: OpenRequests, count: C
     """`app` behind all middleware of this package. The last one that is added here is the first to see a request.
     `count` is called with the route and the status of each response."""
     app = ErrorSentences(app)
+    app = UploadLimits(app, uploads.UploadStorage(upload_folder(), uploads.LIMITS))
     app = BodyLimits(app)
     app = ClosedRoutes(app)
     if settings.requests_per_minute:
