@@ -26,12 +26,15 @@ from starlette.routing import Route
 
 from blip_space import catalogue
 from blip_space.apps import failed_process, http, page, repeated_errors
+from blip_space.apps.http.connections import limit_connections
+from blip_space.apps.metrics import ServerMetrics
 from blip_space.apps.uploads import UploadLimit, delete_expired
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
 from blip_space.images import uploaded
-from blip_space.serving.engine_process import LOG_FORMAT
+from blip_space.serving import log_formats
 from blip_space.serving.machine import Machine
+from blip_space.serving.observed import ObservedEngine
 from blip_space.serving.process_engine import ProcessEngine
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.routed import RoutedEngine
@@ -72,7 +75,7 @@ class Server:
 def serve(settings: Settings) -> None:
     """Serve until Ctrl-C or SIGTERM, or until the GPU fails. Raises `UserError` if a model is unknown or the port is
     unavailable."""
-    logging.basicConfig(format=LOG_FORMAT)
+    log_formats.configure(settings.log_format)
     logging.getLogger("blip_space").setLevel(logging.INFO)
     first, *others = [catalogue.find_operator_model(name) for name in settings.models]
     specs = [replace(first, adapter=settings.adapter), *others]
@@ -81,6 +84,8 @@ def serve(settings: Settings) -> None:
     engine = _create_engine(specs, settings, device_lost)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # after Ray has set its handler
     server = launch(engine, host=settings.host, port=settings.port, settings=settings)
+    if settings.log_format == log_formats.JSON:
+        log_formats.adopt("uvicorn")
     repeated_errors.install()
     try:
         device_lost.wait()
@@ -133,18 +138,21 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
 
     `host` and `port` are used before those of `settings`, from which the middleware takes its limits.
     """
-    started = time.monotonic()
+    started, settings = time.monotonic(), settings or Settings()
     _check_address(host, port)
     delete_expired(Path(get_upload_folder()), max_age_seconds=page.MAX_UPLOAD_AGE_SECONDS)
-    demo = page.build(engine)
+    metrics = ServerMetrics(engine)
+    observed = ObservedEngine(engine, metrics.add_answer, answers_at_once=settings.answers_at_once)
+    demo = page.build(observed)
+    demo.on_call_end = metrics.add_call
     try:
         _, url, _ = demo.queue(api_open=False, max_size=MAX_QUEUED, default_concurrency_limit=MAX_SHORT_EVENTS).launch(
             server_name=host,
             server_port=port,
             app_kwargs={
-                "routes": [Route("/healthz", _health_endpoint(engine))],
+                "routes": [Route("/healthz", _health_endpoint(engine)), Route("/metrics", metrics.respond)],
                 "middleware": [Middleware(UploadLimit, folder=get_upload_folder())],
-                "lifespan": _middleware_installer(settings or Settings()),
+                "lifespan": _middleware_installer(settings, metrics),
             },
             max_threads=MAX_THREADS * engine.replicas,
             state_session_capacity=MAX_SESSIONS,
@@ -163,13 +171,14 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
         )
     except OSError as error:
         raise UserError(_unavailable(host, port)) from error
+    limit_connections(demo.server.config, (settings or Settings()).trusted_proxies)
     log.info("the page is up at %s after %.1f s", url, time.monotonic() - started)
     engine.start()
     uploaded.POOL.start()
     return Server(url, engine, demo)
 
 
-def _middleware_installer(settings: Settings) -> Any:
+def _middleware_installer(settings: Settings, metrics: ServerMetrics) -> Any:
     """A lifespan that puts our middleware in front of all that Gradio has, its CORS and its error pages included.
 
     Gradio inserts its own middleware before that of `app_kwargs`; only the finished stack can be wrapped as a whole.
@@ -178,7 +187,7 @@ def _middleware_installer(settings: Settings) -> Any:
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
-        app.middleware_stack = http.wrap(app.middleware_stack, settings)
+        app.middleware_stack = http.wrap(app.middleware_stack, settings, metrics.add_response)
         yield
 
     return lifespan

@@ -15,7 +15,7 @@ from tests.apps.fake_engine import PARROT, FakeEngine
 def test_middleware_sees_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    def spy(app: ASGIApp, _settings: Settings) -> ASGIApp:
+    def spy(app: ASGIApp, _settings: Settings, _count: object) -> ASGIApp:
         async def see(scope: Scope, receive: Receive, send: Send) -> None:
             seen.append(f"{scope['method']} {scope['path']}" if scope["type"] == "http" else scope["type"])
             await app(scope, receive, send)

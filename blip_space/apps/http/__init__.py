@@ -6,20 +6,31 @@ and errors only. Must not import Gradio, whose guards cover none of the routes t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.types import ASGIApp
 
 from blip_space.apps.http.body_limits import BodyLimits
 from blip_space.apps.http.callers import CallerAddresses
 from blip_space.apps.http.closed_routes import ClosedRoutes
 from blip_space.apps.http.errors import ErrorSentences
+from blip_space.apps.http.keys import Keys
+from blip_space.apps.http.rate_limits import RateLimits
+from blip_space.apps.http.response_counts import ResponseCounts
 from blip_space.apps.http.security_headers import SecurityHeaders
 from blip_space.settings import Settings
 
 
-def wrap(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """`app` behind all middleware of this package. The last one that is added here is the first to see a request."""
+def wrap(app: ASGIApp, settings: Settings, count: Callable[[str, int], object]) -> ASGIApp:
+    """`app` behind all middleware of this package. The last one that is added here is the first to see a request.
+    `count` is called with the route and the status of each response."""
     app = ErrorSentences(app)
     app = BodyLimits(app)
     app = ClosedRoutes(app)
+    if settings.requests_per_minute:
+        app = RateLimits(app, settings.requests_per_minute)
+    if settings.keys:
+        app = Keys(app, settings.keys, root_path=settings.root_path)
+    app = ResponseCounts(app, count)
     app = SecurityHeaders(app)
     return CallerAddresses(app, settings.trusted_proxies)
