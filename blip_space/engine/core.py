@@ -163,8 +163,7 @@ class EngineCore:
     def close(self) -> None:
         """Free graphs, caches and weights; graphs first, since one that is destroyed while another is captured spoils
         that. A caller may still have the core while another model is loaded."""
-        self._runner.graphs.clear()
-        self._runner.clear_caches()
+        self._runner.close()
         self.model.close()
 
     def _limits(self, share: float = 1.0) -> dict[str, int]:
