@@ -6,10 +6,8 @@ page's components.
 
 from __future__ import annotations
 
-import errno
 import logging
 import signal
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -26,6 +24,7 @@ from starlette.routing import Route
 
 from blip_space import catalogue
 from blip_space.apps import failed_process, http, page, repeated_errors
+from blip_space.apps.address import check_address, unavailable
 from blip_space.apps.metrics import ServerMetrics
 from blip_space.apps.uploads import UploadLimit, delete_expired
 from blip_space.engine.request import EngineConfig
@@ -134,7 +133,7 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
     `host` and `port` are used before those of `settings`, from which the middleware takes its limits.
     """
     started, settings = time.monotonic(), settings or Settings()
-    _check_address(host, port)
+    check_address(host, port)
     delete_expired(Path(get_upload_folder()), max_age_seconds=page.MAX_UPLOAD_AGE_SECONDS)
     metrics = ServerMetrics(engine)
     observed = ObservedEngine(engine, metrics.add_answer, answers_at_once=settings.answers_at_once)
@@ -165,7 +164,7 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
             **page.theme_options(),
         )
     except OSError as error:
-        raise UserError(_unavailable(host, port)) from error
+        raise UserError(unavailable(host, port)) from error
     log.info("the page is up at %s after %.1f s", url, time.monotonic() - started)
     engine.start()
     uploaded.POOL.start()
@@ -185,33 +184,6 @@ def _middleware_installer(settings: Settings, metrics: ServerMetrics) -> Any:
         yield
 
     return lifespan
-
-
-def _check_address(host: str, port: int) -> None:
-    """Raise `UserError` if this address is not available. Without this check uvicorn would log its own error first."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except PermissionError:
-        raise UserError(f"Port {port} needs administrator rights. Choose one from 1024 up with --port.") from None
-    except (socket.gaierror, UnicodeError):
-        raise UserError(_not_an_address(host)) from None
-    except OSError as error:
-        is_foreign = error.errno == errno.EADDRNOTAVAIL
-        raise UserError(_not_an_address(host) if is_foreign else _unavailable(host, port)) from None
-
-
-def _not_an_address(host: str) -> str:
-    return f"{host[:80]!r} is not an address of this machine. Choose 127.0.0.1, or 0.0.0.0 for all, with --host."
-
-
-def _unavailable(host: str, port: int) -> str:
-    return (
-        f"The page cannot listen on {host}, port {port}: another program may use it. Stop that program, or choose "
-        "another port with --port."
-    )
 
 
 def _health_endpoint(engine: EngineProtocol) -> Any:

@@ -60,7 +60,7 @@ def check_upload_folder() -> None:
 
     Call it before Gradio is imported, which needs a temporary folder as well.
     """
-    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    folder = upload_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder), tempfile.TemporaryFile():
@@ -71,6 +71,11 @@ def check_upload_folder() -> None:
             f"Uploads cannot be stored in {str(folder)!r}, or in the system's temporary folder ({reason}). Name a "
             "folder that can be written with the variable TMPDIR, and no other with GRADIO_TEMP_DIR."
         ) from None
+
+
+def upload_folder() -> Path:
+    """The folder of uploads. Call it after `prepare_libraries`."""
+    return Path(os.environ["GRADIO_TEMP_DIR"])
 
 
 def hides_gpus() -> bool:
