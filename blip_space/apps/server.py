@@ -13,11 +13,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from gradio.utils import get_upload_folder
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -25,8 +22,9 @@ from starlette.routing import Route
 from blip_space import catalogue
 from blip_space.apps import failed_process, http, page, repeated_errors
 from blip_space.apps.address import check_address, unavailable
+from blip_space.apps.http.connections import limit_connections
 from blip_space.apps.metrics import ServerMetrics
-from blip_space.apps.uploads import UploadLimit, delete_expired
+from blip_space.apps.uploads import MAX_AGE_SECONDS, delete_expired
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
 from blip_space.images import uploaded
@@ -37,7 +35,7 @@ from blip_space.serving.process_engine import ProcessEngine
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.routed import RoutedEngine
 from blip_space.serving.threaded import ThreadedEngine
-from blip_space.settings import Settings, engine_process
+from blip_space.settings import Settings, engine_process, upload_folder
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +132,7 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
     """
     started, settings = time.monotonic(), settings or Settings()
     check_address(host, port)
-    delete_expired(Path(get_upload_folder()), max_age_seconds=page.MAX_UPLOAD_AGE_SECONDS)
+    delete_expired(upload_folder(), max_age_seconds=MAX_AGE_SECONDS)
     metrics = ServerMetrics(engine)
     observed = ObservedEngine(engine, metrics.add_answer, answers_at_once=settings.answers_at_once)
     demo = page.build(observed)
@@ -145,7 +143,6 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
             server_port=port,
             app_kwargs={
                 "routes": [Route("/healthz", _health_endpoint(engine)), Route("/metrics", metrics.respond)],
-                "middleware": [Middleware(UploadLimit, folder=get_upload_folder())],
                 "lifespan": _middleware_installer(settings, metrics),
             },
             max_threads=MAX_THREADS * engine.replicas,
@@ -165,6 +162,7 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
         )
     except OSError as error:
         raise UserError(unavailable(host, port)) from error
+    limit_connections(demo.server.config, settings.trusted_proxies)
     log.info("the page is up at %s after %.1f s", url, time.monotonic() - started)
     engine.start()
     uploaded.POOL.start()

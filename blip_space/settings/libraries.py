@@ -55,6 +55,11 @@ def bypass_proxies(*hosts: str) -> None:
         os.environ[variable] = ",".join(dict.fromkeys(names))
 
 
+def upload_folder() -> Path:
+    """The folder of uploads, which `prepare_libraries` names to Gradio."""
+    return Path(os.environ["GRADIO_TEMP_DIR"])
+
+
 def check_upload_folder() -> None:
     """Raise `UserError` unless files can be written to the folder for uploads, which is created if it is missing.
 
@@ -71,11 +76,6 @@ def check_upload_folder() -> None:
             f"Uploads cannot be stored in {str(folder)!r}, or in the system's temporary folder ({reason}). Name a "
             "folder that can be written with the variable TMPDIR, and no other with GRADIO_TEMP_DIR."
         ) from None
-
-
-def upload_folder() -> Path:
-    """The folder of uploads. Call it after `prepare_libraries`."""
-    return Path(os.environ["GRADIO_TEMP_DIR"])
 
 
 def hides_gpus() -> bool:

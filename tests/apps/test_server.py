@@ -19,6 +19,7 @@ from gradio_client import Client, handle_file
 
 from blip_space.apps import server, uploads
 from blip_space.apps.gradio_api.endpoints import MAX_ANSWERS
+from blip_space.apps.http.upload_limits import DISK_FULL
 from blip_space.errors import UserError
 from blip_space.serving.routed import RoutedEngine
 from blip_space.settings import Settings
@@ -123,9 +124,9 @@ def test_replicas_without_a_cluster_are_refused() -> None:
 def test_uploads_stop_before_the_disk_is_full(web: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     file = {"files": ("a.png", b"x")}
     assert web.post("/gradio_api/upload", files=file).status_code == 200
-    monkeypatch.setattr(uploads, "MIN_FREE_BYTES", 10**18)
+    monkeypatch.setattr(uploads.UploadStorage, "_free_bytes", lambda _: 999_999_999)
     response = web.post("/gradio_api/upload", files=file)
-    assert (response.status_code, response.text) == (507, uploads.DISK_FULL)
+    assert (response.status_code, response.text) == (507, DISK_FULL.sentence)
     assert web.get("/healthz").status_code == 200
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp
 
+from blip_space.apps import uploads
 from blip_space.apps.http.body_limits import BodyLimits
 from blip_space.apps.http.callers import CallerAddresses
 from blip_space.apps.http.closed_routes import ClosedRoutes
@@ -18,13 +19,15 @@ from blip_space.apps.http.keys import Keys
 from blip_space.apps.http.rate_limits import RateLimits
 from blip_space.apps.http.response_counts import ResponseCounts
 from blip_space.apps.http.security_headers import SecurityHeaders
-from blip_space.settings import Settings
+from blip_space.apps.http.upload_limits import UploadLimits
+from blip_space.settings import Settings, upload_folder
 
 
 def wrap(app: ASGIApp, settings: Settings, count: Callable[[str, int], object]) -> ASGIApp:
     """`app` behind all middleware of this package. The last one that is added here is the first to see a request.
     `count` is called with the route and the status of each response."""
     app = ErrorSentences(app)
+    app = UploadLimits(app, uploads.UploadStorage(upload_folder(), uploads.LIMITS))
     app = BodyLimits(app)
     app = ClosedRoutes(app)
     if settings.requests_per_minute:
