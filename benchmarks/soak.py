@@ -10,6 +10,7 @@ not grow by more than 5 % from the first third of the time to the last, and `/me
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import tempfile
 import threading
@@ -31,6 +32,9 @@ IMAGES = 32
 WARM_SECONDS = 10.0
 IDLE_SECONDS = 60.0
 MAX_GROWTH = 0.05
+CAUSED = ("a failure that the benchmark has caused", "No such file or directory", "No space left on device")
+"""Of tracebacks that are expected, since the soak exhausts memory, deletes uploads and fills the disk."""
+
 DISRUPTIVE = (3, 5, 7)
 """Of each eight clients."""
 
@@ -57,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         growth = growth_of([sample for sample in memory.samples if sample[0] > started + WARM_SECONDS])
         if code := server.stop():
             problems.append(f"the server ended with exit code {code}")
+        if args.log:
+            shutil.copy(server.log, args.log)
         problems += [f"in the server's log: {line}" for line in _tracebacks(server.log)]
     print(_table(args, counts, memory, growth, problems, small_disk=small_disk))
     return int(bool(counts.total("error: ") or counts.total("bare: ") or problems or growth > MAX_GROWTH))
@@ -130,7 +136,7 @@ def _tracebacks(log: Path) -> list[str]:
         if line.startswith("Traceback "):
             rest = (later for later in lines[number + 1 :] if later and not later.startswith(" "))
             found.append(next(rest, "a traceback without an end")[:200])
-    return sorted({line for line in found if "a failure that the benchmark has caused" not in line})
+    return sorted({line for line in found if not any(text in line for text in CAUSED)})
 
 
 def _table(
@@ -168,6 +174,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--chaos", action="store_true", help="clients that disturb, and failures of the server")
     parser.add_argument("--failures", type=float, default=15.0, metavar="SECONDS", help="between two failures")
+    parser.add_argument("--log", type=Path, help="where the log of the server is copied")
     parser.add_argument("--model", default="tiny")
     return parser.parse_args(arguments)
 

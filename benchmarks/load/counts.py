@@ -17,6 +17,9 @@ class Counts:
         self.seconds: list[float] = []
         """Of the answers of patient clients."""
 
+        self.failed_at = float("-inf")
+        """When the last failure of the server was caused."""
+
         self._lock = threading.Lock()
 
     def add(self, name: str, example: str = "") -> None:

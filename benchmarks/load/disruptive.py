@@ -48,7 +48,7 @@ class DisruptiveClient:
         self._caller.close()
 
     def _count(self, error: CallError) -> None:
-        is_bare = error.code.startswith(UNFORESEEN) or error.code == "internal_error"
+        is_bare = error.code.startswith(UNFORESEEN)
         self._counts.add(
             f"{'bare' if is_bare else 'refused'}: {self.kind}: {error.code}", str(error) if is_bare else ""
         )

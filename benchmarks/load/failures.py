@@ -37,7 +37,9 @@ class Failures:
         for act in itertools.cycle(self._actions):
             if done.wait(self._interval):
                 return
+            self._counts.failed_at = time.monotonic()
             act()
+            self._counts.failed_at = time.monotonic()
             self._counts.add(f"failure: {act.__name__.strip('_').replace('_', ' ')}")
 
     def _end_engine(self) -> None:

@@ -23,6 +23,10 @@ TRY_AGAIN = frozenset({"busy", "disk_full", "too_many_requests", "model_unavaila
 UPLOAD_AGAIN = frozenset({"not_uploaded", "no_image", "not_found"})
 """What a call gets whose upload somebody has deleted from the server's disk."""
 
+AFTER_A_FAILURE = "internal_error"
+"""What a call gets that a failure of the server has cut off. Also a reason to try again, but only then."""
+
+FAILURE_SECONDS = 5.0
 MAX_TRIES = 12
 MAX_PAUSE_SECONDS = 2.0
 
@@ -72,17 +76,21 @@ class PatientClient:
             try:
                 key, answer = ask(random.Random(seed))
             except CallError as error:
-                if number == MAX_TRIES or error.code not in TRY_AGAIN | UPLOAD_AGAIN:
+                if number == MAX_TRIES or not self._may_try_again(error.code):
                     raise
                 if error.code in UPLOAD_AGAIN:
                     self._file = None
                 self._counts.add(f"tried again: {error.code}")
-                done.wait(min(number, 5))
+                time.sleep(min(number, 5))
                 continue
             self._counts.add(f"answered: {endpoint}")
             if not self._answers.is_same(key, answer):
                 self._counts.add("error: different answer", f"{key}: {answer}")
             return
+
+    def _may_try_again(self, code: str) -> bool:
+        is_recent = time.monotonic() - self._counts.failed_at < FAILURE_SECONDS
+        return code in TRY_AGAIN | UPLOAD_AGAIN or (code == AFTER_A_FAILURE and is_recent)
 
     def _uploaded(self, rng: random.Random) -> dict[str, Any]:
         """An image on the server; a new one now and then."""
