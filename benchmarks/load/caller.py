@@ -58,7 +58,11 @@ class Caller:
         session = uuid4().hex
         event = self._begin(f"/call/{endpoint}", {"data": data, "session_hash": session})
         body = {"session_hash": session, "fn_index": index, "event_id": event}
-        return event, lambda: self.web.post(f"{API}/cancel", json=body).raise_for_status() and None
+
+        def cancel() -> None:
+            self.web.post(f"{API}/cancel", json=body)
+
+        return event, cancel
 
     @contextmanager
     def listen(self, endpoint: str, event: str) -> Iterator[Iterator[tuple[str, Any]]]:

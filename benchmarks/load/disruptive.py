@@ -132,6 +132,8 @@ class DisruptiveClient:
 
     def _ask_nonsense(self, noise: bytes) -> None:
         image = self._caller.upload(noise, "noise.png")
-        values = self._rng.choice(({}, {"language": noise[:3].hex()}, {"temperature": 10**9}, {"history": [[]]}))
+        values: dict[str, Any] = self._rng.choice(
+            ({}, {"language": noise[:3].hex()}, {"temperature": 10**9}, {"history": [[]]})
+        )
         event = self._begin(image=image, prompt=json.dumps(noise[:99].hex()), **values)
         self._caller.result("chat", event)

@@ -62,7 +62,7 @@ class PatientClient:
             started = time.monotonic()
             endpoint = self._rng.choices(("chat", "caption", "batch", "budget"), (70, 15, 5, 10))[0]
             try:
-                self._try_until_answered(getattr(self, f"_{endpoint}"), endpoint, self._rng.randrange(2**16), done)
+                self._try_until_answered(getattr(self, f"_{endpoint}"), endpoint, self._rng.randrange(2**16))
             except CallError as error:
                 self._counts.add(f"error: {error.code}", str(error))
             except httpx.HTTPError as error:
@@ -71,7 +71,7 @@ class PatientClient:
                 self._counts.add_seconds(time.monotonic() - started)
         self._caller.close()
 
-    def _try_until_answered(self, ask: Any, endpoint: str, seed: int, done: threading.Event) -> None:
+    def _try_until_answered(self, ask: Any, endpoint: str, seed: int) -> None:
         for number in range(1, MAX_TRIES + 1):
             try:
                 key, answer = ask(random.Random(seed))

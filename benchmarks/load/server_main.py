@@ -33,7 +33,7 @@ class Failures:
                 raise SystemExit
             return iterate(driver)
 
-        Driver.iterate = iterate_or_end  # type: ignore[method-assign]
+        Driver.iterate = iterate_or_end  # type: ignore[method-assign, assignment]
 
     def install_in_runner(self) -> None:
         """The same for memory, in a module that imports torch."""
@@ -49,7 +49,7 @@ class Failures:
                 raise torch.OutOfMemoryError("a failure that the benchmark has caused")
             run(runner, plan)
 
-        ModelRunner.run = run_or_exhaust  # type: ignore[method-assign]
+        ModelRunner.run = run_or_exhaust  # type: ignore[method-assign, assignment]
 
 
 def main() -> int:
