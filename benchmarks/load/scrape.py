@@ -19,11 +19,15 @@ Labels = frozenset[tuple[str, str]]
 class Scrape:
     """All samples at one time."""
 
-    def __init__(self, url: str) -> None:
-        text = httpx.get(f"{url}/metrics", timeout=30, trust_env=False).raise_for_status().text
+    def __init__(self, text: str) -> None:
         self._samples: Mapping[tuple[str, Labels], float] = {
             (name, frozenset(LABEL.findall(labels))): float(value) for name, labels, value in SAMPLE.findall(text)
         }
+
+    @classmethod
+    def of(cls, url: str) -> Scrape:
+        """What the server at this address says."""
+        return cls(httpx.get(f"{url}/metrics", timeout=30, trust_env=False).raise_for_status().text)
 
     def total(self, name: str, **labels: str) -> float:
         """The sum of the samples of a name that have these labels."""
@@ -50,7 +54,7 @@ def mismatches(scrape: Scrape, counts: Counts) -> list[str]:
             found.append(f"{endpoint}: {ended - answered:.0f} failed or cancelled, of which clients have seen {failed}")
     for name in ("blip_space_waiting", "blip_space_running"):
         if count := scrape.total(name):
-            found.append(f"{name} is {count:.0f} although nobody asks")
+            found.append(f"{name} is {count:.0f} although no client asks")
     answers = scrape.total("blip_space_answers_total", outcome="answered")
     if answers != (timed := scrape.total("blip_space_answer_seconds_count")):
         found.append(f"{answers:.0f} answers, of which {timed:.0f} were timed")
