@@ -36,7 +36,7 @@ class Scrape:
 
 
 def mismatches(scrape: Scrape, counts: Counts) -> list[str]:
-    """What does not add up; the server has answered nobody but these clients, and is idle now.
+    """What does not add up; the server has answered only these clients, and is idle now.
 
     How a call ended that its client has left is known to the server only.
     """
