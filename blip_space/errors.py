@@ -21,8 +21,8 @@ from typing import Literal
 Code = Literal[
     "busy", "device_failed", "disk_full", "empty_answer", "forbidden", "internal_error", "invalid_history",
     "invalid_prompt", "invalid_value", "model_unavailable", "no_image", "not_found", "not_uploaded", "prompt_too_long",
-    "stopping", "timed_out", "too_large", "unknown_language", "unknown_model", "unreadable_image",
-    "unsupported_language",
+    "stopping", "timed_out", "too_large", "too_many_requests", "unauthorized", "unknown_language", "unknown_model",
+    "unreadable_image", "unsupported_language",
 ]  # fmt: skip
 
 CODES: dict[Code, str] = {
@@ -43,6 +43,8 @@ CODES: dict[Code, str] = {
     "stopping": "the server stops: try again when it runs again",
     "timed_out": "the answer, or the request itself, took too long",
     "too_large": "a file, an image, a batch or a request is larger than its limit",
+    "too_many_requests": "your key or address sends too many requests a minute, or has too many answers at once",
+    "unauthorized": "the request has no valid key",
     "unknown_language": "there is no language of this code",
     "unknown_model": "there is no model of this name here",
     "unreadable_image": "the file is damaged, or of an unsupported format",

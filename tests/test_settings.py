@@ -27,6 +27,10 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "DEVICE",
         "ROOT_PATH",
         "DRAIN",
+        "KEYS",
+        "REQUESTS_PER_MINUTE",
+        "ANSWERS_AT_ONCE",
+        "LOG_FORMAT",
     ):
         monkeypatch.delenv(f"BLIP_SPACE_{name}", raising=False)
     for name in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "PORT"):
@@ -335,3 +339,35 @@ def test_steps_are_fused_unless_a_variable_is_0(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("BLIP_SPACE_FUSED", "no")
     with pytest.raises(UserError, match="BLIP_SPACE_FUSED is 'no'; it must be 0 or 1"):
         settings.fused_steps()
+
+
+def test_keys_are_in_a_file_or_a_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "keys.txt"
+    file.write_text(f"# of a team\n{'a' * 16}\n\n {'b' * 16} \n{'a' * 16}\n")
+    for text in (str(file), f"{'a' * 16}, {'b' * 16},"):
+        monkeypatch.setenv("BLIP_SPACE_KEYS", text)
+        chosen = settings.read()
+        assert chosen.keys == ("a" * 16, "b" * 16)
+        assert "a" * 16 not in repr(chosen)
+
+
+@pytest.mark.parametrize("text", ["short-secret", f"{'a' * 16},spaces in the middle", "/nothing/keys.txt", ","])
+def test_invalid_keys_are_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("BLIP_SPACE_KEYS", text)
+    with pytest.raises(UserError, match="BLIP_SPACE_KEYS") as refused:
+        settings.read()
+    assert text not in str(refused.value) or text == ","
+
+
+def test_requests_are_not_limited_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (settings.read().requests_per_minute, settings.read().answers_at_once) == (0, 0)
+    monkeypatch.setenv("BLIP_SPACE_REQUESTS_PER_MINUTE", "60")
+    assert settings.read({"requests_per_minute": None, "answers_at_once": "3"}).requests_per_minute == 60
+    with pytest.raises(UserError, match="--answers-at-once is '-1'"):
+        settings.read({"answers_at_once": "-1"})
+
+
+def test_a_log_has_a_known_format() -> None:
+    assert settings.read({"log_format": "json"}).log_format == "json"
+    with pytest.raises(UserError, match="must be text or json"):
+        settings.read({"log_format": "xml"})

@@ -42,7 +42,7 @@ def chat(setup: Setup) -> Iterator[Row]:
         _save(setup, folder)
         images = _save_images(Path(temporary), 2 * count)
         alone = _at_the_engine(setup, folder, count)
-        for process in ("0", "1"):
+        for process in ("1",) if setup.is_dry_run else ("1", "0"):
             with _server(setup, folder, count, process) as url:
                 _chat(setup, url, images[count:])  # to warm up; graphs are captured when nothing runs
                 _wait_until_captured(setup, url)

@@ -9,17 +9,15 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from blip_space.jobs.outputs.text_format import text_names
 from blip_space.jobs.records import CaptionRecord
+from blip_space.jobs.spreadsheets import escape_formula, unescape_formula, visible_name
 
 COLUMNS = tuple(field.name for field in fields(CaptionRecord))
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet evaluates cells that begin with one of these: https://owasp.org/www-community/attacks/CSV_Injection."""
 
 BOM = "\ufeff"
 
@@ -46,11 +44,24 @@ def as_csv(records: Sequence[CaptionRecord]) -> bytes:
 def as_zip(records: Sequence[CaptionRecord]) -> bytes:
     """A zip with a text file for each caption. Images that would share a name keep their extension: `a.jpg.txt`."""
     captions = {record.file: record.caption for record in records if record.caption is not None}
-    names, buffer = text_names(captions, ".txt"), io.BytesIO()
+    names, buffer = _names_in_zip(captions), io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for file, caption in captions.items():
             archive.writestr(names[file], caption)
     return buffer.getvalue()
+
+
+def _names_in_zip(files: Iterable[str]) -> dict[str, str]:
+    """The text file of each image, under a name that shows what it is. Several may come to share one."""
+    names = {file: visible_name(name) for file, name in text_names(files, ".txt").items()}
+    taken: set[str] = set()
+    for file, name in names.items():
+        stem, number = name.removesuffix(".txt"), 1
+        while names[file] in taken:
+            number += 1
+            names[file] = f"{stem} ({number}).txt"
+        taken.add(names[file])
+    return names
 
 
 def read_table(path: Path) -> set[tuple[str, str, str]] | None:
@@ -66,7 +77,11 @@ def read_table(path: Path) -> set[tuple[str, str, str]] | None:
         return None
     if not captions:
         return None
-    return captions if is_json else {(_unescape(file), language, _unescape(text)) for file, language, text in captions}
+    return (
+        captions
+        if is_json
+        else {(unescape_formula(file), language, unescape_formula(text)) for file, language, text in captions}
+    )
 
 
 def encode_json(content: object) -> bytes:
@@ -78,12 +93,7 @@ def _encode_utf8(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def _unescape(text: str) -> str:
-    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
-
-
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return f"'{text}" if isinstance(value, str) and text.startswith(FORMULA) else text
+    return escape_formula(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -65,24 +65,30 @@ class ImageReader:
         rest = iter(files)
         try:
             for file in rest:
+                self._prepare_hashed(futures)  # before files that are needed later
                 futures.append(self._pool.submit(self.load, file))
                 if len(futures) >= self.prefetch:
                     yield self._next(futures)
             while futures:
+                self._prepare_hashed(futures)
                 yield self._next(futures)
         finally:
             for future in futures:
                 future.cancel()
             self._pool.shutdown(wait=True)
 
+    def _prepare_hashed(self, futures: deque[Future[LoadedImage]]) -> None:
+        """Once `prepare` is set, let the threads load those files again that were only hashed; if the caller's thread
+        loaded them one by one, the GPU would have to wait."""
+        if self.prepare is None or self._is_preparing:
+            return
+        self._is_preparing = True
+        for index, future in enumerate(futures):
+            if future.done() and self._is_unprepared(image := future.result()):
+                futures[index] = self._pool.submit(self.load, image.file)
+
     def _next(self, futures: deque[Future[LoadedImage]]) -> LoadedImage:
-        """The next loaded file. Once `prepare` is set, the threads also load those files again that were only hashed;
-        if the caller's thread loaded them one by one, the GPU would have to wait."""
-        if self.prepare is not None and not self._is_preparing:
-            self._is_preparing = True
-            for index, future in enumerate(futures):
-                if future.done() and self._is_unprepared(image := future.result()):
-                    futures[index] = self._pool.submit(self.load, image.file)
+        """The next loaded file; the caller may do other work until it is."""
         future = futures.popleft()
         while not future.done() and self.while_waiting():
             pass

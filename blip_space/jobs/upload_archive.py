@@ -22,8 +22,12 @@ from blip_space.jobs.hidden_names import is_hidden
 from blip_space.jobs.upload_job import UploadedImage
 
 MAX_IMAGES = 500
+MAX_ZIPS = 20
+"""The most zips of a batch. Each is open until the batch ends."""
+
 MAX_MEMBERS = 2_000
-"""The most members that a zip may have, folders included. `zipfile` needs memory for each before any is read."""
+"""The most members that the zips of a batch may have together, folders included. `zipfile` needs memory for each before
+any is read."""
 
 MAX_UNPACKED_BYTES = 500_000_000
 MAX_RATIO = 100
@@ -32,6 +36,8 @@ MAX_RATIO = 100
 MAX_NAME_CHARACTERS = 200
 ENTRY_SIGNATURE = b"PK\x01\x02"
 """The first bytes of each member's entry in the central directory of a zip."""
+
+CHUNK_BYTES = 1_000_000
 
 STREAMED_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """The methods that Python decompresses in parts. Data of any other is decompressed at once, whatever its size."""
@@ -46,31 +52,76 @@ NO_FILES = "There are no images yet. Add files, or a zip of them."
 def open_uploads(uploads: Sequence[tuple[str, Path]]) -> Iterator[list[UploadedImage]]:
     """The images in `uploads`, which are pairs of name and path. The images can be read until the context ends.
 
-    `UserError` if a `.zip` file is not a zip, has a password or is a zip bomb, or if there are too many images or none.
-    For a rejected member of a zip there is an image whose `read` raises `ImageError`.
+    Files and the members of zips are counted before any zip is opened, and a zip that is named several times is opened
+    once. `UserError` if a `.zip` file is not a zip, has a password or is a zip bomb, or if there are too many images or
+    none. For a rejected member of a zip there is an image whose `read` raises `ImageError`.
     """
+    named = [(name[-MAX_NAME_CHARACTERS:], path) for name, path in uploads]
+    _check_counts(named)
     with ExitStack() as archives:
+        opened: dict[Path, zipfile.ZipFile] = {}
         uploaded: list[UploadedImage] = []
-        for upload_name, path in uploads:
-            name = upload_name[-MAX_NAME_CHARACTERS:]
-            if name.lower().endswith(".zip"):
-                uploaded += _zip_members(archives.enter_context(_open_zip(name, path)))
-            else:
+        for name, path in named:
+            if not _is_zip(name):
                 uploaded.append(UploadedImage(name, partial(images.read_file, path)))
+                continue
+            if path not in opened:
+                opened[path] = archives.enter_context(_open_zip(name, path))
+            uploaded += _zip_members(opened[path])
         if not uploaded:
             raise UserError(NO_FILES)
-        if len(uploaded) > MAX_IMAGES:
-            raise UserError(
-                f"These are {len(uploaded):,} files, and a batch has at most {MAX_IMAGES}. Send them in parts, or "
-                "caption a whole folder on your own machine with python -m blip_space folder.",
-                code="too_large",
-            )
+        _check_image_count(len(uploaded))
         yield _with_unique_names(uploaded)
 
 
+def _check_counts(uploads: Sequence[tuple[str, Path]]) -> None:
+    """Raise `UserError` if there are too many files, zips or members of zips. No zip is opened for that."""
+    _check_image_count(len(uploads))
+    zips = [(name, path) for name, path in uploads if _is_zip(name)]
+    if len(zips) > MAX_ZIPS:
+        raise UserError(
+            f"These are {len(zips)} zips, and a batch has at most {MAX_ZIPS}. Pack the images into fewer zips.",
+            code="too_large",
+        )
+    counts: dict[Path, int] = {}
+    members = 0
+    for name, path in zips:
+        if path not in counts:
+            counts[path] = _count_members(path)
+        members += counts[path]
+        if members > MAX_MEMBERS:
+            subject = f"{name} holds" if len(zips) == 1 else "The zips hold"
+            raise UserError(f"{subject} more than {MAX_MEMBERS:,} files. Pack fewer into one batch.", code="too_large")
+
+
+def _check_image_count(count: int) -> None:
+    if count > MAX_IMAGES:
+        raise UserError(
+            f"These are {count:,} files, and a batch has at most {MAX_IMAGES}. Send them in parts, or caption a whole "
+            "folder on your own machine with python -m blip_space folder.",
+            code="too_large",
+        )
+
+
+def _is_zip(name: str) -> bool:
+    return name.lower().endswith(".zip")
+
+
+def _count_members(path: Path) -> int:
+    """At least as many members as the zip has: their signature may also stand in an image. 0 for a missing file."""
+    count, tail = 0, b""
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                chunk = tail + chunk
+                count += chunk.count(ENTRY_SIGNATURE)
+                tail = chunk[1 - len(ENTRY_SIGNATURE) :]
+    except OSError:
+        return 0  # opening it will say so
+    return count
+
+
 def _open_zip(name: str, path: Path) -> zipfile.ZipFile:
-    if path.read_bytes().count(ENTRY_SIGNATURE) > MAX_MEMBERS:
-        raise UserError(f"{name} holds more than {MAX_MEMBERS:,} files. Pack fewer into one zip.", code="too_large")
     try:
         archive = zipfile.ZipFile(path)
     except Exception:  # a hostile header may raise anything

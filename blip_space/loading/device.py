@@ -72,6 +72,11 @@ def configure_cuda(dtype: torch.dtype) -> None:
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
+def reserved_bytes(name: str) -> int:
+    """What torch holds of the memory of a CUDA device, whether or not tensors use it."""
+    return torch.cuda.memory_reserved(name)
+
+
 def free_bytes(device: str) -> int | None:
     """The free memory of the device in bytes, or None if it is unknown. GPU memory that torch has reserved but does not
     use counts as free."""

@@ -12,12 +12,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """Collect garbage first, and none in the meantime: to destroy a graph while another one is captured makes that
-    fail, and torch cannot capture in this process any more."""
+    """Collect no garbage in the meantime: to destroy a graph while another one is captured makes that capture fail."""
     if not gc.isenabled():  # in the context of a caller
         yield
         return
-    gc.collect()
     gc.disable()
     try:
         yield

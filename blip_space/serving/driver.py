@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.output import ANSWER_FAILED, Output
 from blip_space.errors import DeviceError, UserError
+from blip_space.serving.machine import used_bytes
 from blip_space.serving.metrics import Metrics, MetricsSnapshot
 from blip_space.serving.model_manager import ModelManager
 from blip_space.serving.response import ResponseStream
@@ -134,6 +135,7 @@ class Driver:
             image_feature_hits=models.image_feature_hits + sum(core.image_feature_hits for core in cores),
             kv_prefix_hits=models.kv_prefix_hits + sum(core.prefix_hits for core in cores),
             restarts=restarts + models.restarts + sum(core.restarts for core in cores),
+            **used_bytes(next((core.model.precision.device for core in cores), "")),
         )
 
     def cancel_done(self) -> None:

@@ -19,6 +19,7 @@ from weakref import WeakValueDictionary
 from blip_space.engine.output import ANSWER_FAILED
 from blip_space.engine.request import Request
 from blip_space.errors import DEVICE_EXIT_CODE, UserError
+from blip_space.serving import log_formats
 from blip_space.serving.process_messages import Call, Cancel, Message, Outbox, Part, Reply, Stop, Submit
 from blip_space.serving.response import ResponseStream
 from blip_space.serving.threaded import ThreadedEngine
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 Build = Callable[..., ThreadedEngine]
 """Returns an engine that is not started, given `on_device_lost`."""
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 SWITCH_SECONDS = 0.001
 """How long the engine's thread, back from the GPU, waits for a thread that runs Python; Python's default is five times
 as long, as long as a step."""
@@ -70,11 +70,12 @@ class SentResponse(ResponseStream):
         self._outbox.post(Part(self._id, error=error))
 
 
-def run_engine(connection: Connection, build: Build, log_level: int) -> None:
+def run_engine(connection: Connection, build: Build, log_level: int, log_format: str) -> None:
     """The whole of the process: receive messages until `Stop`, or until the other process has ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is sent to both processes
+    for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C and systemd send it to both processes
+        signal.signal(number, signal.SIG_IGN)  # the other one says when to stop, and this one ends with it
     sys.setswitchinterval(SWITCH_SECONDS)
-    logging.basicConfig(format=LOG_FORMAT)
+    log_formats.configure(log_format)
     logging.getLogger("blip_space").setLevel(log_level)
     outbox = Outbox(connection.send)
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from blip_space.loading.device import Device
 
 DEVICES = Path("/dev")
+STATUS = Path("/proc/self/status")
+MEMORY = re.compile(r"VmRSS:\s*(\d+) kB")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,17 @@ class Machine:
         from blip_space.loading.memory import fitting_precisions
 
         return fitting_precisions(spec, freed=freed, device_name=self.device)
+
+
+def used_bytes(device: str) -> dict[str, int]:
+    """The memory of this process, and what torch holds on a GPU, as a status calls them; 0 where not known."""
+    found = MEMORY.search(STATUS.read_text("utf-8", "replace")) if STATUS.exists() else None
+    used = {"memory_bytes": int(found[1]) * 1024 if found else 0, "device_memory_bytes": 0}
+    if device.startswith("cuda"):
+        from blip_space.loading.device import reserved_bytes
+
+        used["device_memory_bytes"] = reserved_bytes(device)
+    return used
 
 
 def _torch_has_cuda() -> bool:

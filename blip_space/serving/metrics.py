@@ -19,13 +19,16 @@ FIRST_TOKENS = 100
 @dataclass(frozen=True)
 class MetricsSnapshot:
     """The metrics by the names of `/healthz`: `prefix_hits` are hits of the image feature cache, `turn_hits` those of
-    the KV prefix cache, `restarts` how often a thread or a batch was restarted."""
+    the KV prefix cache, `restarts` how often a thread or a batch was restarted, `memory_bytes` the memory of the
+    engine's process, and `device_memory_bytes` what torch holds of the memory of a GPU."""
 
     tokens_per_second: float = 0.0
     first_token_seconds: float | None = None
     prefix_hits: int = 0
     turn_hits: int = 0
     restarts: int = 0
+    memory_bytes: int = 0
+    device_memory_bytes: int = 0
 
 
 def sum_metrics(metrics: Sequence[MetricsSnapshot]) -> MetricsSnapshot:
@@ -49,7 +52,9 @@ class Metrics:
         self._first_tokens.extend(first_token_seconds)
         self._drop_old()
 
-    def snapshot(self, *, image_feature_hits: int, kv_prefix_hits: int, restarts: int) -> MetricsSnapshot:
+    def snapshot(
+        self, *, image_feature_hits: int, kv_prefix_hits: int, restarts: int, **memory: int
+    ) -> MetricsSnapshot:
         """The current metrics; the arguments are counted elsewhere."""
         self._drop_old()
         tokens, first_tokens = list(self._tokens), list(self._first_tokens)
@@ -60,6 +65,7 @@ class Metrics:
             prefix_hits=image_feature_hits,
             turn_hits=kv_prefix_hits,
             restarts=restarts,
+            **memory,
         )
 
     def _drop_old(self) -> None:

@@ -24,7 +24,11 @@ class ResponseStream:
         self._changed, self._ended = threading.Condition(lock), threading.Condition(lock)
         self._text = ""
         self._error: UserError | None = None
-        self._finished = False
+        self._finished = self._is_cancelled = False
+        self._observer: Callable[[ResponseStream], object] | None = None
+        self.first_text_at: float | None = None
+        """The time of `time.monotonic()` at which the first text was published."""
+
         self.tokens = 0
         """The number of generated tokens."""
 
@@ -46,9 +50,29 @@ class ResponseStream:
         """Whether it is finished, failed, cancelled or past its deadline."""
         return self._finished or time.monotonic() >= self._deadline
 
+    @property
+    def outcome(self) -> str:
+        """How it ended: `answered`, `cancelled`, or the code of its error. Until then `answered`."""
+        if self._error is not None:
+            return self._error.code
+        if self._is_cancelled:
+            return "timed_out" if time.monotonic() >= self._deadline else "cancelled"
+        return "answered"
+
+    def observe(self, observer: Callable[[ResponseStream], object]) -> None:
+        """Call `observer` once at the end, or now if that was before. It may run under this response's lock, on the
+        engine's thread, so it must be fast."""
+        with self._changed:
+            if not self._finished:
+                self._observer = observer
+                return
+        observer(self)
+
     def publish(self, text: str, *, finished: bool = False) -> None:
         """Called by the engine: set the text so far. After a restart the old text stays visible while it is longer."""
         with self._changed:
+            if text and self.first_text_at is None:
+                self.first_text_at = time.monotonic()
             if finished or len(text) >= len(self._text):
                 self._text = text
             if finished:
@@ -71,6 +95,7 @@ class ResponseStream:
         """Called by the reader: cancel the rest; the engine frees its slots before the next step."""
         with self._changed:
             is_early = not self._finished
+            self._is_cancelled = self._is_cancelled or is_early
             self._end()
         if is_early:
             self.on_cancel()
@@ -120,6 +145,9 @@ class ResponseStream:
         self.queue_position = _not_waiting  # a reference cycle with the request would keep its images
         self._changed.notify_all()
         self._ended.notify_all()
+        observer, self._observer = self._observer, None
+        if observer:
+            observer(self)
 
 
 def _not_waiting() -> int | None:

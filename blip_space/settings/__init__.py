@@ -10,17 +10,19 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from blip_space.errors import UserError, quote
+from blip_space.settings.keys import KEYS, parse_keys
 from blip_space.settings.libraries import (
     bypass_proxies,
     check_upload_folder,
     hides_gpus,
     is_hugging_face_space,
     prepare_libraries,
+    upload_folder,
 )
 from blip_space.settings.proxies import Network, parse_root_path, parse_trusted_proxies
 from blip_space.settings.values import Value, parse_integer
@@ -39,6 +41,7 @@ __all__ = [
     "prepare_libraries",
     "read",
     "step_graphs",
+    "upload_folder",
     "with_origin",
 ]
 
@@ -49,6 +52,8 @@ MAX_ROWS = 1024
 MAX_PORT = 65_535
 MAX_REPLICAS = 1024
 MAX_DRAIN_SECONDS = 3_600
+MAX_REQUESTS = 100_000
+LOG_FORMATS = ("text", "json")
 
 GPU = re.compile(r"cuda:\d+")
 
@@ -64,7 +69,9 @@ class Settings:
     between them. `ray` is the address of a Ray cluster, or empty for engines on this machine; `replicas` 0 is as many
     as the cluster has resources for. `root_path` is the path below which a proxy serves the page, such as "/blip", or
     empty; `drain` is how many seconds a stopping server lets running answers finish. `trusted_proxies` are the
-    networks of the proxies whose `X-Forwarded-For` names a caller."""
+    networks of the proxies whose `X-Forwarded-For` names a caller. `keys` are those of which every request needs one;
+    without keys none is needed. A key, or without keys an address, may send `requests_per_minute` and have
+    `answers_at_once`, or any number if 0. `log_format` is one of `LOG_FORMATS`."""
 
     model: str = "tiny"
     precision: str = "auto"
@@ -79,6 +86,10 @@ class Settings:
     root_path: str = ""
     drain: int = 0
     trusted_proxies: tuple[Network, ...] = ()
+    keys: tuple[str, ...] = field(default=(), repr=False)
+    requests_per_minute: int = 0
+    answers_at_once: int = 0
+    log_format: str = "text"
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -131,6 +142,10 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
         root_path=parse_root_path(find("root_path")),
         drain=number("drain", Settings.drain, MAX_DRAIN_SECONDS, minimum=0),
         trusted_proxies=parse_trusted_proxies(find("trusted_proxies")),
+        keys=parse_keys(_from_environment(KEYS)) if "keys" in options else (),
+        requests_per_minute=number("requests_per_minute", 0, MAX_REQUESTS, minimum=0),
+        answers_at_once=number("answers_at_once", 0, MAX_REQUESTS, minimum=0),
+        log_format=_log_format(find("log_format")),
     )
 
 
@@ -202,6 +217,12 @@ def _default_host(*, is_hosts_port: bool) -> str:
     if value := _from_environment("GRADIO_SERVER_NAME"):
         return value.text
     return "0.0.0.0" if is_hosts_port else Settings.host  # what such hosts need
+
+
+def _log_format(value: Value | None) -> str:
+    if value and value.text not in LOG_FORMATS:
+        raise UserError(f"{value.origin} is {quote(value.text)}; it must be {' or '.join(LOG_FORMATS)}.")
+    return value.text if value else Settings.log_format
 
 
 def _from_options(name: str, options: Mapping[str, str | int | None]) -> Value | None:

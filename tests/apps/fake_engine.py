@@ -175,6 +175,7 @@ class FakeEngine:
                 response.fail(EmptyAnswerError(EMPTY_ANSWER))
             if text == BROKEN:
                 response.fail(UserError("The answer broke off. Ask again."))
+                return
             while held and index == 0 and not self._released.wait(0.01) and not response.done:
                 pass
             time.sleep(WORD_SECONDS)

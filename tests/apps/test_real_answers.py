@@ -90,7 +90,7 @@ def test_the_programs_of_the_api_document_run(real: str) -> None:
     output, names = run_programs(ROOT / "docs" / "api.md", real)
     assert names["reply"] == "drei"
     assert "blau\nblau\n" in output  # the last update, and the result
-    assert output.endswith("octopus.png Oktopus\nfour-bananas.png Banane × 4\n")
+    assert output.endswith("octopus.png Oktopus\nfour-bananas.png Banane × 4\nthree\n")
 
 
 @pytest.mark.usefixtures("_in_the_project")

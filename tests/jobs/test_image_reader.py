@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from blip_space.jobs.image_reader import ImageReader, default_workers
 from tests.example_images import blue_circles
@@ -40,6 +41,25 @@ def test_what_was_hashed_before_the_model_was_loaded_is_prepared_by_the_threads(
     names = {image.file: image.prepared for image in rest}
     assert names.pop("5.png") is None
     assert all(name.startswith("images") for name in names.values())
+
+
+def test_hashed_files_are_prepared_before_files_that_are_needed_later(folder: Path) -> None:
+    """The first batch of a GPU waited for the second."""
+    prepared = list[int]()
+
+    def note(image: Any) -> str:
+        prepared.append(image.width)
+        return prepare(image)
+
+    for number, file in enumerate(FILES):
+        Image.new("RGB", (number + 1, 1)).save(folder / file)
+    reader = ImageReader(folder, workers=1, prefetch=4, is_wanted=lambda *_: True)
+    loaded = reader.load_all(FILES)
+    next(loaded)
+    reader._pool.submit(str).result()
+    reader.prepare, reader.prefetch = note, len(FILES)
+    assert len(list(loaded)) == len(FILES) - 1
+    assert prepared == [2, 3, 4, 5, 6, 7, 8]
 
 
 def test_more_are_read_ahead_once_a_larger_batch_needs_them(folder: Path) -> None:

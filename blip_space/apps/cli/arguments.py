@@ -62,6 +62,12 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     add("--trusted-proxies", metavar="ADDRESS,ADDRESS", help=text)
     text = "How long a stopping server lets running answers finish (default: 0, they end with a sentence)."
     add("--drain", metavar="SECONDS", help=text)
+    text = "Requests that a key, or without keys an address, may send in a minute (default: 0, any number)."
+    add("--requests-per-minute", metavar="N", help=text)
+    text = "Answers that a key, or without keys an address, may have at once (default: 0, any number)."
+    add("--answers-at-once", metavar="N", help=text)
+    text = "text, or json: one JSON object for each line, and a line for each answer (default: text)."
+    add("--log-format", metavar="NAME", help=text)
     add("--models", metavar="NAME,NAME", help="Further models that users may choose (default: none).")
     text = "Maximum number of streamed answers generated at once, besides a quarter as many beam searches"
     add("--rows", metavar="N", help=f"{text} (default: {ROWS}).")

@@ -85,7 +85,7 @@ def caption(args: argparse.Namespace) -> int:
 def serve(args: argparse.Namespace) -> int:
     """Serve the page, the API and `/healthz`."""
     names = {field.name for field in fields(settings.Settings)}
-    chosen = settings.read({name: getattr(args, name) for name in names})
+    chosen = settings.read({name: getattr(args, name, None) for name in names})  # keys have no option
     settings.hide_port_from_gradio()
     settings.bypass_proxies(chosen.host)
     settings.check_upload_folder()

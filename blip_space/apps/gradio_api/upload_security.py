@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,12 +21,15 @@ from gradio.data_classes import ImageData, ListFiles
 from starlette.exceptions import HTTPException
 
 from blip_space.apps.gradio_api.call_values import INVALID_VALUE, Hidden, check_call, is_uploaded, reference_error
-from blip_space.apps.http.callers import group
+from blip_space.apps.gradio_api.queue_shares import QueueShares
+from blip_space.apps.http.callers import caller_of, group
+from blip_space.apps.http.clients import client_of
 from blip_space.apps.http.refusals import CODE_HEADER
 from blip_space.errors import Code, ImageError, UserError
 from blip_space.images import FORMAT_NAMES
 from blip_space.images.decoding_queue import Caller
 from blip_space.images.uploaded import UploadedImageFile, current_caller
+from blip_space.serving.observed import current_client, current_endpoint
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +39,13 @@ EXAMPLE = "assets/examples/octopus.png"
 
 SESSION = re.compile(r"[!-~]{1,128}")
 INVALID_SESSION = "The session_hash must have 1 to 128 printable ASCII characters. Choose a random one."
+TOO_MANY_CALLS = "Many calls from your address are waiting already. Wait for their answers, then call again."
 NO_EVENT = "There is no event of this number. Call an endpoint by its name, as the API page shows."
 INTERNAL_ERROR = "An internal error occurred; the server's log has the details. Try again."
 ERROR_SECONDS = 15
+PAGE = "page"
+"""What the page's own events are called where endpoints are counted."""
+
 MAX_VALUE_CHECKS = 2
 """The values of how many calls are checked at once."""
 
@@ -51,15 +59,22 @@ _checked: dict[str, None] = {}
 class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # mypy does not follow Gradio
     """Blocks whose events accept only uploaded files and fail only with one-sentence errors."""
 
+    on_call_end: Callable[[str, str], object] | None = None
+    """Called with the endpoint and the outcome of each call that ends, unless its client leaves before."""
+
     def queue(self, *arguments: Any, **options: Any) -> Any:
-        """Create Gradio's queue, which then accepts only events that there are, of sessions with a usable name."""
+        """Create Gradio's queue, which then accepts only events that there are, of sessions with a usable name, and
+        of each caller only its share."""
         super().queue(*arguments, **options)
         self._value_checks = anyio.CapacityLimiter(MAX_VALUE_CHECKS)
-        push = self._queue.push
+        shares = QueueShares(self._queue)
 
         async def push_valid(body: Any, request: Any, username: Any) -> Any:
             _check_address(self, body)
-            return await push(body=body, request=request, username=username)
+            caller = caller_of(request.scope)
+            if not shares.has_share(caller.address):
+                raise _http_error(503, "busy", TOO_MANY_CALLS)
+            return await shares.push(caller, body, request, username)
 
         self._queue.push = push_valid
         return self
@@ -76,17 +91,33 @@ class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # mypy does not follow Gra
 
     async def process_api(self, block_fn: Any, *arguments: Any, **options: Any) -> Any:
         """Call Gradio's method. Callers see the text of a `UserError`; other errors are logged and hidden from them."""
-        current_caller.set(_caller(options.get("request")))  # for this event only: it has a context of its own
+        request = options.get("request")
+        current_caller.set(_caller(request))  # for this event only: it has a context of its own
         is_public = getattr(block_fn, "api_visibility", None) == "public"
+        endpoint = block_fn.api_name if is_public else PAGE
+        current_endpoint.set(endpoint)
+        current_client.set(client_of(getattr(getattr(request, "request", None), "scope", None) or {}))
         try:
-            return await super().process_api(block_fn, *arguments, **options)
-        except gr.Error:
-            raise
-        except UserError as error:
-            raise _gradio_error(error, with_code=is_public) from None
-        except Exception:
-            log.exception("an event of the page failed")
-            raise _gradio_error(UserError(INTERNAL_ERROR, code="internal_error"), with_code=is_public) from None
+            output = await super().process_api(block_fn, *arguments, **options)
+        except Exception as error:
+            refusal = self._as_user_error(error)
+            self._end_call(endpoint, refusal.code)
+            raise error if isinstance(error, gr.Error) else _gradio_error(refusal, with_code=is_public) from None
+        if not output.get("is_generating"):
+            self._end_call(endpoint, "answered")
+        return output
+
+    def _end_call(self, endpoint: str, outcome: str) -> None:
+        if self.on_call_end:
+            self.on_call_end(endpoint, outcome)
+
+    def _as_user_error(self, error: Exception) -> UserError:
+        """The error for callers. One that is not for users is logged and hidden."""
+        if isinstance(error, UserError):
+            return error
+        if not isinstance(error, gr.Error):
+            log.error("an event of the page failed", exc_info=error)
+        return UserError(INTERNAL_ERROR, code="internal_error")
 
 
 def unvalidated(component: Any, schema: dict[str, Any]) -> Any:

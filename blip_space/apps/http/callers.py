@@ -47,6 +47,12 @@ def group(address: str) -> str:
     return address if parsed is None else str(parsed)
 
 
+def is_in(address: str, networks: Iterable[Network]) -> bool:
+    """Whether the address is in one of the networks."""
+    parsed = _parse_address(address)
+    return parsed is not None and any(parsed in network for network in networks)
+
+
 class CallerAddresses:
     """ASGI middleware: sets `client` of each request to the address of its caller."""
 
@@ -59,7 +65,7 @@ class CallerAddresses:
         if scope["type"] in ("http", "websocket") and scope.get("client"):
             forwarded = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
             peer = scope["client"][0]
-            if forwarded and not self._is_trusted(peer):
+            if forwarded and not is_in(peer, self._trusted):
                 self._warn(peer)
             elif forwarded:
                 addresses = b",".join(forwarded).decode("latin-1").split(",")
@@ -73,13 +79,9 @@ class CallerAddresses:
             if parsed is None:
                 break
             peer = str(parsed)
-            if not self._is_trusted(peer):
+            if not is_in(peer, self._trusted):
                 break
         return peer
-
-    def _is_trusted(self, address: str) -> bool:
-        parsed = _parse_address(address)
-        return parsed is not None and any(parsed in network for network in self._trusted)
 
     def _warn(self, peer: str) -> None:
         if not self._has_warned:

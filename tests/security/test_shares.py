@@ -1,0 +1,151 @@
+"""One caller has a share of the queue and of what runs at once, and only while it listens."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from blip_space.apps.gradio_api import queue_shares
+from tests.apps.conftest import free_port
+from tests.apps.fake_engine import FakeEngine
+from tests.example_images import blue_circles
+from tests.serving.fakes import wait_until
+
+GREEDY, QUIET = "127.0.0.2", "127.0.0.3"
+WAITING = 6
+"""Of one caller, in these tests."""
+
+RUNNING = 4
+
+
+class Person:
+    """Somebody at an address of their own, with an uploaded image."""
+
+    def __init__(self, url: str, address: str, file: Path) -> None:
+        self._web = httpx.Client(base_url=url, timeout=20, transport=httpx.HTTPTransport(local_address=address))
+        files = {"files": (file.name, file.read_bytes())}
+        path = self._web.post("/gradio_api/upload", files=files).json()[0]
+        self._image = {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+    def call(self, prompt: str) -> httpx.Response:
+        """Make a call of /chat, without listening."""
+        return self._web.post("/gradio_api/call/v2/chat", json={"image": self._image, "prompt": prompt})
+
+    def listen(self, event: str) -> str:
+        """The last message of a call."""
+        lines = self._web.get(f"/gradio_api/call/chat/{event}").text.splitlines()
+        data = json.loads([line for line in lines if line.startswith("data: ")][-1][6:])
+        return str(data[0] if isinstance(data, list) else data)
+
+    def ask(self, prompt: str) -> str:
+        """The answer to a prompt."""
+        return self.listen(self.call(prompt).json()["event_id"])
+
+    def close(self) -> None:
+        """Leave."""
+        self._web.close()
+
+
+@pytest.fixture(scope="module")
+def running(_own_uploads: None, engine: FakeEngine) -> Iterator[Any]:
+    """A server of this module's own."""
+    from blip_space.apps import server  # Gradio is imported once its environment is prepared
+
+    running = server.launch(engine, host="127.0.0.1", port=free_port())
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def people(
+    running: Any, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Person, Person]]:
+    """A greedy one and a quiet one, before an engine that holds all answers but the first few."""
+    monkeypatch.setattr(queue_shares, "MAX_WAITING_SHARE", WAITING / 256)
+    monkeypatch.setattr(queue_shares, "MAX_RUNNING_SHARE", RUNNING / 40)
+    monkeypatch.setattr(queue_shares, "SWEEP_SECONDS", 0.02)
+    engine.reset()
+    (tmp_path / "image.png").write_bytes(blue_circles())
+    greedy, quiet = (Person(running.url, address, tmp_path / "image.png") for address in (GREEDY, QUIET))
+    yield greedy, quiet
+    engine.release()
+    queue = running.demo._queue
+    wait_until(lambda: not len(queue) and not queue.get_active_worker_count())
+    greedy.close()
+    quiet.close()
+
+
+def fill(greedy: Person, engine: FakeEngine) -> list[str]:
+    """As many calls as run and wait at once; their numbers."""
+    engine.hold()
+    events = [greedy.call("one two").json()["event_id"] for _ in range(RUNNING)]
+    wait_until(lambda: len(engine.requests) == RUNNING)
+    return events + [greedy.call("one two").json()["event_id"] for _ in range(WAITING)]
+
+
+def test_one_caller_cannot_fill_the_queue(people: tuple[Person, Person], engine: FakeEngine) -> None:
+    greedy, quiet = people
+    fill(greedy, engine)
+    refused = greedy.call("one more")
+    assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+    assert refused.json()["detail"].startswith("Many calls from your address are waiting already.")
+    assert quiet.call("mine").status_code == 200
+
+
+def test_a_quiet_caller_overtakes_a_greedy_one(people: tuple[Person, Person], engine: FakeEngine) -> None:
+    greedy, quiet = people
+    fill(greedy, engine)
+    answers: list[str] = []
+    thread = threading.Thread(target=lambda: answers.append(quiet.ask("mine alone")))
+    thread.start()
+    wait_until(lambda: len(engine.requests) == RUNNING + 1)
+    assert [request.prompt for request in engine.requests] == ["one two"] * RUNNING + ["mine alone"]
+    engine.release()
+    thread.join(20)
+    assert answers == ["mine alone"]
+
+
+def test_calls_without_a_listener_end(
+    people: tuple[Person, Person], engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greedy, quiet = people
+    fill(greedy, engine)
+    answers: list[str] = []
+    thread = threading.Thread(target=lambda: answers.append(quiet.ask("mine alone")))
+    thread.start()
+    wait_until(lambda: len(engine.requests) == RUNNING + 1)
+    monkeypatch.setattr(queue_shares, "LISTEN_SECONDS", 0.1)
+    wait_until(lambda: all(response.done for response in engine.responses[:RUNNING]))
+    assert not engine.responses[RUNNING].done, "somebody listens to this one"
+    assert len(engine.requests) == RUNNING + 1, "those that waited have ended as well"
+    assert greedy.call("again").status_code == 200
+    engine.release()
+    thread.join(20)
+    assert answers == ["mine alone"]
+
+
+def test_a_call_may_be_listened_to_after_its_end(people: tuple[Person, Person], engine: FakeEngine) -> None:
+    greedy, _ = people
+    event = greedy.call("one two").json()["event_id"]
+    wait_until(lambda: bool(engine.responses) and engine.responses[0].done)
+    assert greedy.listen(event) == "one two"
+
+
+def test_one_caller_keeps_few_sessions(
+    people: tuple[Person, Person], engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradio forgets the oldest session of all beyond 2,000, whosever it is."""
+    monkeypatch.setattr(queue_shares, "MAX_KEPT_SESSIONS", 2)
+    greedy, quiet = people
+    mine, *events = [person.call("one two").json()["event_id"] for person in (quiet, greedy, greedy, greedy)]
+    wait_until(lambda: len(engine.responses) == 4 and all(response.done for response in engine.responses))
+    greedy.call("one two")
+    answers: list[Any] = [quiet.listen(mine), greedy.listen(events[-1])]
+    assert answers == ["one two", "one two"]
+    assert greedy.listen(events[0]).startswith("There is no such session any more.")
