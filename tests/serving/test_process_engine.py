@@ -90,6 +90,7 @@ def test_before_its_start_an_engine_loads_and_refuses(separate: Separate) -> Non
 def test_a_process_that_dies_fails_its_answers_and_another_one_takes_its_place(separate: Separate) -> None:
     separate.start()
     engine, first = separate.engine, separate.pid
+    os.kill(first, signal.SIGTERM)  # which systemd sends to all processes: only the server's own decides
     assert list(engine.submit(ask()))
     assert engine.fitting_precisions(SPECS[0]) is not None
     separate.hold()
