@@ -16,6 +16,7 @@ def table() -> str:
 
 def _rows() -> Iterator[Row]:
     yield from _request_rows()
+    yield from _upload_rows()
     yield from _image_rows()
     yield from _text_rows()
     yield from _batch_rows()
@@ -34,11 +35,29 @@ def _request_rows() -> Iterator[Row]:
     yield "files that a call names", f"{call_values.MAX_FILES:,}", "too_large"
 
 
-def _image_rows() -> Iterator[Row]:
+def _upload_rows() -> Iterator[Row]:
     from blip_space import images
+    from blip_space.apps import uploads
+    from blip_space.apps.http import upload_limits
+
+    limits, minutes = uploads.LIMITS, uploads.MIN_AGE_SECONDS // 60
+    yield "uploaded file", _megabytes(images.MAX_UPLOAD_BYTES), "too_large"
+    yield "one upload", f"{_megabytes(limits.request_bytes)} and {limits.request_files} files", "too_large"
+    size = f"{_megabytes(limits.caller_bytes)} and {limits.caller_files:,} files; those older than {minutes} minutes"
+    yield "uploads of one address on the disk", f"{size} are deleted for new ones", "busy"
+    size = (
+        f"{_megabytes(limits.total_bytes)} and {limits.total_files:,} files; {_megabytes(limits.free_bytes)} stay free"
+    )
+    yield "uploads on the disk", size, "disk_full"
+    at_once = f"{upload_limits.MAX_CALLER_AT_ONCE} of one address, {upload_limits.MAX_AT_ONCE} in all; others wait"
+    yield "uploads at once", at_once, "busy"
+    rate = f"{upload_limits.MIN_BYTES_PER_SECOND // 1024} kB a second after {upload_limits.GRACE_SECONDS} s"
+    yield "the arrival of an upload", f"{upload_limits.MAX_SECONDS // 60} minutes, and no less than {rate}", "timed_out"
+
+
+def _image_rows() -> Iterator[Row]:
     from blip_space.images import announced, decoder, decoder_messages, decoding_queue
 
-    yield "uploaded file", _megabytes(images.MAX_UPLOAD_BYTES), "too_large"
     yield "image", f"{decoder.MAX_PIXELS // 10**6} megapixels", "too_large"
     yield "JPEG", f"{decoder.MAX_JPEG_PIXELS // 10**6} megapixels", "too_large"
     yield "a side of an image", f"{announced.MAX_SIDE:,} pixels", "too_large"
@@ -78,15 +97,15 @@ def _batch_rows() -> Iterator[Row]:
 
 
 def _time_rows() -> Iterator[Row]:
-    from blip_space.apps import page, server
+    from blip_space.apps import page, server, uploads
     from blip_space.apps.http import body_limits
     from blip_space.engine.request import EngineConfig
 
     yield "requests in Gradio's queue", f"{server.MAX_QUEUED}", "busy"
     yield "an answer", f"{EngineConfig.timeout_seconds:.0f} s", "timed_out"
     yield "a batch", f"{EngineConfig.background_timeout_seconds / 60:.0f} minutes", "timed_out"
-    yield "the arrival of a request", f"{body_limits.BODY_SECONDS} s", "timed_out"
-    yield "an upload's stay on the disk", f"{(page.MAX_UPLOAD_AGE_SECONDS + page.CLEANUP_SECONDS) // 3600} hours", ""
+    yield "the arrival of another request", f"{body_limits.BODY_SECONDS} s", "timed_out"
+    yield "an upload's stay on the disk", f"{(uploads.MAX_AGE_SECONDS + page.CLEANUP_SECONDS) // 3600} hours", ""
 
 
 def _megabytes(count: int) -> str:

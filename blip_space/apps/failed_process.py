@@ -1,4 +1,5 @@
-"""The end of a process that has lost its GPU, so that another one takes its place.
+"""The end of a process that cannot end by itself: it has lost its GPU, so that another one takes its place, or a thread
+of it does not stop.
 
 Must not import torch: nothing of it works any more.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
 
 from blip_space import settings
@@ -36,6 +38,19 @@ def end_server() -> None:
         _flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     end_process()
+
+
+def end_after(seconds: float) -> None:
+    """End this process with exit code 0 after `seconds`, unless it has ended by then: a thread may not stop in time."""
+
+    def end() -> None:
+        log.warning("the server did not stop within %.0f s, and is ended", seconds)
+        _flush()
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _flush() -> None:

@@ -6,29 +6,23 @@ page's components.
 
 from __future__ import annotations
 
-import errno
 import logging
 import signal
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-from gradio.utils import get_upload_folder
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from blip_space import catalogue
-from blip_space.apps import failed_process, http, page, repeated_errors
+from blip_space.apps import failed_process, health, http, page, repeated_errors
+from blip_space.apps.address import check_address, unavailable
 from blip_space.apps.http.connections import limit_connections
 from blip_space.apps.metrics import ServerMetrics
-from blip_space.apps.uploads import UploadLimit, delete_expired
+from blip_space.apps.uploads import MAX_AGE_SECONDS, delete_expired
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
 from blip_space.images import uploaded
@@ -39,7 +33,7 @@ from blip_space.serving.process_engine import ProcessEngine
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.routed import RoutedEngine
 from blip_space.serving.threaded import ThreadedEngine
-from blip_space.settings import Settings, engine_process
+from blip_space.settings import Settings, engine_process, upload_folder
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +51,13 @@ MAX_STORED_BYTES = 20 * 1024**2
 """The largest upload that Gradio stores. Its error message calls this 20 MB; `images` reads slightly less."""
 
 
+END_SECONDS = 1.0
+"""How long answers that the engine has ended, and then all other requests, may take to reach their clients."""
+
+STOP_SECONDS = 8.0
+"""After that a stopping server ends whatever still runs. Docker ends it after 10."""
+
+
 @dataclass(frozen=True)
 class Server:
     """A running server: its URL, its engine, and the Gradio app with the page and the API."""
@@ -64,12 +65,21 @@ class Server:
     url: str
     engine: EngineProtocol
     demo: Any
+    open_requests: http.OpenRequests
 
-    def close(self) -> None:
-        """Cancel the running answers, then stop serving."""
-        self.engine.stop()
+    def close(self, *, drain_seconds: float = 0.0) -> None:
+        """Refuse new requests, let running answers finish for `drain_seconds`, end the others with a sentence, and stop
+        serving."""
+        self.open_requests.refuse_new()
+        if drain_seconds:
+            self.open_requests.wait_for_answers(drain_seconds)
+        stopping = threading.Thread(target=self.engine.stop)
+        stopping.start()
+        self.open_requests.wait_for_answers(END_SECONDS)  # which the engine has ended
+        self.open_requests.end_all(END_SECONDS)
         self.demo.close(verbose=False)
         uploaded.POOL.stop()
+        stopping.join()
 
 
 def serve(settings: Settings) -> None:
@@ -83,16 +93,19 @@ def serve(settings: Settings) -> None:
     device_lost = threading.Event()
     engine = _create_engine(specs, settings, device_lost)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # after Ray has set its handler
-    server = launch(engine, host=settings.host, port=settings.port, settings=settings)
-    if settings.log_format == log_formats.JSON:
-        log_formats.adopt("uvicorn")
-    repeated_errors.install()
+    server = None
     try:
+        server = launch(engine, host=settings.host, port=settings.port, settings=settings)
+        if settings.log_format == log_formats.JSON:
+            log_formats.adopt("uvicorn")
+        repeated_errors.install()
         device_lost.wait()
         failed_process.end_server()
     except KeyboardInterrupt:
         log.info("stopping")
-        server.close()
+        failed_process.end_after(settings.drain + STOP_SECONDS)
+        if server:
+            server.close(drain_seconds=settings.drain)
 
 
 def _create_engine(
@@ -134,9 +147,9 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
 
     `host` and `port` are used before those of `settings`, from which the middleware takes its limits.
     """
-    started, settings = time.monotonic(), settings or Settings()
-    _check_address(host, port)
-    delete_expired(Path(get_upload_folder()), max_age_seconds=page.MAX_UPLOAD_AGE_SECONDS)
+    started, settings, open_requests = time.monotonic(), settings or Settings(), http.OpenRequests()
+    check_address(host, port)
+    delete_expired(upload_folder(), max_age_seconds=MAX_AGE_SECONDS)
     metrics = ServerMetrics(engine)
     observed = ObservedEngine(engine, metrics.add_answer, answers_at_once=settings.answers_at_once)
     demo = page.build(observed)
@@ -146,10 +159,13 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
             server_name=host,
             server_port=port,
             app_kwargs={
-                "routes": [Route("/healthz", _health_endpoint(engine)), Route("/metrics", metrics.respond)],
-                "middleware": [Middleware(UploadLimit, folder=get_upload_folder())],
-                "lifespan": _middleware_installer(settings, metrics),
+                "routes": [
+                    *health.routes(engine, lambda: open_requests.is_stopping),
+                    Route("/metrics", metrics.respond),
+                ],
+                "lifespan": _middleware_installer(settings, open_requests, metrics),
             },
+            root_path=settings.root_path or None,
             max_threads=MAX_THREADS * engine.replicas,
             state_session_capacity=MAX_SESSIONS,
             max_file_size=MAX_STORED_BYTES,
@@ -166,15 +182,15 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
             **page.theme_options(),
         )
     except OSError as error:
-        raise UserError(_unavailable(host, port)) from error
-    limit_connections(demo.server.config, (settings or Settings()).trusted_proxies)
+        raise UserError(unavailable(host, port)) from error
+    limit_connections(demo.server.config, settings.trusted_proxies)
     log.info("the page is up at %s after %.1f s", url, time.monotonic() - started)
     engine.start()
     uploaded.POOL.start()
-    return Server(url, engine, demo)
+    return Server(url, engine, demo, open_requests)
 
 
-def _middleware_installer(settings: Settings, metrics: ServerMetrics) -> Any:
+def _middleware_installer(settings: Settings, open_requests: http.OpenRequests, metrics: ServerMetrics) -> Any:
     """A lifespan that puts our middleware in front of all that Gradio has, its CORS and its error pages included.
 
     Gradio inserts its own middleware before that of `app_kwargs`; only the finished stack can be wrapped as a whole.
@@ -183,52 +199,7 @@ def _middleware_installer(settings: Settings, metrics: ServerMetrics) -> Any:
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
-        app.middleware_stack = http.wrap(app.middleware_stack, settings, metrics.add_response)
+        app.middleware_stack = http.wrap(app.middleware_stack, settings, open_requests, metrics.add_response)
         yield
 
     return lifespan
-
-
-def _check_address(host: str, port: int) -> None:
-    """Raise `UserError` if this address is not available. Without this check uvicorn would log its own error first."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except PermissionError:
-        raise UserError(f"Port {port} needs administrator rights. Choose one from 1024 up with --port.") from None
-    except (socket.gaierror, UnicodeError):
-        raise UserError(_not_an_address(host)) from None
-    except OSError as error:
-        is_foreign = error.errno == errno.EADDRNOTAVAIL
-        raise UserError(_not_an_address(host) if is_foreign else _unavailable(host, port)) from None
-
-
-def _not_an_address(host: str) -> str:
-    return f"{host[:80]!r} is not an address of this machine. Choose 127.0.0.1, or 0.0.0.0 for all, with --host."
-
-
-def _unavailable(host: str, port: int) -> str:
-    return (
-        f"The page cannot listen on {host}, port {port}: another program may use it. Stop that program, or choose "
-        "another port with --port."
-    )
-
-
-def _health_endpoint(engine: EngineProtocol) -> Any:
-    def respond(_request: Request) -> JSONResponse:
-        status = engine.status()
-        names = ("status", "model", "precision", "device", "waiting", "running")
-        body = {name: getattr(status, name) for name in names} | asdict(status.metrics)
-        if status.decode:
-            body |= {"decode": status.decode, "decode_reason": status.decode_reason}
-        if status.load_progress:
-            body["progress"] = asdict(status.load_progress)
-        if status.replicas is not None:
-            body["replicas"] = status.replicas
-        if status.status == "failed":
-            body["error"] = status.error
-        return JSONResponse(body)
-
-    return respond

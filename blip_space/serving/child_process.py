@@ -14,11 +14,11 @@ from contextlib import suppress
 from typing import Any
 
 from blip_space.engine.request import Request
-from blip_space.errors import BusyError, DeviceError, UserError
+from blip_space.errors import DeviceError, UserError
 from blip_space.serving import log_formats
 from blip_space.serving.engine_process import Build, run_engine
 from blip_space.serving.process_messages import Call, Cancel, Message, Part, Sent, Stop, Submit
-from blip_space.serving.protocol import STOPPED_RUNNING
+from blip_space.serving.protocol import stopped
 from blip_space.serving.response import ResponseStream
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class ChildProcess:
     @property
     def _reason(self) -> UserError:
         """Why an answer ends with the process."""
-        return BusyError(STOPPED_RUNNING) if self._is_stopping else UserError(ENGINE_ENDED)
+        return stopped(was_running=True) if self._is_stopping else UserError(ENGINE_ENDED)
 
     def _send(self, message: Message) -> None:
         """Send a message. Raises `OSError` if the process has ended."""

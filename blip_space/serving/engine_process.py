@@ -72,7 +72,8 @@ class SentResponse(ResponseStream):
 
 def run_engine(connection: Connection, build: Build, log_level: int, log_format: str) -> None:
     """The whole of the process: receive messages until `Stop`, or until the other process has ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is sent to both processes
+    for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C and systemd send it to both processes
+        signal.signal(number, signal.SIG_IGN)  # the other one says when to stop, and this one ends with it
     sys.setswitchinterval(SWITCH_SECONDS)
     log_formats.configure(log_format)
     logging.getLogger("blip_space").setLevel(log_level)

@@ -133,7 +133,7 @@ class ProcessEngine:
     def _running(self) -> ChildProcess:
         """The process. Raises `UserError` if there is none."""
         if self._stopping.is_set():
-            raise BusyError(STOPPING)
+            raise BusyError(STOPPING, code="stopping")
         if self._error:
             raise ModelError(self._error)
         if self._child is None:

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.request import Budget, EngineConfig, Request
+from blip_space.errors import BusyError
 from blip_space.history import Turn
 from blip_space.serving.load_progress import LoadEstimate
 from blip_space.serving.metrics import MetricsSnapshot
@@ -25,6 +26,11 @@ STOPPED_WAITING = "The server stopped before this was answered. Ask again when i
 def queue_full(waiting: int) -> str:
     """The message of a `BusyError` if that many requests wait already."""
     return f"The server is busy: {waiting} questions are waiting. Try again in a minute."
+
+
+def stopped(*, was_running: bool) -> BusyError:
+    """The error of an answer that the stop of its engine ends."""
+    return BusyError(STOPPED_RUNNING if was_running else STOPPED_WAITING, code="stopping")
 
 
 def seconds_to_answer(request: Request, config: EngineConfig) -> float:

@@ -24,14 +24,7 @@ from blip_space.serving.metrics import Metrics
 from blip_space.serving.model_manager import FindMemory, Load, ModelManager
 from blip_space.serving.offered_models import OfferedModels
 from blip_space.serving.preparations import LoadPreparation, Preparations
-from blip_space.serving.protocol import (
-    STOPPED_RUNNING,
-    STOPPED_WAITING,
-    STOPPING,
-    EngineStatus,
-    open_response,
-    queue_full,
-)
+from blip_space.serving.protocol import STOPPING, EngineStatus, open_response, queue_full, stopped
 from blip_space.serving.response import ResponseStream
 from blip_space.serving.task_queue import GenerationTask
 
@@ -39,6 +32,9 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
 """How often the thread checks whether time has changed anything: a timeout, or a model that may be unloaded now."""
+
+RESTART_SECONDS = 0.3
+"""A thread that died is replaced after this time, or before the next request or status."""
 
 GATHER_SECONDS = 0.005
 """How long an idle engine waits for requests that are being prepared, to prefill them with the first."""
@@ -93,7 +89,7 @@ class ThreadedEngine:
         with self._changed:
             self._is_stopping = self._is_notified = True
             for task in self._driver.tasks():
-                task.response.fail(BusyError(STOPPED_RUNNING if task.counted_tokens else STOPPED_WAITING))
+                task.response.fail(stopped(was_running=bool(task.counted_tokens)))
             self._changed.notify_all()
             thread = self._thread
         if thread and thread.is_alive():
@@ -230,6 +226,10 @@ class ThreadedEngine:
         finally:
             with self._changed:
                 self._is_dead = True
+            if not (self._is_stopping or self._device_error):
+                timer = threading.Timer(RESTART_SECONDS, self.status)
+                timer.daemon = True  # else it would delay the end of the process
+                timer.start()
 
     def _lose_device(self, message: str) -> None:
         """End every answer: no model can be used any more, whichever core the error was in."""

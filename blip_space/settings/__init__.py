@@ -22,6 +22,7 @@ from blip_space.settings.libraries import (
     hides_gpus,
     is_hugging_face_space,
     prepare_libraries,
+    upload_folder,
 )
 from blip_space.settings.proxies import Network, parse_root_path, parse_trusted_proxies
 from blip_space.settings.values import Value, parse_integer
@@ -40,6 +41,7 @@ __all__ = [
     "prepare_libraries",
     "read",
     "step_graphs",
+    "upload_folder",
     "with_origin",
 ]
 

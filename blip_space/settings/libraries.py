@@ -55,12 +55,17 @@ def bypass_proxies(*hosts: str) -> None:
         os.environ[variable] = ",".join(dict.fromkeys(names))
 
 
+def upload_folder() -> Path:
+    """The folder of uploads, which `prepare_libraries` names to Gradio."""
+    return Path(os.environ["GRADIO_TEMP_DIR"])
+
+
 def check_upload_folder() -> None:
     """Raise `UserError` unless files can be written to the folder for uploads, which is created if it is missing.
 
     Call it before Gradio is imported, which needs a temporary folder as well.
     """
-    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    folder = upload_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder), tempfile.TemporaryFile():

@@ -19,6 +19,7 @@ from gradio_client import Client, handle_file
 
 from blip_space.apps import server, uploads
 from blip_space.apps.gradio_api.endpoints import MAX_ANSWERS
+from blip_space.apps.http.upload_limits import DISK_FULL
 from blip_space.errors import UserError
 from blip_space.serving.routed import RoutedEngine
 from blip_space.settings import Settings
@@ -58,13 +59,13 @@ def serving() -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.kill()
 
 
-def wait_until_up(url: str, seconds: float = 60) -> None:
-    """Return when the server responds."""
+def wait_until_up(url: str, seconds: float = 60, *, path: str = "healthz") -> None:
+    """Return when the server responds, and with success."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            httpx.get(f"{url}/healthz").raise_for_status()
-        except httpx.TransportError:
+            httpx.get(f"{url}/{path}").raise_for_status()
+        except (httpx.TransportError, httpx.HTTPStatusError):
             time.sleep(0.05)
         else:
             return
@@ -99,7 +100,7 @@ def test_ports_of_kubernetes_services_are_ignored_and_the_hosts_port_is_used() -
         command, cwd=ROOT, env=os.environ | variables, stdout=pipe, stderr=subprocess.STDOUT, text=True
     )
     try:
-        wait_until_up(f"http://127.0.0.2:{port}")
+        wait_until_up(f"http://127.0.0.2:{port}", path="readyz")
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=60)
     finally:
@@ -107,6 +108,7 @@ def test_ports_of_kubernetes_services_are_ignored_and_the_hosts_port_is_used() -
     for name in ("BLIP_SPACE_PORT", "GRADIO_SERVER_PORT"):
         assert output.count(f"{name} is '{service}' and is ignored: Kubernetes sets it") == 1
     assert "Traceback" not in output
+    assert process.returncode == 0
 
 
 def test_a_port_in_use_is_refused(url: str) -> None:
@@ -123,9 +125,9 @@ def test_replicas_without_a_cluster_are_refused() -> None:
 def test_uploads_stop_before_the_disk_is_full(web: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     file = {"files": ("a.png", b"x")}
     assert web.post("/gradio_api/upload", files=file).status_code == 200
-    monkeypatch.setattr(uploads, "MIN_FREE_BYTES", 10**18)
+    monkeypatch.setattr(uploads.UploadStorage, "_free_bytes", lambda _: 999_999_999)
     response = web.post("/gradio_api/upload", files=file)
-    assert (response.status_code, response.text) == (507, uploads.DISK_FULL)
+    assert (response.status_code, response.text) == (507, DISK_FULL.sentence)
     assert web.get("/healthz").status_code == 200
 
 

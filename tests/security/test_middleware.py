@@ -7,7 +7,6 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from blip_space.apps import http, server
-from blip_space.settings import Settings
 from tests.apps.conftest import free_port
 from tests.apps.fake_engine import PARROT, FakeEngine
 
@@ -15,7 +14,7 @@ from tests.apps.fake_engine import PARROT, FakeEngine
 def test_middleware_sees_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    def spy(app: ASGIApp, _settings: Settings, _count: object) -> ASGIApp:
+    def spy(app: ASGIApp, *_: object) -> ASGIApp:
         async def see(scope: Scope, receive: Receive, send: Send) -> None:
             seen.append(f"{scope['method']} {scope['path']}" if scope["type"] == "http" else scope["type"])
             await app(scope, receive, send)

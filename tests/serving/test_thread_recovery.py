@@ -10,6 +10,7 @@ import pytest
 from blip_space.engine.output import ANSWER_FAILED
 from blip_space.errors import UserError
 from blip_space.options import GenerationOptions
+from blip_space.serving import threaded
 from blip_space.serving.threaded import ThreadedEngine
 from tests.serving.conftest import Build
 from tests.serving.example_requests import ANSWER, ask
@@ -37,6 +38,8 @@ def test_a_dead_thread_is_replaced_exactly_once_and_waiting_requests_are_answere
     running, waiting = engine.submit(ask("Who runs?")), engine.submit(ask("Who waits?"))
     wait_until(lambda: engine.status().running == 1)
     first, step = engine._thread, engine._driver._step
+    starts = []
+    monkeypatch.setattr(engine, "_start_thread", lambda start=engine._start_thread: starts.append(start()))
 
     def die(*_: Any, **__: Any) -> None:
         monkeypatch.setattr(engine._driver, "_step", step)
@@ -46,8 +49,6 @@ def test_a_dead_thread_is_replaced_exactly_once_and_waiting_requests_are_answere
     loading.gate.release()
     assert first is not None
     wait_until(lambda: not first.is_alive())
-    starts = []
-    monkeypatch.setattr(engine, "_start_thread", lambda start=engine._start_thread: starts.append(start()))
     start = threading.Barrier(8)
 
     def visit(_: int) -> None:
@@ -70,10 +71,13 @@ def test_a_dead_thread_is_replaced_exactly_once_and_waiting_requests_are_answere
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("call", ["submit", "status"])
-def test_a_submit_or_status_call_notices_a_dead_thread(
+@pytest.mark.parametrize("call", ["submit", "status", "none"])
+def test_a_dead_thread_is_replaced_by_the_next_call_or_soon_by_itself(
     build: Build, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
+    """Without a call its answers waited until the next call."""
+    if call != "none":
+        monkeypatch.setattr(threaded, "RESTART_SECONDS", 60)
     engine = build()
     assert list(engine.submit(ask()))
     first, iterate = engine._thread, engine._driver.iterate
@@ -88,9 +92,10 @@ def test_a_submit_or_status_call_notices_a_dead_thread(
     wait_until(lambda: not first.is_alive())
     if call == "submit":
         assert list(engine.submit(ask()))[-1] == ANSWER
-    else:
+    elif call == "status":
         engine.status()
     assert list(lost)[-1] == ANSWER
+    assert engine.status().metrics.restarts == 1
 
 
 def test_an_error_of_the_thread_fails_running_requests_only(

@@ -29,7 +29,7 @@ from blip_space.history import Turn
 from blip_space.images import ImageFile
 from blip_space.images.uploaded import UploadedImageFile
 from blip_space.serving.offered_models import OfferedModels
-from blip_space.serving.protocol import STOPPED_RUNNING, STOPPING, EngineStatus, open_response
+from blip_space.serving.protocol import STOPPING, EngineStatus, open_response, stopped
 from blip_space.serving.response import ResponseStream
 from blip_space.serving.routed import combine
 
@@ -113,7 +113,7 @@ class ReplicatedEngine:
         """See `EngineProtocol`. An error of the replica, such as a full queue, ends the response."""
         self.resolve_model(request.model, request.language)
         if self._stopped.is_set():
-            raise BusyError(STOPPING)
+            raise BusyError(STOPPING, code="stopping")
         if not self._states:
             raise ModelError(self._error) if self._error else BusyError(STARTING)
         response = open_response(request, self._config)
@@ -161,7 +161,7 @@ class ReplicatedEngine:
                 break
             else:
                 return
-        response.fail(BusyError(STOPPED_RUNNING) if self._stopped.is_set() else UserError(ANSWER_LOST))
+        response.fail(stopped(was_running=True) if self._stopped.is_set() else UserError(ANSWER_LOST))
 
     def _follow(self, request: Request, response: ResponseStream) -> None:
         """Publish a replica's answer as it arrives, then cancel the stream: a replica goes on with a dropped stream."""

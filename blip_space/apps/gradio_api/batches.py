@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from blip_space.apps.uploads import in_use
 from blip_space.errors import BusyError
 from blip_space.jobs.records import CaptionRecord, CaptionTask
 from blip_space.jobs.upload_archive import open_uploads
@@ -35,7 +36,7 @@ class Batches:
 
     def run(self, session: str, uploads: Sequence[tuple[str, Path]], task: CaptionTask) -> Iterator[UploadJob]:
         """Caption the uploads. Yields the job at once, then every half second. Raises `BusyError` at a limit."""
-        with open_uploads(uploads) as images:
+        with in_use(path for _, path in uploads), open_uploads(uploads) as images:
             job = UploadJob(self._engine, images, task)
             with self._registered(session, job), closing(job.run()) as steps:
                 yield job

@@ -35,6 +35,15 @@ def with_sentences(message: Message) -> Message:
     return message
 
 
+def stopping_event(path: str) -> bytes:
+    """The last event of a stream of answers that ends because the server stops."""
+    if path.startswith("/gradio_api/call/"):
+        error = {"error": STOPPING, "title": "stopping", "visible": True, "duration": 15}
+        return f"event: error\ndata: {json.dumps(error)}\n\n".encode()
+    event = {"msg": "unexpected_error", "message": STOPPING, "session_not_found": False, "success": False}
+    return f"data: {json.dumps(event)}\n\n".encode()
+
+
 def _parse(text: bytes) -> Any:
     try:
         return json.loads(text)

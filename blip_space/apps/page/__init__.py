@@ -13,19 +13,17 @@ from blip_space.apps.gradio_api.endpoints import Endpoints, register
 from blip_space.apps.gradio_api.upload_security import SecureBlocks
 from blip_space.apps.page import events, layout, static, strings
 from blip_space.apps.page.conversation import Conversation
+from blip_space.apps.uploads import MAX_AGE_SECONDS
 from blip_space.serving.protocol import EngineProtocol
 
 CLEANUP_SECONDS = 3_600
-MAX_UPLOAD_AGE_SECONDS = 82_800
-"""Uploads older than this are deleted at the next cleanup, so within the 24 hours that the page promises."""
-
 PUBLIC_FOLDERS = [str(static.EXAMPLES)]
 """The folders of the server that every user of the page may read."""
 
 
 def build(engine: EngineProtocol) -> Any:
     """Build the Blocks of the page and the API. The engine may still be loading, or not be started."""
-    cleanup = (CLEANUP_SECONDS, MAX_UPLOAD_AGE_SECONDS)
+    cleanup = (CLEANUP_SECONDS, MAX_AGE_SECONDS)
     with SecureBlocks(title=strings.TITLE, analytics_enabled=False, delete_cache=cleanup) as demo:
         endpoints = Endpoints(engine)
         components = layout.build_layout(engine, endpoints.batches)

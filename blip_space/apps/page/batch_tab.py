@@ -149,7 +149,9 @@ def _downloads(records: Sequence[CaptionRecord]) -> list[Any]:
     """The download buttons with their files, which are deleted like uploads; without records, hidden buttons."""
     if not records:
         return [gr.DownloadButton(visible=False)] * len(DOWNLOADS)
-    folder = Path(tempfile.mkdtemp(dir=get_upload_folder()))
+    uploads = Path(get_upload_folder())
+    uploads.mkdir(parents=True, exist_ok=True)  # programs that clean temporary folders delete it
+    folder = Path(tempfile.mkdtemp(dir=uploads))
     for name, write in DOWNLOADS.values():
         (folder / name).write_bytes(write(records))
     return [gr.DownloadButton(value=str(folder / name), visible=True) for name, _ in DOWNLOADS.values()]
