@@ -27,8 +27,8 @@ def _request_rows() -> Iterator[Row]:
     from blip_space.apps.gradio_api import call_values
     from blip_space.apps.http import body_limits
 
-    yield "body of a call", _megabytes(body_limits.CALL_BYTES), "too_large"
-    yield "body of a request that contains images as base64", _megabytes(body_limits.DATA_BYTES), "too_large"
+    yield "body of a call", _size(body_limits.CALL_BYTES), "too_large"
+    yield "body of a request that contains images as base64", _size(body_limits.DATA_BYTES), "too_large"
     yield "body of any other request", f"{body_limits.SMALL_BYTES // 1024} kB", "too_large"
     yield "brackets, commas and colons of a body", f"{body_limits.MAX_VALUES:,}", "too_large"
     yield "levels of a value", f"{call_values.MAX_DEPTH}", "invalid_value"
@@ -41,13 +41,11 @@ def _upload_rows() -> Iterator[Row]:
     from blip_space.apps.http import upload_limits
 
     limits, minutes = uploads.LIMITS, uploads.MIN_AGE_SECONDS // 60
-    yield "uploaded file", _megabytes(images.MAX_UPLOAD_BYTES), "too_large"
-    yield "one upload", f"{_megabytes(limits.request_bytes)} and {limits.request_files} files", "too_large"
-    size = f"{_megabytes(limits.caller_bytes)} and {limits.caller_files:,} files; those older than {minutes} minutes"
+    yield "uploaded file", _size(images.MAX_UPLOAD_BYTES), "too_large"
+    yield "one upload", f"{_size(limits.request_bytes)} and {limits.request_files} files", "too_large"
+    size = f"{_size(limits.caller_bytes)} and {limits.caller_files:,} files; those older than {minutes} minutes"
     yield "uploads of one address on the disk", f"{size} are deleted for new ones", "busy"
-    size = (
-        f"{_megabytes(limits.total_bytes)} and {limits.total_files:,} files; {_megabytes(limits.free_bytes)} stay free"
-    )
+    size = f"{_size(limits.total_bytes)} and {limits.total_files:,} files; {_size(limits.free_bytes)} stay free"
     yield "uploads on the disk", size, "disk_full"
     at_once = f"{upload_limits.MAX_CALLER_AT_ONCE} of one address, {upload_limits.MAX_AT_ONCE} in all; others wait"
     yield "uploads at once", at_once, "busy"
@@ -61,12 +59,12 @@ def _image_rows() -> Iterator[Row]:
     yield "image", f"{decoder.MAX_PIXELS // 10**6} megapixels", "too_large"
     yield "JPEG", f"{decoder.MAX_JPEG_PIXELS // 10**6} megapixels", "too_large"
     yield "a side of an image", f"{announced.MAX_SIDE:,} pixels", "too_large"
-    yield "memory to decode an image, by its header", _megabytes(announced.MAX_IMAGE_BYTES), "too_large"
+    yield "memory to decode an image, by its header", _size(announced.MAX_IMAGE_BYTES), "too_large"
     yield "pixels × scans of a progressive JPEG", f"{announced.MAX_SCANNED_PIXELS // 10**6:,} million", "too_large"
     yield "processor time to decode an image", f"{decoder_messages.DECODE_SECONDS} s", "timed_out"
     yield (
         "images decoded at once",
-        f"one of a session, one that takes over {_megabytes(decoding_queue.SMALL_IMAGE_BYTES)}",
+        f"one of a session, one that takes over {_size(decoding_queue.SMALL_IMAGE_BYTES)}",
         "",
     )
 
@@ -79,9 +77,7 @@ def _text_rows() -> Iterator[Row]:
         f"what fits the model's context window, and {prompts.MAX_PROMPT_CHARACTERS:,} characters",
         ("prompt_too_long"),
     )
-    size = (
-        f"{history.MAX_MESSAGES:,} messages and {_megabytes(history.MAX_HISTORY_BYTES)}; what does not fit is dropped"
-    )
+    size = f"{history.MAX_MESSAGES:,} messages and {_size(history.MAX_HISTORY_BYTES)}; what does not fit is dropped"
     yield "history", size, "prompt_too_long"
 
 
@@ -92,7 +88,7 @@ def _batch_rows() -> Iterator[Row]:
     yield "images of a batch", f"{upload_archive.MAX_IMAGES}", "too_large"
     yield "zips of a batch", f"{upload_archive.MAX_ZIPS}", "too_large"
     yield "files in the zips of a batch", f"{upload_archive.MAX_MEMBERS:,}", "too_large"
-    yield "a zip's content", _megabytes(upload_archive.MAX_UNPACKED_BYTES), "too_large"
+    yield "a zip's content", _size(upload_archive.MAX_UNPACKED_BYTES), "too_large"
     yield "batches at once", f"one of a session, {batches.MAX_BATCHES} of the server", "busy"
 
 
@@ -108,5 +104,5 @@ def _time_rows() -> Iterator[Row]:
     yield "an upload's stay on the disk", f"{(uploads.MAX_AGE_SECONDS + page.CLEANUP_SECONDS) // 3600} hours", ""
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 10**6:g} MB"
+def _size(count: int) -> str:
+    return f"{count / 10**9:g} GB" if count >= 10**9 else f"{count / 10**6:g} MB"

@@ -33,7 +33,7 @@ from blip_space.serving.process_engine import ProcessEngine
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.routed import RoutedEngine
 from blip_space.serving.threaded import ThreadedEngine
-from blip_space.settings import Settings, engine_process, upload_folder
+from blip_space.settings import Settings, engine_process, upload_folder, zero_gpu
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +114,10 @@ def _create_engine(
     config = EngineConfig(max_batch_size=settings.rows)
     if settings.replicas and not settings.ray:
         raise UserError("--replicas needs a cluster. Name it with --ray, or leave --replicas out.")
+    if zero_gpu.is_zero_gpu():
+        from blip_space.serving.zero_gpu import ZeroGpuEngine
+
+        return ZeroGpuEngine(specs, precision=settings.precision, config=config)
     if not settings.ray:
         engines: dict[str, EngineProtocol] = {
             device: _engine_class(device)(

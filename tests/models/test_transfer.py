@@ -32,9 +32,17 @@ def test_for_a_gpu_they_are_copied_to_pinned_memory_once(monkeypatch: pytest.Mon
         copied.append((tensor is pinned[0], target, how))
         return tensor
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ("is_available", "is_initialized"):
+        monkeypatch.setattr(torch.cuda, name, lambda: True)
     monkeypatch.setattr(torch, "empty", pin)
     monkeypatch.setattr(torch.Tensor, "to", copy)
     batch = pixels_to_device(PARTS, torch.device("cuda:0"))
     assert copied == [(True, torch.device("cuda:0"), {"non_blocking": True})]
     assert torch.equal(batch, torch.cat(PARTS))
+
+
+def test_nothing_is_pinned_where_cuda_is_not_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package `spaces` emulates CUDA without a driver, which pinning needs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, _target: tensor)
+    assert torch.equal(pixels_to_device(PARTS, torch.device("cuda:0")), torch.cat(PARTS))

@@ -61,16 +61,20 @@ IN_PARTS = "Send them in parts, or caption a whole folder on your own machine wi
 
 def too_large(limits: Limits) -> Refusal:
     """The refusal of a single upload that is over its limits."""
-    size = f"{limits.request_bytes / 1e6:g} MB and {limits.request_files} files"
+    size = f"{_size(limits.request_bytes)} and {limits.request_files} files"
     return Refusal(413, "too_large", f"One upload has at most {size}. {IN_PARTS}")
 
 
 def share_used(limits: Limits) -> Refusal:
     """The refusal for a caller who has as much on the disk as one may have."""
-    size = f"{limits.caller_bytes / 1e6:g} MB or {limits.caller_files:,} files"
+    size = f"{_size(limits.caller_bytes)} or {limits.caller_files:,} files"
     minutes = MIN_AGE_SECONDS // 60
     sentence = f"Your uploads of the last {minutes} minutes take {size}, the most for one address. Try again later."
     return Refusal(429, "busy", sentence, {"Retry-After": str(MIN_AGE_SECONDS)})
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:g} GB" if count >= 10**9 else f"{count / 1e6:g} MB"
 
 
 class UploadLimits:
