@@ -21,7 +21,7 @@ from scripts import limits
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-COMMANDS = ("serve", "ask", "caption", "folder", "models", "languages")
+COMMANDS = ("serve", "ask", "caption", "folder", "models", "languages", "doctor")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

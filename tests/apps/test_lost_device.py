@@ -86,6 +86,19 @@ def test_a_server_ends_after_a_moment_and_on_a_space_starts_again_with_its_argum
     assert ends == [failed_process.SECONDS, (sys.executable, [sys.executable, "-u", "app.py", "--port", "7861"])]
 
 
+def test_a_thread_that_does_not_stop_does_not_keep_a_server() -> None:
+    """Decoding in a thread kept it for half a minute, longer than Docker waits."""
+    program = """
+import threading
+from blip_space.apps import failed_process
+threading.Thread(target=threading.Event().wait).start()
+failed_process.end_after(0.1)
+"""
+    process = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert process.returncode == 0
+    assert b"did not stop within 0 s" in process.stderr
+
+
 def test_a_replica_ends_its_process_also_on_a_space(ends: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray replaces it."""
     monkeypatch.setenv("SPACE_ID", "someone/blip-space")

@@ -77,6 +77,15 @@ class TestProcessEngine(EngineContract):
         return shared
 
 
+def test_the_status_has_the_memory_of_its_process(separate: Separate) -> None:
+    separate.start()
+    status = (Path("/proc") / str(separate.pid) / "status").read_text("utf-8")
+    peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    metrics = separate.engine.status().metrics
+    assert 10_000_000 < metrics.memory_bytes <= peak + 50_000_000
+    assert metrics.device_memory_bytes == 0
+
+
 def test_before_its_start_an_engine_loads_and_refuses(separate: Separate) -> None:
     engine = separate.engine
     assert engine.status().status == "loading"
@@ -90,6 +99,7 @@ def test_before_its_start_an_engine_loads_and_refuses(separate: Separate) -> Non
 def test_a_process_that_dies_fails_its_answers_and_another_one_takes_its_place(separate: Separate) -> None:
     separate.start()
     engine, first = separate.engine, separate.pid
+    os.kill(first, signal.SIGTERM)  # which systemd sends to all processes: only the server's own decides
     assert list(engine.submit(ask()))
     assert engine.fitting_precisions(SPECS[0]) is not None
     separate.hold()

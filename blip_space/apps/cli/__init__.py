@@ -1,4 +1,4 @@
-"""The command line: `ask`, `caption`, `folder`, `models`, `languages`, `serve`.
+"""The command line: `ask`, `caption`, `folder`, `models`, `languages`, `serve`, `doctor`.
 
 Contains the parser, the log on stderr and the exit codes: 1 for a user's mistake, reported as one line on stderr, 2 for
 wrong usage, 70 for a failed GPU. Must not import torch or Gradio: the commands that need them do, so others start fast.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from blip_space import __version__, images, options, settings
-from blip_space.apps.cli import arguments, commands, folder, listing
+from blip_space.apps.cli import arguments, commands, doctor, folder, listing
 from blip_space.apps.cli.terminal import print_message
 from blip_space.errors import DEVICE_EXIT_CODE, DeviceError, UserError
 
@@ -97,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     serve = add("serve", commands.serve, "Serve the page and the API.")
     arguments.add_model_options(serve, several_devices=True)
     arguments.add_server_options(serve)
+    doctor_parser = add("doctor", doctor.examine, "Say what this machine can run, and what is wrong.")
+    for name in ("model", "device", "host", "port"):
+        doctor_parser.add_argument(f"--{name}", help=f"As for serve: its {name}.")
+    doctor_parser.add_argument("--json", action="store_true", help="Print one JSON object a line.")
     for subparser in (parser, *subparsers.choices.values()):
         subparser.add_argument("-h", "--help", action="help", help="Show this help and exit.")
     parser.add_argument("--version", action="version", version=f"blip-space {__version__}", help="Show the version.")
