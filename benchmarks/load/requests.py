@@ -31,7 +31,7 @@ def bodies(image: dict[str, Any]) -> Iterator[tuple[str, str, bytes]]:
         yield f"{name}, just within the limit", CHAT, b'{"image":[' + part * size + b"1]}"
     yield "30 MB in one string", CHAT, json.dumps({"prompt": "a" * (MAX_BYTES - 100)}).encode()
     yield "3.9 MB in one string", CHAT, json.dumps({"image": image, "prompt": "word " * 780_000}).encode()
-    yield "3.9 MB of escapes in one string", CHAT, b'{"prompt": "' + rb"\u00e4" * 640_000 + b'"}'
+    yield "3.9 MB of escapes in one string", CHAT, b'{"image":[],"prompt": "' + rb"\u00e4" * 640_000 + b'"}'
     yield "a history of 1 MB", CHAT, json.dumps({"image": image, "prompt": "?", "history": history()}).encode()
     yield "lists in lists, 20,000 deep", CHAT, b'{"image":' + b"[" * 20_000 + b"]" * 20_000 + b"}"
     yield "a number of 3 MB", CHAT, b'{"seed": ' + b"1" * 3_000_000 + b"}"
@@ -52,7 +52,7 @@ def send(caller: Caller, path: str, body: bytes) -> str:
 
 def history(size: int = 990_000) -> list[dict[str, str]]:
     """Alternating messages of that many bytes in all."""
-    text = "what is this and what is that " * (size // 60 // 100)
+    text = "what is this and what is that " * (size // 30 // 100)
     return [{"role": role, "content": text} for _ in range(50) for role in ("user", "assistant")]
 
 
