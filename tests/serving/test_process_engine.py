@@ -79,6 +79,15 @@ class TestProcessEngine(EngineContract):
         return shared
 
 
+def test_the_status_has_the_memory_of_its_process(separate: Separate) -> None:
+    separate.start()
+    status = (Path("/proc") / str(separate.pid) / "status").read_text("utf-8")
+    peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    metrics = separate.engine.status().metrics
+    assert 10_000_000 < metrics.memory_bytes <= peak + 50_000_000
+    assert metrics.device_memory_bytes == 0
+
+
 def test_before_its_start_an_engine_loads_and_refuses(separate: Separate) -> None:
     engine = separate.engine
     assert engine.status().status == "loading"

@@ -13,7 +13,7 @@ from blip_space.engine.request import Request
 from blip_space.errors import ModelError, PromptError, UserError
 from blip_space.history import parse_history
 from blip_space.jobs.records import CaptionTask
-from blip_space.prompts import clean
+from blip_space.prompts import check_characters, clean
 
 
 def parse_request(
@@ -41,11 +41,13 @@ def parse_task(prompt: Any, language: Any, model: Any, **decoding: Any) -> Capti
 
 
 def parse_prompt(value: Any) -> str:
-    """The prompt of a call. None becomes empty, which asks for a caption. Raises `PromptError` if it is no string."""
+    """The prompt of a call. None becomes empty, which asks for a caption. Raises `PromptError` if it is no string, or
+    too long for any model."""
     if value is None:
         return ""
     if not isinstance(value, str):
         raise PromptError("The prompt must be a string. Leave it empty to ask for a caption.")
+    check_characters(value)
     return value
 
 

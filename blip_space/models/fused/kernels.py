@@ -8,32 +8,21 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 LOWEST = tl.constexpr(-1.0e30)
 """Below every score, and unlike minus infinity, its difference from itself is zero."""
 
 
 @triton.jit
-def wait_for_inputs(EARLY: tl.constexpr):
-    """Where a kernel is launched before the one before it ends: let the next one be launched, then wait for the one
-    before. Until then a kernel reads nothing but weights, and writes nothing."""
-    if EARLY:
-        gdc_launch_dependents()
-        gdc_wait()
-
-
-@triton.jit
 def add_norm_kernel(
     states, addend, bias, weight, shift, output, epsilon,
     SIZE: tl.constexpr, BLOCK: tl.constexpr, HAS_ADDEND: tl.constexpr, HAS_BIAS: tl.constexpr, CENTRED: tl.constexpr,
-    HAS_SHIFT: tl.constexpr, EARLY: tl.constexpr,
+    HAS_SHIFT: tl.constexpr,
 ):  # fmt: skip
     """One program per row: states += addend + bias, and output = norm(states)."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < SIZE
-    wait_for_inputs(EARLY)
     total = tl.load(states + row * SIZE + columns, mask=inside, other=0.0).to(tl.float32)
     if HAS_ADDEND:
         total += tl.load(addend + row * SIZE + columns, mask=inside, other=0.0).to(tl.float32)
@@ -72,12 +61,10 @@ def activated(states, ACTIVATION: tl.constexpr):
 @triton.jit
 def activate_kernel(
     states, bias, SIZE: tl.constexpr, BLOCK: tl.constexpr, HAS_BIAS: tl.constexpr, ACTIVATION: tl.constexpr,
-    EARLY: tl.constexpr,
 ):  # fmt: skip
     """A program per row and block: states = activation(states + bias), in place."""
     row, columns = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = columns < SIZE
-    wait_for_inputs(EARLY)
     total = tl.load(states + row * SIZE + columns, mask=inside, other=0.0).to(tl.float32)
     if HAS_BIAS:
         total += tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)
@@ -85,11 +72,10 @@ def activate_kernel(
 
 
 @triton.jit
-def gate_kernel(states, output, SIZE: tl.constexpr, BLOCK: tl.constexpr, ACTIVATION: tl.constexpr, EARLY: tl.constexpr):
+def gate_kernel(states, output, SIZE: tl.constexpr, BLOCK: tl.constexpr, ACTIVATION: tl.constexpr):
     """A program per row and block: output = activation(first half of states) times the second half."""
     row, columns = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = columns < SIZE
-    wait_for_inputs(EARLY)
     first = tl.load(states + row * 2 * SIZE + columns, mask=inside, other=0.0).to(tl.float32)
     second = tl.load(states + row * 2 * SIZE + SIZE + columns, mask=inside, other=0.0).to(tl.float32)
     opened = activated(first, ACTIVATION).to(output.dtype.element_ty).to(tl.float32)
@@ -135,7 +121,7 @@ def attend_kernel(
     distances,
     HEADS: tl.constexpr, GROUP: tl.constexpr, WIDTH: tl.constexpr, BLOCK_WIDTH: tl.constexpr, BLOCK: tl.constexpr,
     MAX_SPLITS: tl.constexpr, STAGES: tl.constexpr, IS_SPLIT: tl.constexpr, HAS_NEW: tl.constexpr,
-    HAS_BIAS: tl.constexpr, ROTARY: tl.constexpr, BIAS: tl.constexpr, EARLY: tl.constexpr,
+    HAS_BIAS: tl.constexpr, ROTARY: tl.constexpr, BIAS: tl.constexpr,
 ):  # fmt: skip
     """A program per row, head and part of the row's positions; the last part to finish adds the others.
 
@@ -146,7 +132,6 @@ def attend_kernel(
     row, head, split = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
     dims = tl.arange(0, BLOCK_WIDTH)
     inside = dims < WIDTH
-    wait_for_inputs(EARLY)
     asked = (
         load_head(
             query, query_bias, row * query_row, head * query_head, cos, sin, row, dims, inside, WIDTH, HAS_BIAS, ROTARY

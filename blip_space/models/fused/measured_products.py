@@ -24,9 +24,6 @@ log = logging.getLogger(__name__)
 Multiply = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Inputs (rows, in) and a weight (out, in) to (rows, out)."""
 
-Launch = dict[str, bool]
-"""Arguments that all kernels have; see `TritonOperations`."""
-
 MAX_ROWS = 16
 """With more rows cuBLAS always multiplies."""
 
@@ -50,9 +47,9 @@ FEW_ROWS = ((16, 256, 4, 4), (32, 256, 4, 4), (64, 128, 5, 4))
 class MeasuredProducts:
     """Multiplies rows with weights; what is fastest for each number of rows and each shape is measured once."""
 
-    def __init__(self, launch: Launch, measure: Callable[[Callable[[], None]], float] | None = None) -> None:
-        """`launch` are arguments of every kernel. `measure` takes what is to be timed, and returns seconds."""
-        self._launch, self._measure = launch, measure or graph_seconds
+    def __init__(self, measure: Callable[[Callable[[], None]], float] | None = None) -> None:
+        """`measure` takes what is to be timed, and returns seconds."""
+        self._measure = measure or graph_seconds
         self._weights: defaultdict[tuple[int, ...], list[torch.Tensor]] = defaultdict(list)
         self._chosen: dict[tuple[int, ...], Multiply] = {}
 
@@ -72,7 +69,7 @@ class MeasuredProducts:
         return chosen(inputs, weight)
 
     def _fastest(self, inputs: torch.Tensor, weight: torch.Tensor) -> Multiply:
-        candidates = kernels_for(len(inputs), weight, self._launch)
+        candidates = kernels_for(len(inputs), weight)
         if not candidates:
             return functional.linear
         weights = self._weights[tuple(weight.shape)] or [weight]
@@ -103,37 +100,35 @@ class MeasuredProducts:
         return self._measure(all_weights)
 
 
-def kernels_for(rows: int, weight: torch.Tensor, launch: Launch) -> dict[str, Multiply]:
+def kernels_for(rows: int, weight: torch.Tensor) -> dict[str, Multiply]:
     """The kernels that may be faster than cuBLAS, by a name."""
     if rows > MAX_ROWS or not weight.is_contiguous():
         return {}
     kernels: dict[str, Multiply] = {}
     if rows == 1:
-        kernels |= {f"one row, {sizes}": partial(one_row, sizes=sizes, launch=launch) for sizes in ONE_ROW}
+        kernels |= {f"one row, {sizes}": partial(one_row, sizes=sizes) for sizes in ONE_ROW}
     if weight.dtype != torch.float32:  # tensor cores would round it to TF32
-        kernels |= {f"few rows, {sizes}": partial(few_rows, sizes=sizes, launch=launch) for sizes in FEW_ROWS}
+        kernels |= {f"few rows, {sizes}": partial(few_rows, sizes=sizes) for sizes in FEW_ROWS}
     return kernels
 
 
-def one_row(inputs: torch.Tensor, weight: torch.Tensor, sizes: tuple[int, int, int], launch: Launch) -> torch.Tensor:
+def one_row(inputs: torch.Tensor, weight: torch.Tensor, sizes: tuple[int, int, int]) -> torch.Tensor:
     """The product of one row by `one_row_kernel`."""
     (out, size), (block_out, block_in, warps) = weight.shape, sizes
     output = inputs.new_empty(1, out)
     product_kernels.one_row_kernel[(-(-out // block_out),)](
-        inputs, weight, output, out, size, BLOCK_OUT=block_out, BLOCK_IN=block_in, num_warps=warps, **launch
+        inputs, weight, output, out, size, BLOCK_OUT=block_out, BLOCK_IN=block_in, num_warps=warps
     )
     return output
 
 
-def few_rows(
-    inputs: torch.Tensor, weight: torch.Tensor, sizes: tuple[int, int, int, int], launch: Launch
-) -> torch.Tensor:
+def few_rows(inputs: torch.Tensor, weight: torch.Tensor, sizes: tuple[int, int, int, int]) -> torch.Tensor:
     """The product of up to 16 rows by `few_rows_kernel`."""
     (out, size), (block_out, block_in, stages, warps) = weight.shape, sizes
     output = inputs.new_empty(len(inputs), out)
     product_kernels.few_rows_kernel[(-(-out // block_out),)](
         inputs.contiguous(), weight, output, len(inputs), out, size,
-        BLOCK_ROWS=MAX_ROWS, BLOCK_OUT=block_out, BLOCK_IN=block_in, STAGES=stages, num_warps=warps, **launch,
+        BLOCK_ROWS=MAX_ROWS, BLOCK_OUT=block_out, BLOCK_IN=block_in, STAGES=stages, num_warps=warps,
     )  # fmt: skip
     return output
 

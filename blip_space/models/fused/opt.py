@@ -15,7 +15,7 @@ class OptStep:
 
     def __init__(self, body: Any, head: Any, operations: Operations) -> None:
         decoder, config = body.decoder, body.config
-        if not config.do_layer_norm_before or decoder.final_layer_norm is None or decoder.project_in is not None:
+        if decoder.final_layer_norm is None or decoder.project_in is not None:
             raise UnsupportedModelError("its norms come after its layers, or its embeddings are projected")
         if config.activation_function not in ACTIVATIONS:
             raise UnsupportedModelError(f"its activation is {config.activation_function}")

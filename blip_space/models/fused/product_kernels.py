@@ -8,13 +8,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from blip_space.models.fused.kernels import wait_for_inputs
-
 
 @triton.jit
-def one_row_kernel(
-    inputs, weight, output, outs, size, BLOCK_OUT: tl.constexpr, BLOCK_IN: tl.constexpr, EARLY: tl.constexpr
-):
+def one_row_kernel(inputs, weight, output, outs, size, BLOCK_OUT: tl.constexpr, BLOCK_IN: tl.constexpr):
     """A program per block of outputs: output (outs,) = weight (outs, size) times inputs (size,). The next block of the
     weight is read while one is multiplied."""
     numbers = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
@@ -23,7 +19,6 @@ def one_row_kernel(
     columns = tl.arange(0, BLOCK_IN)
     block = tl.load(rows + columns[None, :], mask=known & (columns < size)[None, :], other=0.0)
     totals = tl.zeros([BLOCK_OUT, BLOCK_IN], tl.float32)
-    wait_for_inputs(EARLY)
     for _ in range(0, size, BLOCK_IN):
         part = tl.load(inputs + columns, mask=columns < size, other=0.0).to(tl.float32)
         columns += BLOCK_IN
@@ -38,14 +33,12 @@ def one_row_kernel(
 def few_rows_kernel(
     inputs, weight, output, count, outs, size,
     BLOCK_ROWS: tl.constexpr, BLOCK_OUT: tl.constexpr, BLOCK_IN: tl.constexpr, STAGES: tl.constexpr,
-    EARLY: tl.constexpr,
 ):  # fmt: skip
     """A program per block of outputs: output (count, outs) = inputs (count, size) times the transpose of the weight."""
     numbers = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     rows = tl.arange(0, BLOCK_ROWS)
     lines = weight + numbers.to(tl.int64)[:, None] * size
     totals = tl.zeros([BLOCK_OUT, BLOCK_ROWS], tl.float32)
-    wait_for_inputs(EARLY)
     for start in tl.range(0, size, BLOCK_IN, num_stages=STAGES):
         columns = start + tl.arange(0, BLOCK_IN)
         inside = columns < size

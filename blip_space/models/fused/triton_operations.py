@@ -25,13 +25,11 @@ ACTIVATION_COLUMNS = 1024
 class TritonOperations:
     """See `Operations`."""
 
-    def __init__(self, device: torch.device, *, early: bool = False) -> None:
-        """`early` is whether a kernel is launched before the one before it ends, which GPUs from Hopper on can do."""
+    def __init__(self, device: torch.device) -> None:
         self._counters = torch.zeros(PROGRAMS, dtype=torch.int32, device=device)
         """How many parts of an attention are finished, for each row and head; zeros between kernels."""
 
-        self._launch: dict[str, bool] = {"EARLY": True, "launch_pdl": True} if early else {"EARLY": False}
-        self._products = MeasuredProducts(self._launch)
+        self._products = MeasuredProducts()
 
     def add_weight(self, weight: torch.Tensor) -> None:
         """See `Operations`."""
@@ -49,7 +47,7 @@ class TritonOperations:
         kernels.add_norm_kernel[(len(states),)](
             states, addend, bias, norm.weight, norm.bias, output, norm.epsilon,
             SIZE=size, BLOCK=power_of_two(size), HAS_ADDEND=addend is not None, HAS_BIAS=bias is not None,
-            CENTRED=norm.centred, HAS_SHIFT=norm.bias is not None, num_warps=NORM_WARPS, **self._launch,
+            CENTRED=norm.centred, HAS_SHIFT=norm.bias is not None, num_warps=NORM_WARPS,
         )  # fmt: skip
         return output
 
@@ -58,7 +56,7 @@ class TritonOperations:
         rows, size = states.shape
         kernels.activate_kernel[(rows, -(-size // ACTIVATION_COLUMNS))](
             states, bias, SIZE=size, BLOCK=ACTIVATION_COLUMNS, HAS_BIAS=bias is not None, ACTIVATION=activation,
-            num_warps=ACTIVATION_WARPS, **self._launch,
+            num_warps=ACTIVATION_WARPS,
         )  # fmt: skip
         return states
 
@@ -68,7 +66,6 @@ class TritonOperations:
         output = states.new_empty(rows, size)
         kernels.gate_kernel[(rows, -(-size // ACTIVATION_COLUMNS))](
             states, output, SIZE=size, BLOCK=ACTIVATION_COLUMNS, ACTIVATION=activation, num_warps=ACTIVATION_WARPS,
-            **self._launch,
         )  # fmt: skip
         return output
 
@@ -93,7 +90,7 @@ class TritonOperations:
             HEADS=heads, GROUP=heads // keys.shape[1], WIDTH=width, BLOCK_WIDTH=block_width, BLOCK=KEYS,
             MAX_SPLITS=MAX_SPLITS, STAGES=STAGES, IS_SPLIT=splits > 1, HAS_NEW=key is not None,
             HAS_BIAS=projected.query_bias is not None, ROTARY=scores.rotary is not None, BIAS=bias,
-            num_warps=ATTENTION_WARPS, **self._launch,
+            num_warps=ATTENTION_WARPS,
         )  # fmt: skip
         return output
 

@@ -98,13 +98,9 @@ def compile_kernel(
     *,
     warps: int = 4,
 ) -> None:
-    """Compile to machine code for a GPU of this capability; from Hopper on, to be launched early."""
-    early = capability >= 90
-    numbers = numbers | {"EARLY": early}
+    """Compile to machine code for a GPU of this capability."""
     types = dict.fromkeys(INTEGERS, "i32") | POINTERS | (other or {})
     signature = {name: "constexpr" if name in numbers else types.get(name, f"*{dtype}") for name in kernel.arg_names}
     source = ASTSource(kernel, signature, constexprs=numbers)
-    compiled = triton.compile(
-        source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps, "launch_pdl": early}
-    )
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps})
     assert compiled.asm["cubin"]
