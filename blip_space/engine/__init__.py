@@ -7,7 +7,8 @@ model_runner      executes the scheduler's plan with the model
 batch             chooses the batch layout for a device
 batch_size        how many sequences a device decodes at once by default
 batch_interface   the interface of both layouts: prefill, decode, select, merge
-left_aligned      rows that end at the same position, for a CPU
+left_aligned      rows that end at the same position, for a CPU: prefill and decode
+left_aligned_rows the same for both kinds of decoder: mask, lengths, positions
 slots             rows in fixed slots, for a GPU: prefill and decode
 slot_rows         which slot each row has, and the buffers
 slot_batches      the same for both kinds of decoder

@@ -161,8 +161,9 @@ class EngineCore:
         return ran, waited
 
     def close(self) -> None:
-        """Free graphs and weights; graphs first, since one that is destroyed while another is captured spoils that."""
-        self._runner.graphs.clear()
+        """Free graphs, caches and weights; graphs first, since one that is destroyed while another is captured spoils
+        that. A caller may still have the core while another model is loaded."""
+        self._runner.close()
         self.model.close()
 
     def _limits(self, share: float = 1.0) -> dict[str, int]:

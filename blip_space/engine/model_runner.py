@@ -149,6 +149,12 @@ class ModelRunner:
         self.image_features.clear()
         self.prefixes.clear()
 
+    def close(self) -> None:
+        """Free graphs, caches and the batch, which has the language model's weights; nothing runs afterwards."""
+        self.graphs.clear()
+        self.clear_caches()
+        del self._batch
+
     def _new_batch(self) -> Batch:
         return new_batch(self._model.decoder, slots=self._slots, graphs=self.graphs)
 

@@ -24,13 +24,15 @@ from blip_space.models.transfer import to_device
 
 @dataclass(eq=False)
 class SlotBuffers:
-    """The keys and values of every layer; a captured graph has their addresses. `owner` is their cache.
+    """The keys and values of every layer; a captured graph has their addresses. `owner` stands for
+    their cache, and does not refer to it: in a circle of references their memory would be freed only once Python's
+    collector runs.
 
     `tensor` is (2 * layers, slots, heads, capacity, width), with the keys of a layer before its values; None before the
     first write.
     """
 
-    owner: SlotCache
+    owner: object
     slots: int = 0
     capacity: int = 0
     tensor: torch.Tensor | None = None
@@ -55,7 +57,7 @@ class BufferKeeper(Protocol):
     def keep(self, buffers: SlotBuffers) -> None:
         """Keep buffers of which graphs have the addresses, or drop these graphs."""
 
-    def take(self, owner: SlotCache, slots: int, capacity: int) -> SlotBuffers | None:
+    def take(self, owner: object, slots: int, capacity: int) -> SlotBuffers | None:
         """Buffers of that size that were kept for this cache, filled with zeros."""
 
 
@@ -63,7 +65,8 @@ class SlotCache:
     """The keys and values of every layer, for all slots."""
 
     def __init__(self, keeper: BufferKeeper | None = None) -> None:
-        self.buffers = SlotBuffers(self)
+        self._owner = object()
+        self.buffers = SlotBuffers(self._owner)
         self._keeper = keeper
         self._pattern: torch.Tensor | None = None
         """An empty tensor with the layers, heads, width and dtype of the buffers, after the first write."""
@@ -105,9 +108,9 @@ class SlotCache:
     def rebuild(self, slots: int, capacity: int, kept: Sequence[int]) -> None:
         """Take buffers of another size, and copy the slots `kept` to their first slots, in this order."""
         old, length = self.buffers, min(capacity, self.capacity)
-        new = self._keeper.take(self, slots, capacity) if self._keeper else None
+        new = self._keeper.take(self._owner, slots, capacity) if self._keeper else None
         if new is None:
-            new = SlotBuffers(self, slots, capacity)
+            new = SlotBuffers(self._owner, slots, capacity)
             new.tensor = None if old.tensor is None else self._empty(slots, capacity)
         if new.tensor is not None and old.tensor is not None:
             source = old.tensor[:, :, :, :length]
@@ -119,7 +122,7 @@ class SlotCache:
 
     def clear(self) -> None:
         """Free all memory, but for buffers that are kept for their graphs."""
-        old, self.buffers, self._view = self.buffers, SlotBuffers(self), None
+        old, self.buffers, self._view = self.buffers, SlotBuffers(self._owner), None
         self._retire(old)
 
     def fill(self, slots: int, capacity: int) -> None:

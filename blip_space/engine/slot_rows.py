@@ -15,7 +15,7 @@ import torch
 
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.launched_step import LaunchedStep
-from blip_space.engine.left_aligned import LeftAlignedBatch
+from blip_space.engine.left_aligned_rows import LeftAlignedBatch
 from blip_space.engine.slot_cache import BufferKeeper, SlotCache, capacity_for, next_power_of_two
 
 SHRINK_FACTOR = 4

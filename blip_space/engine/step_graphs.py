@@ -19,7 +19,7 @@ import torch
 from blip_space.engine.function_graphs import FunctionGraphs
 from blip_space.engine.graph_backend import MAX_CAPTURES, TOLERANCE, GraphBackend, failure_reason
 from blip_space.engine.graph_comparison import Columns, Fused, Step, compare
-from blip_space.engine.slot_cache import SlotBuffers, SlotCache
+from blip_space.engine.slot_cache import SlotBuffers
 from blip_space.models.transfer import copy_to_device, to_device
 
 log = logging.getLogger(__name__)
@@ -224,7 +224,7 @@ class StepGraphs:
         self._spares.append(buffers)
         self._evict()
 
-    def take(self, owner: SlotCache, slots: int, capacity: int) -> SlotBuffers | None:
+    def take(self, owner: object, slots: int, capacity: int) -> SlotBuffers | None:
         """See `BufferKeeper`."""
         for spare in self._spares:
             if spare.owner is owner and (spare.slots, spare.capacity) == (slots, capacity):

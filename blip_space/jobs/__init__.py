@@ -2,6 +2,7 @@
 
     folder_job        captions every image of a folder once for each task; resumes, and copies captions to duplicates
     upload_job        captions the images of one upload by background requests to a serving engine
+    job_progress      how far either is
     records           what a record has: image, task, and caption or error; export: records as JSON, CSV or a zip
     output_log        the file of records, which uses log_file and durable_files
     image_reader      reads, hashes and preprocesses images ahead of the model in a few threads

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from blip_space.jobs.folder_captioner import Caption, Captioner, PendingCaption
 from blip_space.jobs.image_reader import ImageReader, LoadedImage
+from blip_space.jobs.job_progress import JobProgress
 from blip_space.jobs.output_log import OutputLog
 from blip_space.jobs.records import CaptionRecord, CaptionTask, Key
 
@@ -24,47 +25,6 @@ if TYPE_CHECKING:
 
 PREFETCH_BATCHES = 2
 """How many batches of images are loaded ahead of the model."""
-
-
-@dataclass
-class JobProgress:
-    """The progress of a job, counted in records. `total` is the number of images times the number of tasks."""
-
-    total: int
-    generated: int = 0
-    copied: int = 0
-    skipped: int = 0
-    errors: list[tuple[str, str]] = field(default_factory=list)
-    """The file and error message of every record with an error, made in this run or an earlier one."""
-
-    started_at: float = field(default_factory=time.monotonic)
-    cancelled: bool = False
-
-    @property
-    def done(self) -> int:
-        """The number of records that are finished, errors included."""
-        return self.generated + self.copied + self.skipped + len(self.errors)
-
-    @property
-    def items_per_second(self) -> float:
-        """Records per second since the model was loaded, or since the job began if it has not been."""
-        spent = time.monotonic() - self.started_at
-        return (self.generated + self.copied) / spent if spent > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """The estimated time left, or None before the first caption has been generated."""
-        return (self.total - self.done) / self.items_per_second if self.generated else None
-
-    def __str__(self) -> str:
-        """The progress in a few words for the user, such as `3 of 10, 1.5 per second, 5 s left`."""
-        left, failed = self.seconds_left, len(self.errors)
-        parts = [f"{self.done:,} of {self.total:,}", f"{self.items_per_second:.1f} per second"]
-        if left:
-            parts.append(f"{left:.0f} s left" if left < 90 else f"{left / 60:.0f} min left")
-        if failed:
-            parts.append(f"{failed} error{'s' * (failed > 1)}")
-        return ", ".join(parts)
 
 
 @dataclass(frozen=True)

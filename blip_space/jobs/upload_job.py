@@ -18,8 +18,8 @@ from blip_space.engine.output import ANSWER_FAILED
 from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import BusyError, PromptError, UserError
 from blip_space.images.uploaded import UploadedImageFile
-from blip_space.jobs.folder_job import JobProgress
 from blip_space.jobs.image_reader import default_workers
+from blip_space.jobs.job_progress import JobProgress
 from blip_space.jobs.records import CaptionRecord, CaptionTask
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.response import ResponseStream

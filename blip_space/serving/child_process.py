@@ -8,8 +8,11 @@ from __future__ import annotations
 import itertools
 import logging
 import multiprocessing
+import pickle
+import queue
 import threading
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError  # another class before Python 3.11
 from contextlib import suppress
 from typing import Any
 
@@ -47,10 +50,16 @@ class ChildProcess:
         )
         self._process.start()
         theirs.close()  # else the end of the process would not end `receive`
-        self._sending, self._lock = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
         self._responses: dict[int, ResponseStream] = {}
         self._calls: dict[int, Future[Any]] = {}
         self._is_stopping, self._ended = False, threading.Event()
+        self._outgoing = queue.SimpleQueue[bytes | None]()
+        """Pickled messages, then None at the end. Sent by a thread of their own: the process does not read while it
+        starts, and the pipe holds less than one image."""
+
+        self._sender = threading.Thread(target=self._send_outgoing, name="to the engine", daemon=True)
+        self._sender.start()
 
     def submit(self, request: Request, response: ResponseStream, seconds: float) -> None:
         """Send a request, whose answer may take that many seconds; every error ends the response."""
@@ -59,9 +68,8 @@ class ChildProcess:
         response.on_cancel = lambda: self._cancel(answer)
         with self._lock:
             self._responses[answer] = response
-        try:
-            self._send(Submit(answer, request, seconds))
-        except OSError:  # it has just ended
+        self._send(Submit(answer, request, seconds))
+        if self.has_ended:  # maybe before the response was there to be ended
             self._forget(answer)
             response.fail(self._reason)
 
@@ -73,10 +81,11 @@ class ChildProcess:
             self._calls[call] = future
         try:
             self._send(Call(call, method, values))
-        except OSError:
-            raise self._reason from None
-        else:
+            if self.has_ended:
+                raise self._reason
             return future.result(timeout)
+        except FutureTimeoutError:
+            raise TimeoutError from None
         finally:
             with self._lock:
                 self._calls.pop(call, None)
@@ -84,7 +93,7 @@ class ChildProcess:
     def stop(self) -> None:
         """Let the process end every answer and then itself, or kill it if it hangs; `receive` returns after that."""
         self._is_stopping = True
-        threading.Thread(target=self._send_stop, daemon=True).start()  # a hanging process does not read
+        self._send(Stop())
         if not self._ended.wait(STOP_SECONDS):
             self._process.kill()
 
@@ -100,8 +109,9 @@ class ChildProcess:
             log.exception("a message of the engine's process could not be read")
         self._process.kill()
         self._process.join()
-        with self._sending:
-            self._connection.close()
+        self._outgoing.put(None)
+        self._sender.join()
+        self._connection.close()
         self._ended.set()
         self._end_all()
         return self._process.exitcode
@@ -117,18 +127,17 @@ class ChildProcess:
         return stopped(was_running=True) if self._is_stopping else UserError(ENGINE_ENDED)
 
     def _send(self, message: Message) -> None:
-        """Send a message. Raises `OSError` if the process has ended."""
-        with self._sending:
-            self._connection.send(message)
+        """Have a message sent, unless the process ends before; the caller does not wait."""
+        self._outgoing.put(pickle.dumps(message))
 
-    def _send_stop(self) -> None:
-        with suppress(OSError):
-            self._send(Stop())
+    def _send_outgoing(self) -> None:
+        with suppress(OSError):  # the process has ended
+            while (message := self._outgoing.get()) is not None:
+                self._connection.send_bytes(message)
 
     def _cancel(self, answer: int) -> None:
         self._forget(answer)
-        with suppress(OSError):
-            self._send(Cancel(answer))
+        self._send(Cancel(answer))
 
     def _queue_position(self, answer: int) -> int | None:
         with suppress(UserError, TimeoutError):

@@ -34,7 +34,7 @@ SWITCH_SECONDS = 0.001
 as long, as long as a step."""
 
 MAX_PREPARING = 16
-"""How many images are decoded and resized at once, on as many processors."""
+"""How many images of users are decoded and resized at once, on as many processors, and how many of batches."""
 
 CALL_THREADS = 4
 INLINE_CALLS = ("status", "queue_position")
@@ -106,6 +106,7 @@ class _Receiver:
 
         threads = min(max(CALL_THREADS, _count_processors()), MAX_PREPARING)
         self._preparing = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
+        self._background = ThreadPoolExecutor(threads, thread_name_prefix="prepare background")  # no user waits for it
         self._calling = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="calls")
 
     def receive(self, message: Message) -> None:
@@ -113,7 +114,8 @@ class _Receiver:
         if isinstance(message, Submit):
             response = SentResponse(message.id, self._outbox, deadline=time.monotonic() + message.seconds)
             self._responses[message.id] = response
-            self._preparing.submit(self._answer, message.request, response)
+            threads = self._background if message.request.background else self._preparing
+            threads.submit(self._answer, message.request, response)
         elif isinstance(message, Cancel):
             if running := self._responses.get(message.id):
                 running.cancel()

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.request import Budget, Request
@@ -19,6 +20,8 @@ from blip_space.history import Turn
 from blip_space.serving.metrics import sum_metrics
 from blip_space.serving.protocol import EngineProtocol, EngineStatus
 from blip_space.serving.response import ResponseStream
+
+Result = TypeVar("Result")
 
 KNOWN_IMAGE = 8
 """How many more unfinished requests than another an engine may have, and still get one about an image that it knows.
@@ -87,20 +90,12 @@ class RoutedEngine:
 
     def resolve_model(self, model: str, language: str) -> ModelSpec:
         """See `EngineProtocol`. A model is refused only if it failed to load on every device."""
-        refused: ModelError | None = None
-        for member in self._members.values():
-            try:
-                return member.engine.resolve_model(model, language)
-            except ModelError as error:
-                refused = refused or error
-        assert refused is not None
-        raise refused
+        return self._first(lambda engine: engine.resolve_model(model, language))
 
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
-        """See `EngineProtocol`; the same on every device."""
-        self.resolve_model(model, language)
-        engine = next(iter(self._members.values())).engine
-        return engine.budget(prompt=prompt, language=language, turns=turns, model=model, max_new_tokens=max_new_tokens)
+        """See `EngineProtocol`; the same on every device, so the first one that can tell is asked."""
+        values: dict[str, Any] = {"prompt": prompt, "language": language, "turns": turns, "model": model}
+        return self._first(lambda engine: engine.budget(**values, max_new_tokens=max_new_tokens))
 
     def fitting_precisions(self, spec: ModelSpec) -> tuple[str, ...] | None:
         """See `EngineProtocol`; those that fit every device whose memory is known."""
@@ -108,6 +103,17 @@ class RoutedEngine:
             found for item in self._members.values() if (found := item.engine.fitting_precisions(spec)) is not None
         ]
         return tuple(name for name in known[0] if all(name in others for others in known)) if known else None
+
+    def _first(self, ask: Callable[[EngineProtocol], Result]) -> Result:
+        """What the first engine says that has the model and a process. Raises the first one's error if none has."""
+        refused: ModelError | None = None
+        for member in self._members.values():
+            try:
+                return ask(member.engine)
+            except ModelError as error:
+                refused = refused or error
+        assert refused is not None
+        raise refused
 
     def _submit_to(self, device: str, request: Request) -> ResponseStream:
         member, image = self._members[device], (request.model, request.image.digest)

@@ -18,6 +18,16 @@ def test_images_of_one_step_are_encoded_as_one_batch(new_core: NewCore) -> None:
     assert (core.model.encoded_images, core.engine.image_feature_hits) == (3, 1)
 
 
+def test_a_closed_core_holds_no_features_and_no_prefixes(new_core: NewCore) -> None:
+    """Whoever unloads a model has the core until another one is loaded, which needs the memory."""
+    core = new_core()
+    core.ask("first question")
+    core.finish()
+    assert core.engine.cached_bytes
+    core.engine.close()
+    assert not core.engine.cached_bytes
+
+
 def test_a_follow_up_continues_from_cached_positions_also_the_second_time(new_core: NewCore) -> None:
     """The last position must be prefilled, even if it is cached because the same question was expected before."""
     core = new_core()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -97,6 +99,21 @@ def test_a_row_is_written_after_its_prefix_and_read_as_one_tensor() -> None:
         assert torch.equal(values, row.tensor[2 * number + 1])
     assert len(row) == 2
     assert not cache.buffers.layers[1][1][1, :, 6:].any()
+
+
+def test_the_memory_of_slots_is_freed_without_the_collector() -> None:
+    """After memory ran out, the next batch needs that of the last one at once."""
+    gc.disable()
+    try:
+        cache = SlotCache(StepGraphs(None, torch.float32, 0))
+        cache.rebuild(1, 64, [])
+        cache.write_row(0, torch.zeros(4, 2, 8, 8))
+        assert cache.buffers.tensor is not None
+        tensor = weakref.ref(cache.buffers.tensor)
+        del cache
+        assert tensor() is None
+    finally:
+        gc.enable()
 
 
 def test_powers_of_two() -> None:

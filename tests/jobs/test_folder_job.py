@@ -15,7 +15,8 @@ from blip_space.engine import batch_size as sizes
 from blip_space.errors import ImageError
 from blip_space.jobs import folder_listing
 from blip_space.jobs.folder_captioner import Caption, PendingCaption
-from blip_space.jobs.folder_job import FolderJob, FolderRun, JobProgress
+from blip_space.jobs.folder_job import FolderJob, FolderRun
+from blip_space.jobs.job_progress import JobProgress
 from blip_space.jobs.output_log import OutputLog
 from blip_space.jobs.records import CaptionRecord, CaptionTask
 from blip_space.options import GenerationOptions

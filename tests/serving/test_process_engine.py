@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import BusyError, ModelError
+from blip_space.images import ImageFile
 from blip_space.loading.device_errors import DEVICE_FAILED
 from blip_space.serving import child_process
 from blip_space.serving.child_process import ENGINE_ENDED
@@ -186,6 +188,23 @@ def test_a_process_that_hangs_is_killed_at_the_end(separate: Separate, monkeypat
         list(response)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_process_that_does_not_read_lets_nobody_wait(separate: Separate) -> None:
+    """As while it starts; a pipe holds 64 kB or so."""
+    separate.start()
+    pid = separate.pid
+    os.kill(pid, signal.SIGSTOP)
+    image = ImageFile(os.urandom(1_000_000))
+    with ThreadPoolExecutor() as threads:
+        submitted = threads.submit(lambda: separate.engine.submit(ask(image=image)))
+        try:
+            response = submitted.result(5.0)
+            threads.submit(response.cancel).result(5.0)
+            assert threads.submit(separate.engine.status).result(5.0).status == "ready", "the last that is known"
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert QUESTION in list(separate.engine.submit(ask()))[-1]
 
 
 def test_a_model_with_a_load_error_is_refused_without_the_process(separate: Separate) -> None:

@@ -58,6 +58,7 @@ class StubEngine:
         return self.default
 
     def budget(self, **values: Any) -> Any:
+        self.resolve_model()
         return values
 
     def fitting_precisions(self, _: Any) -> tuple[str, ...] | None:
@@ -214,6 +215,7 @@ def test_all_start_and_stop_and_what_needs_one_device_asks_one(
     assert engine.fitting_precisions(SPECS[0]) == ("bf16",)
     stubs[0].model_error = ModelError("does not fit")
     assert engine.resolve_model("one", "en") is SPECS[0]
+    assert engine.budget(**values) == values, "of the other device"  # type: ignore[arg-type, comparison-overlap]
     stubs[1].model_error = ModelError("nor there")
     with pytest.raises(ModelError, match="does not fit"):
         engine.resolve_model("one", "en")

@@ -19,8 +19,9 @@ from blip_space.catalogue.fingerprint import fingerprint
 from blip_space.errors import DeviceError, UserError
 from blip_space.jobs import folder_listing
 from blip_space.jobs.folder_identity import refuse_other_folder
-from blip_space.jobs.folder_job import FolderJob, FolderRun, JobProgress
+from blip_space.jobs.folder_job import FolderJob, FolderRun
 from blip_space.jobs.folder_listing import Listing
+from blip_space.jobs.job_progress import JobProgress
 from blip_space.jobs.output_log import OutputLog
 from blip_space.jobs.outputs.corrections import Corrections
 from blip_space.jobs.outputs.output_files import OutputFiles

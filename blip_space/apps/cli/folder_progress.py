@@ -11,8 +11,8 @@ import time
 from typing import Any
 
 from blip_space.apps.cli.terminal import print_json, print_message, update_line
-from blip_space.jobs.folder_job import JobProgress
 from blip_space.jobs.folder_listing import Listing
+from blip_space.jobs.job_progress import JobProgress
 from blip_space.jobs.outputs.text_files import Outcome
 
 UPDATE_SECONDS = {True: 0.2, False: 10.0}

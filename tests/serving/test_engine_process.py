@@ -1,0 +1,31 @@
+"""What the process of an engine does with messages."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+from blip_space.engine.request import Request
+from blip_space.serving.engine_process import MAX_PREPARING, _Receiver
+from blip_space.serving.process_messages import Outbox, Submit
+from tests.serving.example_requests import ask
+
+
+def test_a_user_does_not_wait_while_the_images_of_a_batch_are_prepared() -> None:
+    released, answered = threading.Event(), threading.Event()
+
+    def answer(request: Request, _: Any) -> None:
+        if request.background:
+            released.wait(30)
+        else:
+            answered.set()
+
+    receiver = _Receiver(SimpleNamespace(answer=answer), Outbox(lambda _: None))  # type: ignore[arg-type]
+    for number in range(MAX_PREPARING + 1):
+        receiver.receive(Submit(number, ask(background=True), 60.0))
+    receiver.receive(Submit(MAX_PREPARING + 1, ask(), 60.0))
+    try:
+        assert answered.wait(5.0)
+    finally:
+        released.set()
