@@ -179,7 +179,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--chaos", action="store_true", help="clients that disturb, and failures of the server")
-    parser.add_argument("--failures", type=float, default=15.0, metavar="SECONDS", help="between two failures")
+    parser.add_argument("--failures", type=float, default=40.0, metavar="SECONDS", help="between two failures")
     parser.add_argument("--log", type=Path, help="where the log of the server is copied")
     parser.add_argument("--model", default="tiny")
     return parser.parse_args(arguments)

@@ -133,6 +133,9 @@ class QueueShares:
     async def _end(self, session: str) -> None:
         """End the calls of a session: those that wait at once, and those that run before their next update."""
         await self._queue.clean_events(session_hash=session)
+        for event in self._running():  # one may have begun to run meanwhile, and would miss its messages
+            if event.session_hash == session:
+                event.alive = False
         self._queue.pending_event_ids_session.pop(session, None)
         if session in self._queue.pending_messages_per_session:
             del self._queue.pending_messages_per_session[session]
