@@ -20,14 +20,16 @@ LANGUAGES = ("en", "de", "ja", "sw", "ar")
 TRY_AGAIN = frozenset({"busy", "disk_full", "too_many_requests", "model_unavailable", "stopping"})
 """Codes whose sentence asks to try again."""
 
-UPLOAD_AGAIN = frozenset({"not_uploaded", "no_image", "not_found"})
+UPLOAD_AGAIN = frozenset({"not_uploaded", "no_image", "not_found", "incomplete_batch"})
 """What a call gets whose upload somebody has deleted from the server's disk."""
 
 AFTER_A_FAILURE = "internal_error"
 """What a call gets that a failure of the server has cut off. Also a reason to try again, but only then."""
 
 FAILURE_SECONDS = 5.0
-MAX_TRIES = 12
+MAX_TRIES = 60
+"""With a few seconds before each: the sentence of a full batch queue says a few minutes."""
+
 MAX_PAUSE_SECONDS = 2.0
 
 

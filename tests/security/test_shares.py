@@ -138,6 +138,23 @@ def test_a_call_may_be_listened_to_after_its_end(people: tuple[Person, Person], 
     assert greedy.listen(event) == "one two"
 
 
+def test_messages_of_ended_calls_are_kept_for_a_while(
+    people: tuple[Person, Person], running: Any, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greedy, quiet = people
+    for _ in range(3):
+        greedy.call("one two")
+    wait_until(lambda: len(engine.responses) == 3 and all(response.done for response in engine.responses))
+    kept = running.demo._queue.pending_messages_per_session
+    assert len(kept) >= 3
+    monkeypatch.setattr(queue_shares, "KEEP_SECONDS", 0.0)
+    engine.hold()
+    event = quiet.call("mine").json()["event_id"]
+    wait_until(lambda: len(kept) == 1)
+    engine.release()
+    assert quiet.listen(event) == "mine"
+
+
 def test_one_caller_keeps_few_sessions(
     people: tuple[Person, Person], engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

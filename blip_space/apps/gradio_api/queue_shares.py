@@ -26,6 +26,10 @@ LISTEN_SECONDS = 20.0
 """After this time without a listener a call is ended. A client that has made a call listens at once."""
 
 SWEEP_SECONDS = 1.0
+KEEP_SECONDS = 30.0
+"""How long the messages of a call that has ended wait for a listener. Without this, calls that no client listens to
+would make Gradio forget sessions of other callers, whose calls still wait."""
+
 MAX_KEPT_SESSIONS = 256
 """Of one address, whose messages are kept for a listener to come. Gradio forgets the oldest of all beyond 2,000."""
 
@@ -127,6 +131,7 @@ class QueueShares:
                 messages = queue.pending_messages_per_session.get(session)
                 if messages is None or messages.seconds_alone > LISTEN_SECONDS:
                     await self._end(session)
+            self._forget_unread()
             await asyncio.sleep(SWEEP_SECONDS)
         self._callers.clear()
 
@@ -139,6 +144,15 @@ class QueueShares:
         self._queue.pending_event_ids_session.pop(session, None)
         if session in self._queue.pending_messages_per_session:
             del self._queue.pending_messages_per_session[session]
+
+    def _forget_unread(self) -> None:
+        """Drop the messages of ended calls without a listener."""
+        kept = self._queue.pending_messages_per_session
+        unfinished = {event.session_hash for event in (*self._waiting(), *self._running())}
+        for session in [session for session in self._sessions if session in kept and session not in unfinished]:
+            if kept[session].seconds_alone > KEEP_SECONDS:
+                del kept[session]
+                self._queue.pending_event_ids_session.pop(session, None)
 
     def _forget_oldest(self, address: str) -> None:
         """Drop messages without a listener, so that the address keeps those of so many sessions only."""
