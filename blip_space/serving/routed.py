@@ -93,7 +93,7 @@ class RoutedEngine:
         return self._first(lambda engine: engine.resolve_model(model, language))
 
     def budget(self, *, prompt: str, language: str, turns: Sequence[Turn], model: str, max_new_tokens: int) -> Budget:
-        """See `EngineProtocol`; the same on every device, so the first one that can tell is asked."""
+        """See `EngineProtocol`; the same on every device, so the first one that answers is asked."""
         values: dict[str, Any] = {"prompt": prompt, "language": language, "turns": turns, "model": model}
         return self._first(lambda engine: engine.budget(**values, max_new_tokens=max_new_tokens))
 

@@ -19,7 +19,7 @@ def test_images_of_one_step_are_encoded_as_one_batch(new_core: NewCore) -> None:
 
 
 def test_a_closed_core_holds_no_features_and_no_prefixes(new_core: NewCore) -> None:
-    """Whoever unloads a model has the core until another one is loaded, which needs the memory."""
+    """The caller that unloads a model has the core until another one is loaded, which needs the memory."""
     core = new_core()
     core.ask("first question")
     core.finish()

@@ -190,7 +190,7 @@ def test_a_process_that_hangs_is_killed_at_the_end(separate: Separate, monkeypat
         os.kill(pid, 0)
 
 
-def test_a_process_that_does_not_read_lets_nobody_wait(separate: Separate) -> None:
+def test_calls_do_not_wait_for_a_process_that_does_not_read(separate: Separate) -> None:
     """As while it starts; a pipe holds 64 kB or so."""
     separate.start()
     pid = separate.pid

@@ -16,7 +16,7 @@ from tests.devices import load_here
 @pytest.mark.parametrize("name", ["opt", "t5"])
 @pytest.mark.parametrize("slots", [False, True])
 def test_a_closed_core_holds_no_weights(folders: Folders, name: str, slots: bool) -> None:
-    """Whoever unloads a model has the core until another one is loaded, which needs the memory."""
+    """The caller that unloads a model has the core until another one is loaded, which needs the memory."""
     model = load_here(read_folder(folders[name]))
     weights = [weakref.ref(weight) for weight in model._hf_model.parameters()]
     core = EngineCore(model, EngineConfig(slots=slots))
