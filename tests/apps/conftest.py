@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -12,24 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 from gradio_client import Client
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from blip_space import settings
 from tests.apps.browser import PROMPT, ask_and_wait, upload
 from tests.apps.fake_engine import PARROT, POLYGLOT, FakeEngine
 from tests.example_images import blue_circles, write_zip
-
-BROWSER_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
 
 
 def free_port() -> int:
@@ -102,19 +88,6 @@ def image_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def zip_file(tmp_path: Path) -> Path:
     """A zip of twenty images."""
     return write_zip(tmp_path / "images.zip")
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium. Without it these tests are skipped; in CI they fail."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        message = "no chromium: on Debian, `apt-get install chromium`"
-        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=BROWSER_FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

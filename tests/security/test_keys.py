@@ -15,7 +15,7 @@ from playwright.sync_api import Browser
 from blip_space.apps.http import keys
 from blip_space.apps.http.rate_limits import RateLimits
 from blip_space.settings import Settings
-from tests.apps.conftest import browser, free_port  # noqa: F401  # the fixture
+from tests.apps.conftest import free_port
 from tests.apps.fake_engine import PARROT, FakeEngine
 from tests.example_images import blue_circles
 from tests.security.coroutines import run_in_thread
@@ -93,7 +93,7 @@ def test_the_form_sets_a_cookie_for_the_page_only(web: httpx.Client) -> None:
         assert web.get(path).status_code == 401
 
 
-def test_a_person_signs_in(browser: Browser, url: str) -> None:  # noqa: F811
+def test_a_person_signs_in(browser: Browser, url: str) -> None:
     context = browser.new_context()
     try:
         page = context.new_page()

@@ -25,15 +25,16 @@ from tests.example_images import blue_circles
 @contextmanager
 def configured(log_format: str) -> Iterator[None]:
     """A process whose log has this format."""
-    root, answers = logging.getLogger(), logging.getLogger(log_formats.ANSWERS)
+    root, package, answers = (logging.getLogger(name) for name in (None, "blip_space", log_formats.ANSWERS))
     handlers, root.handlers = root.handlers, []  # those of pytest
+    package_handlers, package.handlers = package.handlers, []  # those of commands in earlier tests
     level = answers.level
     try:
         log_formats.configure(log_format)
         assert log_formats.current() == log_format
         yield
     finally:
-        root.handlers = handlers
+        root.handlers, package.handlers = handlers, package_handlers
         answers.setLevel(level)
         logging.captureWarnings(False)
 

@@ -179,7 +179,7 @@ def attend_kernel(
         ).to(values.dtype.element_ty)
         is_first = split == 0
         end = start + length.to(tl.int64) * WIDTH
-        writes = inside & is_first & (head % GROUP == 0)
+        writes = dims < tl.where(is_first & (head % GROUP == 0), WIDTH, 0)
         tl.store(keys + end + dims, new, mask=writes)
         tl.store(values + end + dims, added, mask=writes)
         score = tl.sum(asked * new.to(tl.float32), 0)
