@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# If Python's garbage collector happens to free a CUDA graph while another one is captured, that capture fails:
-# "operation failed due to a previous error during capture". So captures fail at random in a program that has dropped a
-# model with graphs and captures those of the next.
+# torch 2.11.0 (CUDA 13.0): if Python's garbage collector happens to free a CUDA graph while another one is captured, that
+# capture fails: "operation failed due to a previous error during capture". So captures fail at random in a program that
+# has dropped a model with graphs and captures those of the next.
 #
 # Observed on 27 November 2026 with torch 2.11.0 (CUDA 13.0), Python 3.12, on an NVIDIA H200 with driver 580.159.04. To
 # free a graph is an operation that CUDA does not permit while the thread captures ("function reset" in torch's warning),

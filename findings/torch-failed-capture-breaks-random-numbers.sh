@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# After the capture of a CUDA graph has failed, every use of torch's random numbers on that GPU raises "Offset increment
-# outside graph capture encountered unexpectedly", with or without graphs, until another capture succeeds.
+# torch 2.11.0 (CUDA 13.0): after the capture of a CUDA graph has failed, every use of torch's random numbers on that GPU
+# raises "Offset increment outside graph capture encountered unexpectedly", with or without graphs, until another capture
+# succeeds.
 #
 # Observed on 27 November 2026 with torch 2.11.0 (CUDA 13.0), Python 3.12, on an NVIDIA H200 with driver 580.159.04. A
 # capture puts the GPU's generator into a state in which its offset is counted by the graph. The end of a capture that

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Beside NumPy 2.4 or newer, Triton's interpreter refuses a loop whose end was loaded from memory:
-# TypeError('only 0-dimensional arrays can be converted to Python scalars'). Beside NumPy 2.3 the same kernel works, and
+# Triton 3.6.0 beside NumPy 2.4.6: the interpreter refuses a loop whose end was loaded from memory,
+# TypeError('only 0-dimensional arrays can be converted to Python scalars'). Beside NumPy 2.3.5 the same kernel works, and
 # so does the compiled one on a GPU.
 #
 # Observed on 27 November 2026 with Triton 3.6.0, torch 2.13.0, NumPy 2.3.5 and 2.4.6, Python 3.11, on an x86-64

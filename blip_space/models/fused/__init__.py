@@ -1,7 +1,6 @@
 """Fused decode steps: one new position per row over transformers' weights, with as few kernels as possible.
 
 operations         the interfaces of steps and of the operations that they consist of
-reference          the operations in plain torch
 triton_operations  the operations as Triton kernels
 kernels            these kernels
 product_kernels    products of few rows as Triton kernels

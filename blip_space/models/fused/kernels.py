@@ -1,4 +1,4 @@
-"""Triton kernels of a fused decode step. `triton_operations` calls them, `reference` says what they compute.
+"""Triton kernels of a fused decode step. `triton_operations` calls them, `operations` says what they compute.
 
 Depends on Triton, which torch's builds for CUDA on Linux bring. Numbers of rows, lengths and capacities are arguments
 at run time, so that none of them compiles a kernel again.

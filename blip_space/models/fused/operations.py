@@ -1,5 +1,4 @@
-"""The interfaces of fused decode steps, and of the operations that they consist of: `reference` and
-`triton_operations` have these.
+"""The interfaces of fused decode steps, and of the operations that they consist of, which `triton_operations` has.
 
 Every operation takes one new position per row, and depends on tensors only, so that a graph can capture it. Depends on
 torch only.

@@ -17,11 +17,11 @@ from blip_space.engine.cuda_graphs import fuse
 from blip_space.engine.graph_comparison import PROOF_STEPS
 from blip_space.models.families.blip2 import Blip2
 from blip_space.models.fused.operations import Cached, Projected, Scores, UnsupportedModelError
-from blip_space.models.fused.reference import ReferenceOperations
 from blip_space.models.interface import Embedded
 from tests.engine.fake_graphs import recording_graphs
 from tests.engine.models.both_batches import BothBatches, lengthened
 from tests.lost_device import accelerator_error
+from tests.models.fused.reference_operations import ReferenceOperations
 
 STEPS = 60
 

@@ -13,9 +13,9 @@ from blip_space.engine.batch import new_batch
 from blip_space.engine.step_graphs import StepGraphs
 from blip_space.models.decoders import CausalDecoder, T5Decoder
 from blip_space.models.fused.operations import Cached, Norm, Projected, Scores
-from blip_space.models.fused.reference import ReferenceOperations
 from blip_space.models.interface import Embedded
 from tests.engine.fake_graphs import RecordingBackend
+from tests.models.fused.reference_operations import ReferenceOperations
 from tests.models.small_decoders import DECODER_ONLY, ENCODER_DECODER, WIDTH
 
 NAMES = (*DECODER_ONLY, *ENCODER_DECODER)

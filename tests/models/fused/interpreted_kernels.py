@@ -8,9 +8,9 @@ import torch
 
 from blip_space.models.fused import triton_operations
 from blip_space.models.fused.operations import Cached, Norm, Projected, Scores
-from blip_space.models.fused.reference import ReferenceOperations
 from blip_space.models.fused.triton_operations import TritonOperations
 from tests.models.fused.interpreted import allow_loops_to_a_loaded_number
+from tests.models.fused.reference_operations import ReferenceOperations
 
 CAPACITY = 256
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}

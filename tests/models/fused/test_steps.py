@@ -13,8 +13,8 @@ from blip_space.engine.slot_cache import SlotCache
 from blip_space.models.decoders import CausalDecoder, T5Decoder
 from blip_space.models.fused.operations import UnsupportedModelError
 from blip_space.models.fused.products import Product
-from blip_space.models.fused.reference import ReferenceOperations
 from tests.models import small_decoders
+from tests.models.fused.reference_operations import ReferenceOperations
 
 SIZES: dict[str, Any] = {
     "vocab_size": 32, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
