@@ -29,6 +29,16 @@ def test_no_garbage_is_collected_while_a_capture_lasts() -> None:
     assert gc.isenabled()
 
 
+def test_the_collector_stays_off_until_the_last_of_two_captures_ends() -> None:
+    first, second = without_collector(), without_collector()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not gc.isenabled()
+    second.__exit__(None, None, None)
+    assert gc.isenabled()
+
+
 def test_the_collector_is_on_again_after_an_error() -> None:
     with pytest.raises(ValueError, match="no"), without_collector():
         raise ValueError("no")
