@@ -21,6 +21,7 @@ from blip_space.engine.request import Request
 from blip_space.errors import DEVICE_EXIT_CODE, UserError
 from blip_space.serving import log_formats
 from blip_space.serving.process_messages import Call, Cancel, Message, Outbox, Part, Reply, Stop, Submit
+from blip_space.serving.protocol import stopped
 from blip_space.serving.response import ResponseStream
 from blip_space.serving.threaded import ThreadedEngine
 
@@ -131,7 +132,8 @@ class _Receiver:
         try:
             self._engine.answer(request, response)
         except UserError as error:
-            response.fail(error)
+            # it was accepted before the stop, and its caller cannot know that it is only prepared now
+            response.fail(stopped(was_running=False) if error.code == "stopping" else error)
         except Exception:
             log.exception("a request could not be prepared")
             response.fail(UserError(ANSWER_FAILED))

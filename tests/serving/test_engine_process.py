@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from types import SimpleNamespace
 from typing import Any
 
 from blip_space.engine.request import Request
+from blip_space.errors import BusyError
 from blip_space.serving.engine_process import MAX_PREPARING, _Receiver
-from blip_space.serving.process_messages import Outbox, Submit
+from blip_space.serving.process_messages import Outbox, Part, Submit
+from blip_space.serving.protocol import STOPPED_WAITING, STOPPING
 from tests.serving.example_requests import ask
 
 
@@ -29,3 +32,16 @@ def test_a_user_does_not_wait_while_the_images_of_a_batch_are_prepared() -> None
         assert answered.wait(5.0)
     finally:
         released.set()
+
+
+def test_a_request_that_the_stop_finds_in_preparation_was_accepted_before() -> None:
+    def answer(*_: Any) -> None:
+        raise BusyError(STOPPING, code="stopping")
+
+    sent = queue.Queue[Any]()
+    outbox = Outbox(sent.put)
+    _Receiver(SimpleNamespace(answer=answer), outbox).receive(Submit(1, ask(), 60.0))  # type: ignore[arg-type]
+    part = sent.get(timeout=30)[0]
+    outbox.close()
+    assert isinstance(part, Part)
+    assert (str(part.error), part.error and part.error.code) == (STOPPED_WAITING, "stopping")
