@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from training.lexicon import GRAMMARS, plain
 from training.lexicon.lexicon import Lexicon
@@ -15,7 +16,7 @@ from training.scenes.colours import COLOURS
 from training.scenes.everyday import NAMES
 from training.scenes.general_names import general_names, is_doubtful, members
 from training.scenes.scene import SHAPES, Scene
-from training.tasks import templates
+from training.tasks import questions, templates
 from training.tasks.questions import Question, referents
 
 Dialogue = list[Question]
@@ -44,10 +45,16 @@ FALLBACKS = {
     "is_it": "exists",
     "colour_it": "colour",
     "colour_they": "colour",
+    "among": "and_of",
+    "left_of_it": "and_left",
+    "right_of_it": "and_right",
 }
 """The key of a template with the same meaning, by the key of a plain wording, if the keys differ."""
 
-ENGLISH_ONLY = ("exists_number", "is_colour")
+COLOUR_WORDINGS = {"colour_the": "colour_the", "colour_left": "colour_side", "colour_right": "colour_side"}
+"""The key of a wording in the grammars, which all have the colour of a named shape."""
+
+ENGLISH_ONLY = ("exists_number", "is_colour", "other_side")
 
 
 def sample_question(scene: Scene, rng: random.Random, *, length: str) -> Question:
@@ -73,8 +80,11 @@ def _sample(weights: dict[Sampler, float], scene: Scene, rng: random.Random) -> 
 def render_question(question: Question, lexicon: Lexicon, rng: random.Random) -> str:
     """The question in the lexicon's language, in a random plain wording."""
     key = question.wording.removeprefix(PREFIX)
+    if key in COLOUR_WORDINGS and lexicon.code in GRAMMARS:
+        grammatical = replace(question, wording=COLOUR_WORDINGS[key])
+        return questions.render_question(grammatical, GRAMMARS[lexicon.code], rng)
     own = plain.wordings().get(lexicon.code, {}).get(key)
-    if own and (key in ENGLISH_ONLY or rng.random() < OWN_SHARE):
+    if own and (key in ENGLISH_ONLY or key in COLOUR_WORDINGS or rng.random() < OWN_SHARE):
         text = _own_wording(question, rng.choice(own), lexicon, rng)
         if text:
             return text
@@ -100,6 +110,8 @@ def _own_wording(question: Question, wording: str, lexicon: Lexicon, rng: random
 
 
 def _forms(kind: str, lexicon: Lexicon, rng: random.Random) -> plain.Forms | None:
+    if kind in SHAPES and lexicon.code == "sw":
+        return {"one": lexicon.shapes[kind]}
     if kind in SHAPES:
         return GRAMMARS[lexicon.code].noun_forms(kind, None) if lexicon.code in ("en", "de") else None
     forms = plain.noun_forms(lexicon.code, kind, rng)
@@ -130,7 +142,10 @@ def _name(question: Question, lexicon: Lexicon) -> str:
 
 def needs_english(question: Question, lexicon: Lexicon) -> bool:
     """Whether the language has no words for the question, or no name for its objects."""
-    if question.wording.removeprefix(PREFIX) in ENGLISH_ONLY:
+    key = question.wording.removeprefix(PREFIX)
+    if key in COLOUR_WORDINGS:
+        return lexicon.code not in GRAMMARS and key not in plain.wordings().get(lexicon.code, {})
+    if key in ENGLISH_ONLY:
         has_noun = not question.kind or question.kind in plain.nouns(lexicon.code)
         return lexicon.code not in plain.wordings() or not has_noun
     is_general = question.kind in general_names() and question.kind not in NAMES
@@ -200,6 +215,45 @@ def _exists_then_exists(scene: Scene, rng: random.Random) -> Dialogue | None:
     return [*first, Question(PREFIX + "and_exists", "exists", second[0].kind)]
 
 
+def _count_then_among(scene: Scene, rng: random.Random) -> Dialogue | None:
+    """How many animals are there? Is a dog among them?"""
+    names = [name for name in general_names() if referents(Question("", "count", name), scene)]
+    names = [name for name in names if not is_doubtful(name, [obj.kind for obj in scene.objects])]
+    if not names:
+        return None
+    name = rng.choice(names)
+    present = sorted({obj.kind for obj in referents(Question("", "count", name), scene)})
+    absent = sorted(members(name) - set(present))
+    kind = rng.choice(absent if absent and rng.random() < 0.5 else present)
+    if is_doubtful(kind, [obj.kind for obj in scene.objects]):
+        return None
+    return [Question(PREFIX + "count", "count", name), Question(PREFIX + "among", "exists", kind)]
+
+
+def _other_side(scene: Scene, rng: random.Random) -> Dialogue | None:
+    """What is on the left? And on the other side?"""
+    if scene.photograph or scene.ood_kind or not (scene.at("left") and scene.at("right")):
+        return None
+    first, second = rng.sample(("left", "right"), 2)
+    wording = f"{second}_of_it" if len(scene.objects) == 2 and rng.random() < 0.5 else "other_side"
+    dialogue = [Question(first, "what", side=first), Question(PREFIX + wording, "what", side=second)]
+    if scene.flat and rng.random() < 0.3:
+        dialogue[1] = Question(PREFIX + "colour_it", "colour", side=first)
+    return dialogue
+
+
+def _colour_of_named(scene: Scene, rng: random.Random) -> Dialogue | None:
+    """The colour of the only object of a shape, or of the object at a side."""
+    if not scene.flat:
+        return None
+    sides = [side for side in ("left", "right") if scene.at(side)]
+    if sides and rng.random() < 0.5:
+        side = rng.choice(sides)
+        return [Question(f"{PREFIX}colour_{side}", "colour", side=side)]
+    kind = rng.choice(scene.objects).kind
+    return [Question(PREFIX + "colour_the", "colour", kind)] if scene.count(kind) == 1 else None
+
+
 def _exists_then_count(scene: Scene, rng: random.Random) -> Dialogue | None:
     """Is there an apple? How many are there? The second question is about the apples."""
     kind = _present(scene, rng)
@@ -266,6 +320,7 @@ _SHORT: dict[Sampler, float] = {
     _exists_number: 8,
     _colour: 14,
     _is_colour: 10,
+    _colour_of_named: 12,
 }
 _DIALOGUES: dict[Sampler, float] = {
     _counts: 20,
@@ -274,4 +329,6 @@ _DIALOGUES: dict[Sampler, float] = {
     _what_then_short: 26,
     _short_then_what: 12,
     _count_then_colour: 16,
+    _count_then_among: 12,
+    _other_side: 22,
 }

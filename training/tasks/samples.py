@@ -18,6 +18,7 @@ from training.lexicon import GRAMMARS
 from training.lexicon.lexicon import Lexicons
 from training.scenes.scene import Scene
 from training.tasks import templates
+from training.tasks.held_out import is_held_out
 from training.tasks.questions import Question
 from training.tasks.writers import GrammarWriter, PlainWriter, QuestionWriter, TemplateWriter
 
@@ -49,6 +50,9 @@ GRAMMAR_SHARE = 0.7
 
 PLAIN_SHARE, PLAIN_FLAT_SHARE = 0.5, 0.25
 """How often questions are plain, about everyday objects and about flat shapes."""
+
+MAX_WORDINGS = 40
+"""How often a wording is drawn again because the evaluation asks it."""
 
 OFF_TOPIC_SHARE = 0.08
 """How often a short question about an image of flat shapes is about an everyday object."""
@@ -128,7 +132,16 @@ def _sample_wording(question: Question, writer: QuestionWriter, rng: random.Rand
         writer = writer.for_language("en")
     elif share < ENGLISH_QUESTION + THIRD_LANGUAGE:
         writer = writer.for_language(rng.choice(tuple(GRAMMARS)))
-    return _as_typed(writer.render_question(question, rng), writer.code, rng)
+    return _as_typed(_render(question, writer, rng), writer.code, rng)
+
+
+def _render(question: Question, writer: QuestionWriter, rng: random.Random) -> str:
+    """The question in a wording that the evaluation does not ask; in English if the language has no other wording."""
+    for attempt in range(MAX_WORDINGS):
+        text = (writer if attempt < MAX_WORDINGS // 2 else writer.for_language("en")).render_question(question, rng)
+        if not is_held_out(text):
+            return text
+    return ""
 
 
 def _as_typed(question: str, code: str, rng: random.Random) -> str:
