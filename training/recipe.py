@@ -104,4 +104,5 @@ RECIPES = {
     ),
 }
 """`full` trains a model from random weights. `plain` continues the language model's stage of a trained one:
-`python -m training language_model --recipe plain --from assets/tiny`. `smoke` runs every stage for some seconds, too short to learn anything."""
+`python -m training language_model --recipe plain --from assets/tiny`. `smoke` runs every stage for some seconds, too
+short to learn anything."""

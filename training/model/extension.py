@@ -62,7 +62,8 @@ class _Rows:
             direction = direction + PLAIN * plain_vector(width)
         if not piece.startswith(SPACE):
             direction = direction + UNSPACED * unspaced_vector(width)
-        return _unit(direction) * width**0.5
+        row: Tensor = _unit(direction) * width**0.5
+        return row
 
     def _meaning(self, meaning: WordMeaning) -> Tensor:
         token_id = self.by_meaning.get(WordMeaning(meaning.factor, meaning.option, meaning.language))

@@ -39,7 +39,6 @@ SHAPE_WORDS = frozenset(("ball", "soccer ball", "package", "full moon", "sun", "
 FALLBACKS = {
     "count": "count_of",
     "count_all": "count",
-    "how_many": "count",
     "and_count": "and_of",
     "and_exists": "and_of",
     "is_it": "exists",
@@ -123,11 +122,11 @@ def _forms(kind: str, lexicon: Lexicon, rng: random.Random) -> plain.Forms | Non
 def _generic_wordings(key: str, lexicon: Lexicon) -> Iterator[str]:
     """Wordings that every language has, which take a name in its dictionary form."""
     words = plain.plain_words()[lexicon.code]
-    yield from {"how_many": (words.how_many,) * 2, "count_all": (words.how_many,), "is_it": (words.is_it,) * 3}.get(
-        key, ()
-    )
-    yield from {"exists": (words.exists,) * 2}.get(key, ())
-    yield from lexicon.questions[FALLBACKS.get(key, key)]
+    short = {"how_many": words.how_many, "count_all": words.how_many, "is_it": words.is_it, "exists": words.exists}
+    if key in short:
+        yield from (short[key],) * 2
+    if key != "how_many":  # the templates count everything, but it refers to what was named before
+        yield from lexicon.questions[FALLBACKS.get(key, key)]
 
 
 def _name(question: Question, lexicon: Lexicon) -> str:
