@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, Blip2ForConditionalGeneration
 
+import blip_space
 from training import card
 from training.__main__ import RUNS
-from training.evaluation import tables
+from training.evaluation import photographs, tables
 from training.evaluation.flat_shapes import DRAWING_STYLES, SEED, TASKS, flat_questions, make_image_set
 from training.evaluation.scoring import ANSWERED_IN_LANGUAGE, Scores, score
 from training.evaluation.tables import EvaluatedModel
@@ -28,7 +29,7 @@ def load_model(folder: Path, sources: Path) -> EvaluatedModel:
     model = Blip2ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     lexicons = {code: load_lexicon(code, sources) for code in language_codes()}
-    return EvaluatedModel(model.eval(), tokenizer, lexicons, sources)
+    return EvaluatedModel(model.eval(), tokenizer, lexicons, sources, folder)
 
 
 def evaluate_flat_shapes(model: EvaluatedModel, style: str, *, each: int, seed: int = SEED) -> Scores:
@@ -56,9 +57,18 @@ def plain_parts(model: EvaluatedModel, each: int) -> Iterator[str]:
     yield tables.plain_table(model, each=2 * max(1, -(-each // 20)))
 
 
+def photograph_parts(model: EvaluatedModel, _: int) -> Iterator[str]:
+    """The tables of photographs, which are asked about through the engine, as users ask."""
+    with blip_space.load(str(model.folder)) as engine:
+        answers = photographs.photograph_answers(lambda image, prompt: engine.ask(image, prompt), model.sources)
+    counts = photographs.photograph_counts(answers, model.lexicons["en"].unknown)
+    yield photographs.photograph_table(counts)
+
+
 PARTS: dict[str, Callable[[EvaluatedModel, int], Iterator[str]]] = {
     "everyday": everyday_parts,
     "plain": plain_parts,
+    "photographs": photograph_parts,
     "flat": flat_parts,
 }
 """The parts of the evaluation, in the card's order."""

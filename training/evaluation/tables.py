@@ -53,12 +53,13 @@ ENGLISH_FACTOR, MAX_SCENES = 25, 1000
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """A model with its tokenizer, every language's lexicon, and the folder of downloaded packages."""
+    """A model with its tokenizer, every language's lexicon, the folder of downloaded packages, and its own folder."""
 
     model: Any
     tokenizer: Any
     lexicons: Lexicons
     sources: Path
+    folder: Path
 
     @property
     def side(self) -> int:
