@@ -44,6 +44,7 @@ class _Rows:
 
     def __init__(self, trained: Tensor, tokenizer: Any, word_meanings: WordMeanings) -> None:
         self.trained, self.word_meanings = trained, word_meanings
+        self.codebook = TargetCodebook(trained.shape[1])
         self.by_meaning: dict[WordMeaning, int] = {}
         self.by_language: dict[str, list[int]] = {}
         for piece, meanings in word_meanings.items():
@@ -70,7 +71,7 @@ class _Rows:
         if token_id is not None:
             return self.trained[token_id]
         language = self.trained[self.by_language[meaning.language]].mean(dim=0)
-        return LANGUAGE * _unit(language) + MEANING * extra_meaning(meaning, TargetCodebook(self.trained.shape[1]))
+        return LANGUAGE * _unit(language) + MEANING * extra_meaning(meaning, self.codebook)
 
 
 def _unit(vector: Tensor) -> Tensor:

@@ -56,14 +56,14 @@ COLOUR_WORDINGS = {"colour_the": "colour_the", "colour_left": "colour_side", "co
 ENGLISH_ONLY = ("exists_number", "is_colour", "other_side")
 
 
-def sample_question(scene: Scene, rng: random.Random, *, length: str) -> Question:
+def sample_plain_question(scene: Scene, rng: random.Random, *, length: str) -> Question:
     """A random question that needs no earlier turn. It asks what there is if `length` is "long", but not if "short"."""
     if length == "long" or (length == "any" and rng.random() < 0.25):
         return WHAT
     return _sample(_SHORT, scene, rng)[0]
 
 
-def sample_dialogue(scene: Scene, rng: random.Random) -> Dialogue:
+def sample_plain_dialogue(scene: Scene, rng: random.Random) -> Dialogue:
     """A random dialogue of two or three questions, of which the newest usually refers to an earlier one."""
     dialogue = _sample(_DIALOGUES, scene, rng)
     return dialogue[: rng.randint(2, len(dialogue))]
@@ -76,7 +76,7 @@ def _sample(weights: dict[Sampler, float], scene: Scene, rng: random.Random) -> 
             return dialogue
 
 
-def render_question(question: Question, lexicon: Lexicon, rng: random.Random) -> str:
+def render_plain_question(question: Question, lexicon: Lexicon, rng: random.Random) -> str:
     """The question in the lexicon's language, in a random plain wording."""
     key = question.wording.removeprefix(PREFIX)
     if key in COLOUR_WORDINGS and lexicon.code in GRAMMARS:

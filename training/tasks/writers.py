@@ -101,18 +101,18 @@ class PlainWriter(TemplateWriter):
 
     def sample_question(self, scene: Scene, rng: random.Random, *, length: AnswerLength) -> Question:
         """See `QuestionWriter`."""
-        return plain.sample_question(scene, rng, length=length)
+        return plain.sample_plain_question(scene, rng, length=length)
 
     def sample_dialogue(self, scene: Scene, rng: random.Random) -> list[Question]:
         """See `QuestionWriter`."""
-        return plain.sample_dialogue(scene, rng)
+        return plain.sample_plain_dialogue(scene, rng)
 
     def render_question(self, question: Question, rng: random.Random) -> str:
         """See `QuestionWriter`."""
         if not question.wording.startswith(plain.PREFIX):
             return super().render_question(question, rng)
         lexicon = self.lexicons[self.code]
-        return plain.render_question(
+        return plain.render_plain_question(
             question, self.lexicons["en"] if plain.needs_english(question, lexicon) else lexicon, rng
         )
 
