@@ -23,7 +23,8 @@ PRECISION = "remote"
 ASSUMED_CONTEXT_TOKENS = 4096
 """The context window of a model whose server does not report one."""
 
-NAME = re.compile(r"[\w][\w./:@+~ -]{0,199}")
+NAME = re.compile(r"[\w./~][\w./:@+~ -]{0,299}")
+"""Also a folder, which vLLM and others use as the name of a model that they load from there."""
 FORM = "Name it as in openai:http://127.0.0.1:8000/v1#llava, with the server's name of the model after #."
 
 
