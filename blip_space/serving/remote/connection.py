@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -182,7 +183,8 @@ def ask_models(spec: ModelSpec, key: str) -> str:
             await connection.close()
 
     try:
-        listed = asyncio.run(ask()).names
+        with ThreadPoolExecutor(1) as pool:  # this thread may have a loop that runs
+            listed = pool.submit(lambda: asyncio.run(ask())).result().names
     except AttemptError as error:
         error.raise_for_user()
     if listed and spec.name not in listed:
