@@ -6,6 +6,7 @@ A score is the share of greedy answers that are exactly correct; answers in the 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,23 +38,48 @@ def evaluate_flat_shapes(model: EvaluatedModel, style: str, *, each: int, seed: 
     return score(questions, model.answers(image_set.images, questions), model.sources)
 
 
+def everyday_parts(model: EvaluatedModel, each: int) -> Iterator[str]:
+    """The tables of everyday objects and out-of-distribution images."""
+    yield from tables.card_tables(model, each=each)
+
+
+def flat_parts(model: EvaluatedModel, each: int) -> Iterator[str]:
+    """The tables of flat shapes, one for each drawing style."""
+    for style in DRAWING_STYLES:
+        scores = evaluate_flat_shapes(model, style, each=each)
+        title = f"flat shapes, {style}"
+        yield card.task_table(title, scores, tasks=(*TASKS, ANSWERED_IN_LANGUAGE), languages=tuple(GRAMMARS))
+
+
+def plain_parts(model: EvaluatedModel, each: int) -> Iterator[str]:
+    """The table of plain questions: an even number for each of ten wordings, so at least `each` per cell."""
+    yield tables.plain_table(model, each=2 * max(1, -(-each // 20)))
+
+
+PARTS: dict[str, Callable[[EvaluatedModel, int], Iterator[str]]] = {
+    "everyday": everyday_parts,
+    "plain": plain_parts,
+    "flat": flat_parts,
+}
+"""The parts of the evaluation, in the card's order."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Evaluate the model folder that the command line names, print the tables, and write them into its card."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--each", type=int, default=50, help="questions per task and language (default: %(default)s)")
     parser.add_argument("--sources", type=Path, default=RUNS / "sources", help="downloaded packages")
+    parser.add_argument("--only", choices=tuple(PARTS), help="print one part only, and do not write the card")
     args = parser.parse_args(arguments)
     model = load_model(args.folder, args.sources)
     parts = []
-    for table in tables.card_tables(model, each=args.each):
-        parts.append(table)
-        print(table, end="\n\n", flush=True)
-    for style in DRAWING_STYLES:
-        scores = evaluate_flat_shapes(model, style, each=args.each)
-        title = f"flat shapes, {style}"
-        parts.append(card.task_table(title, scores, tasks=(*TASKS, ANSWERED_IN_LANGUAGE), languages=tuple(GRAMMARS)))
-        print(parts[-1], end="\n\n", flush=True)
+    for name, part in PARTS.items():
+        for table in part(model, args.each) if args.only in (None, name) else ():
+            parts.append(table)
+            print(table, end="\n\n", flush=True)
+    if args.only:
+        return
     tables.render_examples(model).save(args.folder / "answers.png", optimize=True)
     factor = tables.ENGLISH_FACTOR
     card.write_figures(args.folder, "\n\n".join(parts), each=args.each, english_factor=factor, seed=SEED)

@@ -1,2 +1,2 @@
-"""Evaluation: questions on `flat_shapes` (also in an `unseen_style`) and on `everyday_objects` (also under hard
-`conditions`), `scoring`, and the card's `tables` and `example_images`."""
+"""Evaluation: questions on `flat_shapes` (also in an `unseen_style`), on `everyday_objects` (also under hard
+`conditions`) and in plain wordings (`plain_questions`), `scoring`, and the card's `tables` and `example_images`."""
