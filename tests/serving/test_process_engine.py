@@ -21,6 +21,7 @@ from blip_space.loading.device_errors import DEVICE_FAILED
 from blip_space.serving import child_process
 from blip_space.serving.child_process import ENGINE_ENDED
 from blip_space.serving.process_engine import MAX_FAILED_STARTS, NOT_STARTED, ProcessEngine
+from blip_space.serving.response import ResponseStream
 from tests.engine.fake_model import spec
 from tests.serving.child_engines import FakeBuild
 from tests.serving.contract import CONFIG, QUESTION, SPECS, EngineContract, ask, error_message
@@ -104,13 +105,13 @@ def test_the_process_knows_whose_a_request_is(separate: Separate) -> None:
     separate.start()
     separate.hold()
     greedy, quiet = Caller("127.0.0.2", "one"), Caller("127.0.0.3", "one")
-    running = [separate.engine.submit(replace(ask(), caller=greedy)) for _ in range(2)]
-    wait_until(lambda: separate.engine.status().running == 2)
-    waiting = []
+    running = separate.engine.submit(replace(ask(), caller=greedy))
+    wait_until(separate.is_running)
+    waiting: list[ResponseStream] = []
     for caller in (greedy, quiet):
         waiting.append(separate.engine.submit(replace(ask(), caller=caller)))
         wait_until(lambda: separate.engine.status().waiting == len(waiting))
-    assert [response.queue_position() for response in (*waiting, *running)] == [1, 0, None, None]
+    assert [response.queue_position() for response in (*waiting, running)] == [1, 0, None]
 
 
 def test_a_process_that_dies_fails_its_answers_and_another_one_takes_its_place(separate: Separate) -> None:
