@@ -77,7 +77,7 @@ FULL = Recipe(
 
 RECIPES = {
     "full": FULL,
-    "plain": replace(FULL, name="plain", language_model=Schedule(steps=4000, batch=64, learning_rate=6e-4)),
+    "plain": replace(FULL, name="plain", language_model=Schedule(steps=5200, batch=64, learning_rate=6e-4)),
     "smoke": Recipe(
         name="smoke",
         vision_encoder=Schedule(steps=12, batch=16, learning_rate=1e-3, warmup_steps=4),

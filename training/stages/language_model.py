@@ -25,9 +25,10 @@ from training.model.vocabulary import word_meanings
 from training.recipe import Recipe
 from training.scenes.colours import WHITE
 from training.scenes.everyday import NAMES
+from training.scenes.general_names import general_names
 from training.scenes.layouts import Box
 from training.scenes.mixture import ood_scene, sample_scene
-from training.scenes.scene import Scene, SceneObject
+from training.scenes.scene import MAX_OBJECTS, Scene, SceneObject
 from training.stages import checkpoints
 from training.stages.batches import ANSWER_CODES, SAMPLE_KINDS, Batch, TextResources, scene_sample, text_batch
 from training.stages.loop import STORED_NAMES, Stage, TrainingContext, train
@@ -55,6 +56,10 @@ REPORT_SHARE = 0.5
 
 PHOTOGRAPH_SHARE, UNKNOWN_SHARE = 0.1, 0.2
 """The share of new scenes that are photographs, and of those that show nothing known."""
+
+GROUP_SHARE, MEMBER_SHARE = 0.35, 0.6
+"""The share of new scenes of everyday objects that show several kinds with one general name, which random scenes rarely
+do, and the share of their objects that have it."""
 
 DOUBT_SHARE, MAX_DOUBT = 0.3, 0.45
 """The share of new scenes whose codes are blended with those of similar concepts, and the largest weight of those."""
@@ -115,7 +120,9 @@ class TextBatches:
 def _text_scene(seed: int, index: int, rng: random.Random) -> Scene:
     """The scene number `index` of the stage, or a photograph of one thing or of nothing known."""
     if rng.random() >= PHOTOGRAPH_SHARE:
-        return sample_scene(seed, index, split=STORED_NAMES[NAME])
+        scene = sample_scene(seed, index, split=STORED_NAMES[NAME])
+        is_everyday = scene.objects and not scene.flat and len(scene.objects) <= MAX_OBJECTS
+        return _grouped(scene, rng) if is_everyday and rng.random() < GROUP_SHARE else scene
     if rng.random() < UNKNOWN_SHARE:
         return replace(ood_scene("photo"), photograph=rng.random() < 0.5)
     box = Box(48, 48, 64)
@@ -130,6 +137,16 @@ def sample_query_targets(scenes: Sequence[Scene], rng: random.Random) -> Tensor:
             if side[0] == IGNORE_INDEX and scene.objects:
                 side[:2] = scene_targets[rng.randrange(len(scene.objects)), :2]
     return torch.from_numpy(query_targets)
+
+
+def _grouped(scene: Scene, rng: random.Random) -> Scene:
+    """The scene with other kinds of objects, of which many have one general name: some fruit, and other things."""
+    group = sorted(rng.choice(list(general_names().values())).members)
+    pools = [group if rng.random() < MEMBER_SHARE else NAMES for _ in scene.objects]
+    return replace(
+        scene,
+        objects=tuple(replace(obj, kind=rng.choice(pool)) for obj, pool in zip(scene.objects, pools, strict=True)),
+    )
 
 
 def train_language_model(context: TrainingContext, *, tokenizer: Any) -> None:

@@ -26,7 +26,7 @@ PREFIX = "plain "
 OWN_SHARE = 0.9
 """How often a question in a language with plain nouns uses them; otherwise it uses what every language has."""
 
-GENERAL_SHARE, NEAR_SHARE, SHAPE_SHARE = 0.35, 0.5, 0.7
+GENERAL_SHARE, NEAR_SHARE, SHAPE_SHARE = 0.5, 0.5, 0.7
 """The probabilities that a question uses a general name, that an absent kind has a general name in common with a kind
 in the image, and that a question about flat shapes names a shape."""
 
@@ -299,8 +299,9 @@ def _present(scene: Scene, rng: random.Random) -> str | None:
 def _absent(scene: Scene, rng: random.Random) -> str | None:
     """A kind or a general name of no object in the scene; often one that is like a kind in the scene."""
     kinds = {obj.kind for obj in scene.objects}
-    if kinds & set(SHAPES) and rng.random() < SHAPE_SHARE:
-        return rng.choice([shape for shape in SHAPES if shape not in kinds])
+    other_shapes = [shape for shape in SHAPES if shape not in kinds]
+    if len(other_shapes) < len(SHAPES) and rng.random() < SHAPE_SHARE:
+        return rng.choice(other_shapes) if other_shapes else None
     if rng.random() < GENERAL_SHARE:
         kind = rng.choice(list(general_names()))
     else:
