@@ -96,7 +96,7 @@ def test_the_tools_have_valid_schemas_and_descriptions(session: Ask) -> None:
 def test_an_image_is_asked_about(session: Ask, tool_engine: FakeEngine, image: str) -> None:
     result = session("call_tool", "ask_image", {"image": image, "question": "one two", "language": "de"})
     assert (result.isError, text(result)) == (False, "one two")
-    assert tool_engine.requests[-1].language == "de"
+    assert (tool_engine.requests[-1].language, tool_engine.requests[-1].caller.address) == ("de", "127.0.0.1")
     assert tool_engine.image_sizes[-1] == (400, 200)
 
 

@@ -19,9 +19,10 @@ from starlette.types import Receive, Scope, Send
 
 from blip_space import __version__
 from blip_space.apps.http.body_limits import DATA_BYTES
-from blip_space.apps.http.callers import Caller, caller_of
+from blip_space.apps.http.callers import caller_of
 from blip_space.apps.http.clients import client_of
 from blip_space.apps.mcp.tools import Tool, list_tools, parse_call
+from blip_space.callers import current_caller
 from blip_space.engine.output import ANSWER_FAILED
 from blip_space.errors import UserError, quote
 from blip_space.serving.observed import current_client, current_endpoint
@@ -117,16 +118,17 @@ class ToolServer:
     async def _answer(self, tool: Tool, arguments: Mapping[str, Any]) -> str:
         http_request = self._server.request_context.request
         scope: Scope = http_request.scope
-        current_endpoint.set(tool.name)  # for this call only: it has a context of its own
+        current_caller.set(caller_of(scope))  # for this call only: it has a context of its own
+        current_endpoint.set(tool.name)
         current_client.set(client_of(scope))
-        response = await self._in_thread(self._submit, tool, arguments, caller_of(scope))
+        response = await self._in_thread(self._submit, tool, arguments)
         try:
             return await self._read(response, http_request)
         finally:
             response.cancel()
 
-    def _submit(self, tool: Tool, arguments: Mapping[str, Any], caller: Caller) -> ResponseStream:
-        return self._engine.submit(parse_call(tool, arguments, caller))
+    def _submit(self, tool: Tool, arguments: Mapping[str, Any]) -> ResponseStream:
+        return self._engine.submit(parse_call(tool, arguments))
 
     async def _read(self, response: ResponseStream, http_request: HTTPRequest) -> str:
         """The whole answer, of which the client hears as it grows. Raises the error that ended it."""

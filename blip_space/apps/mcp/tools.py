@@ -17,7 +17,6 @@ from blip_space import options
 from blip_space.engine.request import Request
 from blip_space.errors import ImageError, PromptError, UserError, quote
 from blip_space.images import FORMAT_NAMES, MAX_UPLOAD_BYTES
-from blip_space.images.decoding_queue import Caller
 from blip_space.images.uploaded import UploadedImageFile
 from blip_space.languages import LANGUAGES, find_language
 from blip_space.prompts import check_characters
@@ -87,7 +86,7 @@ def list_tools(engine: EngineProtocol) -> list[Tool]:
     ]
 
 
-def parse_call(tool: Tool, arguments: Mapping[str, Any], caller: Caller) -> Request:
+def parse_call(tool: Tool, arguments: Mapping[str, Any]) -> Request:
     """The request of a call. Raises `UserError` for arguments that the tool does not take, or with wrong values."""
     properties = tool.schema["properties"]
     if unknown := next((name for name in arguments if name not in properties), None):
@@ -105,7 +104,7 @@ def parse_call(tool: Tool, arguments: Mapping[str, Any], caller: Caller) -> Requ
     else:
         length = arguments.get("max_new_tokens", options.GenerationOptions.max_new_tokens)
         decoding = options.check(max_new_tokens=length)
-    image = UploadedImageFile(parse_image(_text(arguments, "image", "")), caller=caller)
+    image = UploadedImageFile(parse_image(_text(arguments, "image", "")))
     return Request(image, question, language, model=_text(arguments, "model", ""), options=decoding)
 
 
