@@ -38,7 +38,7 @@ CODES: dict[Code, str] = {
     "model_unavailable": "the model cannot be loaded",
     "no_image": "the call has no image",
     "not_found": "there is no such address, endpoint, file or session",
-    "not_uploaded": "an argument names a file that was not uploaded to this server, or a URL",
+    "not_uploaded": "an argument names a file that was not uploaded to this server, or a URL, or an upload was deleted",
     "prompt_too_long": "the prompt does not fit the model's context window, or the history is larger than its limit",
     "stopping": "the server stops: try again when it runs again",
     "timed_out": "the answer, or the request itself, took too long",
