@@ -28,8 +28,8 @@ TOKEN_ONLY = ("/v1/", "/metrics/")
 SIGN_IN = "/sign-in"
 COOKIE = "blip_space_key"
 FRAMES = ("iframe", "frame")
-"""The Sec-Fetch-Dest of a page in a frame, such as a Space's on the hub. Browsers send no strict cookie there; they send
-a partitioned one, and only in frames of the page in which it was set, so other sites cannot use it. They send the header
+"""The Sec-Fetch-Dest of a page in a frame, as a Space is on the hub. Browsers send no strict cookie there. They send
+a partitioned one, only in frames of the page in which it was set, so other sites cannot use it. They send the header
 only where they accept secure cookies."""
 
 COOKIE_SECONDS = 30 * 24 * 3600
