@@ -24,7 +24,7 @@ from blip_space.loading.progress import OnProgress, download_progress_bar, ignor
 from blip_space.models.tokenizer import has_tokenizer
 
 SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
-SAFETENSORS = ["model.safetensors", "model-*-of-*.safetensors"]
+SAFETENSORS = ["model.safetensors", "model-*-of-*.safetensors", "photo_*.safetensors"]
 PICKLES = ["pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json"]
 TRAINER_PICKLES = ["*.pth", "*.pt", "*.ckpt", "*.bin"]
 

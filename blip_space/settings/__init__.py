@@ -38,6 +38,7 @@ __all__ = [
     "hide_port_from_gradio",
     "hides_gpus",
     "is_hugging_face_space",
+    "photo_encoder",
     "prepare_libraries",
     "read",
     "step_graphs",
@@ -169,6 +170,12 @@ def engine_process() -> bool | None:
 def fused_steps() -> bool:
     """Whether graphs may be of fused steps, which is so by default. `UserError` for a value other than 0 and 1."""
     return _switch("BLIP_SPACE_FUSED") is not False
+
+
+def photo_encoder() -> bool:
+    """Whether a model may use its photo encoder, which is so by default; without it, a model such as tiny is plain
+    BLIP-2. `UserError` for a value other than 0 and 1."""
+    return _switch("BLIP_SPACE_PHOTO_ENCODER") is not False
 
 
 def with_origin(sentence: str, arguments: Mapping[str, Any]) -> str:
