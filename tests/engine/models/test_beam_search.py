@@ -35,9 +35,9 @@ Settings = tuple[int, float, float, int]
 @pytest.fixture(scope="module", params=(*blip2.LANGUAGE_MODELS, "embedded"))
 def model(request: pytest.FixtureRequest, loaded: Any) -> VisionLanguageModel:
     """A model with each language model in turn, and the embedded one, as transformers has it."""
-    if request.param != "embedded":
-        return loaded(request.param)
-    return load_here(replace(catalogue.find_model("tiny"), photo_encoder=False), "fp32")
+    is_embedded = request.param == "embedded"
+    spec = replace(catalogue.find_model("tiny"), photo_encoder=False)
+    return load_here(spec, "fp32") if is_embedded else loaded(request.param)
 
 
 @pytest.fixture(scope="module")
