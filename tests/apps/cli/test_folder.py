@@ -146,7 +146,7 @@ class Process:
         while self._lines() < target and self._process.poll() is None:
             time.sleep(0.002)
         self._process.send_signal(signal.SIGINT)
-        _, err = self._process.communicate(timeout=60)
+        _, err = self._process.communicate(timeout=120)
         return self._process.returncode, err
 
     def end(self) -> int:
