@@ -28,7 +28,7 @@ APP_TESTS = ("tests/images", "tests/apps/test_endpoints.py", "tests/apps/test_se
 """What `--newest` and `--lowest` run as well, since they change Gradio and Pillow too."""
 
 _LOWER = re.compile(r">=([\d.]+)[^;]*")
-FOR_TESTS = ("peft>=0.17,<1", "psutil>=7", "pytest>=8.3", "pytest-timeout>=2.3")
+FOR_TESTS = ("peft>=0.17,<1", "playwright>=1.50", "psutil>=7", "pytest>=8.3", "pytest-timeout>=2.3")
 
 
 @dataclass(frozen=True)
