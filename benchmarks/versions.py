@@ -121,8 +121,8 @@ def run(name: str, folder: Path, requirements: Sequence[str], tests: Sequence[st
     try:
         if not Path(python).exists():
             venv.create(folder, with_pip=True)
-        pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "install", "--upgrade", *requirements, *FOR_TESTS], check=True, cwd=ROOT)
+        pip = [python, "-m", "pip", "--disable-pip-version-check"]
+        subprocess.run([*pip, "install", "--quiet", "--upgrade", *requirements, *FOR_TESTS], check=True, cwd=ROOT)
         listed = subprocess.run([*pip, "list", "--format=json"], check=True, capture_output=True, text=True).stdout
     except subprocess.CalledProcessError as error:
         print(f"no environment: {error}", flush=True)
