@@ -113,9 +113,7 @@ def test_captions_that_finish_together_are_written_at_once(
     assert (progress.done, sorted(counts)) == (14, [0, 13])  # an error, and all captions with a copy
 
 
-@pytest.mark.parametrize(
-    ("options", "batch_size"), [(STREAM, 1), (STREAM, 3), (STREAM, None), (BEST, 3), (BEST, None)]
-)
+@pytest.mark.parametrize(("options", "batch_size"), [(STREAM, 1), (STREAM, 3), (STREAM, None), (BEST, 3), (BEST, None)])
 def test_captions_do_not_depend_on_the_batch_size(
     image_folder: Path, tiny: Load, options: GenerationOptions, batch_size: int | None
 ) -> None:

@@ -159,9 +159,7 @@ class Process:
         return self.output.read_bytes().count(b"\n") if self.output.exists() else 0
 
 
-def test_after_a_kill_and_ctrl_c_each_image_has_one_record(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_after_a_kill_and_ctrl_c_each_image_has_one_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`python -m benchmarks.crash_recovery` does the same with two thousand images and ten kills."""
     folder = tmp_path / "images"
     folder.mkdir()
