@@ -24,7 +24,7 @@ COUNT = {"en": "How many circles are there?", "de": "Wie viele Kreise sind da?",
 THREE = {"en": "three", "de": "drei", "ja": "三"}
 
 
-def wait_for_status(health: Any, status: str, seconds: float = 120) -> dict[str, Any]:
+def wait_for_status(health: Any, status: str, seconds: float = 240) -> dict[str, Any]:
     """The response of `/healthz` once it has that status."""
     deadline = time.monotonic() + seconds
     while (response := dict(health()))["status"] != status:
@@ -63,7 +63,7 @@ class App:
         return self.process.wait(120)
 
     def _first_health(self) -> dict[str, Any]:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while True:
             try:
                 return self.health()

@@ -7,25 +7,21 @@ bytes to another machine.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 
+from blip_space.callers import Caller, current_caller
 from blip_space.errors import ImageError
 from blip_space.images import MAX_UPLOAD_BYTES, ImageFile, SafeImage, check_file_size, digest, read_file
 from blip_space.images.decoder_messages import Resize, Task
 from blip_space.images.decoder_pool import DecoderPool
-from blip_space.images.decoding_queue import UNKNOWN, Caller
 from blip_space.images.estimates import estimate_decoding_bytes
 
 DELETED = "This upload is not on the server any more. Send the image again."
 POOL = DecoderPool()
 READING = threading.BoundedSemaphore(2)
 """How many files are hashed at once, since each is in memory for that."""
-
-current_caller: ContextVar[Caller] = ContextVar("current_caller", default=UNKNOWN)
-"""The caller whose event is being handled, set by the app."""
 
 
 class UploadedImageFile(ImageFile):
@@ -59,12 +55,13 @@ class UploadedImageFile(ImageFile):
         return read_file(self.source, max_bytes=self.max_bytes)
 
     @contextmanager
-    def open(self, resize: Resize | None = None) -> Iterator[SafeImage]:
-        """As `ImageFile.open`, but resized already if `resize` is given. Raises `BusyError` if too many wait."""
-        task = Task.RESIZE if resize else Task.DECODE
+    def open(self, resizes: Sequence[Resize] = ()) -> Iterator[SafeImage]:
+        """As `ImageFile.open`, but resized already if `resizes` are given. Raises `BusyError` if too many wait."""
+        task = Task.RESIZE if resizes else Task.DECODE
         check_file_size(self.file_bytes, self.max_bytes)
-        with POOL.open(lambda: self.data, self.caller, self.decoding_bytes, task, resize) as decoded:
-            yield SafeImage(decoded.pixels, self.digest, decoded.size)
+        with POOL.open(lambda: self.data, self.caller, self.decoding_bytes, task, resizes) as decoded:
+            first, *_ = decoded.images
+            yield SafeImage(first, self.digest, decoded.size, decoded.images if resizes else ())
 
     def check(self) -> None:
         """As `ImageFile.check`."""

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from blip_space import images
+from blip_space.callers import UNKNOWN, Caller
 from blip_space.errors import ImageError
 from blip_space.images import ImageFile, Resize, uploaded
 from blip_space.images.decoder_messages import STRIP_PIXELS, Task
@@ -18,7 +19,7 @@ from blip_space.images.decoder_pool import DecoderPool
 from blip_space.images.uploaded import UploadedImageFile
 from tests.images.image_bytes import disc, encoded, exif, noise, with_size
 
-RESIZE = Resize(32, 24, Image.Resampling.BILINEAR)
+RESIZES = (Resize(32, 24, Image.Resampling.BILINEAR), Resize(16, 16, Image.Resampling.BICUBIC, 0.875))
 FILES = {
     "PNG": encoded(noise(), "PNG"),
     "transparent": encoded(disc().convert("LA"), "PNG"),
@@ -72,13 +73,14 @@ def pool(running: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> DecoderPool:
 def test_an_upload_is_decoded_as_other_files_are(pool: DecoderPool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with UploadedImageFile(FILES[name]).open() as image:
         size, digest, pixels = image.size, image.digest, image.pixels.tobytes()
-    with UploadedImageFile(FILES[name]).open(RESIZE) as image:
+    with UploadedImageFile(FILES[name]).open(RESIZES) as image:
         assert image.size == size
-        resized = image.pixels.tobytes()
+        resized = [part.tobytes() for part in image.resized]
     monkeypatch.undo()
     with ImageFile(FILES[name]).open() as expected:
         assert (size, digest, pixels) == (expected.size, expected.digest, expected.pixels.tobytes())
-        assert resized == expected.pixels.resize(RESIZE[:2], RESIZE.resample).tobytes()
+        assert resized == [resize.apply(expected.pixels).tobytes() for resize in RESIZES]
+        assert resized[0] == expected.pixels.resize((32, 24), Image.Resampling.BILINEAR).tobytes()
     assert pool.queue.waiting == 0
 
 
@@ -136,7 +138,7 @@ def test_a_bug_in_a_decoder_has_its_traceback() -> None:
 
 def test_an_image_that_waits_is_not_in_memory(tmp_path: Path, pool: DecoderPool) -> None:
     (tmp_path / "a.png").write_bytes(NORMAL)
-    file = UploadedImageFile(tmp_path / "a.png", caller=("127.0.0.2", "one"))
+    file = UploadedImageFile(tmp_path / "a.png", caller=Caller("127.0.0.2", "one"))
     assert not any(isinstance(value, bytes) for value in vars(file).values())
     with file.open() as image:
         assert image.size == disc().size
@@ -154,7 +156,7 @@ def test_an_image_that_waits_is_not_in_memory(tmp_path: Path, pool: DecoderPool)
 
 def test_stopping_ends_the_processes() -> None:
     pool = DecoderPool(1)
-    with pool.open(lambda: NORMAL, ("", ""), 1, Task.CHECK):
+    with pool.open(lambda: NORMAL, UNKNOWN, 1, Task.CHECK):
         (pid,) = pool.pids
     pool.stop()
     assert not pool.pids
