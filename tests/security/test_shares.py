@@ -41,7 +41,7 @@ class Person:
         """The last message of a call."""
         lines = self._web.get(f"/gradio_api/call/chat/{event}").text.splitlines()
         data = json.loads([line for line in lines if line.startswith("data: ")][-1][6:])
-        return str(data[0] if isinstance(data, list) else data)
+        return str(data[0] if isinstance(data, list) else data["error"])
 
     def ask(self, prompt: str) -> str:
         """The answer to a prompt."""
@@ -106,6 +106,7 @@ def test_a_quiet_caller_overtakes_a_greedy_one(people: tuple[Person, Person], en
     thread.start()
     wait_until(lambda: len(engine.requests) == RUNNING + 1)
     assert [request.prompt for request in engine.requests] == ["one two"] * RUNNING + ["mine alone"]
+    assert [request.caller.address for request in engine.requests] == [GREEDY] * RUNNING + [QUIET]
     engine.release()
     thread.join(20)
     assert answers == ["mine alone"]

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from blip_space.apps.gradio_api.session_messages import Messages, SessionMessages
-from blip_space.apps.http.callers import Caller
+from blip_space.callers import Caller
 
 MAX_WAITING_SHARE = 1 / 4
 """Of the queue, for the calls of one address that wait."""
@@ -73,6 +73,13 @@ class QueueShares:
         """Whether one more call of this address may wait."""
         waiting = sum(self._caller(event).address == address for event in self._waiting())
         return bool(waiting < max(1, MAX_WAITING_SHARE * self._queue.max_size))
+
+    def has_undelivered(self) -> bool:
+        """Whether a client may still get the result of a call. From any thread."""
+        kept = self._queue.pending_messages_per_session
+        sessions = [session for session, calls in list(self._queue.pending_event_ids_session.items()) if calls]
+        found = [messages for session in sessions if (messages := kept.get(session)) is not None]
+        return any(messages.seconds_alone < LISTEN_SECONDS for messages in found)
 
     def _next(self) -> tuple[list[Any], bool, str] | None:
         """The call that runs next, as Gradio's method returns it: of the address with the fewest that run."""

@@ -25,10 +25,10 @@ from blip_space.apps.gradio_api.queue_shares import QueueShares
 from blip_space.apps.http.callers import caller_of, group
 from blip_space.apps.http.clients import client_of
 from blip_space.apps.http.refusals import CODE_HEADER
+from blip_space.callers import Caller, current_caller
 from blip_space.errors import Code, ImageError, UserError
 from blip_space.images import FORMAT_NAMES
-from blip_space.images.decoding_queue import Caller
-from blip_space.images.uploaded import UploadedImageFile, current_caller
+from blip_space.images.uploaded import UploadedImageFile
 from blip_space.serving.observed import current_client, current_endpoint
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # mypy does not follow Gra
         of each caller only its share."""
         super().queue(*arguments, **options)
         self._value_checks = anyio.CapacityLimiter(MAX_VALUE_CHECKS)
-        shares = QueueShares(self._queue)
+        self._shares = shares = QueueShares(self._queue)
 
         async def push_valid(body: Any, request: Any, username: Any) -> Any:
             _check_address(self, body)
@@ -78,6 +78,10 @@ class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # mypy does not follow Gra
 
         self._queue.push = push_valid
         return self
+
+    def has_calls(self) -> bool:
+        """Whether a call waits, runs, or has a result that its client is about to get. From any thread."""
+        return self._shares.has_undelivered()
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *arguments: Any, **options: Any) -> Any:
         """Check the values, then call Gradio's method. Raises `UserError` if the check or Gradio refuses a value."""
@@ -207,7 +211,7 @@ def _with_later_defaults(block_fn: Any, inputs: list[Any]) -> list[Any]:
 def _caller(request: Any) -> Caller:
     """The address and the session of an event's caller."""
     address = getattr(getattr(request, "client", None), "host", None)
-    return group(str(address or "")), str(getattr(request, "session_hash", None) or "")
+    return Caller(group(str(address or "")), str(getattr(request, "session_hash", None) or ""))
 
 
 def _check_address(blocks: Any, body: Any) -> None:
