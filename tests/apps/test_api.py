@@ -167,7 +167,10 @@ def test_models_are_listed_the_default_first(client: Client) -> None:
         "remote": "",
         "loaded": True,
         "default": True,
+        "questions": {code: ready.to_json() for code, ready in PARROT.ready_questions.items()},
     }
+    assert first["questions"]["de"]["left"] == "Was ist links?"
+    assert (second["name"], second["questions"]) == (POLYGLOT.name, {})
     assert (second["name"], second["loaded"], second["default"]) == (POLYGLOT.name, False, False)
 
 
