@@ -58,7 +58,8 @@ class EngineCore:
 
     def add(self, request: PreparedRequest) -> int:
         """Queue a request and return its id. From any thread."""
-        sequence = Sequence(next(_ids), request, Detokenizer(self.model.decode, self._stop_strings))
+        stops = (*self._stop_strings, *request.options.stops)
+        sequence = Sequence(next(_ids), request, Detokenizer(self.model.decode, stops))
         self._sequences[sequence.id] = sequence
         self._incoming.append(sequence)
         return sequence.id
@@ -213,7 +214,7 @@ class EngineCore:
             return self._failed(sequence, error)
 
     def _finished(self, sequence: Sequence, visible: Any) -> Output:
-        answer = check_answer(visible, sequence.ids, max_new_tokens=sequence.request.options.max_new_tokens)
+        answer = check_answer(visible, sequence.ids, sequence.request.options)
         self._sequences.pop(sequence.id, None)
         return Output(sequence.id, answer.text, answer.tokens, finished=True, repeats=answer.repeats)
 
