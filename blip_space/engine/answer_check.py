@@ -1,7 +1,7 @@
 """Checks whether a finished answer is empty, and whether it ends in a loop.
 
-Depends on text, token ids and options only. Everything that generates answers checks them here, so that the page, the API, the
-command line and the output files agree.
+Depends on text, token ids and options only. Everything that generates answers checks them here, so that the page, the
+API, the command line and the output files agree.
 """
 
 from __future__ import annotations

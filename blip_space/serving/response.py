@@ -179,7 +179,6 @@ class ResponseStream:
         if observer:
             observer(self)
 
-
     def _wake(self) -> None:
         waiter, self._waiter, self._waits_for_text = self._waiter, None, None
         if waiter:

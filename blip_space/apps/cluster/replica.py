@@ -63,9 +63,7 @@ class EngineReplica:
                 text = update
                 yield PartialResponse(text, response.tokens, response.queue_position())
             # the last tokens may not have changed the text
-            yield PartialResponse(
-                text, response.tokens, repeats=response.repeats, prompt_tokens=response.prompt_tokens
-            )
+            yield PartialResponse(text, response.tokens, repeats=response.repeats, prompt_tokens=response.prompt_tokens)
         except UserError as error:
             yield PartialResponse(error=error)
         finally:
