@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from training.evaluation.photograph_packages import PACKAGES
 from training.scenes import sources
 from training.scenes.out_of_distribution import EVALUATION_FILES, TRAINING_FILES
 
@@ -64,7 +65,12 @@ from npm and pinned in `training/scenes/sources.py`. None of them is in the repo
 {credits}
 | photographs (out of distribution) | scikit-image 0.26, scikit-learn 1.9: {training_files} of their files | their own |
 
-{evaluation_files} more photographs ({evaluation_names}) are used for evaluation only.
+{evaluation_files} more photographs ({evaluation_names}) are used for evaluation only. So are those of the packages
+below (`training/evaluation/photographs.txt`), none of which is in the repository:
+
+| package | content and author | licence |
+|---|---|---|
+{photograph_credits}
 
 ## The run
 
@@ -103,6 +109,9 @@ def write_figures(folder: Path, tables: str, *, each: int, english_factor: int, 
         f"English {english_factor} times as many, seed {seed}). Objects are in the training data's drawing styles, "
         "undistorted, at any position and size, unless the table says otherwise. "
         "Half of the questions are in English and half in the answer's language. "
+        "*Plain questions* are sentences that training never uses, forty for each language "
+        "(`training/evaluation/plain_wordings.json`). "
+        "Photographs are asked about in English through the engine, with the second image encoder if there is one. "
         "*Plain Pillow* is a drawing style that is not in the training data: ellipses, rectangles and polygons in CSS "
         "colours at usual image sizes, without smoothing."
     )
@@ -165,6 +174,9 @@ def new_card() -> str:
             f"| `{source.package}` {source.version} | {source.credit} | {source.licence} |" for source in credited
         ),
         training_files=len(TRAINING_FILES),
+        photograph_credits="\n".join(
+            f"| {package.title} | {package.credit} | {package.licence} |" for package in PACKAGES.values()
+        ),
         evaluation_files=len(EVALUATION_FILES),
         evaluation_names=", ".join(EVALUATION_FILES),
     )

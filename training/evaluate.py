@@ -6,15 +6,17 @@ A score is the share of greedy answers that are exactly correct; answers in the 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoTokenizer, Blip2ForConditionalGeneration
 
+import blip_space
 from training import card
 from training.__main__ import RUNS
-from training.evaluation import tables
+from training.evaluation import photographs, tables
 from training.evaluation.flat_shapes import DRAWING_STYLES, SEED, TASKS, flat_questions, make_image_set
 from training.evaluation.scoring import ANSWERED_IN_LANGUAGE, Scores, score
 from training.evaluation.tables import EvaluatedModel
@@ -27,7 +29,7 @@ def load_model(folder: Path, sources: Path) -> EvaluatedModel:
     model = Blip2ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     lexicons = {code: load_lexicon(code, sources) for code in language_codes()}
-    return EvaluatedModel(model.eval(), tokenizer, lexicons, sources)
+    return EvaluatedModel(model.eval(), tokenizer, lexicons, sources, folder)
 
 
 def evaluate_flat_shapes(model: EvaluatedModel, style: str, *, each: int, seed: int = SEED) -> Scores:
@@ -37,23 +39,57 @@ def evaluate_flat_shapes(model: EvaluatedModel, style: str, *, each: int, seed: 
     return score(questions, model.answers(image_set.images, questions), model.sources)
 
 
+def everyday_parts(model: EvaluatedModel, each: int) -> Iterator[str]:
+    """The tables of everyday objects and out-of-distribution images."""
+    yield from tables.card_tables(model, each=each)
+
+
+def flat_parts(model: EvaluatedModel, each: int) -> Iterator[str]:
+    """The tables of flat shapes, one for each drawing style."""
+    for style in DRAWING_STYLES:
+        scores = evaluate_flat_shapes(model, style, each=each)
+        title = f"flat shapes, {style}"
+        yield card.task_table(title, scores, tasks=(*TASKS, ANSWERED_IN_LANGUAGE), languages=tuple(GRAMMARS))
+
+
+def plain_parts(model: EvaluatedModel, each: int) -> Iterator[str]:
+    """The table of plain questions: an even number for each of ten wordings, so at least `each` per cell."""
+    yield tables.plain_table(model, each=2 * max(1, -(-each // 20)))
+
+
+def photograph_parts(model: EvaluatedModel, _: int) -> Iterator[str]:
+    """The tables of photographs, which are asked about through the engine, as users ask."""
+    with blip_space.load(str(model.folder)) as engine:
+        answers = photographs.photograph_answers(lambda image, prompt: engine.ask(image, prompt), model.sources)
+    counts = photographs.photograph_counts(answers, model.lexicons["en"].unknown)
+    yield photographs.photograph_table(counts)
+
+
+PARTS: dict[str, Callable[[EvaluatedModel, int], Iterator[str]]] = {
+    "everyday": everyday_parts,
+    "plain": plain_parts,
+    "photographs": photograph_parts,
+    "flat": flat_parts,
+}
+"""The parts of the evaluation, in the card's order."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Evaluate the model folder that the command line names, print the tables, and write them into its card."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--each", type=int, default=50, help="questions per task and language (default: %(default)s)")
     parser.add_argument("--sources", type=Path, default=RUNS / "sources", help="downloaded packages")
+    parser.add_argument("--only", choices=tuple(PARTS), help="print one part only, and do not write the card")
     args = parser.parse_args(arguments)
     model = load_model(args.folder, args.sources)
     parts = []
-    for table in tables.card_tables(model, each=args.each):
-        parts.append(table)
-        print(table, end="\n\n", flush=True)
-    for style in DRAWING_STYLES:
-        scores = evaluate_flat_shapes(model, style, each=args.each)
-        title = f"flat shapes, {style}"
-        parts.append(card.task_table(title, scores, tasks=(*TASKS, ANSWERED_IN_LANGUAGE), languages=tuple(GRAMMARS)))
-        print(parts[-1], end="\n\n", flush=True)
+    for name, part in PARTS.items():
+        for table in part(model, args.each) if args.only in (None, name) else ():
+            parts.append(table)
+            print(table, end="\n\n", flush=True)
+    if args.only:
+        return
     tables.render_examples(model).save(args.folder / "answers.png", optimize=True)
     factor = tables.ENGLISH_FACTOR
     card.write_figures(args.folder, "\n\n".join(parts), each=args.each, english_factor=factor, seed=SEED)

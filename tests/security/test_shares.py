@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from blip_space.apps.gradio_api import queue_shares
+from blip_space.apps.gradio_api import queue_shares, session_messages
 from tests.apps.conftest import free_port
 from tests.apps.fake_engine import FakeEngine
 from tests.example_images import blue_circles
@@ -167,3 +167,34 @@ def test_one_caller_keeps_few_sessions(
     answers: list[Any] = [quiet.listen(mine), greedy.listen(events[-1])]
     assert answers == ["one two", "one two"]
     assert greedy.listen(events[0]).startswith("There is no such session any more.")
+
+
+def test_the_calls_of_others_never_end_a_running_one(
+    people: tuple[Person, Person], engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_messages, "MAX_SESSIONS", 3)
+    greedy, quiet = people
+    engine.hold()
+    answers: list[str] = []
+    thread = threading.Thread(target=lambda: answers.append(quiet.ask("mine alone")))
+    thread.start()
+    wait_until(lambda: len(engine.requests) == 1)
+    statuses = [greedy.call("one two").status_code for _ in range(RUNNING + WAITING)]
+    engine.release()
+    thread.join(20)
+    assert answers == ["mine alone"]
+    assert set(statuses) == {200}
+
+
+def test_a_refused_call_leaves_no_session(
+    people: tuple[Person, Person], running: Any, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greedy, quiet = people
+    queue = running.demo._queue
+    fill(greedy, engine)
+    sessions = set(queue.pending_messages_per_session)
+    monkeypatch.setattr(queue, "max_size", len(queue))
+    monkeypatch.setattr(queue_shares, "MAX_WAITING_SHARE", 1)
+    refused = quiet.call("mine")
+    assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+    assert set(queue.pending_messages_per_session) == sessions

@@ -30,6 +30,13 @@ from training.evaluation.everyday_objects import (
     ood_scenes,
 )
 from training.evaluation.flat_shapes import SEED, EvalQuestion, resized_bytes
+from training.evaluation.plain_questions import (
+    LANGUAGE_CODES,
+    PLAIN_TASKS,
+    YES_OR_NO,
+    as_eval_questions,
+    plain_questions,
+)
 from training.evaluation.scoring import ANSWERED_IN_LANGUAGE, Scores, mean, score
 from training.lexicon.lexicon import Lexicons
 from training.model.generation import generate
@@ -39,18 +46,20 @@ from training.scenes.out_of_distribution import EVALUATION_FILES, KINDS
 from training.scenes.scene import Scene
 from training.scenes.sources import STYLES as ALL_STYLES
 
+YES_SHARE = "answers “yes” to yes or no (50 is right)"
 ENGLISH_FACTOR, MAX_SCENES = 25, 1000
 """The number of English questions per question in another language, and the maximum number of images of a task."""
 
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """A model with its tokenizer, every language's lexicon, and the folder of downloaded packages."""
+    """A model with its tokenizer, every language's lexicon, the folder of downloaded packages, and its own folder."""
 
     model: Any
     tokenizer: Any
     lexicons: Lexicons
     sources: Path
+    folder: Path
 
     @property
     def side(self) -> int:
@@ -126,6 +135,28 @@ def by_condition(model: EvaluatedModel, *, count: int) -> dict[str, float]:
         answers = model.answers(resized_bytes(images, model.side), questions)
         shares[name] = mean(score(questions, answers, model.sources), NAME_TASK)
     return shares
+
+
+def evaluate_plain(model: EvaluatedModel, *, each: int, seed: int = SEED) -> tuple[Scores, dict[str, float]]:
+    """The scores of plain questions, `each` for every wording; and in each language the share of "yes" in the answers
+    to questions of which half have the answer yes."""
+    plain = plain_questions(each, seed=seed)
+    questions = as_eval_questions(plain, model.lexicons)
+    images = render_scenes([question.scene for question in plain], model.renderer(), model.side, seed=seed)
+    answers = model.answers(images, questions)
+    said_yes: dict[str, list[bool]] = {}
+    for question, answer in zip(questions, answers, strict=True):
+        if question.task == YES_OR_NO:
+            said_yes.setdefault(question.language, []).append(answer == model.lexicons[question.language].yes)
+    yes_shares = {code: sum(answers) / len(answers) for code, answers in said_yes.items()}
+    return score(questions, answers, model.sources), yes_shares
+
+
+def plain_table(model: EvaluatedModel, *, each: int) -> str:
+    """The table of plain questions: the share of correct answers of each task, and the share of "yes"."""
+    scores, yes_shares = evaluate_plain(model, each=each)
+    scores |= {(YES_SHARE, code): share for code, share in yes_shares.items()}
+    return card.task_table("plain questions", scores, tasks=(*PLAIN_TASKS, YES_SHARE), languages=LANGUAGE_CODES)
 
 
 def render_examples(model: EvaluatedModel) -> Image.Image:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from uuid import uuid4
 
+from blip_space.apps.gradio_api.session_messages import Messages, SessionMessages
 from blip_space.apps.http.callers import Caller
 
 MAX_WAITING_SHARE = 1 / 4
@@ -27,36 +27,12 @@ LISTEN_SECONDS = 20.0
 
 SWEEP_SECONDS = 1.0
 KEEP_SECONDS = 30.0
-"""How long the messages of a call that has ended wait for a listener. Without this, calls that no client listens to
-would make Gradio forget sessions of other callers, whose calls still wait."""
+"""How long the messages of a call that has ended wait for a listener."""
 
 MAX_KEPT_SESSIONS = 256
-"""Of one address, whose messages are kept for a listener to come. Gradio forgets the oldest of all beyond 2,000."""
+"""Of one address, whose messages are kept for a listener to come."""
 
 Push = Callable[..., Awaitable[tuple[bool, Any, Any]]]
-
-
-class Messages(asyncio.Queue[Any]):
-    """The messages for one session, and when a client last listened to them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._listeners = 0
-        self._left_at = time.monotonic()
-
-    async def get(self) -> Any:
-        """The next message. A client that waits for it is a listener."""
-        self._listeners += 1
-        try:
-            return await super().get()
-        finally:
-            self._listeners -= 1
-            self._left_at = time.monotonic()
-
-    @property
-    def seconds_alone(self) -> float:
-        """How long there has been no listener."""
-        return 0.0 if self._listeners else time.monotonic() - self._left_at
 
 
 class QueueShares:
@@ -72,17 +48,21 @@ class QueueShares:
 
         self._sweeper: asyncio.Task[None] | None = None
         queue.get_events = self._next
+        queue.pending_messages_per_session = SessionMessages(self._unfinished)
 
     async def push(self, caller: Caller, body: Any, request: Any, username: Any) -> tuple[bool, Any, Any]:
         """Add a call as Gradio does, in messages of ours. The caller has been checked by `has_share`."""
         queue = self._queue
         body.session_hash = body.session_hash or uuid4().hex
         caller = caller._replace(session=body.session_hash)
-        if body.session_hash not in queue.pending_messages_per_session:
+        is_new = body.session_hash not in queue.pending_messages_per_session
+        if is_new:
             self._forget_oldest(caller.address)
             queue.pending_messages_per_session[body.session_hash] = Messages()
             self._sessions[body.session_hash] = caller.address
         result: tuple[bool, Any, Any] = await self._push(body=body, request=request, username=username)
+        if is_new and not result[0]:
+            queue.pending_messages_per_session.pop(body.session_hash, None)
         if result[0] and result[1] in queue.event_ids_to_events:
             self._callers[result[1]] = caller
             if self._sweeper is None or self._sweeper.done():
@@ -148,7 +128,7 @@ class QueueShares:
     def _forget_unread(self) -> None:
         """Drop the messages of ended calls without a listener."""
         kept = self._queue.pending_messages_per_session
-        unfinished = {event.session_hash for event in (*self._waiting(), *self._running())}
+        unfinished = self._unfinished()
         for session in [session for session in self._sessions if session in kept and session not in unfinished]:
             if kept[session].seconds_alone > KEEP_SECONDS:
                 del kept[session]
@@ -159,11 +139,15 @@ class QueueShares:
         kept = self._queue.pending_messages_per_session
         self._sessions = {session: owner for session, owner in self._sessions.items() if session in kept}
         sessions = [session for session, owner in self._sessions.items() if owner == address]
-        unfinished = {event.session_hash for event in (*self._waiting(), *self._running())}
+        unfinished = self._unfinished()
         for session in sessions[: max(0, len(sessions) - MAX_KEPT_SESSIONS + 1)]:
             if session not in unfinished and kept[session].seconds_alone:
                 del kept[session]
                 self._queue.pending_event_ids_session.pop(session, None)
+
+    def _unfinished(self) -> set[str]:
+        """The sessions with a call that waits or runs."""
+        return {event.session_hash for event in (*self._waiting(), *self._running())}
 
     def _waiting(self) -> Iterable[Any]:
         return (event for kind in self._queue.event_queue_per_concurrency_id.values() for event in kind.queue)
