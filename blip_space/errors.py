@@ -7,6 +7,7 @@
         ├── ModelError            a model that cannot be found, loaded or trusted
         ├── BusyError             a full queue, or a timeout
         ├── EmptyAnswerError      a complete answer without visible text
+        ├── RemoteError           another server, which answers for a model, failed
         └── DeviceError           a failed GPU, which this process cannot use any more
 
 A message is one or two full sentences that say how to fix the problem, and may be shown as it is. Its code is stable,
@@ -21,8 +22,8 @@ from typing import Literal
 Code = Literal[
     "busy", "device_failed", "disk_full", "empty_answer", "forbidden", "internal_error", "invalid_history",
     "invalid_prompt", "invalid_value", "model_unavailable", "no_image", "not_found", "not_uploaded", "prompt_too_long",
-    "stopping", "timed_out", "too_large", "too_many_requests", "unauthorized", "unknown_language", "unknown_model",
-    "unreadable_image", "unsupported_language",
+    "remote_failed", "remote_unavailable", "stopping", "timed_out", "too_large", "too_many_requests", "unauthorized",
+    "unknown_language", "unknown_model", "unreadable_image", "unsupported_language",
 ]  # fmt: skip
 
 CODES: dict[Code, str] = {
@@ -40,6 +41,8 @@ CODES: dict[Code, str] = {
     "not_found": "there is no such address, endpoint, file or session",
     "not_uploaded": "an argument names a file that was not uploaded to this server, or a URL",
     "prompt_too_long": "the prompt does not fit the model's context window, or the history is larger than its limit",
+    "remote_failed": "the server of a remote model refused the request, or its answer is cut or unreadable",
+    "remote_unavailable": "the server of a remote model cannot be reached, refuses the key, or has no such model",
     "stopping": "the server stops: try again when it runs again",
     "timed_out": "the answer, or the request itself, took too long",
     "too_large": "a file, an image, a batch or a request is larger than its limit",
@@ -92,6 +95,12 @@ class EmptyAnswerError(UserError):
     """The model's complete answer has no visible text."""
 
     code: Code = "empty_answer"
+
+
+class RemoteError(UserError):
+    """The server of a remote model cannot be reached, or gave no whole answer."""
+
+    code: Code = "remote_failed"
 
 
 class DeviceError(UserError):

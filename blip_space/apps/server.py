@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.routing import Route
@@ -23,17 +23,19 @@ from blip_space.apps.address import check_address, unavailable
 from blip_space.apps.http.connections import limit_connections
 from blip_space.apps.metrics import ServerMetrics
 from blip_space.apps.uploads import MAX_AGE_SECONDS, delete_expired
+from blip_space.catalogue.remote import with_adapter
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
 from blip_space.images import uploaded
 from blip_space.serving import log_formats
+from blip_space.serving.joined import JoinedEngine
 from blip_space.serving.machine import Machine
 from blip_space.serving.observed import ObservedEngine
 from blip_space.serving.process_engine import ProcessEngine
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.routed import RoutedEngine
 from blip_space.serving.threaded import ThreadedEngine
-from blip_space.settings import Settings, engine_process, upload_folder, zero_gpu
+from blip_space.settings import Settings, engine_process, openai_key, upload_folder, zero_gpu
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ def serve(settings: Settings) -> None:
     log_formats.configure(settings.log_format)
     logging.getLogger("blip_space").setLevel(logging.INFO)
     first, *others = [catalogue.find_operator_model(name) for name in settings.models]
-    specs = [replace(first, adapter=settings.adapter), *others]
+    specs = [with_adapter(first, settings.adapter), *others]
     catalogue.check_unique_names(specs)
     device_lost = threading.Event()
     engine = _create_engine(specs, settings, device_lost)
@@ -109,6 +111,20 @@ def serve(settings: Settings) -> None:
 
 
 def _create_engine(
+    specs: list[catalogue.ModelSpec], settings: Settings, device_lost: threading.Event
+) -> EngineProtocol:
+    """One engine for the models of this machine, one for each remote model."""
+    local = [spec for spec in specs if not spec.server]
+    engines = [_create_local_engine(local, settings, device_lost)] if local else []
+    if len(local) < len(specs):
+        from blip_space.serving.remote.engine import RemoteEngine
+
+        config = EngineConfig(max_batch_size=settings.rows)
+        engines += [RemoteEngine(spec, key=openai_key(), config=config) for spec in specs if spec.server]
+    return engines[0] if len(engines) == 1 else JoinedEngine(engines, [spec.name for spec in specs])
+
+
+def _create_local_engine(
     specs: list[catalogue.ModelSpec], settings: Settings, device_lost: threading.Event
 ) -> EngineProtocol:
     config = EngineConfig(max_batch_size=settings.rows)

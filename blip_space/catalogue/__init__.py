@@ -15,6 +15,7 @@ from blip_space.catalogue import families
 from blip_space.catalogue.folder import read_folder
 from blip_space.catalogue.hub import REPOSITORY, find_snapshot, read_repository
 from blip_space.catalogue.parsing import find_path
+from blip_space.catalogue.remote import is_remote, read_remote
 from blip_space.catalogue.spec import MODELS, PRECISIONS, ModelSpec
 from blip_space.catalogue.validation import explain_file
 from blip_space.errors import ModelError
@@ -51,10 +52,12 @@ MIN_SIMILARITY = 0.7
 def find_model(name: str, *, folders: bool = False) -> ModelSpec:
     """The spec of the catalogue's model with this name or this hub repository; case does not matter.
 
-    With `folders`, which the page and the API never set, `name` may also be a path or any hub repository `owner/name`.
-    Raises `ModelError` if there is no such model.
+    With `folders`, which the page and the API never set, `name` may also be a path, any hub repository `owner/name`, or
+    a remote model `openai:URL#NAME`. Raises `ModelError` if there is no such model.
     """
     name = str(name).strip()
+    if folders and is_remote(name):
+        return read_remote(name)
     catalogued = _BY_ANY_NAME.get(name.lower())
     if folders and name and name not in NAMES and (spec := _read_path(name)):
         return spec
@@ -146,7 +149,7 @@ def _unknown_model_message(name: str, *, folders: bool) -> str:
         return f"There is no model {message}"
     return (
         f"There is no model, and no folder, {message} A folder with {families.list_supported()}, or a hub repository "
-        "of one (owner/name), can be named too."
+        "of one (owner/name), can be named too, or a model of another server (openai:URL#NAME)."
     )
 
 

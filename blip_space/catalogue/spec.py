@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from urllib.parse import urlsplit
 
 from blip_space.catalogue import families
 from blip_space.catalogue.family import FamilySpec, LanguageModelSpec
@@ -31,7 +32,8 @@ class ModelSpec:
     `unknown_image_replies` are replies that report an image outside the model's training domain, and `load_error` is
     why the model cannot be loaded. `adapter` is the folder or repository of a LoRA adapter to apply. `stored_precision`
     is int8 or int4 if the weights are stored in it, and `stored_bytes` is then their size; else it is empty, and the
-    precision is chosen at load time.
+    precision is chosen at load time. `server` is the base URL of the server that answers for a remote model, of which
+    nothing is loaded here; else it is empty.
     """
 
     name: str
@@ -52,6 +54,12 @@ class ModelSpec:
     adapter: str = ""
     stored_precision: str = ""
     stored_bytes: int = 0
+    server: str = ""
+
+    @property
+    def server_host(self) -> str:
+        """The host of `server`, with its port if it has one; empty if the model is not remote."""
+        return urlsplit(self.server).netloc
 
     @property
     def family_spec(self) -> FamilySpec:
@@ -70,7 +78,10 @@ class ModelSpec:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """The precisions in which the model can compute; only `stored_precision` if it is stored in 8 or 4 bits."""
+        """The precisions in which the model can compute; only `stored_precision` if it is stored in 8 or 4 bits, and
+        none if it is remote."""
+        if self.server:
+            return ()
         if self.stored_precision:
             return (self.stored_precision,)
         return tuple(name for name in PRECISIONS if name != "fp16" or not self.language_model.overflows_in_fp16)

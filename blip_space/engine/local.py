@@ -47,7 +47,7 @@ class LocalEngine:
     """Answers requests with one model, in one thread. Recent images and conversations are cached."""
 
     def __init__(self, model: VisionLanguageModel, config: EngineConfig | None = None) -> None:
-        self.model = model
+        self.model, self.spec, self.precision = model, model.spec, model.precision.name
         self._core = EngineCore(model, config)
         self._pixels = PixelCache(self._core.config.pixel_cache_bytes)
         self._pending: dict[int, Output] = {}

@@ -110,7 +110,8 @@ class PreparedRequest:
 @dataclass(frozen=True)
 class Budget:
     """How a prompt fills the context window, in tokens, and how many turns fit. `reply_tokens` is 0 if the reply has
-    its own window (encoder-decoder models). `prompt` is the composed text."""
+    its own window (encoder-decoder models). `prompt` is the composed text. `note` is a sentence about numbers that are
+    estimates, as a remote model's are; else empty."""
 
     context_tokens: int
     used_tokens: int
@@ -120,6 +121,7 @@ class Budget:
     kept_turns: int
     dropped_turns: int
     prompt: str
+    note: str = ""
 
 
 def prepare(request: Request, preparation: Preparation, pixels: PixelCache) -> PreparedRequest:

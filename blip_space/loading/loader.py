@@ -18,6 +18,7 @@ from blip_space.catalogue.folder import inspect_checkpoint
 from blip_space.catalogue.headers import read_headers
 from blip_space.catalogue.storage import BITS, StoredWeights
 from blip_space.catalogue.validation import ADAPTER_CONFIG
+from blip_space.errors import ModelError
 from blip_space.loading.adapter import apply_lora, changes_lm_head
 from blip_space.loading.adapter_files import find_adapter
 from blip_space.loading.device import Device, configure_cuda, find_device, free_bytes, on_device
@@ -36,6 +37,8 @@ from blip_space.models.interface import Precision, VisionLanguageModel
 
 log = logging.getLogger(__name__)
 
+REMOTE_USES = "ask, caption, folder without --ray, and serve can use it"
+
 _ONE_LOAD = threading.Lock()
 """A server with several GPUs loads on a thread for each; transformers changes torch's default dtype meanwhile."""
 
@@ -50,6 +53,8 @@ def load_model(
     when files are missing, incomplete, unreadable or do not match, when disk or memory are too small, when the model
     ignores the image, or on any other error; `DeviceError` when the device fails.
     """
+    if spec.server:
+        raise ModelError(f"{spec.name} is computed by {spec.server_host}. It cannot be loaded here; {REMOTE_USES}.")
     with as_model_error(spec), _ONE_LOAD:
         found = find_device(device)
         with on_device(found.name):

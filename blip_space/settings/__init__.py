@@ -1,7 +1,7 @@
 """The settings of a server: command-line options before environment variables before defaults.
 
-This module and `libraries`, which has the variables of other programs, are the only ones that read or write
-`os.environ`. Must not import the catalogue, which checks whether a model exists.
+This module, `switches` and `libraries`, which has the variables of other programs, are the only ones that read or
+write `os.environ`. Must not import the catalogue, which checks whether a model exists.
 """
 
 from __future__ import annotations
@@ -25,6 +25,14 @@ from blip_space.settings.libraries import (
     upload_folder,
 )
 from blip_space.settings.proxies import Network, parse_root_path, parse_trusted_proxies
+from blip_space.settings.switches import (
+    engine_process,
+    fixed_slots,
+    from_environment,
+    fused_steps,
+    openai_key,
+    step_graphs,
+)
 from blip_space.settings.values import Value, parse_integer
 
 __all__ = [
@@ -38,6 +46,7 @@ __all__ = [
     "hide_port_from_gradio",
     "hides_gpus",
     "is_hugging_face_space",
+    "openai_key",
     "prepare_libraries",
     "read",
     "step_graphs",
@@ -113,7 +122,7 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
     options = dict.fromkeys(field.name for field in fields(Settings)) if arguments is None else dict(arguments)
 
     def find(name: str) -> Value | None:
-        return _from_options(name, options) or _from_environment(f"BLIP_SPACE_{name.upper()}")
+        return _from_options(name, options) or from_environment(f"BLIP_SPACE_{name.upper()}")
 
     def text(name: str, default: str) -> str:
         value = find(name)
@@ -142,40 +151,18 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
         root_path=parse_root_path(find("root_path")),
         drain=number("drain", Settings.drain, MAX_DRAIN_SECONDS, minimum=0),
         trusted_proxies=parse_trusted_proxies(find("trusted_proxies")),
-        keys=parse_keys(_from_environment(KEYS)) if "keys" in options else (),
+        keys=parse_keys(from_environment(KEYS)) if "keys" in options else (),
         requests_per_minute=number("requests_per_minute", 0, MAX_REQUESTS, minimum=0),
         answers_at_once=number("answers_at_once", 0, MAX_REQUESTS, minimum=0),
         log_format=_log_format(find("log_format")),
     )
 
 
-def fixed_slots() -> bool | None:
-    """Whether to decode in fixed slots; None to decide by the device. It is for comparing the two ways, so it has a
-    variable and no option. `UserError` for a value other than 0 and 1."""
-    return _switch("BLIP_SPACE_SLOTS")
-
-
-def step_graphs() -> bool:
-    """Whether decode steps may be CUDA graphs, which is so by default. `UserError` for a value other than 0 and 1."""
-    return _switch("BLIP_SPACE_GRAPHS") is not False
-
-
-def engine_process() -> bool | None:
-    """Whether a server's engine runs in a process of its own; None to decide by the device. `UserError` for a value
-    other than 0 and 1."""
-    return _switch("BLIP_SPACE_PROCESS")
-
-
-def fused_steps() -> bool:
-    """Whether graphs may be of fused steps, which is so by default. `UserError` for a value other than 0 and 1."""
-    return _switch("BLIP_SPACE_FUSED") is not False
-
-
 def with_origin(sentence: str, arguments: Mapping[str, Any]) -> str:
     """The sentence, and the environment variable whose value it names, unless that was set by an option."""
     for name in ("model", "models", "precision", "device", "adapter", "host"):
         variable = f"BLIP_SPACE_{name.upper()}"
-        if arguments.get(name) is None and (value := _from_environment(variable)):
+        if arguments.get(name) is None and (value := from_environment(variable)):
             parts = {part.strip() for part in value.text.split(",")} - {""}
             if any(repr(text) in sentence for part in parts for text in (part, Path(part).name)):
                 return f"{sentence} That comes from {variable}."
@@ -197,7 +184,7 @@ def _port(options: Mapping[str, str | int | None]) -> tuple[int, bool]:
     if value := _from_options("port", options):
         return value.number(MAX_PORT), False
     for name in ("BLIP_SPACE_PORT", "GRADIO_SERVER_PORT"):
-        value = _from_environment(name)
+        value = from_environment(name)
         if value and KUBERNETES_SERVICE.fullmatch(value.text):
             log.warning(
                 "%s is %s and is ignored: Kubernetes sets it if there is a service called %r. To choose a port by "
@@ -206,7 +193,7 @@ def _port(options: Mapping[str, str | int | None]) -> tuple[int, bool]:
             )
         elif value:
             return value.number(MAX_PORT), False
-    host_port = _from_environment("PORT")  # a common name, so anything but a number may mean something else
+    host_port = from_environment("PORT")  # a common name, so anything but a number may mean something else
     number = parse_integer(host_port.text, MAX_PORT) if host_port else None
     return number or DEFAULT_PORT, number is not None
 
@@ -214,7 +201,7 @@ def _port(options: Mapping[str, str | int | None]) -> tuple[int, bool]:
 def _default_host(*, is_hosts_port: bool) -> str:
     """Gradio's variable, or this machine only; all addresses beside `PORT`, since hosts that set it connect from
     outside."""
-    if value := _from_environment("GRADIO_SERVER_NAME"):
+    if value := from_environment("GRADIO_SERVER_NAME"):
         return value.text
     return "0.0.0.0" if is_hosts_port else Settings.host  # what such hosts need
 
@@ -228,17 +215,3 @@ def _log_format(value: Value | None) -> str:
 def _from_options(name: str, options: Mapping[str, str | int | None]) -> Value | None:
     value = options.get(name)
     return None if value is None else Value(str(value).strip(), f"--{name.replace('_', '-')}")
-
-
-def _from_environment(name: str) -> Value | None:
-    """The value of an environment variable; None if it is not set or is white space."""
-    text = os.environ.get(name, "").strip()
-    return Value(text, name) if text else None
-
-
-def _switch(variable: str) -> bool | None:
-    """True for 1, False for 0, None for a variable that is not set; `UserError` for any other value."""
-    value = _from_environment(variable)
-    if value and value.text not in ("0", "1"):
-        raise UserError(f"{value.origin} is {quote(value.text)}; it must be 0 or 1.")
-    return value.text == "1" if value else None

@@ -144,6 +144,7 @@ def test_the_budget_names_every_part_and_the_exact_prompt(client: Client) -> Non
         "kept_turns": 1,
         "dropped_turns": 0,
         "prompt": "Question: How many? Answer: three. Question: What is it? Short answer in English:",
+        "note": "",
     }
 
 
@@ -164,6 +165,7 @@ def test_models_are_listed_the_default_first(client: Client) -> None:
         "memory_gb": PARROT.memory_gb,
         "download_gb": None,
         "fits": ["fp32", "bf16", "int8", "int4"],
+        "remote": "",
         "loaded": True,
         "default": True,
     }

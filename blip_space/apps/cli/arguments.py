@@ -6,10 +6,10 @@ Must not load a model or read an image.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from blip_space import catalogue, images, languages, options, settings
+from blip_space.catalogue.remote import check_options, with_adapter
 from blip_space.engine.request import check_language
 from blip_space.errors import UserError
 from blip_space.jobs.outputs.output_files import FORMATS, SINGLE_CAPTION_FORMATS
@@ -78,7 +78,8 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
 def add_model_options(parser: argparse.ArgumentParser, *, several_devices: bool = False) -> None:
     """Add the options that choose a model, and the device or, for a server, the devices."""
     add, default = parser.add_argument, catalogue.DEFAULT_MODEL
-    add("--model", metavar="NAME", help=f"Name of a model, its folder, or {HUB} (default: {default}).")
+    text = f"Name of a model, its folder, {HUB}, or openai:URL#NAME of another server (default: {default})."
+    add("--model", metavar="NAME", help=text)
     add("--adapter", metavar="NAME", help=f"LoRA adapter as peft saves it: its folder, or {HUB} (default: none).")
     add("--precision", metavar="NAME", help=f"Precision: auto, {', '.join(catalogue.PRECISIONS)} (default: auto).")
     gpus = "a GPU by cuda:N, or several, as in cuda:0,cuda:1" if several_devices else "or a GPU by cuda:N"
@@ -88,7 +89,8 @@ def add_model_options(parser: argparse.ArgumentParser, *, several_devices: bool 
 def parse_model(args: argparse.Namespace) -> tuple[catalogue.ModelSpec, str, str]:
     """The model with its adapter, the precision and the device, from options or environment. `UserError` if unknown."""
     chosen = settings.read({name: getattr(args, name) for name in ("model", "precision", "device", "adapter")})
-    spec = replace(catalogue.find_model(chosen.model, folders=True), adapter=chosen.adapter)
+    spec = with_adapter(catalogue.find_model(chosen.model, folders=True), chosen.adapter)
+    check_options(spec, chosen.precision, chosen.device)
     return spec, chosen.precision, chosen.device
 
 

@@ -23,6 +23,7 @@ from blip_space.jobs.folder_listing import printable_name
 
 if TYPE_CHECKING:
     from blip_space.engine.local import LocalEngine
+    from blip_space.serving.remote.session import RemoteSession
 
 FOR_PHOTOGRAPHS = f"For photographs choose another model, such as --model {catalogue.most_multilingual_model()}."
 
@@ -50,8 +51,8 @@ def ask(args: argparse.Namespace) -> int:
         print_json(file=name, prompt=args.prompt, reply=answer, repeats=repeats, **fields)
     else:
         print()
-    if answer in engine.model.spec.unknown_image_replies:
-        print_message(f"{engine.model.spec.name} recognises drawings only. {FOR_PHOTOGRAPHS}")
+    if answer in engine.spec.unknown_image_replies:
+        print_message(f"{engine.spec.name} recognises drawings only. {FOR_PHOTOGRAPHS}")
     return 0
 
 
@@ -95,9 +96,13 @@ def serve(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load_engine(args: argparse.Namespace) -> LocalEngine:
+def _load_engine(args: argparse.Namespace) -> LocalEngine | RemoteSession:
     spec, precision, device = arguments.parse_model(args)
     check_language(spec, args.language)
+    if spec.server:
+        from blip_space.serving.remote.session import RemoteSession
+
+        return RemoteSession(spec, settings.openai_key())
     from blip_space.engine.local import LocalEngine
 
     return LocalEngine(load_with_progress(spec, precision, device))
@@ -129,10 +134,10 @@ def _print_new_text(text: str, printed: str) -> None:
     print(text[len(printed) :] if text.startswith(printed) else f"\n{text}", end="", flush=True)
 
 
-def _common_fields(engine: LocalEngine, args: argparse.Namespace, started_at: float) -> dict[str, Any]:
+def _common_fields(engine: LocalEngine | RemoteSession, args: argparse.Namespace, started_at: float) -> dict[str, Any]:
     return {
-        "model": engine.model.spec.name,
-        "precision": engine.model.precision.name,
+        "model": engine.spec.name,
+        "precision": engine.precision,
         "language": args.language,
         "seconds": round(time.monotonic() - started_at, 3),
     }

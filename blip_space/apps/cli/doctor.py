@@ -125,7 +125,11 @@ def _check_models(args: argparse.Namespace) -> Iterator[Finding]:
     yield Finding("models", "ok", f"{len(fitting)} of {len(catalogue.NAMES)} models fit this machine now: {names}.")
     model = settings.read({"model": args.model}).model
     spec = catalogue.find_operator_model(model)
-    if not fitting_precisions(spec, device_name=args.device or "auto"):
+    if spec.server:
+        from blip_space.serving.remote.connection import ask_models  # what is not installed has a sentence there
+
+        yield Finding("models", "ok", ask_models(spec, settings.openai_key()))
+    elif not fitting_precisions(spec, device_name=args.device or "auto"):
         yield Finding("models", "error", f"{spec.name} does not fit the free memory. Choose another --model.")
 
 

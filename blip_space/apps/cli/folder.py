@@ -16,7 +16,7 @@ from blip_space.apps.cli import arguments
 from blip_space.apps.cli.folder_progress import RESUME, ProgressPrinter, summarize
 from blip_space.apps.cli.terminal import load_with_progress, print_message
 from blip_space.catalogue.fingerprint import fingerprint
-from blip_space.errors import DeviceError, UserError
+from blip_space.errors import DeviceError, RemoteError, UserError
 from blip_space.jobs import folder_listing
 from blip_space.jobs.folder_identity import refuse_other_folder
 from blip_space.jobs.folder_job import FolderJob, FolderRun
@@ -28,6 +28,7 @@ from blip_space.jobs.outputs.output_files import OutputFiles
 from blip_space.jobs.outputs.text_files import Outcome
 from blip_space.jobs.outputs.text_format import parse_text_format
 from blip_space.jobs.records import CaptionRecord, CaptionTask
+from blip_space.settings import openai_key
 
 USER_TEXT = "with a text of your own"
 
@@ -122,8 +123,9 @@ def _run(job: FolderJob, log: OutputLog, args: argparse.Namespace) -> JobProgres
     signal.signal(signal.SIGINT, stop)
     try:
         return run.run()
-    except DeviceError as error:
-        raise DeviceError(f"{error} All captions so far are saved; {RESUME[args.existing]}.") from error
+    except (DeviceError, RemoteError) as error:
+        sentence = f"{error} All captions so far are saved; {RESUME[args.existing]}."
+        raise type(error)(sentence, code=error.code) from error
     finally:
         signal.signal(signal.SIGINT, previous)
         printer.close()
@@ -161,7 +163,13 @@ def _belongs_to(record: CaptionRecord, tasks: Sequence[CaptionTask]) -> bool:
 
 
 def _worker_pool(args: argparse.Namespace, spec: catalogue.ModelSpec, batch_size: int | None, device: str) -> Any:
-    """A context manager for the workers of the Ray cluster in `--ray`, or for None without that option."""
+    """A context manager for the workers of the Ray cluster in `--ray`, for a remote model, or for None."""
+    if spec.server:
+        if args.ray is not None:
+            raise UserError(f"{spec.name} is computed by {spec.server_host}, so it needs no cluster. Leave --ray out.")
+        from blip_space.jobs.remote_captioner import RemoteCaptioner
+
+        return RemoteCaptioner(spec, args.folder, key=openai_key(), at_once=batch_size, workers=args.workers)
     if args.ray is None:
         return nullcontext()
     from blip_space.apps.cluster.worker_pool import WorkerPool

@@ -145,7 +145,7 @@ class Endpoints:
     def models(self) -> list[dict[str, Any]]:
         """The models that this server offers, the default first. `family` is the type of the language model,
         `architecture` the vision-language family; `fits` has the precisions in which the model fits the server's
-        memory now, or is null while the server starts."""
+        memory now, or is null while the server starts. `remote` is the host that answers, or empty."""
         loaded = self._engine.status().loaded
         return [
             {
@@ -158,6 +158,7 @@ class Endpoints:
                 "memory_gb": spec.memory_gb,
                 "download_gb": spec.download_gb,
                 "fits": self._engine.fitting_precisions(spec),
+                "remote": spec.server_host,
                 "loaded": spec.name in loaded,
                 "default": spec.name == self._engine.default.name,
             }

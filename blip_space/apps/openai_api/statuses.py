@@ -17,6 +17,8 @@ STATUSES: dict[Code, int] = {
     "internal_error": 500,
     "model_unavailable": 503,
     "not_found": 404,
+    "remote_failed": 502,
+    "remote_unavailable": 503,
     "stopping": 503,
     "timed_out": 504,
     "too_large": 413,

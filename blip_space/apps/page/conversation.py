@@ -93,7 +93,9 @@ class Conversation:
         spec = self._spec(model)
         return [
             gr.Dropdown(choices=status_text.language_choices(spec)),
-            status_text.model_description(spec, self._engine.fitting_precisions(spec)),
+            status_text.model_description(
+                spec, self._engine.fitting_precisions(spec), offered=self._engine.specs.values()
+            ),
         ]
 
     def load_example(self, index: Any) -> list[Any]:

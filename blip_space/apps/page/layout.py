@@ -60,7 +60,8 @@ def build_layout(engine: EngineProtocol, batches: Batches) -> Components:
                 _conversation_column(parts, engine)
         with gr.Tab(strings.BATCH_TAB):
             batch_tab.build_batch_tab(engine, batches)
-    parts["description"] = gr.HTML(status_text.model_description(engine.default), padding=False, elem_id="about")
+    description = status_text.model_description(engine.default, offered=engine.specs.values())
+    parts["description"] = gr.HTML(description, padding=False, elem_id="about")
     parts["timer"] = gr.Timer(1.0)
     parts["busy"] = gr.Checkbox(False, visible=False)
     parts["saved_settings"] = gr.BrowserState(

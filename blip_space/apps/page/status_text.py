@@ -5,7 +5,7 @@ Depends on the engine's protocol and the tables of models and languages. Must no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from blip_space.apps.page import static, strings
@@ -47,13 +47,13 @@ def budget_line(count: Callable[[], dict[str, Any]]) -> str:
     context = budget["context_tokens"]
     shares = {name: f"{100 * budget[f'{name}_tokens'] / context:.1f}" for name in ("image", "prompt", "reply")}
     state = "full" if budget["dropped_turns"] else "free"
-    sentence = strings.budget(budget["used_tokens"], context, budget["dropped_turns"])
+    sentence = strings.budget(budget["used_tokens"], context, budget["dropped_turns"], note=budget.get("note", ""))
     return static.render_template("budget.html", sentence=sentence, state=state, **shares)
 
 
-def model_description(spec: ModelSpec, fits: tuple[str, ...] | None = None) -> str:
+def model_description(spec: ModelSpec, fits: tuple[str, ...] | None = None, offered: Collection[ModelSpec] = ()) -> str:
     """The HTML about the model's purpose and memory, other models, and privacy. `fits` are the precisions in which the
-    model fits this machine, or None if unknown."""
+    model fits this machine, or None if unknown; `offered` are all models of the server."""
     names = [LANGUAGES[code].english_name for code in spec.languages]
     languages = names[0] if len(names) == 1 else f"{len(names)} languages"
     description = spec.description or f"Answers questions about photographs, in {languages}."
@@ -61,7 +61,18 @@ def model_description(spec: ModelSpec, fits: tuple[str, ...] | None = None) -> s
     return (
         static.render_template("model.html", model=spec.name, description=description, memory=memory)
         + ("" if len(spec.languages) == len(LANGUAGES) else static.render_template("other_models.html"))
-        + static.render_template("privacy.html")
+        + _privacy([model for model in offered or [spec] if model.server])
+    )
+
+
+def _privacy(remote: list[ModelSpec]) -> str:
+    """What becomes of users' images: they stay here, unless one of the `remote` models is asked."""
+    if not remote:
+        return static.render_template("privacy.html", leaves=strings.STAYS_HERE)
+    hosts = ", ".join(dict.fromkeys(model.server_host for model in remote))
+    names = " or ".join(model.name for model in remote)
+    return static.render_template("privacy.html", leaves="") + static.render_template(
+        "privacy_remote.html", hosts=hosts, models=names
     )
 
 

@@ -46,6 +46,9 @@ QUALITIES = [("Streaming (greedy or sampling)", "stream"), ("Beam search (slower
 USE_HISTORY_LABEL = "Use conversation history"
 USE_HISTORY_INFO = "Include earlier questions and answers in the prompt"
 
+STAYS_HERE = ", and nothing leaves the operator's machines"
+"""The end of the sentence on privacy, unless a model of the server is remote."""
+
 CHAT_TAB = "Chat"
 BATCH_TAB = "Batch"
 FILES_LABEL = "Images, or a zip of them"
@@ -77,12 +80,14 @@ def not_supported(model: str) -> str:
     return f"(not supported by {model})"
 
 
-def budget(used: int, context: int, dropped_turns: int) -> str:
-    """How much of the context is used, and how many turns are left out."""
-    sentence = f"{used:,} of {context:,} tokens used"
+def budget(used: int, context: int, dropped_turns: int, *, note: str = "") -> str:
+    """How much of the context is used, and how many turns are left out. `note` says where the numbers come from."""
+    sentence = f"{'About ' if note else ''}{used:,} of {context:,} tokens used"
     if dropped_turns == 1:
-        return f"{sentence}; the oldest turn is left out."
-    return f"{sentence}; the {dropped_turns:,} oldest turns are left out." if dropped_turns else f"{sentence}."
+        sentence += "; the oldest turn is left out"
+    elif dropped_turns:
+        sentence += f"; the {dropped_turns:,} oldest turns are left out"
+    return f"{sentence}. {note}".rstrip()
 
 
 def waiting(ahead: int | None) -> str:
