@@ -32,6 +32,7 @@ from PIL import Image
 from benchmarks import report
 from benchmarks.engine import suppress_stop_tokens
 from blip_space import catalogue, images, settings
+from blip_space.callers import Caller
 from blip_space.engine.request import EngineConfig, Request
 from blip_space.images import uploaded
 from blip_space.loading import loader
@@ -179,7 +180,7 @@ def ask_at_once(engine: ThreadedEngine, files: Sequence[bytes], *, model: str = 
     def ask(number: int, data: bytes) -> None:
         started = time.perf_counter()
         try:
-            image = uploaded.UploadedImageFile(data, caller=(f"127.0.0.{number}", ""))
+            image = uploaded.UploadedImageFile(data, caller=Caller(f"127.0.0.{number}", ""))
             list(engine.submit(Request(image, QUESTION, model=model, options=ANSWER)))
         except Exception as error:
             errors.append(error)

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     {"errors"},
-    {"languages", "options", "images", "history"},
+    {"languages", "options", "images", "history", "callers"},
     {"catalogue", "prompts", "settings"},
     {"models"},
     {"loading"},
@@ -23,7 +23,7 @@ LAYERS = (
 """The packages of blip_space, lowest first. A package may import what stands below it, and its own layer without
 circles. What stands above all (app, training, benchmarks, scripts) is imported by nothing."""
 
-TORCH_FREE = ("request", "sequence", "scheduler", "detokenizer", "output", "answer_check")
+TORCH_FREE = ("request", "sequence", "scheduler", "fairness", "preemption", "detokenizer", "output", "answer_check")
 """Modules of the engine that plan or read, and compute nothing. Everything below `models` is free of torch as well."""
 
 HEAVY = ("torch", "transformers", "bitsandbytes", "peft", "accelerate", "gradio", "ray")

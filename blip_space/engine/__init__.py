@@ -3,6 +3,10 @@
 request           a user's request, checked and prepared; EngineConfig
 sequence          one answer while it is generated
 scheduler         which sequences run in the next step
+plan              what that step does
+fairness          whose sequence is next
+preemption        whose sequence loses its slot or its memory
+memory_limits     how many rows there may be, and how many after memory ran out
 model_runner      executes the scheduler's plan with the model
 batch             chooses the batch layout for a device
 batch_size        how many sequences a device decodes at once by default
@@ -28,6 +32,7 @@ pixel_cache       pixel values of recent images
 sampling          the next token of each sequence
 beam_search       beam search: the beams are rows of one sequence
 detokenizer       incremental detokenization
+answers           the unfinished answers, and what a step reports of them
 answer_check      whether a finished answer is empty or ends in a loop
 output            the result of a step for one request
 core              EngineCore: schedule, run the model, return outputs

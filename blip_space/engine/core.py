@@ -11,14 +11,15 @@ import logging
 from collections import deque
 from typing import Any, Literal
 
-from blip_space.engine.answer_check import check_answer
+from blip_space.engine.answers import Answers
 from blip_space.engine.batch_size import prefill_tokens, streaming_batch_size
 from blip_space.engine.detokenizer import Detokenizer
+from blip_space.engine.fairness import in_turn
 from blip_space.engine.model_runner import ModelRunner
 from blip_space.engine.output import ANSWER_FAILED, OUT_OF_MEMORY, Output
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.scheduler import Scheduler
-from blip_space.engine.sequence import FinishReason, Sequence, Status
+from blip_space.engine.sequence import Sequence, Status
 from blip_space.engine.stop_tokens import StopTokens
 from blip_space.errors import BusyError, DeviceError, UserError
 from blip_space.loading.device import on_device
@@ -52,21 +53,21 @@ class EngineCore:
             self._runner.warm_up()
         self._scheduler = Scheduler(self.config, **self._limits(), reserved_positions=self._runner.reserved_positions)
         self._stop_strings = model.stop_strings
-        self._stop_tokens = StopTokens(model.decode, model.stop_strings)
+        stop_tokens = StopTokens(model.decode, model.stop_strings)
+        self._answers = Answers(stop_tokens, streams=self.config.streams)
         self._incoming: deque[Sequence] = deque()  # any thread adds, the next step takes
-        self._sequences: dict[int, Sequence] = {}  # neither finished nor cancelled
 
     def add(self, request: PreparedRequest) -> int:
         """Queue a request and return its id. From any thread."""
         stops = (*self._stop_strings, *request.options.stops)
         sequence = Sequence(next(_ids), request, Detokenizer(self.model.decode, stops))
-        self._sequences[sequence.id] = sequence
+        self._answers.unfinished[sequence.id] = sequence
         self._incoming.append(sequence)
         return sequence.id
 
     def cancel(self, request_id: int) -> None:
         """Drop a request: the next step frees its rows, and it has no further output. From any thread."""
-        if sequence := self._sequences.pop(request_id, None):
+        if sequence := self._answers.unfinished.pop(request_id, None):
             sequence.is_cancelled = True
 
     def step(self, now: float, *, admit: bool = True) -> list[Output]:
@@ -122,12 +123,12 @@ class EngineCore:
 
     def fit_memory(self, share: float) -> None:
         """Let keys and values take `share` of the memory that is free now. From `step`'s thread, while nothing runs."""
-        self._scheduler.set_limits(**self._limits(share))
+        self._scheduler.memory.set(**self._limits(share))
 
     @property
     def row_limit(self) -> int:
         """How many rows of keys and values there may be now."""
-        return self._scheduler.row_limit
+        return self._scheduler.memory.row_limit
 
     @property
     def cached_bytes(self) -> int:
@@ -146,7 +147,8 @@ class EngineCore:
 
     def queue_position(self, request_id: int) -> int | None:
         """How many requests wait before it; None for a running or a background request. From any thread."""
-        queue = (sequence for sequence in self._queued() if not sequence.is_background)
+        waiting = [sequence for sequence in self._queued() if not sequence.is_background]
+        queue = in_turn(waiting, self._scheduler.running)
         return next((index for index, sequence in enumerate(queue) if sequence.id == request_id), None)
 
     def abort_all(self) -> tuple[list[int], list[int]]:
@@ -154,11 +156,11 @@ class EngineCore:
         self._enqueue_incoming()
         scheduler = self._scheduler
         queued = (*scheduler.waiting, *scheduler.background)
-        ran = [sequence.id for sequence in scheduler.running if sequence.id in self._sequences]
-        waited = [sequence.id for sequence in queued if sequence.id in self._sequences]
+        ran = [sequence.id for sequence in scheduler.running if sequence.id in self._answers.unfinished]
+        waited = [sequence.id for sequence in queued if sequence.id in self._answers.unfinished]
         scheduler.running, scheduler.waiting, scheduler.background = [], [], []
         self._runner.reset()
-        self._sequences.clear()
+        self._answers.unfinished.clear()
         return ran, waited
 
     def close(self) -> None:
@@ -185,53 +187,15 @@ class EngineCore:
             self._incoming.popleft()  # last, so that `_queued` misses none
 
     def _settle(self) -> list[Output]:
-        """The outputs of the sequences that ran: finished answers, errors and new text."""
-        return [output for sequence in self._scheduler.running if (output := self._output(sequence))]
-
-    def _output(self, sequence: Sequence) -> Output | None:
-        if sequence.id not in self._sequences:
-            return None
-        try:
-            if sequence.error is not None:
-                raise sequence.error
-            if sequence.status is Status.FINISHED:
-                return self._finished(sequence, sequence.detokenizer.finish(sequence.ids))
-            if sequence.beam_search is not None or len(sequence.ids) == sequence.published_tokens:
-                return None
-            if not self.config.streams and sequence.ids[-1] not in self._stop_tokens:
-                return None
-            sequence.published_tokens = len(sequence.ids)
-            visible = sequence.detokenizer.extend(sequence.ids)
-            if visible.stopped:
-                sequence.finish(FinishReason.STOP)
-                return self._finished(sequence, visible)
-            # without streams, or restarted and still shorter
-            if not self.config.streams or len(visible.text) < sequence.published_characters:
-                return None
-            sequence.published_characters = len(visible.text)
-            return Output(sequence.id, visible.text, len(sequence.ids))
-        except Exception as error:
-            return self._failed(sequence, error)
-
-    def _finished(self, sequence: Sequence, visible: Any) -> Output:
-        answer = check_answer(visible, sequence.ids, sequence.request.options)
-        self._sequences.pop(sequence.id, None)
-        return Output(sequence.id, answer.text, answer.tokens, finished=True, repeats=answer.repeats)
-
-    def _failed(self, sequence: Sequence, error: Exception) -> Output:
-        if not isinstance(error, UserError):
-            log.error("a request failed", exc_info=error)
-            error = UserError(ANSWER_FAILED, code="internal_error")
-        sequence.fail(error.with_traceback(None))  # a traceback's frames would keep the request alive
-        self._sequences.pop(sequence.id, None)
-        return Output(sequence.id, "", len(sequence.ids), finished=True, error=error)
+        return self._answers.outputs(self._scheduler.running)
 
     def _fail_all(self) -> list[Output]:
         """End every request with the device's error, except those that finished in this step."""
         outputs, scheduler = self._settle(), self._scheduler
         self._incoming.clear()
         scheduler.running, scheduler.waiting, scheduler.background = [], [], []
-        return outputs + [self._failed(item, DeviceError(self.device_error)) for item in list(self._sequences.values())]
+        unfinished = list(self._answers.unfinished.values())
+        return outputs + [self._answers.fail(sequence, DeviceError(self.device_error)) for sequence in unfinished]
 
     def _recover(self, error: Exception, now: float) -> list[Output]:
         """Restart all sequences after an error of the whole step, in a smaller batch if memory ran out.
@@ -241,17 +205,19 @@ class EngineCore:
         log.error("the batch failed and is restarted", exc_info=error)
         self.restarts += 1
         exhausted = is_out_of_memory(error)
-        smaller = exhausted and self._scheduler.reduce_row_limit(now)
+        running = self._scheduler.running
+        smaller = exhausted and len(running) > 1
         self._runner.reset()
         if exhausted:
+            self._scheduler.memory.reduce(sum(sequence.num_rows for sequence in running), now)
             self._runner.clear_caches()
-            log.warning("out of memory: the batch is limited to %d rows for now", self._scheduler.row_limit)
-        outputs, ran = self._settle(), set(self._scheduler.running)
+            log.warning("out of memory: the batch is limited to %d rows for now", self.row_limit)
+        outputs, ran = self._settle(), set(running)
         for sequence in self._scheduler.requeue_all():
             if smaller or sequence not in ran or sequence.status is Status.FINISHED:
                 continue
             sequence.attempts += 1
             if sequence.attempts >= MAX_ATTEMPTS:
                 final = BusyError(OUT_OF_MEMORY) if exhausted else UserError(ANSWER_FAILED, code="internal_error")
-                outputs.append(self._failed(sequence, final))
+                outputs.append(self._answers.fail(sequence, final))
         return outputs

@@ -15,10 +15,10 @@ from blip_space.engine.beam_search import BeamSearch
 from blip_space.engine.caches import ImageFeatureCache, KeyValues, PrefixCache, prefix_cache_bytes
 from blip_space.engine.cuda_graphs import fuse, new_step_graphs
 from blip_space.engine.image_graphs import ImageGraphs
+from blip_space.engine.plan import Plan
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.row_sampling import Chosen, Row, RowSampler, beam_moves
 from blip_space.engine.sampling import Sampler
-from blip_space.engine.scheduler import Plan
 from blip_space.engine.sequence import FinishReason, Sequence
 from blip_space.loading.device import free_bytes
 from blip_space.loading.device_errors import is_device_lost

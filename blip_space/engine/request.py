@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from blip_space import catalogue, languages
+from blip_space.callers import UNKNOWN, Caller, current_caller
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.pixel_cache import PixelCache
 from blip_space.errors import UserError
@@ -38,8 +39,9 @@ class EngineConfig:
     was admitted is preempted if others wait. Without `streams` no user reads an answer before its end or asks on:
     only finished answers have text, their keys and values are not cached, and a step that prefills does not decode. If
     `min_free_share` is above 0, the batch is filled once that share of it is free, which saves forward passes. Timeouts
-    are in seconds; a model that failed to load is loaded again after `failure_seconds`, and a batch that was reduced
-    after memory ran out grows by one row every `recovery_seconds`. `slots` is whether rows have fixed slots; None, the
+    are in seconds; a model that failed to load is loaded again after `failure_seconds`. A batch that was reduced after
+    memory ran out grows after every `recovery_steps` steps that others wait for, and after `recovery_seconds` the
+    number of rows that failed is tried again. `slots` is whether rows have fixed slots; None, the
     default without the environment variable, lets the device decide. `graphs` is whether steps over slots may be CUDA
     graphs, and `fused` whether these may be of fused steps.
     """
@@ -56,6 +58,7 @@ class EngineConfig:
     timeout_seconds: float = 300.0
     background_timeout_seconds: float = 1_800.0
     failure_seconds: float = 180.0
+    recovery_steps: int = 32
     recovery_seconds: float = 60.0
     slots: bool | None = field(default_factory=fixed_slots)
     graphs: bool = field(default_factory=step_graphs)
@@ -81,6 +84,7 @@ class Request:
     """An image, a prompt (empty for a caption), earlier turns, and generation options.
 
     `model` is a name that the server offers, or empty for its default. A `background` request waits for all others.
+    `caller`, by default that of the current event, decides whose request is next.
     """
 
     image: SafeImage | ImageFile
@@ -90,6 +94,7 @@ class Request:
     model: str = ""
     options: GenerationOptions = field(default_factory=GenerationOptions)
     background: bool = False
+    caller: Caller = field(default_factory=current_caller.get)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +110,7 @@ class PreparedRequest:
     options: GenerationOptions
     continues_conversation: bool = False
     background: bool = False
+    caller: Caller = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,7 @@ def prepare(request: Request, preparation: Preparation, pixels: PixelCache) -> P
         decoding_options(options, request.prompt),
         continues_conversation=bool(request.turns),
         background=request.background,
+        caller=request.caller,
     )
 
 

@@ -1,8 +1,9 @@
 """Decides which sequences run in the next step, within limits of rows, of memory and of prefill.
 
-Streams and beam searches have separate limits, so neither waits for a slot that only the other could use. Background
-sequences have their own queue: they are admitted only if no other sequence waits, leave half of the slots free, and
-give up their slots and memory as soon as another sequence needs them.
+Callers take turns: the next sequence is of the caller with the fewest running ones, and a caller with more than its
+share loses slots and memory to one with fewer. Streams and beam searches have separate limits, so neither waits for a
+slot that only the other could use. Background sequences have their own queue: they are admitted only if no other
+sequence waits, leave half of the slots free, and give up their slots and memory as soon as another sequence needs them.
 
 Depends on sequences only. Must not import torch; has no clock.
 """
@@ -11,29 +12,19 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence as List
 
+from blip_space.engine.fairness import Shares, in_turn
+from blip_space.engine.memory_limits import MemoryLimits
+from blip_space.engine.plan import Plan
+from blip_space.engine.preemption import evictable, preemptible
 from blip_space.engine.request import EngineConfig
 from blip_space.engine.sequence import FinishReason, Sequence, Status
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What one step does, in this order: remove finished sequences, preempt or discard others, decode the running ones
-    and prefill the admitted ones. A preempted sequence keeps its keys and values; a discarded one restarts."""
-
-    removed: list[Sequence] = field(default_factory=list)
-    preempted: list[Sequence] = field(default_factory=list)
-    discarded: list[Sequence] = field(default_factory=list)
-    admitted: list[Sequence] = field(default_factory=list)
-    admits_more: bool = False
-    """Whether others are admitted in the next step, since a step prefills only so many positions, or may be, since a
-    batch is filled."""
-
-
 class Scheduler:
-    """Admits sequences in order of arrival, within `max_rows` rows of keys and values, preempted ones included, and
-    within `max_positions`, for which each row counts as long as the longest may become."""
+    """Admits sequences in turn, within `max_rows` rows of keys and values, preempted ones included, and within
+    `max_positions`, for which each row counts as long as the longest may become."""
 
     def __init__(
         self,
@@ -45,13 +36,7 @@ class Scheduler:
     ) -> None:
         """`reserved_positions(rows, longest)` returns how many positions the buffers of such rows have."""
         self._config = config
-        self._reserved_positions = reserved_positions
-        self._max_rows = max_rows
-        self._max_positions = max_positions
-        self.row_limit = max_rows
-        """The current limit of rows: less than `max_rows` for a while after memory ran out."""
-
-        self._limited_at = 0.0
+        self.memory = MemoryLimits(config, max_rows, max_positions, reserved_positions)
         self._is_filling = True
         """With `min_free_share`: whether the batch is filled, until it is full, or decodes until that share is free."""
 
@@ -60,11 +45,6 @@ class Scheduler:
         """The waiting background sequences."""
 
         self.running: list[Sequence] = []
-
-    def set_limits(self, max_rows: int, max_positions: int) -> None:
-        """Replace both limits."""
-        self._max_rows = self.row_limit = max_rows
-        self._max_positions = max_positions
 
     def add(self, sequence: Sequence) -> None:
         """Append a sequence to its queue."""
@@ -78,20 +58,14 @@ class Scheduler:
         has_ended = any(sequence.is_cancelled or sequence.status is Status.FINISHED for sequence in self.running)
         if not (has_ended or self.waiting or self.background):
             return Plan()  # as in most steps
-        self._raise_row_limit(now)
+        if self.waiting or self.background:
+            self.memory.recover(now)
         removed = self._remove_finished()
         if not (admit and self._fills_batch()):
             return Plan(removed)
         preempted, discarded = self._preempt()
         admitted, admits_more = self._admit()
         return Plan(removed, preempted, discarded, admitted, admits_more)
-
-    def reduce_row_limit(self, now: float) -> bool:
-        """After memory ran out, allow half of the rows that were running. Returns False if only one sequence ran."""
-        self._limited_at = now
-        rows = min(self.row_limit, sum(sequence.num_rows for sequence in self.running))
-        self.row_limit = max(1, rows // 2)
-        return len(self.running) > 1
 
     def requeue_all(self) -> list[Sequence]:
         """Restart all running and preempted sequences at the head of their queues, in order, and return them."""
@@ -106,13 +80,6 @@ class Scheduler:
                 queue.insert(0, sequence)
         return started
 
-    def _raise_row_limit(self, now: float) -> None:
-        """Allow one more row for every `recovery_seconds` that have passed, up to `max_rows`."""
-        intervals = int((now - self._limited_at) // self._config.recovery_seconds)
-        if intervals and self.row_limit < self._max_rows:
-            self.row_limit = min(self._max_rows, self.row_limit + intervals)
-            self._limited_at += intervals * self._config.recovery_seconds
-
     def _remove_finished(self) -> list[Sequence]:
         """Remove finished and cancelled sequences from every list; returns those that were running."""
         for sequence in (*self.running, *self.waiting, *self.background):
@@ -125,61 +92,65 @@ class Scheduler:
         return removed
 
     def _preempt(self) -> tuple[list[Sequence], list[Sequence]]:
-        """For each sequence that waits without a free slot, preempt another of its kind: background ones first, then
-        those that used up their time slice, longest first. Returns the preempted and the discarded ones."""
+        """For each sequence that waits without a free slot, preempt another of its kind, if one has to give up its
+        slot. Returns the preempted and the discarded ones."""
         preempted, discarded = list[Sequence](), list[Sequence]()
         candidates = self._admissible()
         longest = max((sequence.max_length for sequence in (*self._with_rows(), *candidates)), default=0)
+        shares = Shares(sequence for sequence in self.running if not sequence.is_background)
+        time_slice = self._config.time_slice_tokens
         for beam_search in (False, True):
-            waiting = sum(sequence.uses_beam_search == beam_search for sequence in candidates)
-            free = self._free_slots(beam_search)
-            rows = self._rows() + min(waiting, free)
-            for sequence in self._preemptible(beam_search)[: max(0, waiting - free)]:
-                keeps_row = not beam_search and self._fits(rows + len(preempted) + 1, longest)
-                if not keeps_row and not sequence.is_background:
-                    break  # there is no memory for its keys and values beside another's, so it goes on
-                self._stop_running(sequence)
-                (preempted if keeps_row else discarded).append(sequence)
-                if not keeps_row:
-                    sequence.restart()
-        return preempted, discarded + self._discard_background(preempted)
+            waiting = [sequence for sequence in candidates if sequence.uses_beam_search == beam_search]
+            free = max(0, self._free_slots(beam_search))
+            rows = self._rows() + min(len(waiting), free)
+            for index, sequence in enumerate(waiting):
+                if index >= free:
+                    keeps_row = not beam_search and self.memory.fits(rows + len(preempted) + 1, longest)
+                    other = preemptible(self.running, sequence, shares, time_slice=time_slice, keeps_row=keeps_row)
+                    if other is None:
+                        continue  # it waits for the end of another
+                    self._stop_running(other, keeps_row=keeps_row)
+                    (preempted if keeps_row else discarded).append(other)
+                    if not other.is_background:
+                        shares.remove(other)
+                shares.add(sequence)
+        return preempted, discarded + self._free_memory(preempted)
 
-    def _admissible(self) -> list[Sequence]:
+    def _admissible(self) -> List[Sequence]:
         """The waiting sequences before the first one that has a slot but no memory, which blocks all behind it."""
         has_slot = {beam_search: self._free_slots(beam_search) > 0 for beam_search in (False, True)}
-        for index, sequence in enumerate(self.waiting):
+        waiting = in_turn(self.waiting, self.running)
+        for index, sequence in enumerate(waiting):
             if has_slot[sequence.uses_beam_search] and not self._has_memory(sequence):
-                return self.waiting[:index]
-        return self.waiting
+                return waiting[:index]
+        return waiting
 
-    def _discard_background(self, preempted: list[Sequence]) -> list[Sequence]:
-        """If the first waiting sequence with a free slot lacks memory, restart background sequences, preempted ones
-        first, until there is enough. Returns those that were running."""
-        first = next((one for one in self.waiting if self._free_slots(one.uses_beam_search) > 0), None)
-        idle = [sequence for sequence in _preempted(self.background) if sequence not in preempted]
+    def _free_memory(self, preempted: list[Sequence]) -> list[Sequence]:
+        """If the first waiting sequence with a free slot lacks memory, restart others until there is enough. Returns
+        those that were running."""
+        first = next(
+            (one for one in in_turn(self.waiting, self.running) if self._free_slots(one.uses_beam_search) > 0), None
+        )
+        if first is None:
+            return []
+        idle = [sequence for sequence in self._with_rows()[len(self.running) :] if sequence not in preempted]
+        shares = Shares(sequence for sequence in self._with_rows() if not sequence.is_background)
         discarded = list[Sequence]()
-        for sequence in (*idle, *(one for one in reversed(self.running) if one.is_background)):
-            if first is None or self._has_memory(first):
+        for sequence in evictable(self.running, idle, first, shares):
+            if self._has_memory(first):
                 break
             if sequence.status is Status.RUNNING:
-                self._stop_running(sequence)
+                self._stop_running(sequence, keeps_row=False)
                 discarded.append(sequence)
-            sequence.restart()
+            else:
+                sequence.restart()
         return discarded
 
-    def _preemptible(self, beam_search: bool) -> list[Sequence]:
-        """The running streams, or beam searches, to preempt, in order; of beam searches only background ones."""
-        running = [sequence for sequence in self.running if sequence.uses_beam_search == beam_search]
-        background = [sequence for sequence in running if sequence.is_background]
-        if beam_search:
-            return background
-        time_slice = self._config.time_slice_tokens
-        served = [one for one in running if not one.is_background and one.tokens_since_admission >= time_slice]
-        return [*background, *sorted(served, key=lambda sequence: -sequence.tokens_since_admission)]
-
-    def _stop_running(self, sequence: Sequence) -> None:
+    def _stop_running(self, sequence: Sequence, *, keeps_row: bool) -> None:
         self.running = [other for other in self.running if other is not sequence]
         sequence.status = Status.PREEMPTED
+        if not keeps_row:
+            sequence.restart()
         if sequence.is_background:
             self.background.insert(0, sequence)  # so that there are never more incomplete ones than slots
         else:
@@ -188,14 +159,15 @@ class Scheduler:
     def _admit(self) -> tuple[list[Sequence], bool]:
         """Admit the first sequences of a queue, up to the limits of slots, memory and prefill.
 
-        No sequence overtakes another of its kind. While a sequence waits for memory, only preempted ones, which hold
-        their memory already, are admitted before it. While users' sequences run, background ones are admitted one at a
-        time, since the users wait while an image is encoded. Also returns whether the next step admits others.
+        None overtakes another of its kind whose turn is before. While a sequence waits for memory, only preempted ones,
+        which hold their memory already, are admitted before it. While users' sequences run, background ones are
+        admitted one at a time, since the users wait while an image is encoded. Also returns whether the next step
+        admits others.
         """
         admitted, admits_more = list[Sequence](), False
         budget = self._config.max_prefill_tokens
         full, is_short_of_memory = set[bool](), False
-        for sequence in self.waiting or self.background:
+        for sequence in in_turn(self.waiting or self.background, self.running):
             # 1. Slots: streams and beam searches have their own.
             if full == {False, True}:
                 break
@@ -244,11 +216,7 @@ class Scheduler:
         if not rows:
             return True
         longest = max(other.max_length for other in (*self._with_rows(), sequence))
-        return self._fits(rows + sequence.num_rows, longest)
-
-    def _fits(self, rows: int, longest: int) -> bool:
-        """Whether this many rows fit into memory, of which the longest may have `longest` positions."""
-        return rows <= self.row_limit and self._reserved_positions(rows, longest) <= self._max_positions
+        return self.memory.fits(rows + sequence.num_rows, longest)
 
     def _rows(self) -> int:
         """The number of rows that have keys and values."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from blip_space.callers import Caller
 from blip_space.engine.detokenizer import Detokenizer
 from blip_space.engine.request import PreparedRequest
 
@@ -74,6 +75,7 @@ class Sequence:
     uncached_tokens: int = 0
     """How many positions of its prompt to prefill; an estimate, since the prefix cache changes while it waits."""
 
+    caller: Caller = field(init=False)
     is_background: bool = field(init=False)
     uses_beam_search: bool = field(init=False)
     num_rows: int = field(init=False)
@@ -83,7 +85,7 @@ class Sequence:
     """How many positions each of its rows takes at most."""
 
     def __post_init__(self) -> None:
-        options = self.request.options
+        options, self.caller = self.request.options, self.request.caller
         self.is_background = self.request.background
         self.uses_beam_search = options.quality == "best"
         self.num_rows = options.num_beams if self.uses_beam_search else 1

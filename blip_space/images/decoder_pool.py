@@ -10,9 +10,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from blip_space.callers import Caller
 from blip_space.images.decoder_messages import Resize, Task
 from blip_space.images.decoder_process import PROGRAM, WAIT_SECONDS, Decoded, DecoderProcess
-from blip_space.images.decoding_queue import Caller, DecodingQueue
+from blip_space.images.decoding_queue import DecodingQueue
 
 TURN_SECONDS = 240.0
 """How long an image may wait for its turn, such as behind forty of the largest on a slow machine."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from blip_space.callers import UNKNOWN, Caller
 from blip_space.errors import BusyError
 
 SMALL_IMAGE_BYTES = 140_000_000
@@ -29,11 +30,6 @@ SLOW_PROCESSES = 2
 POLL_SECONDS = 0.25
 MIN_COST = 1_000_000
 TOO_MANY = "The server is busy: many images are being decoded. Try again in a minute."
-
-Caller = tuple[str, str]
-"""The address and the session of a caller; empty if unknown, for which no limit holds."""
-
-UNKNOWN: Caller = ("", "")
 
 
 @dataclass(eq=False)
@@ -88,9 +84,9 @@ class DecodingQueue:
 
     def _join(self, caller: Caller, size: int) -> _Ticket:
         with self._changed:
-            start = max(self._virtual_time, self._finish_times.get(caller[0], 0.0))
+            start = max(self._virtual_time, self._finish_times.get(caller.address, 0.0))
             ticket = _Ticket(caller, size, start, start + max(size, MIN_COST))
-            self._finish_times[caller[0]] = ticket.finish
+            self._finish_times[caller.address] = ticket.finish
             self._waiting.append(ticket)
             self._grant()
             return ticket
@@ -120,7 +116,7 @@ class DecodingQueue:
         if ticket.caller != UNKNOWN:
             if any(other.caller == ticket.caller for other in running):
                 return False
-            if sum(other.caller[0] == ticket.caller[0] for other in running) >= self.max_running - 1:
+            if sum(other.caller.address == ticket.caller.address for other in running) >= self.max_running - 1:
                 return False  # one process stays free for the callers at other addresses
         if len(running) >= self.max_running:
             return False

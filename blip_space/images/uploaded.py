@@ -9,23 +9,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 
+from blip_space.callers import Caller, current_caller
 from blip_space.errors import ImageError
 from blip_space.images import MAX_UPLOAD_BYTES, ImageFile, SafeImage, check_file_size, digest, read_file
 from blip_space.images.decoder_messages import Resize, Task
 from blip_space.images.decoder_pool import DecoderPool
-from blip_space.images.decoding_queue import UNKNOWN, Caller
 from blip_space.images.estimates import estimate_decoding_bytes
 
 DELETED = "This upload is not on the server any more. Send the image again."
 POOL = DecoderPool()
 READING = threading.BoundedSemaphore(2)
 """How many files are hashed at once, since each is in memory for that."""
-
-current_caller: ContextVar[Caller] = ContextVar("current_caller", default=UNKNOWN)
-"""The caller whose event is being handled, set by the app."""
 
 
 class UploadedImageFile(ImageFile):

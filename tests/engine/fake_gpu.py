@@ -18,8 +18,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from blip_space.engine.model_runner import ModelRunner
+from blip_space.engine.plan import Plan
 from blip_space.engine.request import PreparedRequest
-from blip_space.engine.scheduler import Plan
 from blip_space.engine.sequence import FinishReason, Sequence, Status
 from blip_space.engine.slots import Slots
 from blip_space.models.interface import Precision, VisionLanguageModel

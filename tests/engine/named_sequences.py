@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from blip_space.callers import UNKNOWN, Caller
 from blip_space.engine.detokenizer import Detokenizer
+from blip_space.engine.plan import Plan
 from blip_space.engine.request import EngineConfig, PreparedRequest
-from blip_space.engine.scheduler import Plan, Scheduler
+from blip_space.engine.scheduler import Scheduler
 from blip_space.engine.sequence import Sequence
 from blip_space.models.preparation import Prompt
 from blip_space.options import GenerationOptions
@@ -24,11 +26,18 @@ class NamedSequences:
         self._names: dict[Sequence, str] = {}
 
     def add(
-        self, names: str, *, length: int = 10, background: bool = False, best: bool = False, new_tokens: int = 64
+        self,
+        names: str,
+        *,
+        length: int = 10,
+        background: bool = False,
+        best: bool = False,
+        new_tokens: int = 64,
+        caller: Caller = UNKNOWN,
     ) -> list[Sequence]:
         """Queue a sequence for each letter, with a prompt of `length` uncached positions."""
         options = GenerationOptions(quality="best" if best else "stream", max_new_tokens=new_tokens)
-        request = PreparedRequest(spec(), Prompt("", (), ()), (), options, background=background)
+        request = PreparedRequest(spec(), Prompt("", (), ()), (), options, background=background, caller=caller)
         sequences = [Sequence(ord(name), request, Detokenizer(lambda _: "")) for name in names]
         for name, sequence in zip(names, sequences, strict=True):
             self._names[sequence], sequence.uncached_tokens = name, length

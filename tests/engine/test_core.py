@@ -130,7 +130,7 @@ def test_a_long_answer_is_preempted_for_a_short_one_and_resumes(new_core: NewCor
     core.step(6)
     assert core.text(short) == "who"
     assert long not in core.finished
-    assert core.engine._sequences[long].saved_row is None  # its row is in the batch again
+    assert core.engine._answers.unfinished[long].saved_row is None  # its row is in the batch again
     core.finish()
     assert core.text(long) == " ".join(map(str, range(20)))
     assert [core.model.generated_words.count(str(number)) for number in range(20)] == [1] * 20

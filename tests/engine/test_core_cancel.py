@@ -42,7 +42,7 @@ def test_a_finished_answer_does_not_keep_its_request_alive(
 ) -> None:
     """A reference cycle kept every image until a rare collection; a soak test grew by 30 kB an answer."""
     core, freed = new_core(), list[bool]()
-    monkeypatch.setattr("blip_space.engine.core.log.error", lambda *_, **__: None)  # pytest keeps what is logged
+    monkeypatch.setattr("blip_space.engine.answers.log.error", lambda *_, **__: None)  # pytest keeps what is logged
     if ends == "blank":
         monkeypatch.setattr(core.model, "decode", lambda _: "")
     gc.disable()

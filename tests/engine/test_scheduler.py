@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from blip_space.engine.scheduler import Plan
+from blip_space.engine.plan import Plan
 from blip_space.engine.sequence import FinishReason, Sequence, Status
 from tests.engine.named_sequences import NamedSequences
 
@@ -185,8 +185,8 @@ def test_every_sequence_is_served_in_any_order_of_arrival() -> None:
     rng, named = random.Random(1), NamedSequences(max_batch_size=4, max_rows=14)
     left: dict[Sequence, int] = {}
     for number in range(200):
-        kind = {"background": rng.random() < 0.3, "best": rng.random() < 0.3}
-        (sequence,) = named.add(chr(number), length=rng.randint(1, 40), **kind)
+        background, best = rng.random() < 0.3, rng.random() < 0.3
+        (sequence,) = named.add(chr(number), length=rng.randint(1, 40), background=background, best=best)
         left[sequence] = rng.randint(1, 60)
     for _ in range(50_000):
         if all(sequence.status is Status.FINISHED for sequence in left):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blip_space.engine.scheduler import Plan
+from blip_space.engine.plan import Plan
 from blip_space.engine.sequence import FinishReason
 from tests.engine.named_sequences import NamedSequences
 
@@ -117,7 +117,7 @@ def test_no_sequence_is_preempted_unless_its_keys_and_values_fit_beside_the_othe
     running.ids = [1] * 9
     named.add("b", new_tokens=10)
     assert named.schedule() == Plan()
-    named.scheduler.set_limits(max_rows=99, max_positions=40)
+    named.scheduler.memory.set(max_rows=99, max_positions=40)
     assert named.names_of(named.schedule().preempted) == "a"
 
 
@@ -164,31 +164,15 @@ def test_the_length_of_a_preempted_sequence_counts() -> None:
     assert named.admitted() == ""
 
 
-def test_after_out_of_memory_the_row_limit_is_halved_and_grows_back() -> None:
-    """The limit stayed reduced for ever."""
-    named = NamedSequences(max_rows=4, max_batch_size=4, max_prefill_tokens=99, recovery_seconds=60.0)
+def test_after_out_of_memory_the_batch_is_halved_and_grows_back_while_others_wait() -> None:
+    """The limit stayed reduced for ever, and then for minutes."""
+    named = NamedSequences(max_rows=4, max_batch_size=4, max_prefill_tokens=99, recovery_steps=5)
     named.add("abcd")
     assert named.admitted() == "abcd"
-    assert named.scheduler.reduce_row_limit(now=10.0)
+    named.scheduler.memory.reduce(4, now=10.0)
     assert named.names_of(named.scheduler.requeue_all()) == "abcd"
-    assert named.names_of(named.schedule(now=20.0).admitted) == "ab"
-    assert [named.names_of(named.schedule(now=now).admitted) for now in (69.0, 70.0, 100.0, 130.0)] == [
-        "",
-        "c",
-        "",
-        "d",
-    ]
-
-
-def test_the_row_limit_never_grows_beyond_the_maximum() -> None:
-    named = NamedSequences(max_rows=4, recovery_seconds=60.0)
-    named.add("a")
-    named.schedule()
-    named.scheduler.reduce_row_limit(now=10.0)
-    named.add("b")
-    named.schedule(now=10_000.0)
-    assert named.scheduler.row_limit == 4
-    named.scheduler.set_limits(max_rows=2, max_positions=10_000)  # another model needs the rest
-    named.add("c")
-    named.schedule(now=20_000.0)
-    assert named.scheduler.row_limit == 2
+    admitted = [named.names_of(named.schedule(now=now).admitted) for now in (11.0, 12.0, 13.0, 14.0, 15.0, 90.0)]
+    assert admitted == ["ab", "", "", "", "c", ""]
+    for _ in range(5):
+        named.schedule(now=90.0)
+    assert named.names_of(named.scheduler.running) == "abcd"

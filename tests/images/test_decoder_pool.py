@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from blip_space import images
+from blip_space.callers import UNKNOWN, Caller
 from blip_space.errors import ImageError
 from blip_space.images import ImageFile, Resize, uploaded
 from blip_space.images.decoder_messages import STRIP_PIXELS, Task
@@ -132,7 +133,7 @@ def test_a_bug_in_a_decoder_has_its_traceback() -> None:
 
 def test_an_image_that_waits_is_not_in_memory(tmp_path: Path, pool: DecoderPool) -> None:
     (tmp_path / "a.png").write_bytes(NORMAL)
-    file = UploadedImageFile(tmp_path / "a.png", caller=("127.0.0.2", "one"))
+    file = UploadedImageFile(tmp_path / "a.png", caller=Caller("127.0.0.2", "one"))
     assert not any(isinstance(value, bytes) for value in vars(file).values())
     with file.open() as image:
         assert image.size == disc().size
@@ -150,7 +151,7 @@ def test_an_image_that_waits_is_not_in_memory(tmp_path: Path, pool: DecoderPool)
 
 def test_stopping_ends_the_processes() -> None:
     pool = DecoderPool(1)
-    with pool.open(lambda: NORMAL, ("", ""), 1, Task.CHECK):
+    with pool.open(lambda: NORMAL, UNKNOWN, 1, Task.CHECK):
         (pid,) = pool.pids
     pool.stop()
     assert not pool.pids

@@ -8,8 +8,9 @@ from threading import Event, Thread
 
 import pytest
 
+from blip_space.callers import UNKNOWN, Caller
 from blip_space.errors import BusyError
-from blip_space.images.decoding_queue import SLOW_SECONDS, UNKNOWN, DecodingQueue
+from blip_space.images.decoding_queue import SLOW_SECONDS, DecodingQueue
 
 SMALL, LARGE = 90_000_000, 500_000_000
 
@@ -24,7 +25,7 @@ class Images:
         self._ends: dict[str, tuple[Event, Thread]] = {}
         stack.callback(self.end_all)
 
-    def add(self, name: str, size: int = SMALL, *, caller: tuple[str, str] = UNKNOWN) -> None:
+    def add(self, name: str, size: int = SMALL, *, caller: Caller = UNKNOWN) -> None:
         """Ask for the turn of an image, and return once it is admitted or waits."""
         admitted, ended = Event(), Event()
 
@@ -96,9 +97,9 @@ def test_small_images_together_take_bounded_memory(images: Images) -> None:
 
 
 def test_one_image_of_a_caller_is_decoded_at_a_time(images: Images) -> None:
-    images.add("large", LARGE, caller=("127.0.0.2", "one"))
-    images.add("small", caller=("127.0.0.2", "one"))
-    images.add("of another session", caller=("127.0.0.2", "two"))
+    images.add("large", LARGE, caller=Caller("127.0.0.2", "one"))
+    images.add("small", caller=Caller("127.0.0.2", "one"))
+    images.add("of another session", caller=Caller("127.0.0.2", "two"))
     assert images.running == ["large", "of another session"]
     images.end("large")
     images.end("of another session")
@@ -107,8 +108,8 @@ def test_one_image_of_a_caller_is_decoded_at_a_time(images: Images) -> None:
 
 def test_the_images_of_one_address_do_not_take_the_turn_of_another(images: Images) -> None:
     for number in range(6):
-        images.add(f"greedy {number}", caller=("127.0.0.2", str(number)))
-    images.add("quiet", caller=("127.0.0.3", "one"))
+        images.add(f"greedy {number}", caller=Caller("127.0.0.2", str(number)))
+    images.add("quiet", caller=Caller("127.0.0.3", "one"))
     images.end("greedy 0")
     images.wait_for("quiet")
     images.end("quiet")
@@ -117,9 +118,9 @@ def test_the_images_of_one_address_do_not_take_the_turn_of_another(images: Image
 
 def test_one_address_never_has_every_process(images: Images) -> None:
     for number in range(images.queue.max_running):
-        images.add(f"greedy {number}", 1, caller=("127.0.0.2", str(number)))
+        images.add(f"greedy {number}", 1, caller=Caller("127.0.0.2", str(number)))
         images.now += SLOW_SECONDS
-    images.add("quiet", 1, caller=("127.0.0.3", "one"))
+    images.add("quiet", 1, caller=Caller("127.0.0.3", "one"))
     images.wait_for(*[f"greedy {number}" for number in range(images.queue.max_running - 1)], "quiet")
 
 

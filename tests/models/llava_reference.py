@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from blip_space.engine.core import EngineCore
+from blip_space.engine.plan import Plan
 from blip_space.engine.request import PreparedRequest
-from blip_space.engine.scheduler import Plan
 from blip_space.engine.sequence import Sequence
 from blip_space.history import Turn
 from blip_space.models.preparation import ImageInfo

@@ -8,7 +8,8 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from blip_space import settings
-from blip_space.apps.http.callers import Caller, CallerAddresses, caller_of
+from blip_space.apps.http.callers import CallerAddresses, caller_of
+from blip_space.callers import Caller
 from blip_space.errors import UserError
 from blip_space.settings.proxies import parse_trusted_proxies
 from blip_space.settings.values import Value

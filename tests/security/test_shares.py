@@ -106,6 +106,7 @@ def test_a_quiet_caller_overtakes_a_greedy_one(people: tuple[Person, Person], en
     thread.start()
     wait_until(lambda: len(engine.requests) == RUNNING + 1)
     assert [request.prompt for request in engine.requests] == ["one two"] * RUNNING + ["mine alone"]
+    assert [request.caller.address for request in engine.requests] == [GREEDY] * RUNNING + [QUIET]
     engine.release()
     thread.join(20)
     assert answers == ["mine alone"]

@@ -7,11 +7,13 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from blip_space.callers import Caller
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import BusyError, ModelError
 from blip_space.images import ImageFile
@@ -19,6 +21,7 @@ from blip_space.loading.device_errors import DEVICE_FAILED
 from blip_space.serving import child_process
 from blip_space.serving.child_process import ENGINE_ENDED
 from blip_space.serving.process_engine import MAX_FAILED_STARTS, NOT_STARTED, ProcessEngine
+from blip_space.serving.response import ResponseStream
 from tests.engine.fake_model import spec
 from tests.serving.child_engines import FakeBuild
 from tests.serving.contract import CONFIG, QUESTION, SPECS, EngineContract, ask, error_message
@@ -96,6 +99,19 @@ def test_before_its_start_an_engine_loads_and_refuses(separate: Separate) -> Non
     engine.stop()
     with pytest.raises(BusyError, match="is stopping"):
         engine.submit(ask())
+
+
+def test_the_process_knows_whose_a_request_is(separate: Separate) -> None:
+    separate.start()
+    separate.hold()
+    greedy, quiet = Caller("127.0.0.2", "one"), Caller("127.0.0.3", "one")
+    running = separate.engine.submit(replace(ask(), caller=greedy))
+    wait_until(separate.is_running)
+    waiting: list[ResponseStream] = []
+    for caller in (greedy, quiet):
+        waiting.append(separate.engine.submit(replace(ask(), caller=caller)))
+        wait_until(lambda: separate.engine.status().waiting == len(waiting))
+    assert [response.queue_position() for response in (*waiting, running)] == [1, 0, None]
 
 
 def test_a_process_that_dies_fails_its_answers_and_another_one_takes_its_place(separate: Separate) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from blip_space.apps.gradio_api.session_messages import Messages, SessionMessages
-from blip_space.apps.http.callers import Caller
+from blip_space.callers import Caller
 
 MAX_WAITING_SHARE = 1 / 4
 """Of the queue, for the calls of one address that wait."""

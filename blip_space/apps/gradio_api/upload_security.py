@@ -25,10 +25,10 @@ from blip_space.apps.gradio_api.queue_shares import QueueShares
 from blip_space.apps.http.callers import caller_of, group
 from blip_space.apps.http.clients import client_of
 from blip_space.apps.http.refusals import CODE_HEADER
+from blip_space.callers import Caller, current_caller
 from blip_space.errors import Code, ImageError, UserError
 from blip_space.images import FORMAT_NAMES
-from blip_space.images.decoding_queue import Caller
-from blip_space.images.uploaded import UploadedImageFile, current_caller
+from blip_space.images.uploaded import UploadedImageFile
 from blip_space.serving.observed import current_client, current_endpoint
 
 log = logging.getLogger(__name__)
@@ -207,7 +207,7 @@ def _with_later_defaults(block_fn: Any, inputs: list[Any]) -> list[Any]:
 def _caller(request: Any) -> Caller:
     """The address and the session of an event's caller."""
     address = getattr(getattr(request, "client", None), "host", None)
-    return group(str(address or "")), str(getattr(request, "session_hash", None) or "")
+    return Caller(group(str(address or "")), str(getattr(request, "session_hash", None) or ""))
 
 
 def _check_address(blocks: Any, body: Any) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from blip_space.callers import Caller
 from blip_space.settings.proxies import Network
 
 log = logging.getLogger(__name__)
@@ -23,13 +23,6 @@ IPV6_PREFIX = 64
 
 MAX_HOPS = 20
 """How many addresses of `X-Forwarded-For` are read, from its end, which the nearest proxy has written."""
-
-
-class Caller(NamedTuple):
-    """The address of a caller, for which limits hold, and one of its sessions; empty if unknown."""
-
-    address: str
-    session: str
 
 
 def caller_of(scope: Scope) -> Caller:

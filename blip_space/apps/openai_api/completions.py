@@ -26,9 +26,10 @@ from blip_space.apps.openai_api.conversation import parse_messages
 from blip_space.apps.openai_api.forms import Completion, FinishReason, Usage
 from blip_space.apps.openai_api.reading import read
 from blip_space.apps.openai_api.statuses import as_refusal
+from blip_space.callers import Caller, current_caller
 from blip_space.engine.request import Request
 from blip_space.errors import BusyError, UserError
-from blip_space.images.uploaded import UploadedImageFile, current_caller
+from blip_space.images.uploaded import UploadedImageFile
 from blip_space.serving.observed import current_client, current_endpoint
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.response import ResponseStream
@@ -75,7 +76,7 @@ class ChatCompletions:
         current_client.set(client_of(scope))
         submission = _Submission(self._engine)
         # each call is a session, so that the images of a program with many users are not decoded one by one
-        current_caller.set((caller_of(scope).address, f"call {id(submission)}"))
+        current_caller.set(Caller(caller_of(scope).address, f"call {id(submission)}"))
         body = await _read_body(receive)
         if body is None:
             return

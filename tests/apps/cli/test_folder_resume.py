@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from blip_space.engine.model_runner import ModelRunner
-from blip_space.engine.scheduler import Plan
+from blip_space.engine.plan import Plan
 from blip_space.jobs.folder_listing import MANIFEST_NAME
 from blip_space.loading import loader
 from tests.apps.cli.folder_command import Run, read_captions, read_rows

@@ -14,6 +14,7 @@ from blip_space.apps.cluster import replicated_engine
 from blip_space.apps.cluster.connection import WorkerResources
 from blip_space.apps.cluster.replica import PartialResponse
 from blip_space.apps.cluster.replicated_engine import ANSWER_LOST, NOT_STARTED, ReplicatedEngine
+from blip_space.callers import Caller
 from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import BusyError, ModelError, UserError
 from blip_space.images import ImageFile, decode
@@ -22,7 +23,7 @@ from tests.apps.fake_engine import PARROT, READY
 from tests.example_images import blue_circles
 from tests.serving.fakes import wait_until
 
-REQUEST = Request(ImageFile(blue_circles()), "one two")
+REQUEST = Request(ImageFile(blue_circles()), "one two", caller=Caller("127.0.0.2", "one"))
 
 
 class Stream:
@@ -109,10 +110,12 @@ def refusing() -> Iterator[PartialResponse]:
 def test_an_answer_arrives_complete_with_its_token_count(
     engine: ReplicatedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_ready(engine, Handle(complete), monkeypatch)
+    handle = Handle(complete)
+    make_ready(engine, handle, monkeypatch)
     response = engine.submit(REQUEST)
     assert list(response)[-1] == "one two"
     assert (response.tokens, response.repeats) == (2, True)
+    assert handle.requests[0].caller == REQUEST.caller
 
 
 def test_closing_the_updates_cancels_the_stream_at_its_replica(

@@ -49,7 +49,7 @@ def prompt_of(preparation: Any, text: str, digest: str) -> Prompt:
 
 def add(core: EngineCore, request: PreparedRequest) -> Sequence:
     """Add a request; its sequence."""
-    return core._sequences[core.add(request)]
+    return core._answers.unfinished[core.add(request)]
 
 
 def finish(core: EngineCore) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from blip_space.callers import Caller
 from blip_space.engine import sampling
 from blip_space.engine import slots as slots_module
 from blip_space.engine.batch_interface import Batch
@@ -25,6 +26,7 @@ from tests.engine.models.driving import add, finish, generate_alone, make_core, 
 pytestmark = pytest.mark.usefixtures("slots")
 
 REQUESTS, REQUESTS_OVER_SLOTS = 200, 60
+CALLERS = [Caller(address, "") for address in ("127.0.0.2", "127.0.0.2", "127.0.0.2", "127.0.0.3")]
 WORDS = ("Question:", "how", "many", "cats", "are", "there?", "Answer:", "two", "blau", "赤い丸", "a photo of", "دائرة")
 
 
@@ -61,7 +63,8 @@ def alone(model: Blip2, requests: List[PreparedRequest]) -> list[list[int]]:
 def test_sequences_in_changing_batches_equal_each_alone(
     model: Blip2, requests: List[PreparedRequest], alone: List[list[int]], slots: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With beam searches, samples, preemptions, cancellations, batches that are restarted, and launched steps."""
+    """With beam searches, samples, callers, preemptions, cancellations, batches that are restarted, and launched
+    steps."""
     monkeypatch.setattr(slots_module, "LAUNCH_EAGER", True)
     if slots:
         monkeypatch.setattr(sampling, "computes_on_host", lambda _: False)
@@ -72,14 +75,14 @@ def test_sequences_in_changing_batches_equal_each_alone(
     while waiting or core.has_work:
         while waiting and rng.random() < 0.5:
             number, request = waiting.pop(0)
-            together[number] = add(core, replace(request, background=rng.random() < 0.2))
+            together[number] = add(core, replace(request, background=rng.random() < 0.2, caller=rng.choice(CALLERS)))
         if together and rng.random() < 0.03:
             number = rng.choice(list(together))
             core.cancel(together[number].id)
             cancelled.add(number)
         if rng.random() < 0.01:
             core._recover(RuntimeError("out of memory"), now)
-            core._scheduler.row_limit = 99
+            core._scheduler.memory.row_limit = 99
         now += 1.0
         core.step(now)
     assert len(together) == count
