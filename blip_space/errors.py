@@ -39,7 +39,7 @@ CODES: dict[Code, str] = {
     "model_unavailable": "the model cannot be loaded",
     "no_image": "the call has no image",
     "not_found": "there is no such address, endpoint, file or session",
-    "not_uploaded": "an argument names a file that was not uploaded to this server, or a URL",
+    "not_uploaded": "an argument names a file that was not uploaded to this server, or a URL, or an upload was deleted",
     "prompt_too_long": "the prompt does not fit the model's context window, or the history is larger than its limit",
     "remote_failed": "the server of a remote model refused the request, or its answer is cut or unreadable",
     "remote_unavailable": "the server of a remote model cannot be reached, refuses the key, or has no such model",

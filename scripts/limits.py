@@ -16,6 +16,7 @@ def table() -> str:
 
 def _rows() -> Iterator[Row]:
     yield from _request_rows()
+    yield from _share_rows()
     yield from _upload_rows()
     yield from _image_rows()
     yield from _text_rows()
@@ -33,6 +34,24 @@ def _request_rows() -> Iterator[Row]:
     yield "brackets, commas and colons of a body", f"{body_limits.MAX_VALUES:,}", "too_large"
     yield "levels of a value", f"{call_values.MAX_DEPTH}", "invalid_value"
     yield "files that a call names", f"{call_values.MAX_FILES:,}", "too_large"
+
+
+def _share_rows() -> Iterator[Row]:
+    from blip_space.apps import server
+    from blip_space.apps.gradio_api import queue_shares
+    from blip_space.apps.http import connections
+
+    waiting = int(queue_shares.MAX_WAITING_SHARE * server.MAX_QUEUED)
+    yield "calls of one address that wait", f"{waiting} of the queue's {server.MAX_QUEUED}", "busy"
+    share = f"{queue_shares.MAX_RUNNING_SHARE:.0%}".replace("%", " %")
+    yield "calls of one address that run", f"{share} of those of their kind; others wait", ""
+    files = f"{connections.MAX_SHARE:.0%}".replace("%", " %")
+    limit = f"{connections.MAX_CONNECTIONS:,}, and {files} of the files that the server may open"
+    yield "connections of one address", f"{limit}; a trusted proxy has no limit", "busy"
+    yield "a connection without a complete request", f"{connections.HEAD_SECONDS:.0f} s, then it is closed", ""
+    yield "a call to which no client listens", f"{queue_shares.LISTEN_SECONDS:.0f} s, then it is ended", ""
+    kept = f"{queue_shares.KEEP_SECONDS:.0f} s, of at most {queue_shares.MAX_KEPT_SESSIONS} sessions of one address"
+    yield "a result to which no client listens", kept, ""
 
 
 def _upload_rows() -> Iterator[Row]:

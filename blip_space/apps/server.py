@@ -70,11 +70,11 @@ class Server:
     open_requests: http.OpenRequests
 
     def close(self, *, drain_seconds: float = 0.0) -> None:
-        """Refuse new requests, let running answers finish for `drain_seconds`, end the others with a sentence, and stop
-        serving."""
+        """Refuse new requests, let accepted uploads and calls finish for `drain_seconds`, end the others with a
+        sentence, and stop serving."""
         self.open_requests.refuse_new()
         if drain_seconds:
-            self.open_requests.wait_for_answers(drain_seconds)
+            self.open_requests.wait_for_work(drain_seconds, self.demo.has_calls)
         stopping = threading.Thread(target=self.engine.stop)
         stopping.start()
         self.open_requests.wait_for_answers(END_SECONDS)  # which the engine has ended
@@ -206,6 +206,7 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
             run_history=False,
             mcp_server=False,
             pwa=False,
+            _frontend=False,  # else Gradio gives up where a busy machine takes 3 s for the page
             **page.theme_options(),
         )
     except OSError as error:

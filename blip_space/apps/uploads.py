@@ -136,12 +136,14 @@ class UploadStorage:
             upload.files += files
             self._count(upload.owner, size, files)
 
-    def keep(self, upload: Upload, paths: Iterable[Path]) -> None:
-        """Count the files that an upload was stored as in place of what has arrived."""
+    def keep(self, upload: Upload, paths: Iterable[Path]) -> bool:
+        """Count the files that an upload was stored as in place of what has arrived; whether all of them are there."""
+        is_complete = True
         for path in paths:
             try:
                 size = path.stat().st_size
             except OSError:
+                is_complete = False
                 continue
             with self._lock:
                 self._remove(path)
@@ -149,6 +151,7 @@ class UploadStorage:
                 arrived, files = min(size, upload.size), min(1, upload.files)
                 upload.size, upload.files = upload.size - arrived, upload.files - files
                 self._count(upload.owner, size - arrived, 1 - files)
+        return is_complete
 
     def end(self, upload: Upload, *, is_deleted: bool) -> None:
         """Forget an upload whose files are deleted, and keep counting for a while what was not stored of another."""

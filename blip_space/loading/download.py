@@ -22,6 +22,7 @@ from blip_space.errors import ModelError
 from blip_space.loading.library_logging import silenced
 from blip_space.loading.progress import OnProgress, download_progress_bar, ignore_progress
 from blip_space.models.tokenizer import has_tokenizer
+from blip_space.settings import find_missing_proxy_package
 
 SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
 SAFETENSORS = ["model.safetensors", "model-*-of-*.safetensors"]
@@ -59,7 +60,8 @@ def _download(spec: ModelSpec, patterns: list[str], on_progress: OnProgress, is_
     except ModelError:
         raise
     except Exception as error:  # the client also raises errors of its HTTP package
-        raise ModelError(explain_download_failure(error, spec.source, name=spec.name)) from error
+        failure = find_missing_proxy_package() or explain_download_failure(error, spec.source, name=spec.name)
+        raise ModelError(failure) from error
 
 
 def find_weight_files(folder: Path, *, name: str) -> list[Path]:

@@ -19,6 +19,7 @@ from blip_space.settings.keys import KEYS, parse_keys
 from blip_space.settings.libraries import (
     bypass_proxies,
     check_upload_folder,
+    find_missing_proxy_package,
     hides_gpus,
     is_hugging_face_space,
     prepare_libraries,
@@ -41,6 +42,7 @@ __all__ = [
     "bypass_proxies",
     "check_upload_folder",
     "engine_process",
+    "find_missing_proxy_package",
     "fixed_slots",
     "fused_steps",
     "hide_port_from_gradio",

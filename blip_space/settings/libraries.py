@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from blip_space.errors import UserError
@@ -53,6 +54,18 @@ def bypass_proxies(*hosts: str) -> None:
     names += [host for host in hosts if host not in EVERY_ADDRESS]
     for variable in ("no_proxy", "NO_PROXY"):
         os.environ[variable] = ",".join(dict.fromkeys(names))
+
+
+def find_missing_proxy_package() -> str:
+    """A sentence if the environment names a SOCKS proxy, and the package for it is missing; else empty. httpx, by which
+    Gradio starts and the hub downloads, then fails for every address, also for those that need no proxy."""
+    for name in (variable for lower in PROXIES for variable in (lower, lower.upper())):
+        if os.environ.get(name, "").lower().startswith("socks") and find_spec("socksio") is None:
+            return (
+                f"The variable {name} names a SOCKS proxy, which needs the package socksio. Install it with "
+                "pip install socksio, or unset the variable."
+            )
+    return ""
 
 
 def upload_folder() -> Path:

@@ -19,7 +19,7 @@ from gradio_client import Client, handle_file
 
 from blip_space.apps import server, uploads
 from blip_space.apps.gradio_api.endpoints import MAX_ANSWERS
-from blip_space.apps.http.upload_limits import DISK_FULL
+from blip_space.apps.http.upload_failures import DISK_FULL
 from blip_space.errors import UserError
 from blip_space.serving.routed import RoutedEngine
 from blip_space.settings import Settings
@@ -109,6 +109,25 @@ def test_ports_of_kubernetes_services_are_ignored_and_the_hosts_port_is_used() -
         assert output.count(f"{name} is '{service}' and is ignored: Kubernetes sets it") == 1
     assert "Traceback" not in output
     assert process.returncode == 0
+
+
+def test_a_socks_proxy_without_its_package_is_a_sentence(tmp_path: Path) -> None:
+    variables = {"ALL_PROXY": "socks5://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    for arguments in (["serve"], ["ask", "assets/examples/octopus.png", "?", "--model", "blip2-opt-2.7b"]):
+        command = [sys.executable, "-m", "blip_space", *arguments]
+        ended = subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True)
+        assert (ended.returncode, ended.stderr.strip().count("\n")) == (1, 0), ended.stderr
+        assert "ALL_PROXY names a SOCKS proxy, which needs the package socksio." in ended.stderr
+
+
+def test_a_busy_machine_does_not_keep_a_server_from_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradio asks for its own page, and gives up after 3 s."""
+    from gradio import networking
+
+    monkeypatch.setattr(networking, "url_ok", lambda _url: False)
+    running = server.launch(FakeEngine(), host="127.0.0.1", port=free_port())
+    assert httpx.get(f"{running.url}healthz").json()["status"] == "ready"
+    running.close()
 
 
 def test_a_port_in_use_is_refused(url: str) -> None:

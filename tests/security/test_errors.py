@@ -114,7 +114,9 @@ def test_an_unknown_session_gets_a_sentence_and_leaves_no_traceback(
         True,
         "There is no such session any more",
     )
-    assert "There is no such session any more" in web.get("/gradio_api/call/chat/unknown").text
+    last = json.loads(web.get("/gradio_api/call/chat/unknown").text.strip().splitlines()[-1].removeprefix("data: "))
+    assert last["title"] == "not_found"
+    assert last["error"].startswith("There is no such session any more.")
     assert not [record for record in caplog.records if record.exc_info]
 
 

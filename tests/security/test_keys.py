@@ -93,6 +93,30 @@ def test_the_form_sets_a_cookie_for_the_page_only(web: httpx.Client) -> None:
         assert web.get(path).status_code == 401
 
 
+def test_a_cookie_of_a_frame_counts_in_frames_of_the_same_page_only(web: httpx.Client) -> None:
+    """A browser sends no strict cookie in the frame of another site, such as that of a Space on the hub."""
+    answer = web.post("/sign-in", data={"key": KEY}, headers={"Sec-Fetch-Dest": "iframe"})
+    attributes = set(answer.headers["set-cookie"].lower().split("; ")[1:])
+    assert {"samesite=none", "secure", "partitioned", "httponly"} <= attributes
+
+
+def test_a_person_signs_in_on_the_hub(browser: Browser, url: str) -> None:
+    hub = "https://huggingface.co"
+    frame = f'<iframe src="{url.replace("127.0.0.1", "localhost")}/" width="900" height="700"></iframe>'
+    context = browser.new_context()
+    try:
+        context.grant_permissions(["local-network-access"], origin=hub)
+        page = context.new_page()
+        page.route(f"{hub}/**", lambda route: route.fulfill(content_type="text/html", body=frame))
+        page.goto(f"{hub}/spaces/a/b")
+        space = page.frame_locator("iframe")
+        space.get_by_label("Key of this server").fill(KEY)
+        space.get_by_role("button", name="Sign in").click()
+        space.locator("#budget .budget").wait_for()
+    finally:
+        context.close()
+
+
 def test_a_person_signs_in(browser: Browser, url: str) -> None:
     context = browser.new_context()
     try:

@@ -41,7 +41,7 @@ class Person:
         """The last message of a call."""
         lines = self._web.get(f"/gradio_api/call/chat/{event}").text.splitlines()
         data = json.loads([line for line in lines if line.startswith("data: ")][-1][6:])
-        return str(data[0] if isinstance(data, list) else data)
+        return str(data[0] if isinstance(data, list) else data["error"])
 
     def ask(self, prompt: str) -> str:
         """The answer to a prompt."""

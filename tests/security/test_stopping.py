@@ -118,6 +118,34 @@ def test_running_answers_finish_first_and_nothing_new_is_begun(running: server.S
         closing.join()
 
 
+def test_what_was_accepted_finishes_first(running: server.Server, web: httpx.Client) -> None:
+    """A call whose client does not listen yet, and an upload that still arrives."""
+    engine = hold_all(running)
+    data, parts = blue_circles(), threading.Event()
+    head = b'--B\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+
+    def slowly() -> Iterator[bytes]:
+        yield head + data[:50]
+        parts.wait(20)
+        yield data[50:] + b"\r\n--B--\r\n"
+
+    headers = {"Content-Type": "multipart/form-data; boundary=B"}
+    with ThreadPoolExecutor(1) as threads:
+        path = ask(web)
+        wait_until(lambda: len(engine.responses) == 1)
+        upload = threads.submit(web.post, "/gradio_api/upload", content=slowly(), headers=headers)
+        wait_until(lambda: any(request.is_work for request in running.open_requests._open))
+        closing = threading.Thread(target=running.close, kwargs={"drain_seconds": 60})
+        closing.start()
+        wait_until(lambda: running.open_requests.is_stopping)
+        parts.set()
+        assert upload.result().status_code == 200
+        engine.release()
+        wait_until(lambda: engine.responses[0].done)
+        assert last_data(read(web, path))[0] == PROMPT
+        closing.join()
+
+
 def test_a_server_is_ready_once_it_can_answer(running: server.Server, web: httpx.Client) -> None:
     engine = hold_all(running)
     engine.set_status(status="loading", loaded=())

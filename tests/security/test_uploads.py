@@ -207,6 +207,23 @@ def test_a_folder_that_was_deleted_is_created_again(url: str, tmp_path: Path) ->
     assert client.predict(handle_file(tmp_path / "a.png"), "seen", api_name="/chat") == "seen"
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_folder_that_is_deleted_while_files_arrive_gets_a_sentence(url: str, folder: Path, number: int) -> None:
+    """Gradio answers as if they were stored, or with an error of its own."""
+    with half_upload(url, 6, b"x" * 100) as connection:
+        wait_until(lambda: bool(temporary_files()))
+        shutil.rmtree(folder)
+        more, end = (number - 1) * (b"\r\n" + HEAD + b"y" * 50), b"\r\n--B--\r\n"
+        left = 200_000 - len(HEAD) - 100
+        connection.sendall(more + b"z" * (left - len(more) - len(end)) + end)
+        connection.settimeout(20)
+        answer = connection.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"x-error-code: not_uploaded" in answer.lower()
+    assert b"Send them again." in answer
+    assert len(client_at(url, 6).post(PATH, files=images_of(2)).json()) == 2
+
+
 @pytest.mark.usefixtures("url")
 def test_a_batch_writes_its_results_to_a_folder_that_was_deleted() -> None:
     from blip_space.apps.page import batch_tab

@@ -89,6 +89,8 @@ def serve(args: argparse.Namespace) -> int:
     chosen = settings.read({name: getattr(args, name, None) for name in names})  # keys have no option
     settings.hide_port_from_gradio()
     settings.bypass_proxies(chosen.host)
+    if missing := settings.find_missing_proxy_package():
+        raise UserError(missing)
     settings.check_upload_folder()
     from blip_space.apps import server
 

@@ -74,6 +74,13 @@ class QueueShares:
         waiting = sum(self._caller(event).address == address for event in self._waiting())
         return bool(waiting < max(1, MAX_WAITING_SHARE * self._queue.max_size))
 
+    def has_undelivered(self) -> bool:
+        """Whether a client may still get the result of a call. From any thread."""
+        kept = self._queue.pending_messages_per_session
+        sessions = [session for session, calls in list(self._queue.pending_event_ids_session.items()) if calls]
+        found = [messages for session in sessions if (messages := kept.get(session)) is not None]
+        return any(messages.seconds_alone < LISTEN_SECONDS for messages in found)
+
     def _next(self) -> tuple[list[Any], bool, str] | None:
         """The call that runs next, as Gradio's method returns it: of the address with the fewest that run."""
         kinds = list(self._queue.event_queue_per_concurrency_id.items())

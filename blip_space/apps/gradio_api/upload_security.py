@@ -67,7 +67,7 @@ class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # mypy does not follow Gra
         of each caller only its share."""
         super().queue(*arguments, **options)
         self._value_checks = anyio.CapacityLimiter(MAX_VALUE_CHECKS)
-        shares = QueueShares(self._queue)
+        self._shares = shares = QueueShares(self._queue)
 
         async def push_valid(body: Any, request: Any, username: Any) -> Any:
             _check_address(self, body)
@@ -78,6 +78,10 @@ class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # mypy does not follow Gra
 
         self._queue.push = push_valid
         return self
+
+    def has_calls(self) -> bool:
+        """Whether a call waits, runs, or has a result that its client is about to get. From any thread."""
+        return self._shares.has_undelivered()
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *arguments: Any, **options: Any) -> Any:
         """Check the values, then call Gradio's method. Raises `UserError` if the check or Gradio refuses a value."""

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blip_space.apps.http import event_streams
 from blip_space.apps.http.refusals import CODE_HEADER, Refusal, is_protocol, is_upload, route_path
+from blip_space.apps.http.upload_failures import refusal_of
 from blip_space.images import MAX_UPLOAD_BYTES
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,10 @@ class _Response:
 
     async def fail(self, error: Exception) -> None:
         """Answer for an app that raised an error. A stream has its last message by now and only ends."""
-        is_expected = _is_expected(error)
+        failure = refusal_of(error) if is_upload(self._scope) else None
+        if failure is not None:
+            log.warning("an upload failed: %s at %s", type(error).__name__, _origin(error))
+        is_expected = _is_expected(error) or failure is not None
         if self._start is None and not is_expected and self._is_call_mistake(error):
             log.info("a call was refused: %s at %s", type(error).__name__, _origin(error))
             await self._refuse(INVALID_CALL)
@@ -114,7 +118,7 @@ class _Response:
         if not is_expected:
             log.error("a request to %s failed", _printable(route_path(self._scope)), exc_info=error)
         if self._start is None or (self._is_failure and not self._is_ended):
-            await self._refuse(INTERNAL)
+            await self._refuse(failure or INTERNAL)
         elif self._is_stream and not self._is_ended:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 

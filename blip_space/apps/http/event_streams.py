@@ -10,9 +10,13 @@ from typing import Any
 
 from starlette.types import Message
 
+from blip_space.errors import Code
+
 STOPPING = "The server stops, and the answer was cut off. Try again when it runs again."
 NO_SESSION = "There is no such session any more. Reload the page, or send the call again."
 FAILED = "An internal error occurred; the server's log has the details. Try again."
+
+TITLES: dict[str, Code] = {STOPPING: "stopping", NO_SESSION: "not_found", FAILED: "internal_error"}
 
 KIND = b'"unexpected_error"'
 """In a string its quotes would be escaped; as a whole string it may also be a value of a user."""
@@ -31,15 +35,14 @@ def with_sentences(message: Message) -> Message:
     if chunk.startswith(CALL_ERROR):
         text = _parse(chunk[len(CALL_ERROR) - 1 :])
         sentence = _sentence(text, is_missing=str(text).startswith("404"))
-        return {**message, "body": f"event: error\ndata: {json.dumps(sentence)}\n\n".encode()}
+        return {**message, "body": _call_error(sentence)}
     return message
 
 
 def stopping_event(path: str) -> bytes:
     """The last event of a stream of answers that ends because the server stops."""
     if path.startswith("/gradio_api/call/"):
-        error = {"error": STOPPING, "title": "stopping", "visible": True, "duration": 15}
-        return f"event: error\ndata: {json.dumps(error)}\n\n".encode()
+        return _call_error(STOPPING)
     event = {"msg": "unexpected_error", "message": STOPPING, "session_not_found": False, "success": False}
     return as_event(event)
 
@@ -47,6 +50,12 @@ def stopping_event(path: str) -> bytes:
 def as_event(value: dict[str, Any]) -> bytes:
     """An event without a name; clients of OpenAI's protocol take a named one for an ordinary chunk."""
     return f"data: {json.dumps(value)}\n\n".encode()
+
+
+def _call_error(sentence: str) -> bytes:
+    """The error event of a call, in the form that errors of endpoints have there: with a code as its title."""
+    error = {"error": sentence, "title": TITLES[sentence], "visible": True, "duration": 15}
+    return f"event: error\ndata: {json.dumps(error)}\n\n".encode()
 
 
 def _parse(text: bytes) -> Any:

@@ -27,6 +27,11 @@ TOKEN_ONLY = ("/v1/", "/metrics/")
 
 SIGN_IN = "/sign-in"
 COOKIE = "blip_space_key"
+FRAMES = ("iframe", "frame")
+"""The Sec-Fetch-Dest of a page in a frame, as a Space is on the hub. Browsers send no strict cookie there. They send
+a partitioned one, only in frames of the page in which it was set, so other sites cannot use it. They send the header
+only where they accept secure cookies."""
+
 COOKIE_SECONDS = 30 * 24 * 3600
 MAX_FORM_BYTES = 4_096
 
@@ -99,15 +104,18 @@ class Keys:
         if not key:
             return self._form(WRONG_KEY, 401)
         response = RedirectResponse(f"{self._root_path}/", status_code=303)
+        is_framed = Headers(scope=scope).get("sec-fetch-dest", "") in FRAMES
         response.set_cookie(
             COOKIE,
             _digest("cookie", key),
             max_age=COOKIE_SECONDS,
             path=f"{self._root_path}/",
-            secure=scope.get("scheme") == "https",
+            secure=is_framed or scope.get("scheme") == "https",
             httponly=True,
-            samesite="strict",
+            samesite="none" if is_framed else "strict",
         )
+        if is_framed:  # Starlette sets this attribute from Python 3.14 on only
+            response.headers["set-cookie"] += "; Partitioned"
         return response
 
     def _form(self, message: str, status: int) -> Response:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -20,11 +21,12 @@ NEW_WORK = (
     "/gradio_api/queue/join", "/gradio_api/call/", "/gradio_api/run/", "/gradio_api/api/", "/gradio_api/upload",
     f"{PROTOCOL}/",
 )  # fmt: skip
-"""What a stopping server refuses, if it is a POST."""
+"""What a stopping server refuses, if it is a POST; those that it has accepted may finish first."""
 
 ANSWERS = ("/gradio_api/queue/data", "/gradio_api/call/")
 """Streams of answers; other streams, such as a page's heartbeat, are open as long as the page."""
 
+POLL_SECONDS = 0.1
 STOPPING = Refusal(503, "stopping", event_streams.STOPPING, {"Retry-After": "10"})
 
 
@@ -60,6 +62,18 @@ class OpenRequests:
     def wait_for_answers(self, seconds: float) -> bool:
         """Wait until no answer is streamed, at most that long; returns whether that is so."""
         return self._wait(lambda: not any(request.is_answer for request in self._open), seconds)
+
+    def wait_for_work(self, seconds: float, has_calls: Callable[[], bool]) -> bool:
+        """Wait until every upload and call that was accepted has ended, its answer included, at most that long; returns
+        whether that is so. `has_calls` says whether Gradio's queue has calls; between two requests only it knows."""
+
+        def is_done() -> bool:
+            return not any(request.is_answer or request.is_work for request in self._open) and not has_calls()
+
+        deadline = time.monotonic() + seconds
+        while not (done := self._wait(is_done, POLL_SECONDS)) and time.monotonic() < deadline:
+            pass
+        return done
 
     def end_all(self, seconds: float) -> bool:
         """Refuse every request, end the open ones that can be ended, and wait at most that long for all."""
@@ -111,6 +125,11 @@ class _OpenRequest:
         if is_protocol(self._scope):
             return bool(self._scope["method"] == "POST")
         return self._scope["method"] == "GET" and self._path.startswith(ANSWERS)
+
+    @property
+    def is_work(self) -> bool:
+        """Whether this is an upload, or a request that makes a call."""
+        return _is_new_work(self._scope)
 
     async def run(self, app: ASGIApp) -> None:
         """Answer the request, or end it when it is cut."""

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from blip_space.apps.http.callers import caller_of
 from blip_space.apps.http.open_files import OpenFiles, raise_limit
 from blip_space.apps.http.refusals import Refusal, is_upload
+from blip_space.apps.http.upload_failures import DELETED, DISK_FULL
 from blip_space.apps.http.upload_parts import InvalidPartError, UploadParts
 from blip_space.apps.uploads import MIN_AGE_SECONDS, Limits, Shortage, Upload, UploadStorage
 
@@ -39,13 +40,11 @@ MAX_SECONDS = 1_800
 MAX_DISCARDED_BYTES, DISCARD_SECONDS = 32_000_000, 10
 """How much of a refused upload is read and forgotten: a client that is still sending would not see the refusal."""
 
-MAX_REPLY_BYTES = 1_000_000
 UNKNOWN = "unknown"
 
 NOT_FILES = Refusal(
     400, "invalid_value", "The upload has something else than files, or its end is missing. Send the files again."
 )
-DISK_FULL = Refusal(507, "disk_full", "The server has no disk space for another image at the moment. Try again later.")
 TOO_SLOW = Refusal(
     408,
     "timed_out",
@@ -131,8 +130,8 @@ class _Request:
         self._waited = 0.0
         self._refusal: Refusal | None = None
         self._is_complete = False
+        self._start: Message | None = None
         self._reply = b""
-        self._status = 0
 
     def announce(self, headers: Headers) -> None:
         """Refuse an upload that says itself that it is too large."""
@@ -167,16 +166,26 @@ class _Request:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass on the app's response unless there is a refusal; its text names the stored files."""
+        """Pass on the app's response unless there is a refusal; its text names the stored files, which are there."""
         if self._refusal is not None:
             return
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-        elif self._status == 200 and len(self._reply) < MAX_REPLY_BYTES:
+        if message["type"] == "http.response.start" and message["status"] == 200:
+            self._start = message
+        elif self._start is None:
+            await self._send(message)
+        else:
             self._reply += message.get("body", b"")
             if not message.get("more_body", False):
-                self._storage.keep(self._upload, _paths(self._reply))
-        await self._send(message)
+                await self._finish(self._start)
+
+    async def _finish(self, start: Message) -> None:
+        """Answer with the paths of the stored files. Gradio does so as well if they could not be stored."""
+        stored = self._storage.keep(self._upload, _paths(self._reply))
+        if stored:
+            await self._send(start)
+            await self._send({"type": "http.response.body", "body": self._reply, "more_body": False})
+        else:
+            self._refusal = DELETED
 
     async def _receive_in_time(self) -> Message:
         allowed = min(GRACE_SECONDS + self._received / MIN_BYTES_PER_SECOND, MAX_SECONDS)
