@@ -36,15 +36,17 @@ def test_many_programs_beside_pages_are_not_mixed_up(
             return bool(stream.choices[0].message.content == prompt)
         return "".join(chunk.choices[0].delta.content or "" for chunk in stream) == prompt
 
-    def open_page(number: int) -> bool:
+    pages = [Client(url, verbose=False, httpx_kwargs={"timeout": 60}) for _ in range(PAGES)]
+
+    def call(number: int) -> bool:
         prompt = f"page {number} of {PAGES}"
-        return bool(Client(url, verbose=False).predict(handle_file(image_file), prompt, api_name="/chat") == prompt)
+        return bool(pages[number].predict(handle_file(image_file), prompt, api_name="/chat") == prompt)
 
     before = scrape(web)
     with ThreadPoolExecutor(PROGRAMS + PAGES) as pool:
-        programs, pages = pool.map(run, range(PROGRAMS)), pool.map(open_page, range(PAGES))
+        programs, calls = pool.map(run, range(PROGRAMS)), pool.map(call, range(PAGES))
         assert all(programs)
-        assert all(pages)
+        assert all(calls)
     after = scrape(web)
 
     def grown(name: str, **labels: str) -> float:
