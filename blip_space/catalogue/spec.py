@@ -30,7 +30,8 @@ class ModelSpec:
     the size of the context window, which holds an image's positions, the prompt and, for decoder-only models, the new
     tokens. `download_gb` is the size of the weights on the hub, if known. `description` is a sentence for the page,
     `unknown_image_replies` are replies that report an image outside the model's training domain, and `load_error` is
-    why the model cannot be loaded. `adapter` is the folder or repository of a LoRA adapter to apply. `stored_precision`
+    why the model cannot be loaded. `adapter` is the folder or repository of a LoRA adapter to apply. `photo_encoder` is
+    whether a second image encoder in its folder recognizes photographs. `stored_precision`
     is int8 or int4 if the weights are stored in it, and `stored_bytes` is then their size; else it is empty, and the
     precision is chosen at load time. `server` is the base URL of the server that answers for a remote model, of which
     nothing is loaded here; else it is empty.
@@ -52,6 +53,7 @@ class ModelSpec:
     unknown_image_replies: frozenset[str] = frozenset()
     load_error: str = ""
     adapter: str = ""
+    photo_encoder: bool = False
     stored_precision: str = ""
     stored_bytes: int = 0
     server: str = ""

@@ -19,7 +19,7 @@ from blip_space.images.decoder_pool import DecoderPool
 from blip_space.images.uploaded import UploadedImageFile
 from tests.images.image_bytes import disc, encoded, exif, noise, with_size
 
-RESIZE = Resize(32, 24, Image.Resampling.BILINEAR)
+RESIZES = (Resize(32, 24, Image.Resampling.BILINEAR), Resize(16, 16, Image.Resampling.BICUBIC, 0.875))
 FILES = {
     "PNG": encoded(noise(), "PNG"),
     "transparent": encoded(disc().convert("LA"), "PNG"),
@@ -71,13 +71,14 @@ def pool(running: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> DecoderPool:
 def test_an_upload_is_decoded_as_other_files_are(pool: DecoderPool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with UploadedImageFile(FILES[name]).open() as image:
         size, digest, pixels = image.size, image.digest, image.pixels.tobytes()
-    with UploadedImageFile(FILES[name]).open(RESIZE) as image:
+    with UploadedImageFile(FILES[name]).open(RESIZES) as image:
         assert image.size == size
-        resized = image.pixels.tobytes()
+        resized = [part.tobytes() for part in image.resized]
     monkeypatch.undo()
     with ImageFile(FILES[name]).open() as expected:
         assert (size, digest, pixels) == (expected.size, expected.digest, expected.pixels.tobytes())
-        assert resized == expected.pixels.resize(RESIZE[:2], RESIZE.resample).tobytes()
+        assert resized == [resize.apply(expected.pixels).tobytes() for resize in RESIZES]
+        assert resized[0] == expected.pixels.resize((32, 24), Image.Resampling.BILINEAR).tobytes()
     assert pool.queue.waiting == 0
 
 

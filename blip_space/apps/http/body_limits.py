@@ -24,7 +24,7 @@ DATA_BYTES = 30_000_000
 """A request that contains its images as base64."""
 
 CALL_ROUTES = ("/gradio_api/queue/join", "/gradio_api/call/", "/gradio_api/run/", "/gradio_api/api/")
-DATA_ROUTES = ("/v1/", "/gradio_api/mcp")
+DATA_ROUTES = ("/v1/", "/mcp")
 
 MAX_VALUES = 60_000
 """Of one body: brackets, commas and colons outside of strings. A history of 1,000 messages has 5,000, or 20,000 as

@@ -18,9 +18,14 @@ from blip_space.apps.http import event_streams
 from blip_space.apps.http.refusals import PROTOCOL, Refusal, is_protocol, route_path
 
 NEW_WORK = (
-    "/gradio_api/queue/join", "/gradio_api/call/", "/gradio_api/run/", "/gradio_api/api/", "/gradio_api/upload",
+    "/gradio_api/queue/join",
+    "/gradio_api/call/",
+    "/gradio_api/run/",
+    "/gradio_api/api/",
+    "/gradio_api/upload",
+    "/mcp",
     f"{PROTOCOL}/",
-)  # fmt: skip
+)
 """What a stopping server refuses, if it is a POST; those that it has accepted may finish first."""
 
 ANSWERS = ("/gradio_api/queue/data", "/gradio_api/call/")
