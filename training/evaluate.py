@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,7 @@ def plain_parts(model: EvaluatedModel, each: int) -> Iterator[str]:
 def photograph_parts(model: EvaluatedModel, each: int) -> Iterator[str]:
     """The tables of photographs, which are asked about through the engine, as users ask."""
     with blip_space.load(str(model.folder)) as engine:
-        answers = photographs.photograph_answers(
-            lambda image, prompt: _answer_or_nothing(engine, image, prompt), model.sources
-        )
+        answers = photographs.photograph_answers(partial(_answer_or_nothing, engine), model.sources)
     counts = photographs.photograph_counts(answers, model.lexicons["en"].unknown)
     yield photographs.photograph_table(counts)
     encoder = gate.load_gate(model)
