@@ -21,7 +21,9 @@ from blip_space.history import parse_history
 from blip_space.serving.threaded import ThreadedEngine
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
+    from typing import Self
+
+    from typing_extensions import Unpack
 
     from blip_space.models.interface import VisionLanguageModel
     from blip_space.serving.response import ResponseStream

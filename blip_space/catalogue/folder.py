@@ -13,6 +13,7 @@ from blip_space import settings
 from blip_space.catalogue.family import FamilySpec
 from blip_space.catalogue.headers import TensorInfo, read_headers
 from blip_space.catalogue.parsing import describe_type, read_json
+from blip_space.catalogue.ready_questions import read_questions
 from blip_space.catalogue.spec import ModelSpec
 from blip_space.catalogue.storage import StoredWeights, detect_storage
 from blip_space.catalogue.validation import check_language_model, explain_missing_config, find_family
@@ -59,6 +60,7 @@ def build_spec(
         context_tokens=own.get("context_tokens", _context_tokens(config, family)),
         description=" ".join(own[key] for key in ("knows", "knows_photographs")[: 1 + has_photo_encoder] if key in own),
         unknown_image_replies=frozenset(own.get("unknown", ())),
+        ready_questions=read_questions(folder, name=name),
         photo_encoder=has_photo_encoder,
         stored_precision=stored.precision,
         stored_bytes=stored.loaded_bytes if stored.precision else 0,

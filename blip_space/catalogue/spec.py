@@ -5,12 +5,14 @@ Depends on the specs of families only; reads no file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import urlsplit
 
 from blip_space.catalogue import families
 from blip_space.catalogue.family import FamilySpec, LanguageModelSpec
+from blip_space.catalogue.ready_questions import ReadyQuestions
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int4")
 BYTES_PER_PARAMETER = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5 + 4 / 64}
@@ -57,6 +59,8 @@ class ModelSpec:
     stored_precision: str = ""
     stored_bytes: int = 0
     server: str = ""
+    ready_questions: Mapping[str, ReadyQuestions] = field(default_factory=dict, compare=False, repr=False)
+    """By the language's code: questions that the model answers well, and what it knows; empty for most models."""
 
     @property
     def server_host(self) -> str:
