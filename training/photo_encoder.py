@@ -2,7 +2,7 @@
 
 The network is the published one, converted; nothing of it is trained here. The gate is a linear classifier on its
 features (`training.photo_gate`). The reports are written with the codebook that the language model learned from, so
-`--reports` writes them anew after the language model has been trained, with the gate that the folder has.
+`--reports` writes them again after the language model has been trained, with the gate that the folder has.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.photo_encoder", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sources", type=Path, default=RUNS / "sources", help="downloaded packages")
-    parser.add_argument("--reports", action="store_true", help="only write the reports anew")
+    parser.add_argument("--reports", action="store_true", help="only write the reports again")
     args = parser.parse_args(arguments)
     concepts = list(json.loads((args.folder / CLASS_MAP).read_text("utf-8"))["concepts"])
     written = reports(concepts, Sizes().text_width)

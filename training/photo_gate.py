@@ -1,4 +1,4 @@
-"""The gate of the photo encoder: a linear classifier on its features that tells photographs from drawings.
+"""The gate of the photo encoder: a linear classifier on its features that separates photographs from drawings.
 
 Photographs are those of `scenes.out_of_distribution` and eight of the Getty's open collection, in random crops, and cut
 out in the shapes of drawings. Drawings are rendered scenes, emoji, noise, text and blank pages.
