@@ -8,22 +8,23 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, overload
 
 from PIL import Image
 
 from blip_space import catalogue, images, options
+from blip_space.catalogue.remote import PRECISION, check_options, with_adapter
 from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import ModelError, UserError
 from blip_space.history import parse_history
+from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.threaded import ThreadedEngine
+from blip_space.settings import openai_key
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from blip_space.models.interface import VisionLanguageModel
     from blip_space.serving.response import ResponseStream
 
 ImageSource = str | Path | bytes | Image.Image
@@ -52,16 +53,26 @@ class Decoding(TypedDict, total=False):
 def load(model: str = "tiny", *, precision: str = "auto", adapter: str = "", device: str = "auto") -> Engine:
     """Load a model and return it ready to answer.
 
-    `model` is a name of the catalogue (`python -m blip_space models`), a folder with a checkpoint, or a repository
-    `owner/name` of the hub, which is downloaded where it is not cached. `precision` is auto, fp32, bf16, fp16, int8 or
+    `model` is a name of the catalogue (`python -m blip_space models`), a folder with a checkpoint, a repository
+    `owner/name` of the hub, which is downloaded where it is not cached, or `openai:URL#NAME` for a model of another
+    server, to which the images are then sent. `precision` is auto, fp32, bf16, fp16, int8 or
     int4. `adapter` is a LoRA adapter's folder or repository. `device` is auto, cpu, mps or cuda:N. Raises `ModelError`
     where the model cannot be loaded. `DeviceError`, here or of an answer, means that the GPU failed: only another
     process can use it again.
     """
-    spec = replace(catalogue.find_model(model, folders=True), adapter=adapter)
+    spec = with_adapter(catalogue.find_model(model, folders=True), adapter)
+    check_options(spec, precision, device)
+    if spec.server:
+        from blip_space.serving.remote.engine import RemoteEngine
+
+        remote = RemoteEngine(spec, key=openai_key(), config=CONFIG)
+        return Engine(remote, precision=PRECISION, at_once=CONFIG.resolve().max_batch_size)
+    from blip_space.engine.batch_size import streaming_batch_size  # imports torch
     from blip_space.loading.loader import load_model
 
-    return Engine(load_model(spec, precision, device=device))
+    loaded = load_model(spec, precision, device=device)
+    local = ThreadedEngine([loaded.spec], config=CONFIG, load=lambda *_: loaded)
+    return Engine(local, precision=loaded.precision.name, at_once=streaming_batch_size(loaded))
 
 
 class Engine:
@@ -71,14 +82,12 @@ class Engine:
     program. Image features, and keys and values of answers, are kept for later questions about the same images.
     """
 
-    def __init__(self, model: VisionLanguageModel) -> None:
-        self.model, self.precision = model.spec.name, model.precision.name
-        from blip_space.engine.batch_size import streaming_batch_size  # imports torch
-
-        self._max_in_flight = BATCHES_IN_FLIGHT * streaming_batch_size(model)
-        engine = ThreadedEngine([model.spec], config=CONFIG, load=lambda *_: model)
+    def __init__(self, engine: EngineProtocol, *, precision: str, at_once: int) -> None:
+        """Starts the engine, which generates `at_once` answers together."""
+        self.model, self.precision = engine.default.name, precision
+        self._max_in_flight = BATCHES_IN_FLIGHT * at_once
         engine.start()
-        self._engine: ThreadedEngine | None = engine
+        self._engine: EngineProtocol | None = engine
         self._close = weakref.finalize(self, engine.stop)  # also at exit, before threads are killed
 
     def ask(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from blip_space.callers import UNKNOWN, Caller
 from blip_space.engine.answer_check import EMPTY_ANSWER, is_blank, is_cut_off_in_loop
 from blip_space.engine.detokenizer import visible_text
 from blip_space.engine.output import ANSWER_FAILED
@@ -36,6 +37,7 @@ class RemoteTask:
     options: GenerationOptions
     response: ResponseStream
     deadline: float
+    caller: Caller = UNKNOWN
     background: bool = False
     counted_tokens: int = 0
     arrived_at: float = field(default_factory=time.monotonic)
