@@ -8,12 +8,14 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, overload
 
 from PIL import Image
 
 from blip_space import catalogue, images, options
+from blip_space.catalogue import ModelSpec
 from blip_space.catalogue.remote import PRECISION, check_options, with_adapter
 from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import ModelError, UserError
@@ -23,7 +25,9 @@ from blip_space.serving.threaded import ThreadedEngine
 from blip_space.settings import openai_key
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
+    from typing import Self
+
+    from typing_extensions import Unpack
 
     from blip_space.serving.response import ResponseStream
 
@@ -50,29 +54,42 @@ class Decoding(TypedDict, total=False):
     quality: Literal["stream", "best"]
 
 
-def load(model: str = "tiny", *, precision: str = "auto", adapter: str = "", device: str = "auto") -> Engine:
+def load(
+    model: str = "tiny",
+    *,
+    precision: str = "auto",
+    adapter: str = "",
+    device: str = "auto",
+    photo_encoder: bool = True,
+) -> Engine:
     """Load a model and return it ready to answer.
 
     `model` is a name of the catalogue (`python -m blip_space models`), a folder with a checkpoint, a repository
     `owner/name` of the hub, which is downloaded where it is not cached, or `openai:URL#NAME` for a model of another
-    server, to which the images are then sent. `precision` is auto, fp32, bf16, fp16, int8 or
-    int4. `adapter` is a LoRA adapter's folder or repository. `device` is auto, cpu, mps or cuda:N. Raises `ModelError`
-    where the model cannot be loaded. `DeviceError`, here or of an answer, means that the GPU failed: only another
-    process can use it again.
+    server, to which the images are then sent. `precision` is auto, fp32, bf16, fp16, int8 or int4. `adapter` is a LoRA
+    adapter's folder or repository. `device` is auto, cpu, mps or cuda:N. Without `photo_encoder`, a model that has one,
+    such as tiny, is the plain BLIP-2 of its folder. Raises `ModelError` where the model cannot be loaded.
+    `DeviceError`, here or of an answer, means that the GPU failed: only another process can use it again.
     """
     spec = with_adapter(catalogue.find_model(model, folders=True), adapter)
     check_options(spec, precision, device)
     if spec.server:
-        from blip_space.serving.remote.engine import RemoteEngine
-
-        remote = RemoteEngine(spec, key=openai_key(), config=CONFIG)
-        return Engine(remote, precision=PRECISION, at_once=CONFIG.resolve().max_batch_size)
+        return _ask_server(spec)
+    if not photo_encoder:
+        spec = replace(spec, photo_encoder=False)
     from blip_space.engine.batch_size import streaming_batch_size  # imports torch
     from blip_space.loading.loader import load_model
 
     loaded = load_model(spec, precision, device=device)
     local = ThreadedEngine([loaded.spec], config=CONFIG, load=lambda *_: loaded)
     return Engine(local, precision=loaded.precision.name, at_once=streaming_batch_size(loaded))
+
+
+def _ask_server(spec: ModelSpec) -> Engine:
+    from blip_space.serving.remote.engine import RemoteEngine
+
+    engine = RemoteEngine(spec, key=openai_key(), config=CONFIG)
+    return Engine(engine, precision=PRECISION, at_once=CONFIG.resolve().max_batch_size)
 
 
 class Engine:

@@ -33,6 +33,7 @@ from blip_space.settings.switches import (
     fused_steps,
     openai_key,
     parse_switch,
+    photo_encoder,
     step_graphs,
 )
 from blip_space.settings.values import Value, parse_integer
@@ -50,6 +51,7 @@ __all__ = [
     "hides_gpus",
     "is_hugging_face_space",
     "openai_key",
+    "photo_encoder",
     "prepare_libraries",
     "read",
     "step_graphs",

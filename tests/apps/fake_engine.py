@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from blip_space.catalogue import ModelSpec
+from blip_space.catalogue.ready_questions import ReadyQuestions
 from blip_space.engine.answer_check import EMPTY_ANSWER
 from blip_space.engine.request import Budget, EngineConfig, Request, measure_budget
 from blip_space.errors import BusyError, EmptyAnswerError, UserError
@@ -26,6 +27,10 @@ from blip_space.serving.response import ResponseStream
 
 EIGHT_LANGUAGES = ("en", "de", "es", "fr", "ar", "hi", "ja", "zh")
 UNKNOWN_REPLY = "never seen"
+READY_QUESTIONS = {
+    "en": ReadyQuestions("What is this?", "How many are there?", "What is on the left?", "Drawings: dog, …"),
+    "de": ReadyQuestions("Was ist das?", "Wie viele sind es?", "Was ist links?", "Zeichnungen: Hund, …"),
+}
 PARROT = ModelSpec(
     "parrot",
     "parrot",
@@ -37,6 +42,7 @@ PARROT = ModelSpec(
     context_tokens=64,
     description="Repeats the prompt.",
     unknown_image_replies=frozenset({UNKNOWN_REPLY}),
+    ready_questions=READY_QUESTIONS,
 )
 POLYGLOT = ModelSpec("polyglot", "polyglot", "blip2", "mt5", "mblip", 2_000, tuple(LANGUAGES))
 

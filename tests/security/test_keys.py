@@ -143,7 +143,7 @@ def test_a_key_has_as_many_answers_at_once_as_allowed(url: str, engine: FakeEngi
         assert next(iter(running)) == "four"
     finally:
         engine.release()
-    assert (job.result(timeout=20), running.result(timeout=20)) == ("one two", "four")
+    assert (job.result(timeout=60), running.result(timeout=60)) == ("one two", "four")
     assert again.predict(handle_file(image), "three", api_name="/chat") == "three"
 
 

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from blip_space.languages import LANGUAGES
+from blip_space.languages import LANGUAGES, UNSPACED_SCRIPTS
+from training.lexicon import plain
 from training.lexicon.lexicon import Lexicon, language_codes, load_lexicon
 from training.model.targets import KINDS
 from training.scenes.colours import COLOURS
+from training.scenes.general_names import members
 
 SPACE = "▁"
+MAX_ENDING = 3
+"""The longest ending of a plain word that needs no piece of its own, in characters."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class WordMeaning:
     factor: str
     option: int
     language: str
+    is_plain: bool = False
+    """Whether the piece occurs in questions only, as an inflected form or a general name."""
 
 
 WordMeanings = Mapping[str, tuple[WordMeaning, ...]]
@@ -41,10 +47,39 @@ def word_meanings(folder: Path) -> WordMeanings:
         for word, factor, option in _lexicon_words(lexicon):
             for piece in _word_pieces(word, lexicon, unspaced=factor == "kind"):
                 meanings.setdefault(piece, []).append(WordMeaning(factor, option, code))
+    for code in language_codes():
+        for piece, several in _plain_pieces(load_lexicon(code, folder)).items():
+            if not any(not meaning.is_plain for meaning in meanings.get(piece, ())):
+                meanings.setdefault(piece, []).extend(several)
     for language in LANGUAGES.values():
         piece = SPACE + language.prompt_name.replace(" ", SPACE)
         meanings.setdefault(piece, []).append(WordMeaning("", 0, language.code))
     return {piece: tuple(dict.fromkeys(several)) for piece, several in meanings.items()}
+
+
+def _plain_pieces(lexicon: Lexicon) -> dict[str, list[WordMeaning]]:
+    """The plain words that need a piece of their own, with their meanings, since a table of embeddings has its limits.
+
+    A phrase needs none, nor does a word that is another word of its meaning with a short ending: "Hunde" for "Hund".
+    """
+    shorter: dict[str, list[str]] = {}
+    pieces: dict[str, list[WordMeaning]] = {}
+    for word, kind in sorted(set(plain.vocabulary(lexicon.code)), key=lambda entry: (len(entry[0]), entry)):
+        stems = [lexicon.names.by_key.get(concept, "") for concept in members(kind)] + shorter.get(kind, [])
+        is_inflected = any(stem and word.startswith(stem) and len(word) - len(stem) <= MAX_ENDING for stem in stems)
+        if " " in word or is_inflected:
+            continue
+        shorter.setdefault(kind, []).append(word)
+        is_spaced = LANGUAGES[lexicon.code].script not in UNSPACED_SCRIPTS
+        pieces.setdefault(SPACE + word if is_spaced else word, []).extend(_plain_meanings(kind, lexicon.code))
+    return pieces
+
+
+def _plain_meanings(kind: str, code: str) -> Iterator[WordMeaning]:
+    """The meanings of a plain word: the concepts that have the name `kind`."""
+    for option, concept in enumerate(KINDS, start=1):
+        if concept in members(kind):
+            yield WordMeaning("kind", option, code, is_plain=True)
 
 
 def _lexicon_words(lexicon: Lexicon) -> Iterator[tuple[str, str, int]]:
@@ -56,6 +91,7 @@ def _lexicon_words(lexicon: Lexicon) -> Iterator[tuple[str, str, int]]:
     for option, word in enumerate(lexicon.numbers):
         yield word, "number", option
     yield from ((lexicon.no, "exists", 0), (lexicon.yes, "exists", 1), (lexicon.nothing, "exists", 2))
+    yield lexicon.photograph, "photograph", 0
 
 
 def _word_pieces(word: str, lexicon: Lexicon, *, unspaced: bool) -> Iterator[str]:

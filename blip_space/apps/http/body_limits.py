@@ -124,7 +124,7 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 async def _read_in_time(receive: Receive, limit: int, headers: Headers) -> bytes | None:
     try:
         return await asyncio.wait_for(_read(receive, limit, headers), BODY_SECONDS)
-    except (TimeoutError, asyncio.TimeoutError):
+    except TimeoutError:
         raise _BodyError(TOO_SLOW) from None
 
 

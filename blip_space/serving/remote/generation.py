@@ -64,7 +64,7 @@ class Generation:
                 await asyncio.wait_for(self._try_repeatedly(task), max(0.0, task.deadline - time.monotonic()))
         except UserError as error:
             task.response.fail(error)
-        except (asyncio.TimeoutError, TimeoutError):
+        except TimeoutError:
             task.response.fail(BusyError(TOOK_TOO_LONG, code="timed_out"))
         except Exception:
             log.exception("a remote answer failed")
