@@ -18,7 +18,7 @@ from typing import Any
 from starlette.routing import Route
 
 from blip_space import catalogue
-from blip_space.apps import failed_process, health, http, page, repeated_errors
+from blip_space.apps import failed_process, health, http, openai_api, page, repeated_errors
 from blip_space.apps.address import check_address, unavailable
 from blip_space.apps.http.connections import limit_connections
 from blip_space.apps.mcp.server import ToolServer
@@ -177,6 +177,12 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
     observed = ObservedEngine(engine, metrics.add_answer, answers_at_once=settings.answers_at_once)
     demo = page.build(observed)
     demo.on_call_end = metrics.add_call
+
+    def find_obstacle() -> http.Refusal | None:
+        if zero_gpu.is_zero_gpu():
+            return openai_api.NOT_ON_ZERO_GPU
+        return health.find_obstacle(engine.status(), is_stopping=open_requests.is_stopping)
+
     tools = ToolServer(observed, metrics.add_call) if settings.mcp else None
     try:
         _, url, _ = demo.queue(api_open=False, max_size=MAX_QUEUED, default_concurrency_limit=MAX_SHORT_EVENTS).launch(
@@ -186,6 +192,7 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
                 "routes": [
                     *health.routes(engine, lambda: open_requests.is_stopping),
                     Route("/metrics", metrics.respond),
+                    *openai_api.routes(observed, find_obstacle, metrics.add_call),
                     *(tools.routes if tools else ()),
                 ],
                 "lifespan": _middleware_installer(settings, open_requests, metrics, tools),

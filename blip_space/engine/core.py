@@ -56,7 +56,7 @@ class EngineCore:
 
     def add(self, request: PreparedRequest, *, attempts: int = 0) -> int:
         """Queue a request and return its id. After failed attempts it runs alone. From any thread."""
-        detokenizer = Detokenizer(self.model.decode, self._stop_strings)
+        detokenizer = Detokenizer(self.model.decode, (*self._stop_strings, *request.options.stops))
         sequence = Sequence(next(_ids), request, detokenizer, attempts=attempts)
         self._answers.unfinished[sequence.id] = sequence
         self._incoming.append(sequence)

@@ -172,6 +172,7 @@ class ChildProcess:
             return
         self.has_answered = True
         response.tokens, response.repeats = part.tokens, part.repeats
+        response.prompt_tokens = part.prompt_tokens
         response.publish(part.text, finished=part.finished)
 
     def _end_all(self) -> None:

@@ -56,7 +56,7 @@ class SentResponse(ResponseStream):
                 return
             is_first = not self._text
             super().publish(text, finished=finished)
-            part = Part(self._id, self._text, self.tokens, finished, self.repeats)
+            part = Part(self._id, self._text, self.tokens, finished, self.repeats, prompt_tokens=self.prompt_tokens)
         if finished or is_first:
             self._outbox.post(part)
         else:

@@ -124,6 +124,7 @@ class ZeroGpuEngine:
             self._responses.append(response)
         try:
             prepared = prepare(request, self._preparations.get(spec), self._pixels)
+            response.prompt_tokens = len(prepared.prompt)
             context = contextvars.copy_context()  # has Gradio's request, whose user's quota it takes
             threading.Thread(target=context.run, args=(self._run, prepared, response), daemon=True).start()
         except BaseException:

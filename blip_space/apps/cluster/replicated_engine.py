@@ -182,6 +182,7 @@ class ReplicatedEngine:
                     return
                 response.tokens, response.repeats = part.tokens, part.repeats
                 response.publish(part.text)
+            response.prompt_tokens = part.prompt_tokens
             response.publish(part.text, finished=True)
         finally:
             _cancel_stream(parts)

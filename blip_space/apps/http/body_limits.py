@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blip_space.apps.http.refusals import Refusal, is_upload, route_path
+from blip_space.images import MAX_UPLOAD_BYTES
 
 SMALL_BYTES = 65_536
 CALL_BYTES = 4_000_000
@@ -155,7 +156,9 @@ async def _reject(receive: Receive, limit: int, *, may_read: bool) -> None:
         message = await receive()
         left -= len(message.get("body", b""))
         may_read = message.get("more_body", False)
-    if limit >= CALL_BYTES:
+    if limit == DATA_BYTES:
+        hint = f"Send a smaller image; one of {MAX_UPLOAD_BYTES // 10**6} MB fits as base64."
+    elif limit >= CALL_BYTES:
         hint = "Upload images as files, and send only the newest turns of a conversation."
     else:
         hint = "Nothing here takes as much."
