@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from blip_space.models.interface import VisionLanguageModel
     from blip_space.serving.response import ResponseStream
 
 ImageSource = str | Path | bytes | Image.Image
@@ -74,22 +75,12 @@ def load(
     spec = with_adapter(catalogue.find_model(model, folders=True), adapter)
     check_options(spec, precision, device)
     if spec.server:
-        return _ask_server(spec)
+        return Engine._of_server(spec)
     if not photo_encoder:
         spec = replace(spec, photo_encoder=False)
-    from blip_space.engine.batch_size import streaming_batch_size  # imports torch
     from blip_space.loading.loader import load_model
 
-    loaded = load_model(spec, precision, device=device)
-    local = ThreadedEngine([loaded.spec], config=CONFIG, load=lambda *_: loaded)
-    return Engine(local, precision=loaded.precision.name, at_once=streaming_batch_size(loaded))
-
-
-def _ask_server(spec: ModelSpec) -> Engine:
-    from blip_space.serving.remote.engine import RemoteEngine
-
-    engine = RemoteEngine(spec, key=openai_key(), config=CONFIG)
-    return Engine(engine, precision=PRECISION, at_once=CONFIG.resolve().max_batch_size)
+    return Engine(load_model(spec, precision, device=device))
 
 
 class Engine:
@@ -99,8 +90,24 @@ class Engine:
     program. Image features, and keys and values of answers, are kept for later questions about the same images.
     """
 
-    def __init__(self, engine: EngineProtocol, *, precision: str, at_once: int) -> None:
-        """Starts the engine, which generates `at_once` answers together."""
+    def __init__(self, model: VisionLanguageModel) -> None:
+        from blip_space.engine.batch_size import streaming_batch_size  # imports torch
+
+        engine = ThreadedEngine([model.spec], config=CONFIG, load=lambda *_: model)
+        self._start(engine, precision=model.precision.name, at_once=streaming_batch_size(model))
+
+    @classmethod
+    def _of_server(cls, spec: ModelSpec) -> Self:
+        """The engine of a remote model."""
+        from blip_space.serving.remote.engine import RemoteEngine
+
+        engine = cls.__new__(cls)
+        remote = RemoteEngine(spec, key=openai_key(), config=CONFIG)
+        engine._start(remote, precision=PRECISION, at_once=CONFIG.resolve().max_batch_size)
+        return engine
+
+    def _start(self, engine: EngineProtocol, *, precision: str, at_once: int) -> None:
+        """Use an engine that generates `at_once` answers together."""
         self.model, self.precision = engine.default.name, precision
         self._max_in_flight = BATCHES_IN_FLIGHT * at_once
         engine.start()
