@@ -118,8 +118,11 @@ def _time_rows() -> Iterator[Row]:
     from blip_space.apps import page, server, uploads
     from blip_space.apps.http import body_limits
     from blip_space.engine.request import EngineConfig
+    from blip_space.serving import queue_limits
 
     yield "requests in Gradio's queue", f"{server.MAX_QUEUED}", "busy"
+    share = f"{queue_limits.MAX_ADDRESS_SHARE:.0%}".replace("%", " %")
+    yield "requests in the engine's queue", f"{share} of it for one address", "busy"
     yield "an answer", f"{EngineConfig.timeout_seconds:.0f} s", "timed_out"
     yield "a batch", f"{EngineConfig.background_timeout_seconds / 60:.0f} minutes", "timed_out"
     yield "the arrival of another request", f"{body_limits.BODY_SECONDS} s", "timed_out"
