@@ -123,8 +123,9 @@ async def _first_text_ms(port: int, image: bytes) -> float:
 async def _milliseconds_until_free(port: int, image: bytes) -> float:
     reader, writer = await _post(port, _body(image, 512))
     await _wait_for_text(reader)
-    writer.close()
     started = time.perf_counter()
+    writer.transport.abort()
+    await asyncio.sleep(0)  # the loop closes the connection
     while _health(port)["running"]:
         pass
     return 1e3 * (time.perf_counter() - started)
