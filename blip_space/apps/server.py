@@ -81,6 +81,7 @@ class Server:
         self.open_requests.end_all(END_SECONDS)
         self.demo.close(verbose=False)
         uploaded.POOL.stop()
+        uploaded.check_by(None)
         stopping.join()
 
 
@@ -207,7 +208,10 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
     limit_connections(demo.server.config, settings.trusted_proxies)
     log.info("the page is up at %s after %.1f s", url, time.monotonic() - started)
     engine.start()
-    uploaded.POOL.start()
+    if isinstance(engine, ProcessEngine):
+        uploaded.check_by(engine.check_image)
+    else:
+        uploaded.POOL.start()
     return Server(url, engine, demo, open_requests)
 
 

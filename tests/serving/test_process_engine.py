@@ -15,14 +15,15 @@ import pytest
 
 from blip_space.callers import Caller
 from blip_space.engine.request import EngineConfig
-from blip_space.errors import BusyError, ModelError
-from blip_space.images import ImageFile
+from blip_space.errors import BusyError, ImageError, ModelError
+from blip_space.images import ImageFile, uploaded
 from blip_space.loading.device_errors import DEVICE_FAILED
 from blip_space.serving import child_process
 from blip_space.serving.child_process import ENGINE_ENDED
 from blip_space.serving.process_engine import MAX_FAILED_STARTS, NOT_STARTED, ProcessEngine
 from blip_space.serving.response import ResponseStream
 from tests.engine.fake_model import spec
+from tests.example_images import blue_circles
 from tests.serving.child_engines import FakeBuild
 from tests.serving.contract import CONFIG, QUESTION, SPECS, EngineContract, ask, error_message
 from tests.serving.fakes import FileFlag, wait_until
@@ -89,6 +90,19 @@ def test_the_status_has_the_memory_of_its_process(separate: Separate) -> None:
     metrics = separate.engine.status().metrics
     assert 10_000_000 < metrics.memory_bytes <= peak + 50_000_000
     assert metrics.device_memory_bytes == 0
+
+
+def test_the_process_checks_images_for_the_server(separate: Separate, monkeypatch: pytest.MonkeyPatch) -> None:
+    separate.start()
+    monkeypatch.setattr(uploaded, "POOL", None)
+    uploaded.check_by(separate.engine.check_image)
+    try:
+        uploaded.UploadedImageFile(blue_circles()).check()
+        with pytest.raises(ImageError) as refused:
+            uploaded.UploadedImageFile(b"no image").check()
+    finally:
+        uploaded.check_by(None)
+    assert refused.value.code == "unreadable_image"
 
 
 def test_before_its_start_an_engine_loads_and_refuses(separate: Separate) -> None:
