@@ -49,6 +49,7 @@ class ServerProcess:
             except (httpx.HTTPError, ValueError):
                 pass
             time.sleep(0.1)
+        self.process.kill()
         raise SystemExit(f"The server did not start:\n{self.log.read_text('utf-8', 'replace')[-2000:]}")
 
     def memory(self) -> int:
