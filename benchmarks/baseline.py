@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,7 @@ def load(name: str, precision: str, device: str = "auto") -> tuple[Any, Any, Vis
     if name in random_weights.NAMES:
         dtype = torch.float32 if precision == "fp32" else torch.bfloat16
         return random_weights.build(name, dtype=dtype, device=devices.resolve(device))
-    spec = catalogue.find_model(name, folders=True)
+    spec = replace(catalogue.find_model(name, folders=True), photo_encoder=False)  # transformers does not have it
     model = devices.load_model(spec, precision, device)
     return model._hf_model, transformers.AutoTokenizer.from_pretrained(spec.source), model
 

@@ -96,7 +96,7 @@ class Recorder:
 
     def _record(self, frame: FrameType, thread: int) -> None:
         module = frame.f_code.co_filename[len(ROOT) :].replace(os.sep, "/")
-        name: str = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)  # Python 3.10 has only the last part
+        name = frame.f_code.co_qualname
         if LOADING.match(f"{module}:{name}"):
             self._loading[thread] = frame
         elif not any(part in f":{name}" for part in EXCLUDED):

@@ -28,7 +28,7 @@ APP_TESTS = ("tests/images", "tests/apps/test_endpoints.py", "tests/apps/test_se
 """What `--newest` and `--lowest` run as well, since they change Gradio and Pillow too."""
 
 _LOWER = re.compile(r">=([\d.]+)[^;]*")
-FOR_TESTS = ("peft>=0.17,<1", "psutil>=7", "pytest>=8.3", "pytest-timeout>=2.3")
+FOR_TESTS = ("peft>=0.17,<1", "playwright>=1.50", "psutil>=7", "pytest>=8.3", "pytest-timeout>=2.3")
 
 
 @dataclass(frozen=True)
@@ -121,13 +121,12 @@ def run(name: str, folder: Path, requirements: Sequence[str], tests: Sequence[st
     try:
         if not Path(python).exists():
             venv.create(folder, with_pip=True)
-        pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "install", "--upgrade", *requirements, *FOR_TESTS], check=True, cwd=ROOT)
-        listed = subprocess.run([*pip, "list", "--format=json"], check=True, capture_output=True, text=True).stdout
+        pip = [python, "-m", "pip", "--disable-pip-version-check"]
+        subprocess.run([*pip, "install", "--quiet", "--upgrade", *requirements, *FOR_TESTS], check=True, cwd=ROOT)
+        installed = installed_versions(python)
     except subprocess.CalledProcessError as error:
         print(f"no environment: {error}", flush=True)
         return Outcome(name)
-    installed = {package["name"].lower().replace("-", "_"): package["version"] for package in json.loads(listed)}
     report, recorded, started = folder / "report.xml", folder / "warnings.txt", time.monotonic()
     for file in (report, recorded):
         file.unlink(missing_ok=True)
@@ -144,6 +143,13 @@ def run(name: str, folder: Path, requirements: Sequence[str], tests: Sequence[st
         tuple(recorded.read_text("utf-8").splitlines()) if recorded.exists() else (),
         outside(installed, (ROOT / "requirements.txt").read_text("utf-8").splitlines()),
     )
+
+
+def installed_versions(python: str) -> dict[str, str]:
+    """The version of each package of that environment, by its name in lower case with `_` for `-`."""
+    command = [python, "-m", "pip", "--disable-pip-version-check", "list", "--format=json"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return {package["name"].lower().replace("-", "_"): package["version"] for package in json.loads(listed)}
 
 
 def outside(installed: dict[str, str], requirements: Sequence[str]) -> tuple[str, ...]:

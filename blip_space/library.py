@@ -21,7 +21,9 @@ from blip_space.history import parse_history
 from blip_space.serving.threaded import ThreadedEngine
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
+    from typing import Self
+
+    from typing_extensions import Unpack
 
     from blip_space.models.interface import VisionLanguageModel
     from blip_space.serving.response import ResponseStream
@@ -49,16 +51,26 @@ class Decoding(TypedDict, total=False):
     quality: Literal["stream", "best"]
 
 
-def load(model: str = "tiny", *, precision: str = "auto", adapter: str = "", device: str = "auto") -> Engine:
+def load(
+    model: str = "tiny",
+    *,
+    precision: str = "auto",
+    adapter: str = "",
+    device: str = "auto",
+    photo_encoder: bool = True,
+) -> Engine:
     """Load a model and return it ready to answer.
 
     `model` is a name of the catalogue (`python -m blip_space models`), a folder with a checkpoint, or a repository
     `owner/name` of the hub, which is downloaded where it is not cached. `precision` is auto, fp32, bf16, fp16, int8 or
-    int4. `adapter` is a LoRA adapter's folder or repository. `device` is auto, cpu, mps or cuda:N. Raises `ModelError`
-    where the model cannot be loaded. `DeviceError`, here or of an answer, means that the GPU failed: only another
-    process can use it again.
+    int4. `adapter` is a LoRA adapter's folder or repository. `device` is auto, cpu, mps or cuda:N. Without
+    `photo_encoder`, a model that has one, such as tiny, is the plain BLIP-2 of its folder. Raises `ModelError` where
+    the model cannot be loaded. `DeviceError`, here or of an answer, means that the GPU failed: only another process can
+    use it again.
     """
     spec = replace(catalogue.find_model(model, folders=True), adapter=adapter)
+    if not photo_encoder:
+        spec = replace(spec, photo_encoder=False)
     from blip_space.loading.loader import load_model
 
     return Engine(load_model(spec, precision, device=device))

@@ -37,7 +37,8 @@ class GenerationOptions:
     """The decoding options of one request.
 
     `temperature` 0 is greedy; above 0 tokens are sampled from the `top_p` nucleus, and the same `seed` gives the same
-    answer. `quality` `best` is beam search with `num_beams` beams and `length_penalty`, and cannot stream.
+    answer. `quality` `best` is beam search with `num_beams` beams and `length_penalty`, and cannot stream. The text
+    ends before the first of the strings in `stops`.
     """
 
     max_new_tokens: int = 64
@@ -48,6 +49,7 @@ class GenerationOptions:
     quality: Quality = "stream"
     num_beams: int = 5
     length_penalty: float = 1.0
+    stops: tuple[str, ...] = ()
 
 
 MAX_PRINTED = 1e100

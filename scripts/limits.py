@@ -108,7 +108,8 @@ def _batch_rows() -> Iterator[Row]:
     yield "zips of a batch", f"{upload_archive.MAX_ZIPS}", "too_large"
     yield "files in the zips of a batch", f"{upload_archive.MAX_MEMBERS:,}", "too_large"
     yield "a zip's content", _size(upload_archive.MAX_UNPACKED_BYTES), "too_large"
-    yield "batches at once", f"one of a session, {batches.MAX_BATCHES} of the server", "busy"
+    of_address = batches.MAX_OF_ADDRESS
+    yield "batches at once", f"one of a session, {of_address} of one address, {batches.MAX_BATCHES} in all", "busy"
 
 
 def _time_rows() -> Iterator[Row]:

@@ -1,16 +1,20 @@
-"""The browser of all tests: a process can have one of Playwright's synchronous drivers only."""
+"""The browser of all tests, since a process can have one of Playwright's synchronous drivers only, and the division of
+the tests between two processes."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+TOGETHER = ("tests/training", "tests/apps/cluster")
+"""Folders whose tests share downloads or a cluster, so that one process runs them all; the slowest."""
 
 BROWSER_FLAGS = [
     "--no-sandbox",
@@ -23,6 +27,23 @@ BROWSER_FLAGS = [
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 ]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For `pytest -n 2`: the tests of a file, or of a folder in `TOGETHER`, run in one process."""
+    from xdist.scheduler import LoadScopeScheduling  # what divides the tests has it, if anything does
+
+    class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return next((folder for folder in TOGETHER if nodeid.startswith(folder)), nodeid.partition("::")[0])
+
+    return FileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest first, so that no process is left waiting for them at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(TOGETHER))
 
 
 @pytest.fixture(scope="session")

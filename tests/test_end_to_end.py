@@ -24,7 +24,7 @@ COUNT = {"en": "How many circles are there?", "de": "Wie viele Kreise sind da?",
 THREE = {"en": "three", "de": "drei", "ja": "三"}
 
 
-def wait_for_status(health: Any, status: str, seconds: float = 120) -> dict[str, Any]:
+def wait_for_status(health: Any, status: str, seconds: float = 240) -> dict[str, Any]:
     """The response of `/healthz` once it has that status."""
     deadline = time.monotonic() + seconds
     while (response := dict(health()))["status"] != status:
@@ -54,16 +54,16 @@ class App:
         self.first = self._first_health()
 
     def health(self) -> dict[str, Any]:
-        response: dict[str, Any] = httpx.get(f"{self.url}/healthz", timeout=10).json()
+        response: dict[str, Any] = httpx.get(f"{self.url}/healthz", timeout=60).json()
         return response
 
     def close(self) -> int:
         """Send SIGTERM, as a host does; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(120)
 
     def _first_health(self) -> dict[str, Any]:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while True:
             try:
                 return self.health()

@@ -43,8 +43,8 @@ def has_torch(process: int) -> bool:
 
 
 def ends(process: int) -> bool:
-    """Whether a process ends within some seconds."""
-    deadline = time.monotonic() + 20
+    """Whether a process ends."""
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:
             if "State:\tZ" in Path(f"/proc/{process}/status").read_text():
@@ -85,6 +85,6 @@ def test_the_engines_process_ends_with_the_server(app: App, how: signal.Signals)
         time.sleep(0.2)
         assert children(app.process.pid) == [engine]
     app.process.send_signal(how)
-    assert app.process.wait(20) == (-9 if how == signal.SIGKILL else 0)
+    assert app.process.wait(120) == (-9 if how == signal.SIGKILL else 0)
     assert ends(engine)
     assert "Traceback" not in app.log.read_text()

@@ -15,6 +15,7 @@ from benchmarks.versions import (
     allowed_versions,
     count_results,
     failed_tests,
+    installed_versions,
     lowest,
     newest,
     outside,
@@ -84,6 +85,10 @@ def test_a_version_replaces_the_range_of_transformers() -> None:
 def test_versions_that_the_requirements_do_not_allow_are_listed() -> None:
     assert outside({"torch": "2.15.0", "hub": "2.4.0", "numpy": "3.0"}, LINES) == ("torch 2.15.0",)
     assert outside({"torch": "2.13.0+cpu"}, LINES) == ()
+
+
+def test_the_versions_of_an_environment_are_those_that_pip_lists() -> None:
+    assert installed_versions(sys.executable)["pytest"] == pytest.__version__
 
 
 def test_failed_tests_and_warnings_are_listed_below_the_table() -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from transformers import AutoTokenizer, Blip2ForConditionalGeneration
 
 import blip_space
+from blip_space.errors import EmptyAnswerError
 from training import card
 from training.__main__ import RUNS
 from training.evaluation import photographs, tables
@@ -60,7 +62,7 @@ def plain_parts(model: EvaluatedModel, each: int) -> Iterator[str]:
 def photograph_parts(model: EvaluatedModel, _: int) -> Iterator[str]:
     """The tables of photographs, which are asked about through the engine, as users ask."""
     with blip_space.load(str(model.folder)) as engine:
-        answers = photographs.photograph_answers(lambda image, prompt: engine.ask(image, prompt), model.sources)
+        answers = photographs.photograph_answers(lambda image, prompt: _answer_or_nothing(engine, image, prompt), model.sources)
     counts = photographs.photograph_counts(answers, model.lexicons["en"].unknown)
     yield photographs.photograph_table(counts)
 
@@ -72,6 +74,14 @@ PARTS: dict[str, Callable[[EvaluatedModel, int], Iterator[str]]] = {
     "flat": flat_parts,
 }
 """The parts of the evaluation, in the card's order."""
+
+
+def _answer_or_nothing(engine: blip_space.Engine, image: Image.Image, prompt: str) -> str:
+    """The engine's answer; "" if the model says nothing, as one does that is not trained yet."""
+    try:
+        return engine.ask(image, prompt)
+    except EmptyAnswerError:
+        return ""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -23,20 +23,34 @@ LARGEST_FILE = "9MB"
 DESCRIPTION = (
     "Emoji-like drawings of 287 everyday things (animals, food, vehicles, tools, clothes, weather), up to six at once, "
     "and flat shapes in eleven colours: what is it, how many, is there one, what is on the left, what colour is it. "
-    "It knows nothing else, and mostly says so: for photographs choose one of the real checkpoints."
+    "It knows nothing else, and mostly says so."
 )
+PHOTOGRAPHS = (
+    "Of photographs that show one thing it says the name, if it is one of 145 of these; for more about photographs "
+    "choose one of the real checkpoints."
+)
+PHOTO_ENCODER = "photo_encoder.safetensors"
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path, *, sizes: Sizes, unknown: Sequence[str]) -> None:
-    """Write all files of `folder` but the card; `unknown` are the model's answers to out-of-distribution images."""
+    """Write all files of `folder` but the card and the photo encoder, which stays if the folder has one; `unknown` are
+    the model's answers to out-of-distribution images."""
     folder.mkdir(parents=True, exist_ok=True)
-    for shard in folder.glob("*.safetensors*"):
+    for shard in folder.glob("model*.safetensors*"):
         shard.unlink()
     generation = GenerationConfig(decoder_start_token_id=PAD, pad_token_id=PAD, eos_token_id=END, bos_token_id=PAD)
     model.generation_config = model.language_model.generation_config = generation
     model.to(torch.bfloat16).save_pretrained(folder, max_shard_size=LARGEST_FILE)
     _processor(tokenizer, sizes.image).save_pretrained(folder)
-    facts = {"name": "tiny", "style": "mblip", "languages": language_codes(), "knows": DESCRIPTION, "unknown": unknown}
+    facts = {
+        "name": "tiny",
+        "style": "mblip",
+        "languages": language_codes(),
+        "knows": DESCRIPTION,
+        "knows_photographs": PHOTOGRAPHS,
+        "unknown": unknown,
+        "photo_encoder": (folder / PHOTO_ENCODER).is_file(),
+    }
     (folder / "blip_space.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -6,7 +6,7 @@ Two runs of one recipe on one machine give the same weights only if both have th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 STYLES = ("noto", "noto-v1", "fxemoji", "fluent-flat", "fluent", "emojione")
 """The drawing styles that training uses; `scenes.sources` has one more, Twemoji, for evaluation only."""
@@ -53,6 +53,9 @@ class Recipe:
     joint: Schedule
     corpus_lines: int
     evaluation_scenes: int
+    reports: int
+    """The number of rendered scenes whose image features a run from an initial model reads (see `stages.reports`)."""
+
     sizes: Sizes = field(default_factory=Sizes)
     styles: tuple[str, ...] = STYLES
     seed: int = 20261121
@@ -61,16 +64,20 @@ class Recipe:
     save_every_seconds: float = 60.0
 
 
+FULL = Recipe(
+    name="full",
+    vision_encoder=Schedule(steps=4200, batch=64, learning_rate=2e-3, final_share=0.25),
+    qformer=Schedule(steps=8600, batch=64, learning_rate=1.5e-3),
+    language_model=Schedule(steps=8300, batch=64, learning_rate=1e-3),
+    joint=Schedule(steps=1300, batch=64, learning_rate=5e-4),
+    corpus_lines=40_000,
+    evaluation_scenes=400,
+    reports=24_000,
+)
+
 RECIPES = {
-    "full": Recipe(
-        name="full",
-        vision_encoder=Schedule(steps=4200, batch=64, learning_rate=2e-3, final_share=0.25),
-        qformer=Schedule(steps=8600, batch=64, learning_rate=1.5e-3),
-        language_model=Schedule(steps=8300, batch=64, learning_rate=1e-3),
-        joint=Schedule(steps=1300, batch=64, learning_rate=5e-4),
-        corpus_lines=40_000,
-        evaluation_scenes=400,
-    ),
+    "full": FULL,
+    "plain": replace(FULL, name="plain", language_model=Schedule(steps=5200, batch=64, learning_rate=6e-4)),
     "smoke": Recipe(
         name="smoke",
         vision_encoder=Schedule(steps=12, batch=16, learning_rate=1e-3, warmup_steps=4),
@@ -79,6 +86,7 @@ RECIPES = {
         joint=Schedule(steps=6, batch=8, learning_rate=1e-4, warmup_steps=2),
         corpus_lines=1500,
         evaluation_scenes=8,
+        reports=64,
         sizes=Sizes(
             vision_width=32,
             vision_layers=1,
@@ -95,4 +103,6 @@ RECIPES = {
         save_every_seconds=0.0,
     ),
 }
-"""`full` trains the committed model. `smoke` runs every stage for some seconds, too short to learn anything."""
+"""`full` trains a model from random weights. `plain` continues the language model's stage of a trained one:
+`python -m training language_model --recipe plain --from assets/tiny`. `smoke` runs every stage for some seconds, too
+short to learn anything."""

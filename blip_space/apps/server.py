@@ -11,16 +11,17 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.routing import Route
 
 from blip_space import catalogue
-from blip_space.apps import failed_process, health, http, page, repeated_errors
+from blip_space.apps import failed_process, health, http, openai_api, page, repeated_errors
 from blip_space.apps.address import check_address, unavailable
 from blip_space.apps.http.connections import limit_connections
+from blip_space.apps.mcp.server import ToolServer
 from blip_space.apps.metrics import ServerMetrics
 from blip_space.apps.uploads import MAX_AGE_SECONDS, delete_expired
 from blip_space.catalogue.remote import with_adapter
@@ -93,6 +94,8 @@ def serve(settings: Settings) -> None:
     first, *others = [catalogue.find_operator_model(name) for name in settings.models]
     specs = [with_adapter(first, settings.adapter), *others]
     catalogue.check_unique_names(specs)
+    if settings.mcp and zero_gpu.is_zero_gpu():
+        raise UserError("--mcp needs a GPU of its own: on ZeroGPU each user of the page has a quota. Leave --mcp out.")
     device_lost = threading.Event()
     engine = _create_engine(specs, settings, device_lost)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # after Ray has set its handler
@@ -175,6 +178,13 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
     observed = ObservedEngine(engine, metrics.add_answer, answers_at_once=settings.answers_at_once)
     demo = page.build(observed)
     demo.on_call_end = metrics.add_call
+
+    def find_obstacle() -> http.Refusal | None:
+        if zero_gpu.is_zero_gpu():
+            return openai_api.NOT_ON_ZERO_GPU
+        return health.find_obstacle(engine.status(), is_stopping=open_requests.is_stopping)
+
+    tools = ToolServer(observed, metrics.add_call) if settings.mcp else None
     try:
         _, url, _ = demo.queue(api_open=False, max_size=MAX_QUEUED, default_concurrency_limit=MAX_SHORT_EVENTS).launch(
             server_name=host,
@@ -183,8 +193,10 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
                 "routes": [
                     *health.routes(engine, lambda: open_requests.is_stopping),
                     Route("/metrics", metrics.respond),
+                    *openai_api.routes(observed, find_obstacle, metrics.add_call),
+                    *(tools.routes if tools else ()),
                 ],
-                "lifespan": _middleware_installer(settings, open_requests, metrics),
+                "lifespan": _middleware_installer(settings, open_requests, metrics, tools),
             },
             root_path=settings.root_path or None,
             max_threads=MAX_THREADS * engine.replicas,
@@ -215,8 +227,11 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
     return Server(url, engine, demo, open_requests)
 
 
-def _middleware_installer(settings: Settings, open_requests: http.OpenRequests, metrics: ServerMetrics) -> Any:
-    """A lifespan that puts our middleware in front of all that Gradio has, its CORS and its error pages included.
+def _middleware_installer(
+    settings: Settings, open_requests: http.OpenRequests, metrics: ServerMetrics, tools: ToolServer | None
+) -> Any:
+    """A lifespan that puts our middleware in front of all that Gradio has, its CORS and its error pages included, and
+    runs the tools for agents.
 
     Gradio inserts its own middleware before that of `app_kwargs`; only the finished stack can be wrapped as a whole.
     Requests come after the start of the lifespan.
@@ -225,6 +240,7 @@ def _middleware_installer(settings: Settings, open_requests: http.OpenRequests, 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
         app.middleware_stack = http.wrap(app.middleware_stack, settings, open_requests, metrics.add_response)
-        yield
+        async with tools.run() if tools else nullcontext():
+            yield
 
     return lifespan

@@ -80,6 +80,9 @@ class FamilySpec:
     is_bounded_by_positions: bool = False
     """Whether `text_config.max_position_embeddings` replaces `context_tokens` if it is smaller."""
 
+    takes_photo_encoder: bool = False
+    """Whether a folder may have a second image encoder, for photographs."""
+
     partial_architectures: Mapping[str, str] = field(default_factory=dict)
     """Architectures with the same `model_type` that generate no text; for each, what it does, as a predicate."""
 

@@ -24,13 +24,14 @@ HEX_DIGITS = 32
 DIGESTED_FILES = frozenset({
     "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "spiece.model", "vocab.json", "merges.txt",
-    "blip_space.json", "model.safetensors.index.json", "adapter_config.json", "chat_template.jinja",
-    "chat_template.json",
+    "blip_space.json", "photo_encoder.json", "model.safetensors.index.json", "adapter_config.json",
+    "chat_template.jinja", "chat_template.json",
 })  # fmt: skip
 """The small files that decide what a model generates."""
 
 IGNORED_SETTINGS = frozenset({
     "transformers_version", "_name_or_path", "base_model_name_or_path", "peft_version", "name", "knows", "unknown",
+    "knows_photographs", "photo_encoder",
 })  # fmt: skip
 """Settings in these files that do not decide it: where and how a model was saved, and texts about it."""
 
@@ -42,6 +43,8 @@ def fingerprint(spec: ModelSpec) -> str:
     hub the digest depends on the repository's name and revision only.
     """
     parts = [_digest(_model_files(Path(spec.source))) if spec.is_folder else f"hub {spec.source} {spec.revision or ''}"]
+    if spec.photo_encoder:
+        parts.append("with its photo encoder")
     if spec.adapter:
         files = _adapter_files(spec.adapter)
         parts.append(_digest(files) if files else f"hub {spec.adapter}")

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from blip_space import settings
 from blip_space.catalogue.family import FamilySpec
 from blip_space.catalogue.headers import TensorInfo, read_headers
 from blip_space.catalogue.parsing import describe_type, read_json
+from blip_space.catalogue.ready_questions import read_questions
 from blip_space.catalogue.spec import ModelSpec
 from blip_space.catalogue.storage import StoredWeights, detect_storage
 from blip_space.catalogue.validation import check_language_model, explain_missing_config, find_family
@@ -44,6 +46,7 @@ def build_spec(
     model_type = check_language_model(family, config, stored.tensors, own, name=name)
     style = own.get("style", family.language_models[model_type].prompt_style)
     counts = stored.parameter_counts
+    has_photo_encoder = own.get("photo_encoder", False) and settings.photo_encoder()
     return ModelSpec(
         name=own.get("name", name),
         source=source,
@@ -55,8 +58,10 @@ def build_spec(
         quantized_parameters=sum(count for key, count in counts.items() if _is_quantized(key, stored, family)),
         is_folder=is_folder,
         context_tokens=own.get("context_tokens", _context_tokens(config, family)),
-        description=own.get("knows", ""),
+        description=" ".join(own[key] for key in ("knows", "knows_photographs")[: 1 + has_photo_encoder] if key in own),
         unknown_image_replies=frozenset(own.get("unknown", ())),
+        ready_questions=read_questions(folder, name=name),
+        photo_encoder=has_photo_encoder,
         stored_precision=stored.precision,
         stored_bytes=stored.loaded_bytes if stored.precision else 0,
     )
@@ -90,7 +95,8 @@ def _read_own_config(folder: Path, family: FamilySpec, *, name: str) -> dict[str
     own = read_json(folder / OWN_CONFIG, name=name)
     styles = tuple(family.prompt_styles)
     style = f"one of {', '.join(styles)}", lambda value: value in styles
-    for field, (expected, is_valid) in {**FIELDS, "style": style}.items():
+    photo_encoder = PHOTO_ENCODER if family.takes_photo_encoder else ("left out", lambda value: value is False)
+    for field, (expected, is_valid) in {**FIELDS, "style": style, "photo_encoder": photo_encoder}.items():
         if field in own and not is_valid(own[field]):
             raise ModelError(
                 f"{field} in the {OWN_CONFIG} of {name} must be {expected}; its value "
@@ -115,5 +121,8 @@ FIELDS: dict[str, tuple[str, Any]] = {
     ),
     "context_tokens": ("an integer above 0", lambda value: type(value) is int and value > 0),
     "knows": ("a string", _is_string),
+    "knows_photographs": ("a string", _is_string),
     "unknown": ("a list of strings", _are_strings),
 }
+PHOTO_ENCODER: tuple[str, Any] = ("true or false", lambda value: type(value) is bool)
+"""For a family whose models may have a photo encoder."""

@@ -5,12 +5,14 @@ Depends on the specs of families only; reads no file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import urlsplit
 
 from blip_space.catalogue import families
 from blip_space.catalogue.family import FamilySpec, LanguageModelSpec
+from blip_space.catalogue.ready_questions import ReadyQuestions
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int4")
 BYTES_PER_PARAMETER = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5 + 4 / 64}
@@ -30,7 +32,8 @@ class ModelSpec:
     the size of the context window, which holds an image's positions, the prompt and, for decoder-only models, the new
     tokens. `download_gb` is the size of the weights on the hub, if known. `description` is a sentence for the page,
     `unknown_image_replies` are replies that report an image outside the model's training domain, and `load_error` is
-    why the model cannot be loaded. `adapter` is the folder or repository of a LoRA adapter to apply. `stored_precision`
+    why the model cannot be loaded. `adapter` is the folder or repository of a LoRA adapter to apply. `photo_encoder` is
+    whether a second image encoder in its folder recognizes photographs. `stored_precision`
     is int8 or int4 if the weights are stored in it, and `stored_bytes` is then their size; else it is empty, and the
     precision is chosen at load time. `server` is the base URL of the server that answers for a remote model, of which
     nothing is loaded here; else it is empty.
@@ -52,9 +55,12 @@ class ModelSpec:
     unknown_image_replies: frozenset[str] = frozenset()
     load_error: str = ""
     adapter: str = ""
+    photo_encoder: bool = False
     stored_precision: str = ""
     stored_bytes: int = 0
     server: str = ""
+    ready_questions: Mapping[str, ReadyQuestions] = field(default_factory=dict, compare=False, repr=False)
+    """By the language's code: questions that the model answers well, and what it knows; empty for most models."""
 
     @property
     def server_host(self) -> str:

@@ -1,7 +1,7 @@
 """Checks whether a finished answer is empty, and whether it ends in a loop.
 
-Depends on text and token ids only. Everything that generates answers checks them here, so that the page, the API, the
-command line and the output files agree.
+Depends on text, token ids and options only. Everything that generates answers checks them here, so that the page, the
+API, the command line and the output files agree.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import regex
 
 from blip_space.engine.detokenizer import VisibleText
 from blip_space.errors import EmptyAnswerError
+from blip_space.options import GenerationOptions
 
 MAX_PERIOD = 8
 """The longest sequence of tokens whose repetition counts as a loop."""
@@ -30,21 +31,21 @@ EMPTY_ANSWER = (
 
 @dataclass(frozen=True)
 class CheckedAnswer:
-    """An answer that is not empty: its text, its length in tokens, and whether the token limit cut it off in a loop."""
+    """A checked answer: its text, its length in tokens, and whether the token limit cut it off in a loop."""
 
     text: str
     tokens: int
     repeats: bool
 
 
-def check_answer(visible: VisibleText, ids: Sequence[int], *, max_new_tokens: int) -> CheckedAnswer:
+def check_answer(visible: VisibleText, ids: Sequence[int], options: GenerationOptions) -> CheckedAnswer:
     """Check a finished answer: its visible text, and the ids that it was decoded from.
 
-    Raises `EmptyAnswerError` if no character is visible.
+    Raises `EmptyAnswerError` if no character is visible, unless a stop string of the request may have removed all.
     """
-    if is_blank(visible.text):
+    if is_blank(visible.text) and not (visible.stopped and options.stops):
         raise EmptyAnswerError(EMPTY_ANSWER)
-    reached_limit = len(ids) >= max_new_tokens and not visible.stopped
+    reached_limit = len(ids) >= options.max_new_tokens and not visible.stopped
     return CheckedAnswer(visible.text, len(ids), is_cut_off_in_loop(ids, reached_limit=reached_limit))
 
 

@@ -66,6 +66,6 @@ class Answers:
             return self.fail(sequence, error)
 
     def _finished(self, sequence: Sequence, visible: Any) -> Output:
-        answer = check_answer(visible, sequence.ids, max_new_tokens=sequence.request.options.max_new_tokens)
+        answer = check_answer(visible, sequence.ids, sequence.request.options)
         self.unfinished.pop(sequence.id, None)
         return Output(sequence.id, answer.text, answer.tokens, finished=True, repeats=answer.repeats)

@@ -19,7 +19,7 @@ from blip_space.engine.model_runner import ModelRunner
 from blip_space.engine.output import ANSWER_FAILED, OUT_OF_MEMORY, Output
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.scheduler import Scheduler
-from blip_space.engine.sequence import Sequence, Status
+from blip_space.engine.sequence import MAX_ATTEMPTS, Sequence, Status
 from blip_space.engine.stop_tokens import StopTokens
 from blip_space.errors import BusyError, DeviceError, UserError
 from blip_space.loading.device import on_device
@@ -27,9 +27,6 @@ from blip_space.loading.device_errors import as_device_error, is_device_lost
 from blip_space.loading.memory import is_out_of_memory, kv_positions
 
 log = logging.getLogger(__name__)
-
-MAX_ATTEMPTS = 2
-"""How often an answer is attempted, the first time included, if errors of the whole batch interrupt it."""
 
 _ids = itertools.count(1)
 
@@ -57,9 +54,10 @@ class EngineCore:
         self._answers = Answers(stop_tokens, streams=self.config.streams)
         self._incoming: deque[Sequence] = deque()  # any thread adds, the next step takes
 
-    def add(self, request: PreparedRequest) -> int:
-        """Queue a request and return its id. From any thread."""
-        sequence = Sequence(next(_ids), request, Detokenizer(self.model.decode, self._stop_strings))
+    def add(self, request: PreparedRequest, *, attempts: int = 0) -> int:
+        """Queue a request and return its id. After failed attempts it runs alone. From any thread."""
+        detokenizer = Detokenizer(self.model.decode, (*self._stop_strings, *request.options.stops))
+        sequence = Sequence(next(_ids), request, detokenizer, attempts=attempts)
         self._answers.unfinished[sequence.id] = sequence
         self._incoming.append(sequence)
         return sequence.id

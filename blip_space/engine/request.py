@@ -137,9 +137,10 @@ def prepare(request: Request, preparation: Preparation, pixels: PixelCache) -> P
     pixels_key = preparation.spec.name, preparation.feature_key(image.digest, options)
 
     def open_and_prepare() -> PreparedImage:
-        with image.open(preparation.first_resize) as opened:
-            width, height = opened.size
-            return replace(prepare_image(opened.pixels, preparation, options), width=width, height=height)
+        with image.open(preparation.resizes) as opened:
+            if opened.resized:
+                return PreparedImage(preparation.pixels_of_resized(opened.resized), *opened.size)
+            return prepare_image(opened.pixels, preparation, options)
 
     def prepared_image() -> PreparedImage:
         prepared: PreparedImage = pixels.get_or_compute(pixels_key, open_and_prepare)

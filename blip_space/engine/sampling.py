@@ -237,4 +237,4 @@ def _sample_nucleus(
     if not reached:
         return None
     mass = cumulative[last] if are_all or top_p < 1.0 else 1.0
-    return int(keys[min(last, np.searchsorted(cumulative, number * mass, side="right"))] & ALL_BITS)
+    return int(keys[min(last, int(np.searchsorted(cumulative, number * mass, side="right")))] & ALL_BITS)

@@ -14,6 +14,9 @@ from blip_space.callers import Caller
 from blip_space.engine.detokenizer import Detokenizer
 from blip_space.engine.request import PreparedRequest
 
+MAX_ATTEMPTS = 2
+"""How often an answer is attempted, the first time included, if errors of the whole batch interrupt it."""
+
 
 class Status(Enum):
     """The state of a sequence."""

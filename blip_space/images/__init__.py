@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -78,12 +78,13 @@ EXTENSIONS = find_extensions()
 
 @dataclass(frozen=True, eq=False)
 class SafeImage:
-    """A decoded image: upright 8-bit RGB pixels, the SHA-256 of its file's bytes in hexadecimal, and its size if the
-    pixels are resized already."""
+    """A decoded image: upright 8-bit RGB pixels, and the SHA-256 of its file's bytes in hexadecimal. If another process
+    resized it already, `resized` has what each resize made of it, `pixels` is the first, and its size is given."""
 
     pixels: Image.Image
     digest: str
     original_size: tuple[int, int] | None = None
+    resized: tuple[Image.Image, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -91,7 +92,7 @@ class SafeImage:
         return self.original_size or self.pixels.size
 
     @contextmanager
-    def open(self, resize: Resize | None = None) -> Iterator[SafeImage]:  # noqa: ARG002
+    def open(self, resizes: Sequence[Resize] = ()) -> Iterator[SafeImage]:  # noqa: ARG002
         """Yields this image. As `ImageFile.open`, but without reserving memory."""
         yield self
 
@@ -114,11 +115,11 @@ class ImageFile:
             pass
 
     @contextmanager
-    def open(self, resize: Resize | None = None) -> Iterator[SafeImage]:  # noqa: ARG002
+    def open(self, resizes: Sequence[Resize] = ()) -> Iterator[SafeImage]:  # noqa: ARG002
         """Yields the decoded image; its pixels are freed when the context ends.
 
-        `resize` is the first step of what the caller does with it, for an image that is decoded in another process;
-        here the caller does it, with the same result. Waits until decoding fits into `MAX_DECODING_BYTES`. Must not be
+        `resizes` are all that the caller needs of it, for an image that is decoded in another process; here the caller
+        resizes it, with the same result. Waits until decoding fits into `MAX_DECODING_BYTES`. Must not be
         called inside the context of another image.
         Raises `ImageError` for an empty, too large, damaged or unsupported file.
         """

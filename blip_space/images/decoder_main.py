@@ -13,8 +13,6 @@ import traceback
 from contextlib import suppress
 from typing import BinaryIO
 
-from PIL import Image
-
 from blip_space.errors import ImageError
 from blip_space.images.announced import MAX_IMAGE_BYTES, check_announced
 from blip_space.images.decoder import NO_MEMORY, decode_pixels
@@ -22,11 +20,11 @@ from blip_space.images.decoder_messages import (
     DECODE_SECONDS,
     MAX_SENTENCE_BYTES,
     READY,
-    REQUEST,
     Outcome,
     Reply,
     Task,
     read_exactly,
+    read_request,
     write_pixels,
 )
 
@@ -68,15 +66,13 @@ def _limit_time() -> None:
 
 
 def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
-    length, task, width, height, resample = REQUEST.unpack(read_exactly(requests, REQUEST.size))
+    length, task, resizes = read_request(requests)
     data = read_exactly(requests, length)
     _limit_time()
     try:
         check_announced(data)
         image = decode_pixels(data)
-        size = image.size
-        if task == Task.RESIZE:
-            image = image.resize((width, height), Image.Resampling(resample))
+        outputs = [resize.apply(image) for resize in resizes] if task == Task.RESIZE else [image]
     except ImageError as error:
         _write_sentence(replies, Outcome.REJECTED, f"{error.code}\n{error}")
     except MemoryError:
@@ -84,12 +80,11 @@ def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
     except Exception:
         _write_sentence(replies, Outcome.FAILED, traceback.format_exc())
     else:
-        sends_pixels = task != Task.CHECK
-        replies.write(Reply(Outcome.DECODED, size, image.size if sends_pixels else (0, 0), 0).packed())
-        if sends_pixels:
-            write_pixels(replies, image)
+        replies.write(Reply(Outcome.DECODED, image.size, 0).packed())
+        for output in outputs if task != Task.CHECK else ():
+            write_pixels(replies, output)
 
 
 def _write_sentence(replies: BinaryIO, outcome: Outcome, sentence: str) -> None:
     encoded = sentence.encode("utf-8", "replace")[:MAX_SENTENCE_BYTES]
-    replies.write(Reply(outcome, (0, 0), (0, 0), len(encoded)).packed() + encoded)
+    replies.write(Reply(outcome, (0, 0), len(encoded)).packed() + encoded)

@@ -1,37 +1,63 @@
 """The messages between a server and its decoder processes: binary, so that nothing that a decoder sends is executed.
 
-A request is a header and the file's bytes. A reply is a header, and then the pixels in strips of rows, or a sentence
-after its code and a line break.
+A request is a header, the resizes and the file's bytes. A reply is a header, and then the pixels of each image in
+strips of rows, or a sentence after its code and a line break.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
 READY = b"ready"
-REQUEST = struct.Struct("<QBIII")
-"""The length of the file, the task, and of a resize the width, the height and Pillow's number of the filter."""
+REQUEST = struct.Struct("<QBB")
+"""The length of the file, the task, and the number of resizes, which follow."""
 
-REPLY = struct.Struct("<BIIIII")
-"""The outcome, the image's width and height, the width and height of the pixels that follow, the sentence's length."""
+RESIZE = struct.Struct("<IIId")
+"""The fields of a `Resize`."""
+
+REPLY = struct.Struct("<BIII")
+"""The outcome, the image's width and height, the sentence's length."""
 
 STRIP_PIXELS = 1_000_000
 MAX_SENTENCE_BYTES = 20_000
 DECODE_SECONDS = 10
+REDUCING_GAP = 3.0
+"""A cropped square is first reduced by an integer to at least this many times its size, as Pillow recommends."""
+
 """The processor time that one image may take, where the system can limit it."""
 
 
 class Resize(NamedTuple):
-    """A size in pixels, and Pillow's number of the filter that resizes an image to it."""
+    """A size in pixels, and Pillow's number of the filter that resizes an image to it. If `crop` is above 0, only the
+    square in the middle is resized whose side is this share of the image's shorter side."""
 
     width: int
     height: int
     resample: int
+    crop: float = 0.0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
+
+    def apply(self, image: Image.Image) -> Image.Image:
+        """The resized image; Pillow copies an image of the same size that is not cropped."""
+        if not self.crop:
+            return image.resize(self.size, Image.Resampling(self.resample))
+        side = min(image.size) * self.crop
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        return image.resize(
+            self.size,
+            Image.Resampling(self.resample),
+            box=(left, top, left + side, top + side),
+            reducing_gap=REDUCING_GAP,
+        )
 
 
 class Task(IntEnum):
@@ -55,18 +81,28 @@ class Reply(NamedTuple):
 
     outcome: Outcome
     size: tuple[int, int]
-    pixels_size: tuple[int, int]
     sentence_bytes: int
 
     def packed(self) -> bytes:
         """The bytes of the header."""
-        return REPLY.pack(self.outcome, *self.size, *self.pixels_size, self.sentence_bytes)
+        return REPLY.pack(self.outcome, *self.size, self.sentence_bytes)
 
 
 def read_reply(file: BinaryIO) -> Reply:
     """Read the header of a reply. Raises `EOFError` if the process ends first, `ValueError` if it is none."""
-    outcome, width, height, *pixels_size, length = REPLY.unpack(read_exactly(file, REPLY.size))
-    return Reply(Outcome(outcome), (width, height), (pixels_size[0], pixels_size[1]), min(length, MAX_SENTENCE_BYTES))
+    outcome, width, height, length = REPLY.unpack(read_exactly(file, REPLY.size))
+    return Reply(Outcome(outcome), (width, height), min(length, MAX_SENTENCE_BYTES))
+
+
+def pack_request(length: int, task: Task, resizes: Sequence[Resize]) -> bytes:
+    """The bytes before those of a file of that length."""
+    return REQUEST.pack(length, task, len(resizes)) + b"".join(RESIZE.pack(*resize) for resize in resizes)
+
+
+def read_request(file: BinaryIO) -> tuple[int, Task, list[Resize]]:
+    """What `pack_request` packed. Raises `EOFError` if there is no other request."""
+    length, task, count = REQUEST.unpack(read_exactly(file, REQUEST.size))
+    return length, Task(task), [Resize(*RESIZE.unpack(read_exactly(file, RESIZE.size))) for _ in range(count)]
 
 
 def read_exactly(file: BinaryIO, count: int) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from blip_space.callers import Caller
@@ -61,17 +61,18 @@ class DecoderPool:
 
     @contextmanager
     def open(
-        self, read: Callable[[], bytes], caller: Caller, size: int, task: Task, resize: Resize | None = None
+        self, read: Callable[[], bytes], caller: Caller, size: int, task: Task, resizes: Sequence[Resize] = ()
     ) -> Iterator[Decoded]:
         """Yields the decoded image of the file that `read` returns; its pixels are freed when the context ends. `size`
         is the memory that decoding takes. Raises `ImageError`, or `BusyError` if too many images wait."""
         with self.queue.admit(caller, size, seconds=TURN_SECONDS):
             with self._process() as process:
-                decoded = process.decode(read(), task, resize, seconds=self._seconds)
+                decoded = process.decode(read(), task, resizes, seconds=self._seconds)
             try:
                 yield decoded
             finally:
-                decoded.pixels.close()
+                for image in decoded.images:
+                    image.close()
 
     @contextmanager
     def _process(self) -> Iterator[DecoderProcess]:

@@ -9,7 +9,7 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -21,10 +21,10 @@ from blip_space.images.decoder import MAX_PIXELS
 from blip_space.images.decoder_messages import (
     DECODE_SECONDS,
     READY,
-    REQUEST,
     Outcome,
     Resize,
     Task,
+    pack_request,
     read_exactly,
     read_pixels,
     read_reply,
@@ -54,10 +54,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Decoded:
-    """What a process made of a file: the image's size and its pixels; these have 0 pixels if it was only checked."""
+    """What a process made of a file: the image's size, and the image itself or what each resize made of it; none if it
+    was only checked."""
 
-    def __init__(self, size: tuple[int, int], pixels: Image.Image) -> None:
-        self.size, self.pixels = size, pixels
+    def __init__(self, size: tuple[int, int], images: tuple[Image.Image, ...]) -> None:
+        self.size, self.images = size, images
 
 
 class DecoderProcess:
@@ -86,15 +87,15 @@ class DecoderProcess:
         """Whether the process can decode another file."""
         return not self._has_expired and self._process.poll() is None
 
-    def decode(self, data: bytes, task: Task, resize: Resize | None, *, seconds: float) -> Decoded:
+    def decode(self, data: bytes, task: Task, resizes: Sequence[Resize], *, seconds: float) -> Decoded:
         """Decode a file. Raises `ImageError` if that fails, takes longer than `seconds` or ends the process."""
         try:
             self._wait_until_ready()
             with self._killed_after(seconds):
-                self._requests.write(REQUEST.pack(len(data), task, *(resize or (0, 0, 0))))
+                self._requests.write(pack_request(len(data), task, resizes))
                 self._requests.write(data)
                 self._requests.flush()
-                result = self._read()
+                result = self._read(task, resizes)
         except (OSError, EOFError, ValueError):
             self.kill()
             code = self._process.returncode
@@ -122,7 +123,7 @@ class DecoderProcess:
             with self._killed_after(START_SECONDS):
                 self._is_ready = read_exactly(self._replies, len(READY)) == READY
 
-    def _read(self) -> Decoded | Exception:
+    def _read(self, task: Task, resizes: Sequence[Resize]) -> Decoded | Exception:
         reply = read_reply(self._replies)
         if reply.outcome != Outcome.DECODED:
             sentence = read_exactly(self._replies, reply.sentence_bytes).decode("utf-8", "replace")
@@ -130,10 +131,10 @@ class DecoderProcess:
                 return RuntimeError(f"a decoder process failed: {sentence}")
             code, _, sentence = sentence.partition("\n")
             return ImageError(sentence, code=next((known for known in CODES if known == code), None))
-        width, height = reply.pixels_size
-        if width * height > MAX_PIXELS:
+        if reply.size[0] * reply.size[1] > MAX_PIXELS:
             raise ValueError("more pixels than an image may have")
-        return Decoded(reply.size, read_pixels(self._replies, reply.pixels_size))
+        sizes = {Task.DECODE: [reply.size], Task.RESIZE: [resize.size for resize in resizes], Task.CHECK: []}[task]
+        return Decoded(reply.size, tuple(read_pixels(self._replies, size) for size in sizes))
 
     @contextmanager
     def _killed_after(self, seconds: float) -> Iterator[None]:

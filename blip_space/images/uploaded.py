@@ -7,7 +7,7 @@ bytes to another machine.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,12 +67,13 @@ class UploadedImageFile(ImageFile):
         return read_file(self.source, max_bytes=self.max_bytes)
 
     @contextmanager
-    def open(self, resize: Resize | None = None) -> Iterator[SafeImage]:
-        """As `ImageFile.open`, but resized already if `resize` is given. Raises `BusyError` if too many wait."""
-        task = Task.RESIZE if resize else Task.DECODE
+    def open(self, resizes: Sequence[Resize] = ()) -> Iterator[SafeImage]:
+        """As `ImageFile.open`, but resized already if `resizes` are given. Raises `BusyError` if too many wait."""
+        task = Task.RESIZE if resizes else Task.DECODE
         check_file_size(self.file_bytes, self.max_bytes)
-        with POOL.open(lambda: self.data, self.caller, self.decoding_bytes, task, resize) as decoded:
-            yield SafeImage(decoded.pixels, self.digest, decoded.size)
+        with POOL.open(lambda: self.data, self.caller, self.decoding_bytes, task, resizes) as decoded:
+            first, *_ = decoded.images
+            yield SafeImage(first, self.digest, decoded.size, decoded.images if resizes else ())
 
     def check(self) -> None:
         """As `ImageFile.check`."""

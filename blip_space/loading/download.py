@@ -25,7 +25,7 @@ from blip_space.models.tokenizer import has_tokenizer
 from blip_space.settings import find_missing_proxy_package
 
 SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
-SAFETENSORS = ["model.safetensors", "model-*-of-*.safetensors"]
+SAFETENSORS = ["model.safetensors", "model-*-of-*.safetensors", "photo_*.safetensors"]
 PICKLES = ["pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json"]
 TRAINER_PICKLES = ["*.pth", "*.pt", "*.ckpt", "*.bin"]
 

@@ -25,6 +25,7 @@ from blip_space.loading.device import Device, configure_cuda, find_device, free_
 from blip_space.loading.download import download_checkpoint, find_weight_files
 from blip_space.loading.library_logging import drop_repeated_lines, silenced
 from blip_space.loading.memory import check_memory, reraise_out_of_memory
+from blip_space.loading.photo_encoder import load_photo_encoder
 from blip_space.loading.precision import select_precision
 from blip_space.loading.preparation import as_model_error, read_config
 from blip_space.loading.progress import OnProgress, ignore_progress, report_weight_loading
@@ -90,6 +91,9 @@ def _load_and_test(spec: ModelSpec, precision: str, device: Device, on_progress:
         if selected.name == "int8" and device.kind == "cuda":
             dequantize_in_products(hf_model)
         model = family.build(hf_model, preparation, selected)
+        if spec.photo_encoder:
+            shape = model.features_shape
+            model.photo_encoder = load_photo_encoder(folder, shape, name=spec.name, device=selected.device)
         torch.set_num_threads(model.threads)
         check_image_is_used(model)
     return model

@@ -57,9 +57,7 @@ class ImageProcessor:
 
     def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """The pixel values as bytes (n, 3, size, size), on the CPU."""
-        resized = [_to_rgb(image).resize((self.size, self.size), self.resample) for image in images]
-        stacked = np.stack([np.asarray(image) for image in resized])
-        return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))
+        return to_bytes([self.resize.apply(to_rgb(image)) for image in images])
 
     def normalize(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Pixel values (n, 3, size, size), on any device, as the vision encoder takes them."""
@@ -80,7 +78,7 @@ class TransformersImageProcessor:
 
     def pixels(self, image: Image.Image) -> torch.Tensor:
         """The pixel values (1, 3, size, size), on the CPU: bytes, or float32 without `use_bytes`."""
-        image = _crop_strip(_to_rgb(image)) if self._crops else _to_rgb(image)
+        image = _crop_strip(to_rgb(image)) if self._crops else to_rgb(image)
         if self._normalization is not None:
             return self._process(image, **AS_BYTES)
         return self._process(image).to(torch.float32)
@@ -151,14 +149,21 @@ def load_transformers_image_processor(folder: Path, *, size: int, name: str) -> 
     return processor
 
 
+def to_bytes(images: Sequence[Image.Image]) -> torch.Tensor:
+    """RGB images of one size as bytes (n, 3, height, width), on the CPU."""
+    stacked = np.stack([np.asarray(image) for image in images])
+    return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The image in mode RGB."""
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
 def _noise(width: int, height: int) -> Image.Image:
     """An image in which every value of a byte occurs in every channel."""
     noise = np.random.default_rng(0).integers(0, VALUES, (max(1, height), max(1, width), 3), dtype=np.uint8)
     return Image.fromarray(noise)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _crop_strip(image: Image.Image) -> Image.Image:

@@ -18,6 +18,7 @@ import torch
 
 from blip_space.models.footprint import weight_bytes
 from blip_space.models.fused.operations import FusedDecoderStep, FusedStep, Operations, UnsupportedModelError
+from blip_space.models.photo_encoder import PhotoEncoder
 from blip_space.models.preparation import Preparation, Prompt
 from blip_space.models.threads import ALL_THREADS, MIN_PARAMETERS
 from blip_space.models.transfer import to_device
@@ -169,6 +170,8 @@ class VisionLanguageModel(ABC):
     """
 
     decoder: DecoderOnly | EncoderDecoder
+    photo_encoder: PhotoEncoder | None = None
+    """A second image encoder, which the loader sets if the spec has one."""
 
     def __init__(self, hf_model: Any, preparation: Preparation, *, precision: Precision, stop: frozenset[int]) -> None:
         self.preparation = preparation
@@ -197,9 +200,14 @@ class VisionLanguageModel(ABC):
         """The prompt as the decoder reads it; `features` are the features of its images, in order."""
 
     @property
+    def features_shape(self) -> tuple[int, int]:
+        """The shape (positions, hidden) of every image's features, in a family that takes a photo encoder."""
+        raise NotImplementedError
+
+    @property
     def nbytes(self) -> int:
         """The size of all weights in bytes, including the scales of quantized ones."""
-        return weight_bytes(self._hf_model)
+        return weight_bytes(self._hf_model) + (self.photo_encoder.nbytes if self.photo_encoder else 0)
 
     def close(self) -> None:
         """Free the weights. The model cannot be used afterwards."""

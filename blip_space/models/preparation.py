@@ -94,10 +94,10 @@ class Preparation(ABC):
     """Whether the number of an image's positions depends on its size."""
 
     @property
-    def first_resize(self) -> Resize | None:
-        """The resize that `pixels` begins with, if it is the same for every image; `pixels` of an image that was
-        resized so already must be equal."""
-        return None
+    def resizes(self) -> tuple[Resize, ...]:
+        """The resizes that are all that `pixels` needs of an image, if they are the same for every image; then
+        `pixels_of_resized` takes what they made of it. Without them another process must send the entire image."""
+        return ()
 
     @abstractmethod
     def image_positions(self, width: int, height: int, options: GenerationOptions) -> int:
@@ -121,6 +121,10 @@ class Preparation(ABC):
     @abstractmethod
     def pixels(self, image: Any, options: GenerationOptions) -> Any:
         """The pixel values of a `PIL.Image`, in the family's own form; their size in bytes is `nbytes`."""
+
+    def pixels_of_resized(self, resized: Sequence[Any]) -> Any:
+        """What `pixels` returns for an image of which the `resizes` made these images, in the same order."""
+        raise NotImplementedError
 
     def normalize(self, pixels: Any, dtype: Any) -> Any:
         """Pixel values of several images, as one tensor (n, ...) on any device, as the vision encoder takes them."""

@@ -9,18 +9,18 @@ Must not import torch or an app.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.output import ANSWER_FAILED, Output
+from blip_space.engine.sequence import MAX_ATTEMPTS
 from blip_space.errors import DeviceError, UserError
 from blip_space.serving.machine import used_bytes
 from blip_space.serving.metrics import Metrics, MetricsSnapshot
 from blip_space.serving.model_manager import ModelManager
-from blip_space.serving.response import ResponseStream
+from blip_space.serving.publishing import publish_step
 from blip_space.serving.task_queue import GenerationTask, TaskQueue
 
 if TYPE_CHECKING:
@@ -86,17 +86,17 @@ class Driver:
             self._fail_waiting(spec, error)
 
     def recover(self) -> None:
-        """After an error of the thread itself: fail the running tasks, and add the waiting ones again."""
+        """After an error of the thread itself, add the waiting tasks again, and once more, each alone in the batch, the
+        running ones of which no user has read any text. The others fail."""
         for core in [model.core for model in self._models.loaded]:
             with self._lock:
                 _, waited = core.abort_all()
                 waiting = [task for id_ in waited if (task := self._tasks.pop(id_, None))]
-                for task in [task for task in self._tasks.values() if task.core is core]:
+                # those that ran, and those that finished and whose end was not published
+                ran = [task for task in self._tasks.values() if task.core is core]
+                for task in ran:
                     del self._tasks[task.id]
-                    task.response.fail(
-                        UserError(ANSWER_FAILED, code="internal_error")
-                    )  # also a finished one whose end was not published
-                for task in waiting:
+                for task in (*filter(_may_run_again, ran), *waiting):
                     self._add(task, core)
 
     @property
@@ -211,38 +211,26 @@ class Driver:
 
             use_threads(core.model.threads)
             self._stepped = core
-        tokens, first_tokens = 0, list[float]()
         outputs = core.step(self._clock(), admit=admit)
         with self._lock:  # also held while a request is added, so that its task is found
             tasks = [self._tasks.get(output.id) for output in outputs]
-        for output, task in zip(outputs, tasks, strict=True):
-            if task is None:
-                continue
-            new_tokens = max(0, output.tokens - task.counted_tokens)
-            if new_tokens and _shows_first_token(task, output):
-                first_tokens.append(time.monotonic() - task.arrived_at)
-            tokens += new_tokens
-            task.counted_tokens += new_tokens
-            self._publish(task.response, output)
-        if tokens:
-            self._metrics.add(tokens, first_tokens)
+        self._publish(zip(outputs, tasks, strict=True))
         if core.device_error:
             raise DeviceError(core.device_error)
 
-    def _publish(self, response: ResponseStream, output: Output) -> None:
-        """Pass a core's output on to the response."""
-        if output.error is not None:
-            response.fail(output.error)
-            return
-        response.tokens, response.repeats = output.tokens, output.repeats
-        response.publish(output.text, finished=output.finished)
+    def _publish(self, outputs: Iterable[tuple[Output, GenerationTask | None]]) -> None:
+        publish_step(outputs, self._metrics)
 
     def _add(self, task: GenerationTask, core: EngineCore) -> None:
-        task.id, task.core = core.add(task.request), core
+        task.id, task.core = core.add(task.request, attempts=task.attempts), core
         self._tasks[task.id] = task
 
 
-def _shows_first_token(task: GenerationTask, output: Output) -> bool:
-    """Whether this output shows a user the first token of an answer; a beam search shows nothing before its end."""
-    is_streamed = not task.request.background and task.request.options.quality == "stream"
-    return is_streamed and not task.counted_tokens and output.error is None
+def _may_run_again(task: GenerationTask) -> bool:
+    """Count an attempt that failed. Fails the task if it was the last one, or if a user has read text of it."""
+    task.attempts += 1
+    has_text = task.response.first_text_at is not None and not task.request.background
+    if task.attempts < MAX_ATTEMPTS and not has_text and not task.response.done:
+        return True
+    task.response.fail(UserError(ANSWER_FAILED, code="internal_error"))
+    return False

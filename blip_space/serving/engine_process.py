@@ -57,7 +57,7 @@ class SentResponse(ResponseStream):
                 return
             is_first = not self._text
             super().publish(text, finished=finished)
-            part = Part(self._id, self._text, self.tokens, finished, self.repeats)
+            part = Part(self._id, self._text, self.tokens, finished, self.repeats, prompt_tokens=self.prompt_tokens)
         if finished or is_first:
             self._outbox.post(part)
         else:
@@ -139,7 +139,7 @@ class _Receiver:
             response.fail(stopped(was_running=False) if error.code == "stopping" else error)
         except Exception:
             log.exception("a request could not be prepared")
-            response.fail(UserError(ANSWER_FAILED))
+            response.fail(UserError(ANSWER_FAILED, code="internal_error"))
 
     def _call(self, call: Call) -> None:
         try:
@@ -148,7 +148,7 @@ class _Receiver:
             reply = Reply(call.id, error=error)
         except Exception:
             log.exception("a call of %s failed", call.method)
-            reply = Reply(call.id, error=UserError(ANSWER_FAILED))
+            reply = Reply(call.id, error=UserError(ANSWER_FAILED, code="internal_error"))
         self._outbox.post(reply)
 
     def _method(self, name: str) -> Callable[..., Any]:

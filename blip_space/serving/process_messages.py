@@ -44,7 +44,8 @@ class Stop(NamedTuple):
 
 
 class Part(NamedTuple):
-    """An answer so far, or at its end: its text and number of tokens, or the error that ended it."""
+    """An answer so far, or at its end: its text, its number of tokens and that of its prompt, or the error that ended
+    it."""
 
     id: int
     text: str = ""
@@ -52,6 +53,7 @@ class Part(NamedTuple):
     finished: bool = False
     repeats: bool = False
     error: UserError | None = None
+    prompt_tokens: int = 0
 
 
 class Reply(NamedTuple):

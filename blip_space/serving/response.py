@@ -26,11 +26,16 @@ class ResponseStream:
         self._error: UserError | None = None
         self._finished = self._is_cancelled = False
         self._observer: Callable[[ResponseStream], object] | None = None
+        self._waiter: Callable[[], object] | None = None
+        self._waits_for_text: str | None = None
         self.first_text_at: float | None = None
         """The time of `time.monotonic()` at which the first text was published."""
 
         self.tokens = 0
         """The number of generated tokens."""
+
+        self.prompt_tokens = 0
+        """The number of tokens of the prompt, the positions of its image included; known at the end at the latest."""
 
         self.repeats = False
         """Whether the token limit cut the answer off in a loop; set when it is finished."""
@@ -77,6 +82,8 @@ class ResponseStream:
                 self._text = text
             if finished:
                 self._end()
+            elif self._waits_for_text is not None and self._text != self._waits_for_text:
+                self._wake()
             self._changed.notify_all()
 
     def finish(self) -> None:
@@ -106,6 +113,32 @@ class ResponseStream:
             self._changed.wait_for(lambda: self._finished, self._seconds_left(seconds))
         return self.done
 
+    @property
+    def seconds_left(self) -> float:
+        """The time until its deadline."""
+        return self._seconds_left(None)
+
+    def snapshot(self) -> tuple[str, bool]:
+        """The text so far, and whether it is complete. Raises the error that ended the answer."""
+        with self._changed:
+            text, finished, error = self._text, self._finished, self._error
+        if error is not None:
+            raise error
+        if not finished and time.monotonic() >= self._deadline:
+            raise BusyError(TOOK_TOO_LONG, code="timed_out")
+        return text, finished
+
+    def call_when_changed(self, callback: Callable[[], object], *, text: str | None = None) -> None:
+        """For a reader that must not block: call `callback` once, when the text is no longer `text` or the answer has
+        ended, at once if it is so already. Without `text` only the end counts. It replaces an earlier callback.
+
+        It may run under this response's lock, on the engine's thread, so it must be fast and raise nothing.
+        """
+        with self._changed:
+            self._waiter, self._waits_for_text = callback, text
+            if self._finished or (text is not None and self._text != text):
+                self._wake()
+
     def updates(self, heartbeat_seconds: float | None = None, *, interval_seconds: float = 0.0) -> Iterator[str]:
         """Yield the text so far at each change, and again after every `heartbeat_seconds`.
 
@@ -121,11 +154,7 @@ class ResponseStream:
                         self._ended.wait(self._seconds_left(early))
                     if self._text == (yielded or "") and not self.done:
                         self._changed.wait(self._seconds_left(heartbeat_seconds))
-                    text, finished, error = self._text, self._finished, self._error
-                if error is not None:
-                    raise error
-                if not finished and time.monotonic() >= self._deadline:
-                    raise BusyError(TOOK_TOO_LONG, code="timed_out")
+                text, finished = self.snapshot()
                 if text != yielded or (heartbeat_seconds is not None and not finished):
                     if text and text != yielded:
                         due_at = time.monotonic() + interval_seconds
@@ -145,9 +174,15 @@ class ResponseStream:
         self.queue_position = _not_waiting  # a reference cycle with the request would keep its images
         self._changed.notify_all()
         self._ended.notify_all()
+        self._wake()
         observer, self._observer = self._observer, None
         if observer:
             observer(self)
+
+    def _wake(self) -> None:
+        waiter, self._waiter, self._waits_for_text = self._waiter, None, None
+        if waiter:
+            waiter()
 
 
 def _not_waiting() -> int | None:

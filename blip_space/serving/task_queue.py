@@ -31,6 +31,9 @@ class GenerationTask:
     counted_tokens: int = 0
     """How many of its tokens the metrics have counted."""
 
+    attempts: int = 0
+    """How often an error of the engine's thread interrupted it."""
+
 
 class TaskQueue:
     """Two queues: one for users, one for background tasks."""

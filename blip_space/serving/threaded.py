@@ -163,6 +163,7 @@ class ThreadedEngine:
 
     def _enqueue(self, request: PreparedRequest, response: ResponseStream) -> None:
         task = GenerationTask(request.spec.name, request, response, time.monotonic())
+        response.prompt_tokens = len(request.prompt)
         response.queue_position = lambda: self._queue_position(task)
         with self._changed:
             self._check_queue(background=request.background)

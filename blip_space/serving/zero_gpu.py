@@ -31,6 +31,7 @@ from blip_space.serving.protocol import (
     open_response,
     queue_full,
 )
+from blip_space.serving.publishing import publish
 from blip_space.serving.response import ResponseStream
 from blip_space.settings import zero_gpu as settings
 
@@ -123,6 +124,7 @@ class ZeroGpuEngine:
             self._responses.append(response)
         try:
             prepared = prepare(request, self._preparations.get(spec), self._pixels)
+            response.prompt_tokens = len(prepared.prompt)
             context = contextvars.copy_context()  # has Gradio's request, whose user's quota it takes
             threading.Thread(target=context.run, args=(self._run, prepared, response), daemon=True).start()
         except BaseException:
@@ -171,15 +173,6 @@ def seconds_on_gpu(request: PreparedRequest, _config: EngineConfig) -> int:
     """How long a call may have the GPU. A user's quota must cover it, whatever is used."""
     rows = 3 if request.options.quality == "best" else 1
     return min(MAX_SECONDS, round(START_SECONDS + TOKEN_SECONDS * request.options.max_new_tokens * rows))
-
-
-def publish(response: ResponseStream, output: Output) -> None:
-    """Pass an output on to the reader."""
-    if output.error is not None:
-        response.fail(output.error)
-        return
-    response.tokens, response.repeats = output.tokens, output.repeats
-    response.publish(output.text, finished=output.finished)
 
 
 def as_user_error(error: Exception) -> UserError:

@@ -32,6 +32,8 @@ from blip_space.settings.switches import (
     from_environment,
     fused_steps,
     openai_key,
+    parse_switch,
+    photo_encoder,
     step_graphs,
 )
 from blip_space.settings.values import Value, parse_integer
@@ -49,6 +51,7 @@ __all__ = [
     "hides_gpus",
     "is_hugging_face_space",
     "openai_key",
+    "photo_encoder",
     "prepare_libraries",
     "read",
     "step_graphs",
@@ -82,7 +85,8 @@ class Settings:
     empty; `drain` is how many seconds a stopping server lets running answers finish. `trusted_proxies` are the
     networks of the proxies whose `X-Forwarded-For` names a caller. `keys` are those of which every request needs one;
     without keys none is needed. A key, or without keys an address, may send `requests_per_minute` and have
-    `answers_at_once`, or any number if 0. `log_format` is one of `LOG_FORMATS`."""
+    `answers_at_once`, or any number if 0. `log_format` is one of `LOG_FORMATS`; with `mcp` agents find
+    tools."""
 
     model: str = "tiny"
     precision: str = "auto"
@@ -101,6 +105,7 @@ class Settings:
     requests_per_minute: int = 0
     answers_at_once: int = 0
     log_format: str = "text"
+    mcp: bool = False
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -157,6 +162,7 @@ def read(arguments: Mapping[str, str | int | None] | None = None) -> Settings:
         requests_per_minute=number("requests_per_minute", 0, MAX_REQUESTS, minimum=0),
         answers_at_once=number("answers_at_once", 0, MAX_REQUESTS, minimum=0),
         log_format=_log_format(find("log_format")),
+        mcp=parse_switch(find("mcp")) or False,
     )
 
 

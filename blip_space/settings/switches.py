@@ -33,6 +33,12 @@ def fused_steps() -> bool:
     return parse_switch(from_environment("BLIP_SPACE_FUSED")) is not False
 
 
+def photo_encoder() -> bool:
+    """Whether a model may use its photo encoder, which is so by default; without it, a model such as tiny is plain
+    BLIP-2. `UserError` for a value other than 0 and 1."""
+    return parse_switch(from_environment("BLIP_SPACE_PHOTO_ENCODER")) is not False
+
+
 def openai_key() -> str:
     """The key that is sent to the servers of remote models; empty for none."""
     value = from_environment("BLIP_SPACE_OPENAI_KEY")

@@ -10,12 +10,17 @@ from pathlib import Path
 import httpx
 import pytest
 from gradio_client import Client
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from blip_space import settings
 from tests.apps.browser import PROMPT, ask_and_wait, upload
 from tests.apps.fake_engine import PARROT, POLYGLOT, FakeEngine
 from tests.example_images import blue_circles, write_zip
+
+PAGE_MILLISECONDS = 60_000
+"""How long a test waits for a change of the page: a busy machine takes many times as long as an idle one."""
+
+expect.set_options(timeout=PAGE_MILLISECONDS)
 
 
 def free_port() -> int:
@@ -96,7 +101,7 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
     content policy refuses a part of it."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.grant_permissions(["clipboard-read", "clipboard-write"])
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(PAGE_MILLISECONDS)
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))

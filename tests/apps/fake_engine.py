@@ -14,18 +14,25 @@ from dataclasses import replace
 from typing import Any
 
 from blip_space.catalogue import ModelSpec
+from blip_space.catalogue.ready_questions import ReadyQuestions
 from blip_space.engine.answer_check import EMPTY_ANSWER
+from blip_space.engine.detokenizer import visible_text
 from blip_space.engine.request import Budget, EngineConfig, Request, measure_budget
 from blip_space.errors import BusyError, EmptyAnswerError, UserError
 from blip_space.history import Turn
 from blip_space.languages import LANGUAGES
 from blip_space.models.preparation import ImageFirstPreparation
+from blip_space.options import GenerationOptions
 from blip_space.serving.offered_models import OfferedModels
 from blip_space.serving.protocol import STOPPED_RUNNING, STOPPING, EngineStatus, queue_full
 from blip_space.serving.response import ResponseStream
 
 EIGHT_LANGUAGES = ("en", "de", "es", "fr", "ar", "hi", "ja", "zh")
 UNKNOWN_REPLY = "never seen"
+READY_QUESTIONS = {
+    "en": ReadyQuestions("What is this?", "How many are there?", "What is on the left?", "Drawings: dog, …"),
+    "de": ReadyQuestions("Was ist das?", "Wie viele sind es?", "Was ist links?", "Zeichnungen: Hund, …"),
+}
 PARROT = ModelSpec(
     "parrot",
     "parrot",
@@ -37,6 +44,7 @@ PARROT = ModelSpec(
     context_tokens=64,
     description="Repeats the prompt.",
     unknown_image_replies=frozenset({UNKNOWN_REPLY}),
+    ready_questions=READY_QUESTIONS,
 )
 POLYGLOT = ModelSpec("polyglot", "polyglot", "blip2", "mt5", "mblip", 2_000, tuple(LANGUAGES))
 
@@ -130,18 +138,18 @@ class FakeEngine:
         unfinished = sum(not response.done for response in self.responses)
         if request.prompt == BUSY or unfinished >= self._config.max_batch_size + self._config.max_waiting:
             raise BusyError(queue_full(self._config.max_waiting))
-        self._check_length(spec, request)
+        budget = self._measure(spec, request)
         with request.image.open() as image:
             size = image.pixels.size
         self.image_sizes.append(size)
         self.requests.append(request)
         response = ResponseStream(deadline=time.monotonic() + 60)
+        response.prompt_tokens = budget.image_tokens + budget.prompt_tokens
         self.responses.append(response)
         held = len(self.requests) > self._not_held
         text = request.prompt or f"an image of {size[0]} by {size[1]}"
-        streams = request.options.quality == "stream"
         threading.Thread(
-            target=self._answer, args=(text, response), kwargs={"streams": streams, "held": held}, daemon=True
+            target=self._answer, args=(text, response, request.options), kwargs={"held": held}, daemon=True
         ).start()
         return response
 
@@ -156,20 +164,25 @@ class FakeEngine:
         """Change fields of the status, such as `status="loading"`."""
         self.current_status = replace(self.current_status, **changes)
 
-    def _check_length(self, spec: ModelSpec, request: Request) -> None:
-        """`PromptError` for a question longer than the context, as `compose_prompt` raises it."""
+    def _measure(self, spec: ModelSpec, request: Request) -> Budget:
+        """The budget of a request. `PromptError` for a question longer than the context, as `compose` raises it."""
         tokens = request.options.max_new_tokens
         prompt, language, turns = request.prompt, request.language, request.turns
-        measure_budget(WordCounter(spec), prompt=prompt, language=language, turns=turns, max_new_tokens=tokens)
+        return measure_budget(WordCounter(spec), prompt=prompt, language=language, turns=turns, max_new_tokens=tokens)
 
-    def _answer(self, text: str, response: ResponseStream, streams: bool, held: bool) -> None:
-        published = ""
-        for index, word in enumerate(text.split(" ")):
+    def _answer(self, text: str, response: ResponseStream, options: GenerationOptions, held: bool) -> None:
+        streams, published, words = options.quality == "stream", "", text.split(" ")[: options.max_new_tokens]
+        for index, word in enumerate(words):
             if response.done:
                 return
             published = f"{published} {word}" if index else word
+            visible = visible_text(published, options.stops, finished=index + 1 == len(words))
+            response.tokens = index + 1
+            if visible.stopped:
+                published = visible.text
+                break
             if streams and text != BLANK:
-                response.publish(published)
+                response.publish(published if not options.stops else visible.text)
             if text == BLANK:
                 response.publish("\u200b")
                 response.fail(EmptyAnswerError(EMPTY_ANSWER))
@@ -179,6 +192,5 @@ class FakeEngine:
             while held and index == 0 and not self._released.wait(0.01) and not response.done:
                 pass
             time.sleep(WORD_SECONDS)
-        response.tokens = len(text.split(" "))
         response.publish(published)
         response.finish()

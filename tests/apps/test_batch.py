@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
@@ -89,18 +91,37 @@ def test_an_invalid_batch_is_refused(client: Client, zip_file: Path, tmp_path: P
         assert sentence in refusal(client, files, api_name="/batch", **values)
 
 
-def test_a_session_has_one_batch_at_a_time_and_the_server_a_few(url: str, engine: FakeEngine, zip_file: Path) -> None:
+def test_a_session_has_one_batch_at_a_time_an_address_three_and_the_server_four(
+    url: str, engine: FakeEngine, zip_file: Path
+) -> None:
     engine.hold()
-    jobs, clients = [], [Client(url, verbose=False) for _ in range(batches.MAX_BATCHES + 1)]
+    jobs, clients = [], [Client(url, verbose=False) for _ in range(batches.MAX_BATCHES)]
     for client in clients[:-1]:
         jobs.append(client.submit(handle_file(zip_file), api_name="/batch"))
         wait_until(lambda: jobs[-1].outputs())
     assert batches.ONE_AT_A_TIME in refusal(clients[0], handle_file(zip_file), api_name="/batch")
-    assert batches.TOO_MANY_BATCHES in refusal(clients[-1], handle_file(zip_file), api_name="/batch")
-    engine.release()
+    assert batches.TOO_MANY_OF_ADDRESS in refusal(clients[-1], handle_file(zip_file), api_name="/batch")
+    with batch_from("127.0.0.3", url, zip_file) as first, batch_from("127.0.0.4", url, zip_file) as second:
+        assert next(first) == "event: generating"
+        assert next(second) == "event: error"
+        assert batches.TOO_MANY_BATCHES in next(second)
+        engine.release()
+        wait_until(lambda: next(first) == "event: complete")
     for job in jobs:
         assert job.result()["done"] == 20
     assert clients[-1].predict(handle_file(zip_file), api_name="/batch")["done"] == 20
+
+
+@contextmanager
+def batch_from(address: str, url: str, file: Path) -> Iterator[Iterator[str]]:
+    """The lines of a batch's events, for a caller at another address of this machine."""
+    transport = httpx.HTTPTransport(local_address=address)
+    with httpx.Client(base_url=f"{url}/gradio_api", timeout=20, transport=transport) as web:
+        (path,) = web.post("/upload", files={"files": (file.name, file.read_bytes())}).json()
+        files = [{"path": path, "orig_name": file.name, "meta": {"_type": "gradio.FileData"}}]
+        event = web.post("/call/v2/batch", json={"files": files}).json()["event_id"]
+        with web.stream("GET", f"/call/batch/{event}") as response:
+            yield (line for line in response.iter_lines() if line)
 
 
 def test_cancelling_a_job_cancels_its_requests_and_frees_the_session(

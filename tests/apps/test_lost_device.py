@@ -47,7 +47,7 @@ def test_the_health_says_that_the_gpu_failed_and_then_the_process_ends_with_exit
                 health = httpx.get(f"http://127.0.0.1:{port}/healthz").json()
             except httpx.TransportError:
                 time.sleep(0.1)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=120)
     finally:
         process.kill()
     assert (health.get("status"), process.returncode) == ("failed", 70), output.decode()
@@ -94,7 +94,7 @@ from blip_space.apps import failed_process
 threading.Thread(target=threading.Event().wait).start()
 failed_process.end_after(0.1)
 """
-    process = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60, check=False)
+    process = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=120, check=False)
     assert process.returncode == 0
     assert b"did not stop within 0 s" in process.stderr
 

@@ -110,6 +110,24 @@ def test_error_names_an_invalid_field_of_blip_space_json(tmp_path: Path, field: 
         catalogue.read_folder(tmp_path)
 
 
+READY = {"what": "Was?", "how_many": "Wie viele?", "left": "Was ist links?", "knows": "Hunde"}
+
+
+def test_ready_questions_are_read_by_language(tmp_path: Path) -> None:
+    write_folder(tmp_path, **OPT)
+    assert catalogue.read_folder(tmp_path).ready_questions == {}
+    (tmp_path / "questions.json").write_text(json.dumps({"de": READY}), "utf-8")
+    assert catalogue.read_folder(tmp_path).ready_questions["de"].questions == ("Was?", "Wie viele?", "Was ist links?")
+
+
+@pytest.mark.parametrize("content", [{"xx": READY}, {"de": {}}, {"de": [1]}, {"de": READY | {"left": " "}}])
+def test_error_names_an_invalid_entry_of_questions_json(tmp_path: Path, content: Any) -> None:
+    write_folder(tmp_path, **OPT)
+    (tmp_path / "questions.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(ModelError, match=rf"questions.json .*{next(iter(content))}.*Correct it, or delete the file\."):
+        catalogue.read_folder(tmp_path)
+
+
 @pytest.mark.parametrize("header", [b"[]", b"{", b"null", b'{"x": 1}', b'{"x": {"dtype": 1}}', b"\xff", b"[" * 100_000])
 def test_invalid_header_counts_no_parameters(tmp_path: Path, header: bytes) -> None:
     write_folder(tmp_path, **OPT)

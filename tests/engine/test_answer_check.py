@@ -9,6 +9,7 @@ import pytest
 from blip_space.engine.answer_check import MAX_PERIOD, MIN_REPETITIONS, check_answer, is_blank, is_cut_off_in_loop
 from blip_space.engine.detokenizer import VisibleText, visible_text
 from blip_space.errors import EmptyAnswerError, UserError
+from blip_space.options import GenerationOptions
 
 BLANKS = {
     "nothing": "",
@@ -28,13 +29,20 @@ BLANKS = {
 def test_an_answer_without_visible_characters_is_empty(kind: str) -> None:
     assert is_blank(BLANKS[kind])
     with pytest.raises(EmptyAnswerError, match=r"empty answer for this image\. Rephrase the prompt.*another model\."):
-        check_answer(VisibleText(BLANKS[kind], stopped=False), [5, 5], max_new_tokens=8)
+        check_answer(VisibleText(BLANKS[kind], stopped=False), [5, 5], GenerationOptions(max_new_tokens=8))
 
 
 @pytest.mark.parametrize("text", [".", "٣", "三", "🐙", "\u200bx", "👩\u200d👧", "ไ", "$", "\u0301a", "<b></b>"])
 def test_an_answer_with_a_visible_character_is_not_empty(text: str) -> None:
     assert not is_blank(text)
-    assert check_answer(VisibleText(text, stopped=False), [5], max_new_tokens=8).text == text
+    assert check_answer(VisibleText(text, stopped=False), [5], GenerationOptions(max_new_tokens=8)).text == text
+
+
+def test_a_stop_string_of_the_request_may_remove_everything() -> None:
+    stopped, options = VisibleText("", stopped=True), GenerationOptions(max_new_tokens=8, stops=("x",))
+    assert check_answer(stopped, [5], options).text == ""
+    with pytest.raises(EmptyAnswerError):  # the model's own stop string
+        check_answer(stopped, [5], GenerationOptions(max_new_tokens=8))
 
 
 def test_an_empty_answer_is_a_user_error() -> None:
@@ -72,7 +80,7 @@ def test_fewer_or_longer_or_earlier_repetitions_are_no_loop(ids: list[int]) -> N
 
 def test_an_answer_below_its_limit_may_repeat_itself() -> None:
     assert not is_cut_off_in_loop([1] * 40, reached_limit=False)
-    assert not check_answer(VisibleText("ha ha", stopped=False), [1] * 40, max_new_tokens=41).repeats
-    assert check_answer(VisibleText("ha ha", stopped=False), [1] * 40, max_new_tokens=40).repeats
+    assert not check_answer(VisibleText("ha ha", stopped=False), [1] * 40, GenerationOptions(max_new_tokens=41)).repeats
+    assert check_answer(VisibleText("ha ha", stopped=False), [1] * 40, GenerationOptions(max_new_tokens=40)).repeats
     stopped = visible_text("ha ha ha\nQuestion:", ("\n",), finished=True)
-    assert not check_answer(stopped, [1] * 40, max_new_tokens=40).repeats
+    assert not check_answer(stopped, [1] * 40, GenerationOptions(max_new_tokens=40)).repeats

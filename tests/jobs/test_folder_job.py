@@ -24,6 +24,7 @@ from tests.jobs.folder_fixtures import draw
 from tests.serving.fakes import wait_until
 
 STREAM = GenerationOptions(max_new_tokens=12)
+BEST = GenerationOptions(max_new_tokens=12, quality="best")
 CAPTION = CaptionTask("tiny", "fp32", "en", "", STREAM)
 Load = Callable[[], Any]
 
@@ -112,8 +113,7 @@ def test_captions_that_finish_together_are_written_at_once(
     assert (progress.done, sorted(counts)) == (14, [0, 13])  # an error, and all captions with a copy
 
 
-@pytest.mark.parametrize("options", [STREAM, GenerationOptions(max_new_tokens=12, quality="best")])
-@pytest.mark.parametrize("batch_size", [1, 3, None])
+@pytest.mark.parametrize(("options", "batch_size"), [(STREAM, 1), (STREAM, 3), (STREAM, None), (BEST, 3), (BEST, None)])
 def test_captions_do_not_depend_on_the_batch_size(
     image_folder: Path, tiny: Load, options: GenerationOptions, batch_size: int | None
 ) -> None:

@@ -86,7 +86,7 @@ def test_what_stands_in_strings_does_not_count(body: bytes) -> None:
 
 def test_routes_have_their_limits() -> None:
     assert byte_limit("/gradio_api/queue/join") == byte_limit("/gradio_api/run/chat") == 4_000_000
-    assert byte_limit("/v1/chat/completions") == byte_limit("/gradio_api/mcp/") == 30_000_000
+    assert byte_limit("/v1/chat/completions") == byte_limit("/mcp") == 30_000_000
     assert byte_limit("/gradio_api/component_server") == 65_536
 
 

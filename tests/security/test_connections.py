@@ -84,6 +84,7 @@ def test_a_connection_without_a_request_is_closed(running: Any, monkeypatch: pyt
     with closing(connect(running, "127.0.0.4")) as connection:
         start_request(connection)
         assert connection.recv(4_096) == b""
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
     with closing(connect(running, "127.0.0.4")) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
         assert connection.recv(4_096).startswith(b"HTTP/1.1 200 ")
@@ -93,7 +94,7 @@ def test_a_connection_without_a_request_is_closed(running: Any, monkeypatch: pyt
 
 
 def test_a_request_that_runs_keeps_its_connection(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
     with closing(connect(running, "127.0.0.5")) as kept:
         kept.sendall(b"POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
         for _ in range(3):

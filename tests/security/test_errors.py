@@ -211,7 +211,7 @@ def test_a_stopping_server_ends_streams_with_a_sentence() -> None:
 
 @pytest.mark.parametrize("path", ["/readyz", "/v1/models"])
 def test_routes_of_ours_keep_their_form(path: str) -> None:
-    body = {"status": "loading"} if path == "/readyz" else {"detail": "x"}
+    body = {"status": "loading"} if path == "/readyz" else {"error": {"message": "x"}}
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         await PlainTextResponse(json.dumps(body), 503)(scope, receive, send)

@@ -108,7 +108,7 @@ def test_a_quiet_caller_overtakes_a_greedy_one(people: tuple[Person, Person], en
     assert [request.prompt for request in engine.requests] == ["one two"] * RUNNING + ["mine alone"]
     assert [request.caller.address for request in engine.requests] == [GREEDY] * RUNNING + [QUIET]
     engine.release()
-    thread.join(20)
+    thread.join(60)
     assert answers == ["mine alone"]
 
 
@@ -117,18 +117,18 @@ def test_calls_without_a_listener_end(
 ) -> None:
     greedy, quiet = people
     fill(greedy, engine)
-    answers: list[str] = []
+    queue, answers = running.demo._queue, list[str]()
     thread = threading.Thread(target=lambda: answers.append(quiet.ask("mine alone")))
     thread.start()
     wait_until(lambda: len(engine.requests) == RUNNING + 1)
+    wait_until(lambda: any(kept._listeners for kept in list(queue.pending_messages_per_session.values())))
     monkeypatch.setattr(queue_shares, "LISTEN_SECONDS", 0.5)
-    queue = running.demo._queue
     wait_until(lambda: not len(queue) and queue.get_active_worker_count() == 1)
     assert all(response.done for response in engine.responses[:RUNNING])
     assert not engine.responses[RUNNING].done, "somebody listens to this one"
     assert greedy.call("again").status_code == 200
     engine.release()
-    thread.join(20)
+    thread.join(60)
     assert answers == ["mine alone"]
 
 

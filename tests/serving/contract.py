@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from PIL import Image
 from blip_space.engine.request import EngineConfig, Request, measure_budget
 from blip_space.errors import BusyError, ImageError, ModelError, UserError
 from blip_space.images import ImageFile, SafeImage
+from blip_space.options import GenerationOptions
 from blip_space.serving.protocol import EngineProtocol
 from tests.engine.fake_model import FakePreparation, spec
 from tests.example_images import blue_circles
@@ -65,6 +67,24 @@ class EngineContract:
         assert QUESTION in updates[-1]
         assert response.tokens >= len(QUESTION.split())
         assert response.done
+
+    def test_the_tokens_of_the_prompt_are_known_at_the_end(self, subject: Subject) -> None:
+        response = subject.engine.submit(ask())
+        assert list(response)
+        budget = subject.engine.budget(prompt=QUESTION, language="en", turns=(), model="", max_new_tokens=8)
+        assert response.prompt_tokens == budget.image_tokens + budget.prompt_tokens
+
+    def test_an_answer_ends_before_a_stop_string_of_its_request(self, subject: Subject) -> None:
+        whole, _, _ = list(subject.engine.submit(ask()))[-1].partition(" circles")
+        stopped = replace(ask(), options=GenerationOptions(stops=("nothing", "circles are")))
+        updates = list(subject.engine.submit(stopped))
+        assert updates[-1] == whole
+        assert not any("circles" in update for update in updates)
+
+    def test_a_stop_string_may_leave_no_text(self, subject: Subject) -> None:
+        first = list(subject.engine.submit(ask()))[-1].split()[0]
+        stopped = replace(ask(), options=GenerationOptions(stops=(first,)))
+        assert list(subject.engine.submit(stopped))[-1] == ""
 
     def test_a_decoded_image_is_accepted_like_a_file(self, subject: Subject) -> None:
         image = SafeImage(Image.new("RGB", (4, 4)), digest="a")
@@ -124,8 +144,7 @@ class EngineContract:
             updates.close()  # type: ignore[attr-defined]
             assert response.done
         subject.release()
-        wait_until(lambda: not self._is_busy(subject))
-        assert QUESTION in list(subject.engine.submit(ask()))[-1]
+        wait_until(lambda: self._answers(subject))
 
     def test_stopping_ends_running_requests_and_refuses_new_ones(self, subject: Subject) -> None:
         subject.hold()
@@ -139,6 +158,13 @@ class EngineContract:
         stopping.join()
         with pytest.raises(BusyError, match="is stopping"):
             subject.engine.submit(ask())
+
+    def _answers(self, subject: Subject) -> bool:
+        """Whether another request is accepted, and then answered."""
+        try:
+            return QUESTION in list(subject.engine.submit(ask()))[-1]
+        except BusyError:
+            return False
 
     def _is_busy(self, subject: Subject) -> bool:
         """Whether another request is refused, at once or by an error of its response."""

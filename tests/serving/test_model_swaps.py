@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from blip_space.errors import BusyError, ModelError
+from blip_space.serving import protocol
 from blip_space.serving.response import ResponseStream
 from blip_space.serving.threaded import ThreadedEngine
 from tests.engine.fake_model import spec
@@ -195,12 +196,16 @@ def test_a_model_stays_at_least_as_long_as_the_swap_took(build: Build, loading: 
     assert loading.events[-2:] == ["close two", "load one"]
 
 
-def test_a_request_that_times_out_before_its_model_may_load_is_dropped(build: Build, loading: FakeLoader) -> None:
+def test_a_request_that_times_out_before_its_model_may_load_is_dropped(
+    build: Build, loading: FakeLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loading.memory_bytes, loading.load_seconds = FOR_ONE, 60.0
-    engine = build(ONE, TWO, timeout_seconds=0.3)
+    engine = build(ONE, TWO)
     answer(engine, "one", "two")
+    monkeypatch.setattr(protocol, "seconds_to_answer", lambda *_: 0.05)
     with pytest.raises(BusyError, match="took too long"):
         list(engine.submit(ask(model="one")))
+    monkeypatch.undo()
     loading.now += 1_000.0
     wait_until(lambda: not list(engine._driver.queue))
     answer(engine, "two")

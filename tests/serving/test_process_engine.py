@@ -144,9 +144,8 @@ def test_a_process_that_dies_fails_its_answers_and_another_one_takes_its_place(s
     for response in responses:
         assert error_message(partial(list, response)) == ENGINE_ENDED
     separate.release()
-    wait_until(lambda: engine.status().status == "ready")
+    wait_until(partial(has_restarted, separate, 1))
     assert separate.pid != first
-    assert engine.status().metrics.restarts == 1
     assert QUESTION in list(engine.submit(ask()))[-1]
     assert not separate.lost.is_set()
 
@@ -186,18 +185,16 @@ def test_a_cancelled_request_leaves_the_queue_of_the_process(separate: Separate)
 def test_a_process_that_never_starts_is_tried_again_later(separate: Separate) -> None:
     separate.build.broken.write_text("die")
     separate.engine.start()
-    wait_until(lambda: separate.engine.status().status == "failed")
-    assert "tried again in 0 s" in separate.engine.status().error
+    wait_until(lambda: "tried again in 0 s" in separate.engine.status().error)
     separate.build.broken.unlink()
-    wait_until(lambda: separate.engine.status().status == "ready")
-    assert separate.engine.status().metrics.restarts >= 3
+    wait_until(lambda: separate.engine.status().metrics.restarts >= 3)
     assert QUESTION in list(separate.engine.submit(ask()))[-1]
 
 
 def test_a_gpu_that_no_process_can_use_is_lost(separate: Separate) -> None:
     separate.build.broken.write_text("lose")
     separate.engine.start()
-    assert separate.lost.wait(60)
+    assert separate.lost.wait(240)
     status = separate.engine.status()
     assert (status.status, status.error) == ("failed", DEVICE_FAILED)
     with pytest.raises(ModelError, match="The GPU failed"):

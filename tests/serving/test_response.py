@@ -189,3 +189,37 @@ def test_a_deadline_passes_while_an_update_is_held_back(monkeypatch: pytest.Monk
 def test_heartbeats_before_the_first_token_do_not_delay_it(monkeypatch: pytest.MonkeyPatch) -> None:
     read = paced(monkeypatch, (0.7, "a"), (0.8, "a b."), heartbeat_seconds=0.5)
     assert read == [(0.5, ""), (0.7, "a"), (0.8, "a b.")]
+
+
+def test_a_reader_that_does_not_block_is_called_once_for_each_wait() -> None:
+    response, calls = ResponseStream(deadline=time.monotonic() + LATER), list[str]()
+    response.call_when_changed(lambda: calls.append("changed"), text="")
+    response.publish("")
+    assert calls == []
+    response.publish("a")
+    response.publish("a b")
+    assert calls == ["changed"]
+    assert response.snapshot() == ("a b", False)
+    response.call_when_changed(lambda: calls.append("at once"), text="a")
+    assert calls[1:] == ["at once"]
+    response.call_when_changed(lambda: calls.append("replaced"), text="a b")
+    response.call_when_changed(lambda: calls.append("ended"))
+    response.publish("a b c")
+    assert calls[2:] == []
+    response.publish("a b c d", finished=True)
+    assert calls[2:] == ["ended"]
+    response.call_when_changed(lambda: calls.append("late"))
+    assert calls[3:] == ["late"]
+    assert response.snapshot() == ("a b c d", True)
+
+
+def test_a_snapshot_raises_what_ended_the_answer() -> None:
+    failed, late = ResponseStream(deadline=time.monotonic() + LATER), ResponseStream(deadline=time.monotonic() - 1)
+    calls = list[str]()
+    failed.call_when_changed(lambda: calls.append("failed"), text="")
+    failed.fail(UserError("no luck"))
+    assert calls == ["failed"]
+    with pytest.raises(UserError, match="no luck"):
+        failed.snapshot()
+    with pytest.raises(BusyError, match="took too long"):
+        late.snapshot()

@@ -13,7 +13,7 @@ from blip_space.options import GenerationOptions
 from blip_space.serving import threaded
 from blip_space.serving.threaded import ThreadedEngine
 from tests.serving.conftest import Build
-from tests.serving.example_requests import ANSWER, ask
+from tests.serving.example_requests import ANSWER, BEST, ask
 from tests.serving.fakes import FakeLoader, wait_until
 
 
@@ -98,7 +98,7 @@ def test_a_dead_thread_is_replaced_by_the_next_call_or_soon_by_itself(
     assert engine.status().metrics.restarts == 1
 
 
-def test_an_error_of_the_thread_fails_running_requests_only(
+def test_an_error_of_the_thread_fails_answers_with_text_only(
     build: Build, loading: FakeLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loading.gate = threading.Semaphore(1)
@@ -145,18 +145,53 @@ def test_an_error_of_the_thread_fails_no_request_behind_a_cancelled_one(
     assert list(waiting)[-1] == "Question: Who waits? Short answer in English:"
 
 
-def test_an_answer_that_finishes_while_the_thread_fails_ends_with_an_error(
+def test_an_answer_that_finishes_while_the_thread_fails_is_generated_again(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was in no core any more, and its reader waited until the timeout."""
+    """It was in no core any more, and its reader waited until the timeout; later it ended with an error."""
     engine = build(start=False, timeout_seconds=20.0)
     response = engine.submit(ask(options=GenerationOptions(max_new_tokens=1)))
     break_once(engine, "_publish", monkeypatch)
     engine.start()
-    with pytest.raises(UserError, match=ANSWER_FAILED):
-        list(response)
-    assert list(engine.submit(ask()))[-1] == ANSWER
+    assert list(response)[-1] == ANSWER.split()[0]
     wait_until(lambda: not engine._driver.tasks())
+
+
+@pytest.mark.parametrize("changes", [{"options": BEST}, {"background": True}])
+def test_answers_whose_text_no_user_has_read_are_generated_again_one_by_one(
+    build: Build, loading: FakeLoader, changes: dict[str, Any]
+) -> None:
+    """They failed, though nothing of them had been shown."""
+    engine = build(start=False)
+    driver = engine._driver
+    driver.load(engine.default)
+    responses = [engine.submit(ask(f"Who is {name}?", **changes)) for name in ("first", "second")]
+    for _ in range(3):
+        driver.iterate()
+    assert engine.status().running == 2
+    driver.recover()
+    loading.models[0].largest_batch = 0
+    while driver.iterate():
+        pass
+    answers = ["Question: Who is first? Short answer in English:", "Question: Who is second? Short answer in English:"]
+    assert [list(response)[-1] for response in responses] == answers
+    assert loading.models[0].largest_batch == (BEST.num_beams if changes.get("options") else 1)
+
+
+def test_an_answer_that_fails_the_thread_twice_ends_with_an_error(build: Build) -> None:
+    engine = build(start=False, max_beam_groups=1)
+    driver = engine._driver
+    driver.load(engine.default)
+    failing, waiting = (engine.submit(ask(f"Who {words}?", options=BEST)) for words in ("fails", "waits"))
+    for _ in range(2):
+        driver.iterate()
+        driver.recover()
+    while driver.iterate():
+        pass
+    with pytest.raises(UserError, match=ANSWER_FAILED):
+        list(failing)
+    assert failing.outcome == "internal_error"
+    assert list(waiting)[-1] == "Question: Who waits? Short answer in English:"
 
 
 def test_a_bug_fails_its_own_request_only(build: Build) -> None:

@@ -129,8 +129,8 @@ def test_an_answer_that_finishes_before_its_task_is_registered_is_published(
         finally:
             stepped.set()
 
-    def add_before_step(request: Any) -> int:
-        number = add(request)
+    def add_before_step(request: Any, **kwargs: Any) -> int:
+        number = add(request, **kwargs)
         added.set()
         stepped.wait()
         return number

@@ -19,6 +19,7 @@ from training.recipe import RECIPES
 from training.scenes.mixture import sample_scene
 from training.stages import checkpoints, pipeline
 from training.stages.loop import STAGES, TrainingContext
+from training.stages.tokenizer import load_tokenizer
 from training.stages.vision_encoder import restore_modules
 from training.tasks.samples import SampleKind, make_sample
 
@@ -78,7 +79,7 @@ def test_a_finished_stage_is_not_run_again(runs: Path, capsys: pytest.CaptureFix
 def test_a_run_starts_from_a_trained_model(runs: Path, tmp_path: Path, sources: Path) -> None:
     before = Blip2ForConditionalGeneration.from_pretrained(runs / "tiny")
     context = TrainingContext(RECIPES["smoke"], tmp_path, sources, torch.device("cpu"), initial_model=runs / "tiny")
-    restored, _ = restore_modules(context, vocabulary=len(pipeline.load_tokenizer(context)), stage="qformer")
+    restored, _ = restore_modules(context, vocabulary=len(load_tokenizer(context)), stage="qformer")
     assert torch.equal(restored.query_tokens, before.query_tokens)
     pipeline.run_all(context, output=tmp_path / "tiny")
     after = Blip2ForConditionalGeneration.from_pretrained(tmp_path / "tiny")

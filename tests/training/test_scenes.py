@@ -124,7 +124,7 @@ def test_a_crowded_scene_has_no_query_targets() -> None:
 def test_encoded_targets_are_decoded_despite_noise() -> None:
     codebook = TargetCodebook(160)
     query_targets = sample_query_targets([sample_flat_scene(5, index, split="a") for index in MANY], random.Random(1))
-    logits = codebook.logits(noisy_features(codebook, query_targets))
+    logits = codebook.logits(noisy_features(codebook, {"query_targets": query_targets}))
     for factor_logits, expected in zip(logits, query_targets.unbind(-1), strict=True):
         has_target = expected != IGNORE_INDEX
         assert torch.equal(factor_logits.argmax(-1)[has_target], expected[has_target])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from training.lexicon import GRAMMARS
+from training.lexicon import GRAMMARS, plain
 from training.scenes import names, sources
 from training.scenes.concepts import concepts
 from training.scenes.names import LocaleNames
@@ -32,6 +32,9 @@ class Lexicon:
     nothing: str
     unknown: str
     """The answer to any question about an out-of-distribution image."""
+
+    photograph: str
+    """The answer to a question about a photograph that asks for more than a name."""
 
     numbers: tuple[str, ...]
     colours: Mapping[str, str]
@@ -71,7 +74,7 @@ def load_lexicon(code: str, folder: Path) -> Lexicon:
         raise ValueError(f"CLDR lacks names in {code}: remove its table.")
     table = json.loads((TABLES / f"{code}.json").read_text(encoding="utf-8"))
     questions = {wording: tuple(words) for wording, words in table.pop("questions").items()}
-    table |= {"numbers": tuple(table["numbers"])}
+    table |= {"numbers": tuple(table["numbers"]), "photograph": plain.plain_words()[code].photograph}
     if code in GRAMMARS:  # the grammar and the templates must use the same words
         table |= _grammar_words(code)
     return Lexicon(code=code, questions=questions, names=locale_names, **table)

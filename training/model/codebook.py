@@ -35,6 +35,9 @@ class TargetCodebook(nn.Module):
         vectors = CODE_NORM * nn.functional.normalize(torch.cat([others[:QUERIES], kinds, others[QUERIES:]]), dim=-1)
         self.query_codes: Tensor
         self.option_codes: Tensor
+        photograph = nn.functional.normalize(torch.randn(width - num_others, generator=generator), dim=0)
+        self.photograph_code: Tensor
+        self.register_buffer("photograph_code", CODE_NORM * photograph @ axes[num_others:], persistent=False)
         self.register_buffer("query_codes", vectors[:QUERIES], persistent=False)
         self.register_buffer("option_codes", vectors[QUERIES:], persistent=False)
 
@@ -42,12 +45,18 @@ class TargetCodebook(nn.Module):
         """The codes of the options of each factor, (options, width), by the factor's name."""
         return dict(zip(FACTORS, torch.split(self.option_codes, list(FACTORS.values())), strict=True))
 
-    def encode(self, targets: Tensor) -> Tensor:
-        """Encode targets (N, queries, factors) as vectors (N, queries, width); ignored targets add nothing."""
+    def encode(self, targets: Tensor, photographs: Tensor | None = None) -> Tensor:
+        """Encode targets (N, queries, factors) as vectors (N, queries, width); ignored targets add nothing.
+
+        Of `photographs` (N), those that are 1 add the code of a photograph to the last query's vector.
+        """
         offsets = torch.tensor([0, *FACTORS.values()][:-1], device=targets.device).cumsum(0)
         has_target = (targets != IGNORE_INDEX).unsqueeze(-1)
         vectors = self.option_codes[(targets + offsets).clamp(min=0)] * has_target
-        return vectors.sum(dim=2) + self.query_codes
+        encoded = vectors.sum(dim=2) + self.query_codes
+        if photographs is not None:
+            encoded[:, -1] += photographs.to(encoded.dtype)[:, None] * self.photograph_code
+        return encoded
 
     def logits(self, vectors: Tensor) -> list[Tensor]:
         """The logits (N, queries, options) of each factor, for vectors (N, queries, width)."""

@@ -19,8 +19,12 @@ SEED = 6
 MEANING, LANGUAGE, UNSPACED = 0.8, 0.6, 0.5
 """The weights of three vectors in a word's embedding: its meaning, its language, and that it has no space before it."""
 
-EXTRA_FACTORS = {"exists": 3}
-"""A factor that is in no query target, with its number of options: the words for no, yes and nothing."""
+EXTRA_FACTORS = {"exists": 3, "photograph": 1}
+"""Factors that are in no query target, with their numbers of options: the words for no, yes and nothing, and the answer
+about a photograph."""
+
+PLAIN = 0.5
+"""The weight of the vector of all pieces that occur in questions only, which keeps them out of answers."""
 
 
 @torch.no_grad()
@@ -44,6 +48,8 @@ def meaning_vectors(word_meanings: WordMeanings, codebook: TargetCodebook) -> Te
     sums = [torch.stack([meaning_vector(one) for one in several]).sum(dim=0) for several in word_meanings.values()]
     unspaced = torch.tensor([not piece.startswith(SPACE) for piece in word_meanings])
     directions = _unit(torch.stack(sums)) + UNSPACED * unspaced[:, None] * unspaced_vector(width)
+    is_plain = torch.tensor([any(one.is_plain for one in several) for several in word_meanings.values()])
+    directions = directions + PLAIN * is_plain[:, None] * plain_vector(width)
     vectors: Tensor = _unit(directions) * width**0.5
     return vectors
 
@@ -51,6 +57,16 @@ def meaning_vectors(word_meanings: WordMeanings, codebook: TargetCodebook) -> Te
 def unspaced_vector(width: int) -> Tensor:
     """The unit vector that marks pieces which follow another word without a space."""
     return _unit(torch.randn(1, width, generator=torch.Generator().manual_seed(SEED + 2)))[0]
+
+
+def extra_meaning(meaning: WordMeaning, codebook: TargetCodebook) -> Tensor:
+    """The unit vector (width) of a meaning."""
+    return _meanings(codebook)[meaning.factor][meaning.option]
+
+
+def plain_vector(width: int) -> Tensor:
+    """The unit vector that marks pieces which occur in questions only."""
+    return _unit(torch.randn(1, width, generator=torch.Generator().manual_seed(SEED + 3)))[0]
 
 
 def _meanings(codebook: TargetCodebook) -> dict[str, Tensor]:

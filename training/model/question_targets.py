@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from training.model.codebook import summed_cross_entropy
-from training.model.targets import KINDS, OUT_OF_DISTRIBUTION
+from training.model.targets import IGNORE_INDEX, KINDS, OUT_OF_DISTRIBUTION
 from training.scenes.colours import COLOURS
 from training.scenes.scene import MAX_OBJECTS, SIDES, Scene
 from training.tasks.questions import Question, referents
@@ -47,6 +47,8 @@ def question_targets(question: Question, scene: Scene) -> tuple[int, ...]:
 
 
 def _option(names: tuple[str, ...], name: str | None) -> int:
+    if name and name not in names:
+        return IGNORE_INDEX  # a general name
     return names.index(name) + 1 if name else 0
 
 

@@ -12,9 +12,11 @@ from functools import cache
 from pathlib import Path
 
 from blip_space.languages import LANGUAGES
+from training.lexicon import plain
 from training.lexicon.lexicon import Lexicon, language_codes, load_lexicon
 from training.model.targets import KINDS
 from training.scenes.colours import COLOURS
+from training.scenes.general_names import members
 
 SPACE = "▁"
 
@@ -27,6 +29,8 @@ class WordMeaning:
     factor: str
     option: int
     language: str
+    is_plain: bool = False
+    """Whether the piece occurs in questions only, as an inflected form or a general name."""
 
 
 WordMeanings = Mapping[str, tuple[WordMeaning, ...]]
@@ -41,10 +45,25 @@ def word_meanings(folder: Path) -> WordMeanings:
         for word, factor, option in _lexicon_words(lexicon):
             for piece in _word_pieces(word, lexicon, unspaced=factor == "kind"):
                 meanings.setdefault(piece, []).append(WordMeaning(factor, option, code))
+    for code in language_codes():
+        plain_meanings: dict[str, list[WordMeaning]] = {}
+        for word, kind in plain.vocabulary(code):
+            for piece in _word_pieces(word, load_lexicon(code, folder), unspaced=True):
+                plain_meanings.setdefault(piece, []).extend(_plain_meanings(kind, code))
+        for piece, several in plain_meanings.items():
+            if not any(not meaning.is_plain for meaning in meanings.get(piece, ())):
+                meanings.setdefault(piece, []).extend(several)
     for language in LANGUAGES.values():
         piece = SPACE + language.prompt_name.replace(" ", SPACE)
         meanings.setdefault(piece, []).append(WordMeaning("", 0, language.code))
     return {piece: tuple(dict.fromkeys(several)) for piece, several in meanings.items()}
+
+
+def _plain_meanings(kind: str, code: str) -> Iterator[WordMeaning]:
+    """The meanings of a plain word: the concepts that have the name `kind`."""
+    for option, concept in enumerate(KINDS, start=1):
+        if concept in members(kind):
+            yield WordMeaning("kind", option, code, is_plain=True)
 
 
 def _lexicon_words(lexicon: Lexicon) -> Iterator[tuple[str, str, int]]:
@@ -56,6 +75,7 @@ def _lexicon_words(lexicon: Lexicon) -> Iterator[tuple[str, str, int]]:
     for option, word in enumerate(lexicon.numbers):
         yield word, "number", option
     yield from ((lexicon.no, "exists", 0), (lexicon.yes, "exists", 1), (lexicon.nothing, "exists", 2))
+    yield lexicon.photograph, "photograph", 0
 
 
 def _word_pieces(word: str, lexicon: Lexicon, *, unspaced: bool) -> Iterator[str]:

@@ -60,6 +60,9 @@ class Scene:
     ood_kind: str = ""
     """The kind of an out-of-distribution image (see `out_of_distribution.KINDS`), or "" for any other image."""
 
+    photograph: bool = False
+    """Whether the image is a photograph, of which the language model learns only what it shows."""
+
     @property
     def flat(self) -> bool:
         """Whether the objects are flat shapes."""

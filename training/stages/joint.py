@@ -52,6 +52,10 @@ def train_joint(context: TrainingContext, *, tokenizer: Any) -> None:
 
 
 def latest(context: TrainingContext) -> str:
-    """The latest stage with images that has a checkpoint: `joint`, `qformer` or else `vision_encoder`."""
-    done = (name for name in (NAME, "qformer") if checkpoints.load_checkpoint(context.checkpoint_path(name)))
+    """The latest stage that has a checkpoint of the complete model: `joint`, `qformer` or else `vision_encoder`.
+
+    From an initial model it may be `language_model`, whose checkpoint then has that model's vision encoder.
+    """
+    complete = (NAME, language_model.NAME) if context.initial_model else (NAME, "qformer")
+    done = (name for name in complete if checkpoints.load_checkpoint(context.checkpoint_path(name)))
     return next(done, "vision_encoder")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,20 @@ from training.model.architecture import PAD, parameter_groups
 from training.model.codebook import TargetCodebook
 from training.model.generation import generate_from_features
 from training.model.question_targets import QuestionHead
-from training.model.targets import COUNT_QUERY, IGNORE_INDEX
+from training.model.targets import COUNT_QUERY, FACTORS, IGNORE_INDEX
 from training.model.vocabulary import word_meanings
 from training.recipe import Recipe
-from training.scenes.mixture import sample_scene
-from training.scenes.scene import Scene
+from training.scenes.colours import WHITE
+from training.scenes.everyday import NAMES
+from training.scenes.general_names import general_names
+from training.scenes.layouts import Box
+from training.scenes.mixture import ood_scene, sample_scene
+from training.scenes.scene import MAX_OBJECTS, Scene, SceneObject
 from training.stages import checkpoints
 from training.stages.batches import ANSWER_CODES, SAMPLE_KINDS, Batch, TextResources, scene_sample, text_batch
 from training.stages.loop import STORED_NAMES, Stage, TrainingContext, train
+from training.stages.reports import NAME as REPORTS
+from training.stages.reports import load_reports
 from training.stages.vision_encoder import new_modules, saved_modules
 from training.tasks.samples import SampleKind
 
@@ -45,12 +51,31 @@ EMBEDDING_SCALE = 1.0
 EVALUATION_SAMPLES = 256
 
 
+REPORT_SHARE = 0.5
+"""The share of the samples that read a report of rendered scenes, in a run from an initial model."""
+
+PHOTOGRAPH_SHARE, UNKNOWN_SHARE = 0.1, 0.2
+"""The share of new scenes that are photographs, and of those that show nothing known."""
+
+GROUP_SHARE, MEMBER_SHARE = 0.35, 0.6
+"""The share of new scenes of everyday objects that show several kinds with one general name, which random scenes rarely
+do, and the share of their objects that have it."""
+
+DOUBT_SHARE, MAX_DOUBT = 0.3, 0.45
+"""The share of new scenes whose codes are blended with those of similar concepts, and the largest weight of those."""
+
+
 @dataclass(frozen=True)
 class TextBatches:
     """Makes the stage's batches: query targets, prompts and labels for new scenes, which are not rendered."""
 
     recipe: Recipe
     text: TextResources
+    reports: int = 0
+    """The number of reports that samples may read."""
+
+    similar: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """The kinds that are like each kind, all as options of the factor "kind"."""
 
     def __call__(self, step: int) -> Batch:
         """The batch of `step`. All its samples are of one kind, since dialogues are longer than single questions."""
@@ -58,11 +83,50 @@ class TextBatches:
         rng = random.Random(f"text/{seed}/{step}")
         progress = step / schedule.steps
         first = step * schedule.batch
-        scenes = [sample_scene(seed, first + i, split=STORED_NAMES[NAME]) for i in range(schedule.batch)]
-        codes = ("en",) if progress < ENGLISH_SHARE else ANSWER_CODES
-        kinds = SINGLE_KINDS if progress < SINGLE_SHARE else SAMPLE_KINDS
+        scenes = [_text_scene(seed, first + i, rng) for i in range(schedule.batch)]
+        report_indices = [
+            rng.randrange(self.reports) if self.reports and rng.random() < REPORT_SHARE else -1 for _ in scenes
+        ]
+        for i, index in enumerate(report_indices):
+            if index >= 0:
+                scenes[i] = sample_scene(seed, index, split=REPORTS)
+        is_beginning = not self.reports
+        codes = ("en",) if is_beginning and progress < ENGLISH_SHARE else ANSWER_CODES
+        kinds = SINGLE_KINDS if is_beginning and progress < SINGLE_SHARE else SAMPLE_KINDS
         samples = text_batch(scenes, rng, kind=kinds[step % len(kinds)], text=self.text, codes=codes)
-        return {"query_targets": sample_query_targets(scenes, rng), **samples}
+        query_targets = sample_query_targets(scenes, rng)
+        doubts = [rng.uniform(0, MAX_DOUBT) if rng.random() < DOUBT_SHARE else 0.0 for _ in scenes]
+        return {
+            "query_targets": query_targets,
+            "doubtful_targets": self._similar_targets(query_targets, rng),
+            "doubts": torch.tensor(doubts),
+            "photographs": torch.tensor([float(scene.photograph) for scene in scenes]),
+            "reports": torch.tensor(report_indices),
+            **samples,
+        }
+
+    def _similar_targets(self, query_targets: Tensor, rng: random.Random) -> Tensor:
+        """The targets with another, similar kind in place of each kind."""
+        similar_targets = query_targets.clone()
+        for scene_targets in similar_targets[..., 0]:
+            for kind in set(scene_targets.tolist()) - {0, IGNORE_INDEX}:
+                others = self.similar.get(kind) or (rng.randrange(1, FACTORS["kind"]),)
+                scene_targets[scene_targets == kind] = -rng.choice(others) - 1000
+        replaced = similar_targets[..., 0] <= -1000
+        similar_targets[..., 0][replaced] = -similar_targets[..., 0][replaced] - 1000
+        return similar_targets
+
+
+def _text_scene(seed: int, index: int, rng: random.Random) -> Scene:
+    """The scene number `index` of the stage, or a photograph of one thing or of nothing known."""
+    if rng.random() >= PHOTOGRAPH_SHARE:
+        scene = sample_scene(seed, index, split=STORED_NAMES[NAME])
+        is_everyday = scene.objects and not scene.flat and len(scene.objects) <= MAX_OBJECTS
+        return _grouped(scene, rng) if is_everyday and rng.random() < GROUP_SHARE else scene
+    if rng.random() < UNKNOWN_SHARE:
+        return replace(ood_scene("photo"), photograph=rng.random() < 0.5)
+    box = Box(48, 48, 64)
+    return Scene(96, 96, (WHITE, WHITE), (SceneObject(rng.choice(NAMES), None, box, WHITE),), photograph=True)
 
 
 def sample_query_targets(scenes: Sequence[Scene], rng: random.Random) -> Tensor:
@@ -73,6 +137,16 @@ def sample_query_targets(scenes: Sequence[Scene], rng: random.Random) -> Tensor:
             if side[0] == IGNORE_INDEX and scene.objects:
                 side[:2] = scene_targets[rng.randrange(len(scene.objects)), :2]
     return torch.from_numpy(query_targets)
+
+
+def _grouped(scene: Scene, rng: random.Random) -> Scene:
+    """The scene with other kinds of objects, of which many have one general name: some fruit, and other things."""
+    group = sorted(rng.choice(list(general_names().values())).members)
+    pools = [group if rng.random() < MEMBER_SHARE else NAMES for _ in scene.objects]
+    return replace(
+        scene,
+        objects=tuple(replace(obj, kind=rng.choice(pool)) for obj, pool in zip(scene.objects, pools, strict=True)),
+    )
 
 
 def train_language_model(context: TrainingContext, *, tokenizer: Any) -> None:
@@ -86,8 +160,13 @@ def train_language_model(context: TrainingContext, *, tokenizer: Any) -> None:
     evaluation = LanguageEvaluation(recipe, text)
     query_targets = sample_query_targets(evaluation.scenes, random.Random(f"exam-reports/{recipe.seed}"))
 
-    def features(query_targets: Tensor) -> Tensor:
-        return noisy_features(heads.codebook, query_targets.to(context.device))
+    reports = load_reports(context, model) if context.initial_model else None
+
+    def features(batch: Batch) -> Tensor:
+        encoded = noisy_features(heads.codebook, batch)
+        return encoded if reports is None else reports.replace(encoded, batch["reports"])
+
+    evaluation_batch = {"query_targets": query_targets.to(context.device)}
 
     train(
         Stage(
@@ -95,9 +174,11 @@ def train_language_model(context: TrainingContext, *, tokenizer: Any) -> None:
             schedule=recipe.language_model,
             modules={"model": model, "grasp": question_head},
             parameter_groups=[*language_model_groups(model), *parameter_groups(question_head)],
-            batches=TextBatches(recipe, text),
-            loss=lambda batch: language_model_loss(model, question_head, features(batch["query_targets"]), batch),
-            evaluate=lambda: evaluation(model, features(query_targets)),
+            batches=TextBatches(recipe, text, len(reports.features), reports.similar)
+            if reports
+            else TextBatches(recipe, text),
+            loss=lambda batch: language_model_loss(model, question_head, features(batch), batch),
+            evaluate=lambda: evaluation(model, noisy_features(heads.codebook, evaluation_batch)),
         ),
         context,
     )
@@ -112,9 +193,15 @@ def load_question_head(context: TrainingContext) -> QuestionHead:
     return question_head
 
 
-def noisy_features(codebook: TargetCodebook, query_targets: Tensor) -> Tensor:
-    """The encoded query targets plus Gaussian noise, (N, queries, text width), which replace image features."""
-    vectors = codebook.encode(query_targets)
+def noisy_features(codebook: TargetCodebook, batch: Batch) -> Tensor:
+    """The encoded query targets plus Gaussian noise, (N, queries, text width), which replace image features.
+
+    If the batch has doubts, each is the weight of the codes of similar kinds.
+    """
+    vectors = codebook.encode(batch["query_targets"], batch.get("photographs"))
+    if "doubts" in batch:
+        others = codebook.encode(batch["doubtful_targets"], batch["photographs"])
+        vectors = torch.lerp(vectors, others, batch["doubts"][:, None, None])
     return vectors + NOISE_STD * torch.randn_like(vectors)
 
 

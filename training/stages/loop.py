@@ -92,7 +92,7 @@ def train(stage: Stage, context: TrainingContext) -> None:
     schedule = stage.schedule
     meter = Meter(stage.name, schedule.steps, schedule.batch, first, earlier_seconds)
     parameters = [one for optimizer in optimizers for group in optimizer.param_groups for one in group["params"]]
-    last_save, smoothed_loss = time.monotonic(), 0.0
+    last_save, smoothed_loss, has_new_scores = time.monotonic(), 0.0, False
     batches = prefetch(stage.batches, first=first, last=schedule.steps, workers=context.recipe.workers)
     for step, batch in enumerate(batches, start=first + 1):
         for optimizer in optimizers:
@@ -113,11 +113,15 @@ def train(stage: Stage, context: TrainingContext) -> None:
             scores = stage.evaluate()
             meter.report(step, smoothed_loss, scores)
             curve.add(stage.name, step * schedule.batch, meter.seconds, scores)
+            has_new_scores = True
         if time.monotonic() - last_save > context.recipe.save_every_seconds:
             _save(stage, context, optimizers, curve, step=step, seconds=meter.seconds)
-            last_save = time.monotonic()
+            if has_new_scores:  # drawing takes longer than a small model's step
+                full_curve(context).draw(context.folder / "curve.png")
+            last_save, has_new_scores = time.monotonic(), False
     if distributed.is_main_process():
         _save(stage, context, optimizers, curve, step=schedule.steps, seconds=meter.seconds)
+        full_curve(context).draw(context.folder / "curve.png")
 
 
 def autocast(device: torch.device) -> torch.autocast:
@@ -165,7 +169,6 @@ def _save(
         "curve": curve.points,
     }
     checkpoints.save_checkpoint(context.checkpoint_path(stage.name), state)
-    full_curve(context).draw(context.folder / "curve.png")
     parent = multiprocessing.parent_process()
     if parent and not parent.is_alive():
         raise SystemExit(f"{stage.name}: stopped, since the run that started this stage has ended")

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 
 from training import card, export
-from training.model.tokenizer import train_tokenizer, wrap_tokenizer
-from training.model.vocabulary import word_meanings
-from training.stages import checkpoints, distributed, joint, language_model, qformer, vision_encoder
+from training.stages import distributed, joint, language_model, qformer, vision_encoder
 from training.stages.loop import IMAGE_STAGES, STAGES, TrainingContext, full_curve, is_finished, minutes
+from training.stages.tokenizer import load_tokenizer
 
 DISTRIBUTED_STAGES = (*IMAGE_STAGES, "joint")
 """The stages that support data-parallel training."""
@@ -96,23 +93,6 @@ def run_stage(stage: str, context: TrainingContext, *, output: Path) -> None:
         joint.train_joint(context, tokenizer=tokenizer)
     elif stage == "export":
         export_model(context, tokenizer, output)
-
-
-def load_tokenizer(context: TrainingContext) -> Any:
-    """The run's tokenizer; the first call trains and saves it, or takes it from the initial model."""
-    state = checkpoints.load_checkpoint(context.checkpoint_path("tokenizer"))
-    if not state:
-        started = time.monotonic()
-        state = {"json": _tokenizer_json(context), "seconds": time.monotonic() - started}
-        checkpoints.save_checkpoint(context.checkpoint_path("tokenizer"), state)
-    return wrap_tokenizer(Tokenizer.from_str(state["json"]))
-
-
-def _tokenizer_json(context: TrainingContext) -> str:
-    if context.initial_model:
-        return (context.initial_model / "tokenizer.json").read_text(encoding="utf-8")
-    tokenizer = train_tokenizer(context.recipe, context.lexicons(), word_meanings(context.sources))
-    return str(tokenizer.backend_tokenizer.to_str())
 
 
 def export_model(context: TrainingContext, tokenizer: Any, output: Path) -> None:

@@ -13,11 +13,14 @@ from torch import Tensor
 from transformers import Blip2ForConditionalGeneration
 
 from training.model.architecture import AuxiliaryHeads, VisionOutputs, build, encode_images, parameter_groups
+from training.model.extension import extend_weights
+from training.model.vocabulary import word_meanings
 from training.recipe import Recipe
 from training.scenes.mixture import SceneRenderer
 from training.stages import checkpoints, distributed
 from training.stages.batches import Batch, ImageBatches
 from training.stages.loop import STORED_NAMES, Stage, TrainingContext, autocast, train
+from training.stages.tokenizer import load_tokenizer
 
 NAME = "vision_encoder"
 CROWDED_SHARE = 0.65
@@ -58,7 +61,8 @@ def new_modules(context: TrainingContext, *, vocabulary: int) -> tuple[Any, Auxi
     model = build(context.recipe.sizes, vocabulary=vocabulary, seed=context.recipe.seed).to(context.device)
     if context.initial_model:
         trained = Blip2ForConditionalGeneration.from_pretrained(context.initial_model, dtype=torch.float32)
-        model.load_state_dict(trained.state_dict())
+        weights = extend_weights(trained.state_dict(), load_tokenizer(context), word_meanings(context.sources))
+        model.load_state_dict(weights)
     return model, AuxiliaryHeads(context.recipe.sizes).to(context.device)
 
 

@@ -15,6 +15,7 @@ from training.tasks.questions import Question
 
 CAPTION = Question("caption", "what")
 Dialogue = list[Question]
+Target = tuple[str | None, str | None]  # a shape and a colour
 AnswerLength = Literal["any", "short", "long"]
 
 
@@ -84,7 +85,7 @@ def _side_question(scene: Scene, rng: random.Random, *, excluded: str | None = N
 
 
 def _count_then_looks(scene: Scene, rng: random.Random) -> Dialogue:
-    shape, colour = rng.choice(([None, None], [None, None], _sample_target(scene, rng, present_share=1.0)))
+    shape, colour = rng.choice(((None, None), (None, None), _sample_target(scene, rng, present_share=1.0)))
     number = scene.count(shape, colour)
     if not number:
         return []
@@ -153,17 +154,17 @@ def _unrelated(scene: Scene, rng: random.Random) -> Dialogue:
     return [sample_question(scene, rng) for _ in range(3)]
 
 
-def _sample_target(scene: Scene, rng: random.Random, *, present_share: float) -> list[str | None]:
+def _sample_target(scene: Scene, rng: random.Random, *, present_share: float) -> Target:
     """A random shape, colour, both or neither; with probability `present_share` those of an object in the scene."""
     if scene.objects and rng.random() < present_share:
         obj = rng.choice(scene.objects)
         shape, colour = obj.kind, obj.colour
     else:
         shape, colour = rng.choice(SHAPES), rng.choice(COLOURS)
-    return list(rng.choice(((shape, None), (shape, None), (None, colour), (shape, colour), (None, None))))
+    return rng.choice(((shape, None), (shape, None), (None, colour), (shape, colour), (None, None)))
 
 
-def _maybe_present(scene: Scene, rng: random.Random) -> list[str | None]:
+def _maybe_present(scene: Scene, rng: random.Random) -> Target:
     """A random shape, colour or both: half the time those of an object in the scene, else one or both are replaced."""
     present = sorted({(obj.kind, obj.colour) for obj in scene.objects})
     length = rng.choice(("shape", "colour", "both"))
@@ -175,7 +176,7 @@ def _maybe_present(scene: Scene, rng: random.Random) -> list[str | None]:
             colour = rng.choice(COLOURS)
         if length == "colour":
             colour = rng.choice(COLOURS)
-    return [None if length == "colour" else shape, None if length == "shape" else colour]
+    return None if length == "colour" else shape, None if length == "shape" else colour
 
 
 _QUESTION_WEIGHTS: dict[Callable[[Scene, random.Random], Question | None], float] = {

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from training.lexicon import Grammar
+from training.scenes.general_names import members
 from training.scenes.scene import Scene, SceneObject
 
 MAX_KINDS = 4
@@ -21,13 +22,15 @@ MAX_KINDS = 4
 @dataclass(frozen=True)
 class Question:
     """A question: the key of its wordings, and its answer type: count, colour, shape, what, exists or else. It is about
-    the objects of `kind` and `colour`, or at `side`; with "else", about all objects except those of `kind`."""
+    the objects of `kind` (which may be a general name) and `colour`, or at `side`; with "else", about all objects
+    except those of `kind`. With a `number`, "exists" asks whether there are that many."""
 
     wording: str
     answer_type: str
     kind: str | None = None
     colour: str | None = None
     side: str | None = None
+    number: int | None = None
 
 
 def answer(question: Question, scene: Scene, grammar: Grammar) -> str:
@@ -36,7 +39,7 @@ def answer(question: Question, scene: Scene, grammar: Grammar) -> str:
     if question.answer_type == "count":
         return grammar.numbers[len(objects)]
     if question.answer_type == "exists":
-        return grammar.yes if objects else grammar.no
+        return grammar.yes if is_true(question, len(objects)) else grammar.no
     if not objects:
         return grammar.nothing
     if question.answer_type == "colour":
@@ -44,6 +47,11 @@ def answer(question: Question, scene: Scene, grammar: Grammar) -> str:
     if question.answer_type == "shape":
         return _shape_answer(objects, grammar)
     return list_objects(objects, grammar)
+
+
+def is_true(question: Question, count: int) -> bool:
+    """Whether a question of the type "exists" has the answer yes, if it refers to `count` objects."""
+    return count > 0 if question.number is None else count == question.number
 
 
 def list_objects(objects: tuple[SceneObject, ...], grammar: Grammar) -> str:
@@ -73,9 +81,8 @@ def referents(question: Question, scene: Scene) -> tuple[SceneObject, ...]:
         return (obj,) if obj else ()
     if question.answer_type == "else":
         return tuple(obj for obj in scene.objects if obj.kind != question.kind)
-    return tuple(
-        obj for obj in scene.objects if question.kind in (None, obj.kind) and question.colour in (None, obj.colour)
-    )
+    kinds = members(question.kind) if question.kind else {obj.kind for obj in scene.objects}
+    return tuple(obj for obj in scene.objects if obj.kind in kinds and question.colour in (None, obj.colour))
 
 
 def _shape_answer(objects: tuple[SceneObject, ...], grammar: Grammar) -> str:

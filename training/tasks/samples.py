@@ -18,8 +18,9 @@ from training.lexicon import GRAMMARS
 from training.lexicon.lexicon import Lexicons
 from training.scenes.scene import Scene
 from training.tasks import templates
+from training.tasks.held_out import is_held_out
 from training.tasks.questions import Question
-from training.tasks.writers import GrammarWriter, QuestionWriter, TemplateWriter
+from training.tasks.writers import GrammarWriter, PlainWriter, QuestionWriter, TemplateWriter
 
 STYLE = STYLES["mblip"]
 
@@ -47,6 +48,12 @@ English or in a third language, and that the answer of an earlier turn is wrong.
 GRAMMAR_SHARE = 0.7
 """How often samples of flat shapes must use a language with a grammar, since its phrases are the hardest to learn."""
 
+PLAIN_SHARE, PLAIN_FLAT_SHARE = 0.5, 0.25
+"""How often questions are plain, about everyday objects and about flat shapes."""
+
+MAX_WORDINGS = 40
+"""How often a wording is drawn again because the evaluation asks it."""
+
 OFF_TOPIC_SHARE = 0.08
 """How often a short question about an image of flat shapes is about an everyday object."""
 
@@ -71,8 +78,11 @@ def make_sample(
     if scene.flat and rng.random() < GRAMMAR_SHARE:
         codes = [code for code in ("en", *GRAMMARS) if code in codes]
     code = rng.choice(codes)
-    grammatical = scene.flat and code in GRAMMARS
+    is_plain = rng.random() < (PLAIN_FLAT_SHARE if scene.flat else PLAIN_SHARE)
+    grammatical = scene.flat and code in GRAMMARS and not is_plain
     writer: QuestionWriter = GrammarWriter(code) if grammatical else TemplateWriter(code, lexicons)
+    if is_plain:
+        writer = PlainWriter(code, lexicons)
     if kind == "dialogue":
         questions = writer.sample_dialogue(scene, rng)
     else:
@@ -85,11 +95,15 @@ def make_sample(
     for question in earlier:
         if rng.random() < 0.15:
             turn_writer = writer.for_language(rng.choice(codes))
-        comparable = distractor.flat == scene.flat and bool(distractor.ood_kind) == bool(scene.ood_kind)
+        comparable = _kind_of_scene(distractor) == _kind_of_scene(scene)
         answered_scene = distractor if comparable and rng.random() < WRONG_HISTORY else scene
         turns.append((_sample_wording(question, turn_writer, rng), turn_writer.answer(question, answered_scene)))
     text = _sample_prompt(turns, _sample_wording(newest, writer, rng), LANGUAGES[code], rng)
     return Sample(text, writer.answer(newest, scene), newest)
+
+
+def _kind_of_scene(scene: Scene) -> tuple[bool, bool, bool]:
+    return scene.flat, bool(scene.ood_kind), scene.photograph
 
 
 def build_prompt(turns: Sequence[Turn], question: str, language: Language) -> str:
@@ -118,13 +132,28 @@ def _sample_wording(question: Question, writer: QuestionWriter, rng: random.Rand
         writer = writer.for_language("en")
     elif share < ENGLISH_QUESTION + THIRD_LANGUAGE:
         writer = writer.for_language(rng.choice(tuple(GRAMMARS)))
-    return _as_typed(writer.render_question(question, rng), writer.code, rng)
+    return _as_typed(_render(question, writer, rng), writer.code, rng)
+
+
+def _render(question: Question, writer: QuestionWriter, rng: random.Random) -> str:
+    """The question in a wording that the evaluation does not ask; in English if the language has no other wording."""
+    for attempt in range(MAX_WORDINGS):
+        text = (writer if attempt < MAX_WORDINGS // 2 else writer.for_language("en")).render_question(question, rng)
+        if not is_held_out(text):
+            return text
+    return ""
 
 
 def _as_typed(question: str, code: str, rng: random.Random) -> str:
     """The question as people type it: sometimes without question mark or capitals, or after a greeting."""
     if code == "en" and rng.random() < 0.05:
         question = rng.choice(("Please: ", "Hello! ", "Hi, ", "Tell me: ", "Now, ")) + question
+    if rng.random() < 0.4:
+        question = question.replace("’", "'")
+    if code == "fr" and rng.random() < 0.3:
+        question = question.replace(" ?", rng.choice(("?", "\u00a0?", "\u202f?")))
+    if code == "es" and rng.random() < 0.2:
+        question = question.replace("¿", "")
     if rng.random() < NO_QUESTION_MARK:
         question = question.rstrip(" ?？؟.。।")
     case = rng.random()

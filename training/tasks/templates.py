@@ -15,7 +15,7 @@ from training.lexicon import GRAMMARS, english_nouns
 from training.lexicon.lexicon import Lexicon
 from training.scenes.everyday import NAMES
 from training.scenes.scene import SHAPES, Scene, SceneObject
-from training.tasks.questions import Question, fill_template, referents
+from training.tasks.questions import Question, fill_template, is_true, referents
 
 Dialogue = list[Question]
 Sampler = Callable[[Scene, random.Random], Dialogue | None]
@@ -52,14 +52,17 @@ TEMPLATE_SHARE = 0.25
 
 
 def answer(question: Question, scene: Scene, lexicon: Lexicon) -> str:
-    """The correct answer in the words of `lexicon`. For an out-of-distribution image it is `lexicon.unknown`."""
+    """The correct answer in the words of `lexicon`. For an out-of-distribution image it is `lexicon.unknown`, and for a
+    question about a photograph that asks for more than a name, `lexicon.photograph`."""
     if scene.ood_kind:
         return lexicon.unknown
+    if scene.photograph and (question.side or question.answer_type not in ("what", "exists")):
+        return lexicon.photograph
     objects = referents(question, scene)
     if question.answer_type == "count":
         return lexicon.numbers[len(objects)]
     if question.answer_type == "exists":
-        return lexicon.yes if objects else lexicon.no
+        return lexicon.yes if is_true(question, len(objects)) else lexicon.no
     if not objects:
         return lexicon.nothing
     if question.answer_type == "colour":
@@ -147,7 +150,8 @@ def _ask_side(scene: Scene, rng: random.Random) -> Dialogue | None:
 
 
 def _ask_colour(scene: Scene, _: random.Random) -> Dialogue | None:
-    return [COLOUR] if scene.ood_kind or (scene.flat and len({obj.colour for obj in scene.objects}) == 1) else None
+    is_answerable = scene.ood_kind or scene.photograph
+    return [COLOUR] if is_answerable or (scene.flat and len({obj.colour for obj in scene.objects}) == 1) else None
 
 
 def _ask_shape(scene: Scene, _: random.Random) -> Dialogue | None:
@@ -199,7 +203,7 @@ def _at_side(side: str) -> Question:
 
 
 def _answerable_sides(scene: Scene, sides: Sequence[str] = SIDES) -> list[str]:
-    return [side for side in sides if scene.ood_kind or scene.at(side)]
+    return [side for side in sides if scene.ood_kind or scene.photograph or scene.at(side)]
 
 
 def _maybe_present(scene: Scene, rng: random.Random) -> str:

@@ -1,4 +1,4 @@
-"""Two writers of questions and answers: by grammar for flat shapes, and by templates for all objects and languages.
+"""Writers of questions and answers: by grammar for flat shapes, by templates or plainly for all objects and languages.
 
 Must not import `samples`.
 """
@@ -12,7 +12,7 @@ from typing import Protocol
 from training.lexicon import GRAMMARS
 from training.lexicon.lexicon import Lexicons
 from training.scenes.scene import Scene
-from training.tasks import dialogues, questions, templates
+from training.tasks import dialogues, plain, questions, templates
 from training.tasks.dialogues import AnswerLength
 from training.tasks.questions import Question
 
@@ -93,3 +93,29 @@ class TemplateWriter:
     def for_language(self, code: str) -> QuestionWriter:
         """See `QuestionWriter`."""
         return TemplateWriter(code, self.lexicons)
+
+
+@dataclass(frozen=True)
+class PlainWriter(TemplateWriter):
+    """Asks as people do, with inflected nouns and general names; answers as `TemplateWriter`."""
+
+    def sample_question(self, scene: Scene, rng: random.Random, *, length: AnswerLength) -> Question:
+        """See `QuestionWriter`."""
+        return plain.sample_plain_question(scene, rng, length=length)
+
+    def sample_dialogue(self, scene: Scene, rng: random.Random) -> list[Question]:
+        """See `QuestionWriter`."""
+        return plain.sample_plain_dialogue(scene, rng)
+
+    def render_question(self, question: Question, rng: random.Random) -> str:
+        """See `QuestionWriter`."""
+        if not question.wording.startswith(plain.PREFIX):
+            return super().render_question(question, rng)
+        lexicon = self.lexicons[self.code]
+        return plain.render_plain_question(
+            question, self.lexicons["en"] if plain.needs_english(question, lexicon) else lexicon, rng
+        )
+
+    def for_language(self, code: str) -> QuestionWriter:
+        """See `QuestionWriter`."""
+        return PlainWriter(code, self.lexicons)

@@ -68,6 +68,8 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     add("--answers-at-once", metavar="N", help=text)
     text = "text, or json: one JSON object for each line, and a line for each answer (default: text)."
     add("--log-format", metavar="NAME", help=text)
+    text = "Offer tools to agents at /mcp, by the Model Context Protocol (default: no)."
+    add("--mcp", action="store_const", const="1", help=text)
     add("--models", metavar="NAME,NAME", help="Further models that users may choose (default: none).")
     text = "Maximum number of streamed answers generated at once, besides a quarter as many beam searches"
     add("--rows", metavar="N", help=f"{text} (default: {ROWS}).")

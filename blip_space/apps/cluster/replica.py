@@ -26,13 +26,15 @@ HEARTBEAT_SECONDS = 0.25
 @dataclass(frozen=True)
 class PartialResponse:
     """One part of an answer: its text and number of tokens so far, how many requests wait before it, and the error that
-    ended it. In the last part, `repeats` is whether the token limit cut it off in a loop."""
+    ended it. In the last part, `repeats` is whether the token limit cut it off in a loop, and `prompt_tokens` is the
+    number of tokens of its prompt."""
 
     text: str = ""
     tokens: int = 0
     queue_position: int | None = None
     error: UserError | None = None
     repeats: bool = False
+    prompt_tokens: int = 0
 
 
 class EngineReplica:
@@ -61,7 +63,7 @@ class EngineReplica:
                 text = update
                 yield PartialResponse(text, response.tokens, response.queue_position())
             # the last tokens may not have changed the text
-            yield PartialResponse(text, response.tokens, repeats=response.repeats)
+            yield PartialResponse(text, response.tokens, repeats=response.repeats, prompt_tokens=response.prompt_tokens)
         except UserError as error:
             yield PartialResponse(error=error)
         finally:

@@ -41,6 +41,9 @@ MAX_ONGOING = 1_000
 """More requests than an engine accepts, so that the engine, not Ray Serve, reports a full queue."""
 
 WATCH_SECONDS, TIMEOUT_SECONDS, RETRY_SECONDS = 1.0, 5.0, 10.0
+END_SECONDS = 1.0
+"""How long a replica may still answer when the engine stops, for which the server has waited already (`--drain`)."""
+
 MAX_ATTEMPTS = 3
 STARTING = "The server is starting its replicas. Try again in a minute."
 NOT_STARTED = "The replicas did not start; the server's log says why. The server keeps trying."
@@ -75,6 +78,8 @@ class ReplicatedEngine:
             ray_actor_options=resources.ray_options,
             max_ongoing_requests=MAX_ONGOING,
             request_router_config=RequestRouterConfig(request_router_class=ROUTER),
+            graceful_shutdown_wait_loop_s=END_SECONDS / 10,
+            graceful_shutdown_timeout_s=END_SECONDS,
         ).bind(list(specs), precision, config, device)
         self._handle: Any = None
         self._states: list[EngineStatus] = []
@@ -177,6 +182,7 @@ class ReplicatedEngine:
                     return
                 response.tokens, response.repeats = part.tokens, part.repeats
                 response.publish(part.text)
+            response.prompt_tokens = part.prompt_tokens
             response.publish(part.text, finished=True)
         finally:
             _cancel_stream(parts)

@@ -1,6 +1,6 @@
-"""The running batches: one per session, at most a few in all, with regular progress updates.
+"""The running batches: one per session, a few in all, of which no address has all, with regular progress updates.
 
-Depends on uploads, upload jobs and session names only. Must not import Gradio.
+Depends on uploads, upload jobs, callers and session names only. Must not import Gradio.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from blip_space.apps.uploads import in_use
+from blip_space.callers import current_caller
 from blip_space.errors import BusyError
 from blip_space.jobs.records import CaptionRecord, CaptionTask
 from blip_space.jobs.upload_archive import open_uploads
@@ -22,7 +23,13 @@ from blip_space.serving.protocol import EngineProtocol
 
 UPDATE_SECONDS = 0.5
 MAX_BATCHES = 4
+MAX_OF_ADDRESS = MAX_BATCHES - 1
+"""How many of them one address may have; the other is free for callers at other addresses."""
+
 ONE_AT_A_TIME = "Your last batch is still running. Wait until it ends or cancel it, then send the next."
+TOO_MANY_OF_ADDRESS = (
+    f"{MAX_OF_ADDRESS} batches from your address are running already. Wait until one ends, then send the next."
+)
 TOO_MANY_BATCHES = f"{MAX_BATCHES} batches are running already. Try again in a few minutes."
 
 
@@ -32,6 +39,9 @@ class Batches:
     def __init__(self, engine: EngineProtocol) -> None:
         self._engine = engine
         self._running: dict[str, UploadJob] = {}
+        self._addresses: dict[str, str] = {}
+        """The address of each session with a batch; empty if unknown."""
+
         self._lock = threading.Lock()
 
     def run(self, session: str, uploads: Sequence[tuple[str, Path]], task: CaptionTask) -> Iterator[UploadJob]:
@@ -59,12 +69,15 @@ class Batches:
                 raise BusyError(ONE_AT_A_TIME)
             if len(self._running) >= MAX_BATCHES:
                 raise BusyError(TOO_MANY_BATCHES)
-            self._running[session] = job
+            address = current_caller.get().address
+            if address and list(self._addresses.values()).count(address) >= MAX_OF_ADDRESS:
+                raise BusyError(TOO_MANY_OF_ADDRESS)
+            self._running[session], self._addresses[session] = job, address
         try:
             yield
         finally:
             with self._lock:
-                del self._running[session]
+                del self._running[session], self._addresses[session]
 
 
 def batch_update(job: UploadJob, records: Sequence[CaptionRecord]) -> dict[str, Any]:

@@ -145,7 +145,9 @@ class Endpoints:
     def models(self) -> list[dict[str, Any]]:
         """The models that this server offers, the default first. `family` is the type of the language model,
         `architecture` the vision-language family; `fits` has the precisions in which the model fits the server's
-        memory now, or is null while the server starts. `remote` is the host that answers, or empty."""
+        memory now, or is null while the server starts. `remote` is the host that answers, or empty.
+        `questions` has, by the language's code, questions that the model answers well (`what`, `how_many`, `left`) and
+        a line of what it `knows`; it is empty for most models."""
         loaded = self._engine.status().loaded
         return [
             {
@@ -161,6 +163,7 @@ class Endpoints:
                 "remote": spec.server_host,
                 "loaded": spec.name in loaded,
                 "default": spec.name == self._engine.default.name,
+                "questions": {code: ready.to_json() for code, ready in spec.ready_questions.items()},
             }
             for spec in self._engine.specs.values()
         ]

@@ -18,13 +18,14 @@ from blip_space.apps.http.errors import ErrorSentences
 from blip_space.apps.http.keys import Keys
 from blip_space.apps.http.open_requests import OpenRequests
 from blip_space.apps.http.rate_limits import RateLimits
+from blip_space.apps.http.refusals import Refusal
 from blip_space.apps.http.response_counts import ResponseCounts
 from blip_space.apps.http.root_path import RootPath
 from blip_space.apps.http.security_headers import SecurityHeaders
 from blip_space.apps.http.upload_limits import UploadLimits
 from blip_space.settings import Settings, upload_folder
 
-__all__ = ["OpenRequests", "wrap"]
+__all__ = ["OpenRequests", "Refusal", "wrap"]
 
 
 def wrap(app: ASGIApp, settings: Settings, open_requests: OpenRequests, count: Callable[[str, int], object]) -> ASGIApp:

@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blip_space.apps.http.refusals import Refusal, is_upload, route_path
+from blip_space.images import MAX_UPLOAD_BYTES
 
 SMALL_BYTES = 65_536
 CALL_BYTES = 4_000_000
@@ -23,7 +24,7 @@ DATA_BYTES = 30_000_000
 """A request that contains its images as base64."""
 
 CALL_ROUTES = ("/gradio_api/queue/join", "/gradio_api/call/", "/gradio_api/run/", "/gradio_api/api/")
-DATA_ROUTES = ("/v1/", "/gradio_api/mcp")
+DATA_ROUTES = ("/v1/", "/mcp")
 
 MAX_VALUES = 60_000
 """Of one body: brackets, commas and colons outside of strings. A history of 1,000 messages has 5,000, or 20,000 as
@@ -124,7 +125,7 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 async def _read_in_time(receive: Receive, limit: int, headers: Headers) -> bytes | None:
     try:
         return await asyncio.wait_for(_read(receive, limit, headers), BODY_SECONDS)
-    except (TimeoutError, asyncio.TimeoutError):
+    except TimeoutError:
         raise _BodyError(TOO_SLOW) from None
 
 
@@ -155,7 +156,9 @@ async def _reject(receive: Receive, limit: int, *, may_read: bool) -> None:
         message = await receive()
         left -= len(message.get("body", b""))
         may_read = message.get("more_body", False)
-    if limit >= CALL_BYTES:
+    if limit == DATA_BYTES:
+        hint = f"Send a smaller image; one of {MAX_UPLOAD_BYTES // 10**6} MB fits as base64."
+    elif limit >= CALL_BYTES:
         hint = "Upload images as files, and send only the newest turns of a conversation."
     else:
         hint = "Nothing here takes as much."

@@ -2,7 +2,7 @@
 
 A route that raises, or that answers with a status from 400, says what its library has to say: `Internal Server Error`,
 a list of pydantic's, or a limit in bytes. Clients get a sentence, the log gets what happened. Responses with a code
-have a sentence already; those of OpenAI's protocol, which has a form of its own, are passed on.
+have a sentence already.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blip_space.apps.http import event_streams
-from blip_space.apps.http.refusals import CODE_HEADER, Refusal, is_upload, route_path
+from blip_space.apps.http.refusals import CODE_HEADER, Refusal, is_protocol, is_upload, route_path
 from blip_space.apps.http.upload_failures import refusal_of
 from blip_space.images import MAX_UPLOAD_BYTES
 
 log = logging.getLogger(__name__)
 
-OWN_FORM = "/v1/"
 LOOKUP_ERROR = "FnIndexInferError"
 """Gradio's error for an endpoint that does not exist, which has no base class of its own."""
 
@@ -70,7 +69,7 @@ class ErrorSentences:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the app, and answer for it if it fails."""
-        if scope["type"] != "http" or route_path(scope).startswith(OWN_FORM):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         response = _Response(scope, receive, send)
@@ -98,7 +97,8 @@ class _Response:
             self._is_stream = headers.get("content-type", "").startswith("text/event-stream")
         if not self._is_failure:
             self._is_ended = message["type"] == "http.response.body" and not message.get("more_body", False)
-            await self._send(event_streams.with_sentences(message) if self._is_stream else message)
+            is_gradio = self._is_stream and not is_protocol(self._scope)
+            await self._send(event_streams.with_sentences(message) if is_gradio else message)
         elif message["type"] == "http.response.body":
             self._body += message.get("body", b"")[:MAX_KEPT_BYTES]
             if not message.get("more_body", False) and not self._is_ended:

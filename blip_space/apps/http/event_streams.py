@@ -31,7 +31,7 @@ def with_sentences(message: Message) -> Message:
         event = _parse(chunk[6:])
         if isinstance(event, dict) and event.get("msg") == "unexpected_error":
             event["message"] = _sentence(event.get("message"), is_missing=event.get("session_not_found") is True)
-            return {**message, "body": f"data: {json.dumps(event)}\n\n".encode()}
+            return {**message, "body": as_event(event)}
     if chunk.startswith(CALL_ERROR):
         text = _parse(chunk[len(CALL_ERROR) - 1 :])
         sentence = _sentence(text, is_missing=str(text).startswith("404"))
@@ -44,7 +44,12 @@ def stopping_event(path: str) -> bytes:
     if path.startswith("/gradio_api/call/"):
         return _call_error(STOPPING)
     event = {"msg": "unexpected_error", "message": STOPPING, "session_not_found": False, "success": False}
-    return f"data: {json.dumps(event)}\n\n".encode()
+    return as_event(event)
+
+
+def as_event(value: dict[str, Any]) -> bytes:
+    """An event without a name; clients of OpenAI's protocol take a named one for an ordinary chunk."""
+    return f"data: {json.dumps(value)}\n\n".encode()
 
 
 def _call_error(sentence: str) -> bytes:

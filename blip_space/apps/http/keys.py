@@ -22,7 +22,7 @@ from blip_space.apps.http.refusals import Refusal, route_path
 OPEN_ROUTES = ("/healthz", "/readyz", "/gradio_api/startup-events")
 """Routes without a key: what restarts and routes servers asks for the first two, Gradio itself for the third."""
 
-TOKEN_ONLY = ("/v1/", "/metrics/")
+TOKEN_ONLY = ("/v1/", "/mcp/", "/metrics/")
 """Routes of programs: no cookie counts there."""
 
 SIGN_IN = "/sign-in"

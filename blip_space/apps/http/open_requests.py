@@ -15,9 +15,17 @@ from contextlib import suppress
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blip_space.apps.http import event_streams
-from blip_space.apps.http.refusals import Refusal, route_path
+from blip_space.apps.http.refusals import PROTOCOL, Refusal, is_protocol, route_path
 
-NEW_WORK = ("/gradio_api/queue/join", "/gradio_api/call/", "/gradio_api/run/", "/gradio_api/api/", "/gradio_api/upload")
+NEW_WORK = (
+    "/gradio_api/queue/join",
+    "/gradio_api/call/",
+    "/gradio_api/run/",
+    "/gradio_api/api/",
+    "/gradio_api/upload",
+    "/mcp",
+    f"{PROTOCOL}/",
+)
 """What a stopping server refuses, if it is a POST; those that it has accepted may finish first."""
 
 ANSWERS = ("/gradio_api/queue/data", "/gradio_api/call/")
@@ -118,7 +126,9 @@ class _OpenRequest:
 
     @property
     def is_answer(self) -> bool:
-        """Whether an answer is streamed to this request."""
+        """Whether an answer is generated for this request."""
+        if is_protocol(self._scope):
+            return bool(self._scope["method"] == "POST")
         return self._scope["method"] == "GET" and self._path.startswith(ANSWERS)
 
     @property
@@ -158,5 +168,9 @@ class _OpenRequest:
         if not self._is_started:
             await STOPPING.send(self._scope, self._receive, self._send)
         else:
-            sentence = event_streams.stopping_event(self._path) if self.is_answer else b""
-            await self._send({"type": "http.response.body", "body": sentence, "more_body": False})
+            event = b""
+            if is_protocol(self._scope):
+                event = event_streams.as_event(STOPPING.protocol_error())
+            elif self.is_answer:
+                event = event_streams.stopping_event(self._path)
+            await self._send({"type": "http.response.body", "body": event, "more_body": False})

@@ -22,6 +22,7 @@ COUNTED = (
     "/gradio_api/api/",
     "/gradio_api/upload",
     "/v1/",
+    "/mcp",
 )
 """The beginnings of the routes whose POST requests count."""
 

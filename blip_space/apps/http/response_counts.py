@@ -19,6 +19,7 @@ ROUTES = (
     ("/gradio_api/file", "file"),
     ("/gradio_api/", "gradio_api"),
     ("/v1/", "v1"),
+    ("/mcp/", "mcp"),
     ("/healthz", "healthz"),
     ("/readyz", "readyz"),
     ("/metrics", "metrics"),

@@ -192,7 +192,7 @@ class _Request:
         started = time.monotonic()
         try:
             return await asyncio.wait_for(self._receive(), min(GRACE_SECONDS, allowed - self._waited))
-        except (TimeoutError, asyncio.TimeoutError):
+        except TimeoutError:
             self._refuse(TOO_SLOW)
         finally:
             self._waited += time.monotonic() - started

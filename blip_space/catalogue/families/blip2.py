@@ -77,6 +77,7 @@ def _unsupported_reason(config: Mapping[str, Any], weights: Collection[str], own
 FAMILY = FamilySpec(
     name="blip2",
     noun="a BLIP-2 model",
+    takes_photo_encoder=True,
     architecture="Blip2ForConditionalGeneration",
     model_type="blip-2",
     language_models={

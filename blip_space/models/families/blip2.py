@@ -18,9 +18,10 @@ from transformers import Blip2Config
 
 from blip_space.catalogue import ModelSpec
 from blip_space.images import Resize
+from blip_space.models import photo_encoder
 from blip_space.models.decoders import CausalDecoder, T5Decoder
 from blip_space.models.family import Family
-from blip_space.models.image_processor import ImageProcessor, load_image_processor
+from blip_space.models.image_processor import ImageProcessor, load_image_processor, to_bytes, to_rgb
 from blip_space.models.interface import Embedded, Precision, VisionLanguageModel, check_ids, merge_image_features
 from blip_space.models.preparation import ImageFirstPreparation, Preparation, Prompt
 from blip_space.models.tokenizer import Tokenizer, load_tokenizer, start_token, stop_tokens
@@ -38,9 +39,10 @@ class Blip2Preparation(ImageFirstPreparation):
     query_tokens: int
 
     @property
-    def first_resize(self) -> Resize:
-        """See `Preparation`."""
-        return self.image_processor.resize
+    def resizes(self) -> tuple[Resize, ...]:
+        """See `Preparation`; the second one is for the photo encoder, if there is one."""
+        own = self.image_processor.resize
+        return (own, photo_encoder.RESIZE) if self.spec.photo_encoder else (own,)
 
     def encode(self, text: str) -> list[int]:
         """See `Preparation`."""
@@ -51,16 +53,35 @@ class Blip2Preparation(ImageFirstPreparation):
         return self.tokenizer.decode(ids)
 
     def pixels(self, image: Image.Image, options: GenerationOptions) -> torch.Tensor:  # noqa: ARG002
-        """The pixel values as bytes (1, 3, size, size), on the CPU."""
-        return self.image_processor.pixels([image])
+        """The pixel values as bytes (1, 3, size, size), on the CPU. With a photo encoder (1, values): first those, then
+        the pixel values for the photo encoder."""
+        rgb = to_rgb(image)
+        return self.pixels_of_resized([resize.apply(rgb) for resize in self.resizes])
+
+    def pixels_of_resized(self, resized: Sequence[Image.Image]) -> torch.Tensor:
+        """See `Preparation`."""
+        parts = [to_bytes([image]) for image in resized]
+        return parts[0] if len(parts) == 1 else torch.cat([part.flatten(1) for part in parts], dim=1)
 
     def normalize(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """See `Preparation`."""
-        return self.image_processor.normalize(pixels, dtype)
+        """See `Preparation`. The bytes for the photo encoder become floats, exactly in every type."""
+        if not self.spec.photo_encoder:
+            return self.image_processor.normalize(pixels, dtype)
+        drawing, photo = self.split(pixels)
+        return torch.cat([self.image_processor.normalize(drawing, dtype).flatten(1), photo.flatten(1).to(dtype)], dim=1)
+
+    def split(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The pixel values (images, values) of the model's own vision encoder and those of the photo encoder, each
+        (images, 3, size, size)."""
+        side = self.image_processor.size
+        drawing, photo = pixels[:, : 3 * side**2], pixels[:, 3 * side**2 :]
+        return drawing.reshape(-1, 3, side, side), photo.reshape(-1, 3, photo_encoder.SIDE, photo_encoder.SIDE)
 
 
 class Blip2(VisionLanguageModel):
     """A `Blip2ForConditionalGeneration` with its preparation."""
+
+    preparation: Blip2Preparation
 
     def __init__(self, hf_model: Any, preparation: Preparation, *, precision: Precision) -> None:
         super().__init__(hf_model, preparation, precision=precision, stop=stop_tokens(hf_model))
@@ -76,8 +97,13 @@ class Blip2(VisionLanguageModel):
             )
             self._start = ()
 
+    @property
+    def features_shape(self) -> tuple[int, int]:
+        """See `VisionLanguageModel`."""
+        return self.preparation.query_tokens, self._hf_model.get_input_embeddings().weight.shape[1]
+
     def load_pixels(self, pixels: Sequence[Any]) -> torch.Tensor:
-        """Pixel values (images, 3, size, size), from those of single images, each (1, 3, size, size)."""
+        """Pixel values (images, ...), from those of single images, each (1, ...)."""
         patches = self._hf_model.vision_model.embeddings.patch_embedding.weight
         batch: torch.Tensor = self.preparation.normalize(pixels_to_device(pixels, patches.device), patches.dtype)
         return batch
@@ -85,6 +111,13 @@ class Blip2(VisionLanguageModel):
     @torch.inference_mode()
     def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """Features (images, query_tokens, hidden)."""
+        if self.photo_encoder is None:
+            return self._encode(pixels)
+        own, photo = self.preparation.split(pixels)
+        return self.photo_encoder.replace_photographs(photo, self._encode(own))
+
+    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The features by the model's own vision encoder, of pixel values (images, 3, size, size)."""
         hf_model = self._hf_model
         states = hf_model.vision_model(pixel_values=pixels, return_dict=True).last_hidden_state
         queried = hf_model.qformer(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from blip_space.catalogue import ModelSpec
@@ -46,11 +46,13 @@ class ServerModels:
 
 @dataclass(frozen=True)
 class Delta:
-    """A part of a stream: new text, why it ends, and how many tokens the answer has, each if it says so."""
+    """A part of a stream: new text, why it ends, and how many tokens the answer and its prompt have, each if it says
+    so."""
 
     text: str = ""
     finish_reason: str = ""
     tokens: int | None = None
+    prompt_tokens: int | None = None
 
 
 class Connection:
@@ -91,7 +93,7 @@ class Connection:
         tokens = next((number for number in windows if isinstance(number, int) and number > 0), None)
         return ServerModels(tuple(item.id for item in listed), tokens)
 
-    async def stream(self, messages: list[Message], options: GenerationOptions) -> AsyncIterator[Delta]:
+    async def stream(self, messages: list[Message], options: GenerationOptions) -> AsyncGenerator[Delta, None]:
         """Yields the parts of an answer; the last but one has a `finish_reason`. Raises `AttemptError`."""
         try:
             opened = await self._client.chat.completions.create(**_arguments(self._spec.name, messages, options))
@@ -118,7 +120,7 @@ class Connection:
             delta = _parse_chunk(chunk)
             characters += len(delta.text)
             reason = reason or delta.finish_reason or ("length" if characters > max_characters else "")
-            yield Delta(delta.text, reason, delta.tokens)
+            yield replace(delta, finish_reason=reason)
             if characters > max_characters:
                 break
         if not reason:
@@ -215,11 +217,10 @@ def _parse_chunk(chunk: Any) -> Delta:
     choice = choices[0] if isinstance(choices, list) and choices else None
     text = getattr(getattr(choice, "delta", None), "content", None)
     reason = getattr(choice, "finish_reason", None)
-    tokens = getattr(getattr(chunk, "usage", None), "completion_tokens", None)
+    counts = [getattr(getattr(chunk, "usage", None), f"{name}_tokens", None) for name in ("completion", "prompt")]
+    tokens, prompt_tokens = (count if isinstance(count, int) and count >= 0 else None for count in counts)
     return Delta(
-        text if isinstance(text, str) else "",
-        reason if isinstance(reason, str) else "",
-        tokens if isinstance(tokens, int) and tokens >= 0 else None,
+        text if isinstance(text, str) else "", reason if isinstance(reason, str) else "", tokens, prompt_tokens
     )
 
 

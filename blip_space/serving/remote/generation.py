@@ -9,10 +9,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from blip_space.engine.answer_check import EMPTY_ANSWER, is_blank, is_cut_off_in_loop
-from blip_space.engine.detokenizer import visible_text
+from blip_space.engine.detokenizer import VisibleText, visible_text
 from blip_space.engine.output import ANSWER_FAILED
 from blip_space.errors import BusyError, EmptyAnswerError, RemoteError, UserError
 from blip_space.options import GenerationOptions
@@ -62,7 +63,7 @@ class Generation:
                 await asyncio.wait_for(self._try_repeatedly(task), max(0.0, task.deadline - time.monotonic()))
         except UserError as error:
             task.response.fail(error)
-        except (asyncio.TimeoutError, TimeoutError):
+        except TimeoutError:
             task.response.fail(BusyError(TOOK_TOO_LONG, code="timed_out"))
         except Exception:
             log.exception("a remote answer failed")
@@ -86,18 +87,24 @@ class Generation:
 
     async def _try(self, task: RemoteTask) -> None:
         text, reason, tokens = "", "", 0
-        async for delta in self._connection.stream(task.messages, task.options):
-            text, reason = text + delta.text, delta.finish_reason or reason
-            tokens = delta.tokens if delta.tokens is not None else tokens + bool(delta.text)
-            if delta.text:
-                self._count(task, tokens)
-                if task.options.quality == "stream":
-                    task.response.publish(visible_text(text).text)
+        async with aclosing(self._connection.stream(task.messages, task.options)) as deltas:
+            async for delta in deltas:
+                text, reason = text + delta.text, delta.finish_reason or reason
+                tokens = delta.tokens if delta.tokens is not None else tokens + bool(delta.text)
+                task.response.prompt_tokens = delta.prompt_tokens or task.response.prompt_tokens
+                if delta.text:
+                    self._count(task, tokens)
+                    visible = visible_text(text, task.options.stops)
+                    if visible.stopped:
+                        break
+                    if task.options.quality == "stream":
+                        task.response.publish(visible.text)
         self._set_error("")
-        self._finish(task, visible_text(text, finished=True).text, reason, tokens)
+        self._finish(task, visible_text(text, task.options.stops, finished=True), reason, tokens)
 
-    def _finish(self, task: RemoteTask, text: str, reason: str, tokens: int) -> None:
-        if is_blank(text):
+    def _finish(self, task: RemoteTask, visible: VisibleText, reason: str, tokens: int) -> None:
+        text = visible.text
+        if is_blank(text) and not visible.stopped:
             is_withheld = reason == "content_filter"
             raise RemoteError(WITHHELD) if is_withheld else EmptyAnswerError(EMPTY_ANSWER)
         self._count(task, tokens)

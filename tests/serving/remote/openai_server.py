@@ -14,6 +14,7 @@ from typing import Any
 
 HTML = b"<!doctype html><title>502 Bad Gateway</title>"
 WINDOW = 512
+PROMPT_TOKENS = 9
 
 
 def chunk(text: str | None = None, reason: str | None = None, **fields: Any) -> dict[str, Any]:
@@ -80,7 +81,11 @@ class Reply:
         """End a stream as a server should."""
         self.event(chunk(reason=reason))
         if tokens is not None:
-            usage = {"prompt_tokens": 9, "completion_tokens": tokens, "total_tokens": 9 + tokens}
+            usage = {
+                "prompt_tokens": PROMPT_TOKENS,
+                "completion_tokens": tokens,
+                "total_tokens": PROMPT_TOKENS + tokens,
+            }
             self.event({**chunk(), "choices": [], "usage": usage})
         self.event("[DONE]")
         self.end()

@@ -25,7 +25,7 @@ from tests.example_images import blue_circles
 from tests.serving.contract import CONFIG, QUESTION, EngineContract, ask
 from tests.serving.fakes import wait_until
 from tests.serving.remote.conftest import Open
-from tests.serving.remote.openai_server import WINDOW, OpenAIServer
+from tests.serving.remote.openai_server import PROMPT_TOKENS, WINDOW, OpenAIServer
 
 TURNS = (("What is this?", "a circle"),)
 
@@ -237,6 +237,12 @@ class TestRemoteEngine(EngineContract):
         answer(engine, replace(ask(language="de"), turns=TURNS))
         sent = [message["content"] for message in json.loads(budget.prompt)]
         assert [text for _, text in texts(subject._server.requests[-1])] == sent
+
+    def test_the_tokens_of_the_prompt_are_known_at_the_end(self, subject: Subject) -> None:  # type: ignore[override]
+        """They are those that the server counts."""
+        response = subject.engine.submit(ask())
+        assert list(response)
+        assert response.prompt_tokens == PROMPT_TOKENS
 
     def test_the_status_names_the_ready_model(self, subject: Subject) -> None:  # type: ignore[override]
         """And the server that answers instead of a precision and a device."""
