@@ -30,6 +30,7 @@ from blip_space.errors import UserError
 from blip_space.images import uploaded
 from blip_space.serving import log_formats
 from blip_space.serving.joined import JoinedEngine
+from blip_space.serving.frozen_objects import freeze_when_loaded
 from blip_space.serving.machine import Machine
 from blip_space.serving.observed import ObservedEngine
 from blip_space.serving.process_engine import ProcessEngine
@@ -105,6 +106,7 @@ def serve(settings: Settings) -> None:
         if settings.log_format == log_formats.JSON:
             log_formats.adopt("uvicorn")
         repeated_errors.install()
+        freeze_when_loaded(engine)
         device_lost.wait()
         failed_process.end_server()
     except KeyboardInterrupt:

@@ -168,7 +168,9 @@ class ChildProcess:
             self._forget(part.id)
         if part.error:
             # the process is started again, which the sentence of a `DeviceError` does not know
-            response.fail(UserError(ENGINE_ENDED, code="internal_error") if isinstance(part.error, DeviceError) else part.error)
+            response.fail(
+                UserError(ENGINE_ENDED, code="internal_error") if isinstance(part.error, DeviceError) else part.error
+            )
             return
         self.has_answered = True
         response.tokens, response.repeats = part.tokens, part.repeats

@@ -15,7 +15,7 @@ import pytest
 
 from blip_space.callers import Caller
 from blip_space.engine.request import EngineConfig
-from blip_space.errors import BusyError, ImageError, ModelError
+from blip_space.errors import BusyError, ImageError, ModelError, UserError
 from blip_space.images import ImageFile, uploaded
 from blip_space.loading.device_errors import DEVICE_FAILED
 from blip_space.serving import child_process
@@ -142,7 +142,9 @@ def test_a_process_that_dies_fails_its_answers_and_another_one_takes_its_place(s
     assert {response.queue_position() for response in responses} == {None, 0, 1}
     os.kill(first, signal.SIGKILL)
     for response in responses:
-        assert error_message(partial(list, response)) == ENGINE_ENDED
+        with pytest.raises(UserError, match=ENGINE_ENDED) as caught:
+            list(response)
+        assert caught.value.code == "internal_error"
     separate.release()
     wait_until(partial(has_restarted, separate, 1))
     assert separate.pid != first
