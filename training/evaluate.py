@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import blip_space
 from blip_space.errors import EmptyAnswerError
 from training import card
 from training.__main__ import RUNS
-from training.evaluation import photographs, tables
+from training.evaluation import gate, photographs, tables
 from training.evaluation.flat_shapes import DRAWING_STYLES, SEED, TASKS, flat_questions, make_image_set
 from training.evaluation.scoring import ANSWERED_IN_LANGUAGE, Scores, score
 from training.evaluation.tables import EvaluatedModel
@@ -59,12 +60,16 @@ def plain_parts(model: EvaluatedModel, each: int) -> Iterator[str]:
     yield tables.plain_table(model, each=2 * max(1, -(-each // 20)))
 
 
-def photograph_parts(model: EvaluatedModel, _: int) -> Iterator[str]:
+def photograph_parts(model: EvaluatedModel, each: int) -> Iterator[str]:
     """The tables of photographs, which are asked about through the engine, as users ask."""
     with blip_space.load(str(model.folder)) as engine:
-        answers = photographs.photograph_answers(lambda image, prompt: _answer_or_nothing(engine, image, prompt), model.sources)
+        answers = photographs.photograph_answers(partial(_answer_or_nothing, engine), model.sources)
     counts = photographs.photograph_counts(answers, model.lexicons["en"].unknown)
     yield photographs.photograph_table(counts)
+    encoder = gate.load_gate(model)
+    if encoder:
+        shares = gate.taken_for_photographs(model, encoder, count=8 * each)
+        yield card.share_table("taken for photographs", shares)
 
 
 PARTS: dict[str, Callable[[EvaluatedModel, int], Iterator[str]]] = {

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import Blip2Processor, BlipImageProcessor, GenerationConfig
 
 from training.lexicon.lexicon import language_codes
 from training.model.architecture import END, IMAGE, IMAGE_MEAN, IMAGE_STD, PAD
+from training.model.codebook import TargetCodebook
 from training.model.targets import QUERIES
 from training.recipe import Sizes
 
@@ -29,7 +31,9 @@ PHOTOGRAPHS = (
     "Of photographs that show one thing it says the name, if it is one of 145 of these; for more about photographs "
     "choose one of the real checkpoints."
 )
-PHOTO_ENCODER = "photo_encoder.safetensors"
+PHOTO_ENCODER, PHOTO_REPORTS = "photo_encoder.safetensors", "photo_reports.safetensors"
+KNOWN = "report.known"
+"""The tensor of `PHOTO_REPORTS` that the reports of all photographs of known things have in common."""
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path, *, sizes: Sizes, unknown: Sequence[str]) -> None:
@@ -38,6 +42,8 @@ def save_model(model: Any, tokenizer: Any, folder: Path, *, sizes: Sizes, unknow
     folder.mkdir(parents=True, exist_ok=True)
     for shard in folder.glob("model*.safetensors*"):
         shard.unlink()
+    if (folder / PHOTO_REPORTS).is_file():
+        _mark_photographs(folder / PHOTO_REPORTS)
     generation = GenerationConfig(decoder_start_token_id=PAD, pad_token_id=PAD, eos_token_id=END, bos_token_id=PAD)
     model.generation_config = model.language_model.generation_config = generation
     model.to(torch.bfloat16).save_pretrained(folder, max_shard_size=LARGEST_FILE)
@@ -52,6 +58,16 @@ def save_model(model: Any, tokenizer: Any, folder: Path, *, sizes: Sizes, unknow
         "photo_encoder": (folder / PHOTO_ENCODER).is_file(),
     }
     (folder / "blip_space.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _mark_photographs(path: Path) -> None:
+    """Add the code of a photograph to the last query of the reports, unless they have it."""
+    tensors = load_file(path)
+    known = tensors[KNOWN].float()
+    code = TargetCodebook(known.shape[-1]).photograph_code
+    if known[-1] @ code < code @ code / 2:
+        known[-1] += code
+        save_file(tensors | {KNOWN: known.to(tensors[KNOWN].dtype)}, path)
 
 
 def _processor(tokenizer: Any, side: int) -> Any:

@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from training.evaluation import photographs
+from training import evaluate
+from training.evaluation import gate, photographs, unseen_style
 from training.evaluation.photograph_packages import PACKAGES, SCIKIT_IMAGE, fetch_photograph, read_qt_resources
 from training.evaluation.photographs import Photograph, listed_photographs, photograph_counts
 from training.scenes.everyday import NAMES
 from training.scenes.out_of_distribution import TRAINING_FILES
 from training.scenes.sources import SourceError
 
+TINY = Path(__file__).parents[2] / "assets" / "tiny"
 UNKNOWN = "I don't know this picture."
 
 
@@ -104,3 +106,12 @@ def test_answers_are_counted_as_right_unknown_or_wrong() -> None:
     assert counts["whole photographs of a concept that has a class"] == [1, 1, 0, 2]
     assert counts["whole photographs of something else"] == [0, 0, 1, 1]
     assert counts["cut-out photographs of a concept that has a class"] == [1, 0, 0, 1]
+
+
+def test_flat_shapes_are_not_taken_for_photographs_but_photographs_are(sources: Path) -> None:
+    encoder = gate.load_gate(evaluate.load_model(TINY, sources))
+    assert encoder
+    shapes = [unseen_style.draw_image(5, index)[0] for index in range(32)]
+    assert gate.photograph_share(encoder, shapes) == 0
+    installed = [one.open(sources) for one in listed_photographs() if one.package == SCIKIT_IMAGE and one.names]
+    assert gate.photograph_share(encoder, installed) == 1

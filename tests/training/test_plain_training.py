@@ -17,6 +17,7 @@ from training.model.codebook import TargetCodebook
 from training.model.extension import extend_weights, extended_tokenizer
 from training.model.tokenizer import wrap_tokenizer
 from training.model.vocabulary import word_meanings
+from training.recipe import RECIPES
 from training.scenes import everyday
 from training.scenes.general_names import general_names, is_doubtful
 from training.scenes.layouts import Box
@@ -145,8 +146,8 @@ def test_a_new_word_starts_from_the_name_that_the_model_knows(sources: Path) -> 
     meanings = word_meanings(sources)
     folder = Path(__file__).parents[2] / "assets" / "tiny"
     old = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    words = {"▁Hund", "▁Zzhunde"}
-    known = {**meanings, "▁Zzhunde": meanings["▁Hunde"]}
+    words = {"▁Maus", "▁Zzmäuse"}
+    known = {**meanings, "▁Zzmäuse": meanings["▁Mäuse"]}
     new = wrap_tokenizer(Tokenizer.from_str(extended_tokenizer(old.to_str(), known)))
     before, after = old.get_vocab(), new.get_vocab()
     assert before.items() <= after.items()
@@ -156,3 +157,9 @@ def test_a_new_word_starts_from_the_name_that_the_model_knows(sources: Path) -> 
     assert torch.equal(weights["other"], trained)
     first, second = (weights["shared.weight"][after[word]] for word in sorted(words))
     assert torch.cosine_similarity(first, second, dim=0) > 0.7
+
+
+def test_the_embeddings_of_all_words_fit_in_a_file_of_ten_megabytes(sources: Path) -> None:
+    vocabulary = Tokenizer.from_file(str(Path(__file__).parents[2] / "assets" / "tiny" / "tokenizer.json")).get_vocab()
+    words = {*vocabulary, *word_meanings(sources)}
+    assert len(words) * RECIPES["full"].sizes.text_width * 2 < 9_999_000

@@ -80,11 +80,7 @@ def vocabulary(code: str) -> Iterator[tuple[str, str]]:
     """Every word or phrase of the language's plain nouns, with the concept or general name that it stands for."""
     for kind, entries in nouns(code).items():
         for forms in entries:
-            words = {word for key, word in forms.items() if key in ("one", "many", "the_many", "acc")}
-            elided = {word for key, word in forms.items() if key == "de_many" and word.startswith("d'")}
-            words |= elided | {word.replace("'", "’") for word in elided}
-            words |= {word.lower() for word in words} if code == "de" else set()
-            yield from ((word, kind) for word in sorted(words))
+            yield from ((word, kind) for key, word in forms.items() if key in ("one", "many", "the_many"))
     yield from ((word, kind) for kind, word in plain_words()[code].general.items())
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from blip_space.languages import LANGUAGES
+from blip_space.languages import LANGUAGES, UNSPACED_SCRIPTS
 from training.lexicon import plain
 from training.lexicon.lexicon import Lexicon, language_codes, load_lexicon
 from training.model.targets import KINDS
@@ -19,6 +19,8 @@ from training.scenes.colours import COLOURS
 from training.scenes.general_names import members
 
 SPACE = "▁"
+MAX_ENDING = 3
+"""The longest ending of a plain word that needs no piece of its own, in characters."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,31 @@ def word_meanings(folder: Path) -> WordMeanings:
             for piece in _word_pieces(word, lexicon, unspaced=factor == "kind"):
                 meanings.setdefault(piece, []).append(WordMeaning(factor, option, code))
     for code in language_codes():
-        plain_meanings: dict[str, list[WordMeaning]] = {}
-        for word, kind in plain.vocabulary(code):
-            for piece in _word_pieces(word, load_lexicon(code, folder), unspaced=True):
-                plain_meanings.setdefault(piece, []).extend(_plain_meanings(kind, code))
-        for piece, several in plain_meanings.items():
+        for piece, several in _plain_pieces(load_lexicon(code, folder)).items():
             if not any(not meaning.is_plain for meaning in meanings.get(piece, ())):
                 meanings.setdefault(piece, []).extend(several)
     for language in LANGUAGES.values():
         piece = SPACE + language.prompt_name.replace(" ", SPACE)
         meanings.setdefault(piece, []).append(WordMeaning("", 0, language.code))
     return {piece: tuple(dict.fromkeys(several)) for piece, several in meanings.items()}
+
+
+def _plain_pieces(lexicon: Lexicon) -> dict[str, list[WordMeaning]]:
+    """The plain words that need a piece of their own, with their meanings, since a table of embeddings has its limits.
+
+    A phrase needs none, nor does a word that is another word of its meaning with a short ending: "Hunde" for "Hund".
+    """
+    shorter: dict[str, list[str]] = {}
+    pieces: dict[str, list[WordMeaning]] = {}
+    for word, kind in sorted(set(plain.vocabulary(lexicon.code)), key=lambda entry: (len(entry[0]), entry)):
+        stems = [lexicon.names.by_key.get(concept, "") for concept in members(kind)] + shorter.get(kind, [])
+        is_inflected = any(stem and word.startswith(stem) and len(word) - len(stem) <= MAX_ENDING for stem in stems)
+        if " " in word or is_inflected:
+            continue
+        shorter.setdefault(kind, []).append(word)
+        is_spaced = LANGUAGES[lexicon.code].script not in UNSPACED_SCRIPTS
+        pieces.setdefault(SPACE + word if is_spaced else word, []).extend(_plain_meanings(kind, lexicon.code))
+    return pieces
 
 
 def _plain_meanings(kind: str, code: str) -> Iterator[WordMeaning]:

@@ -57,7 +57,7 @@ REPORT_SHARE = 0.5
 PHOTOGRAPH_SHARE, UNKNOWN_SHARE = 0.1, 0.2
 """The share of new scenes that are photographs, and of those that show nothing known."""
 
-GROUP_SHARE, MEMBER_SHARE = 0.35, 0.6
+GROUP_SHARE, MEMBER_SHARE = 0.5, 0.6
 """The share of new scenes of everyday objects that show several kinds with one general name, which random scenes rarely
 do, and the share of their objects that have it."""
 

@@ -193,6 +193,17 @@ def _colour(scene: Scene, _: random.Random) -> Dialogue | None:
     return [Question(PREFIX + ("colour_it" if len(scene.objects) == 1 else "colour_they"), "colour")]
 
 
+def _of_group(scene: Scene, rng: random.Random) -> Dialogue | None:
+    """A question about a general name of which the image shows several kinds."""
+    kinds = [obj.kind for obj in scene.objects]
+    names = [name for name, general in general_names().items() if len(general.members & set(kinds)) > 1]
+    names = [name for name in names if not is_doubtful(name, kinds)]
+    if not names:
+        return None
+    answer_type = rng.choice(("count", "count", "exists"))
+    return [Question(PREFIX + answer_type, answer_type, rng.choice(names))]
+
+
 def _is_colour(scene: Scene, rng: random.Random) -> Dialogue | None:
     if not scene.flat or len({obj.colour for obj in scene.objects}) > 1:
         return None
@@ -320,6 +331,7 @@ _SHORT: dict[Sampler, float] = {
     _exists_number: 8,
     _colour: 14,
     _is_colour: 10,
+    _of_group: 300,
     _colour_of_named: 12,
 }
 _DIALOGUES: dict[Sampler, float] = {

@@ -48,7 +48,7 @@ English or in a third language, and that the answer of an earlier turn is wrong.
 GRAMMAR_SHARE = 0.7
 """How often samples of flat shapes must use a language with a grammar, since its phrases are the hardest to learn."""
 
-PLAIN_SHARE, PLAIN_FLAT_SHARE = 0.5, 0.25
+PLAIN_SHARE, PLAIN_FLAT_SHARE = 0.6, 0.25
 """How often questions are plain, about everyday objects and about flat shapes."""
 
 MAX_WORDINGS = 40
