@@ -29,8 +29,8 @@ from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
 from blip_space.images import uploaded
 from blip_space.serving import log_formats
-from blip_space.serving.joined import JoinedEngine
 from blip_space.serving.frozen_objects import freeze_when_loaded
+from blip_space.serving.joined import JoinedEngine
 from blip_space.serving.machine import Machine
 from blip_space.serving.observed import ObservedEngine
 from blip_space.serving.process_engine import ProcessEngine
