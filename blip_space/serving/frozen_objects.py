@@ -1,6 +1,6 @@
 """Keeps Python's garbage collector from the objects of imported libraries, which never become garbage.
 
-A collection of all objects stops every thread: with torch, transformers and Gradio imported it looks at 500,000 of them,
+A collection of all objects stops every thread: with torch, transformers and Gradio imported it looks at 500,000,
 which takes 0.3 s. `models.interface` lets it look at all again when a model is unloaded. For servers only: garbage of
 that moment would stay in a user's own program. Must not import torch.
 """
