@@ -29,6 +29,7 @@ from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
 from blip_space.images import uploaded
 from blip_space.serving import log_formats
+from blip_space.serving.frozen_objects import freeze_when_loaded
 from blip_space.serving.joined import JoinedEngine
 from blip_space.serving.machine import Machine
 from blip_space.serving.observed import ObservedEngine
@@ -82,6 +83,7 @@ class Server:
         self.open_requests.end_all(END_SECONDS)
         self.demo.close(verbose=False)
         uploaded.POOL.stop()
+        uploaded.check_by(None)
         stopping.join()
 
 
@@ -104,6 +106,7 @@ def serve(settings: Settings) -> None:
         if settings.log_format == log_formats.JSON:
             log_formats.adopt("uvicorn")
         repeated_errors.install()
+        freeze_when_loaded(engine)
         device_lost.wait()
         failed_process.end_server()
     except KeyboardInterrupt:
@@ -219,7 +222,10 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
     limit_connections(demo.server.config, settings.trusted_proxies)
     log.info("the page is up at %s after %.1f s", url, time.monotonic() - started)
     engine.start()
-    uploaded.POOL.start()
+    if isinstance(engine, ProcessEngine):
+        uploaded.check_by(engine.check_image)
+    else:
+        uploaded.POOL.start()
     return Server(url, engine, demo, open_requests)
 
 
