@@ -52,6 +52,17 @@ def test_each_model_offers_its_own_languages(answered_page: Page, engine: FakeEn
     assert engine.requests[1].model == "polyglot"
 
 
+def test_ready_questions_follow_the_language_and_fill_the_question_box(answered_page: Page) -> None:
+    ready = answered_page.locator("#ready")
+    expect(ready).to_contain_text("Drawings: dog, …")
+    choose_language(answered_page, "Deutsch")
+    expect(ready).to_contain_text("Zeichnungen: Hund, …")
+    ready.get_by_text("Was ist links?").click()
+    expect(question_box(answered_page)).to_have_value("Was ist links?")
+    choose_language(answered_page, "français")
+    expect(ready).to_be_hidden()
+
+
 def test_a_reload_stops_the_answer_and_keeps_language_and_settings(answered_page: Page, engine: FakeEngine) -> None:
     choose_language(answered_page, "Deutsch")
     answered_page.click("#settings button")

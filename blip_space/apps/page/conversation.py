@@ -106,6 +106,17 @@ class Conversation:
         example = examples[index]
         return [str(example.file), example.prompt, example.language]
 
+    def update_ready_questions(self, language: Any, model: Any) -> Any:
+        """The ready questions of the selected model in the selected language."""
+        return gr.Dataset(**status_text.ready_questions(self._spec(model), str(language)))
+
+    def load_ready_question(self, index: Any, language: Any, model: Any) -> str:
+        """The ready question at `index`, for the question box."""
+        samples = status_text.ready_questions(self._spec(model), str(language))["samples"]
+        if not isinstance(index, int) or not 0 <= index < len(samples):
+            raise UserError("There is no such question. Reload the page.")
+        return str(samples[index][0])
+
     def _spec(self, model: Any) -> ModelSpec:
         return self._engine.specs.get(parse_model(model), self._engine.default)
 

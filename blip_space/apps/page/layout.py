@@ -32,6 +32,7 @@ class Components:
     question: Any
     ask: Any
     stop: Any
+    ready_questions: Any
     budget: Any
     decoding: list[Any]
     quality: Any
@@ -131,6 +132,12 @@ def _conversation_column(parts: dict[str, Any], engine: EngineProtocol) -> None:
         )
         parts["ask"] = gr.Button(strings.ASK, variant="primary", scale=0, min_width=88, elem_id="ask")
         parts["stop"] = gr.Button(strings.STOP, visible=False, scale=0, min_width=88, elem_id="stop")
+    parts["ready_questions"] = gr.Dataset(
+        components=[gr.Textbox(visible=False, label=strings.QUESTION_LABEL)],
+        type="index",
+        elem_id="ready",
+        **status_text.ready_questions(engine.default, "en"),
+    )
     parts["budget"] = gr.HTML("", padding=False, elem_id="budget")
     with gr.Accordion(strings.SETTINGS_LABEL, open=False, elem_id="settings"):
         _settings_panel(parts)

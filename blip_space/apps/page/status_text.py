@@ -76,6 +76,14 @@ def _privacy(remote: list[ModelSpec]) -> str:
     )
 
 
+def ready_questions(spec: ModelSpec, language: str) -> dict[str, Any]:
+    """The questions that the model answers well in the language, a row for each, below the line of what it knows. They
+    are hidden if the model has none."""
+    ready = spec.ready_questions.get(language)
+    samples = [[question] for question in ready.questions] if ready else []
+    return {"samples": samples, "label": ready.knows if ready else "", "visible": bool(samples)}
+
+
 def unknown_image_hint(spec: ModelSpec, specs: list[ModelSpec]) -> str:
     """The hint for a user whose image the model `spec` does not know: which other of the server's `specs` to choose, or
     else which model the operator can start."""
