@@ -35,11 +35,11 @@ class PhotoEncoder(nn.Module):
 
     def __init__(self, weights: Weights, concepts: Tensor, threshold: float) -> None:
         """`weights` has the tensors of the files by name. `concepts` (classes, concepts) is 1 where a class belongs to
-        a concept. An image gets a concept's report if the classes of all concepts have more than `threshold` of the
-        probability. Raises `KeyError` for a missing weight, `RuntimeError` or `ValueError` for one of another shape.
+        a concept. An image gets the report of the likeliest concept if its classes together have a probability above
+        `threshold`. Raises `KeyError` for a missing weight, `RuntimeError` or `ValueError` for one of another shape.
         """
         super().__init__()
-        self.network = _Network(weights)
+        self.network = Network(weights)
         self.classes = _linear(weights, "classes", CLASSES)
         self.gate = _linear(weights, "gate", 1)
         self.threshold = threshold
@@ -61,8 +61,9 @@ class PhotoEncoder(nn.Module):
         """Whether each image is a photograph, and the index of its concept, or the number of concepts for none."""
         pooled = self.network(pixels.float() / HALF_RANGE - 1)
         probabilities = self.classes(pooled).softmax(-1) @ self.concepts
-        is_known = probabilities.sum(-1) > self.threshold
-        return self.gate(pooled)[:, 0] > 0, torch.where(is_known, probabilities.argmax(-1), len(self.reports) - 1)
+        highest, concept = probabilities.max(-1)
+        is_known = highest > self.threshold
+        return self.gate(pooled)[:, 0] > 0, torch.where(is_known, concept, len(self.reports) - 1)
 
     @property
     def nbytes(self) -> int:
@@ -70,7 +71,7 @@ class PhotoEncoder(nn.Module):
         return sum(tensor.nbytes for tensor in (*self.parameters(), *self.buffers()))
 
 
-class _Network(nn.Module):
+class Network(nn.Module):
     """The convolutions: pixels (images, 3, SIDE, SIDE) become features (images, FEATURES)."""
 
     def __init__(self, weights: Weights) -> None:

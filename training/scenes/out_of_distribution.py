@@ -41,14 +41,18 @@ def sample_image(kind: str, rng: random.Random, *, files: tuple[str, ...], side:
     )()
 
 
-@cache
-def _load_photo(file: str) -> Image.Image:
+def find_photo(file: str) -> Path:
+    """The path of a photograph of that name in scikit-image or scikit-learn."""
     import skimage
     import sklearn
 
     folders = (Path(skimage.__file__).parent / "data", Path(sklearn.__file__).parent / "datasets" / "images")
-    path = next(folder / file for folder in folders if (folder / file).exists())
-    image = Image.open(path).convert("RGB")
+    return next(folder / file for folder in folders if (folder / file).exists())
+
+
+@cache
+def _load_photo(file: str) -> Image.Image:
+    image = Image.open(find_photo(file)).convert("RGB")
     image.thumbnail((4 * PHOTO_SIDE, 4 * PHOTO_SIDE))
     size = (2 * PHOTO_SIDE, PHOTO_SIDE) if image.width > image.height else (PHOTO_SIDE, 2 * PHOTO_SIDE)
     return ImageOps.contain(image, size)

