@@ -26,10 +26,12 @@ def _rows() -> Iterator[Row]:
 
 def _request_rows() -> Iterator[Row]:
     from blip_space.apps.gradio_api import call_values
-    from blip_space.apps.http import body_limits
+    from blip_space.apps.http import body_limits, body_memory
 
     yield "body of a call", _size(body_limits.CALL_BYTES), "too_large"
     yield "body of a request that contains images as base64", _size(body_limits.DATA_BYTES), "too_large"
+    total, share = _size(body_memory.MAX_TOTAL_BYTES), _size(int(body_memory.MAX_SHARE * body_memory.MAX_TOTAL_BYTES))
+    yield "such bodies at once, until their answers begin", f"{total}, {share} of one address; others wait", "busy"
     yield "body of any other request", f"{body_limits.SMALL_BYTES // 1024} kB", "too_large"
     yield "brackets, commas and colons of a body", f"{body_limits.MAX_VALUES:,}", "too_large"
     yield "levels of a value", f"{call_values.MAX_DEPTH}", "invalid_value"
@@ -116,8 +118,11 @@ def _time_rows() -> Iterator[Row]:
     from blip_space.apps import page, server, uploads
     from blip_space.apps.http import body_limits
     from blip_space.engine.request import EngineConfig
+    from blip_space.serving import queue_limits
 
     yield "requests in Gradio's queue", f"{server.MAX_QUEUED}", "busy"
+    share = f"{queue_limits.MAX_ADDRESS_SHARE:.0%}".replace("%", " %")
+    yield "requests in the engine's queue", f"{share} of it for one address", "busy"
     yield "an answer", f"{EngineConfig.timeout_seconds:.0f} s", "timed_out"
     yield "a batch", f"{EngineConfig.background_timeout_seconds / 60:.0f} minutes", "timed_out"
     yield "the arrival of another request", f"{body_limits.BODY_SECONDS} s", "timed_out"

@@ -28,6 +28,7 @@ kv_cache          keys and values of left-aligned rows
 slot_cache        keys and values in slots
 padding           prompts and masks of different lengths in one tensor
 caches            image features, and keys and values of finished answers
+prefix_reuse      which of these later turns use
 pixel_cache       pixel values of recent images
 sampling          the next token of each sequence
 beam_search       beam search: the beams are rows of one sequence

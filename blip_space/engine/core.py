@@ -103,6 +103,11 @@ class EngineCore:
         """The number of waiting background requests."""
         return sum(sequence.is_background for sequence in self._queued())
 
+    def waiting_of(self, address: str, *, background: bool) -> int:
+        """The number of waiting requests, of users or of batches, that are from this address."""
+        queued = [sequence for sequence in self._queued() if sequence.is_background == background]
+        return sum(sequence.caller.address == address for sequence in queued)
+
     @property
     def running(self) -> int:
         """The number of requests that run."""

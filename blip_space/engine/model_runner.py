@@ -6,20 +6,20 @@ sequence ends that sequence; every other error is raised, and the batch is unusa
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from blip_space.engine.batch import new_batch
 from blip_space.engine.batch_interface import Batch
 from blip_space.engine.beam_search import BeamSearch
-from blip_space.engine.caches import ImageFeatureCache, KeyValues, PrefixCache, prefix_cache_bytes
+from blip_space.engine.caches import ImageFeatureCache, KeyValues, prefix_cache_bytes
 from blip_space.engine.cuda_graphs import fuse, new_step_graphs
 from blip_space.engine.image_graphs import ImageGraphs
 from blip_space.engine.plan import Plan
+from blip_space.engine.prefix_reuse import PrefixReuse, prefix_length
 from blip_space.engine.request import EngineConfig, PreparedRequest
 from blip_space.engine.row_sampling import Chosen, Row, RowSampler, beam_moves
 from blip_space.engine.sampling import Sampler
-from blip_space.engine.sequence import FinishReason, Sequence
+from blip_space.engine.sequence import Sequence
 from blip_space.loading.device import free_bytes
 from blip_space.loading.device_errors import is_device_lost
 from blip_space.loading.memory import is_out_of_memory
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     import torch
 
     from blip_space.models.interface import Embedded
-
-log = logging.getLogger(__name__)
 
 ENCODE = "encode images"
 """What graphs do for images, as part of a sentence."""
@@ -52,7 +50,9 @@ class ModelRunner:
     def __init__(self, model: Any, config: EngineConfig) -> None:
         """`model` is a `VisionLanguageModel`."""
         self.image_features = ImageFeatureCache(config.image_feature_cache_bytes)
-        self.prefixes = PrefixCache(prefix_cache_bytes(free_bytes(model.precision.device)))
+        prefix_bytes = prefix_cache_bytes(free_bytes(model.precision.device))
+        self._prefix_reuse = PrefixReuse(prefix_bytes, streams=config.streams)
+        self.prefixes = self._prefix_reuse.cache
         self._model = model
         self.graphs = new_step_graphs(model.decoder.device, model.decoder.dtype, enabled=config.graphs)
         fuse(model.decoder, self.graphs, enabled=config.fused)
@@ -101,10 +101,7 @@ class ModelRunner:
 
     def uncached_tokens(self, request: PreparedRequest) -> int:
         """How many positions of a prompt would be prefilled now."""
-        prompt, cached = request.prompt, 0
-        if self._may_have_prefix(request):
-            cached = self.prefixes.cached_positions(prompt.prefix_key, at_least=prompt.min_prefix_length)
-        return len(prompt) - cached
+        return self._prefix_reuse.uncached_tokens(request)
 
     def reserved_positions(self, rows: int, longest: int) -> int:
         """How many positions the buffers allocate for `rows` rows, of which the longest has `longest` positions."""
@@ -162,24 +159,8 @@ class ModelRunner:
         removed = set(sequences)
         for index, (sequence, _) in enumerate(self._rows):
             if sequence in removed:
-                self._cache_prefix(index, sequence)
+                self._prefix_reuse.keep(sequence, self._batch, index, on_out_of_memory=self.clear_caches)
         self._drop_rows(removed)
-
-    def _cache_prefix(self, index: int, sequence: Sequence) -> None:
-        """Cache a finished stream's keys and values, which exist for all but its last token, unless memory runs out."""
-        is_continued = self._streams and not sequence.is_background
-        if not is_continued or sequence.uses_beam_search or sequence.finish_reason is FinishReason.FAILED:
-            return
-        try:
-            key_values = self._batch.key_values(index)
-            if key_values:
-                length = _length(key_values)
-                self.prefixes.put([*sequence.request.prompt.prefix_key, *sequence.ids][:length], key_values)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            log.warning("out of memory while a prefix was cached: the caches are cleared")
-            self.clear_caches()
 
     def _preempt(self, plan: Plan) -> None:
         for sequence in plan.preempted:
@@ -243,16 +224,12 @@ class ModelRunner:
 
     def _embed(self, sequence: Sequence, features: dict[str, torch.Tensor]) -> tuple[Embedded, KeyValues | None]:
         """The embeddings of a prompt without its cached prefix, and the prefix's keys and values, if any."""
-        prompt, cached = sequence.request.prompt, None
+        prompt = sequence.request.prompt
         embedded: Embedded = self._model.embed(prompt, [features[image.key] for image in prompt.images])
         check_positions(embedded, sequence.request.options.max_new_tokens, self._model.decoder.max_positions)
         sequence.start = embedded.start
-        if self._may_have_prefix(sequence.request):
-            cached = self.prefixes.get(prompt.prefix_key, at_least=prompt.min_prefix_length)
-        return embedded.without_prefix(_length(cached) if cached else 0), cached
-
-    def _may_have_prefix(self, request: PreparedRequest) -> bool:
-        return request.continues_conversation and request.options.quality == "stream"
+        cached = self._prefix_reuse.find(sequence.request)
+        return embedded.without_prefix(prefix_length(cached) if cached else 0), cached
 
     def _decode(self, chosen: list[Chosen]) -> None:
         """Decode all rows, and choose the tokens of those without beam search."""
@@ -265,7 +242,3 @@ class ModelRunner:
 
 def _next_input(sequence: Sequence, beam: int) -> int:
     return int(sequence.beam_search.tokens[beam]) if sequence.beam_search else sequence.ids[-1]
-
-
-def _length(key_values: KeyValues) -> int:
-    return key_values[0][0].shape[1]

@@ -119,6 +119,12 @@ class Driver:
         in_cores = sum(core.background if background else core.waiting for core in cores)
         return self.queue.count(background=background) + in_cores
 
+    def waiting_of(self, address: str, *, background: bool) -> int:
+        """How many of these tasks are from that address. Under the lock."""
+        cores = [model.core for model in self._models.loaded]
+        in_cores = sum(core.waiting_of(address, background=background) for core in cores)
+        return self.queue.count(background=background, address=address) + in_cores
+
     def queue_position(self, task: GenerationTask) -> int | None:
         """How many tasks wait before `task`; None if it runs or is a background task. Under the lock."""
         if task.core is not None:

@@ -55,9 +55,10 @@ class TaskQueue:
         for task in reversed(tasks):
             self._of(task.request.background).appendleft(task)
 
-    def count(self, *, background: bool) -> int:
-        """The number of tasks in that queue that are not done."""
-        return sum(not task.response.done for task in self._of(background))
+    def count(self, *, background: bool, address: str | None = None) -> int:
+        """The number of tasks in that queue that are not done, of all addresses or of one."""
+        tasks = (task for task in self._of(background) if address in (None, task.request.caller.address))
+        return sum(not task.response.done for task in tasks)
 
     def position(self, task: GenerationTask) -> int | None:
         """How many tasks wait before `task`; None if it is not in the users' queue."""

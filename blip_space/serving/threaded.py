@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from blip_space.callers import Caller
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.pixel_cache import PixelCache
 from blip_space.engine.request import Budget, EngineConfig, PreparedRequest, Request, measure_budget, prepare
@@ -24,7 +25,8 @@ from blip_space.serving.metrics import Metrics
 from blip_space.serving.model_manager import FindMemory, Load, ModelManager
 from blip_space.serving.offered_models import OfferedModels
 from blip_space.serving.preparations import LoadPreparation, Preparations
-from blip_space.serving.protocol import STOPPING, EngineStatus, open_response, queue_full, stopped
+from blip_space.serving.protocol import STOPPING, EngineStatus, open_response, stopped
+from blip_space.serving.queue_limits import check_queue
 from blip_space.serving.response import ResponseStream
 from blip_space.serving.task_queue import GenerationTask
 
@@ -133,7 +135,7 @@ class ThreadedEngine:
         """Like `submit`, for a response that the caller made."""
         spec = self.resolve_model(request.model, request.language)
         with self._changed:
-            self._check_queue(background=request.background)  # before its image is decoded
+            self._check_queue(request.caller, background=request.background)  # before its image is decoded
             self._preparing += 1
         try:
             prepared = prepare(request, self._preparations.get(spec), self._pixels)
@@ -166,23 +168,18 @@ class ThreadedEngine:
         response.prompt_tokens = len(request.prompt)
         response.queue_position = lambda: self._queue_position(task)
         with self._changed:
-            self._check_queue(background=request.background)
+            self._check_queue(request.caller, background=request.background)
             self._driver.add(task)
             self._is_notified = True
             self._restart_thread()
             self._changed.notify_all()
 
-    def _check_queue(self, *, background: bool) -> None:
+    def _check_queue(self, caller: Caller, *, background: bool) -> None:
         if self._is_stopping:
             raise BusyError(STOPPING, code="stopping")
         if self._device_error:
             raise DeviceError(self._device_error)
-        limits = self._limits()
-        limit = limits.max_background if background else limits.max_waiting
-        if self._driver.unfinished >= limit and self._driver.waiting(background=background) >= limit:
-            self._driver.cancel_done()  # the engine's thread does this before its next step only
-            if (waiting := self._driver.waiting(background=background)) >= limit:
-                raise BusyError(queue_full(waiting))
+        check_queue(self._driver, self._limits(), caller, background=background)
 
     def _limits(self) -> EngineConfig:
         """The configuration with the limits of the loaded model that runs most rows; until then those of a CPU."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from blip_space.callers import Caller
 from blip_space.engine.request import Request
 from blip_space.errors import BusyError, ImageError
 from blip_space.images import ImageFile
@@ -53,6 +54,26 @@ def test_a_full_queue_refuses_before_an_image_is_decoded(build: Build, loading: 
     with pytest.raises(ImageError):
         engine.submit(Request(ImageFile(b"no image"), "What is it?"))
     assert engine.submit(ask()).queue_position() == 1
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("start", [False, True])
+def test_one_address_never_fills_the_queue(build: Build, loading: FakeLoader, start: bool, background: bool) -> None:
+    """Whether its requests wait for the model or in its core."""
+    loading.gate = threading.Semaphore(0)
+    engine = build(start=start, max_waiting=4, max_background=4, max_batch_size=1)
+    greedy, quiet = Caller("127.0.0.2", ""), Caller("127.0.0.3", "")
+    if start:
+        engine.submit(ask(caller=greedy))
+        wait_until(lambda: engine.status().running == 1)
+    waiting = [engine.submit(ask(caller=greedy, background=background)) for _ in range(3)]
+    with pytest.raises(BusyError, match="Many requests from your address are waiting already"):
+        engine.submit(ask(caller=Caller(greedy.address, "other"), background=background))
+    engine.submit(ask(caller=quiet, background=background))
+    waiting[0].cancel()
+    engine.submit(ask(caller=greedy, background=background))
+    with pytest.raises(BusyError, match="4 questions are waiting"):
+        engine.submit(ask(caller=quiet, background=background))
 
 
 def test_the_queue_before_the_first_load_is_bounded_and_ignores_cancelled_requests(build: Build) -> None:
