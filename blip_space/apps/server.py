@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from blip_space import catalogue
@@ -23,6 +24,7 @@ from blip_space.apps.address import check_address, unavailable
 from blip_space.apps.http.connections import limit_connections
 from blip_space.apps.mcp.server import ToolServer
 from blip_space.apps.metrics import ServerMetrics
+from blip_space.apps.page.localized import LocalizedPage
 from blip_space.apps.uploads import MAX_AGE_SECONDS, delete_expired
 from blip_space.catalogue.remote import with_adapter
 from blip_space.engine.request import EngineConfig
@@ -198,6 +200,7 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
                     *openai_api.routes(observed, find_obstacle, metrics.add_call),
                     *(tools.routes if tools else ()),
                 ],
+                "middleware": [Middleware(LocalizedPage)],
                 "lifespan": _middleware_installer(settings, open_requests, metrics, tools),
             },
             root_path=settings.root_path or None,
