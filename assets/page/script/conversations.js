@@ -231,8 +231,8 @@
     reopen({ record, blob: record.picture && await store.picture(record.picture.key) });
   }
 
-  window.blipSpace.conversations = {
+  window.blipSpace.currentConversation = {
     changed, asked, finished, replacePicture, clear, restore, leave, arrive, open, reopen, fresh,
-    current: () => current,
+    get: () => current,
   };
 })();

@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from blip_space import languages, options
+from blip_space.apps.page import version_events
 from blip_space.apps.page.conversation import SETTINGS, Conversation
 from blip_space.apps.page.kept import CLEARED, IMAGE_CHANGED, connect_kept
 from blip_space.apps.page.layout import Components
@@ -35,6 +36,7 @@ def connect_events(demo: Any, page: Components, handlers: Conversation) -> None:
     _connect_cancelling(page, handlers, answers, update_budget_after)
     update_budget_after(connect_kept(demo, page, answers).then)
     _save_settings(demo, page)
+    version_events.connect(page, update_budget_after)
     page.examples.click(handlers.load_example, page.examples, [page.image, page.question, page.language], **PRIVATE)
     choice = [page.language, page.model]
     clicked = [page.ready_questions, *choice]
@@ -68,7 +70,8 @@ def _connect_asking(page: Components, handlers: Conversation, update_budget_afte
     answers = [event.success(handlers.answer, inputs, page.chat, **limits, **PRIVATE) for event in submissions]
     for answer in answers:
         update_budget_after(_finish_answer(page, answer.then).then)
-        _finish_answer(page, answer.failure, FINISH_FAILED)  # runs instead of `then` after an error; after a cancel both run
+        # It runs instead of `then` after an error; after a cancel both run.
+        _finish_answer(page, answer.failure, FINISH_FAILED)
     undone = page.chat.undo(handlers.undo, [page.question, page.chat, page.busy], [page.question, page.chat], **PRIVATE)
     update_budget_after(undone.then)
     return answers

@@ -17,8 +17,8 @@ SCRIPT = "window.blipSpace"
 CLEARED = f"() => {SCRIPT}.cleared()"
 IMAGE_CHANGED = f"image => {SCRIPT}.imageChanged(image)"
 MESSAGES_CHANGED = f"messages => {SCRIPT}.messagesChanged(messages)"
-RESTORE = f"() => {SCRIPT}.conversations.restore()"
-LEAVE = f"() => {SCRIPT}.conversations.leave()"
+RESTORE = f"() => {SCRIPT}.currentConversation.restore()"
+LEAVE = f"() => {SCRIPT}.currentConversation.leave()"
 OPENED = f"() => {SCRIPT}.opened()"
 EVENT: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
 
