@@ -7,7 +7,7 @@ events; the browser keeps the conversation. Depends on messages and the API's pa
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gradio as gr
@@ -16,6 +16,7 @@ from blip_space import options
 from blip_space.apps.gradio_api.endpoints import Endpoints, updates
 from blip_space.apps.gradio_api.parsing import parse_model, parse_prompt, parse_request
 from blip_space.apps.gradio_api.upload_security import check_image
+from blip_space.apps.locales import tags_of
 from blip_space.apps.locales import text as localized
 from blip_space.apps.page import static, status_text
 from blip_space.apps.page.messages import (
@@ -32,6 +33,7 @@ from blip_space.apps.page.versions import replace_turn
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.answer_check import is_blank
 from blip_space.errors import UserError
+from blip_space.language_names import code_of_tag
 from blip_space.options import GenerationOptions
 from blip_space.serving.protocol import EngineProtocol
 
@@ -115,6 +117,11 @@ class Conversation:
                 spec, self._engine.fitting_precisions(spec), offered=self._engine.specs.values()
             ),
         ]
+
+    def reply_language(self, headers: Mapping[str, Any]) -> str | None:
+        """The code of the first language of the user that the default model supports; None if there is none."""
+        codes = (code_of_tag(tag) for tag in tags_of(headers))
+        return next((code for code in codes if code in self._engine.default.languages), None)
 
     def load_example(self, index: Any) -> list[Any]:
         """The image, question and language of the example at `index`."""

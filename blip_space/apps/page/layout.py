@@ -16,6 +16,7 @@ from blip_space.apps.gradio_api.upload_security import image_input
 from blip_space.apps.locales import text
 from blip_space.apps.page import batch_tab, static, status_text
 from blip_space.apps.page.kept import KeptComponents, build_kept
+from blip_space.apps.page.language_menu import language_menu
 from blip_space.options import GenerationOptions
 from blip_space.serving.protocol import EngineProtocol
 
@@ -55,6 +56,7 @@ def build_layout(engine: EngineProtocol, batches: Batches) -> Components:
     parts: dict[str, Any] = {}
     with gr.Row(elem_id="top"):
         gr.HTML(static.render_template("header.html", tagline=text("tagline")), padding=False)
+        gr.HTML(language_menu(), padding=False, elem_id="page-menu")
         parts["status"] = gr.HTML(status_text.status_line(engine.status()), padding=False, elem_id="status")
     with gr.Tabs(elem_id="tabs"):
         with gr.Tab(text("chat_tab")), gr.Row(elem_id="columns"):

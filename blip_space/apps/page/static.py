@@ -16,6 +16,8 @@ from blip_space import ASSETS
 
 SCRIPTS = (
     "texts.js",
+    "language.js",
+    "language_search.js",
     "messages.js",
     "facts.js",
     "versions.js",
@@ -26,7 +28,16 @@ SCRIPTS = (
     "lists.js",
     "batch.js",
 )
-STYLES = ("page.css", "entry.css", "conversation.css", "versions.css", "kept.css", "batch.css", "narrow.css")
+STYLES = (
+    "page.css",
+    "language.css",
+    "entry.css",
+    "conversation.css",
+    "versions.css",
+    "kept.css",
+    "batch.css",
+    "narrow.css",
+)
 EXAMPLES = ASSETS / "examples"
 
 
@@ -49,9 +60,14 @@ def _escape(value: str) -> str:
     return html.escape(value).replace("⟦", "⟦&")
 
 
+def first_script() -> str:
+    """The script that runs before all others of the page."""
+    return _script("gradio_language.js")
+
+
 def script() -> str:
     """The page's script: every file of `assets/page/script/`, in the order of `SCRIPTS`."""
-    return "\n".join((ASSETS / "page" / "script" / name).read_text("utf-8") for name in SCRIPTS)
+    return "\n".join(map(_script, SCRIPTS))
 
 
 def styles() -> list[Path]:
@@ -64,6 +80,10 @@ def load_examples() -> list[ExampleImage]:
     listing = EXAMPLES / "examples.json"
     entries = json.loads(listing.read_text("utf-8")) if listing.exists() else []
     return [ExampleImage(EXAMPLES / entry["file"], entry["prompt"], entry["language"]) for entry in entries]
+
+
+def _script(name: str) -> str:
+    return (ASSETS / "page" / "script" / name).read_text("utf-8")
 
 
 @cache
