@@ -34,21 +34,23 @@ class Panel:
     note: Any
 
 
-def build(engine: EngineProtocol) -> Panel:
+def build_panel(engine: EngineProtocol) -> Panel:
     """Add the panel to the current Blocks."""
     with gr.Accordion(text("compare_label"), open=False, elem_id="compare") as accordion:
         gr.HTML(static.render_template("comparison_note.html", sentence=text("compare_info")), padding=False)
-        with gr.Row(elem_id="compare-columns"):
-            sides = [_build_side(engine, side) for side in SIDES]
+        with gr.Row():
+            settings = [_build_settings(engine, side) for side in SIDES]
         with gr.Row(elem_id="compare-buttons"):
             ask = gr.Button(text("compare_ask"), variant="primary", scale=0, min_width=160, elem_id="compare-ask")
             stop = gr.Button(text("stop"), visible=False, scale=0, min_width=160, elem_id="compare-stop")
-        note = gr.HTML("", padding=False, elem_id="compare-note")
-    settings, chats, uses = (list(parts) for parts in zip(*sides, strict=True))
-    return Panel(accordion, settings, chats, uses, ask, stop, note)
+            note = gr.HTML("", padding=False, elem_id="compare-note")
+        with gr.Row():
+            chats, uses = zip(*(_build_answer(side) for side in SIDES), strict=True)
+    return Panel(accordion, settings, list(chats), list(uses), ask, stop, note)
 
 
-def _build_side(engine: EngineProtocol, side: str) -> tuple[list[Any], Any, Any]:
+def _build_settings(engine: EngineProtocol, side: str) -> list[Any]:
+    """The settings of one way, in the order of `conversation.SETTINGS`, without the last."""
     names = list(engine.specs)
     chosen = names[min(SIDES.index(side), len(names) - 1)]
     with gr.Column(min_width=260, elem_classes="compare-side"):
@@ -56,15 +58,19 @@ def _build_side(engine: EngineProtocol, side: str) -> tuple[list[Any], Any, Any]
         model = gr.Dropdown(names, value=chosen, label=text("model_label"), visible=len(names) > 1)
         language = gr.Dropdown(status_text.language_choices(engine.default), value="en", label=text("language_label"))
         with gr.Accordion(text("settings_label"), open=False):
-            numbers = [_number(name) for name in options.RANGES]
+            numbers = [_build_number(name) for name in options.RANGES]
             quality = gr.Radio(
                 [(text("quality_stream"), "stream"), (text("quality_best"), "best")],
                 value=GenerationOptions.quality,
                 label=text("quality_label"),
             )
+    return [language, model, *numbers, quality]
+
+
+def _build_answer(side: str) -> tuple[Any, Any]:
+    with gr.Column(min_width=260, elem_classes="compare-side"):
         chat = gr.Chatbot(
             label=text(f"compare_{side}"),
-            show_label=False,
             render_markdown=False,
             latex_delimiters=[],
             allow_tags=False,
@@ -76,10 +82,10 @@ def _build_side(engine: EngineProtocol, side: str) -> tuple[list[Any], Any, Any]
             elem_id=f"compare-{side}",
         )
         use = gr.Button(text("use_answer"), visible=False, size="sm", elem_id=f"use-{side}")
-    return [language, model, *numbers, quality], chat, use
+    return chat, use
 
 
-def _number(name: str) -> Any:
+def _build_number(name: str) -> Any:
     limits = options.RANGES[name]
     return gr.Number(
         getattr(GenerationOptions, name),
@@ -91,7 +97,7 @@ def _number(name: str) -> Any:
     )
 
 
-def connect(page: Any, handlers: Comparison, update_budget_after: Any) -> None:
+def connect_comparison(page: Any, handlers: Comparison, update_budget_after: Any) -> None:
     """Connect the panel's events. `page` has the components of the page."""
     panel: Panel = page.comparison
 

@@ -34,8 +34,8 @@ def connect_events(demo: Any, page: Components, handlers: Conversation, comparis
     answers = _connect_asking(page, handlers, update_budget_after)
     _connect_cancelling(page, handlers, answers, update_budget_after)
     _save_settings(demo, page)
-    version_events.connect(page, update_budget_after)
-    comparison_panel.connect(page, comparison, update_budget_after)
+    version_events.connect_versions(page, update_budget_after)
+    comparison_panel.connect_comparison(page, comparison, update_budget_after)
     page.examples.click(handlers.load_example, page.examples, [page.image, page.question, page.language], **PRIVATE)
     choice = [page.language, page.model]
     clicked = [page.ready_questions, *choice]

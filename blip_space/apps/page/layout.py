@@ -62,7 +62,7 @@ def build_layout(engine: EngineProtocol, batches: Batches) -> Components:
                     _image_column(parts)
                 with gr.Column(scale=5, min_width=320, elem_id="right"):
                     _conversation_column(parts, engine)
-            parts["comparison"] = comparison_panel.build(engine)
+            parts["comparison"] = comparison_panel.build_panel(engine)
         with gr.Tab(text("batch_tab")):
             batch_tab.build_batch_tab(engine, batches)
     description = status_text.model_description(engine.default, offered=engine.specs.values())
