@@ -23,10 +23,20 @@ SCRIPTS = (
     "kept.js",
     "conversations.js",
     "answers.js",
+    "comparison.js",
     "lists.js",
     "batch.js",
 )
-STYLES = ("page.css", "entry.css", "conversation.css", "versions.css", "kept.css", "batch.css", "narrow.css")
+STYLES = (
+    "page.css",
+    "entry.css",
+    "conversation.css",
+    "versions.css",
+    "comparison.css",
+    "kept.css",
+    "batch.css",
+    "narrow.css",
+)
 EXAMPLES = ASSETS / "examples"
 
 
