@@ -3,7 +3,8 @@
   /**
    * A conversation as it is stored. `revision` grows with each write, so that a tab sees that another one wrote.
    * @typedef {{id: string, revision: number, created: number, updated: number, title: string, messages: any[],
-   *   draft: string, isRunning: boolean, interrupted: string, thumbnail: string, picture: Picture | null}} Conversation
+   *   draft: string, isRunning: boolean, interrupted: string, thumbnail: string, picture: Picture | null,
+   *   awaited: {name: string, sha256: string} | null}} Conversation
    * @typedef {{key: string, name: string, type: string, size: number, sha256: string, value: any}} Picture
    */
   const DATABASE = "blip-space", KEEP = "blip-space-keep", SESSION = "blip-space-conversation";
