@@ -8,7 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 
 from blip_space import settings
 from tests.apps.browser import (
@@ -26,7 +26,6 @@ from tests.apps.browser import (
 from tests.apps.conftest import free_port
 from tests.apps.fake_engine import FakeEngine
 
-
 BLOCKED = """for (const name of ["localStorage", "sessionStorage", "indexedDB"]) {
     Object.defineProperty(window, name, {configurable: true, get() { throw new Error("blocked"); }});
 }"""
@@ -41,6 +40,10 @@ def open_list(page: Page) -> Locator:
     page.click("#kept-list")
     expect(page.locator("#kept-dialog")).to_be_visible()
     return page.locator("#kept-items li")
+
+
+def json_file(content: str) -> FilePayload:
+    return {"name": "conversation.json", "mimeType": "application/json", "buffer": content.encode()}
 
 
 def export(page: Page, form: str) -> str:
@@ -92,13 +95,14 @@ def test_a_restarted_server_gets_the_image_again(browser: Browser, image_file: P
         page.goto(running.url)
         upload(page, image_file)
         ask_and_wait(page, PROMPT)
+        page.evaluate("window.isOld = true")
         running.close()
         page.fill("#question textarea", "a draft")
         for folder in settings.upload_folder().iterdir():
             shutil.rmtree(folder, ignore_errors=True)
         restarted = FakeEngine()
         running = server.launch(restarted, host="127.0.0.1", port=port)
-        page.reload()
+        page.wait_for_function("() => !window.isOld")  # the page loads itself again
         expect(replies(page)).to_have_text([PROMPT])
         expect(question_box(page)).to_have_value("a draft")
         ask_and_wait(page, "and then?")
@@ -177,10 +181,9 @@ def test_a_conversation_is_exported_and_imported(answered_page: Page, image_file
 
     page.click("#kept-forget")
     expect(page.locator("#kept-items li")).to_have_count(0)
-    file = {"name": "talk.json", "mimeType": "application/json", "buffer": b"[]"}
-    page.set_input_files("#kept-file", file)
+    page.set_input_files("#kept-file", json_file("[]"))
     expect(page.locator("#kept-said")).to_have_text(english("kept_not_imported"))
-    page.set_input_files("#kept-file", {**file, "buffer": saved["json"].encode()})
+    page.set_input_files("#kept-file", json_file(saved["json"]))
     expect(replies(page)).to_have_text(words[1::2])
     expect(note(page)).to_have_text(english("kept_no_image", name=image_file.name))
     upload(page, image_file)

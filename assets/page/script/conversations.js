@@ -1,19 +1,10 @@
 /* The conversation that this tab shows: follows it, stores it, and brings it or an earlier one back to the page. */
 (() => {
-  const { store, copyOf, uploadAgain, textOf, isPlaceholder, text } = window.blipSpace;
+  const { store, copyOf, uploadAgain, fresh, settle, compareAwaited, text } = window.blipSpace;
   const SAVE_MS = 300;
   const unchanged = { __type__: "update" };
   const pathOf = (image) => image?.path ?? "";
 
-  /** @returns {any} a conversation without messages about a picture */
-  const fresh = (picture = null, blob = null, thumbnail = "") => ({
-    blob,
-    record: {
-      id: store.newId(), revision: 0, created: Date.now(), updated: 0, title: "", messages: [], draft: "",
-      isRunning: false, interrupted: "", thumbnail, picture,
-      awaited: null,
-    },
-  });
   let current = fresh();
   /** Cleared messages, until it is known what cleared them. */
   let emptied = null;
@@ -64,14 +55,6 @@
     } catch { /* a picture that the browser cannot show has no thumbnail, and one that is gone no copy */ }
   }
 
-  /** Says whether the image that was added to an imported conversation is the one that it is about. */
-  function compareAwaited({ awaited, picture }) {
-    if (!awaited) return;
-    const isOther = awaited.sha256 && picture.sha256 && awaited.sha256 !== picture.sha256;
-    if (isOther) window.blipSpace.kept.note(text("kept_other_image"));
-    else window.blipSpace.kept.clearNote();
-  }
-
   /* What the page's events report. */
 
   /** The messages changed. @param {any[]} messages */
@@ -111,7 +94,8 @@
     }
     end("kept_new_image");
     const next = fresh(picture);
-    if (!record.messages.length) Object.assign(next.record, { id: record.id, revision: record.revision });
+    if (!record.messages.length && picture) Object.assign(next.record, { id: record.id, revision: record.revision });
+    else if (!record.messages.length) discard(record.id);
     current = next;
     if (picture) readPicture(current);
     return true;
@@ -138,21 +122,6 @@
       ended.record.draft ||= questionBox()?.value ?? "";
       reopen(ended);
     });
-  }
-
-  /** Removes what has no answer from a conversation that no answer is being generated for any more. */
-  function settle(record) {
-    const messages = [...record.messages];
-    const last = messages.at(-1);
-    if (last?.role === "assistant" && isPlaceholder(last)) messages.pop();
-    if (messages.at(-1)?.role === "user") {
-      const question = messages.pop();
-      record.draft = [isPlaceholder(question) ? "" : textOf(question), record.draft].filter(Boolean).join("\n");
-      record.interrupted = "question";
-    } else if (record.isRunning) {
-      record.interrupted = "answer";
-    }
-    Object.assign(record, { messages, isRunning: false });
   }
 
   /* Back to the page. */
@@ -237,6 +206,8 @@
     current.record.title = title;
     return save();
   }
+
+  const discard = (id) => { saving = saving.then(() => store.remove(id)).catch((error) => console.debug(error)); };
 
   /** Deletes a conversation; the page is empty after that if it shows it. @param {string} id */
   async function remove(id) {

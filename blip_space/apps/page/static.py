@@ -23,14 +23,25 @@ SCRIPTS = (
     "store.js",
     "kept_pictures.js",
     "kept.js",
+    "records.js",
     "conversations.js",
     "exports.js",
     "kept_list.js",
     "answers.js",
+    "comparison.js",
     "lists.js",
     "batch.js",
 )
-STYLES = ("page.css", "entry.css", "conversation.css", "versions.css", "kept.css", "batch.css", "narrow.css")
+STYLES = (
+    "page.css",
+    "entry.css",
+    "conversation.css",
+    "versions.css",
+    "comparison.css",
+    "kept.css",
+    "batch.css",
+    "narrow.css",
+)
 EXAMPLES = ASSETS / "examples"
 
 
