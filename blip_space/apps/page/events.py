@@ -11,7 +11,8 @@ from typing import Any
 import gradio as gr
 
 from blip_space import languages, options
-from blip_space.apps.page import version_events
+from blip_space.apps.page import comparison_panel, version_events
+from blip_space.apps.page.comparison import Comparison
 from blip_space.apps.page.conversation import SETTINGS, Conversation
 from blip_space.apps.page.kept import CLEARED, IMAGE_CHANGED, connect_kept
 from blip_space.apps.page.layout import Components
@@ -25,7 +26,7 @@ RESET = "() => window.blipSpace.reset()"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
 
 
-def connect_events(demo: Any, page: Components, handlers: Conversation) -> None:
+def connect_events(demo: Any, page: Components, handlers: Conversation, comparison: Comparison) -> None:
     """Connect every event of the page."""
     budget_inputs = [page.question, page.chat, page.language, page.model, page.decoding[0], page.use_history]
 
@@ -36,7 +37,8 @@ def connect_events(demo: Any, page: Components, handlers: Conversation) -> None:
     _connect_cancelling(page, handlers, answers, update_budget_after)
     update_budget_after(connect_kept(demo, page, answers).then)
     _save_settings(demo, page, handlers)
-    version_events.connect(page, update_budget_after)
+    version_events.connect_versions(demo, page, update_budget_after)
+    comparison_panel.connect_comparison(page, comparison, update_budget_after)
     page.examples.click(handlers.load_example, page.examples, [page.image, page.question, page.language], **PRIVATE)
     choice = [page.language, page.model]
     clicked = [page.ready_questions, *choice]
@@ -54,6 +56,7 @@ def connect_events(demo: Any, page: Components, handlers: Conversation) -> None:
 def _connect_asking(page: Components, handlers: Conversation, update_budget_after: Any) -> list[Any]:
     """Connect the events that ask a question; returns the events that generate the answers."""
     outputs = [page.chat, page.busy, page.ask, page.stop, page.timer]
+    again = gr.Button(visible="hidden", elem_id="ask-again")
     submissions = [
         gr.on(
             [page.question.submit, page.ask.click],
@@ -64,6 +67,7 @@ def _connect_asking(page: Components, handlers: Conversation, update_budget_afte
             **PRIVATE,
         ),
         page.chat.retry(handlers.retry, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
+        again.click(handlers.ask_again, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
         page.chat.edit(handlers.edit, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
     ]
     inputs, limits = [page.chat, page.image, *page.settings], handlers.limits

@@ -15,6 +15,7 @@ from string import Template
 from blip_space import ASSETS
 
 SCRIPTS = (
+    "storage.js",
     "texts.js",
     "language.js",
     "language_search.js",
@@ -22,9 +23,14 @@ SCRIPTS = (
     "facts.js",
     "versions.js",
     "store.js",
+    "kept_pictures.js",
     "kept.js",
+    "records.js",
     "conversations.js",
+    "exports.js",
+    "kept_list.js",
     "answers.js",
+    "comparison.js",
     "lists.js",
     "batch.js",
 )
@@ -34,6 +40,7 @@ STYLES = (
     "entry.css",
     "conversation.css",
     "versions.css",
+    "comparison.css",
     "kept.css",
     "batch.css",
     "narrow.css",
