@@ -28,7 +28,7 @@
     Object.defineProperty(input, "value", {
       configurable: true,
       get: () => meant(nativeValue.get.call(input)),
-      set: (text) => nativeValue.set.call(input, text),
+      set: (text) => { if (text !== input.value) nativeValue.set.call(input, text); },
     });
   });
   /* The list is whole until the first key. */
