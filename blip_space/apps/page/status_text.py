@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from blip_space.apps import error_texts
 from blip_space.apps.locales import text
 from blip_space.apps.page import static
 from blip_space.catalogue import ModelSpec, most_multilingual_model
@@ -54,7 +55,7 @@ def budget_line(count: Callable[[], dict[str, Any]]) -> str:
     try:
         budget = count()
     except UserError as error:
-        return static.render_template("message.html", sentence=error)
+        return static.render_template("message.html", sentence=error_texts.describe(error))
     context = budget["context_tokens"]
     shares = {name: f"{100 * budget[f'{name}_tokens'] / context:.1f}" for name in ("image", "prompt", "reply")}
     state = "full" if budget["dropped_turns"] else "free"
