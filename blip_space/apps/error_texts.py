@@ -7,6 +7,7 @@ script (notes.js) shows a message where it belongs, by its code. Depends on the 
 from __future__ import annotations
 
 import html
+import json
 import re
 
 from blip_space.apps import locales
@@ -40,7 +41,11 @@ DETAILED = frozenset({"prompt_too_long", "unsupported_language"})
 """The codes whose sentence names values, if the error has them."""
 
 
-def notice(code: str, sentence: str, **data: str) -> str:
-    """A message for the page's script as HTML: the sentence, its code, and `data` for what can be done about it."""
-    fields = "".join(f' data-{name}="{html.escape(value)}"' for name, value in data.items())
-    return f'<span data-code="{html.escape(code)}"{fields}>{html.escape(sentence)}</span>'
+SEPARATOR = "\u2063"
+"""An invisible character, before and after the fields of a message."""
+
+
+def notice(code: str, sentence: str, **fields: str) -> str:
+    """A message for the page's script: its code, `fields` for what can be done about it, and the sentence. Gradio takes
+    it for HTML."""
+    return html.escape(f"{SEPARATOR}{json.dumps({'code': code, **fields})}{SEPARATOR}{sentence}")

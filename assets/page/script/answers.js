@@ -6,7 +6,7 @@
   /* Whether the image changed or the conversation was cleared since the last question: a late answer must not restore it. */
   let isAbandoned = false;
   const abandon = () => { isAbandoned = true; };
-  const markAsked = (...values) => { isAbandoned = false; return values; };
+  const markAsked = (...values) => { isAbandoned = false; window.blipSpace.clearNote("box"); return values; };
 
   /* Runs when an answer ends, fails or is cancelled. Puts a question without a reply back into the text box if it is empty. */
   function finishAnswer(draft, messages) {

@@ -1,4 +1,4 @@
-/* Gradio's toasts, which nobody sees (page.css hides them): each becomes a note where it belongs, by its code. */
+/* Gradio's toasts, which notes.css hides: each becomes a note where it belongs, by its code. */
 (() => {
   const { text, note, isBatchOpen } = window.blipSpace;
 
@@ -12,12 +12,15 @@
     [/[Ii]nvalid file type/, "unreadable_image"],
     [/Could not parse server response|Unexpected Error/, "internal_error"],
   ];
+  /** Stands before and after the fields of a message (error_texts.py). */
+  const SEPARATOR = "\u2063";
+  /** @typedef {{sentence: string, code?: string, remove?: string, model?: string}} Message */
   const OF_CONNECTION = /Connection (to the server was lost|errored out)/;
 
-  /** @type {Record<string, (message: {sentence: string, data: DOMStringMap}) => void>} */
+  /** @type {Record<string, (message: Message) => void>} */
   const handlers = {};
 
-  /** Let a function handle the messages of a code. @param {string} code @param {(message: any) => void} handler */
+  /** Let a function handle the messages of a code. @param {string} code @param {(message: Message) => void} handler */
   const onNotice = (code, handler) => { handlers[code] = handler; };
 
   /** Show an error where it belongs. @param {string} code @param {string} sentence */
@@ -26,14 +29,13 @@
     else note(OF_IMAGE.has(code) ? "frame" : "box", sentence);
   }
 
-  /** @param {HTMLElement} element a message in a toast */
+  /** @param {HTMLElement} element a message in a toast @returns {Message | null} */
   function read(element) {
-    const marked = element.querySelector("[data-code]");
-    const sentence = element.textContent.trim();
-    if (marked) return { code: marked.dataset.code, sentence, data: marked.dataset };
+    const [sentence, fields] = element.textContent.trim().split(SEPARATOR).reverse();
+    if (fields) return { sentence, ...JSON.parse(fields) };
     if (OF_CONNECTION.test(sentence)) return null;
     const code = window.blipSpace.takeRefusal?.() ?? GRADIO.find(([pattern]) => pattern.test(sentence))?.[1];
-    return { code, sentence: code ? text(`error_${code}`) : sentence, data: {} };
+    return { code, sentence: code ? text(`error_${code}`) : sentence };
   }
 
   /** @param {HTMLElement} element a message in a toast */
@@ -41,6 +43,7 @@
     const isError = Boolean(element.closest(".error"));
     const message = read(element);
     if (!message) return;
+    if (message.remove) document.querySelector(`#remove-${message.remove}`)?.click();
     if (handlers[message.code]) handlers[message.code](message);
     else if (message.code || isError) showError(message.code, message.sentence);
     else note("page", message.sentence, { isError, seconds: 12 });

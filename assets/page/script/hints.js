@@ -12,14 +12,14 @@
     return element;
   }
 
-  onNotice("unknown_image", ({ sentence, data }) => {
+  onNotice("unknown_image", ({ sentence, model }) => {
     const log = document.querySelector("#chat [role=log]"), key = document.querySelector("#picture img")?.src ?? "";
     if (!log || log.querySelector(".hint") || log.dataset.hinted === key) return;
     log.dataset.hinted = key;
     const hint = Object.assign(document.createElement("div"), { className: "hint" });
     hint.append(Object.assign(document.createElement("span"), { textContent: sentence }));
     if (document.querySelector("#examples button")) hint.append(button(text("try_example"), () => press("#examples button")));
-    wanted = data.model;
+    wanted = model;
     if (wanted) hint.append(button(text("ask_instead", { model: wanted }), () => press("#ask-instead")));
     log.append(hint);
     log.scrollTop = log.scrollHeight;

@@ -14,7 +14,10 @@ from string import Template
 
 from blip_space import ASSETS
 
-SCRIPTS = ("texts.js", "messages.js", "answers.js", "lists.js", "batch.js", "notes.js", "errors.js", "picture.js", "connection.js", "hints.js")
+SCRIPTS = (
+    *("texts.js", "messages.js", "answers.js", "lists.js", "batch.js"),
+    *("notes.js", "errors.js", "picture.js", "connection.js", "hints.js"),
+)
 STYLES = ("page.css", "entry.css", "conversation.css", "batch.css", "notes.css", "narrow.css")
 EXAMPLES = ASSETS / "examples"
 

@@ -122,13 +122,9 @@ def ready_questions(spec: ModelSpec, language: str) -> dict[str, Any]:
     return {"samples": samples, "label": ready.knows if ready else "", "visible": bool(samples)}
 
 
-def unknown_image_hint(spec: ModelSpec, specs: list[ModelSpec]) -> str:
-    """The hint for a user whose image the model `spec` does not know: which other of the server's `specs` to choose, or
-    else which model the operator can start."""
-    listed = next((other.name for other in specs if not other.unknown_image_replies), None)
-    if listed:
-        return text("unknown_image_listed", model=spec.name, listed=listed)
-    return text("unknown_image_operator", model=spec.name, operator=most_multilingual_model())
+def model_for_any_image(specs: list[ModelSpec]) -> str:
+    """The first of the server's models that answers about every image; empty if there is none."""
+    return next((spec.name for spec in specs if not spec.unknown_image_replies), "")
 
 
 def language_choices(spec: ModelSpec) -> list[tuple[str, str]]:
