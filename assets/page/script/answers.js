@@ -1,6 +1,6 @@
 /* What becomes of the conversation when an answer ends, fails, is cancelled or is abandoned, without the server. */
 (() => {
-  const { textOf, isPlaceholder } = window.blipSpace;
+  const { textOf, isPlaceholder, restoreVersion } = window.blipSpace;
   const show = (visible) => ({ __type__: "update", visible });
 
   /* Whether the image changed or the conversation was cleared since the last question: a late answer must not restore it. */
@@ -8,14 +8,17 @@
   const abandon = () => { isAbandoned = true; };
   const markAsked = (...values) => { isAbandoned = false; window.blipSpace.clearNote("box"); return values; };
 
-  /* Runs when an answer ends, fails or is cancelled. Puts a question without a reply back into the text box if it is empty. */
+  /* Runs when an answer ends, fails or is cancelled. A question without a reply gives way to its version before, and is
+     put back into the text box if that is empty. */
   function finishAnswer(draft, messages) {
-    const kept = [...(messages ?? [])];
+    let kept = [...(messages ?? [])];
     const last = kept.at(-1);
     if (last?.role === "assistant" && isPlaceholder(last)) kept.pop();
     if (kept.at(-1)?.role === "user") {
-      const question = kept.pop();
-      draft = draft || (isPlaceholder(question) ? "" : textOf(question));
+      const question = kept.at(-1), earlier = kept.slice(0, -1), restored = restoreVersion(kept);
+      kept = restored ?? earlier;
+      const isShown = restored && textOf(restored[earlier.length]) === textOf(question);
+      draft = draft || (isShown || isPlaceholder(question) ? "" : textOf(question));
     }
     return [draft, isAbandoned ? [] : kept, false, show(true), show(false)];
   }

@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from blip_space import languages, options
+from blip_space.apps.page import version_events
 from blip_space.apps.page.conversation import SETTINGS, Conversation
 from blip_space.apps.page.layout import Components
 from blip_space.errors import UserError
@@ -34,6 +35,7 @@ def connect_events(demo: Any, page: Components, handlers: Conversation) -> None:
     answers = _connect_asking(page, handlers, update_budget_after)
     _connect_cancelling(page, handlers, answers, update_budget_after)
     _save_settings(demo, page)
+    version_events.connect(page, update_budget_after)
     page.examples.click(handlers.load_example, page.examples, [page.image, page.question, page.language], **PRIVATE)
     choice = [page.language, page.model]
     clicked = [page.ready_questions, *choice]

@@ -15,10 +15,10 @@ from string import Template
 from blip_space import ASSETS
 
 SCRIPTS = (
-    *("texts.js", "messages.js", "answers.js", "lists.js", "batch.js"),
+    *("texts.js", "messages.js", "facts.js", "versions.js", "answers.js", "lists.js", "batch.js"),
     *("notes.js", "errors.js", "picture.js", "connection.js", "hints.js"),
 )
-STYLES = ("page.css", "entry.css", "conversation.css", "batch.css", "notes.css", "narrow.css")
+STYLES = ("page.css", "entry.css", "conversation.css", "versions.css", "batch.css", "notes.css", "narrow.css")
 EXAMPLES = ASSETS / "examples"
 
 
