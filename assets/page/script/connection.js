@@ -1,6 +1,6 @@
 /* Says when the server cannot be reached, holds what the page sends until it can be, and goes on after a restart. */
 (() => {
-  const { text, note } = window.blipSpace;
+  const { text, note, isPlaceholder } = window.blipSpace;
   const send = window.fetch.bind(window);
 
   const PERIOD = 2500, PERIOD_WHILE_LOST = 1000, TIMEOUT = 8000;
@@ -53,7 +53,7 @@
           if (!done) {
             const part = decoder.decode(value, { stream: true });
             isClosed ||= part.includes('"close_stream"');
-            if (part.includes('"unexpected_error"')) note("box", text("answer_interrupted"));
+            if (part.includes('"unexpected_error"')) sayInterrupted();
             controller.enqueue(new TextEncoder().encode(part.replace('"session_not_found": true', '"session_not_found": false')));
             return;
           }
@@ -67,8 +67,15 @@
     });
   }
 
+  /** Say that a question got no answer; kept.js says it of an answer that was cut off. */
+  function sayInterrupted() {
+    const last = window.blipSpace.currentConversation.get().record.messages.at(-1);
+    const isRunning = Boolean(document.querySelector("#stop")?.offsetParent);
+    if (isRunning && last && (last.role === "user" || isPlaceholder(last))) note("box", text("answer_interrupted"));
+  }
+
   function end(controller) {
-    if (document.querySelector("#stop")?.offsetParent) note("box", text("answer_interrupted"));
+    sayInterrupted();
     controller.enqueue(event(INTERRUPTED));
     controller.enqueue(event({ msg: "close_stream" }));
     check();
@@ -157,11 +164,12 @@
   }
   document.addEventListener("visibilitychange", () => { if (document.visibilityState === "visible") check(); });
   for (const name of ["online", "offline"]) window.addEventListener(name, check);
-  document.addEventListener("DOMContentLoaded", () => {
-    if (!window.gradio_config) return;
+  function start() {
     [appId, layout] = [window.gradio_config.app_id, layoutOf(window.gradio_config)];
     watch();
-  });
+  }
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+  else start();
 
   Object.assign(window.blipSpace, { takeRefusal });
 })();
