@@ -2,6 +2,7 @@
 (() => {
   const { text, tag, factsOf, describe, conversations, isPlaceholder } = window.blipSpace;
   const number = new Intl.NumberFormat(tag);
+  const MAX_VERSIONS = 8;
   const VERSION_FACTS = ["others", "shown", "previous"];
 
   /** @type {{position: number, by: number} | null} */
@@ -24,12 +25,17 @@
   });
   const without = (facts, names) => Object.fromEntries(Object.entries(facts ?? {}).filter(([name]) => !names.includes(name)));
 
-  /** The conversation with another version of the turn at `position`. */
-  function show(messages, position, place, { keep = true } = {}) {
+  /** All versions of the turn at `position`, each as a list of packed messages. */
+  function allVersions(messages, position) {
     const { others, shown } = versionsOf(messages[position]);
     const turn = messages.slice(position).map(pack);
     turn[0].facts = without(turn[0].facts, VERSION_FACTS);
-    const versions = [...others.slice(0, shown), turn, ...others.slice(shown)];
+    return [...others.slice(0, shown), turn, ...others.slice(shown)];
+  }
+
+  /** The conversation with another version of the turn at `position`. */
+  function show(messages, position, place, { keep = true } = {}) {
+    const versions = allVersions(messages, position), { shown } = versionsOf(messages[position]);
     const [question, ...later] = versions[place];
     const kept = versions.filter((_, index) => index !== place && (keep || index !== shown));
     const facts = { ...question.facts, others: kept, shown: place };
@@ -51,6 +57,13 @@
     const position = messages.length - 1, { others, shown, previous } = versionsOf(messages[position]);
     if (messages[position]?.role !== "user" || !others.length) return null;
     return show(messages, position, Number.isInteger(previous) && others[previous] ? previous : shown - 1, { keep: false });
+  }
+
+  /** The conversation with a new version of the turn at `position`, which it then shows. */
+  function addVersion(messages, position, [question, ...later]) {
+    const others = allVersions(messages, position).slice(1 - MAX_VERSIONS);
+    const facts = { ...factsOf(question), others, shown: others.length };
+    return [...messages.slice(0, position), unpack({ ...pack(question), facts }), ...later];
   }
 
   function button(label, sign, onclick) {
@@ -93,5 +106,5 @@
     set(facts.lastChild, "textContent", details);
   }
 
-  Object.assign(window.blipSpace, { versionsOf, step, restoreVersion, showBar });
+  Object.assign(window.blipSpace, { versionsOf, step, restoreVersion, addVersion, showBar });
 })();

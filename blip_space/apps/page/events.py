@@ -11,7 +11,8 @@ from typing import Any
 import gradio as gr
 
 from blip_space import languages, options
-from blip_space.apps.page import version_events
+from blip_space.apps.page import comparison_panel, version_events
+from blip_space.apps.page.comparison import Comparison
 from blip_space.apps.page.conversation import SETTINGS, Conversation
 from blip_space.apps.page.kept import CLEARED, IMAGE_CHANGED, connect_kept
 from blip_space.apps.page.layout import Components
@@ -27,7 +28,7 @@ RESET = "() => window.blipSpace.reset()"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
 
 
-def connect_events(demo: Any, page: Components, handlers: Conversation) -> None:
+def connect_events(demo: Any, page: Components, handlers: Conversation, comparison: Comparison) -> None:
     """Connect every event of the page."""
     budget_inputs = [page.question, page.chat, page.language, page.model, page.decoding[0], page.use_history]
 
@@ -38,7 +39,8 @@ def connect_events(demo: Any, page: Components, handlers: Conversation) -> None:
     _connect_cancelling(page, handlers, answers, update_budget_after)
     update_budget_after(connect_kept(demo, page, answers).then)
     _save_settings(demo, page)
-    version_events.connect(page, update_budget_after)
+    version_events.connect_versions(page, update_budget_after)
+    comparison_panel.connect_comparison(page, comparison, update_budget_after)
     page.examples.click(handlers.load_example, page.examples, [page.image, page.question, page.language], **PRIVATE)
     choice = [page.language, page.model]
     clicked = [page.ready_questions, *choice]

@@ -52,6 +52,11 @@ def waiting_message(ahead: int | None, loading: str = "") -> Message:
     return _message("assistant", PLACEHOLDER + (localized("waiting", n=ahead) if ahead else sentence))
 
 
+def notice_message(sentence: str) -> Message:
+    """What stands in place of a reply that failed."""
+    return with_facts(_message("assistant", PLACEHOLDER + sentence), {"notice": True})
+
+
 def assistant_message(text: str, facts: Mapping[str, Any] | None = None) -> Message:
     """The message of a reply, with facts about it."""
     return with_facts(_message("assistant", text), facts or {})

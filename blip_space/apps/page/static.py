@@ -15,12 +15,32 @@ from string import Template
 from blip_space import ASSETS
 
 SCRIPTS = (
-    *("texts.js", "messages.js", "facts.js", "versions.js", "store.js", "kept.js", "conversations.js"),
-    *("answers.js", "lists.js", "batch.js"),
-    *("notes.js", "errors.js", "picture.js", "connection.js", "hints.js"),
+    "texts.js",
+    "messages.js",
+    "facts.js",
+    "versions.js",
+    "store.js",
+    "kept.js",
+    "conversations.js",
+    "answers.js",
+    "comparison.js",
+    "lists.js",
+    "batch.js",
+    "notes.js",
+    "errors.js",
+    "picture.js",
+    "connection.js",
+    "hints.js",
 )
 STYLES = (
-    *("page.css", "entry.css", "conversation.css", "versions.css", "kept.css", "batch.css", "notes.css"),
+    "page.css",
+    "entry.css",
+    "conversation.css",
+    "versions.css",
+    "comparison.css",
+    "kept.css",
+    "batch.css",
+    "notes.css",
     "narrow.css",
 )
 EXAMPLES = ASSETS / "examples"

@@ -15,7 +15,7 @@ SHOW_FACTS = "(messages) => window.blipSpace.showFacts('chat', messages)"
 STEP = "(messages, busy) => [window.blipSpace.step(messages, busy)]"
 
 
-def connect(page: Components, update_budget_after: Any) -> None:
+def connect_versions(page: Components, update_budget_after: Any) -> None:
     """Connect the events of versions. The script clicks a hidden button to take a step."""
     step = gr.Button(visible="hidden", elem_id="step")
     page.chat.change(None, page.chat, None, js=SHOW_FACTS, api_visibility="private", show_progress="hidden")
