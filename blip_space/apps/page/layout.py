@@ -43,13 +43,10 @@ class Components:
     description: Any
     busy: Any
     saved_settings: Any
-<<<<<<< HEAD
     ask_instead: Any
     remove_image: Any
     refresh_status: Any
-=======
     comparison: comparison_panel.Panel
->>>>>>> main
 
     @property
     def settings(self) -> list[Any]:
