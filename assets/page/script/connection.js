@@ -7,6 +7,8 @@
   /** For how long after the user's last action the server is watched: milliseconds. */
   const WATCHED = 10 * 60 * 1000;
 
+  /** The server that has said that it stops: it is gone, although it still ends its answers. */
+  let stopping = null;
   let isLost = false, refusal = null, lastAction = Date.now(), appId = null, layout = null;
   /** @type {(() => void)[]} */
   let held = [];
@@ -30,7 +32,9 @@
     for (;;) {
       try {
         const response = await send(input, options);
-        if (!isGone(response)) return response;
+        const isStopping = response.headers.get("X-Error-Code") === "stopping";
+        if (isStopping) stopping = appId;
+        else if (!isGone(response)) return response;
       } catch (error) {
         if (isAborted(error)) throw error;
       }
@@ -140,7 +144,7 @@
     isChecking = true;
     try {
       const id = await reach();
-      if (id === null) markLost();
+      if (id === null || id === stopping) markLost();
       else if (isLost || id !== appId) await goOn(id);
     } catch {
       markLost();
