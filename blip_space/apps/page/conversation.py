@@ -40,6 +40,9 @@ from blip_space.serving.response import ResponseStream
 SETTINGS = ("language", "model", *options.RANGES, "quality", "use_history")
 """The names of the page's settings, in the order in which handlers take them."""
 
+DEFAULTS = {name: getattr(GenerationOptions, name) for name in (*options.RANGES, "quality")} | {"use_history": True}
+"""The settings beside language and model that an answer has unless its user changes them."""
+
 
 class Conversation:
     """The handlers of the Chat tab. Each takes raw, untrusted values and raises `UserError` if they are invalid."""
@@ -58,18 +61,17 @@ class Conversation:
         earlier, turn = _split(_idle_messages(messages, busy), _detail(event, "index"))
         return _submitted([*earlier, replace_turn(turn, turn[0])], image)
 
+    def ask_again(self, messages: Any, image: Any, busy: Any) -> list[Any]:
+        """Ask the last question again, with the settings as they are now. The old turn becomes another version."""
+        earlier, turn = _split(_idle_messages(messages, busy), len(parse_messages(messages)) - 1)
+        return _submitted([*earlier, replace_turn(turn, turn[0])], image)
+
     def edit(self, messages: Any, image: Any, busy: Any, event: gr.EventData) -> list[Any]:
         """Ask an edited question. The old one and all messages after it become another version."""
         earlier, turn = _split(_idle_messages(messages, busy), _detail(event, "index"))
         edited = user_message(parse_prompt(_detail(event, "value")))
         shown_before = edited_message(turn[0], _detail(event, "previous_value"))  # the browser has edited its copy
         return _submitted([*earlier, replace_turn([shown_before, *turn[1:]], edited)], image)
-
-    def ask_again(self, messages: Any, image: Any, busy: Any) -> list[Any]:
-        """Ask the newest question again, as `retry` does."""
-        parsed = _idle_messages(messages, busy)
-        earlier, turn = _split(parsed, len(parsed) - 1)
-        return _submitted([*earlier, replace_turn(turn, turn[0])], image)
 
     def undo(self, draft: Any, messages: Any, busy: Any, event: gr.EventData) -> list[Any]:
         """Remove a question and all messages after it. Its text is put back into the text box if the box is empty."""
@@ -159,10 +161,7 @@ class Conversation:
 
 def answer_facts(spec: ModelSpec, values: dict[str, Any]) -> dict[str, Any]:
     """The facts of an answer of the model, from the settings by name, which are valid."""
-    defaults = {"use_history": True, "quality": GenerationOptions.quality} | {
-        name: getattr(GenerationOptions, name) for name in options.RANGES
-    }
-    chosen = {name: values[name] for name, default in defaults.items() if values[name] != default}
+    chosen = {name: values[name] for name, default in DEFAULTS.items() if values[name] != default}
     return {"model": spec.name, "language": values["language"], "options": chosen}
 
 
