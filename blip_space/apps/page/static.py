@@ -31,6 +31,11 @@ SCRIPTS = (
     "comparison.js",
     "lists.js",
     "batch.js",
+    "notes.js",
+    "errors.js",
+    "picture.js",
+    "connection.js",
+    "hints.js",
 )
 STYLES = (
     "page.css",
@@ -40,6 +45,7 @@ STYLES = (
     "comparison.css",
     "kept.css",
     "batch.css",
+    "notes.css",
     "narrow.css",
 )
 EXAMPLES = ASSETS / "examples"
