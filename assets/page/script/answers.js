@@ -1,12 +1,19 @@
 /* What becomes of the conversation when an answer ends, fails, is cancelled or is abandoned, without the server. */
 (() => {
-  const { textOf, isPlaceholder } = window.blipSpace;
+  const { announce, textOf, isPlaceholder } = window.blipSpace;
   const show = (visible) => ({ __type__: "update", visible });
 
   /* Whether the image changed or the conversation was cleared since the last question: a late answer must not restore it. */
   let isAbandoned = false;
   const abandon = () => { isAbandoned = true; };
-  const markAsked = (...values) => { isAbandoned = false; return values; };
+  const markAsked = (...values) => { isAbandoned = false; isAnnounced = false; return values; };
+
+  /* Whether the last answer was announced: both of the events that end an answer may run. */
+  let isAnnounced = true;
+  function announceAnswer(message) {
+    if (!isAnnounced && message?.role === "assistant") announce(textOf(message));
+    isAnnounced = true;
+  }
 
   /* Runs when an answer ends, fails or is cancelled. Puts a question without a reply back into the text box if it is empty. */
   function finishAnswer(draft, messages) {
@@ -17,6 +24,7 @@
       const question = kept.pop();
       draft = draft || (isPlaceholder(question) ? "" : textOf(question));
     }
+    if (!isAbandoned) announceAnswer(kept.at(-1));
     return [draft, isAbandoned ? [] : kept, false, show(true), show(false)];
   }
 

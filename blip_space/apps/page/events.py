@@ -40,9 +40,9 @@ def connect_events(demo: Any, page: Components, handlers: Conversation) -> None:
     gr.on(changes, handlers.update_ready_questions, choice, page.ready_questions, **PRIVATE)
     page.model.change(handlers.update_model, page.model, [page.language, page.description], **PRIVATE)
     gr.on([demo.load, page.timer.tick], handlers.update_status, page.busy, [page.status, page.timer], **PRIVATE)
-    for component in budget_inputs[:1] + budget_inputs[2:]:
+    for component in budget_inputs[2:]:
         update_budget_after(component.change)
-    update_budget_after(page.status.change)
+    update_budget_after(page.count.click)
     update_budget_after(demo.load)
 
 

@@ -14,8 +14,17 @@ from string import Template
 
 from blip_space import ASSETS
 
-SCRIPTS = ("texts.js", "messages.js", "answers.js", "lists.js", "batch.js")
-STYLES = ("page.css", "entry.css", "conversation.css", "batch.css", "narrow.css")
+SCRIPTS = (
+    "texts.js",
+    "messages.js",
+    "announcements.js",
+    "answers.js",
+    "lists.js",
+    "batch.js",
+    "budget.js",
+    "focus.js",
+)
+STYLES = ("page.css", "entry.css", "conversation.css", "batch.css", "narrow.css", "access.css")
 EXAMPLES = ASSETS / "examples"
 
 
