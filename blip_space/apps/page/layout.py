@@ -14,7 +14,8 @@ from blip_space import options
 from blip_space.apps.gradio_api.batches import Batches
 from blip_space.apps.gradio_api.upload_security import image_input
 from blip_space.apps.locales import text
-from blip_space.apps.page import batch_tab, static, status_text
+from blip_space.apps.page import batch_tab, comparison_panel, static, status_text
+from blip_space.apps.page.kept import KeptComponents, build_kept
 from blip_space.options import GenerationOptions
 from blip_space.serving.protocol import EngineProtocol
 
@@ -37,12 +38,14 @@ class Components:
     ready_questions: Any
     budget: Any
     count: Any
+    kept: KeptComponents
     decoding: list[Any]
     quality: Any
     use_history: Any
     description: Any
     busy: Any
     saved_settings: Any
+    comparison: comparison_panel.Panel
 
     @property
     def settings(self) -> list[Any]:
@@ -57,11 +60,13 @@ def build_layout(engine: EngineProtocol, batches: Batches) -> Components:
         gr.HTML(static.render_template("header.html", tagline=text("tagline")), padding=False)
         parts["status"] = gr.HTML(status_text.status_line(engine.status()), padding=False, elem_id="status")
     with gr.Tabs(elem_id="tabs"):
-        with gr.Tab(text("chat_tab")), gr.Row(elem_id="columns"):
-            with gr.Column(scale=4, min_width=300, elem_id="left"):
-                _image_column(parts)
-            with gr.Column(scale=5, min_width=320, elem_id="right"):
-                _conversation_column(parts, engine)
+        with gr.Tab(text("chat_tab")):
+            with gr.Row(elem_id="columns"):
+                with gr.Column(scale=4, min_width=300, elem_id="left"):
+                    _image_column(parts)
+                with gr.Column(scale=5, min_width=320, elem_id="right"):
+                    _conversation_column(parts, engine)
+            parts["comparison"] = comparison_panel.build_panel(engine)
         with gr.Tab(text("batch_tab")):
             batch_tab.build_batch_tab(engine, batches)
     description = status_text.model_description(engine.default, offered=engine.specs.values())
@@ -123,6 +128,7 @@ def _conversation_column(parts: dict[str, Any], engine: EngineProtocol) -> None:
         height="clamp(17rem, 46vh, 32rem)",
         elem_id="chat",
     )
+    parts["kept"] = build_kept()
     with gr.Row(elem_id="entry"):
         parts["question"] = gr.Textbox(
             label=text("question_label"),

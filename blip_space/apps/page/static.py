@@ -18,13 +18,29 @@ SCRIPTS = (
     "texts.js",
     "messages.js",
     "announcements.js",
+    "facts.js",
+    "versions.js",
+    "store.js",
+    "kept.js",
+    "conversations.js",
     "answers.js",
+    "comparison.js",
     "lists.js",
     "batch.js",
     "budget.js",
     "focus.js",
 )
-STYLES = ("page.css", "entry.css", "conversation.css", "batch.css", "narrow.css", "access.css")
+STYLES = (
+    "page.css",
+    "entry.css",
+    "conversation.css",
+    "versions.css",
+    "comparison.css",
+    "kept.css",
+    "batch.css",
+    "narrow.css",
+    "access.css",
+)
 EXAMPLES = ASSETS / "examples"
 
 
