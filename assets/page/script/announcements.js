@@ -13,10 +13,10 @@
   }
 
   /** Say a text once. @param {string} words @param {string} [language] */
-  function announce(words, language = window.blipSpace.tag) {
+  function announce(words, language) {
     region ??= makeRegion();
     const paragraph = document.createElement("p");
-    paragraph.lang = language;
+    if (language) paragraph.lang = language;
     paragraph.dir = "auto";
     paragraph.textContent = words;
     region.replaceChildren(paragraph);
@@ -34,6 +34,9 @@
       message.setAttribute("aria-label", text(message.dataset.testid === "user" ? "question_name" : "answer_name"));
     }
     for (const image of document.querySelectorAll("#picture img[alt='']")) image.alt = text("image_label");
+    document.querySelectorAll("#examples .gallery-item:not([aria-label])").forEach((item, index) => {
+      item.setAttribute("aria-label", text("example_name", { n: index + 1 }));
+    });
   }
   new MutationObserver(nameParts).observe(document.documentElement, { childList: true, subtree: true });
 

@@ -1,6 +1,6 @@
 /* What becomes of the conversation when an answer ends, fails, is cancelled or is abandoned, without the server. */
 (() => {
-  const { announce, textOf, isPlaceholder, restoreVersion } = window.blipSpace;
+  const { announce, languages, textOf, isPlaceholder, restoreVersion } = window.blipSpace;
   const show = (visible) => ({ __type__: "update", visible });
 
   /* Whether the conversation was left since the last question: a late answer must not restore it. */
@@ -18,8 +18,9 @@
 
   /* Whether the last answer was announced: both of the events that end an answer may run. */
   let isAnnounced = true;
-  function announceAnswer(message) {
-    if (!isAnnounced && message?.role === "assistant") announce(textOf(message));
+  function announceAnswer(messages) {
+    const answer = messages.at(-1);
+    if (!isAnnounced && answer?.role === "assistant") announce(textOf(answer), languages(messages).at(-1).lang);
     isAnnounced = true;
   }
 
@@ -42,7 +43,7 @@
     }
     const isInterrupted = hasFailed && !isStopped && kept.length > 0 && kept.length === messages.length;
     if (!isAbandoned) window.blipSpace.currentConversation.finished(kept, isInterrupted);
-    if (!isAbandoned) announceAnswer(kept.at(-1));
+    if (!isAbandoned) announceAnswer(kept);
     return [draft, isAbandoned ? [] : kept, false, show(true), show(false)];
   }
 

@@ -89,5 +89,5 @@
     }
   }).observe(document.documentElement, { childList: true, subtree: true });
 
-  Object.assign(window.blipSpace, { factsOf, describe, showFacts, conversations });
+  Object.assign(window.blipSpace, { factsOf, languages, describe, showFacts, conversations });
 })();

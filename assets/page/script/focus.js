@@ -57,15 +57,25 @@
   /* A list opens at any key, of which Tab and the modifiers leave it; and its scrolled rows would take the focus. */
   const LEAVING = ["Tab", "Shift", "Control", "Alt", "Meta"];
   let isChoosing = false;
+  /** The field that has the focus though Gradio believes that it was left. @type {Element | null} */
+  let closed = null;
   function closeList(field) {
     field.dispatchEvent(new FocusEvent("blur")); // Gradio closes the list, and shows the chosen row in the field again
+    closed = field;
   }
+  function openList(field) {
+    if (closed === field) field.dispatchEvent(new FocusEvent("focus"));
+    closed = null;
+  }
+  document.addEventListener("mousedown", ({ target }) => { if (target === closed) openList(target); }, true);
+  document.addEventListener("focusout", ({ target }) => { if (target === closed) closed = null; });
   function listKeys(event) {
     const list = document.getElementById(event.target.getAttribute("aria-controls"));
     list?.setAttribute("tabindex", "-1");
     isChoosing = event.key === "Enter";
     if (LEAVING.includes(event.key)) event.stopPropagation();
-    if (event.key === "Escape") {
+    else if (event.key !== "Escape") openList(event.target);
+    else if (closed !== event.target) {
       event.stopPropagation();
       closeList(event.target);
     }

@@ -59,7 +59,7 @@ def budget_line(count: Callable[[], dict[str, Any]], *, model: str) -> str:
         budget = count()
     except UserError as error:
         if error.code == "model_unavailable":  # it is loaded for the next question
-            return ""
+            return static.render_template("budget.html", sentence="", state="free", title="")
         is_long = error.code == "prompt_too_long"
         sentence = text("context_question_too_long", model=model) if is_long else str(error)
         return static.render_template("message.html", sentence=sentence)
@@ -81,7 +81,8 @@ def _tokens_used(budget: dict[str, Any]) -> str:
     """How many tokens of the context are used, and where the numbers come from."""
     note = budget.get("note", "")
     key = "about_tokens_used" if note else "tokens_used"
-    return f"{text(key, used=budget['used_tokens'], context=budget['context_tokens'])}. {note}".rstrip(". ")
+    sentence = text(key, used=budget["used_tokens"], context=budget["context_tokens"])
+    return f"{sentence}. {note}" if note else sentence
 
 
 def model_description(spec: ModelSpec, fits: tuple[str, ...] | None = None, offered: Collection[ModelSpec] = ()) -> str:
