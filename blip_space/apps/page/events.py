@@ -37,7 +37,7 @@ def connect_events(demo: Any, page: Components, handlers: Conversation, comparis
     _connect_cancelling(page, handlers, answers, update_budget_after)
     update_budget_after(connect_kept(demo, page, answers).then)
     _save_settings(demo, page)
-    version_events.connect_versions(page, update_budget_after)
+    version_events.connect_versions(demo, page, update_budget_after)
     comparison_panel.connect_comparison(page, comparison, update_budget_after)
     page.examples.click(handlers.load_example, page.examples, [page.image, page.question, page.language], **PRIVATE)
     choice = [page.language, page.model]
@@ -56,6 +56,7 @@ def connect_events(demo: Any, page: Components, handlers: Conversation, comparis
 def _connect_asking(page: Components, handlers: Conversation, update_budget_after: Any) -> list[Any]:
     """Connect the events that ask a question; returns the events that generate the answers."""
     outputs = [page.chat, page.busy, page.ask, page.stop, page.timer]
+    again = gr.Button(visible="hidden", elem_id="ask-again")
     submissions = [
         gr.on(
             [page.question.submit, page.ask.click],
@@ -66,6 +67,7 @@ def _connect_asking(page: Components, handlers: Conversation, update_budget_afte
             **PRIVATE,
         ),
         page.chat.retry(handlers.retry, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
+        again.click(handlers.ask_again, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
         page.chat.edit(handlers.edit, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
     ]
     inputs, limits = [page.chat, page.image, *page.settings], handlers.limits

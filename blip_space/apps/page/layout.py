@@ -15,7 +15,7 @@ from blip_space.apps.gradio_api.batches import Batches
 from blip_space.apps.gradio_api.upload_security import image_input
 from blip_space.apps.locales import text
 from blip_space.apps.page import batch_tab, comparison_panel, static, status_text
-from blip_space.apps.page.kept import KeptComponents, build_kept
+from blip_space.apps.page.kept import KeptComponents, build_bar, build_kept
 from blip_space.options import GenerationOptions
 from blip_space.serving.protocol import EngineProtocol
 
@@ -114,6 +114,7 @@ def _conversation_column(parts: dict[str, Any], engine: EngineProtocol) -> None:
         parts["model"] = gr.Dropdown(
             names, value=names[0], label=text("model_label"), visible=len(names) > 1, min_width=140, elem_id="model"
         )
+    build_bar()
     parts["chat"] = gr.Chatbot(
         label=text("conversation_label"),
         show_label=False,
