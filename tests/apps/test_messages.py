@@ -105,7 +105,7 @@ def budget(**changes: int) -> dict[str, int]:
     ],
 )
 def test_the_budget_line_has_words_from_sixty_percent_of_the_context(changes: dict[str, int], key: str) -> None:
-    line = status_text.budget_line(lambda: budget(**changes), model="parrot")
+    line = status_text.budget_line(lambda: budget(**changes))
     assert f"<p>{locales.english().text(key, n=1) if key else ''}</p>" in line
     assert ('class="budget free"' in line) == (not key)
 
@@ -114,7 +114,7 @@ def test_an_error_of_the_budget_is_shown_instead() -> None:
     def refuse() -> dict[str, Any]:
         raise UserError("parrot does not speak <Swahili>.")
 
-    assert "parrot does not speak &lt;Swahili&gt;." in status_text.budget_line(refuse, model="parrot")
+    assert "parrot does not speak &lt;Swahili&gt;." in status_text.budget_line(refuse)
 
 
 @pytest.mark.parametrize("state", ["loading", "ready", "failed"])

@@ -45,6 +45,9 @@ class Components:
     description: Any
     busy: Any
     saved_settings: Any
+    ask_instead: Any
+    remove_image: Any
+    refresh_status: Any
     comparison: comparison_panel.Panel
 
     @property
@@ -76,6 +79,8 @@ def build_layout(engine: EngineProtocol, batches: Batches) -> Components:
     parts["saved_settings"] = gr.BrowserState(
         None, storage_key="blip-space", secret="not a secret: languages and numbers"
     )
+    for name in ("ask_instead", "remove_image", "refresh_status"):  # which only the page's script presses
+        parts[name] = gr.Button(visible="hidden", elem_id=name.replace("_", "-"))
     return Components(**parts)
 
 

@@ -34,6 +34,11 @@ SCRIPTS = (
     "batch.js",
     "budget.js",
     "focus.js",
+    "notes.js",
+    "errors.js",
+    "picture.js",
+    "connection.js",
+    "hints.js",
 )
 STYLES = (
     "page.css",
@@ -43,6 +48,7 @@ STYLES = (
     "comparison.css",
     "kept.css",
     "batch.css",
+    "notes.css",
     "narrow.css",
     "access.css",
 )

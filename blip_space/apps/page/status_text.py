@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from blip_space.apps import error_texts
 from blip_space.apps.locales import text
 from blip_space.apps.page import static
 from blip_space.catalogue import ModelSpec, most_multilingual_model
@@ -52,7 +53,7 @@ def throughput(tokens_per_second: float, running: int, waiting: int) -> str:
     return f"{sentence}, {text('throughput_waiting', n=waiting)}" if waiting else sentence
 
 
-def budget_line(count: Callable[[], dict[str, Any]], *, model: str) -> str:
+def budget_line(count: Callable[[], dict[str, Any]]) -> str:
     """What a user should know about the context that `count` counts, as HTML: hidden below `SHOWN_SHARE` of it. If
     `count` raises a `UserError` that its user can change, its message instead."""
     try:
@@ -60,9 +61,7 @@ def budget_line(count: Callable[[], dict[str, Any]], *, model: str) -> str:
     except UserError as error:
         if error.code == "model_unavailable":  # it is loaded for the next question
             return static.render_template("budget.html", sentence="", state="free", title="")
-        is_long = error.code == "prompt_too_long"
-        sentence = text("context_question_too_long", model=model) if is_long else str(error)
-        return static.render_template("message.html", sentence=sentence)
+        return static.render_template("message.html", sentence=error_texts.describe(error))
     sentence = _budget_sentence(budget)
     state = "full" if budget["dropped_turns"] else "nearly" if sentence else "free"
     return static.render_template("budget.html", sentence=sentence, state=state, title=_tokens_used(budget))
@@ -135,13 +134,9 @@ def ready_questions(spec: ModelSpec, language: str) -> dict[str, Any]:
     return {"samples": samples, "label": ready.knows if ready else "", "visible": bool(samples)}
 
 
-def unknown_image_hint(spec: ModelSpec, specs: list[ModelSpec]) -> str:
-    """The hint for a user whose image the model `spec` does not know: which other of the server's `specs` to choose, or
-    else which model the operator can start."""
-    listed = next((other.name for other in specs if not other.unknown_image_replies), None)
-    if listed:
-        return text("unknown_image_listed", model=spec.name, listed=listed)
-    return text("unknown_image_operator", model=spec.name, operator=most_multilingual_model())
+def model_for_any_image(specs: list[ModelSpec]) -> str:
+    """The first of the server's models that answers about every image; empty if there is none."""
+    return next((spec.name for spec in specs if not spec.unknown_image_replies), "")
 
 
 def language_choices(spec: ModelSpec) -> list[tuple[str, str]]:
