@@ -111,5 +111,6 @@
     }
   }).observe(document.documentElement, { childList: true, subtree: true });
 
-  Object.assign(window.blipSpace, { factsOf, describe, changesOf, settingsChanged, showFacts, conversations });
+  const facts = { factsOf, languages, describe, changesOf, settingsChanged, showFacts, conversations };
+  Object.assign(window.blipSpace, facts);
 })();

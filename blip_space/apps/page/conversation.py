@@ -112,7 +112,7 @@ class Conversation:
     def update_budget(
         self, prompt: Any, messages: Any, language: Any, model: Any, max_new_tokens: Any, use_history: Any
     ) -> str:
-        """The budget line: how many tokens the prompt would use if it were sent now, as HTML."""
+        """What a user should know about the room in the context if the prompt were sent now, as HTML."""
         history = to_history(parse_messages(messages)) if use_history is True else []
         values = (prompt, language, history, model, max_new_tokens)
         return status_text.budget_line(lambda: self._endpoints.budget(*values))
