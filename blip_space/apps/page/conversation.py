@@ -28,6 +28,7 @@ from blip_space.apps.page.messages import (
     to_history,
     user_message,
     waiting_message,
+    with_facts,
 )
 from blip_space.apps.page.versions import replace_turn
 from blip_space.catalogue import ModelSpec
@@ -64,7 +65,7 @@ class Conversation:
     def ask_again(self, messages: Any, image: Any, busy: Any) -> list[Any]:
         """Ask the last question again, with the settings as they are now. The old turn becomes another version."""
         earlier, turn = _split(_idle_messages(messages, busy), len(parse_messages(messages)) - 1)
-        return _submitted([*earlier, replace_turn(turn, turn[0])], image)
+        return _submitted([*earlier, replace_turn(turn, with_facts(turn[0], {}))], image)
 
     def edit(self, messages: Any, image: Any, busy: Any, event: gr.EventData) -> list[Any]:
         """Ask an edited question. The old one and all messages after it become another version."""
