@@ -20,6 +20,7 @@ SCRIPTS = (
     "language.js",
     "language_search.js",
     "messages.js",
+    "announcements.js",
     "facts.js",
     "versions.js",
     "store.js",
@@ -33,6 +34,13 @@ SCRIPTS = (
     "comparison.js",
     "lists.js",
     "batch.js",
+    "budget.js",
+    "focus.js",
+    "notes.js",
+    "errors.js",
+    "picture.js",
+    "connection.js",
+    "hints.js",
 )
 STYLES = (
     "page.css",
@@ -43,7 +51,9 @@ STYLES = (
     "comparison.css",
     "kept.css",
     "batch.css",
+    "notes.css",
     "narrow.css",
+    "access.css",
 )
 EXAMPLES = ASSETS / "examples"
 
