@@ -49,7 +49,7 @@ def test_each_language_has_every_text_with_its_values_and_plural_forms(tag: str)
 def test_no_text_is_still_english(tag: str) -> None:
     english = locales.english().texts
     same = {key for key, text in locales.available()[tag].texts.items() if text == english[key]}
-    assert same - set(SAME_AS_ENGLISH["*"]) == set(SAME_AS_ENGLISH.get(tag, ()))
+    assert same - set(SAME_AS_ENGLISH["*"]) == set(SAME_AS_ENGLISH.get(tag, []))
 
 
 @pytest.mark.parametrize(
