@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from blip_space.apps.error_texts import describe
 from blip_space.apps.gradio_api.endpoints import HEARTBEAT_SECONDS, UPDATE_SECONDS, Endpoints
 from blip_space.apps.gradio_api.parsing import parse_model, parse_prompt, parse_request
 from blip_space.apps.gradio_api.upload_security import check_image
@@ -86,7 +87,7 @@ class Way:
             self._response.cancel()
 
     def _fail(self, error: UserError) -> None:
-        self.done, self.reply = True, notice_message(str(error))
+        self.done, self.reply = True, notice_message(describe(error))
 
 
 class Comparison:
@@ -130,7 +131,7 @@ class Comparison:
         running, yielded_at, shown = list[Way](), 0.0, list[Message]()
         try:
             while waiting or running:
-                if waiting and (is_together or not running):
+                while waiting and (is_together or not running):
                     if waiting[0].start(self._endpoints.submit, may_wait=bool(running)):
                         running.append(waiting.pop(0))
                     else:
@@ -142,7 +143,7 @@ class Comparison:
                 if replies != shown or time.monotonic() - yielded_at > HEARTBEAT_SECONDS:
                     yielded_at, shown = time.monotonic(), replies
                     yield note
-                if running and not (waiting and is_together):
+                if running:
                     running[0].wait(UPDATE_SECONDS)
         finally:
             for way in ways:

@@ -22,6 +22,8 @@ FINISH_ANSWER = "(draft, messages) => window.blipSpace.finishAnswer(draft, messa
 FINISH_FAILED = "(draft, messages) => window.blipSpace.finishAnswer(draft, messages, true)"
 MARK_STOPPED = "() => window.blipSpace.markStopped()"
 MARK_ASKED = "(...values) => window.blipSpace.markAsked(...values)"
+NOTHING = "() => null"
+WANTED_MODEL = "() => window.blipSpace.wantedModel()"
 RESET = "() => window.blipSpace.reset()"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
 
@@ -46,10 +48,16 @@ def connect_events(demo: Any, page: Components, handlers: Conversation, comparis
     changes = [component.change for component in choice]
     gr.on(changes, handlers.update_ready_questions, choice, page.ready_questions, **PRIVATE)
     page.model.change(handlers.update_model, page.model, [page.language, page.description], **PRIVATE)
-    gr.on([demo.load, page.timer.tick], handlers.update_status, page.busy, [page.status, page.timer], **PRIVATE)
-    for component in budget_inputs[:1] + budget_inputs[2:]:
+    gr.on(
+        [demo.load, page.timer.tick, page.refresh_status.click],
+        handlers.update_status,
+        page.busy,
+        [page.status, page.timer],
+        **PRIVATE,
+    )
+    for component in budget_inputs[2:]:
         update_budget_after(component.change)
-    update_budget_after(page.status.change)
+    update_budget_after(page.count.click)
     update_budget_after(demo.load)
 
 
@@ -70,6 +78,9 @@ def _connect_asking(page: Components, handlers: Conversation, update_budget_afte
         again.click(handlers.ask_again, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
         page.chat.edit(handlers.edit, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
     ]
+    chosen = page.ask_instead.click(None, None, page.model, js=WANTED_MODEL, **PRIVATE)
+    asked_again = [page.chat, page.image, page.busy]
+    submissions.append(chosen.then(handlers.ask_again, asked_again, outputs, js=MARK_ASKED, **PRIVATE))
     inputs, limits = [page.chat, page.image, *page.settings], handlers.limits
     answers = [event.success(handlers.answer, inputs, page.chat, **limits, **PRIVATE) for event in submissions]
     for answer in answers:
@@ -93,6 +104,7 @@ def _connect_cancelling(page: Components, handlers: Conversation, answers: list[
         cancelled = event(None, None, None, cancels=answers, **PRIVATE)
         update_budget_after(cancelled.then(None, None, outputs, js=RESET, **PRIVATE).then)
     page.image.change(handlers.validate_image, page.image, None, **PRIVATE)
+    page.remove_image.click(None, None, page.image, js=NOTHING, **PRIVATE)
 
 
 def _finish_answer(page: Components, event: Any, script: str = FINISH_ANSWER) -> Any:

@@ -22,7 +22,8 @@ from blip_space.serving.protocol import EngineProtocol
 
 @dataclass(frozen=True)
 class Components:
-    """The components that events take as inputs and outputs. `busy` is true while an answer is being generated."""
+    """The components that events take as inputs and outputs. `busy` is true while an answer is being generated, and the
+    page's script presses `count`."""
 
     status: Any
     timer: Any
@@ -36,6 +37,7 @@ class Components:
     stop: Any
     ready_questions: Any
     budget: Any
+    count: Any
     kept: KeptComponents
     decoding: list[Any]
     quality: Any
@@ -43,6 +45,9 @@ class Components:
     description: Any
     busy: Any
     saved_settings: Any
+    ask_instead: Any
+    remove_image: Any
+    refresh_status: Any
     comparison: comparison_panel.Panel
 
     @property
@@ -74,6 +79,8 @@ def build_layout(engine: EngineProtocol, batches: Batches) -> Components:
     parts["saved_settings"] = gr.BrowserState(
         None, storage_key="blip-space", secret="not a secret: languages and numbers"
     )
+    for name in ("ask_instead", "remove_image", "refresh_status"):  # which only the page's script presses
+        parts[name] = gr.Button(visible="hidden", elem_id=name.replace("_", "-"))
     return Components(**parts)
 
 
@@ -146,6 +153,7 @@ def _conversation_column(parts: dict[str, Any], engine: EngineProtocol) -> None:
         elem_id="ready",
         **status_text.ready_questions(engine.default, "en"),
     )
+    parts["count"] = gr.Button(visible="hidden", elem_id="count")
     parts["budget"] = gr.HTML("", padding=False, elem_id="budget")
     with gr.Accordion(text("settings_label"), open=False, elem_id="settings"):
         _settings_panel(parts)
