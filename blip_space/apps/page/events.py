@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from blip_space import languages, options
+from blip_space.apps.page import settings_panel
 from blip_space.apps.page.conversation import SETTINGS, Conversation
 from blip_space.apps.page.layout import Components
 from blip_space.errors import UserError
@@ -18,6 +19,8 @@ from blip_space.errors import UserError
 FINISH_ANSWER = "(draft, messages) => window.blipSpace.finishAnswer(draft, messages)"
 ABANDON = "() => window.blipSpace.abandon()"
 MARK_ASKED = "(...values) => window.blipSpace.markAsked(...values)"
+ASK_EXAMPLE = "(example) => window.blipSpace.askExample(example)"
+NAME_ASK = "(question) => window.blipSpace.nameAsk(question)"
 RESET = "() => window.blipSpace.reset()"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
 
@@ -32,14 +35,16 @@ def connect_events(demo: Any, page: Components, handlers: Conversation) -> None:
     answers = _connect_asking(page, handlers, update_budget_after)
     _connect_cancelling(page, handlers, answers, update_budget_after)
     _save_settings(demo, page)
-    page.examples.click(handlers.load_example, page.examples, [page.image, page.question, page.language], **PRIVATE)
+    page.cards.click(handlers.load_example, None, [page.image, page.example], **PRIVATE)
+    page.question.change(None, page.question, page.ask, js=NAME_ASK, **PRIVATE)
     choice = [page.language, page.model]
-    clicked = [page.ready_questions, *choice]
-    page.ready_questions.click(handlers.load_ready_question, clicked, page.question, **PRIVATE)
     changes = [component.change for component in choice]
     gr.on(changes, handlers.update_ready_questions, choice, page.ready_questions, **PRIVATE)
-    page.model.change(handlers.update_model, page.model, [page.language, page.description], **PRIVATE)
-    gr.on([demo.load, page.timer.tick], handlers.update_status, page.busy, [page.status, page.timer], **PRIVATE)
+    page.model.change(handlers.update_model, page.model, [page.language, page.cards, page.description], **PRIVATE)
+    status = [page.chip, page.status, page.details, page.timer]
+    changes = [demo.load, page.timer.tick, page.model.change]
+    gr.on(changes, handlers.update_status, [page.busy, page.model], status, **PRIVATE)
+    settings_panel.connect(page)
     for component in budget_inputs[:1] + budget_inputs[2:]:
         update_budget_after(component.change)
     update_budget_after(page.status.change)
@@ -57,6 +62,16 @@ def _connect_asking(page: Components, handlers: Conversation, update_budget_afte
             [page.question, *outputs],
             js=MARK_ASKED,
             **PRIVATE,
+        ),
+        page.ready_questions.click(
+            handlers.submit_ready_question,
+            [page.language, page.model, page.chat, page.image, page.busy],
+            outputs,
+            js=MARK_ASKED,
+            **PRIVATE,
+        ),
+        page.ask_example.click(
+            handlers.submit_example, [page.example, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE
         ),
         page.chat.retry(handlers.retry, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
         page.chat.edit(handlers.edit, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
@@ -78,7 +93,9 @@ def _connect_cancelling(page: Components, handlers: Conversation, answers: list[
     for event in (page.image.change, page.chat.clear):
         event(None, None, None, js=ABANDON, **PRIVATE)
         cancelled = event(None, None, None, cancels=answers, **PRIVATE)
-        update_budget_after(cancelled.then(None, None, outputs, js=RESET, **PRIVATE).then)
+        reset = cancelled.then(None, None, outputs, js=RESET, **PRIVATE)
+        update_budget_after(reset.then)
+        reset.then(None, page.example, None, js=ASK_EXAMPLE, **PRIVATE)
     page.image.change(handlers.validate_image, page.image, None, **PRIVATE)
 
 
