@@ -20,7 +20,7 @@
     }
   };
   new MutationObserver((changes) => {
-    for (const change of changes) if (change.target.closest?.("#chat")) cleanTexts(change.target);
+    for (const change of changes) if (change.target.closest?.("#chat, .compare-side")) cleanTexts(change.target);
   }).observe(document.documentElement, { childList: true, subtree: true });
   const writeText = navigator.clipboard?.writeText?.bind(navigator.clipboard);
   if (writeText) navigator.clipboard.writeText = (text) => writeText(clean(text));

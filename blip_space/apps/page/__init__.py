@@ -12,6 +12,7 @@ import gradio as gr
 from blip_space.apps.gradio_api.endpoints import Endpoints, register
 from blip_space.apps.gradio_api.upload_security import SecureBlocks
 from blip_space.apps.page import events, first_screen, layout, static, status_text
+from blip_space.apps.page.comparison import Comparison
 from blip_space.apps.page.conversation import Conversation
 from blip_space.apps.page.localized import Current
 from blip_space.apps.uploads import MAX_AGE_SECONDS
@@ -28,7 +29,7 @@ def build(engine: EngineProtocol) -> Any:
     with SecureBlocks(title="blip-space", analytics_enabled=False, delete_cache=cleanup) as demo:
         endpoints = Endpoints(engine)
         components = layout.build_layout(engine, endpoints.batches)
-        events.connect_events(demo, components, Conversation(engine, endpoints))
+        events.connect_events(demo, components, Conversation(engine, endpoints), Comparison(engine, endpoints))
         register(engine, endpoints)
     return demo
 

@@ -64,7 +64,9 @@ def knowledge(spec: ModelSpec) -> str:
     """What the model knows, as a line in the language of the page: of a checkpoint with such lines its own, of others
     in how many languages it answers."""
     if ready := spec.ready_questions.get(_page_language()) or spec.ready_questions.get(locales.DEFAULT):
-        return text("knows_small" if spec.parameters < SMALL_PARAMETERS else "knows", model=spec.name, kinds=ready.knows)
+        return text(
+            "knows_small" if spec.parameters < SMALL_PARAMETERS else "knows", model=spec.name, kinds=ready.knows
+        )
     if len(spec.languages) == 1:
         language = LANGUAGES[spec.languages[0]]
         return text("knows_photographs_in_one", model=spec.name, language=language.own_name)

@@ -14,7 +14,8 @@ import gradio as gr
 from blip_space.apps.gradio_api.batches import Batches
 from blip_space.apps.gradio_api.upload_security import image_input
 from blip_space.apps.locales import text
-from blip_space.apps.page import batch_tab, settings_panel, static, status_text
+from blip_space.apps.page import batch_tab, comparison_panel, settings_panel, static, status_text
+from blip_space.apps.page.kept import KeptComponents, build_kept
 from blip_space.apps.page.localized import current
 from blip_space.serving.protocol import EngineProtocol
 
@@ -43,6 +44,7 @@ class Components:
     ready_questions: Any
     budget: Any
     length: Any
+    kept: KeptComponents
     decoding: list[Any]
     quality: Any
     use_history: Any
@@ -50,6 +52,7 @@ class Components:
     description: Any
     busy: Any
     saved_settings: Any
+    comparison: comparison_panel.Panel
 
     @property
     def settings(self) -> list[Any]:
@@ -70,6 +73,7 @@ def build_layout(engine: EngineProtocol, batches: Batches) -> Components:
                     _conversation_column(parts, engine)
             with gr.Accordion(text("settings_label"), open=False, elem_id="settings"):
                 settings_panel.build(parts)
+            parts["comparison"] = comparison_panel.build_panel(engine)
         with gr.Tab(text("batch_tab")):
             batch_tab.build_batch_tab(engine, batches)
     gr.HTML(status_text.privacy(engine.specs.values()), padding=False, elem_id="privacy")
@@ -139,6 +143,7 @@ def _conversation_column(parts: dict[str, Any], engine: EngineProtocol) -> None:
         height="100%",
         elem_id="chat",
     )
+    parts["kept"] = build_kept()
     _composer(parts, engine)
     parts["ready_questions"] = gr.HTML(current("ready"), padding=False, js_on_load=FORWARD_CLICKS, elem_id="ready")
     with gr.Column(elem_id="notes"):

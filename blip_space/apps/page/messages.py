@@ -4,7 +4,7 @@ A message carries facts about itself, a JSON object in the `log` of its metadata
 
 - a reply has `model`, `language` (its code), `options` (the settings that differ from their defaults, by name), and
   once it is complete `tokens` and `seconds`, the time in the queue included;
-- a question has its `language` if it is to be answered in another language than the chosen one;
+- a question of an example has the `language` in which it is answered `instead_of` the chosen one;
 - a question that was asked in several ways has its other versions (see `versions`).
 
 The browser keeps the messages, so their facts are untrusted here. Depends on the format of Gradio's Chatbot. Must not
@@ -38,9 +38,22 @@ def user_message(prompt: str) -> Message:
     return _message("user", prompt if prompt.strip() else PLACEHOLDER + localized("caption_request"))
 
 
+def edited_message(message: Message, content: Any) -> Message:
+    """A question with other raw `content`, as it had before it was edited; itself if that is no text."""
+    if not isinstance(content, str):
+        return message
+    prompt = "" if content.startswith(PLACEHOLDER) else content
+    return with_facts(user_message(prompt), facts_of(message))
+
+
 def waiting_message(ahead: int | None) -> Message:
     """What stands in place of a reply before its first text. `ahead` is how many requests are ahead of it."""
     return _message("assistant", PLACEHOLDER + (localized("waiting", n=ahead) if ahead else "…"))
+
+
+def notice_message(sentence: str) -> Message:
+    """What stands in place of a reply that failed."""
+    return with_facts(_message("assistant", PLACEHOLDER + sentence), {"notice": True})
 
 
 def assistant_message(text: str, facts: Mapping[str, Any] | None = None) -> Message:

@@ -14,8 +14,33 @@ from string import Template
 
 from blip_space import ASSETS
 
-SCRIPTS = ("texts.js", "messages.js", "answers.js", "screen.js", "lists.js", "batch.js")
-STYLES = ("page.css", "top.css", "screen.css", "cards.css", "entry.css", "conversation.css", "batch.css", "narrow.css")
+SCRIPTS = (
+    "texts.js",
+    "messages.js",
+    "facts.js",
+    "versions.js",
+    "store.js",
+    "kept.js",
+    "conversations.js",
+    "answers.js",
+    "screen.js",
+    "comparison.js",
+    "lists.js",
+    "batch.js",
+)
+STYLES = (
+    "page.css",
+    "top.css",
+    "screen.css",
+    "cards.css",
+    "entry.css",
+    "conversation.css",
+    "versions.css",
+    "comparison.css",
+    "kept.css",
+    "batch.css",
+    "narrow.css",
+)
 EXAMPLES = ASSETS / "examples"
 
 
