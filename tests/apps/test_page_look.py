@@ -65,7 +65,7 @@ def test_text_has_enough_contrast_in_light_and_dark(browser: Browser, url: str, 
     page.goto(url)
     upload(page, image_file)
     ask_and_wait(page, PROMPT)
-    for selector in ("#about p", "#budget p", "header p", "#chat .user .md", "#chat .bot .md", "#ask", ".status small"):
+    for selector in ("#privacy p", "#budget p", "header p", "#chat .user .md", "#chat .bot .md", "#ask", "#chip", "#ready button"):
         assert contrast(page.locator(selector).first) >= 4.5, selector
     assert is_dark(page) == (scheme == "dark")
     page.close()
