@@ -84,6 +84,7 @@ def test_retry_asks_again(answered_page: Page, engine: FakeEngine) -> None:
     wait_for(answered_page, lambda: len(engine.requests) == 2)
     expect(answered_page.locator("#ask")).to_be_visible()
     expect(replies(answered_page)).to_have_text([PROMPT])
+    expect(answered_page.locator("#chat .ways")).to_contain_text("2/2")
     assert engine.requests[1].turns == ()
 
 

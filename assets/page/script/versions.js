@@ -1,6 +1,6 @@
 /* The row under an answer: the versions of its turn to step through (see versions.py), and its details. */
 (() => {
-  const { text, tag, factsOf, describe, conversations, isPlaceholder } = window.blipSpace;
+  const { text, tag, factsOf, describe, changesOf, isPlaceholder } = window.blipSpace;
   const number = new Intl.NumberFormat(tag);
   const MAX_VERSIONS = 8;
   const VERSION_FACTS = ["others", "shown", "previous"];
@@ -69,7 +69,7 @@
   function button(label, sign, onclick) {
     const element = document.createElement("button");
     element.type = "button";
-    Object.assign(element, { ariaLabel: label, title: label, textContent: sign, onclick });
+    Object.assign(element, { textContent: sign, onclick }, label ? { ariaLabel: label, title: label } : {});
     return element;
   }
 
@@ -82,6 +82,9 @@
     bar.className = "ways";
     Object.assign(bar, { lang: tag, dir: document.documentElement.dir || "ltr", ariaLive: "off" });
     bar.append(button(text("previous_version"), "‹", go(-1)), place, button(text("next_version"), "›", go(1)), details);
+    const again = button("", "", () => document.getElementById("ask-again")?.click());
+    again.className = "again";
+    bar.append(again);
     details.append(Object.assign(document.createElement("summary"), { textContent: text("answer_details") }), document.createElement("span"));
     row.querySelector(".flex-wrap")?.append(bar);
     return bar;
@@ -95,13 +98,16 @@
     let bar = row.querySelector(".ways");
     if (isPlaceholder(messages[index]) || !(details || others.length)) return void bar?.remove();
     bar ??= create(row);
-    const [previous, place, next, facts] = bar.children, total = others.length + 1;
+    const [previous, place, next, facts, again] = bar.children, total = others.length + 1;
     bar.dataset.question = String(index - 1);
     for (const element of [previous, place, next]) set(element, "hidden", total === 1 || id !== "chat");
-    set(previous, "disabled", shown === 0);
-    set(next, "disabled", shown === total - 1);
+    set(previous, "ariaDisabled", String(shown === 0));  // not `disabled`, which would take the focus away
+    set(next, "ariaDisabled", String(shown === total - 1));
     set(place, "textContent", `${number.format(shown + 1)}/${number.format(total)}`);
     set(place, "ariaLabel", text("version_of", { shown: shown + 1, total }));
+    const changes = id === "chat" && index === messages.length - 1 ? changesOf(factsOf(messages[index])) : "";
+    set(again, "hidden", !changes);
+    set(again, "textContent", changes && text("ask_again", { changes }));
     set(facts, "hidden", !details);
     set(facts.lastChild, "textContent", details);
   }

@@ -42,6 +42,9 @@ HINT_SECONDS = 12
 SETTINGS = ("language", "model", *options.RANGES, "quality", "use_history")
 """The names of the page's settings, in the order in which handlers take them."""
 
+DEFAULTS = {name: getattr(GenerationOptions, name) for name in (*options.RANGES, "quality")} | {"use_history": True}
+"""The settings beside language and model that an answer has unless its user changes them."""
+
 
 class Conversation:
     """The handlers of the Chat tab. Each takes raw, untrusted values and raises `UserError` if they are invalid."""
@@ -58,6 +61,11 @@ class Conversation:
     def retry(self, messages: Any, image: Any, busy: Any, event: gr.EventData) -> list[Any]:
         """Ask a question of the conversation again. Its answer and all messages after it become another version."""
         earlier, turn = _split(_idle_messages(messages, busy), _detail(event, "index"))
+        return _submitted([*earlier, replace_turn(turn, turn[0])], image)
+
+    def ask_again(self, messages: Any, image: Any, busy: Any) -> list[Any]:
+        """Ask the last question again, with the settings as they are now. The old turn becomes another version."""
+        earlier, turn = _split(_idle_messages(messages, busy), len(parse_messages(messages)) - 1)
         return _submitted([*earlier, replace_turn(turn, turn[0])], image)
 
     def edit(self, messages: Any, image: Any, busy: Any, event: gr.EventData) -> list[Any]:
@@ -161,10 +169,7 @@ class Conversation:
 
 def answer_facts(spec: ModelSpec, values: dict[str, Any]) -> dict[str, Any]:
     """The facts of an answer of the model, from the settings by name, which are valid."""
-    defaults = {"use_history": True, "quality": GenerationOptions.quality} | {
-        name: getattr(GenerationOptions, name) for name in options.RANGES
-    }
-    chosen = {name: values[name] for name, default in defaults.items() if values[name] != default}
+    chosen = {name: values[name] for name, default in DEFAULTS.items() if values[name] != default}
     return {"model": spec.name, "language": values["language"], "options": chosen}
 
 

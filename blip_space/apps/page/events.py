@@ -41,7 +41,7 @@ def connect_events(demo: Any, page: Components, handlers: Conversation, comparis
     _save_settings(demo, page)
     page.cards.click(handlers.load_example, None, [page.image, page.example], **PRIVATE)
     page.question.change(None, page.question, page.ask, js=NAME_ASK, **PRIVATE)
-    version_events.connect_versions(page, update_budget_after)
+    version_events.connect_versions(demo, page, update_budget_after)
     comparison_panel.connect_comparison(page, comparison, update_budget_after)
     choice = [page.language, page.model]
     changes = [component.change for component in choice]
@@ -60,6 +60,7 @@ def connect_events(demo: Any, page: Components, handlers: Conversation, comparis
 def _connect_asking(page: Components, handlers: Conversation, update_budget_after: Any) -> list[Any]:
     """Connect the events that ask a question; returns the events that generate the answers."""
     outputs = [page.chat, page.busy, page.ask, page.stop, page.timer]
+    again = gr.Button(visible="hidden", elem_id="ask-again")
     submissions = [
         gr.on(
             [page.question.submit, page.ask.click],
@@ -84,6 +85,7 @@ def _connect_asking(page: Components, handlers: Conversation, update_budget_afte
             **PRIVATE,
         ),
         page.chat.retry(handlers.retry, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
+        again.click(handlers.ask_again, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
         page.chat.edit(handlers.edit, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
     ]
     inputs, limits = [page.chat, page.image, *page.settings], handlers.limits
