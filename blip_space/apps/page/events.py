@@ -50,7 +50,7 @@ def connect_events(demo: Any, page: Components, handlers: Conversation, comparis
     status = [page.chip, page.status, page.details, page.timer]
     changes = [demo.load, page.timer.tick, page.model.change]
     gr.on(changes, handlers.update_status, [page.busy, page.model], status, **PRIVATE)
-    settings_panel.connect(page)
+    settings_panel.connect_settings(page)
     for component in budget_inputs[:1] + budget_inputs[2:]:
         update_budget_after(component.change)
     update_budget_after(page.status.change)

@@ -72,7 +72,7 @@ def build_layout(engine: EngineProtocol, batches: Batches) -> Components:
                 with gr.Column(scale=5, min_width=0, elem_id="right"):
                     _conversation_column(parts, engine)
             with gr.Accordion(text("settings_label"), open=False, elem_id="settings"):
-                settings_panel.build(parts)
+                settings_panel.build_settings(parts)
             parts["comparison"] = comparison_panel.build_panel(engine)
         with gr.Tab(text("batch_tab")):
             batch_tab.build_batch_tab(engine, batches)

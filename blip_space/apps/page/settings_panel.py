@@ -26,7 +26,7 @@ SAMPLING_ONLY = """(quality) => {
 """Beam search does not sample: its temperature is 0."""
 
 
-def build(parts: dict[str, Any]) -> None:
+def build_settings(parts: dict[str, Any]) -> None:
     """Add the components of the settings to `parts`."""
     parts["quality"] = gr.Radio(
         [(text("quality_stream"), "stream"), (text("quality_best"), "best")],
@@ -57,7 +57,7 @@ def _numeric_setting(name: str) -> Any:
     )
 
 
-def connect(page: Any) -> None:
+def connect_settings(page: Any) -> None:
     """Connect the events between the settings of the page's `Components`; all run in the browser."""
     numbers = dict(zip(options.RANGES, page.decoding, strict=True))
     tokens, sampling = numbers["max_new_tokens"], [numbers[name] for name in ("temperature", "top_p", "seed")]
