@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+from typing import Any
+
 from playwright.sync_api import Locator, Page, expect
 
+from blip_space.apps.page.comparison import Comparison, Way
+from blip_space.apps.page.messages import text_of
+from blip_space.errors import BusyError
+from blip_space.serving.response import ResponseStream
 from tests.apps.browser import PROMPT, ask_and_wait, english, questions, replies, wait_for
 from tests.apps.fake_engine import BUSY, PARROT, POLYGLOT, FakeEngine
 
@@ -69,3 +77,24 @@ def test_a_refused_way_says_why_and_a_stopped_one_keeps_its_text(answered_page: 
     expect(answered_page.locator("#use-first")).to_be_visible()
     expect(sides(answered_page)[0]).to_have_text("one")
     assert len(engine.requests) == 2
+
+
+def test_an_answer_waits_where_its_user_may_have_only_one(engine: FakeEngine) -> None:
+    responses: list[ResponseStream] = []
+
+    def submit(_request: Any) -> ResponseStream:
+        if responses and not responses[-1].done:
+            raise BusyError("Wait for one to end.", code="too_many_requests")
+        responses.append(ResponseStream(deadline=time.monotonic() + 60))
+        return responses[-1]
+
+    endpoints: Any = SimpleNamespace(submit=submit, answer_limits={})
+    ways = [Way(PARROT, SimpleNamespace(), {}) for _ in range(2)]  # type: ignore[arg-type]  # submit looks at no request
+    notes = Comparison(engine, endpoints)._run(ways)
+    assert "compare_in_turn_limited" in next(notes)
+    for text in ("first", "second"):
+        responses[-1].publish(text, finished=True)
+        for _ in notes:
+            if len(responses) == 2 and not responses[-1].done:
+                break
+    assert [text_of(way.reply) for way in ways] == ["first", "second"]

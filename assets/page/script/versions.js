@@ -99,6 +99,7 @@
     if (isPlaceholder(messages[index]) || !(details || others.length)) return void bar?.remove();
     bar ??= create(row);
     const [previous, place, next, facts, again] = bar.children, total = others.length + 1;
+    bar.classList.toggle("has-versions", total > 1);
     bar.dataset.question = String(index - 1);
     for (const element of [previous, place, next]) set(element, "hidden", total === 1 || id !== "chat");
     set(previous, "ariaDisabled", String(shown === 0));  // not `disabled`, which would take the focus away

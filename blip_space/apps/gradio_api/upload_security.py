@@ -21,6 +21,7 @@ from gradio.data_classes import ImageData, ListFiles
 from starlette.exceptions import HTTPException
 
 from blip_space.apps import locales
+from blip_space.apps.gradio_api import session_states
 from blip_space.apps.gradio_api.call_values import INVALID_VALUE, Hidden, check_call, is_uploaded, reference_error
 from blip_space.apps.gradio_api.queue_shares import QueueShares
 from blip_space.apps.http.callers import caller_of, group
@@ -79,6 +80,12 @@ class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # mypy does not follow Gra
 
         self._queue.push = push_valid
         return self
+
+    def launch(self, *arguments: Any, **options: Any) -> Any:
+        """Serve as Gradio does, but keep little of each session."""
+        launched = super().launch(*arguments, **options)
+        session_states.install(self.app)
+        return launched
 
     def has_calls(self) -> bool:
         """Whether a call waits, runs, or has a result that its client is about to get. From any thread."""

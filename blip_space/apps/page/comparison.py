@@ -130,7 +130,7 @@ class Comparison:
         running, yielded_at, shown = list[Way](), 0.0, list[Message]()
         try:
             while waiting or running:
-                if waiting and (is_together or not running):
+                while waiting and (is_together or not running):
                     if waiting[0].start(self._endpoints.submit, may_wait=bool(running)):
                         running.append(waiting.pop(0))
                     else:
@@ -142,7 +142,7 @@ class Comparison:
                 if replies != shown or time.monotonic() - yielded_at > HEARTBEAT_SECONDS:
                     yielded_at, shown = time.monotonic(), replies
                     yield note
-                if running and not (waiting and is_together):
+                if running:
                     running[0].wait(UPDATE_SECONDS)
         finally:
             for way in ways:

@@ -15,7 +15,7 @@ from blip_space.apps.gradio_api.batches import Batches
 from blip_space.apps.gradio_api.upload_security import image_input
 from blip_space.apps.locales import text
 from blip_space.apps.page import batch_tab, comparison_panel, settings_panel, static, status_text
-from blip_space.apps.page.kept import KeptComponents, build_kept
+from blip_space.apps.page.kept import KeptComponents, build_bar, build_kept
 from blip_space.apps.page.localized import current
 from blip_space.serving.protocol import EngineProtocol
 
@@ -86,6 +86,7 @@ def _top_row(parts: dict[str, Any], engine: EngineProtocol) -> None:
     names = list(engine.specs)
     with gr.Row(elem_id="top"):
         gr.HTML(static.render_template("header.html", tagline=text("tagline")), padding=False, elem_id="title")
+        build_bar()
         parts["model"] = gr.Dropdown(
             names,
             value=names[0],

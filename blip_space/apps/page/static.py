@@ -15,13 +15,18 @@ from string import Template
 from blip_space import ASSETS
 
 SCRIPTS = (
+    "storage.js",
     "texts.js",
     "messages.js",
     "facts.js",
     "versions.js",
     "store.js",
+    "kept_pictures.js",
     "kept.js",
+    "records.js",
     "conversations.js",
+    "exports.js",
+    "kept_list.js",
     "answers.js",
     "screen.js",
     "comparison.js",
