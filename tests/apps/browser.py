@@ -8,8 +8,12 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 from blip_space.apps import locales
+from blip_space.apps.page import static
 
 PROMPT = "one two three four"
+
+EXAMPLE = static.load_examples()[0].file
+"""An image that is not that of the fixtures."""
 
 english = locales.english().text
 """The texts of the page as these tests read them."""
@@ -54,8 +58,9 @@ def press(page: Page, name: str) -> None:
     page.locator(f"#chat button[aria-label='{name}']").last.click()
 
 
-def toast(page: Page) -> Locator:
-    return page.locator("[data-testid=toast-body]").last
+def note(page: Page, place: str) -> Locator:
+    """The note at a place of the page: `frame` (of the image), `box` (of the question), `batch` or `page`."""
+    return page.locator(f".note-{place}")
 
 
 def choose_language(page: Page, name: str) -> None:

@@ -14,10 +14,10 @@ from tests.apps.browser import (
     ask_and_wait,
     choose_language,
     english,
+    note,
     question_box,
     questions,
     replies,
-    toast,
     wait_for,
 )
 from tests.apps.fake_engine import POLYGLOT, UNKNOWN_REPLY, FakeEngine
@@ -37,9 +37,9 @@ def test_an_unsupported_language_is_marked_last_and_refused(answered_page: Page)
     assert marked == list(range(8, 96))
     answered_page.keyboard.press("Escape")
     choose_language(answered_page, "Kiswahili")
-    expect(answered_page.locator("#budget")).to_contain_text("parrot does not support Swahili")
+    expect(answered_page.locator("#budget")).to_contain_text("parrot does not speak Kiswahili")
     ask(answered_page, "habari")
-    expect(toast(answered_page)).to_contain_text("parrot does not support Swahili")
+    expect(note(answered_page, "box")).to_contain_text("parrot does not speak Kiswahili")
     expect(question_box(answered_page)).to_have_value("habari")
 
 
@@ -85,16 +85,22 @@ def test_a_reload_stops_the_answer_and_keeps_language_and_settings(answered_page
     expect(answered_page.get_by_label(english("seed_label"))).to_have_value("7")
 
 
-def test_the_budget_follows_typing_and_counts_dropped_turns(answered_page: Page) -> None:
-    line = answered_page.locator("#budget")
-    expect(line).to_contain_text("of 64 tokens")
-    before = line.inner_text()
-    answered_page.fill("#question textarea", "what is it?")
-    expect(line).not_to_have_text(before)
+def test_a_full_context_is_said_in_words_and_counted_once_after_typing(answered_page: Page) -> None:
+    counts: list[str] = []
+    answered_page.on("request", lambda request: counts.append(request.url) if "/queue/join" in request.url else None)
+    line, box = answered_page.locator("#budget"), question_box(answered_page)
+    expect(line.locator(".free")).to_be_attached()
+    box.press_sequentially("what is it? ")
+    expect(line.locator(".budget")).to_be_hidden()
+    assert counts == []
+    box.blur()
+    wait_for(answered_page, lambda: len(counts) == 1)
+    box.fill("what " * 30)
+    expect(line).to_have_text(english("context_nearly_full"))
     for number in range(2):
         ask_and_wait(answered_page, f"{number} " * 11 + "more?")
-    answered_page.fill("#question textarea", "what is it? " * 3)
-    expect(line).to_contain_text(re.compile("tokens used; the (oldest turn is|2 oldest turns are) left out"))
+    box.fill("what is it? " * 3)
+    expect(line).to_contain_text("The conversation is long: the model leaves out")
 
 
 def test_download_progress_is_shown(page: Page, engine: FakeEngine, web: httpx.Client) -> None:
@@ -114,12 +120,10 @@ def test_the_status_changes_from_loading_to_ready(page: Page, engine: FakeEngine
     engine.set_status(status="loading")
     page.reload()
     expect(page.locator("#status")).to_contain_text("is loading")
-    expect(page.locator("#budget")).to_contain_text("of 64 tokens")  # counted without the weights
     engine.set_status(status="ready")
     expect(page.locator("#status")).to_be_empty()
     expect(page.locator("#chip")).to_have_text("parrot · fp32 · ready")
     expect(page.locator("#status-details")).to_contain_text("fp32 on cpu")
-    expect(page.locator("#budget")).to_contain_text("of 64 tokens")
 
 
 def test_a_failed_load_is_shown_with_its_reason(page: Page, engine: FakeEngine) -> None:
@@ -137,8 +141,18 @@ def test_the_page_describes_the_model_other_models_and_privacy(page: Page) -> No
     expect(privacy).to_contain_text("Images and text are never logged")
 
 
-def test_an_unknown_image_suggests_another_model(answered_page: Page) -> None:
-    hint = answered_page.get_by_text(english("unknown_image_listed", model="parrot", listed=POLYGLOT.name))
+def test_an_unknown_image_gives_one_hint_from_which_another_model_is_asked(
+    answered_page: Page, engine: FakeEngine
+) -> None:
+    hint = answered_page.locator("#chat .hint")
+    for count in (2, 3):
+        ask(answered_page, UNKNOWN_REPLY)
+        expect(replies(answered_page)).to_have_text([PROMPT, *[UNKNOWN_REPLY] * (count - 1)])
+        expect(answered_page.locator("#ask")).to_be_visible()
+        expect(hint).to_have_count(1)
+    expect(hint).to_contain_text(english("image_unknown", model="parrot"))
+    hint.get_by_text(english("ask_instead", model=POLYGLOT.name)).click()
+    wait_for(answered_page, lambda: len(engine.requests) == 4)
     expect(hint).to_have_count(0)
-    ask_and_wait(answered_page, UNKNOWN_REPLY)
-    expect(hint).to_be_visible()
+    assert [request.model for request in engine.requests[2:]] == ["parrot", "polyglot"]
+    assert len(engine.requests[3].turns) == 2

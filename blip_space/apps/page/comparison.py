@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from blip_space.apps.error_texts import describe
 from blip_space.apps.gradio_api.endpoints import HEARTBEAT_SECONDS, UPDATE_SECONDS, Endpoints
 from blip_space.apps.gradio_api.parsing import parse_model, parse_prompt, parse_request
 from blip_space.apps.gradio_api.upload_security import check_image
@@ -86,7 +87,7 @@ class Way:
             self._response.cancel()
 
     def _fail(self, error: UserError) -> None:
-        self.done, self.reply = True, notice_message(str(error))
+        self.done, self.reply = True, notice_message(describe(error))
 
 
 class Comparison:

@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 
 from blip_space import options
+from blip_space.apps.error_texts import PageError, describe, notice
 from blip_space.apps.gradio_api.endpoints import Endpoints, updates
 from blip_space.apps.gradio_api.parsing import parse_model, parse_prompt, parse_request
 from blip_space.apps.gradio_api.upload_security import check_image
@@ -34,11 +35,11 @@ from blip_space.apps.page.messages import (
 from blip_space.apps.page.versions import replace_turn
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.answer_check import is_blank
-from blip_space.errors import UserError
+from blip_space.errors import ImageError
 from blip_space.options import GenerationOptions
 from blip_space.serving.protocol import EngineProtocol
+from blip_space.serving.response import ResponseStream
 
-HINT_SECONDS = 12
 SETTINGS = ("language", "model", *options.RANGES, "quality", "use_history")
 """The names of the page's settings, in the order in which handlers take them."""
 
@@ -66,7 +67,7 @@ class Conversation:
     def ask_again(self, messages: Any, image: Any, busy: Any) -> list[Any]:
         """Ask the last question again, with the settings as they are now. The old turn becomes another version."""
         earlier, turn = _split(_idle_messages(messages, busy), len(parse_messages(messages)) - 1)
-        return _submitted([*earlier, replace_turn(turn, turn[0])], image)
+        return _submitted([*earlier, replace_turn(turn, with_facts(turn[0], {}))], image)
 
     def edit(self, messages: Any, image: Any, busy: Any, event: gr.EventData) -> list[Any]:
         """Ask an edited question. The old one and all messages after it become another version."""
@@ -92,23 +93,29 @@ class Conversation:
         spec, text = self._spec(values["model"]), ""
         facts = answer_facts(spec, values)
         for text in updates(response):
-            reply = waiting_message(response.queue_position()) if is_blank(text) else assistant_message(text, facts)
+            reply = self._waiting_message(response) if is_blank(text) else assistant_message(text, facts)
             yield [*earlier, question, reply]
         facts |= {"tokens": response.tokens, "seconds": round(time.monotonic() - asked_at, 2)}
         yield [*earlier, question, assistant_message(text, facts)]
         if text in spec.unknown_image_replies:
-            hint = status_text.unknown_image_hint(spec, list(self._engine.specs.values()))
-            gr.Info(hint, duration=HINT_SECONDS, title="")
+            other = status_text.model_for_any_image(list(self._engine.specs.values()))
+            gr.Info(notice("unknown_image", localized("image_unknown", model=spec.name), model=other))
 
     def validate_image(self, image: Any) -> None:
-        """Raise `ImageError` for a new image that cannot be used, before a question is asked about it."""
-        if image is not None:
-            check_image(image)
+        """Say in the frame why a new image cannot be read, and have the page's script remove it. Raises `UserError` if
+        it cannot be checked now."""
+        try:
+            if image is not None:
+                check_image(image)
+        except ImageError as error:
+            if error.code not in ("unreadable_image", "too_large"):
+                raise
+            gr.Info(notice(error.code, describe(error), remove="image"))
 
     def update_budget(
         self, prompt: Any, messages: Any, language: Any, model: Any, max_new_tokens: Any, use_history: Any
     ) -> str:
-        """The budget line: how many tokens the prompt would use if it were sent now, as HTML."""
+        """What a user should know about the room in the context if the prompt were sent now, as HTML."""
         history = to_history(parse_messages(messages)) if use_history is True else []
         values = (prompt, language, history, model, max_new_tokens)
         return status_text.budget_line(lambda: self._endpoints.budget(*values))
@@ -135,7 +142,7 @@ class Conversation:
         language, and an `id` by which the browser asks it only once."""
         index, examples = _detail(event, "index"), static.load_examples()
         if not isinstance(index, int) or not 0 <= index < len(examples):
-            raise UserError(localized("no_such_example"))
+            raise PageError(localized("no_such_example"))
         example = examples[index]
         asked = {"prompt": example.prompt, "language": example.language, "id": secrets.token_hex(8)}
         return [str(example.file), asked]
@@ -144,7 +151,7 @@ class Conversation:
         """Ask the question of the example that `load_example` has returned, in its language. The text box and the
         chosen `language` stay as they are."""
         if not isinstance(example, dict):
-            raise UserError(localized("no_such_example"))
+            raise PageError(localized("no_such_example"))
         _idle_messages([], busy)
         question = user_message(parse_prompt(example.get("prompt")))
         facts = {"language": example.get("language"), "instead_of": language}
@@ -160,8 +167,13 @@ class Conversation:
         """Ask one of the ready questions. The text box stays as it is."""
         index, ready = _detail(event, "index"), self._spec(model).ready_questions.get(str(language))
         if ready is None or not isinstance(index, int) or not 0 <= index < len(ready.questions):
-            raise UserError(localized("no_such_question"))
+            raise PageError(localized("no_such_question"))
         return _submitted([*_idle_messages(messages, busy), user_message(ready.questions[index])], image)
+
+    def _waiting_message(self, response: ResponseStream) -> Message:
+        status = self._engine.status()
+        loading = status.model if status.status == "loading" else ""
+        return waiting_message(response.queue_position(), loading)
 
     def _spec(self, model: Any) -> ModelSpec:
         return self._engine.specs.get(parse_model(model), self._engine.default)
@@ -189,7 +201,7 @@ def _detail(event: gr.EventData, name: str) -> Any:
 
 def _idle_messages(messages: Any, busy: Any) -> list[Message]:
     if busy is True:
-        raise UserError(localized("still_answering"))
+        raise PageError(localized("still_answering"))
     return parse_messages(messages)
 
 
@@ -205,4 +217,4 @@ def _split(messages: list[Message], index: Any) -> tuple[list[Message], list[Mes
     if isinstance(position, int) and not isinstance(position, bool) and 0 <= position < len(messages):
         position -= position % 2
         return messages[:position], messages[position:]
-    raise UserError(localized("message_gone"))
+    raise PageError(localized("message_gone"))

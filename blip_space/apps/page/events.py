@@ -24,6 +24,8 @@ MARK_STOPPED = "() => window.blipSpace.markStopped()"
 MARK_ASKED = "(...values) => window.blipSpace.markAsked(...values)"
 ASK_EXAMPLE = "(example) => window.blipSpace.askExample(example)"
 NAME_ASK = "(question) => window.blipSpace.nameAsk(question)"
+NOTHING = "() => null"
+WANTED_MODEL = "() => window.blipSpace.wantedModel()"
 RESET = "() => window.blipSpace.reset()"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
 
@@ -48,12 +50,12 @@ def connect_events(demo: Any, page: Components, handlers: Conversation, comparis
     gr.on(changes, handlers.update_ready_questions, choice, page.ready_questions, **PRIVATE)
     page.model.change(handlers.update_model, page.model, [page.language, page.cards, page.description], **PRIVATE)
     status = [page.chip, page.status, page.details, page.timer]
-    changes = [demo.load, page.timer.tick, page.model.change]
+    changes = [demo.load, page.timer.tick, page.model.change, page.refresh_status.click]
     gr.on(changes, handlers.update_status, [page.busy, page.model], status, **PRIVATE)
     settings_panel.connect_settings(page)
-    for component in budget_inputs[:1] + budget_inputs[2:]:
+    for component in budget_inputs[2:]:
         update_budget_after(component.change)
-    update_budget_after(page.status.change)
+    update_budget_after(page.count.click)
     update_budget_after(demo.load)
 
 
@@ -88,6 +90,9 @@ def _connect_asking(page: Components, handlers: Conversation, update_budget_afte
         again.click(handlers.ask_again, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
         page.chat.edit(handlers.edit, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
     ]
+    chosen = page.ask_instead.click(None, None, page.model, js=WANTED_MODEL, **PRIVATE)
+    asked_again = [page.chat, page.image, page.busy]
+    submissions.append(chosen.then(handlers.ask_again, asked_again, outputs, js=MARK_ASKED, **PRIVATE))
     inputs, limits = [page.chat, page.image, *page.settings], handlers.limits
     answers = [event.success(handlers.answer, inputs, page.chat, **limits, **PRIVATE) for event in submissions]
     for answer in answers:
@@ -113,6 +118,7 @@ def _connect_cancelling(page: Components, handlers: Conversation, answers: list[
         update_budget_after(reset.then)
         reset.then(None, page.example, None, js=ASK_EXAMPLE, **PRIVATE)
     page.image.change(handlers.validate_image, page.image, None, **PRIVATE)
+    page.remove_image.click(None, None, page.image, js=NOTHING, **PRIVATE)
 
 
 def _finish_answer(page: Components, event: Any, script: str = FINISH_ANSWER) -> Any:

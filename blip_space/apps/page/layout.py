@@ -24,8 +24,8 @@ FORWARD_CLICKS = "window.blipSpace.forwardClicks(element, trigger)"
 
 @dataclass(frozen=True)
 class Components:
-    """The components that events take as inputs and outputs. `busy` is true while an answer is being generated, and
-    `example` is the question of the example that was clicked last."""
+    """The components that events take as inputs and outputs. `busy` is true while an answer is being generated,
+    `example` is the question of the example that was clicked last, and the page's script presses `count`."""
 
     chip: Any
     details: Any
@@ -44,6 +44,7 @@ class Components:
     ready_questions: Any
     budget: Any
     length: Any
+    count: Any
     kept: KeptComponents
     decoding: list[Any]
     quality: Any
@@ -52,6 +53,9 @@ class Components:
     description: Any
     busy: Any
     saved_settings: Any
+    ask_instead: Any
+    remove_image: Any
+    refresh_status: Any
     comparison: comparison_panel.Panel
 
     @property
@@ -115,6 +119,8 @@ def _hidden_parts(parts: dict[str, Any]) -> None:
     parts["saved_settings"] = gr.BrowserState(
         None, storage_key="blip-space", secret="not a secret: languages and numbers"
     )
+    for name in ("ask_instead", "remove_image", "refresh_status"):  # which only the page's script presses
+        parts[name] = gr.Button(visible="hidden", elem_id=name.replace("_", "-"))
 
 
 def _image_column(parts: dict[str, Any]) -> None:
@@ -149,6 +155,7 @@ def _conversation_column(parts: dict[str, Any], engine: EngineProtocol) -> None:
     parts["ready_questions"] = gr.HTML(current("ready"), padding=False, js_on_load=FORWARD_CLICKS, elem_id="ready")
     with gr.Column(elem_id="notes"):
         parts["status"] = gr.HTML(current("status"), padding=False, elem_id="status")
+        parts["count"] = gr.Button(visible="hidden", elem_id="count")
         parts["budget"] = gr.HTML("", padding=False, elem_id="budget")
 
 

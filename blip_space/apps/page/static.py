@@ -18,6 +18,7 @@ SCRIPTS = (
     "storage.js",
     "texts.js",
     "messages.js",
+    "announcements.js",
     "facts.js",
     "versions.js",
     "store.js",
@@ -32,6 +33,13 @@ SCRIPTS = (
     "comparison.js",
     "lists.js",
     "batch.js",
+    "budget.js",
+    "focus.js",
+    "notes.js",
+    "errors.js",
+    "picture.js",
+    "connection.js",
+    "hints.js",
 )
 STYLES = (
     "page.css",
@@ -44,7 +52,9 @@ STYLES = (
     "comparison.css",
     "kept.css",
     "batch.css",
+    "notes.css",
     "narrow.css",
+    "access.css",
 )
 EXAMPLES = ASSETS / "examples"
 
