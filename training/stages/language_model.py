@@ -106,7 +106,8 @@ def language_model_loss(model: Any, question_head: QuestionHead, features: Tenso
     mask = torch.cat([torch.ones(features.shape[:2], dtype=torch.long, device=features.device), batch["mask"]], dim=1)
     inputs = torch.cat([features.to(prompt.dtype), prompt], dim=1)
     language = model.language_model
-    states = language.encoder(inputs_embeds=inputs, attention_mask=mask).last_hidden_state
+    encoded = language.encoder(inputs_embeds=inputs, attention_mask=mask, output_hidden_states=True)
+    states = encoded.last_hidden_state
     labels, is_label = batch["labels"], batch["labels"] != IGNORE_INDEX
     decoder_input = torch.cat([torch.full_like(labels[:, :1], PAD), labels[:, :-1]], dim=1).clamp(min=PAD)
     outputs = language.decoder(input_ids=decoder_input, encoder_hidden_states=states, encoder_attention_mask=mask)
@@ -114,7 +115,11 @@ def language_model_loss(model: Any, question_head: QuestionHead, features: Tenso
     logits = language.lm_head(outputs.last_hidden_state[is_label])
     cross_entropy = nn.functional.cross_entropy(logits.float(), labels[is_label])
     auxiliary_loss = question_head.loss(states, mask, batch["question_targets"])
-    return cross_entropy + auxiliary_loss + question_head.object_loss(states, batch["object_targets"])
+    # The layer before the last marks the objects as well, so that the last one can count them.
+    early_states = language.encoder.final_layer_norm(encoded.hidden_states[-2])
+    for object_states in (states, early_states):
+        auxiliary_loss = auxiliary_loss + question_head.object_loss(object_states, batch["object_targets"])
+    return cross_entropy + auxiliary_loss
 
 
 def language_model_groups(model: Any) -> list[dict[str, Any]]:
