@@ -2,8 +2,9 @@
 
 Patient clients use the API as it is meant; each has an address of its own. With --chaos three of eight clients leave,
 cancel, send half of an upload, more calls than their share, or what is no request; and the server's engine ends, runs
-out of memory, loses its folder of uploads, and has its disk filled where this user may mount a small one. Prints a line
-every half minute and a table at the end.
+out of memory, loses its folder of uploads, and has its disk filled where this user may mount a small one. With
+--engine-process the engine has a process of its own, which --chaos also kills. Prints a line every half minute and a
+table at the end.
 
 The exit code is 0 if no patient client got an error, every refusal had a sentence, `/metrics` adds up, and in a run of
 five minutes or more the memory of the last third is at most 5 % above that of the first.
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         disk = folder / "disk"
         disk.mkdir()
         small_disk = args.chaos and stack.enter_context(failures.small_disk(disk))
-        server = stack.enter_context(running(["--model", args.model], disk))
+        server = stack.enter_context(running(["--model", args.model], disk, engine_process=args.engine_process))
         clients = make_clients(server.url, args.clients, images, counts, chaos=args.chaos)
         tasks = [client.run for client in clients]
         if args.chaos:
@@ -157,6 +158,7 @@ def _table(
     seconds = sorted(counts.seconds) or [0.0]
     rows = {
         "clients, minutes": f"{args.clients}, {args.minutes:g}" + (", chaos" if args.chaos else ""),
+        "engine": "in a process of its own" if args.engine_process else "in the server's process",
         "small disk": "yes" if small_disk else "no",
         "answers of patient clients": counts.total("answered: "),
         "their errors": counts.total("error: "),
@@ -179,6 +181,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--chaos", action="store_true", help="clients that disturb, and failures of the server")
+    parser.add_argument("--engine-process", action="store_true", help="the engine in a process of its own, as on CUDA")
     parser.add_argument("--failures", type=float, default=40.0, metavar="SECONDS", help="between two failures")
     parser.add_argument("--log", type=Path, help="where the log of the server is copied")
     parser.add_argument("--model", default="tiny")

@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING, Literal, TypedDict, overload
 from PIL import Image
 
 from blip_space import catalogue, images, options
+from blip_space.catalogue import ModelSpec
+from blip_space.catalogue.remote import PRECISION, check_options, with_adapter
 from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import ModelError, UserError
 from blip_space.history import parse_history
+from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.threaded import ThreadedEngine
+from blip_space.settings import openai_key
 
 if TYPE_CHECKING:
     from typing import Self
@@ -61,14 +65,17 @@ def load(
 ) -> Engine:
     """Load a model and return it ready to answer.
 
-    `model` is a name of the catalogue (`python -m blip_space models`), a folder with a checkpoint, or a repository
-    `owner/name` of the hub, which is downloaded where it is not cached. `precision` is auto, fp32, bf16, fp16, int8 or
-    int4. `adapter` is a LoRA adapter's folder or repository. `device` is auto, cpu, mps or cuda:N. Without
-    `photo_encoder`, a model that has one, such as tiny, is the plain BLIP-2 of its folder. Raises `ModelError` where
-    the model cannot be loaded. `DeviceError`, here or of an answer, means that the GPU failed: only another process can
-    use it again.
+    `model` is a name of the catalogue (`python -m blip_space models`), a folder with a checkpoint, a repository
+    `owner/name` of the hub, which is downloaded where it is not cached, or `openai:URL#NAME` for a model of another
+    server, to which the images are then sent. `precision` is auto, fp32, bf16, fp16, int8 or int4. `adapter` is a LoRA
+    adapter's folder or repository. `device` is auto, cpu, mps or cuda:N. Without `photo_encoder`, a model that has one,
+    such as tiny, is the plain BLIP-2 of its folder. Raises `ModelError` where the model cannot be loaded.
+    `DeviceError`, here or of an answer, means that the GPU failed: only another process can use it again.
     """
-    spec = replace(catalogue.find_model(model, folders=True), adapter=adapter)
+    spec = with_adapter(catalogue.find_model(model, folders=True), adapter)
+    check_options(spec, precision, device)
+    if spec.server:
+        return Engine._of_server(spec)
     if not photo_encoder:
         spec = replace(spec, photo_encoder=False)
     from blip_space.loading.loader import load_model
@@ -84,13 +91,27 @@ class Engine:
     """
 
     def __init__(self, model: VisionLanguageModel) -> None:
-        self.model, self.precision = model.spec.name, model.precision.name
         from blip_space.engine.batch_size import streaming_batch_size  # imports torch
 
-        self._max_in_flight = BATCHES_IN_FLIGHT * streaming_batch_size(model)
         engine = ThreadedEngine([model.spec], config=CONFIG, load=lambda *_: model)
+        self._start(engine, precision=model.precision.name, at_once=streaming_batch_size(model))
+
+    @classmethod
+    def _of_server(cls, spec: ModelSpec) -> Self:
+        """The engine of a remote model."""
+        from blip_space.serving.remote.engine import RemoteEngine
+
+        engine = cls.__new__(cls)
+        remote = RemoteEngine(spec, key=openai_key(), config=CONFIG)
+        engine._start(remote, precision=PRECISION, at_once=CONFIG.resolve().max_batch_size)
+        return engine
+
+    def _start(self, engine: EngineProtocol, *, precision: str, at_once: int) -> None:
+        """Use an engine that generates `at_once` answers together."""
+        self.model, self.precision = engine.default.name, precision
+        self._max_in_flight = BATCHES_IN_FLIGHT * at_once
         engine.start()
-        self._engine: ThreadedEngine | None = engine
+        self._engine: EngineProtocol | None = engine
         self._close = weakref.finalize(self, engine.stop)  # also at exit, before threads are killed
 
     def ask(

@@ -1,4 +1,6 @@
 #!/usr/bin/env bash
+# Versions: torch==2.11.0, numpy==2.3.5 (CUDA 13.0), Python 3.12.
+#
 # torch 2.11.0 (CUDA 13.0): if Python's garbage collector happens to free a CUDA graph while another one is captured, that
 # capture fails: "operation failed due to a previous error during capture". So captures fail at random in a program that
 # has dropped a model with graphs and captures those of the next.
@@ -15,7 +17,7 @@ set -euo pipefail
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet torch==2.11.0 numpy
+"$folder/venv/bin/pip" install --quiet torch==2.11.0 numpy==2.3.5
 
 "$folder/venv/bin/python" - <<'PYTHON'
 import gc

@@ -1,4 +1,6 @@
 #!/usr/bin/env bash
+# Versions: torch==2.11.0, numpy==2.3.5 (CUDA 13.0), Python 3.12.
+#
 # torch 2.11.0 (CUDA 13.0): after the capture of a CUDA graph has failed, every use of torch's random numbers on that GPU
 # raises "Offset increment outside graph capture encountered unexpectedly", with or without graphs, until another capture
 # succeeds.
@@ -14,7 +16,7 @@ set -euo pipefail
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet torch==2.11.0 numpy
+"$folder/venv/bin/pip" install --quiet torch==2.11.0 numpy==2.3.5
 
 "$folder/venv/bin/python" - <<'PYTHON'
 import sys

@@ -1,4 +1,6 @@
 #!/usr/bin/env bash
+# Versions: triton==3.6.0, torch==2.13.0, numpy==2.3.5 and numpy==2.4.6, Python 3.11.
+#
 # Triton 3.6.0 beside NumPy 2.4.6: the interpreter refuses a loop whose end was loaded from memory,
 # TypeError('only 0-dimensional arrays can be converted to Python scalars'). Beside NumPy 2.3.5 the same kernel works, and
 # so does the compiled one on a GPU.

@@ -1,4 +1,6 @@
 #!/usr/bin/env bash
+# Versions: pytest-xdist==3.8.0, pytest==9.1.0 and pytest==9.2.0, Python 3.11.
+#
 # pytest-xdist 3.8.0 with pytest 9.2.0 divides the tests of one group: `--dist loadgroup` runs tests that are marked
 # `xdist_group("one")` in several processes at once, without an error or a warning.
 #

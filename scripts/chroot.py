@@ -23,8 +23,8 @@ from scripts import namespaces
 
 ROOT = Path(__file__).resolve().parent.parent
 MIRROR = "http://deb.debian.org/debian"
-HEALTHY_SECONDS = 180
-STOP_SECONDS = 20
+HEALTHY_SECONDS = 300
+STOP_SECONDS = 120
 COMPILED = shutil.ignore_patterns("__pycache__")
 
 

@@ -26,10 +26,12 @@ def _rows() -> Iterator[Row]:
 
 def _request_rows() -> Iterator[Row]:
     from blip_space.apps.gradio_api import call_values
-    from blip_space.apps.http import body_limits
+    from blip_space.apps.http import body_limits, body_memory
 
     yield "body of a call", _size(body_limits.CALL_BYTES), "too_large"
     yield "body of a request that contains images as base64", _size(body_limits.DATA_BYTES), "too_large"
+    total, share = _size(body_memory.MAX_TOTAL_BYTES), _size(int(body_memory.MAX_SHARE * body_memory.MAX_TOTAL_BYTES))
+    yield "such bodies at once, until their answers begin", f"{total}, {share} of one address; others wait", "busy"
     yield "body of any other request", f"{body_limits.SMALL_BYTES // 1024} kB", "too_large"
     yield "brackets, commas and colons of a body", f"{body_limits.MAX_VALUES:,}", "too_large"
     yield "levels of a value", f"{call_values.MAX_DEPTH}", "invalid_value"

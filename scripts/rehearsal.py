@@ -23,8 +23,8 @@ from pathlib import Path
 from scripts import namespaces
 
 PORT = 7860
-READY_SECONDS = 120
-STOP_SECONDS = 20
+READY_SECONDS = 300
+STOP_SECONDS = 120
 URL = f"http://127.0.0.1:{PORT}"
 
 QUESTION = """

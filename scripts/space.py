@@ -20,7 +20,7 @@ from blip_space import catalogue
 from blip_space.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("app.py", "LICENSE", "blip_space", "assets/examples", "assets/page", "assets/style.css", "assets/tiny")
+COPIED = ("app.py", "LICENSE", "blip_space", "assets/examples", "assets/locales", "assets/page", "assets/tiny")
 """What a running server needs of the project."""
 
 CPU_TORCH = "--extra-index-url https://download.pytorch.org/whl/cpu"

@@ -27,10 +27,15 @@ def app(tmp_path: Path) -> Iterator[App]:
 
 
 def children(process: int) -> list[int]:
-    """The processes that a process started, and Python's own tracker left out."""
+    """The processes for engines that a process started."""
+    return started(process, "spawn_main")
+
+
+def started(process: int, program: str) -> list[int]:
+    """The processes of a program that a process started."""
     lists = Path(f"/proc/{process}/task").glob("*/children")
     numbers = [int(number) for file in lists for number in file.read_text().split()]
-    return [number for number in numbers if b"spawn_main" in Path(f"/proc/{number}/cmdline").read_bytes()]
+    return [number for number in numbers if program.encode() in Path(f"/proc/{number}/cmdline").read_bytes()]
 
 
 def has_torch(process: int) -> bool:
@@ -61,6 +66,8 @@ def test_only_the_engines_process_has_torch_and_it_is_replaced_when_it_ends(app:
     assert has_torch(engine)
     assert count(app, tmp_path) == "three"
     assert not has_torch(app.process.pid)
+    assert started(engine, "decoder_main")
+    assert not started(app.process.pid, "decoder_main"), "a server's limits are those of one pool"
     os.kill(engine, signal.SIGKILL)
     wait_for_status(app.health, "loading")
     wait_for_status(app.health, "ready")

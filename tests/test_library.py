@@ -144,7 +144,8 @@ import sys
 sys.path.insert(0, {str(target)!r})
 import blip_space
 from blip_space.apps.page import static
-print(blip_space.__file__.startswith({str(target)!r}), static.STYLE.is_file(), len(static.load_examples()) > 0)
+styled = all(file.is_file() for file in static.styles())
+print(blip_space.__file__.startswith({str(target)!r}), styled, len(static.load_examples()) > 0)
 with blip_space.load() as engine:
     print(engine.ask({str(OCTOPUS)!r}, "What is this?"))
 """

@@ -41,7 +41,7 @@ order: from left to right, a column from top to bottom. Several objects of a kin
 only flat shapes have a grammar, in English, German, Spanish, French, Arabic, Hindi, Japanese and Chinese ("three blue
 circles"). Chinese is Traditional.
 
-**What it does not recognize.** Everything else: above all photographs, and drawings of other objects, to which it gives
+**What it does not recognize.** Everything else: other photographs, and drawings of other objects, to which it gives
 the name of something similar or answers that it does not know. Nor does it know colours of everyday objects,
 overlapping objects, more than six objects, sizes, comparisons or actions.
 

@@ -24,10 +24,10 @@ from training.scenes.concepts import concepts
 from training.scenes.mixture import load_renderer, sample_scene
 
 SEED = 1
-CROPS, CUT_OUTS, SCENES, EMOJI, OTHERS = 500, 400, 500, 400, 100
+CROPS, CUT_OUTS, SCENES, EMOJI, OTHERS = 900, 500, 900, 700, 200
 """How many images of each kind the gate is trained on."""
 
-REGULARIZATION, MARGIN = 0.01, 0.4
+REGULARIZATION, MARGIN = 0.003, 0.7
 """The inverse strength of the L2 penalty, and what a photograph's logit must be above: rather a photograph that is read
 as a drawing than a drawing that is read as a photograph."""
 

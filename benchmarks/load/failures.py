@@ -29,6 +29,8 @@ class Failures:
     def __init__(self, server: ServerProcess, counts: Counts, *, small_disk: bool, interval: float) -> None:
         self._server, self._counts, self._interval = server, counts, interval
         self._actions: list[Callable[[], None]] = [self._end_engine, self._exhaust_memory, self._delete_uploads]
+        if server.engine_pid is not None:
+            self._actions.append(self._kill_engine)
         if small_disk:
             self._actions.append(self._fill_disk)
 
@@ -43,10 +45,15 @@ class Failures:
             self._counts.add(f"failure: {act.__name__.strip('_').replace('_', ' ')}")
 
     def _end_engine(self) -> None:
-        self._server.send_signal(signal.SIGUSR1)
+        self._server.signal_engine(signal.SIGUSR1)
 
     def _exhaust_memory(self) -> None:
-        self._server.send_signal(signal.SIGUSR2)
+        self._server.signal_engine(signal.SIGUSR2)
+
+    def _kill_engine(self) -> None:
+        """End the engine's own process, which the server starts again."""
+        if self._server.engine_pid is not None:
+            self._server.signal_engine(signal.SIGKILL)
 
     def _delete_uploads(self) -> None:
         shutil.rmtree(self._server.uploads, ignore_errors=True)

@@ -27,6 +27,8 @@ AFTER_A_FAILURE = "internal_error"
 """What a call gets that a failure of the server has cut off. Also a reason to try again, but only then."""
 
 FAILURE_SECONDS = 5.0
+"""How long before a call such a failure may have been; it is usually during the call."""
+
 MAX_TRIES = 60
 """With a few seconds before each: the sentence of a full batch queue says a few minutes."""
 
@@ -75,10 +77,11 @@ class PatientClient:
 
     def _try_until_answered(self, ask: Any, endpoint: str, seed: int) -> None:
         for number in range(1, MAX_TRIES + 1):
+            begun = time.monotonic()
             try:
                 key, answer = ask(random.Random(seed))
             except CallError as error:
-                if number == MAX_TRIES or not self._may_try_again(error.code):
+                if number == MAX_TRIES or not self._may_try_again(error.code, begun):
                     raise
                 if error.code in UPLOAD_AGAIN:
                     self._file = None
@@ -90,9 +93,10 @@ class PatientClient:
                 self._counts.add("error: different answer", f"{key}: {answer}")
             return
 
-    def _may_try_again(self, code: str) -> bool:
-        is_recent = time.monotonic() - self._counts.failed_at < FAILURE_SECONDS
-        return code in TRY_AGAIN | UPLOAD_AGAIN or (code == AFTER_A_FAILURE and is_recent)
+    def _may_try_again(self, code: str, begun: float) -> bool:
+        """Whether a call that was begun at that time may be made again after an error with this code."""
+        has_failure = begun - self._counts.failed_at < FAILURE_SECONDS
+        return code in TRY_AGAIN | UPLOAD_AGAIN or (code == AFTER_A_FAILURE and has_failure)
 
     def _uploaded(self, rng: random.Random) -> dict[str, Any]:
         """An image on the server; a new one now and then."""
@@ -118,6 +122,7 @@ class PatientClient:
         files = [self._caller.upload(self._images[number], f"{number}.png") for number in numbers]
         records = self._ask("batch", files=files, quality="stream")["records"]
         if len(records) != len(numbers) or any(record.get("error") for record in records):
+            self._counts.add("incomplete: batch")  # which is an answer for the server
             raise CallError("incomplete_batch", str([record.get("error") for record in records]))
         return ("batch", *numbers), [record["caption"] for record in records]
 

@@ -45,6 +45,7 @@ def mismatches(scrape: Scrape, counts: Counts) -> list[str]:
         ended = scrape.total("blip_space_requests_total", endpoint=endpoint)
         answered = scrape.total("blip_space_requests_total", endpoint=endpoint, outcome="answered")
         calls, seen, unknown = (counts.counter[f"{name}: {endpoint}"] for name in ("call", "answered", "unknown"))
+        seen += counts.counter[f"incomplete: {endpoint}"]
         failed = counts.total(f"failed: {endpoint}: ")
         if not calls - unknown <= ended <= calls:
             found.append(f"{endpoint}: {ended:.0f} calls ended, {calls} were made and {unknown} of them left")

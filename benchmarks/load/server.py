@@ -11,26 +11,27 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 120
+START_SECONDS = 300
 STOP_SECONDS = 60
 
 
 class ServerProcess:
     """A server that is ready when the constructor returns."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str] = ()) -> None:
-        """`folder` gets the uploads and the log."""
+    def __init__(self, folder: Path, arguments: Sequence[str] = (), *, engine_process: bool = False) -> None:
+        """`folder` gets the uploads and the log; with `engine_process` the engine has a process of its own."""
         self.uploads, self.log = folder / "uploads", folder / "server.log"
         self.url = f"http://127.0.0.1:{_free_port()}"
         environment = os.environ | {"GRADIO_TEMP_DIR": str(self.uploads), "PYTHONPATH": str(ROOT)}
         environment = {name: value for name, value in environment.items() if not name.startswith("BLIP_SPACE_")}
+        environment["BLIP_SPACE_PROCESS"] = str(int(engine_process))
         command = [sys.executable, "-m", "benchmarks.load.server_main", "--port", self.url.rpartition(":")[2]]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -48,6 +49,7 @@ class ServerProcess:
             except (httpx.HTTPError, ValueError):
                 pass
             time.sleep(0.1)
+        self.process.kill()
         raise SystemExit(f"The server did not start:\n{self.log.read_text('utf-8', 'replace')[-2000:]}")
 
     def memory(self) -> int:
@@ -61,6 +63,20 @@ class ServerProcess:
     def send_signal(self, number: signal.Signals) -> None:
         """Send it to the server's process."""
         self.process.send_signal(number)
+
+    def signal_engine(self, number: signal.Signals) -> None:
+        """Send it to the process in which the engine runs, if there is one at the moment."""
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(self.engine_pid or self.process.pid).send_signal(number)
+
+    @property
+    def engine_pid(self) -> int | None:
+        """The number of the engine's own process; None if it has none."""
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                if any("spawn_main" in part for part in child.cmdline()):
+                    return int(child.pid)
+        return None
 
     def stop(self) -> int:
         """Stop the server as a host does; its exit code."""
@@ -101,10 +117,12 @@ class MemoryLog:
 
 
 @contextmanager
-def running(arguments: Sequence[str] = (), folder: Path | None = None) -> Iterator[ServerProcess]:
+def running(
+    arguments: Sequence[str] = (), folder: Path | None = None, *, engine_process: bool = False
+) -> Iterator[ServerProcess]:
     """A server for the time of a context. Its temporary folder is new, or a given one."""
     with tempfile.TemporaryDirectory(prefix="blip-space-load-") as own:
-        server = ServerProcess(folder or Path(own), arguments)
+        server = ServerProcess(folder or Path(own), arguments, engine_process=engine_process)
         try:
             yield server
         finally:

@@ -1,6 +1,7 @@
 """The program of the server that the load benchmarks start: `blip_space serve`, and failures that signals cause.
 
-SIGUSR1 ends the engine's thread, SIGUSR2 lets the next step run out of memory. With `--endless` before the server's own
+SIGUSR1 ends the engine's thread, SIGUSR2 lets the next step run out of memory; an engine's own process handles both
+itself. With `--endless` before the server's own
 options no answer ends before its maximum length.
 """
 
@@ -56,14 +57,18 @@ def main() -> int:
     """Serve until the process gets SIGTERM."""
     arguments = sys.argv[1:]
     is_endless = ENDLESS in arguments
-    failures = Failures()
-    failures.install()
-    failures.install_in_runner()
+    _install_failures()
     if is_endless:
         _suppress_stop_tokens()
     from blip_space.apps.cli import main as run_command
 
     return run_command(["serve", *(argument for argument in arguments if argument != ENDLESS)])
+
+
+def _install_failures() -> None:
+    failures = Failures()
+    failures.install()
+    failures.install_in_runner()
 
 
 def _suppress_stop_tokens() -> None:
@@ -82,3 +87,5 @@ def _suppress_stop_tokens() -> None:
 
 if __name__ == "__main__":
     raise SystemExit(main())
+if __name__ == "__mp_main__":  # an engine's own process, which imports the program that has started it
+    _install_failures()

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from blip_space import catalogue
@@ -23,12 +24,14 @@ from blip_space.apps.address import check_address, unavailable
 from blip_space.apps.http.connections import limit_connections
 from blip_space.apps.mcp.server import ToolServer
 from blip_space.apps.metrics import ServerMetrics
+from blip_space.apps.page.localized import LocalizedPage
 from blip_space.apps.uploads import MAX_AGE_SECONDS, delete_expired
 from blip_space.catalogue.remote import with_adapter
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
 from blip_space.images import uploaded
 from blip_space.serving import log_formats
+from blip_space.serving.frozen_objects import freeze_when_loaded
 from blip_space.serving.joined import JoinedEngine
 from blip_space.serving.machine import Machine
 from blip_space.serving.observed import ObservedEngine
@@ -82,6 +85,7 @@ class Server:
         self.open_requests.end_all(END_SECONDS)
         self.demo.close(verbose=False)
         uploaded.POOL.stop()
+        uploaded.check_by(None)
         stopping.join()
 
 
@@ -104,6 +108,7 @@ def serve(settings: Settings) -> None:
         if settings.log_format == log_formats.JSON:
             log_formats.adopt("uvicorn")
         repeated_errors.install()
+        freeze_when_loaded(engine)
         device_lost.wait()
         failed_process.end_server()
     except KeyboardInterrupt:
@@ -195,6 +200,7 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
                     *openai_api.routes(observed, find_obstacle, metrics.add_call),
                     *(tools.routes if tools else ()),
                 ],
+                "middleware": [Middleware(LocalizedPage)],
                 "lifespan": _middleware_installer(settings, open_requests, metrics, tools),
             },
             root_path=settings.root_path or None,
@@ -219,7 +225,10 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
     limit_connections(demo.server.config, settings.trusted_proxies)
     log.info("the page is up at %s after %.1f s", url, time.monotonic() - started)
     engine.start()
-    uploaded.POOL.start()
+    if isinstance(engine, ProcessEngine):
+        uploaded.check_by(engine.check_image)
+    else:
+        uploaded.POOL.start()
     return Server(url, engine, demo, open_requests)
 
 

@@ -22,6 +22,9 @@ https://huggingface.co/docs/bitsandbytes."""
 UNQUANTIZED_BYTES = {"int8": 2.0, "int4": 2.0}
 """Bytes per weight outside the language model's linear layers if these are quantized."""
 
+PHOTO_ENCODER_BYTES = 20_200_000
+"""EfficientNet-Lite0 in float32, as it computes in every precision, and its reports."""
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -102,7 +105,8 @@ class ModelSpec:
             return self.stored_bytes
         quantized = BYTES_PER_PARAMETER[precision]
         others = UNQUANTIZED_BYTES.get(precision, quantized)
-        return self.quantized_parameters * quantized + (self.parameters - self.quantized_parameters) * others
+        rest = PHOTO_ENCODER_BYTES if self.photo_encoder else 0
+        return self.quantized_parameters * quantized + (self.parameters - self.quantized_parameters) * others + rest
 
 
 MODELS: dict[str, ModelSpec] = {

@@ -26,10 +26,10 @@ REPLY = struct.Struct("<BIII")
 STRIP_PIXELS = 1_000_000
 MAX_SENTENCE_BYTES = 20_000
 DECODE_SECONDS = 10
+"""The processor time that one image may take, where the system can limit it."""
+
 REDUCING_GAP = 3.0
 """A cropped square is first reduced by an integer to at least this many times its size, as Pillow recommends."""
-
-"""The processor time that one image may take, where the system can limit it."""
 
 
 class Resize(NamedTuple):

@@ -7,7 +7,7 @@ bytes to another machine.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,18 @@ DELETED = "This upload is not on the server any more. Send the image again."
 POOL = DecoderPool()
 READING = threading.BoundedSemaphore(2)
 """How many files are hashed at once, since each is in memory for that."""
+
+
+Check = Callable[["UploadedImageFile"], None]
+
+_check_elsewhere: Check | None = None
+
+
+def check_by(check: Check | None) -> None:
+    """Check images by a function that asks the process which decodes them, so that a server has one pool and one limit;
+    None to decode in this process's own."""
+    global _check_elsewhere
+    _check_elsewhere = check
 
 
 class UploadedImageFile(ImageFile):
@@ -66,6 +78,9 @@ class UploadedImageFile(ImageFile):
     def check(self) -> None:
         """As `ImageFile.check`."""
         check_file_size(self.file_bytes, self.max_bytes)
+        if _check_elsewhere is not None:
+            _check_elsewhere(self)
+            return
         with POOL.open(lambda: self.data, self.caller, self.decoding_bytes, Task.CHECK):
             pass
 

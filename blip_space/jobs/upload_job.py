@@ -194,4 +194,4 @@ def _as_user_error(error: Exception) -> UserError:
     if isinstance(error, UserError):
         return error
     log.error("an image was not prepared for the model", exc_info=error)
-    return UserError(ANSWER_FAILED)
+    return UserError(ANSWER_FAILED, code="internal_error")

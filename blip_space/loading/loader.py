@@ -38,8 +38,6 @@ from blip_space.models.interface import Precision, VisionLanguageModel
 
 log = logging.getLogger(__name__)
 
-REMOTE_USES = "ask, caption, folder without --ray, and serve can use it"
-
 _ONE_LOAD = threading.Lock()
 """A server with several GPUs loads on a thread for each; transformers changes torch's default dtype meanwhile."""
 
@@ -55,7 +53,7 @@ def load_model(
     ignores the image, or on any other error; `DeviceError` when the device fails.
     """
     if spec.server:
-        raise ModelError(f"{spec.name} is computed by {spec.server_host}. It cannot be loaded here; {REMOTE_USES}.")
+        raise ModelError(f"{spec.name} is computed by {spec.server_host}. Choose a model of this machine.")
     with as_model_error(spec), _ONE_LOAD:
         found = find_device(device)
         with on_device(found.name):

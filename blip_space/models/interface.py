@@ -212,6 +212,7 @@ class VisionLanguageModel(ABC):
     def close(self) -> None:
         """Free the weights. The model cannot be used afterwards."""
         del self._hf_model, self.decoder
+        gc.unfreeze()  # a server freezes its first model, whose cycles would stay
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -124,7 +124,7 @@ class ChildProcess:
     @property
     def _reason(self) -> UserError:
         """Why an answer ends with the process."""
-        return stopped(was_running=True) if self._is_stopping else UserError(ENGINE_ENDED)
+        return stopped(was_running=True) if self._is_stopping else UserError(ENGINE_ENDED, code="internal_error")
 
     def _send(self, message: Message) -> None:
         """Have a message sent, unless the process ends before; the caller does not wait."""
@@ -168,7 +168,9 @@ class ChildProcess:
             self._forget(part.id)
         if part.error:
             # the process is started again, which the sentence of a `DeviceError` does not know
-            response.fail(UserError(ENGINE_ENDED) if isinstance(part.error, DeviceError) else part.error)
+            response.fail(
+                UserError(ENGINE_ENDED, code="internal_error") if isinstance(part.error, DeviceError) else part.error
+            )
             return
         self.has_answered = True
         response.tokens, response.repeats = part.tokens, part.repeats

@@ -19,7 +19,9 @@ from weakref import WeakValueDictionary
 from blip_space.engine.output import ANSWER_FAILED
 from blip_space.engine.request import Request
 from blip_space.errors import DEVICE_EXIT_CODE, UserError
+from blip_space.images.uploaded import UploadedImageFile
 from blip_space.serving import log_formats
+from blip_space.serving.frozen_objects import freeze_when_loaded
 from blip_space.serving.process_messages import Call, Cancel, Message, Outbox, Part, Reply, Stop, Submit
 from blip_space.serving.protocol import stopped
 from blip_space.serving.response import ResponseStream
@@ -86,6 +88,7 @@ def run_engine(connection: Connection, build: Build, log_level: int, log_format:
 
     engine = build(on_device_lost=end_with_device)
     engine.start()
+    freeze_when_loaded(engine)
     receiver = _Receiver(engine, outbox)
     try:
         while not isinstance(message := connection.recv(), Stop):
@@ -123,6 +126,8 @@ class _Receiver:
         elif isinstance(message, Call):
             if message.method in INLINE_CALLS:
                 self._call(message)
+            elif message.method == "check_image":  # as slow as an answer's preparation
+                self._preparing.submit(self._call, message)
             else:
                 self._calling.submit(self._call, message)
 
@@ -136,22 +141,30 @@ class _Receiver:
             response.fail(stopped(was_running=False) if error.code == "stopping" else error)
         except Exception:
             log.exception("a request could not be prepared")
-            response.fail(UserError(ANSWER_FAILED))
+            response.fail(UserError(ANSWER_FAILED, code="internal_error"))
 
     def _call(self, call: Call) -> None:
         try:
-            method = self._queue_position if call.method == "queue_position" else getattr(self._engine, call.method)
-            reply = Reply(call.id, method(**call.values))
+            reply = Reply(call.id, self._method(call.method)(**call.values))
         except UserError as error:
             reply = Reply(call.id, error=error)
         except Exception:
             log.exception("a call of %s failed", call.method)
-            reply = Reply(call.id, error=UserError(ANSWER_FAILED))
+            reply = Reply(call.id, error=UserError(ANSWER_FAILED, code="internal_error"))
         self._outbox.post(reply)
+
+    def _method(self, name: str) -> Callable[..., Any]:
+        own: dict[str, Callable[..., Any]] = {"queue_position": self._queue_position, "check_image": _check_image}
+        method: Callable[..., Any] = own.get(name) or getattr(self._engine, name)
+        return method
 
     def _queue_position(self, answer: int) -> int | None:
         response = self._responses.get(answer)
         return response.queue_position() if response else None
+
+
+def _check_image(image: UploadedImageFile) -> None:
+    image.check()
 
 
 def _count_processors() -> int:

@@ -20,6 +20,7 @@ from blip_space.errors import ModelError, UserError
 from blip_space.loading.device_errors import as_device_error, is_device_lost
 from blip_space.serving.load_progress import LoadProgress
 from blip_space.serving.machine import Machine
+from blip_space.serving.preparations import import_model_libraries
 
 if TYPE_CHECKING:  # the page is up before torch is imported
     from blip_space.engine.core import EngineCore
@@ -182,6 +183,7 @@ class ModelManager:
     def _models_to_unload(self, spec: ModelSpec, *, at_least: int | None = None) -> list[LoadedModel]:
         """The models to unload for `spec`, least recently used first. `at_least` is a lower bound of the memory without
         any model, in bytes. Raises `ModelError` if `spec` does not fit even alone."""
+        import_model_libraries()  # before any part of them, which a caller's thread may import at the same time
         from blip_space.loading.memory import check_memory
         from blip_space.loading.precision import fits, select_precision
 

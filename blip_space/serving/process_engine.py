@@ -18,6 +18,7 @@ from blip_space.catalogue import ModelSpec
 from blip_space.engine.request import Budget, EngineConfig, Request
 from blip_space.errors import DEVICE_EXIT_CODE, BusyError, ModelError, UserError
 from blip_space.history import Turn
+from blip_space.images.uploaded import UploadedImageFile
 from blip_space.loading.device_errors import DEVICE_FAILED
 from blip_space.serving.child_process import ChildProcess
 from blip_space.serving.engine_process import Build
@@ -129,6 +130,11 @@ class ProcessEngine:
         with suppress(UserError, TimeoutError):
             precisions = self._call("fitting_precisions", timeout=REPLY_SECONDS, spec=spec)
         return precisions
+
+    def check_image(self, image: UploadedImageFile) -> None:
+        """Check an uploaded image by the decoders of the process, which decode all other images too. Raises
+        `UserError`."""
+        self._call("check_image", timeout=None, image=image)
 
     def _running(self) -> ChildProcess:
         """The process. Raises `UserError` if there is none."""

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from playwright.sync_api import Locator, Page, expect
 
+from blip_space.apps import locales
+
 PROMPT = "one two three four"
+
+english = locales.english().text
+"""The texts of the page as these tests read them."""
+
 BUTTONS = "button:visible:not([aria-hidden=true] *)"
 """The buttons that a user can press; Gradio measures its tabs with hidden copies."""
 

@@ -177,7 +177,6 @@ class FakeEngine:
                 return
             published = f"{published} {word}" if index else word
             visible = visible_text(published, options.stops, finished=index + 1 == len(words))
-            response.tokens = index + 1
             if visible.stopped:
                 published = visible.text
                 break
@@ -192,5 +191,6 @@ class FakeEngine:
             while held and index == 0 and not self._released.wait(0.01) and not response.done:
                 pass
             time.sleep(WORD_SECONDS)
+        response.tokens = index + 1
         response.publish(published)
         response.finish()

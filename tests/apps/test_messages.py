@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from blip_space.apps.page import messages, static, status_text, strings
+from blip_space.apps import locales
+from blip_space.apps.page import messages, static, status_text
 from blip_space.errors import PromptError, UserError
 from blip_space.history import MAX_HISTORY_BYTES, MAX_MESSAGES, parse_history
 from blip_space.languages import LANGUAGES
 from blip_space.serving.protocol import EngineStatus
 from tests.apps.fake_engine import PARROT, POLYGLOT
+
+
+@pytest.fixture(autouse=True)
+def _english() -> Iterator[None]:
+    """The texts are those of an English user's events."""
+    token = locales.current_locale.set(locales.english())
+    yield
+    locales.current_locale.reset(token)
 
 
 def turn(question: str, reply: str) -> list[messages.Message]:
@@ -33,7 +43,7 @@ def test_a_message_contains_no_tag_and_no_entity() -> None:
 @pytest.mark.parametrize("prompt", ["", "  \n"])
 def test_an_empty_question_is_shown_as_a_request_for_a_caption_and_sent_empty(prompt: str) -> None:
     message = messages.user_message(prompt)
-    assert message["content"][0]["text"] == strings.CAPTION_REQUEST
+    assert message["content"][0]["text"] == messages.PLACEHOLDER + "Caption this image"
     assert messages.text_of(message) == ""
 
 
@@ -137,10 +147,11 @@ def test_every_example_has_a_file_and_a_language() -> None:
 
 
 def test_queue_position_and_throughput_are_short_sentences() -> None:
-    assert [strings.waiting(ahead) for ahead in (None, 0, 1, 3)] == [
+    waiting = [messages.waiting_message(ahead) for ahead in (None, 0, 1, 3)]
+    assert [message["content"][0]["text"].lstrip(messages.PLACEHOLDER) for message in waiting] == [
         *("…", "…", "Waiting: 1 request ahead of you", "Waiting: 3 requests ahead of you")
     ]
-    assert messages.text_of(messages.assistant_message(strings.waiting(3))) == ""
-    assert strings.throughput(0.0, 0, 0) == ""
-    assert strings.throughput(12.34, 1, 0) == "12 tokens/s, 1 request running"
-    assert strings.throughput(99.0, 16, 4) == "99 tokens/s, 16 requests running, 4 waiting"
+    assert messages.text_of(waiting[3]) == ""
+    assert status_text.throughput(0.0, 0, 0) == ""
+    assert status_text.throughput(12.34, 1, 0) == "12 tokens/s, 1 request running"
+    assert status_text.throughput(99.0, 16, 4) == "99 tokens/s, 16 requests running, 4 waiting"

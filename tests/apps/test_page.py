@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from blip_space.apps.page import strings
 from blip_space.serving.response import ResponseStream
 from tests.apps.browser import (
     PROMPT,
     ask,
     ask_and_wait,
+    english,
     press,
     question_box,
     questions,
@@ -47,7 +47,7 @@ def test_a_follow_up_contains_the_earlier_turn(answered_page: Page, engine: Fake
 def test_an_empty_question_asks_for_a_caption(page: Page, image_file: Path, engine: FakeEngine) -> None:
     upload(page, image_file)
     page.click("#ask")
-    expect(questions(page)).to_have_text(strings.CAPTION_REQUEST)
+    expect(questions(page)).to_have_text(english("caption_request"))
     expect(replies(page)).to_have_text("an image of 400 by 200")
     ask_and_wait(page, "and then?")
     assert (engine.requests[0].prompt, engine.requests[1].turns[0][0]) == ("", "")
@@ -73,7 +73,7 @@ def test_a_second_question_waits_for_the_first_answer(page: Page, image_file: Pa
     ask(page, PROMPT)
     expect(replies(page)).to_have_text("one")
     ask(page, "another question")
-    expect(toast(page)).to_contain_text(strings.STILL_ANSWERING)
+    expect(toast(page)).to_contain_text(english("still_answering"))
     expect(question_box(page)).to_have_value("another question")
     engine.release()
     expect(replies(page)).to_have_text([PROMPT])

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from blip_space.apps.page import strings
-from tests.apps.browser import ask, ask_and_wait, contrast, replies, toast, upload, wait_for
+from tests.apps.browser import ask, ask_and_wait, contrast, english, replies, toast, upload, wait_for
 from tests.apps.fake_engine import FakeEngine
 from tests.apps.test_batch import CAPTION
 from tests.example_images import blue_circles, write_zip
@@ -25,7 +24,7 @@ def rows(page: Page) -> Locator:
 
 def start_batch(page: Page, *files: Path, prompt: str = "") -> None:
     """Open the tab, choose files, type the prompt (only now is the tab surely ready) and click the button."""
-    page.get_by_role("tab", name=strings.BATCH_TAB).click()
+    page.get_by_role("tab", name=english("batch_tab")).click()
     page.set_input_files("#batch-files input[type=file]", files)
     expect(page.locator("#batch-files .file")).to_have_count(len(files))
     page.fill("#batch-prompt textarea", prompt)
@@ -96,14 +95,14 @@ def test_a_chat_runs_beside_a_batch(page: Page, engine: FakeEngine, zip_file: Pa
     engine.hold(after=3)
     start_batch(page, zip_file)
     expect(rows(page)).to_have_count(3)
-    page.get_by_role("tab", name=strings.CHAT_TAB).click()
+    page.get_by_role("tab", name=english("chat_tab")).click()
     upload(page, image_file)
     ask(page, "one two three")
     expect(replies(page)).to_have_text("one")
     engine.release()
     expect(replies(page)).to_have_text("one two three")
     ask_and_wait(page, "and then?")
-    page.get_by_role("tab", name=strings.BATCH_TAB).click()
+    page.get_by_role("tab", name=english("batch_tab")).click()
     expect(progress(page)).to_have_text("Done: 20 of 20")
     expect(rows(page)).to_have_count(20)
 

@@ -7,12 +7,12 @@ import re
 import httpx
 from playwright.sync_api import Page, expect
 
-from blip_space.apps.page import strings
 from blip_space.serving.load_progress import LoadEstimate
 from tests.apps.browser import (
     ask,
     ask_and_wait,
     choose_language,
+    english,
     question_box,
     questions,
     replies,
@@ -52,10 +52,21 @@ def test_each_model_offers_its_own_languages(answered_page: Page, engine: FakeEn
     assert engine.requests[1].model == "polyglot"
 
 
+def test_ready_questions_follow_the_language_and_fill_the_question_box(answered_page: Page) -> None:
+    ready = answered_page.locator("#ready")
+    expect(ready).to_contain_text("Drawings: dog, …")
+    choose_language(answered_page, "Deutsch")
+    expect(ready).to_contain_text("Zeichnungen: Hund, …")
+    ready.get_by_text("Was ist links?").click()
+    expect(question_box(answered_page)).to_have_value("Was ist links?")
+    choose_language(answered_page, "français")
+    expect(ready).to_be_hidden()
+
+
 def test_a_reload_stops_the_answer_and_keeps_language_and_settings(answered_page: Page, engine: FakeEngine) -> None:
     choose_language(answered_page, "Deutsch")
     answered_page.click("#settings button")
-    answered_page.get_by_label(strings.SETTINGS["seed"][0]).fill("7")
+    answered_page.get_by_label(english("seed_label")).fill("7")
     answered_page.keyboard.press("Tab")
     engine.hold()
     ask(answered_page, "eins zwei")
@@ -66,7 +77,7 @@ def test_a_reload_stops_the_answer_and_keeps_language_and_settings(answered_page
     expect(questions(answered_page)).to_have_count(0)
     expect(answered_page.locator("#picture img")).to_have_count(0)
     answered_page.click("#settings button")
-    expect(answered_page.get_by_label(strings.SETTINGS["seed"][0])).to_have_value("7")
+    expect(answered_page.get_by_label(english("seed_label"))).to_have_value("7")
 
 
 def test_the_budget_follows_typing_and_counts_dropped_turns(answered_page: Page) -> None:
@@ -118,7 +129,7 @@ def test_the_page_describes_the_model_other_models_and_privacy(page: Page) -> No
 
 
 def test_an_unknown_image_suggests_another_model(answered_page: Page) -> None:
-    hint = answered_page.get_by_text(strings.unknown_image("parrot", listed=POLYGLOT.name, operator=""))
+    hint = answered_page.get_by_text(english("unknown_image_listed", model="parrot", listed=POLYGLOT.name))
     expect(hint).to_have_count(0)
     ask_and_wait(answered_page, UNKNOWN_REPLY)
     expect(hint).to_be_visible()

@@ -59,7 +59,7 @@ def serving() -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.kill()
 
 
-def wait_until_up(url: str, seconds: float = 120, *, path: str = "healthz") -> None:
+def wait_until_up(url: str, seconds: float = 240, *, path: str = "healthz") -> None:
     """Return when the server responds, and with success."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

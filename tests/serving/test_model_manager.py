@@ -14,7 +14,9 @@ import pytest
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.request import EngineConfig
 from blip_space.errors import ModelError
+from blip_space.serving import model_manager
 from blip_space.serving.model_manager import ModelManager
+from tests.engine.fake_model import spec
 from tests.serving.conftest import Build
 from tests.serving.example_requests import FOR_ONE, FOR_TWO, HUGE, ONE, THREE, TWO, answer, ask
 from tests.serving.fakes import GIGABYTE, FakeLoader, wait_until
@@ -176,3 +178,19 @@ def test_fitting_precisions_count_the_memory_of_loaded_models_as_free(
     answer(engine, "one", "two")
     assert engine.fitting_precisions(ONE) == ("fp32",)
     assert arguments == [int(0.8 * GIGABYTE)]
+
+
+def test_a_load_imports_the_libraries_under_the_lock_before_it_looks_for_memory(
+    build: Build, loading: FakeLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first question during the start failed: its thread saw a partially imported transformers."""
+    events, find_memory = list[str](), loading.find_memory
+
+    def find_memory_after() -> Any:
+        events.append("memory")
+        return find_memory()
+
+    monkeypatch.setattr(model_manager, "import_model_libraries", lambda: events.append("import"))
+    monkeypatch.setattr(loading, "find_memory", find_memory_after)
+    build(start=False)._driver.load(spec("fake"))
+    assert events == ["import", "memory"]

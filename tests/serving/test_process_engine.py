@@ -15,14 +15,15 @@ import pytest
 
 from blip_space.callers import Caller
 from blip_space.engine.request import EngineConfig
-from blip_space.errors import BusyError, ModelError
-from blip_space.images import ImageFile
+from blip_space.errors import BusyError, ImageError, ModelError, UserError
+from blip_space.images import ImageFile, uploaded
 from blip_space.loading.device_errors import DEVICE_FAILED
 from blip_space.serving import child_process
 from blip_space.serving.child_process import ENGINE_ENDED
 from blip_space.serving.process_engine import MAX_FAILED_STARTS, NOT_STARTED, ProcessEngine
 from blip_space.serving.response import ResponseStream
 from tests.engine.fake_model import spec
+from tests.example_images import blue_circles
 from tests.serving.child_engines import FakeBuild
 from tests.serving.contract import CONFIG, QUESTION, SPECS, EngineContract, ask, error_message
 from tests.serving.fakes import FileFlag, wait_until
@@ -91,6 +92,19 @@ def test_the_status_has_the_memory_of_its_process(separate: Separate) -> None:
     assert metrics.device_memory_bytes == 0
 
 
+def test_the_process_checks_images_for_the_server(separate: Separate, monkeypatch: pytest.MonkeyPatch) -> None:
+    separate.start()
+    monkeypatch.setattr(uploaded, "POOL", None)
+    uploaded.check_by(separate.engine.check_image)
+    try:
+        uploaded.UploadedImageFile(blue_circles()).check()
+        with pytest.raises(ImageError) as refused:
+            uploaded.UploadedImageFile(b"no image").check()
+    finally:
+        uploaded.check_by(None)
+    assert refused.value.code == "unreadable_image"
+
+
 def test_before_its_start_an_engine_loads_and_refuses(separate: Separate) -> None:
     engine = separate.engine
     assert engine.status().status == "loading"
@@ -128,7 +142,9 @@ def test_a_process_that_dies_fails_its_answers_and_another_one_takes_its_place(s
     assert {response.queue_position() for response in responses} == {None, 0, 1}
     os.kill(first, signal.SIGKILL)
     for response in responses:
-        assert error_message(partial(list, response)) == ENGINE_ENDED
+        with pytest.raises(UserError, match=ENGINE_ENDED) as caught:
+            list(response)
+        assert caught.value.code == "internal_error"
     separate.release()
     wait_until(partial(has_restarted, separate, 1))
     assert separate.pid != first

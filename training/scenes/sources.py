@@ -137,12 +137,18 @@ def fetch(source: Source, folder: Path) -> Path:
     return path
 
 
-def _archive(source: Source) -> bytes:
+def download(url: str) -> bytes:
+    """What is at the URL. Raises `SourceError` if it cannot be reached."""
     try:
-        with urllib.request.urlopen(source.url, timeout=TIMEOUT_SECONDS) as response:
-            archive: bytes = response.read()
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+            content: bytes = response.read()
     except OSError as error:
-        raise SourceError(f"{source.url} could not be downloaded: {error}. Training needs it once.") from error
+        raise SourceError(f"{url} could not be downloaded: {error}. It is needed once.") from error
+    return content
+
+
+def _archive(source: Source) -> bytes:
+    archive = download(source.url)
     if base64.b64encode(hashlib.sha512(archive).digest()).decode() != source.sha512:
         raise SourceError(f"{source.url} is not the pinned archive; it was not used.")
     return archive

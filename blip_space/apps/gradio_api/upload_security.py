@@ -20,6 +20,7 @@ import gradio as gr
 from gradio.data_classes import ImageData, ListFiles
 from starlette.exceptions import HTTPException
 
+from blip_space.apps import locales
 from blip_space.apps.gradio_api.call_values import INVALID_VALUE, Hidden, check_call, is_uploaded, reference_error
 from blip_space.apps.gradio_api.queue_shares import QueueShares
 from blip_space.apps.http.callers import caller_of, group
@@ -100,6 +101,7 @@ class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # mypy does not follow Gra
         is_public = getattr(block_fn, "api_visibility", None) == "public"
         endpoint = block_fn.api_name if is_public else PAGE
         current_endpoint.set(endpoint)
+        locales.current_locale.set(None if is_public else locales.locale_of(getattr(request, "headers", None) or {}))
         current_client.set(client_of(getattr(getattr(request, "request", None), "scope", None) or {}))
         try:
             output = await super().process_api(block_fn, *arguments, **options)

@@ -13,6 +13,8 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from blip_space.apps.http.body_memory import RELEASE, BodyMemory, release_body
+from blip_space.apps.http.callers import caller_of
 from blip_space.apps.http.refusals import Refusal, is_upload, route_path
 from blip_space.images import MAX_UPLOAD_BYTES
 
@@ -49,6 +51,9 @@ TOO_MANY_VALUES = Refusal(
     "too_large",
     f"The request has more than {MAX_VALUES:,} values, or is nested more than {MAX_DEPTH} levels deep. Send less.",
 )
+TOO_MANY_BODIES = Refusal(
+    503, "busy", "Many requests with images arrive at once. Try again in a moment.", {"Retry-After": "5"}
+)
 TOO_SLOW = Refusal(408, "timed_out", f"The request did not arrive within {BODY_SECONDS} seconds. Send it again.")
 
 
@@ -65,6 +70,7 @@ class BodyLimits:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._memory = BodyMemory()
         self._checks = anyio.CapacityLimiter(MAX_CHECKS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,14 +81,30 @@ class BodyLimits:
             await self._app(scope, receive, send)
             return
         try:
+            scope = await self._reserve(scope, headers)
             body = await _read_in_time(receive, byte_limit(route_path(scope)), headers)
             if body is None:
                 return
             await self._check(body)
+            receive_again = _replay(body, receive)
+            del body
+            await self._app(scope, receive_again, send)
         except _BodyError as error:
             await error.refusal.send(scope, receive, send)
-            return
-        await self._app(scope, _replay(body, receive), send)
+        finally:
+            release_body(scope)
+
+    async def _reserve(self, scope: Scope, headers: Headers) -> Scope:
+        """The request with memory for its body, if it may contain images."""
+        limit = byte_limit(route_path(scope))
+        if limit < DATA_BYTES:
+            return scope
+        size = min(limit, _declared_length(headers) or limit)
+        try:
+            release = await self._memory.reserve(caller_of(scope).address, size)
+        except TimeoutError:
+            raise _BodyError(TOO_MANY_BODIES) from None
+        return {**scope, RELEASE: release}
 
     async def _check(self, body: bytes) -> None:
         if len(body) <= INLINE_BYTES:
@@ -131,8 +153,7 @@ async def _read_in_time(receive: Receive, limit: int, headers: Headers) -> bytes
 
 async def _read(receive: Receive, limit: int, headers: Headers) -> bytes | None:
     """The whole body; None if the client left first. Raises `_BodyError` once there are more than `limit` bytes."""
-    length = headers.get("content-length", "")
-    declared = int(length) if length.isdecimal() and len(length) < 20 else 0
+    declared = _declared_length(headers)
     if declared > limit:
         may_read = declared <= limit + MAX_DISCARDED_BYTES and "expect" not in headers
         await _reject(receive, limit, may_read=may_read)
@@ -148,6 +169,11 @@ async def _read(receive: Receive, limit: int, headers: Headers) -> bytes | None:
             await _reject(receive, limit, may_read=message.get("more_body", False))
         if not message.get("more_body", False):
             return b"".join(chunks)
+
+
+def _declared_length(headers: Headers) -> int:
+    length = headers.get("content-length", "")
+    return int(length) if length.isdecimal() and len(length) < 20 else 0
 
 
 async def _reject(receive: Receive, limit: int, *, may_read: bool) -> None:

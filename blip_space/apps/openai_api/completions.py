@@ -16,6 +16,7 @@ import anyio
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from blip_space.apps.http.body_memory import release_body
 from blip_space.apps.http.callers import caller_of
 from blip_space.apps.http.clients import client_of
 from blip_space.apps.http.event_streams import as_event
@@ -96,7 +97,7 @@ class ChatCompletions:
         answer = await anyio.to_thread.run_sync(self._submit, body, submission, limiter=self._threads)
         del body
         stream = _Stream(send)
-        reply = await _reply(answer, stream) if isinstance(answer, _Answer) else answer
+        reply = await _reply(answer, stream, scope) if isinstance(answer, _Answer) else answer
         self._count(ENDPOINT, reply.code if isinstance(reply, Refusal) else "answered")
         if isinstance(reply, Response):
             await reply(scope, receive, send)
@@ -199,12 +200,14 @@ class _Stream:
         await self._send({"type": "http.response.body", "body": events, "more_body": more})
 
 
-async def _reply(answer: _Answer, stream: _Stream) -> Response | bytes | Refusal:
+async def _reply(answer: _Answer, stream: _Stream, scope: Scope) -> Response | bytes | Refusal:
     """The whole response; of a streamed answer the last events, after the others have been sent."""
     text, completion = "", answer.completion
     updates = read(answer.response, interval_seconds=UPDATE_SECONDS, heartbeat_seconds=HEARTBEAT_SECONDS)
     try:
         async for text in updates:
+            if text:
+                release_body(scope)  # until then the image may wait to be decoded
             if answer.is_streamed:
                 await stream.add(text, completion)
     except UserError as error:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from blip_space.apps.gradio_api.endpoints import Endpoints, register
 from blip_space.apps.gradio_api.upload_security import SecureBlocks
-from blip_space.apps.page import events, layout, static, strings
+from blip_space.apps.page import events, layout, static
 from blip_space.apps.page.conversation import Conversation
 from blip_space.apps.uploads import MAX_AGE_SECONDS
 from blip_space.serving.protocol import EngineProtocol
@@ -24,7 +24,7 @@ PUBLIC_FOLDERS = [str(static.EXAMPLES)]
 def build(engine: EngineProtocol) -> Any:
     """Build the Blocks of the page and the API. The engine may still be loading, or not be started."""
     cleanup = (CLEANUP_SECONDS, MAX_AGE_SECONDS)
-    with SecureBlocks(title=strings.TITLE, analytics_enabled=False, delete_cache=cleanup) as demo:
+    with SecureBlocks(title="blip-space", analytics_enabled=False, delete_cache=cleanup) as demo:
         endpoints = Endpoints(engine)
         components = layout.build_layout(engine, endpoints.batches)
         events.connect_events(demo, components, Conversation(engine, endpoints))
@@ -45,12 +45,9 @@ def theme_options() -> dict[str, Any]:
         button_primary_background_fill_dark="*primary_700",
         button_primary_background_fill_hover_dark="*primary_800",
     )
-    script = static.render_script(
-        "page.js", waiting_pattern=strings.WAITING_PATTERN, caption_request=strings.CAPTION_REQUEST
-    )
     return {
         "theme": theme,
-        "css_paths": static.STYLE,
-        "head": f"<script>{script}</script>",
+        "css_paths": static.styles(),
+        "head": f"<script>{static.script()}</script>",
         "footer_links": ["api"],
     }

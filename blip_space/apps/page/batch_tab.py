@@ -18,7 +18,8 @@ from blip_space.apps.gradio_api.batches import Batches
 from blip_space.apps.gradio_api.endpoints import BATCHES, MAX_BATCH_CALLS, session_of
 from blip_space.apps.gradio_api.parsing import parse_model, parse_task
 from blip_space.apps.gradio_api.upload_security import files_input, parse_files
-from blip_space.apps.page import static, status_text, strings
+from blip_space.apps.locales import text
+from blip_space.apps.page import static, status_text
 from blip_space.images import MAX_UPLOAD_BYTES
 from blip_space.jobs import export
 from blip_space.jobs.records import CaptionRecord
@@ -36,6 +37,7 @@ DOWNLOADS: dict[str, tuple[str, Callable[[Sequence[CaptionRecord]], bytes]]] = {
 }
 """The download formats by button text: the file's name, and the function that returns its bytes."""
 
+COLUMNS = ("file", "caption", "language")
 RESET_BUTTONS = "() => window.blipSpace.resetBatchButtons()"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
 
@@ -46,10 +48,10 @@ def build_batch_tab(engine: EngineProtocol, batches: Batches) -> None:
     with gr.Row(elem_id="batch-columns"):
         with gr.Column(scale=4, min_width=300, elem_id="batch-left"):
             inputs = _build_inputs(engine, handlers)
-            start = gr.Button(strings.START, variant="primary", elem_id="batch-start")
-            cancel = gr.Button(strings.CANCEL, visible=False, elem_id="batch-cancel")
+            start = gr.Button(text("start"), variant="primary", elem_id="batch-start")
+            cancel = gr.Button(text("cancel"), visible=False, elem_id="batch-cancel")
         with gr.Column(scale=5, min_width=300, elem_id="batch-right"):
-            progress = gr.HTML(static.render_template("batch_empty.html", sentence=strings.NO_BATCH), padding=False)
+            progress = gr.HTML(static.render_template("batch_empty.html", sentence=text("no_batch")), padding=False)
             with gr.Row(elem_id="batch-downloads"):
                 downloads = [gr.DownloadButton(name, visible=False, min_width=70, size="sm") for name in DOWNLOADS]
             table = gr.HTML("", padding=False, elem_id="batch-table")
@@ -68,22 +70,28 @@ def build_batch_tab(engine: EngineProtocol, batches: Batches) -> None:
 def _build_inputs(engine: EngineProtocol, handlers: _Handlers) -> list[Any]:
     """Add the input components, and return them in the order of the parameters of `_Handlers.run`."""
     names, default = list(engine.specs), engine.default
-    files = files_input(label=strings.FILES_LABEL, file_types=["image", ".zip"], elem_id="batch-files")
-    limits = strings.batch_limits(images=MAX_IMAGES, file_bytes=MAX_UPLOAD_BYTES, seconds=MAX_SECONDS)
+    files = files_input(label=text("files_label"), file_types=["image", ".zip"], elem_id="batch-files")
+    limits = text(
+        "batch_limits", images=MAX_IMAGES, megabytes=MAX_UPLOAD_BYTES // 1_000_000, minutes=round(MAX_SECONDS / 60)
+    )
     gr.HTML(static.render_template("batch_limits.html", sentence=limits), padding=False)
     language = gr.Dropdown(
         status_text.language_choices(default),
         value="en",
-        label=strings.CAPTION_LANGUAGE,
-        info=strings.LANGUAGE_INFO,
+        label=text("captions_language"),
+        info=text("language_info"),
         elem_id="batch-language",
     )
-    model = gr.Dropdown(names, value=names[0], label=strings.MODEL_LABEL, visible=len(names) > 1)
+    model = gr.Dropdown(names, value=names[0], label=text("model_label"), visible=len(names) > 1)
     model.change(handlers.update_languages, model, language, **PRIVATE)
     prompt = gr.Textbox(
-        "", label=strings.BATCH_PROMPT, placeholder=strings.BATCH_PROMPT_PLACEHOLDER, elem_id="batch-prompt"
+        "", label=text("batch_prompt"), placeholder=text("batch_prompt_placeholder"), elem_id="batch-prompt"
     )
-    quality = gr.Radio(strings.BATCH_QUALITIES, value=CAPTION.quality, label=strings.QUALITY_LABEL)
+    quality = gr.Radio(
+        [(text("batch_quality_best"), "best"), (text("batch_quality_stream"), "stream")],
+        value=CAPTION.quality,
+        label=text("quality_label"),
+    )
     return [files, prompt, language, model, quality]
 
 
@@ -122,14 +130,18 @@ def _buttons(*, running: bool) -> list[Any]:
 
 def _progress(job: UploadJob, *, ended: bool = False) -> str:
     done, total, errors = job.progress.done, job.progress.total, len(job.progress.errors)
-    result = strings.batch_result(done=done, total=total, errors=errors, cancelled=job.progress.cancelled)
+    result = text("batch_cancelled" if job.progress.cancelled else "batch_done", done=done, total=total)
+    if errors:
+        result += ", " + text("batch_errors", n=errors)
     sentence = result if ended else str(job.progress)
     return static.render_template("batch_progress.html", done=done, total=total, sentence=sentence)
 
 
 def _table(records: Sequence[CaptionRecord]) -> str:
     """The HTML table without its end tags, so that Gradio sends only the new rows; the browser adds the end tags."""
-    return static.render_template("batch_head.html") + "".join(map(_table_row, records))
+    return static.render_template("batch_head.html", **{name: text(f"column_{name}") for name in COLUMNS}) + "".join(
+        map(_table_row, records)
+    )
 
 
 def _table_row(record: CaptionRecord) -> str:

@@ -15,8 +15,17 @@ from blip_space import options
 from blip_space.apps.gradio_api.endpoints import Endpoints, updates
 from blip_space.apps.gradio_api.parsing import parse_model, parse_prompt, parse_request
 from blip_space.apps.gradio_api.upload_security import check_image
-from blip_space.apps.page import static, status_text, strings
-from blip_space.apps.page.messages import Message, assistant_message, parse_messages, text_of, to_history, user_message
+from blip_space.apps.locales import text as localized
+from blip_space.apps.page import static, status_text
+from blip_space.apps.page.messages import (
+    Message,
+    assistant_message,
+    parse_messages,
+    text_of,
+    to_history,
+    user_message,
+    waiting_message,
+)
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.answer_check import is_blank
 from blip_space.errors import UserError
@@ -63,8 +72,8 @@ class Conversation:
         )
         text = ""
         for text in updates(response):
-            reply = strings.waiting(response.queue_position()) if is_blank(text) else text
-            yield [*earlier, question, assistant_message(reply)]
+            reply = waiting_message(response.queue_position()) if is_blank(text) else assistant_message(text)
+            yield [*earlier, question, reply]
         spec = self._spec(values["model"])
         if text in spec.unknown_image_replies:
             hint = status_text.unknown_image_hint(spec, list(self._engine.specs.values()))
@@ -102,9 +111,20 @@ class Conversation:
         """The image, question and language of the example at `index`."""
         examples = static.load_examples()
         if not isinstance(index, int) or not 0 <= index < len(examples):
-            raise UserError("There is no such example. Reload the page.")
+            raise UserError(localized("no_such_example"))
         example = examples[index]
         return [str(example.file), example.prompt, example.language]
+
+    def update_ready_questions(self, language: Any, model: Any) -> Any:
+        """The ready questions of the selected model in the selected language."""
+        return gr.Dataset(**status_text.ready_questions(self._spec(model), str(language)))
+
+    def load_ready_question(self, index: Any, language: Any, model: Any) -> str:
+        """The ready question at `index`, for the question box."""
+        samples = status_text.ready_questions(self._spec(model), str(language))["samples"]
+        if not isinstance(index, int) or not 0 <= index < len(samples):
+            raise UserError(localized("no_such_question"))
+        return str(samples[index][0])
 
     def _spec(self, model: Any) -> ModelSpec:
         return self._engine.specs.get(parse_model(model), self._engine.default)
@@ -120,7 +140,7 @@ def _detail(event: gr.EventData, name: str) -> Any:
 
 def _idle_messages(messages: Any, busy: Any) -> list[Message]:
     if busy is True:
-        raise UserError(strings.STILL_ANSWERING)
+        raise UserError(localized("still_answering"))
     return parse_messages(messages)
 
 
@@ -136,4 +156,4 @@ def _split(messages: list[Message], index: Any) -> tuple[list[Message], Message]
     if isinstance(position, int) and not isinstance(position, bool) and 0 <= position < len(messages):
         position -= position % 2
         return messages[:position], messages[position]
-    raise UserError(strings.MESSAGE_GONE)
+    raise UserError(localized("message_gone"))

@@ -33,6 +33,11 @@ def connect_events(demo: Any, page: Components, handlers: Conversation) -> None:
     _connect_cancelling(page, handlers, answers, update_budget_after)
     _save_settings(demo, page)
     page.examples.click(handlers.load_example, page.examples, [page.image, page.question, page.language], **PRIVATE)
+    choice = [page.language, page.model]
+    clicked = [page.ready_questions, *choice]
+    page.ready_questions.click(handlers.load_ready_question, clicked, page.question, **PRIVATE)
+    changes = [component.change for component in choice]
+    gr.on(changes, handlers.update_ready_questions, choice, page.ready_questions, **PRIVATE)
     page.model.change(handlers.update_model, page.model, [page.language, page.description], **PRIVATE)
     gr.on([demo.load, page.timer.tick], handlers.update_status, page.busy, [page.status, page.timer], **PRIVATE)
     for component in budget_inputs[:1] + budget_inputs[2:]:

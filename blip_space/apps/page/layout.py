@@ -13,7 +13,8 @@ import gradio as gr
 from blip_space import options
 from blip_space.apps.gradio_api.batches import Batches
 from blip_space.apps.gradio_api.upload_security import image_input
-from blip_space.apps.page import batch_tab, static, status_text, strings
+from blip_space.apps.locales import text
+from blip_space.apps.page import batch_tab, static, status_text
 from blip_space.options import GenerationOptions
 from blip_space.serving.protocol import EngineProtocol
 
@@ -32,6 +33,7 @@ class Components:
     question: Any
     ask: Any
     stop: Any
+    ready_questions: Any
     budget: Any
     decoding: list[Any]
     quality: Any
@@ -50,15 +52,15 @@ def build_layout(engine: EngineProtocol, batches: Batches) -> Components:
     """Add the components of the page to the current Blocks."""
     parts: dict[str, Any] = {}
     with gr.Row(elem_id="top"):
-        gr.HTML(static.render_template("header.html"), padding=False)
+        gr.HTML(static.render_template("header.html", tagline=text("tagline")), padding=False)
         parts["status"] = gr.HTML(status_text.status_line(engine.status()), padding=False, elem_id="status")
     with gr.Tabs(elem_id="tabs"):
-        with gr.Tab(strings.CHAT_TAB), gr.Row(elem_id="columns"):
+        with gr.Tab(text("chat_tab")), gr.Row(elem_id="columns"):
             with gr.Column(scale=4, min_width=300, elem_id="left"):
                 _image_column(parts)
             with gr.Column(scale=5, min_width=320, elem_id="right"):
                 _conversation_column(parts, engine)
-        with gr.Tab(strings.BATCH_TAB):
+        with gr.Tab(text("batch_tab")):
             batch_tab.build_batch_tab(engine, batches)
     description = status_text.model_description(engine.default, offered=engine.specs.values())
     parts["description"] = gr.HTML(description, padding=False, elem_id="about")
@@ -72,9 +74,9 @@ def build_layout(engine: EngineProtocol, batches: Batches) -> Components:
 
 def _image_column(parts: dict[str, Any]) -> None:
     parts["image"] = image_input(
-        label=strings.IMAGE_LABEL,
+        label=text("image_label"),
         sources=["upload", "webcam", "clipboard"],
-        placeholder=strings.IMAGE_PLACEHOLDER,
+        placeholder=text("image_placeholder"),
         show_label=False,
         buttons=["fullscreen"],
         height="clamp(18rem, 52vh, 34rem)",
@@ -82,8 +84,8 @@ def _image_column(parts: dict[str, Any]) -> None:
     )
     examples = static.load_examples()
     parts["examples"] = gr.Dataset(
-        label=strings.EXAMPLES_LABEL,
-        components=[gr.Image(visible=False, label=strings.IMAGE_LABEL)],
+        label=text("examples_label"),
+        components=[gr.Image(visible=False, label=text("image_label"))],
         samples=[[str(example.file)] for example in examples],
         type="index",
         visible=bool(examples),
@@ -97,16 +99,16 @@ def _conversation_column(parts: dict[str, Any], engine: EngineProtocol) -> None:
         parts["language"] = gr.Dropdown(
             status_text.language_choices(engine.default),
             value="en",
-            label=strings.LANGUAGE_LABEL,
-            info=strings.LANGUAGE_INFO,
+            label=text("language_label"),
+            info=text("language_info"),
             min_width=180,
             elem_id="language",
         )
         parts["model"] = gr.Dropdown(
-            names, value=names[0], label=strings.MODEL_LABEL, visible=len(names) > 1, min_width=140, elem_id="model"
+            names, value=names[0], label=text("model_label"), visible=len(names) > 1, min_width=140, elem_id="model"
         )
     parts["chat"] = gr.Chatbot(
-        label=strings.CONVERSATION_LABEL,
+        label=text("conversation_label"),
         show_label=False,
         render_markdown=False,
         latex_delimiters=[],
@@ -115,37 +117,46 @@ def _conversation_column(parts: dict[str, Any], engine: EngineProtocol) -> None:
         editable="user",
         feedback_options=None,
         buttons=["copy", "copy_all"],
-        placeholder=strings.EMPTY_CONVERSATION,
+        placeholder=text("empty_conversation"),
         height="clamp(17rem, 46vh, 32rem)",
         elem_id="chat",
     )
     with gr.Row(elem_id="entry"):
         parts["question"] = gr.Textbox(
-            label=strings.QUESTION_LABEL,
+            label=text("question_label"),
             show_label=False,
             container=False,
-            placeholder=strings.QUESTION_PLACEHOLDER,
+            placeholder=text("question_placeholder"),
             max_lines=6,
             scale=1,
             elem_id="question",
         )
-        parts["ask"] = gr.Button(strings.ASK, variant="primary", scale=0, min_width=88, elem_id="ask")
-        parts["stop"] = gr.Button(strings.STOP, visible=False, scale=0, min_width=88, elem_id="stop")
+        parts["ask"] = gr.Button(text("ask"), variant="primary", scale=0, min_width=88, elem_id="ask")
+        parts["stop"] = gr.Button(text("stop"), visible=False, scale=0, min_width=88, elem_id="stop")
+    parts["ready_questions"] = gr.Dataset(
+        components=[gr.Textbox(visible=False, label=text("question_label"))],
+        type="index",
+        elem_id="ready",
+        **status_text.ready_questions(engine.default, "en"),
+    )
     parts["budget"] = gr.HTML("", padding=False, elem_id="budget")
-    with gr.Accordion(strings.SETTINGS_LABEL, open=False, elem_id="settings"):
+    with gr.Accordion(text("settings_label"), open=False, elem_id="settings"):
         _settings_panel(parts)
 
 
 def _settings_panel(parts: dict[str, Any]) -> None:
     parts["quality"] = gr.Radio(
-        strings.QUALITIES, value=GenerationOptions.quality, label=strings.QUALITY_LABEL, info=strings.QUALITY_INFO
+        [(text("quality_stream"), "stream"), (text("quality_best"), "best")],
+        value=GenerationOptions.quality,
+        label=text("quality_label"),
+        info=text("quality_info"),
     )
     parts["decoding"] = [_numeric_setting(name) for name in options.RANGES]
-    parts["use_history"] = gr.Checkbox(True, label=strings.USE_HISTORY_LABEL, info=strings.USE_HISTORY_INFO)
+    parts["use_history"] = gr.Checkbox(True, label=text("use_history_label"), info=text("use_history_info"))
 
 
 def _numeric_setting(name: str) -> Any:
-    label, info = strings.SETTINGS[name]
+    label, info = text(f"{name}_label"), text(f"{name}_info")
     limits, value = options.RANGES[name], getattr(GenerationOptions, name)
     if name == "seed":
         return gr.Number(value, label=label, info=info, minimum=limits.low, maximum=limits.high, precision=0)

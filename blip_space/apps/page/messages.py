@@ -5,10 +5,9 @@ Depends on the format of Gradio's Chatbot. Must not depend on engines or on the 
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from blip_space.apps.page import strings
+from blip_space.apps.locales import text as localized
 from blip_space.errors import PromptError
 from blip_space.history import MAX_HISTORY_BYTES, MAX_MESSAGES
 
@@ -16,12 +15,22 @@ Message = dict[str, Any]
 
 ESCAPES = (("&", "&\u2060"), ("<", "<\u2060"))
 """Gradio renders messages as HTML. A word joiner after one of these characters keeps it from starting an entity or a
-tag; `page.js` removes the joiners from shown and copied text."""
+tag; `messages.js` removes the joiners from shown and copied text."""
+
+
+PLACEHOLDER = "\u2063"
+"""An invisible character, with which each text of the conversation begins that is the page's own, and no message."""
 
 
 def user_message(prompt: str) -> Message:
     """The message of a question. An empty `prompt` is shown as a request for a caption."""
-    return _message("user", prompt if prompt.strip() else strings.CAPTION_REQUEST)
+    prompt = prompt.lstrip(PLACEHOLDER)
+    return _message("user", prompt if prompt.strip() else PLACEHOLDER + localized("caption_request"))
+
+
+def waiting_message(ahead: int | None) -> Message:
+    """What stands in place of a reply before its first text. `ahead` is how many requests are ahead of it."""
+    return _message("assistant", PLACEHOLDER + (localized("waiting", n=ahead) if ahead else "…"))
 
 
 def assistant_message(text: str) -> Message:
@@ -32,7 +41,7 @@ def assistant_message(text: str) -> Message:
 def text_of(message: Any) -> str:
     """The prompt or reply in a message. Empty for a request for a caption, and for a reply that is still waiting."""
     text = _shown_text(message)
-    return "" if text == strings.CAPTION_REQUEST or re.match(strings.WAITING_PATTERN, text) else text
+    return "" if text.startswith(PLACEHOLDER) else text
 
 
 def parse_messages(value: Any) -> list[Message]:

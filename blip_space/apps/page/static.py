@@ -14,7 +14,8 @@ from string import Template
 
 from blip_space import ASSETS
 
-STYLE = ASSETS / "style.css"
+SCRIPTS = ("texts.js", "messages.js", "answers.js", "lists.js", "batch.js")
+STYLES = ("page.css", "entry.css", "conversation.css", "batch.css", "narrow.css")
 EXAMPLES = ASSETS / "examples"
 
 
@@ -29,12 +30,22 @@ class ExampleImage:
 
 def render_template(name: str, **values: object) -> str:
     """The template `name` of `assets/page/`, filled with `values`, each escaped for HTML."""
-    return _template(name).substitute({key: html.escape(str(value)) for key, value in values.items()})
+    return _template(name).substitute({key: _escape(str(value)) for key, value in values.items()})
 
 
-def render_script(name: str, **values: object) -> str:
-    """The script `name` of `assets/page/`, filled with `values`, each as JSON."""
-    return _template(name).substitute({key: json.dumps(value) for key, value in values.items()})
+def _escape(value: str) -> str:
+    """`value` for HTML. The text that replaces a marker is escaped then."""
+    return html.escape(value).replace("⟦", "⟦&")
+
+
+def script() -> str:
+    """The page's script: every file of `assets/page/script/`, in the order of `SCRIPTS`."""
+    return "\n".join((ASSETS / "page" / "script" / name).read_text("utf-8") for name in SCRIPTS)
+
+
+def styles() -> list[Path]:
+    """The page's style sheets, in the order in which they apply."""
+    return [ASSETS / "page" / "style" / name for name in STYLES]
 
 
 def load_examples() -> list[ExampleImage]:

@@ -5,10 +5,11 @@ Depends on the engine's protocol and the tables of models and languages. Must no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from blip_space.apps.page import static, strings
+from blip_space.apps.locales import text
+from blip_space.apps.page import static
 from blip_space.catalogue import ModelSpec, most_multilingual_model
 from blip_space.errors import UserError
 from blip_space.languages import LANGUAGES, Language
@@ -23,19 +24,29 @@ def status_line(status: EngineStatus) -> str:
     On a GPU it also says why decode steps are not CUDA graphs."""
     if status.status == "ready":
         is_slow = status.device.startswith("cuda") and status.decode == "eager"
+        reason = text("graphs_reason", reason=status.reason, decode_reason=status.decode_reason)
         return static.render_template(
             "ready.html",
             model=status.model,
-            precision=status.precision,
-            device=status.device,
-            reason=strings.eager_decoding(status.reason, status.decode_reason) if is_slow else status.reason,
-            throughput=strings.throughput(status.metrics.tokens_per_second, status.running, status.waiting),
+            device=text("status_device", precision=status.precision, device=status.device),
+            reason=reason if is_slow else status.reason,
+            throughput=throughput(status.metrics.tokens_per_second, status.running, status.waiting),
         )
     if status.load_progress and status.status == "loading":
         share = f"{status.load_progress.share:.3f}"
-        sentence = status.load_progress.sentence
+        sentence = text("status_progress", sentence=status.load_progress.sentence)
         return static.render_template("progress.html", model=status.model, share=share, sentence=sentence)
-    return static.render_template(f"{status.status}.html", model=status.model, error=status.error)
+    if status.status == "loading":
+        return static.render_template("loading.html", model=status.model, sentence=text("status_loading"))
+    return static.render_template("failed.html", model=status.model, error=status.error)
+
+
+def throughput(tokens_per_second: float, running: int, waiting: int) -> str:
+    """How busy the server is; empty while it is idle."""
+    if not running:
+        return ""
+    sentence = text("throughput", rate=round(tokens_per_second), n=running)
+    return f"{sentence}, {text('throughput_waiting', n=waiting)}" if waiting else sentence
 
 
 def budget_line(count: Callable[[], dict[str, Any]]) -> str:
@@ -47,40 +58,76 @@ def budget_line(count: Callable[[], dict[str, Any]]) -> str:
     context = budget["context_tokens"]
     shares = {name: f"{100 * budget[f'{name}_tokens'] / context:.1f}" for name in ("image", "prompt", "reply")}
     state = "full" if budget["dropped_turns"] else "free"
-    sentence = strings.budget(budget["used_tokens"], context, budget["dropped_turns"], note=budget.get("note", ""))
-    return static.render_template("budget.html", sentence=sentence, state=state, **shares)
+    return static.render_template("budget.html", sentence=_budget_sentence(budget), state=state, **shares)
+
+
+def _budget_sentence(budget: dict[str, Any]) -> str:
+    """How much of the context is used, how many turns are left out, and where the numbers come from."""
+    note = budget.get("note", "")
+    key = "about_tokens_used" if note else "tokens_used"
+    sentence = text(key, used=budget["used_tokens"], context=budget["context_tokens"])
+    if budget["dropped_turns"]:
+        sentence += "; " + text("turns_left_out", n=budget["dropped_turns"])
+    return f"{sentence}. {note}".rstrip()
 
 
 def model_description(spec: ModelSpec, fits: tuple[str, ...] | None = None, offered: Collection[ModelSpec] = ()) -> str:
     """The HTML about the model's purpose and memory, other models, and privacy. `fits` are the precisions in which the
     model fits this machine, or None if unknown; `offered` are all models of the server."""
-    names = [LANGUAGES[code].english_name for code in spec.languages]
-    languages = names[0] if len(names) == 1 else f"{len(names)} languages"
-    description = spec.description or f"Answers questions about photographs, in {languages}."
-    memory = strings.memory_needs(spec.memory_gb, fits) if spec.parameters >= LARGE_PARAMETERS else ""
-    return (
-        static.render_template("model.html", model=spec.name, description=description, memory=memory)
-        + ("" if len(spec.languages) == len(LANGUAGES) else static.render_template("other_models.html"))
-        + _privacy([model for model in offered or [spec] if model.server])
-    )
+    is_large, is_complete = spec.parameters >= LARGE_PARAMETERS, len(spec.languages) == len(LANGUAGES)
+    parts = [
+        static.render_template(
+            "model.html",
+            about=text("about_model", model=spec.name),
+            description=spec.description or _answers_in(spec.languages),
+            memory=memory_needs(spec.memory_gb, fits) if is_large else "",
+        )
+    ]
+    if not is_complete:
+        model = most_multilingual_model()
+        parts.append(static.render_template("other_models.html", sentence=text("other_models"), model=model))
+    return "".join([*parts, _privacy([model for model in offered or [spec] if model.server])])
+
+
+def _answers_in(languages: Collection[str]) -> str:
+    if len(languages) == 1:
+        return text("answers_in_one", language=LANGUAGES[next(iter(languages))].english_name)
+    return text("answers_in_many", n=len(languages))
+
+
+def memory_needs(sizes: Mapping[str, float], fits: tuple[str, ...] | None) -> str:
+    """The memory that a model needs by precision, and the precisions in which it fits (`fits`, None if unknown)."""
+    needs = ", ".join(text("memory_size", size=size, precision=precision) for precision, size in sizes.items())
+    if fits is None:
+        return text("memory_needs", sizes=needs)
+    return text("memory_fits" if fits else "memory_fits_not", sizes=needs, precisions=", ".join(fits))
 
 
 def _privacy(remote: list[ModelSpec]) -> str:
     """What becomes of users' images: they stay here, unless one of the `remote` models is asked."""
     if not remote:
-        return static.render_template("privacy.html", leaves=strings.STAYS_HERE)
+        return static.render_template("privacy.html", sentence=text("privacy_here"))
     hosts = ", ".join(dict.fromkeys(model.server_host for model in remote))
-    names = " or ".join(model.name for model in remote)
-    return static.render_template("privacy.html", leaves="") + static.render_template(
-        "privacy_remote.html", hosts=hosts, models=names
-    )
+    models = ", ".join(model.name for model in remote)
+    sentences = [text("privacy"), text("privacy_remote", hosts=hosts, models=models)]
+    return "".join(static.render_template("privacy.html", sentence=sentence) for sentence in sentences)
+
+
+def ready_questions(spec: ModelSpec, language: str) -> dict[str, Any]:
+    """The questions that the model answers well in the language, a row for each, below the line of what it knows. They
+    are hidden if the model has none."""
+    ready = spec.ready_questions.get(language)
+    samples = [[question] for question in ready.questions] if ready else []
+    return {"samples": samples, "label": ready.knows if ready else "", "visible": bool(samples)}
 
 
 def unknown_image_hint(spec: ModelSpec, specs: list[ModelSpec]) -> str:
     """The hint for a user whose image the model `spec` does not know: which other of the server's `specs` to choose, or
     else which model the operator can start."""
     listed = next((other.name for other in specs if not other.unknown_image_replies), None)
-    return strings.unknown_image(spec.name, listed=listed, operator=most_multilingual_model())
+    if listed:
+        return text("unknown_image_listed", model=spec.name, listed=listed)
+    return text("unknown_image_operator", model=spec.name, operator=most_multilingual_model())
 
 
 def language_choices(spec: ModelSpec) -> list[tuple[str, str]]:
@@ -91,5 +138,5 @@ def language_choices(spec: ModelSpec) -> list[tuple[str, str]]:
 
 def _language_label(language: Language, spec: ModelSpec) -> str:
     english, own = language.english_name, language.own_name
-    label = f"{own if own == english else f'{own} – {english}'} · {language.tier}"
-    return label if language.code in spec.languages else f"{label} {strings.not_supported(spec.name)}"
+    label = f"{own if own == english else f'{own} – {english}'} · {text(f'tier_{language.tier}')}"
+    return label if language.code in spec.languages else f"{label} {text('not_supported', model=spec.name)}"

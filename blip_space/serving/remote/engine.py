@@ -53,7 +53,6 @@ class RemoteEngine:
         self._images = PixelCache(self._config.pixel_cache_bytes)
         self._generation = Generation(self._connection, self._set_error)
         self._queue: RequestQueue[RemoteTask] = RequestQueue(self._config.max_batch_size)
-        self._running: set[RemoteTask] = set()
         self._lock = threading.RLock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=f"remote {spec.server_host}", daemon=True)
@@ -72,7 +71,7 @@ class RemoteEngine:
         """See `EngineProtocol`."""
         with self._lock:
             self._is_stopping = True
-            waiting, running = self._queue.remove_all(), list(self._running)
+            waiting, running = self._queue.remove_all(), list(self._queue.running)
         for task in waiting:
             task.response.fail(stopped(was_running=False))
         for task in running:
@@ -84,7 +83,7 @@ class RemoteEngine:
     def status(self) -> EngineStatus:
         """See `EngineProtocol`."""
         with self._lock:
-            waiting, running = self._queue.waiting(background=False), len(self._running)
+            waiting, running = self._queue.waiting(background=False), len(self._queue.running)
             state: Literal["ready", "loading", "failed"] = "ready" if self._server else "loading"
             if self._error:
                 state = "failed"
@@ -113,7 +112,7 @@ class RemoteEngine:
         image = self._images.get_or_compute(key, lambda: encode_for_sending(request.image))
         deadline = time.monotonic() + seconds_to_answer(request, self._config)
         messages = with_image(prompt, image.url)
-        self._enqueue(RemoteTask(messages, options, response, deadline, background=request.background))
+        self._enqueue(RemoteTask(messages, options, response, deadline, request.caller, background=request.background))
         return response
 
     def resolve_model(self, model: str, language: str) -> ModelSpec:
@@ -161,7 +160,7 @@ class RemoteEngine:
         task.response.on_cancel = lambda: self._call(self._cancel, task)
         with self._lock:
             self._check_queue(background=task.background)
-            self._queue.add(task, background=task.background)
+            self._queue.add(task)
         self._call(self._start_waiting)
 
     def _position(self, task: RemoteTask) -> int | None:
@@ -214,7 +213,6 @@ class RemoteEngine:
                 task = None if self._is_stopping else self._queue.start_next()
                 if task is None:
                     return
-                self._running.add(task)
             task.running = self._loop.create_task(self._answer(task))
 
     def _cancel(self, task: RemoteTask) -> None:
@@ -229,6 +227,5 @@ class RemoteEngine:
             await self._generation.run(task)
         finally:
             with self._lock:
-                self._running.discard(task)
-                self._queue.end()
+                self._queue.end(task)
             self._start_waiting()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from blip_space.callers import UNKNOWN, Caller
 from blip_space.engine.answer_check import EMPTY_ANSWER, is_blank, is_cut_off_in_loop
 from blip_space.engine.detokenizer import VisibleText, visible_text
 from blip_space.engine.output import ANSWER_FAILED
@@ -37,6 +38,7 @@ class RemoteTask:
     options: GenerationOptions
     response: ResponseStream
     deadline: float
+    caller: Caller = UNKNOWN
     background: bool = False
     counted_tokens: int = 0
     arrived_at: float = field(default_factory=time.monotonic)

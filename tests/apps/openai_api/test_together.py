@@ -94,10 +94,8 @@ def test_the_middleware_refuses_in_the_protocols_form() -> None:
         running.close()
 
 
-def test_a_stopping_server_ends_answers_with_an_error() -> None:
-    engine = FakeEngine(PARROT)
-    running = server.launch(engine, host="127.0.0.1", port=free_port())
-    engine.hold()
+def _close_while_answering(running: server.Server, engine: FakeEngine) -> tuple[list[str], httpx.Response]:
+    """Close the server during a stream and a whole answer; returns the stream's last events and the other reply."""
     with httpx.Client(base_url=running.url, timeout=20) as web, ThreadPoolExecutor(1) as pool:
         body = {"messages": [ask(PROMPT)]}
         with web.stream("POST", CHAT, json={**body, "stream": True}) as stream:
@@ -106,8 +104,16 @@ def test_a_stopping_server_ends_answers_with_an_error() -> None:
             whole = pool.submit(web.post, CHAT, json=body)
             wait_until(lambda: len(engine.responses) == 2)
             running.close()
-            assert STOPPED_RUNNING in "".join(events)
-        assert check_error(whole.result())[2] is None
+            return list(events), whole.result()
+
+
+def test_a_stopping_server_ends_answers_with_an_error() -> None:
+    engine = FakeEngine(PARROT)
+    running = server.launch(engine, host="127.0.0.1", port=free_port())
+    engine.hold()
+    events, whole = _close_while_answering(running, engine)
+    assert STOPPED_RUNNING in "".join(events)
+    assert check_error(whole)[2] is None
 
 
 def test_answers_that_do_not_end_by_themselves_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,15 +122,8 @@ def test_answers_that_do_not_end_by_themselves_are_ended(monkeypatch: pytest.Mon
     engine.hold()
     monkeypatch.setattr(engine, "stop", lambda: None)
     monkeypatch.setattr(server, "END_SECONDS", 0.1)
-    with httpx.Client(base_url=running.url, timeout=20) as web, ThreadPoolExecutor(1) as pool:
-        body = {"messages": [ask(PROMPT)]}
-        with web.stream("POST", CHAT, json={**body, "stream": True}) as stream:
-            events = stream.iter_lines()
-            next(event for event in events if '"content": "one"' in event)
-            whole = pool.submit(web.post, CHAT, json=body)
-            wait_until(lambda: len(engine.responses) == 2)
-            running.close()
-            (last,) = [event for event in events if event]
-            assert json.loads(last.removeprefix("data: "))["error"]["code"] == "stopping"
-        assert check_error(whole.result())[:2] == (503, "stopping")
+    events, whole = _close_while_answering(running, engine)
+    (last,) = [event for event in events if event]
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "stopping"
+    assert check_error(whole)[:2] == (503, "stopping")
     engine.release()

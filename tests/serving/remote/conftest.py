@@ -35,12 +35,16 @@ def server(_server: OpenAIServer) -> OpenAIServer:
 
 @pytest.fixture
 def open_engine(server: OpenAIServer) -> Iterator[Open]:
-    """Starts the engine of a model, which waits half a second for a part of an answer."""
+    """Starts the engine of a model, which waits `silence` seconds for a part of an answer."""
     engines: list[RemoteEngine] = []
 
-    def open_model(model: str = "echo", *, key: str = "", config: EngineConfig | None = None) -> RemoteEngine:
+    def open_model(
+        model: str = "echo", *, key: str = "", config: EngineConfig | None = None, silence: float = 60.0
+    ) -> RemoteEngine:
         spec = catalogue.find_model(server.name(model), folders=True)
-        engine = RemoteEngine(spec, key=key, config=config, timeouts=Timeouts(connect=2.0, silence=0.5, models=2.0))
+        engine = RemoteEngine(
+            spec, key=key, config=config, timeouts=Timeouts(connect=20.0, silence=silence, models=20.0)
+        )
         engines.append(engine)
         engine.start()
         return engine

@@ -22,7 +22,7 @@ def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def end_of(engine_of: Open, model: str) -> tuple[str, str]:
     """The final text of an answer, or the code and the sentence of its error."""
-    response = engine_of(model).submit(ask())
+    response = engine_of(model, silence=0.5).submit(ask())
     assert response.wait(SECONDS), "it hangs"
     try:
         *_, text = response
@@ -103,6 +103,6 @@ def test_an_answer_that_runs_in_a_loop_is_marked(open_engine: Open) -> None:
 
 def test_a_server_that_refuses_the_key_is_a_failed_state(open_engine: Open) -> None:
     engine = open_engine("status-401")
-    assert end_of(lambda _: engine, "")[0] == "remote_unavailable"
+    assert end_of(lambda *_, **__: engine, "")[0] == "remote_unavailable"
     assert engine.status().status == "failed"
     assert "refuses the key" in engine.status().error

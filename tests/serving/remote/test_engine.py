@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from blip_space import catalogue
+from blip_space.callers import Caller
 from blip_space.engine.request import EngineConfig, Request
 from blip_space.errors import BusyError, ModelError, PromptError, UserError
 from blip_space.images import ImageFile
@@ -165,6 +166,19 @@ def test_so_many_requests_run_at_once_and_users_come_before_batches(open_engine:
     order = [texts(body)[0][1].split(" Answer")[0] for body in server.requests]
     assert sorted(order[2:4]) == ["user 0", "user 1"]
     assert order[4] == "background"
+
+
+def test_callers_take_turns(open_engine: Open, server: OpenAIServer) -> None:
+    engine, greedy, quiet = open_engine("held", config=EngineConfig(max_batch_size=2)), Caller("1", ""), Caller("2", "")
+    first = [engine.submit(replace(ask("first"), caller=greedy)) for _ in range(2)]
+    wait_until(lambda: len(server.requests) == 2)
+    waiting = [engine.submit(replace(ask(f"greedy {number}"), caller=greedy)) for number in range(3)]
+    last = engine.submit(replace(ask("quiet"), caller=quiet))
+    assert [response.queue_position() for response in (last, *waiting)] == [0, 1, 2, 3]
+    server.may_end.set()
+    for response in (*first, *waiting, last):
+        assert list(response)[-1] == "first last"
+    assert "quiet Answer in English." in [texts(body)[0][1] for body in server.requests[2:4]]
 
 
 def test_an_answer_that_takes_too_long_ends(open_engine: Open) -> None:

@@ -1,0 +1,29 @@
+/* Reads the messages of Gradio's Chatbot, and shows and copies their text without the characters that messages.py adds. */
+(() => {
+  const PLACEHOLDER = "\u2063";
+  const withoutJoiners = (text) => text.replaceAll("<\u2060", "<").replaceAll("&\u2060", "&");
+
+  /** The text of a message. @param {{content: any}} message */
+  const textOf = (message) => withoutJoiners(
+    (Array.isArray(message.content) ? message.content : [message.content])
+      .map((part) => (typeof part === "string" ? part : part.text ?? "")).join(""));
+
+  /** Whether a message is a text of the page, and not a question or a reply. @param {{content: any}} message */
+  const isPlaceholder = (message) => textOf(message).startsWith(PLACEHOLDER);
+
+  const clean = (text) => withoutJoiners(text).replaceAll(PLACEHOLDER, "");
+  const cleanTexts = (root) => {
+    const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const text = clean(walker.currentNode.data);
+      if (text !== walker.currentNode.data) walker.currentNode.data = text;
+    }
+  };
+  new MutationObserver((changes) => {
+    for (const change of changes) if (change.target.closest?.("#chat")) cleanTexts(change.target);
+  }).observe(document.documentElement, { childList: true, subtree: true });
+  const writeText = navigator.clipboard?.writeText?.bind(navigator.clipboard);
+  if (writeText) navigator.clipboard.writeText = (text) => writeText(clean(text));
+
+  Object.assign(window.blipSpace, { textOf, isPlaceholder });
+})();

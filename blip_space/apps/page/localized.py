@@ -1,0 +1,81 @@
+"""Puts the user's language into the page before the browser sees it.
+
+The layout has a marker wherever a text stands, since Gradio builds it once for all users. This middleware replaces
+the markers in the page of one user, sets the page's language and direction, and gives the page's script its
+texts. It stands inside Gradio's compression. Must not import Gradio.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from blip_space.apps import locales
+from blip_space.apps.http.refusals import route_path
+from blip_space.apps.locales import Locale
+
+PAGES = ("/", "/config")
+"""The routes whose responses have markers: the page, and what Gradio's script reads again when it reconnects."""
+
+
+class LocalizedPage:
+    """ASGI middleware that replaces the markers of the page by the texts of the user's language."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and its response back in the user's language."""
+        if scope["type"] != "http" or scope["method"] != "GET" or route_path(scope) not in PAGES:
+            await self._app(scope, receive, send)
+            return
+        locale = locales.locale_of(Headers(scope=scope))
+        render = _render_page if route_path(scope) == "/" else _replace_markers
+        await self._app(scope, receive, _Rewriter(send, lambda body: render(body, locale), locale))
+
+
+class _Rewriter:
+    """Collects a response, and sends it rewritten."""
+
+    def __init__(self, send: Send, rewrite: Callable[[str], str], locale: Locale) -> None:
+        self._send, self._rewrite, self._locale = send, rewrite, locale
+        self._start: Message | None = None
+        self._parts: list[bytes] = []
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        self._parts.append(message.get("body", b""))
+        if message.get("more_body") or self._start is None:
+            return
+        body = self._rewrite(b"".join(self._parts).decode()).encode()
+        headers = MutableHeaders(scope=self._start)
+        headers["content-length"] = str(len(body))
+        headers["content-language"] = self._locale.tag
+        headers.add_vary_header("Accept-Language, Cookie")
+        await self._send(self._start)
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def _render_page(html: str, locale: Locale) -> str:
+    """The page in a language. Gradio's own words follow the browser's languages, of which the script names ours
+    first."""
+    data = {"tag": locale.tag, "texts": {**locales.english().texts, **locale.texts}}
+    script = f"<script>window.blipSpaceLocale = {_for_script(data)};</script>"
+    html = re.sub(r'<html\s+lang="en"', f'<html lang="{locale.tag}" dir="{locale.direction}"', html, count=1)
+    return _replace_markers(html, locale).replace("<head>", f"<head>{script}", 1)
+
+
+def _replace_markers(text: str, locale: Locale) -> str:
+    """`text` with the texts for its markers, which all stand in JSON strings."""
+    return locales.MARKER.sub(lambda match: _for_script(locale.replace_markers(match[0]))[1:-1], text)
+
+
+def _for_script(value: object) -> str:
+    """`value` as JSON that may stand in a script of a page."""
+    return re.sub("[<>&'\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))
