@@ -5,5 +5,8 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["blip_space", "blip_space.*"]), "blip_space.assets"],
     package_dir={"blip_space.assets": "assets"},
-    package_data={"blip_space": ["py.typed"], "blip_space.assets": ["*.css", "examples/*", "page/*", "tiny/*"]},
+    package_data={
+        "blip_space": ["py.typed"],
+        "blip_space.assets": ["examples/*", "locales/*", "page/*", "page/*/*", "tiny/*"],
+    },
 )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from blip_space.apps import locales
-from blip_space.apps.page import messages, static, status_text
+from blip_space.apps.page import messages, static, status_text, versions
 from blip_space.errors import PromptError, UserError
 from blip_space.history import MAX_HISTORY_BYTES, MAX_MESSAGES, parse_history
 from blip_space.languages import LANGUAGES
@@ -155,3 +155,28 @@ def test_queue_position_and_throughput_are_short_sentences() -> None:
     assert status_text.throughput(0.0, 0, 0) == ""
     assert status_text.throughput(12.34, 1, 0) == "12 tokens/s, 1 request running"
     assert status_text.throughput(99.0, 16, 4) == "99 tokens/s, 16 requests running, 4 waiting"
+
+
+def test_a_reply_carries_its_facts_and_unreadable_ones_are_none() -> None:
+    reply = messages.assistant_message("a <b>", {"model": "tiny", "language": "ja", "tokens": 3})
+    assert messages.facts_of(reply) == {"model": "tiny", "language": "ja", "tokens": 3}
+    assert messages.text_of(reply) == "a <b>"
+    for log in ("{", "[1]", None, 5, "[" * 100_000):
+        assert messages.facts_of({**reply, "metadata": {"log": log}}) == {}
+
+
+def test_versions_of_a_turn_are_kept_in_order_without_each_other_and_at_most_so_many() -> None:
+    question = messages.user_message("q")
+    for number in range(versions.MAX_VERSIONS + 1):
+        question = versions.replace_turn([question, messages.assistant_message(f"a{number}")], question)
+    facts = messages.facts_of(question)
+    assert [version[1]["content"] for version in facts["others"]] == [f"a{number}" for number in range(2, 9)]
+    assert (facts["shown"], facts["previous"]) == (7, 6)
+    assert all(version[0]["facts"] == {} for version in facts["others"])
+    assert messages.to_history([question, messages.assistant_message("b")]) == messages.to_history(turn("q", "b"))
+
+
+def test_versions_that_cannot_be_read_are_dropped() -> None:
+    question = messages.with_facts(messages.user_message("q"), {"others": ["x", 5, []], "shown": "no"})
+    facts = messages.facts_of(versions.replace_turn([question, messages.assistant_message("a")], question))
+    assert [len(version) for version in facts["others"]] == [0, 2]

@@ -1,27 +1,49 @@
 /* What becomes of the conversation when an answer ends, fails, is cancelled or is abandoned, without the server. */
 (() => {
-  const { textOf, isPlaceholder } = window.blipSpace;
+  const { textOf, isPlaceholder, restoreVersion } = window.blipSpace;
   const show = (visible) => ({ __type__: "update", visible });
 
-  /* Whether the image changed or the conversation was cleared since the last question: a late answer must not restore it. */
+  /* Whether the conversation was left since the last question: a late answer must not restore it. */
   let isAbandoned = false;
+  /* Whether the user pressed Stop, after which an answer is shorter, and not interrupted. */
+  let isStopped = false;
   const abandon = () => { isAbandoned = true; };
-  const markAsked = (...values) => { isAbandoned = false; return values; };
+  const returned = () => { isAbandoned = false; };
+  const markStopped = () => { isStopped = true; };
+  const markAsked = (...values) => {
+    isAbandoned = isStopped = false;
+    window.blipSpace.currentConversation.asked();
+    return values;
+  };
 
-  /* Runs when an answer ends, fails or is cancelled. Puts a question without a reply back into the text box if it is empty. */
-  function finishAnswer(draft, messages) {
-    const kept = [...(messages ?? [])];
+  /* Runs when the image changes: a new one starts a new conversation, and one that was put back does not. */
+  const imageChanged = (image) => { if (window.blipSpace.currentConversation.replacePicture(image)) abandon(); };
+  const cleared = () => { window.blipSpace.currentConversation.clear(); abandon(); };
+  const messagesChanged = (messages) => { if (!isAbandoned) window.blipSpace.currentConversation.changed(messages); };
+
+  /* Runs when an answer ends, fails or is cancelled. A question without a reply gives way to its version before, and is
+     put back into the text box if that is empty. */
+  function finishAnswer(draft, messages, hasFailed = false) {
+    let kept = [...(messages ?? [])];
     const last = kept.at(-1);
     if (last?.role === "assistant" && isPlaceholder(last)) kept.pop();
     if (kept.at(-1)?.role === "user") {
-      const question = kept.pop();
-      draft = draft || (isPlaceholder(question) ? "" : textOf(question));
+      const question = kept.at(-1), earlier = kept.slice(0, -1), restored = restoreVersion(kept);
+      kept = restored ?? earlier;
+      const isShown = restored && textOf(restored[earlier.length]) === textOf(question);
+      draft = draft || (isShown || isPlaceholder(question) ? "" : textOf(question));
     }
+    const isInterrupted = hasFailed && !isStopped && kept.length > 0 && kept.length === messages.length;
+    if (!isAbandoned) window.blipSpace.currentConversation.finished(kept, isInterrupted);
     return [draft, isAbandoned ? [] : kept, false, show(true), show(false)];
   }
 
-  /* Runs after a new image or a cleared conversation. */
-  const reset = () => [[], false, show(true), show(false)];
+  /* Runs after a new image or a cleared conversation, unless a question was asked or a conversation opened meanwhile. */
+  const reset = () => (isAbandoned ? [[], false, show(true), show(false)] : Array(4).fill({ __type__: "update" }));
+  /* Runs after the answers of a conversation that is left were cancelled. */
+  const opened = async () => [...await window.blipSpace.currentConversation.arrive(), false, show(true), show(false)];
 
-  Object.assign(window.blipSpace, { abandon, markAsked, finishAnswer, reset });
+  Object.assign(window.blipSpace, {
+    abandon, returned, markStopped, markAsked, imageChanged, cleared, messagesChanged, finishAnswer, reset, opened,
+  });
 })();

@@ -6,6 +6,7 @@ events; the browser keeps the conversation. Depends on messages and the API's pa
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,15 +21,18 @@ from blip_space.apps.page import static, status_text
 from blip_space.apps.page.messages import (
     Message,
     assistant_message,
+    edited_message,
     parse_messages,
     text_of,
     to_history,
     user_message,
     waiting_message,
 )
+from blip_space.apps.page.versions import replace_turn
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.answer_check import is_blank
 from blip_space.errors import UserError
+from blip_space.options import GenerationOptions
 from blip_space.serving.protocol import EngineProtocol
 
 HINT_SECONDS = 12
@@ -49,32 +53,37 @@ class Conversation:
         return ["", *_submitted([*_idle_messages(messages, busy), user_message(parse_prompt(prompt))], image)]
 
     def retry(self, messages: Any, image: Any, busy: Any, event: gr.EventData) -> list[Any]:
-        """Ask a question of the conversation again, and remove all messages after it."""
-        earlier, question = _split(_idle_messages(messages, busy), _detail(event, "index"))
-        return _submitted([*earlier, question], image)
+        """Ask a question of the conversation again. Its answer and all messages after it become another version."""
+        earlier, turn = _split(_idle_messages(messages, busy), _detail(event, "index"))
+        return _submitted([*earlier, replace_turn(turn, turn[0])], image)
 
     def edit(self, messages: Any, image: Any, busy: Any, event: gr.EventData) -> list[Any]:
-        """Replace a question of the conversation by its edited text, and remove all messages after it."""
-        earlier, _ = _split(_idle_messages(messages, busy), _detail(event, "index"))
-        return _submitted([*earlier, user_message(parse_prompt(_detail(event, "value")))], image)
+        """Ask an edited question. The old one and all messages after it become another version."""
+        earlier, turn = _split(_idle_messages(messages, busy), _detail(event, "index"))
+        edited = user_message(parse_prompt(_detail(event, "value")))
+        shown_before = edited_message(turn[0], _detail(event, "previous_value"))  # the browser has edited its copy
+        return _submitted([*earlier, replace_turn([shown_before, *turn[1:]], edited)], image)
 
     def undo(self, draft: Any, messages: Any, busy: Any, event: gr.EventData) -> list[Any]:
         """Remove a question and all messages after it. Its text is put back into the text box if the box is empty."""
-        earlier, question = _split(_idle_messages(messages, busy), _detail(event, "index"))
-        return [parse_prompt(draft) or text_of(question), earlier]
+        earlier, turn = _split(_idle_messages(messages, busy), _detail(event, "index"))
+        return [parse_prompt(draft) or text_of(turn[0]), earlier]
 
     def answer(self, messages: Any, image: Any, *settings: Any) -> Iterator[list[Message]]:
         """Stream the answer to the newest question. Each update is the conversation with the answer so far."""
         *earlier, question = parse_messages(messages) or [user_message("")]
         values = dict(zip(SETTINGS, settings, strict=True))
+        asked_at = time.monotonic()
         response = self._endpoints.submit(
             parse_request(image, text_of(question), history=to_history(earlier), **values)
         )
-        text = ""
+        spec, text = self._spec(values["model"]), ""
+        facts = answer_facts(spec, values)
         for text in updates(response):
-            reply = waiting_message(response.queue_position()) if is_blank(text) else assistant_message(text)
+            reply = waiting_message(response.queue_position()) if is_blank(text) else assistant_message(text, facts)
             yield [*earlier, question, reply]
-        spec = self._spec(values["model"])
+        facts |= {"tokens": response.tokens, "seconds": round(time.monotonic() - asked_at, 2)}
+        yield [*earlier, question, assistant_message(text, facts)]
         if text in spec.unknown_image_replies:
             hint = status_text.unknown_image_hint(spec, list(self._engine.specs.values()))
             gr.Info(hint, duration=HINT_SECONDS, title="")
@@ -130,6 +139,15 @@ class Conversation:
         return self._engine.specs.get(parse_model(model), self._engine.default)
 
 
+def answer_facts(spec: ModelSpec, values: dict[str, Any]) -> dict[str, Any]:
+    """The facts of an answer of the model, from the settings by name, which are valid."""
+    defaults = {"use_history": True, "quality": GenerationOptions.quality} | {
+        name: getattr(GenerationOptions, name) for name in options.RANGES
+    }
+    chosen = {name: values[name] for name, default in defaults.items() if values[name] != default}
+    return {"model": spec.name, "language": values["language"], "options": chosen}
+
+
 def _detail(event: gr.EventData, name: str) -> Any:
     """The field `name` of a browser event, or None if the caller did not send it."""
     try:
@@ -150,10 +168,10 @@ def _submitted(messages: list[Message], image: Any) -> list[Any]:
     return [messages, True, gr.Button(visible=False), gr.Button(visible=True), gr.Timer(active=True)]
 
 
-def _split(messages: list[Message], index: Any) -> tuple[list[Message], Message]:
-    """The messages before a turn, and its question. Gradio's `index` may point to the question or its answer."""
+def _split(messages: list[Message], index: Any) -> tuple[list[Message], list[Message]]:
+    """The messages before a turn, and those from its question on. Gradio's `index` may be that of its answer."""
     position = index[0] if isinstance(index, list | tuple) else index
     if isinstance(position, int) and not isinstance(position, bool) and 0 <= position < len(messages):
         position -= position % 2
-        return messages[:position], messages[position]
+        return messages[:position], messages[position:]
     raise UserError(localized("message_gone"))

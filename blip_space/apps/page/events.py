@@ -11,12 +11,15 @@ from typing import Any
 import gradio as gr
 
 from blip_space import languages, options
+from blip_space.apps.page import version_events
 from blip_space.apps.page.conversation import SETTINGS, Conversation
+from blip_space.apps.page.kept import CLEARED, IMAGE_CHANGED, connect_kept
 from blip_space.apps.page.layout import Components
 from blip_space.errors import UserError
 
 FINISH_ANSWER = "(draft, messages) => window.blipSpace.finishAnswer(draft, messages)"
-ABANDON = "() => window.blipSpace.abandon()"
+FINISH_FAILED = "(draft, messages) => window.blipSpace.finishAnswer(draft, messages, true)"
+MARK_STOPPED = "() => window.blipSpace.markStopped()"
 MARK_ASKED = "(...values) => window.blipSpace.markAsked(...values)"
 RESET = "() => window.blipSpace.reset()"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
@@ -31,7 +34,9 @@ def connect_events(demo: Any, page: Components, handlers: Conversation) -> None:
 
     answers = _connect_asking(page, handlers, update_budget_after)
     _connect_cancelling(page, handlers, answers, update_budget_after)
+    update_budget_after(connect_kept(demo, page, answers).then)
     _save_settings(demo, page)
+    version_events.connect(page, update_budget_after)
     page.examples.click(handlers.load_example, page.examples, [page.image, page.question, page.language], **PRIVATE)
     choice = [page.language, page.model]
     clicked = [page.ready_questions, *choice]
@@ -65,7 +70,8 @@ def _connect_asking(page: Components, handlers: Conversation, update_budget_afte
     answers = [event.success(handlers.answer, inputs, page.chat, **limits, **PRIVATE) for event in submissions]
     for answer in answers:
         update_budget_after(_finish_answer(page, answer.then).then)
-        _finish_answer(page, answer.failure)  # runs instead of `then` after an error; after a cancel both run
+        # It runs instead of `then` after an error; after a cancel both run.
+        _finish_answer(page, answer.failure, FINISH_FAILED)
     undone = page.chat.undo(handlers.undo, [page.question, page.chat, page.busy], [page.question, page.chat], **PRIVATE)
     update_budget_after(undone.then)
     return answers
@@ -74,17 +80,20 @@ def _connect_asking(page: Components, handlers: Conversation, update_budget_afte
 def _connect_cancelling(page: Components, handlers: Conversation, answers: list[Any], update_budget_after: Any) -> None:
     """Connect the events that cancel an answer: Stop, a new image, and a cleared conversation."""
     outputs = [page.chat, page.busy, page.ask, page.stop]
+    page.stop.click(None, None, None, js=MARK_STOPPED, **PRIVATE)
     page.stop.click(None, None, None, cancels=answers, **PRIVATE)
-    for event in (page.image.change, page.chat.clear):
-        event(None, None, None, js=ABANDON, **PRIVATE)
+    page.image.change(None, page.image, None, js=IMAGE_CHANGED, **PRIVATE)
+    for event in (page.chat.clear, page.kept.new.click):
+        event(None, None, None, js=CLEARED, **PRIVATE)
+    for event in (page.image.change, page.chat.clear, page.kept.new.click):
         cancelled = event(None, None, None, cancels=answers, **PRIVATE)
         update_budget_after(cancelled.then(None, None, outputs, js=RESET, **PRIVATE).then)
     page.image.change(handlers.validate_image, page.image, None, **PRIVATE)
 
 
-def _finish_answer(page: Components, event: Any) -> Any:
+def _finish_answer(page: Components, event: Any, script: str = FINISH_ANSWER) -> Any:
     outputs = [page.question, page.chat, page.busy, page.ask, page.stop]
-    return event(None, [page.question, page.chat], outputs, js=FINISH_ANSWER, **PRIVATE)
+    return event(None, [page.question, page.chat], outputs, js=script, **PRIVATE)
 
 
 def _save_settings(demo: Any, page: Components) -> None:

@@ -15,6 +15,7 @@ from blip_space.apps.gradio_api.batches import Batches
 from blip_space.apps.gradio_api.upload_security import image_input
 from blip_space.apps.locales import text
 from blip_space.apps.page import batch_tab, static, status_text
+from blip_space.apps.page.kept import KeptComponents, build_kept
 from blip_space.options import GenerationOptions
 from blip_space.serving.protocol import EngineProtocol
 
@@ -35,6 +36,7 @@ class Components:
     stop: Any
     ready_questions: Any
     budget: Any
+    kept: KeptComponents
     decoding: list[Any]
     quality: Any
     use_history: Any
@@ -121,6 +123,7 @@ def _conversation_column(parts: dict[str, Any], engine: EngineProtocol) -> None:
         height="clamp(17rem, 46vh, 32rem)",
         elem_id="chat",
     )
+    parts["kept"] = build_kept()
     with gr.Row(elem_id="entry"):
         parts["question"] = gr.Textbox(
             label=text("question_label"),

@@ -1,10 +1,19 @@
 """Converts between the messages of the page's conversation and the turns of a request.
 
-Depends on the format of Gradio's Chatbot. Must not depend on engines or on the page's layout.
+A message carries facts about itself, a JSON object in the `log` of its metadata, which Gradio keeps and does not show:
+
+- a reply has `model`, `language` (its code), `options` (the settings that differ from their defaults, by name), and
+  once it is complete `tokens` and `seconds`, the time in the queue included;
+- a question that was asked in several ways has its other versions (see `versions`).
+
+The browser keeps the messages, so their facts are untrusted here. Depends on the format of Gradio's Chatbot. Must not
+depend on engines or on the page's layout.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from blip_space.apps.locales import text as localized
@@ -28,19 +37,44 @@ def user_message(prompt: str) -> Message:
     return _message("user", prompt if prompt.strip() else PLACEHOLDER + localized("caption_request"))
 
 
+def edited_message(message: Message, content: Any) -> Message:
+    """A question with other raw `content`, as it had before it was edited; itself if that is no text."""
+    if not isinstance(content, str):
+        return message
+    prompt = "" if content.startswith(PLACEHOLDER) else content
+    return with_facts(user_message(prompt), facts_of(message))
+
+
 def waiting_message(ahead: int | None) -> Message:
     """What stands in place of a reply before its first text. `ahead` is how many requests are ahead of it."""
     return _message("assistant", PLACEHOLDER + (localized("waiting", n=ahead) if ahead else "…"))
 
 
-def assistant_message(text: str) -> Message:
-    """The message of a reply."""
-    return _message("assistant", text)
+def assistant_message(text: str, facts: Mapping[str, Any] | None = None) -> Message:
+    """The message of a reply, with facts about it."""
+    return with_facts(_message("assistant", text), facts or {})
+
+
+def with_facts(message: Message, facts: Mapping[str, Any]) -> Message:
+    """The message with these facts in place of its own."""
+    bare = {name: value for name, value in message.items() if name != "metadata"}
+    return {**bare, "metadata": {"log": json.dumps(facts, ensure_ascii=False)}} if facts else bare
+
+
+def facts_of(message: Message) -> dict[str, Any]:
+    """The facts that a message carries. Empty if it has none that can be read."""
+    metadata = message.get("metadata")
+    log = metadata.get("log") if isinstance(metadata, dict) else None
+    try:
+        facts = json.loads(log) if isinstance(log, str) else {}
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def text_of(message: Any) -> str:
     """The prompt or reply in a message. Empty for a request for a caption, and for a reply that is still waiting."""
-    text = _shown_text(message)
+    text = _unescape(content_of(message))
     return "" if text.startswith(PLACEHOLDER) else text
 
 
@@ -71,14 +105,15 @@ def _message(role: str, text: str) -> Message:
     return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
-def _shown_text(message: Any) -> str:
+def content_of(message: Any) -> str:
+    """The text of a message as Gradio has it, with its joiners. Raises `PromptError` if it has anything but text."""
     content = message.get("content") if isinstance(message, dict) else None
     parts = content if isinstance(content, list) else [content]
     texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
     strings_only = [text for text in texts if isinstance(text, str)]
     if not strings_only or len(strings_only) < len(texts):
         raise PromptError("The conversation contains a message without text. Clear it and ask again.")
-    return _unescape("".join(strings_only))
+    return "".join(strings_only)
 
 
 def _unescape(text: str) -> str:

@@ -14,8 +14,19 @@ from string import Template
 
 from blip_space import ASSETS
 
-SCRIPTS = ("texts.js", "messages.js", "answers.js", "lists.js", "batch.js")
-STYLES = ("page.css", "entry.css", "conversation.css", "batch.css", "narrow.css")
+SCRIPTS = (
+    "texts.js",
+    "messages.js",
+    "facts.js",
+    "versions.js",
+    "store.js",
+    "kept.js",
+    "conversations.js",
+    "answers.js",
+    "lists.js",
+    "batch.js",
+)
+STYLES = ("page.css", "entry.css", "conversation.css", "versions.css", "kept.css", "batch.css", "narrow.css")
 EXAMPLES = ASSETS / "examples"
 
 
