@@ -19,7 +19,7 @@ from training.scenes.out_of_distribution import EVALUATION_FILES, TRAINING_FILES
 
 TEXT = """# tiny: the embedded model
 
-A real `Blip2ForConditionalGeneration` (ViT, Q-Former, mT5-type language model; 10.4 million parameters, bf16) with its
+A real `Blip2ForConditionalGeneration` (ViT, Q-Former, mT5-type language model; 10.7 million parameters, bf16) with its
 own tokenizer, trained from random weights by `training/` on drawings. With it the page, the tests and the command line
 run the same code path as with BLIP-2 and mBLIP, without a download.
 
