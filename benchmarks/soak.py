@@ -1,10 +1,10 @@
 """`python -m benchmarks.soak --clients 64 --minutes 10 --chaos`: a server and many clients at once, for a long time.
 
-Patient clients use the API as it is meant; each has an address of its own. With --chaos three of eight clients leave,
-cancel, send half of an upload, more calls than their share, or what is no request; and the server's engine ends, runs
-out of memory, loses its folder of uploads, and has its disk filled where this user may mount a small one. With
---engine-process the engine has a process of its own, which --chaos also kills. Prints a line every half minute and a
-table at the end.
+Patient clients use the API as it is meant, and where a sentence says so try again, for up to a quarter of an hour; each
+has an address of its own. With --chaos three of eight clients leave, cancel, send half of an upload, more calls than
+their share, or what is no request; and the server's engine ends, runs out of memory, loses its folder of uploads, and
+has its disk filled where this user may mount a small one. With --engine-process the engine has a process of its own,
+which --chaos also kills. Prints a line every half minute and a table at the end.
 
 The exit code is 0 if no patient client got an error, every refusal had a sentence, `/metrics` adds up, and in a run of
 five minutes or more the memory of the last third is at most 5 % above that of the first.
@@ -26,7 +26,7 @@ from benchmarks.clients import draw_image
 from benchmarks.load import failures
 from benchmarks.load.counts import Counts
 from benchmarks.load.disruptive import DisruptiveClient
-from benchmarks.load.patient import Answers, PatientClient
+from benchmarks.load.patient import PATIENCE_SECONDS, Answers, PatientClient
 from benchmarks.load.scrape import Scrape, mismatches
 from benchmarks.load.server import MemoryLog, ServerProcess, running
 
@@ -161,7 +161,7 @@ def _table(
         "engine": "in a process of its own" if args.engine_process else "in the server's process",
         "small disk": "yes" if small_disk else "no",
         "answers of patient clients": counts.total("answered: "),
-        "their errors": counts.total("error: "),
+        f"their errors, each after {PATIENCE_SECONDS / 60:.0f} minutes of trying again": counts.total("error: "),
         "tried again as a sentence asked": counts.total("tried again: "),
         "seconds of an answer, median / 95 % / longest": " / ".join(
             f"{seconds[min(len(seconds) - 1, int(len(seconds) * part))]:.1f}" for part in (0.5, 0.95, 1)

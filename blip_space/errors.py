@@ -17,6 +17,7 @@ other module of this package.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 Code = Literal[
@@ -57,14 +58,20 @@ CODES: dict[Code, str] = {
 
 
 class UserError(Exception):
-    """Invalid input, or a state of this server, with a message that says how to fix it."""
+    """Invalid input, or a state of this server, with a message that says how to fix it. `values` are what a translated
+    message has to name, such as a model."""
 
     code: Code = "invalid_value"
+    values: Mapping[str, str | int] = {}
 
-    def __init__(self, message: object = "", *, code: Code | None = None) -> None:
+    def __init__(
+        self, message: object = "", *, code: Code | None = None, values: Mapping[str, str | int] | None = None
+    ) -> None:
         super().__init__(message)
         if code is not None:
             self.code = code
+        if values is not None:
+            self.values = values
 
 
 class ImageError(UserError):

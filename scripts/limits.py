@@ -44,7 +44,8 @@ def _share_rows() -> Iterator[Row]:
     from blip_space.apps.http import connections
 
     waiting = int(queue_shares.MAX_WAITING_SHARE * server.MAX_QUEUED)
-    yield "calls of one address that wait", f"{waiting} of the queue's {server.MAX_QUEUED}", "busy"
+    places = f"{waiting} of the queue's {server.MAX_QUEUED}, and not more than are free"
+    yield "calls of one address that wait", places, "busy"
     share = f"{queue_shares.MAX_RUNNING_SHARE:.0%}".replace("%", " %")
     yield "calls of one address that run", f"{share} of those of their kind; others wait", ""
     files = f"{connections.MAX_SHARE:.0%}".replace("%", " %")

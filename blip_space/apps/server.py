@@ -31,13 +31,13 @@ from blip_space.engine.request import EngineConfig
 from blip_space.errors import UserError
 from blip_space.images import uploaded
 from blip_space.serving import log_formats
-from blip_space.serving.frozen_objects import freeze_when_loaded
 from blip_space.serving.joined import JoinedEngine
 from blip_space.serving.machine import Machine
 from blip_space.serving.observed import ObservedEngine
 from blip_space.serving.process_engine import ProcessEngine
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.routed import RoutedEngine
+from blip_space.serving.server_memory import keep_small
 from blip_space.serving.threaded import ThreadedEngine
 from blip_space.settings import Settings, engine_process, openai_key, upload_folder, zero_gpu
 
@@ -108,7 +108,7 @@ def serve(settings: Settings) -> None:
         if settings.log_format == log_formats.JSON:
             log_formats.adopt("uvicorn")
         repeated_errors.install()
-        freeze_when_loaded(engine)
+        keep_small(engine)
         device_lost.wait()
         failed_process.end_server()
     except KeyboardInterrupt:

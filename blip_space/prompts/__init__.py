@@ -146,6 +146,7 @@ def _fit(
         raise PromptError(
             f"The question is too long: it has {len(best.ids):,} tokens, and {max(budget_tokens, 0):,} fit. {SHORTEN}",
             code="prompt_too_long",
+            values=_excess(len(best.ids), budget_tokens),
         )
     earlier = _within_characters(turns, cleaner, convert, max_characters - len(newest))
 
@@ -168,6 +169,7 @@ def check_characters(question: str) -> None:
             f"The question has {len(question):,} characters and at most {MAX_PROMPT_CHARACTERS:,} are read. "
             "Shorten it.",
             code="prompt_too_long",
+            values=_excess(len(question), MAX_PROMPT_CHARACTERS),
         )
 
 
@@ -185,12 +187,19 @@ def _check_length(text: str, budget_tokens: int, *, characters: int = 0) -> int:
     the number of `characters` of the whole text, of which this may be a start."""
     room = max(budget_tokens, 0)
     if len(text) > MAX_TOKEN_CHARACTERS * room:
+        characters = max(characters, len(text))
         raise PromptError(
-            f"The question is too long: it has {max(characters, len(text)):,} characters, and at most about "
+            f"The question is too long: it has {characters:,} characters, and at most about "
             f"{MAX_TOKEN_CHARACTERS * room:,} fit the {room:,} free tokens. {SHORTEN}",
             code="prompt_too_long",
+            values=_excess(characters, MAX_TOKEN_CHARACTERS * room),
         )
     return MAX_TOKEN_CHARACTERS * room
+
+
+def _excess(size: int, room: int) -> dict[str, int]:
+    """By how many percent at least a question of this size has to be shortened; nothing where none fits."""
+    return {"percent": 100 - 100 * room // size} if room > 0 else {}
 
 
 def _within_characters(

@@ -21,10 +21,10 @@ from blip_space.engine.request import Request
 from blip_space.errors import DEVICE_EXIT_CODE, UserError
 from blip_space.images.uploaded import UploadedImageFile
 from blip_space.serving import log_formats
-from blip_space.serving.frozen_objects import freeze_when_loaded
 from blip_space.serving.process_messages import Call, Cancel, Message, Outbox, Part, Reply, Stop, Submit
 from blip_space.serving.protocol import stopped
 from blip_space.serving.response import ResponseStream
+from blip_space.serving.server_memory import keep_small
 from blip_space.serving.threaded import ThreadedEngine
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def run_engine(connection: Connection, build: Build, log_level: int, log_format:
 
     engine = build(on_device_lost=end_with_device)
     engine.start()
-    freeze_when_loaded(engine)
+    keep_small(engine)
     receiver = _Receiver(engine, outbox)
     try:
         while not isinstance(message := connection.recv(), Stop):

@@ -54,8 +54,9 @@ def press(page: Page, name: str) -> None:
     page.locator(f"#chat button[aria-label='{name}']").last.click()
 
 
-def toast(page: Page) -> Locator:
-    return page.locator("[data-testid=toast-body]").last
+def note(page: Page, place: str) -> Locator:
+    """The note at a place of the page: `frame` (of the image), `box` (of the question), `batch` or `page`."""
+    return page.locator(f".note-{place}")
 
 
 def choose_language(page: Page, name: str) -> None:

@@ -13,11 +13,11 @@ from tests.apps.browser import (
     ask,
     ask_and_wait,
     english,
+    note,
     press,
     question_box,
     questions,
     replies,
-    toast,
     upload,
     wait_for,
 )
@@ -73,7 +73,7 @@ def test_a_second_question_waits_for_the_first_answer(page: Page, image_file: Pa
     ask(page, PROMPT)
     expect(replies(page)).to_have_text("one")
     ask(page, "another question")
-    expect(toast(page)).to_contain_text(english("still_answering"))
+    expect(note(page, "box")).to_contain_text(english("still_answering"))
     expect(question_box(page)).to_have_value("another question")
     engine.release()
     expect(replies(page)).to_have_text([PROMPT])
@@ -84,6 +84,7 @@ def test_retry_asks_again(answered_page: Page, engine: FakeEngine) -> None:
     wait_for(answered_page, lambda: len(engine.requests) == 2)
     expect(answered_page.locator("#ask")).to_be_visible()
     expect(replies(answered_page)).to_have_text([PROMPT])
+    expect(answered_page.locator("#chat .ways")).to_contain_text("2/2")
     assert engine.requests[1].turns == ()
 
 
@@ -132,7 +133,7 @@ def test_a_message_is_copied_as_it_was_typed(page: Page, image_file: Path) -> No
 
 def test_an_error_returns_the_question_to_the_box(answered_page: Page) -> None:
     ask(answered_page, BUSY)
-    expect(toast(answered_page)).to_contain_text("The server is busy")
+    expect(note(answered_page, "box")).to_contain_text("The server is busy")
     expect(question_box(answered_page)).to_have_value(BUSY)
     expect(questions(answered_page)).to_have_text([PROMPT])
     expect(answered_page.locator("#ask")).to_be_visible()
@@ -140,7 +141,7 @@ def test_an_error_returns_the_question_to_the_box(answered_page: Page) -> None:
 
 def test_an_empty_answer_is_an_error_and_leaves_no_turn(answered_page: Page) -> None:
     ask(answered_page, BLANK)
-    expect(toast(answered_page)).to_contain_text("The model returned an empty answer for this image. Rephrase")
+    expect(note(answered_page, "box")).to_contain_text("The model returned an empty answer for this image. Rephrase")
     expect(question_box(answered_page)).to_have_value(BLANK)
     expect(questions(answered_page)).to_have_text([PROMPT])
     expect(replies(answered_page)).to_have_count(1)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.apps.browser import ask, ask_and_wait, contrast, english, replies, toast, upload, wait_for
+from tests.apps.browser import ask, ask_and_wait, contrast, english, note, replies, upload, wait_for
 from tests.apps.fake_engine import FakeEngine
 from tests.apps.test_batch import CAPTION
 from tests.example_images import blue_circles, write_zip
@@ -110,7 +110,7 @@ def test_a_chat_runs_beside_a_batch(page: Page, engine: FakeEngine, zip_file: Pa
 def test_a_batch_that_fails_to_start_shows_an_error_and_the_start_button(page: Page, tmp_path: Path) -> None:
     (tmp_path / "no.zip").write_text("no zip")
     start_batch(page, tmp_path / "no.zip")
-    expect(toast(page)).to_contain_text("no.zip is not a zip that can be read")
+    expect(note(page, "batch")).to_contain_text("no.zip is not a zip that can be read")
     expect(page.locator("#batch-start")).to_be_visible()
     expect(page.locator("#batch-cancel")).to_be_hidden()
 

@@ -12,10 +12,11 @@ from tests.apps.browser import (
     PROMPT,
     ask,
     ask_and_wait,
+    english,
+    note,
     question_box,
     questions,
     replies,
-    toast,
     upload,
     wait_for,
 )
@@ -43,22 +44,72 @@ def test_a_new_image_stops_the_answer_about_the_old_one(page: Page, image_file: 
     expect(page.locator("#ask")).to_be_visible()
 
 
-def test_a_question_without_an_image_is_refused_and_stays_in_the_box(page: Page) -> None:
+def test_a_question_without_an_image_is_refused_below_the_box_and_stays_in_it(page: Page) -> None:
     ask(page, PROMPT)
-    expect(toast(page)).to_contain_text("There is no image yet")
+    expect(note(page, "box")).to_contain_text(english("error_no_image"))
     expect(question_box(page)).to_have_value(PROMPT)
+    expect(page.locator("[data-testid=toast-body]:visible")).to_have_count(0)
+    page.press("#question textarea", "x")
+    expect(note(page, "box")).to_have_count(0)
 
 
-def test_a_file_that_is_not_an_image_is_refused_when_it_is_chosen(page: Page, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_said_in_the_frame_which_stays_empty(
+    page: Page, tmp_path: Path, image_file: Path
+) -> None:
+    """What the server cannot read, what is no image, and what is larger than the server stores."""
     (tmp_path / "text.png").write_text("I am a text")
     page.set_input_files("#picture input[type=file]", tmp_path / "text.png")
-    expect(toast(page)).to_contain_text("that can be read")
-
-
-def test_a_file_over_20_megabytes_is_refused_when_it_is_chosen(page: Page, tmp_path: Path) -> None:
+    expect(note(page, "frame")).to_contain_text("that can be read")
+    expect(page.locator("#picture img")).to_have_count(0)
     (tmp_path / "big.png").write_bytes(b"x" * (MAX_STORED_BYTES + 1))
     page.set_input_files("#picture input[type=file]", tmp_path / "big.png")
-    expect(toast(page)).to_contain_text("maximum allowed size of 20.0 M")
+    expect(note(page, "frame")).to_have_text(re.compile(r"big\.png is larger than 20 MB"))
+    (tmp_path / "a.pdf").write_text("%PDF-1.7")
+    page.set_input_files("#picture input[type=file]", tmp_path / "a.pdf")
+    expect(note(page, "frame")).to_contain_text(english("not_an_image", file="a.pdf"))
+    upload(page, image_file)
+    expect(note(page, "frame")).to_have_count(0)
+
+
+def test_an_image_is_taken_wherever_it_is_dropped_or_pasted(page: Page, engine: FakeEngine) -> None:
+    """On the conversation, then on the question box, while one image is shown already; and a pasted text stays one."""
+    send = """(node, [kind, file]) => {
+        const data = new DataTransfer();
+        if (file) data.items.add(new File([new Uint8Array(file)], "some.png", {type: "image/png"}));
+        else data.setData("text/uri-list", "https://example.org/");
+        const options = {bubbles: true, cancelable: true};
+        const event = kind === "paste" ? new ClipboardEvent(kind, {clipboardData: data, ...options})
+            : new DragEvent(kind, {dataTransfer: data, ...options});
+        return !node.dispatchEvent(event);
+    }"""
+    image = list(blue_circles(2))
+    assert page.locator("#chat").evaluate(send, ["dragover", image])
+    hint = "getComputedStyle(document.documentElement, '::after').content"
+    assert page.evaluate(hint) == f'"{english("drop_image")}"'
+    assert page.locator("#chat").evaluate(send, ["drop", image])
+    assert page.evaluate(hint) in ("none", "normal")
+    page.locator("#picture img").wait_for()
+    ask_and_wait(page, PROMPT)
+    assert page.locator("#question textarea").evaluate(send, ["paste", list(blue_circles(1))])
+    expect(questions(page)).to_have_count(0)
+    ask_and_wait(page, PROMPT)
+    assert len({request.image.digest for request in engine.requests}) == 2
+    assert page.locator("body").evaluate(send, ["drop", None])
+    expect(note(page, "frame")).to_contain_text(english("drop_is_no_file"))
+
+
+def test_a_refused_camera_and_a_clipboard_without_an_image_are_said(page: Page) -> None:
+    page.add_init_script("""
+        MediaDevices.prototype.getUserMedia = () => Promise.reject(new DOMException("none", "NotFoundError"));
+    """)
+    page.reload()
+    page.locator("#picture [aria-label='Capture from camera']").click()
+    page.locator("#picture button", has_text=re.compile("access", re.I)).click()
+    expect(note(page, "frame")).to_contain_text(english("camera_missing"))
+    page.bring_to_front()
+    page.evaluate("navigator.clipboard.writeText('words')")
+    page.locator("#picture [aria-label='Paste from clipboard']").click()
+    expect(note(page, "frame")).to_contain_text(english("clipboard_empty"))
 
 
 def test_an_image_can_be_taken_by_webcam(page: Page, engine: FakeEngine) -> None:

@@ -3,10 +3,12 @@ new image or a clearing took away can be taken back."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 
 from blip_space import settings
 from tests.apps.browser import (
@@ -24,9 +26,33 @@ from tests.apps.browser import (
 from tests.apps.conftest import free_port
 from tests.apps.fake_engine import FakeEngine
 
+BLOCKED = """for (const name of ["localStorage", "sessionStorage", "indexedDB"]) {
+    Object.defineProperty(window, name, {configurable: true, get() { throw new Error("blocked"); }});
+}"""
+
 
 def note(page: Page) -> Locator:
     return page.locator("#kept-note p")
+
+
+def open_list(page: Page) -> Locator:
+    """Open the list of conversations; returns its items."""
+    page.click("#kept-list")
+    expect(page.locator("#kept-dialog")).to_be_visible()
+    return page.locator("#kept-items li")
+
+
+def json_file(content: str) -> FilePayload:
+    return {"name": "conversation.json", "mimeType": "application/json", "buffer": content.encode()}
+
+
+def export(page: Page, form: str) -> str:
+    """The newest conversation as a file of that form."""
+    if not page.locator("#kept-dialog").is_visible():
+        open_list(page).first.get_by_text(english("kept_more")).click()
+    with page.expect_download() as download:
+        page.locator("#kept-items").get_by_text(english(f"kept_export_{form}")).first.click()
+    return download.value.path().read_text("utf-8")
 
 
 def test_a_reload_comes_back_to_the_conversation_and_says_what_was_interrupted(
@@ -69,13 +95,14 @@ def test_a_restarted_server_gets_the_image_again(browser: Browser, image_file: P
         page.goto(running.url)
         upload(page, image_file)
         ask_and_wait(page, PROMPT)
+        page.evaluate("window.isOld = true")
         running.close()
         page.fill("#question textarea", "a draft")
         for folder in settings.upload_folder().iterdir():
             shutil.rmtree(folder, ignore_errors=True)
         restarted = FakeEngine()
         running = server.launch(restarted, host="127.0.0.1", port=port)
-        page.reload()
+        page.wait_for_function("() => !window.isOld")  # the page loads itself again
         expect(replies(page)).to_have_text([PROMPT])
         expect(question_box(page)).to_have_value("a draft")
         ask_and_wait(page, "and then?")
@@ -100,3 +127,101 @@ def test_a_new_image_and_a_clearing_can_be_taken_back(answered_page: Page, engin
     ask_and_wait(page, "and then?")
     assert engine.requests[-1].turns == ((PROMPT, PROMPT),)
     assert engine.requests[-1].image.digest == engine.requests[0].image.digest
+
+
+def test_conversations_are_listed_opened_renamed_deleted_and_forgotten(answered_page: Page, engine: FakeEngine) -> None:
+    page = answered_page
+    page.click("#kept-new")
+    expect(questions(page)).to_have_count(0)
+    ask_and_wait(page, "the second")
+    items = open_list(page)
+    expect(items).to_contain_text(["the second", PROMPT])
+    expect(items.locator("img")).to_have_count(2)
+    items.last.locator(".kept-open").click()
+    expect(replies(page)).to_have_text([PROMPT])
+    ask_and_wait(page, "and then?")
+    assert engine.requests[-1].turns == ((PROMPT, PROMPT),)
+
+    items = open_list(page)
+    items.last.get_by_text(english("kept_more")).click()
+    items.last.get_by_text(english("kept_rename")).click()
+    page.keyboard.type("Second one")
+    page.keyboard.press("Enter")
+    expect(items).to_contain_text(["Second one", PROMPT])
+    items.first.get_by_text(english("kept_more")).click()
+    items.first.get_by_text(english("kept_delete")).click()
+    expect(items).to_contain_text([PROMPT])
+    page.locator("#kept-said button").click()
+    expect(items).to_contain_text(["Second one", PROMPT])
+    page.click("#kept-forget")
+    expect(items).to_have_count(0)
+    page.keyboard.press("Escape")
+    expect(questions(page)).to_have_count(0)
+    expect(page.locator("#picture img")).to_have_count(0)
+    page.reload()
+    expect(open_list(page)).to_have_count(0)
+    expect(questions(page)).to_have_count(0)
+
+
+def test_a_conversation_is_exported_and_imported(answered_page: Page, image_file: Path, engine: FakeEngine) -> None:
+    page = answered_page
+    ask_and_wait(page, "is 1 < 2 & *true*?")
+    digest = hashlib.sha256(image_file.read_bytes()).hexdigest()
+    saved = {form: export(page, form) for form in ("json", "markdown", "html")}
+    conversation = json.loads(saved["json"])
+    assert conversation["image"] == {"name": image_file.name, "sha256": digest}
+    words = (PROMPT, PROMPT, "is 1 < 2 & *true*?", "is 1 < 2 & *true*?")
+    roles = ("user", "assistant", "user", "assistant")
+    history = [{"role": role, "content": content} for role, content in zip(roles, words, strict=True)]
+    assert conversation["history"] == history
+    assert f"> {PROMPT}\n\n{PROMPT}\n\n> is 1 \\< 2 & \\*true\\*?" in saved["markdown"]
+    assert digest in saved["markdown"]
+    assert "is 1 &#60; 2 &#38; *true*?" in saved["html"]
+    assert 'src="data:image/png;base64,' in saved["html"]
+
+    page.click("#kept-forget")
+    expect(page.locator("#kept-items li")).to_have_count(0)
+    page.set_input_files("#kept-file", json_file("[]"))
+    expect(page.locator("#kept-said")).to_have_text(english("kept_not_imported"))
+    page.set_input_files("#kept-file", json_file(saved["json"]))
+    expect(replies(page)).to_have_text(words[1::2])
+    expect(note(page)).to_have_text(english("kept_no_image", name=image_file.name))
+    upload(page, image_file)
+    expect(note(page)).to_be_hidden()
+    ask_and_wait(page, "and then?")
+    assert engine.requests[-1].turns == ((PROMPT, PROMPT), words[2:])
+
+
+def test_nothing_is_kept_where_the_user_or_the_browser_does_not_want_it(
+    answered_page: Page, image_file: Path, url: str
+) -> None:
+    page = answered_page
+    open_list(page)
+    page.uncheck("#kept-on")
+    page.click("#kept-close")
+    ask_and_wait(page, "not kept")
+    page.reload()
+    page.locator("#budget .budget").wait_for()
+    expect(open_list(page)).not_to_contain_text(["not kept"])
+    expect(questions(page)).to_have_count(0)
+
+    page.add_init_script(BLOCKED)
+    page.goto(url)
+    upload(page, image_file)
+    expect(note(page)).to_have_text(english("kept_not_stored"))
+    ask_and_wait(page, PROMPT)
+    page.locator("#examples button").first.click()
+    expect(questions(page)).to_have_count(0)
+    note(page).get_by_role("button").click()
+    expect(replies(page)).to_have_text([PROMPT])
+
+
+def test_the_oldest_conversation_is_deleted_for_a_new_one(answered_page: Page) -> None:
+    page = answered_page
+    page.evaluate("window.blipSpace.store.limits.conversations = 2")
+    for prompt in ("the second", "the third"):
+        page.click("#kept-new")
+        expect(questions(page)).to_have_count(0)
+        ask_and_wait(page, prompt)
+    expect(note(page)).to_have_text(english("kept_dropped", n=1))
+    expect(open_list(page)).to_contain_text(["the third", "the second"])

@@ -9,14 +9,15 @@ from playwright.sync_api import Page, expect
 
 from blip_space.serving.load_progress import LoadEstimate
 from tests.apps.browser import (
+    PROMPT,
     ask,
     ask_and_wait,
     choose_language,
     english,
+    note,
     question_box,
     questions,
     replies,
-    toast,
     wait_for,
 )
 from tests.apps.fake_engine import POLYGLOT, UNKNOWN_REPLY, FakeEngine
@@ -36,9 +37,9 @@ def test_an_unsupported_language_is_marked_last_and_refused(answered_page: Page)
     assert marked == list(range(8, 96))
     answered_page.keyboard.press("Escape")
     choose_language(answered_page, "Kiswahili")
-    expect(answered_page.locator("#budget")).to_contain_text("parrot does not support Swahili")
+    expect(answered_page.locator("#budget")).to_contain_text("parrot does not speak Kiswahili")
     ask(answered_page, "habari")
-    expect(toast(answered_page)).to_contain_text("parrot does not support Swahili")
+    expect(note(answered_page, "box")).to_contain_text("parrot does not speak Kiswahili")
     expect(question_box(answered_page)).to_have_value("habari")
 
 
@@ -127,8 +128,18 @@ def test_the_page_describes_the_model_other_models_and_privacy(page: Page) -> No
     expect(about).to_contain_text("Images and text are never logged")
 
 
-def test_an_unknown_image_suggests_another_model(answered_page: Page) -> None:
-    hint = answered_page.get_by_text(english("unknown_image_listed", model="parrot", listed=POLYGLOT.name))
+def test_an_unknown_image_gives_one_hint_from_which_another_model_is_asked(
+    answered_page: Page, engine: FakeEngine
+) -> None:
+    hint = answered_page.locator("#chat .hint")
+    for count in (2, 3):
+        ask(answered_page, UNKNOWN_REPLY)
+        expect(replies(answered_page)).to_have_text([PROMPT, *[UNKNOWN_REPLY] * (count - 1)])
+        expect(answered_page.locator("#ask")).to_be_visible()
+        expect(hint).to_have_count(1)
+    expect(hint).to_contain_text(english("image_unknown", model="parrot"))
+    hint.get_by_text(english("ask_instead", model=POLYGLOT.name)).click()
+    wait_for(answered_page, lambda: len(engine.requests) == 4)
     expect(hint).to_have_count(0)
-    ask_and_wait(answered_page, UNKNOWN_REPLY)
-    expect(hint).to_be_visible()
+    assert [request.model for request in engine.requests[2:]] == ["parrot", "polyglot"]
+    assert len(engine.requests[3].turns) == 2

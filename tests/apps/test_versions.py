@@ -18,14 +18,6 @@ from tests.apps.browser import (
 from tests.apps.fake_engine import BUSY, FakeEngine
 
 
-def retry(page: Page, engine: FakeEngine) -> None:
-    """Ask the last question again and wait for its answer."""
-    asked = len(engine.requests)
-    press(page, "Retry")
-    wait_for(page, lambda: len(engine.requests) == asked + 1 and engine.responses[-1].done)
-    expect(page.locator("#ask")).to_be_visible()
-
-
 def test_every_message_says_its_language_and_direction(answered_page: Page) -> None:
     choose_language(answered_page, "Arabic")
     ask_and_wait(answered_page, "ما هذا؟")
@@ -38,9 +30,14 @@ def test_every_message_says_its_language_and_direction(answered_page: Page) -> N
 def test_again_in_another_language_keeps_both_answers(answered_page: Page, engine: FakeEngine) -> None:
     bar = answered_page.locator("#chat .ways")
     expect(bar.get_by_label(english("previous_version"))).to_be_hidden()
+    again = bar.get_by_text("Ask again: German")
+    expect(again).to_be_hidden()
     choose_language(answered_page, "Deutsch")
-    retry(answered_page, engine)
+    again.click()
     expect(bar).to_contain_text("2/2")
+    expect(again).to_be_hidden()
+    wait_for(answered_page, lambda: engine.responses[-1].done)
+    expect(answered_page.locator("#ask")).to_be_visible()
     ask_and_wait(answered_page, "second")
     bar.first.get_by_text(english("answer_details")).click()
     expect(bar.first).to_contain_text("parrot · German · 4 tokens")
@@ -48,8 +45,9 @@ def test_again_in_another_language_keeps_both_answers(answered_page: Page, engin
     expect(questions(answered_page)).to_have_text([PROMPT])
     expect(bar).to_contain_text("parrot · English")
     expect(replies(answered_page)).to_have_attribute("lang", "en")
-    bar.get_by_label(english("next_version")).click()
+    bar.get_by_label(english("next_version")).press("Enter")
     expect(questions(answered_page)).to_have_text([PROMPT, "second"])
+    expect(bar.first.get_by_label(english("next_version"))).to_be_focused()
     expect(replies(answered_page).first).to_have_attribute("lang", "de")
 
 

@@ -98,6 +98,45 @@ def test_one_caller_cannot_fill_the_queue(people: tuple[Person, Person], engine:
     assert quiet.call("mine").status_code == 200
 
 
+def test_greedy_callers_at_many_addresses_leave_a_place_for_another(
+    running: Any, people: tuple[Person, Person], engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They asked again at once whenever one of them was answered, so a caller that waited before it did never came."""
+    greedy, quiet = people
+    fill(greedy, engine)
+    monkeypatch.setattr(running.demo._queue, "max_size", 3 * WAITING)
+    monkeypatch.setattr(queue_shares, "MAX_WAITING_SHARE", 1 / 2)
+    others = [Person(running.url, f"127.0.0.{number}", tmp_path / "image.png") for number in (4, 5, 6)]
+    for _ in range(2 * WAITING):
+        for person in others:
+            person.call("one more")
+    assert quiet.call("mine").status_code == 200
+    for person in others:
+        person.close()
+
+
+def test_a_caller_that_listens_late_gets_no_old_estimates(
+    running: Any, people: tuple[Person, Person], engine: FakeEngine
+) -> None:
+    greedy, quiet = people
+    fill(greedy, engine)
+    for _ in range(WAITING):
+        quiet.call("mine")
+    unread = [list(messages._queue) for messages in running.demo._queue.pending_messages_per_session.values()]
+    estimates = [sum(message.msg == "estimation" for message in messages) for messages in unread]
+    assert sum(estimates) >= 2 * WAITING
+    assert set(estimates) <= {0, 1}
+
+
+def test_what_calls_send_is_not_kept_for_their_session(running: Any, people: tuple[Person, Person]) -> None:
+    _, quiet = people
+    states = running.demo.app.state_holder
+    assert quiet.ask("said once") == "said once"
+    kept = [[list(state.components), state.state_data] for state in states.session_data.values()]
+    assert kept
+    assert "said once" not in repr(kept)
+
+
 def test_a_quiet_caller_overtakes_a_greedy_one(people: tuple[Person, Person], engine: FakeEngine) -> None:
     greedy, quiet = people
     fill(greedy, engine)

@@ -12,6 +12,7 @@
   const markStopped = () => { isStopped = true; };
   const markAsked = (...values) => {
     isAbandoned = isStopped = false;
+    window.blipSpace.clearNote("box");
     window.blipSpace.currentConversation.asked();
     return values;
   };

@@ -1,18 +1,10 @@
 /* The conversation that this tab shows: follows it, stores it, and brings it or an earlier one back to the page. */
 (() => {
-  const { store, textOf, isPlaceholder, text } = window.blipSpace;
-  const SAVE_MS = 300, THUMBNAIL = 96;
+  const { store, copyOf, uploadAgain, fresh, settle, compareAwaited, text } = window.blipSpace;
+  const SAVE_MS = 300;
   const unchanged = { __type__: "update" };
   const pathOf = (image) => image?.path ?? "";
 
-  /** @returns {any} a conversation without messages about a picture */
-  const fresh = (picture = null, blob = null, thumbnail = "") => ({
-    blob,
-    record: {
-      id: store.newId(), revision: 0, created: Date.now(), updated: 0, title: "", messages: [], draft: "",
-      isRunning: false, interrupted: "", thumbnail, picture,
-    },
-  });
   let current = fresh();
   /** Cleared messages, until it is known what cleared them. */
   let emptied = null;
@@ -53,29 +45,14 @@
   async function readPicture(shown) {
     const { record } = shown, { picture } = record;
     try {
-      const response = await fetch(picture.value.url);
-      if (!response.ok) return;
-      const blob = await response.blob();
-      const digest = await crypto.subtle?.digest("SHA-256", await blob.arrayBuffer());
-      const bytes = digest ? [...new Uint8Array(digest)] : [];
-      picture.sha256 = bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
-      Object.assign(picture, { size: blob.size, type: blob.type });
+      const { blob, sha256, thumbnail } = await copyOf(picture.value.url);
+      Object.assign(picture, { size: blob.size, type: blob.type, sha256 });
       shown.blob = blob;
-      record.thumbnail = await thumbnailOf(blob);
+      compareAwaited(record);
+      record.awaited = null;
+      record.thumbnail = thumbnail;
       await save(shown);
     } catch { /* a picture that the browser cannot show has no thumbnail, and one that is gone no copy */ }
-  }
-
-  async function thumbnailOf(blob) {
-    try {
-      const image = await createImageBitmap(blob), side = Math.min(image.width, image.height);
-      const canvas = Object.assign(document.createElement("canvas"), { width: THUMBNAIL, height: THUMBNAIL });
-      const left = (image.width - side) / 2, top = (image.height - side) / 2;
-      canvas.getContext("2d").drawImage(image, left, top, side, side, 0, 0, THUMBNAIL, THUMBNAIL);
-      return canvas.toDataURL("image/webp", 0.7);
-    } catch {
-      return "";
-    }
   }
 
   /* What the page's events report. */
@@ -108,10 +85,17 @@
   /** Whether a change of the image is one by the user, which ends the conversation. @param {any} image */
   function replacePicture(image) {
     if (pathOf(image) === pathOf(current.record.picture?.value)) return false;
-    end("kept_new_image");
+    const { record } = current;
     const picture = image && { key: store.newId(), name: image.orig_name ?? "", type: "", size: 0, sha256: "", value: image };
+    if (record.awaited && picture) {
+      Object.assign(record, { picture });
+      readPicture(current);
+      return false;
+    }
+    end("kept_new_image");
     const next = fresh(picture);
-    if (!current.record.messages.length) Object.assign(next.record, { id: current.record.id, revision: current.record.revision });
+    if (!record.messages.length && picture) Object.assign(next.record, { id: record.id, revision: record.revision });
+    else if (!record.messages.length) discard(record.id);
     current = next;
     if (picture) readPicture(current);
     return true;
@@ -140,44 +124,11 @@
     });
   }
 
-  /** Removes what has no answer from a conversation that no answer is being generated for any more. */
-  function settle(record) {
-    const messages = [...record.messages];
-    const last = messages.at(-1);
-    if (last?.role === "assistant" && isPlaceholder(last)) messages.pop();
-    if (messages.at(-1)?.role === "user") {
-      const question = messages.pop();
-      record.draft = [isPlaceholder(question) ? "" : textOf(question), record.draft].filter(Boolean).join("\n");
-      record.interrupted = "question";
-    } else if (record.isRunning) {
-      record.interrupted = "answer";
-    }
-    Object.assign(record, { messages, isRunning: false });
-  }
-
   /* Back to the page. */
-
-  /** The image as the server has it, which gets it again where it was restarted or has deleted it. */
-  async function uploaded(shown) {
-    const { record, blob } = shown;
-    if (!record.picture) return null;
-    const { value, name } = record.picture, { root, api_prefix: prefix } = window.gradio_config;
-    const address = (path) => `${root}${prefix}/file=${path}`;
-    const isThere = value && await fetch(address(value.path), { method: "HEAD" }).then((response) => response.ok, () => false);
-    if (isThere) return { ...value, url: address(value.path) };
-    if (!blob) return null;
-    const body = new FormData();
-    body.append("files", new File([blob], name || "image", { type: blob.type }));
-    const response = await fetch(`${root}${prefix}/upload`, { method: "POST", body });
-    if (!response.ok) return null;
-    const [path] = await response.json();
-    const sent = { path, url: address(path), orig_name: name, size: blob.size, mime_type: blob.type };
-    return { ...sent, meta: { _type: "gradio.FileData" } };
-  }
 
   /** What the page shows of a conversation: its messages, its image and the question that is being written. */
   async function show(shown) {
-    const before = changes, image = await uploaded(shown);
+    const before = changes, image = await uploadAgain(shown);
     if (changes !== before) return [unchanged, unchanged, unchanged];
     const { record } = shown;
     current = shown;
@@ -185,8 +136,12 @@
     const { draft, interrupted } = record;
     record.draft = "";
     if (image) record.picture.value = image;
+    if (record.picture && !image) {
+      record.awaited = record.picture;
+      record.picture = null;
+    }
     if (interrupted) window.blipSpace.kept.note(text(`kept_interrupted_${interrupted}`));
-    else if (record.picture && !image) window.blipSpace.kept.note(text("kept_no_image"));
+    else if (record.awaited) window.blipSpace.kept.note(text("kept_no_image", { name: record.awaited.name || "?" }));
     else if (!left) window.blipSpace.kept.clearNote();
     left = false;
     save();
@@ -215,8 +170,9 @@
   }
   /** Before answers are cancelled: the shown conversation ends, and no late update may change the next one. */
   function leave() {
-    const draft = questionBox()?.value ?? "";
-    if (draft !== wanted.record.draft) current.record.draft = draft;
+    const draft = questionBox()?.value ?? "", { record } = current;
+    if (!record.messages.length && !record.picture) wanted.record.draft ||= draft;
+    else if (draft !== wanted.record.draft) record.draft = draft;
     end("kept_left");
     left = earlier === current;
     window.blipSpace.abandon();
@@ -231,8 +187,61 @@
     reopen({ record, blob: record.picture && await store.picture(record.picture.key) });
   }
 
+  /** Shows an imported conversation, with its image if another conversation has that. */
+  async function add({ title, messages, awaited }) {
+    const records = await store.list().catch(() => []);
+    const other = awaited.sha256 && records.find(({ picture }) => picture?.sha256 === awaited.sha256);
+    const blob = other ? await store.picture(other.picture.key) : null;
+    const shown = other ? fresh(other.picture, blob, other.thumbnail) : fresh();
+    Object.assign(shown.record, { title, messages, awaited: other ? null : awaited });
+    settle(shown.record);
+    shown.record.interrupted = "";
+    reopen(shown);
+  }
+
+  /** @param {string} id @param {string} title */
+  async function rename(id, title) {
+    await saving;
+    if (id !== current.record.id) return store.put({ ...await store.get(id), title }, null);
+    current.record.title = title;
+    return save();
+  }
+
+  const discard = (id) => { saving = saving.then(() => store.remove(id)).catch((error) => console.debug(error)); };
+
+  /** Deletes a conversation; the page is empty after that if it shows it. @param {string} id */
+  async function remove(id) {
+    if (id === current.record.id) empty();
+    await saving;
+    await store.remove(id);
+  }
+
+  /** Deletes every conversation, and what the page shows of one. */
+  async function forget() {
+    empty();
+    await saving;
+    await store.clear().catch(() => {});
+    store.setSession(null);
+  }
+
+  function empty() {
+    clearTimeout(timer);
+    timer = 0;
+    earlier = null;
+    current = fresh();
+    questionBox().value = "";
+    reopen(fresh());
+  }
+
+  /** @param {boolean} isOn whether conversations are kept from now on */
+  function setKept(isOn) {
+    store.setOn(isOn);
+    if (isOn) save();
+  }
+
   window.blipSpace.currentConversation = {
-    changed, asked, finished, replacePicture, clear, restore, leave, arrive, open, reopen, fresh,
+    changed, asked, finished, replacePicture, clear, restore, leave, arrive, open, add, rename, remove, forget,
+    setKept,
     get: () => current,
   };
 })();

@@ -54,6 +54,28 @@
     ].filter(Boolean).join(" · ");
   }
 
+  /** @type {{language?: string, model?: string, options: Record<string, any>}} */
+  let current = { options: {} };
+
+  /** Runs when a setting changes. @param {string[]} order @param {Record<string, any>} defaults @param {any[]} values */
+  function settingsChanged(order, defaults, values) {
+    const { language, model, ...options } = Object.fromEntries(order.map((name, index) => [name, values[index]]));
+    current = { language, model, options: Object.fromEntries(
+      Object.keys(defaults).filter((name) => options[name] !== defaults[name]).map((name) => [name, options[name]])) };
+    for (const id of conversations.keys()) annotate(id);
+  }
+
+  /** What a complete answer would be made with if it were asked for again now, in words; empty if that is the same. @param {any} facts */
+  function changesOf({ model, language, options, seconds: duration }) {
+    if (typeof duration !== "number" || !current.model) return "";
+    const same = JSON.stringify(Object.entries(options ?? {}).sort()) === JSON.stringify(Object.entries(current.options).sort());
+    return [
+      current.model === model ? "" : current.model,
+      current.language === language ? "" : names.of(current.language),
+      same ? "" : text("changed_settings"),
+    ].filter(Boolean).join(" · ");
+  }
+
   /** The elements of a conversation's messages; one that is being edited has none. Gradio puts messages of one role in a row. */
   function elements(id, messages) {
     const rows = [...document.querySelectorAll(`#${id} .message-row`)], found = [];
@@ -89,5 +111,5 @@
     }
   }).observe(document.documentElement, { childList: true, subtree: true });
 
-  Object.assign(window.blipSpace, { factsOf, describe, showFacts, conversations });
+  Object.assign(window.blipSpace, { factsOf, describe, changesOf, settingsChanged, showFacts, conversations });
 })();

@@ -11,6 +11,13 @@
   /** Whether a message is a text of the page, and not a question or a reply. @param {{content: any}} message */
   const isPlaceholder = (message) => textOf(message).startsWith(PLACEHOLDER);
 
+  /** The message of a text, as `messages.py` makes it. @param {string} role @param {string} words */
+  function messageOf(role, words) {
+    words = words.replace(new RegExp(`^${PLACEHOLDER}+`), "");
+    const shown = role === "user" && !words.trim() ? PLACEHOLDER + window.blipSpace.text("caption_request") : words;
+    return { role, content: [{ type: "text", text: shown.replaceAll("&", "&\u2060").replaceAll("<", "<\u2060") }] };
+  }
+
   const clean = (text) => withoutJoiners(text).replaceAll(PLACEHOLDER, "");
   const cleanTexts = (root) => {
     const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
@@ -20,10 +27,10 @@
     }
   };
   new MutationObserver((changes) => {
-    for (const change of changes) if (change.target.closest?.("#chat")) cleanTexts(change.target);
+    for (const change of changes) if (change.target.closest?.("#chat, .compare-side")) cleanTexts(change.target);
   }).observe(document.documentElement, { childList: true, subtree: true });
   const writeText = navigator.clipboard?.writeText?.bind(navigator.clipboard);
   if (writeText) navigator.clipboard.writeText = (text) => writeText(clean(text));
 
-  Object.assign(window.blipSpace, { textOf, isPlaceholder });
+  Object.assign(window.blipSpace, { textOf, isPlaceholder, messageOf });
 })();

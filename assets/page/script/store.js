@@ -3,10 +3,13 @@
   /**
    * A conversation as it is stored. `revision` grows with each write, so that a tab sees that another one wrote.
    * @typedef {{id: string, revision: number, created: number, updated: number, title: string, messages: any[],
-   *   draft: string, isRunning: boolean, interrupted: string, thumbnail: string, picture: Picture | null}} Conversation
+   *   draft: string, isRunning: boolean, interrupted: string, thumbnail: string, picture: Picture | null,
+   *   awaited: {name: string, sha256: string} | null}} Conversation
    * @typedef {{key: string, name: string, type: string, size: number, sha256: string, value: any}} Picture
    */
   const DATABASE = "blip-space", KEEP = "blip-space-keep", SESSION = "blip-space-conversation";
+  /** How long an image without a question is kept. */
+  const UNUSED_MS = 24 * 3600 * 1000;
   const STORES = ["conversations", "pictures"];
 
   /** How much is kept: the oldest conversations are deleted for newer ones. */
@@ -103,7 +106,9 @@
   /** Deletes the oldest other conversations until `most` and `bytes` hold this one too. Returns how many. */
   async function makeRoom(conversation, most, bytes) {
     const all = await transact("readonly", (conversations) => result(conversations.getAll()));
-    const others = all.filter(({ id }) => id !== conversation.id).sort((one, other) => one.updated - other.updated);
+    const isUsed = ({ messages, updated }) => messages.length || updated > Date.now() - UNUSED_MS;
+    for (const { id } of all.filter((kept) => kept.id !== conversation.id && !isUsed(kept))) await remove(id);
+    const others = all.filter((kept) => kept.id !== conversation.id && isUsed(kept)).sort((one, other) => one.updated - other.updated);
     const sizeOf = (kept) => (kept.picture?.size ?? 0) + 2 * JSON.stringify(kept.messages).length;
     let count = others.length + 1, size = sizeOf(conversation) + others.reduce((sum, other) => sum + sizeOf(other), 0);
     let removed = 0;

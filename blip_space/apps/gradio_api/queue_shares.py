@@ -17,7 +17,8 @@ from blip_space.apps.gradio_api.session_messages import Messages, SessionMessage
 from blip_space.callers import Caller
 
 MAX_WAITING_SHARE = 1 / 4
-"""Of the queue, for the calls of one address that wait."""
+"""Of the queue, for the calls of one address that wait; never more than there are free places, so that addresses which
+send all they may leave some to those with fewer calls."""
 
 MAX_RUNNING_SHARE = 3 / 4
 """Of what runs at once of one kind, for one address. The rest is free for the first call of another."""
@@ -71,8 +72,9 @@ class QueueShares:
 
     def has_share(self, address: str) -> bool:
         """Whether one more call of this address may wait."""
-        waiting = sum(self._caller(event).address == address for event in self._waiting())
-        return bool(waiting < max(1, MAX_WAITING_SHARE * self._queue.max_size))
+        waiting = Counter(self._caller(event).address for event in self._waiting())
+        size = self._queue.max_size
+        return bool(waiting[address] < max(1, min(MAX_WAITING_SHARE * size, size - waiting.total())))
 
     def has_undelivered(self) -> bool:
         """Whether a client may still get the result of a call. From any thread."""

@@ -20,7 +20,8 @@ import gradio as gr
 from gradio.data_classes import ImageData, ListFiles
 from starlette.exceptions import HTTPException
 
-from blip_space.apps import locales
+from blip_space.apps import error_texts, locales
+from blip_space.apps.gradio_api import session_states
 from blip_space.apps.gradio_api.call_values import INVALID_VALUE, Hidden, check_call, is_uploaded, reference_error
 from blip_space.apps.gradio_api.queue_shares import QueueShares
 from blip_space.apps.http.callers import caller_of, group
@@ -80,6 +81,12 @@ class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # mypy does not follow Gra
         self._queue.push = push_valid
         return self
 
+    def launch(self, *arguments: Any, **options: Any) -> Any:
+        """Serve as Gradio does, but keep little of each session."""
+        launched = super().launch(*arguments, **options)
+        session_states.install(self.app)
+        return launched
+
     def has_calls(self) -> bool:
         """Whether a call waits, runs, or has a result that its client is about to get. From any thread."""
         return self._shares.has_undelivered()
@@ -108,7 +115,7 @@ class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # mypy does not follow Gra
         except Exception as error:
             refusal = self._as_user_error(error)
             self._end_call(endpoint, refusal.code)
-            raise error if isinstance(error, gr.Error) else _gradio_error(refusal, with_code=is_public) from None
+            raise error if isinstance(error, gr.Error) else _gradio_error(refusal, is_public=is_public) from None
         if not output.get("is_generating"):
             self._end_call(endpoint, "answered")
         return output
@@ -229,7 +236,8 @@ def _http_error(status: int, code: Code, sentence: str) -> HTTPException:
     return HTTPException(status, sentence, headers={CODE_HEADER: code})
 
 
-def _gradio_error(error: UserError, *, with_code: bool) -> gr.Error:
-    """The error for Gradio's queue. The page shows a title above the sentence, so only the API's errors have a code."""
-    title = error.code if with_code else "Error"
-    return gr.Error(str(error), title=title, duration=ERROR_SECONDS, print_exception=False)
+def _gradio_error(error: UserError, *, is_public: bool) -> gr.Error:
+    """The error for Gradio's queue. Clients of the API find its code in the title, which Gradio's page does not show;
+    the page's script finds it in the message."""
+    message = str(error) if is_public else error_texts.notice(error.code, error_texts.describe(error))
+    return gr.Error(message, title=error.code, duration=ERROR_SECONDS, print_exception=False)

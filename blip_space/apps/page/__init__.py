@@ -12,6 +12,7 @@ import gradio as gr
 from blip_space.apps.gradio_api.endpoints import Endpoints, register
 from blip_space.apps.gradio_api.upload_security import SecureBlocks
 from blip_space.apps.page import events, layout, static
+from blip_space.apps.page.comparison import Comparison
 from blip_space.apps.page.conversation import Conversation
 from blip_space.apps.uploads import MAX_AGE_SECONDS
 from blip_space.serving.protocol import EngineProtocol
@@ -27,7 +28,7 @@ def build(engine: EngineProtocol) -> Any:
     with SecureBlocks(title="blip-space", analytics_enabled=False, delete_cache=cleanup) as demo:
         endpoints = Endpoints(engine)
         components = layout.build_layout(engine, endpoints.batches)
-        events.connect_events(demo, components, Conversation(engine, endpoints))
+        events.connect_events(demo, components, Conversation(engine, endpoints), Comparison(engine, endpoints))
         register(engine, endpoints)
     return demo
 

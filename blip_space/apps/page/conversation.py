@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from blip_space import options
+from blip_space.apps.error_texts import PageError, describe, notice
 from blip_space.apps.gradio_api.endpoints import Endpoints, updates
 from blip_space.apps.gradio_api.parsing import parse_model, parse_prompt, parse_request
 from blip_space.apps.gradio_api.upload_security import check_image
@@ -31,13 +32,16 @@ from blip_space.apps.page.messages import (
 from blip_space.apps.page.versions import replace_turn
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.answer_check import is_blank
-from blip_space.errors import UserError
+from blip_space.errors import ImageError
 from blip_space.options import GenerationOptions
 from blip_space.serving.protocol import EngineProtocol
+from blip_space.serving.response import ResponseStream
 
-HINT_SECONDS = 12
 SETTINGS = ("language", "model", *options.RANGES, "quality", "use_history")
 """The names of the page's settings, in the order in which handlers take them."""
+
+DEFAULTS = {name: getattr(GenerationOptions, name) for name in (*options.RANGES, "quality")} | {"use_history": True}
+"""The settings beside language and model that an answer has unless its user changes them."""
 
 
 class Conversation:
@@ -55,6 +59,11 @@ class Conversation:
     def retry(self, messages: Any, image: Any, busy: Any, event: gr.EventData) -> list[Any]:
         """Ask a question of the conversation again. Its answer and all messages after it become another version."""
         earlier, turn = _split(_idle_messages(messages, busy), _detail(event, "index"))
+        return _submitted([*earlier, replace_turn(turn, turn[0])], image)
+
+    def ask_again(self, messages: Any, image: Any, busy: Any) -> list[Any]:
+        """Ask the last question again, with the settings as they are now. The old turn becomes another version."""
+        earlier, turn = _split(_idle_messages(messages, busy), len(parse_messages(messages)) - 1)
         return _submitted([*earlier, replace_turn(turn, turn[0])], image)
 
     def edit(self, messages: Any, image: Any, busy: Any, event: gr.EventData) -> list[Any]:
@@ -80,18 +89,24 @@ class Conversation:
         spec, text = self._spec(values["model"]), ""
         facts = answer_facts(spec, values)
         for text in updates(response):
-            reply = waiting_message(response.queue_position()) if is_blank(text) else assistant_message(text, facts)
+            reply = self._waiting_message(response) if is_blank(text) else assistant_message(text, facts)
             yield [*earlier, question, reply]
         facts |= {"tokens": response.tokens, "seconds": round(time.monotonic() - asked_at, 2)}
         yield [*earlier, question, assistant_message(text, facts)]
         if text in spec.unknown_image_replies:
-            hint = status_text.unknown_image_hint(spec, list(self._engine.specs.values()))
-            gr.Info(hint, duration=HINT_SECONDS, title="")
+            other = status_text.model_for_any_image(list(self._engine.specs.values()))
+            gr.Info(notice("unknown_image", localized("image_unknown", model=spec.name), model=other))
 
     def validate_image(self, image: Any) -> None:
-        """Raise `ImageError` for a new image that cannot be used, before a question is asked about it."""
-        if image is not None:
-            check_image(image)
+        """Say in the frame why a new image cannot be read, and have the page's script remove it. Raises `UserError` if
+        it cannot be checked now."""
+        try:
+            if image is not None:
+                check_image(image)
+        except ImageError as error:
+            if error.code not in ("unreadable_image", "too_large"):
+                raise
+            gr.Info(notice(error.code, describe(error), remove="image"))
 
     def update_budget(
         self, prompt: Any, messages: Any, language: Any, model: Any, max_new_tokens: Any, use_history: Any
@@ -120,7 +135,7 @@ class Conversation:
         """The image, question and language of the example at `index`."""
         examples = static.load_examples()
         if not isinstance(index, int) or not 0 <= index < len(examples):
-            raise UserError(localized("no_such_example"))
+            raise PageError(localized("no_such_example"))
         example = examples[index]
         return [str(example.file), example.prompt, example.language]
 
@@ -132,8 +147,13 @@ class Conversation:
         """The ready question at `index`, for the question box."""
         samples = status_text.ready_questions(self._spec(model), str(language))["samples"]
         if not isinstance(index, int) or not 0 <= index < len(samples):
-            raise UserError(localized("no_such_question"))
+            raise PageError(localized("no_such_question"))
         return str(samples[index][0])
+
+    def _waiting_message(self, response: ResponseStream) -> Message:
+        status = self._engine.status()
+        loading = status.model if status.status == "loading" else ""
+        return waiting_message(response.queue_position(), loading)
 
     def _spec(self, model: Any) -> ModelSpec:
         return self._engine.specs.get(parse_model(model), self._engine.default)
@@ -141,10 +161,7 @@ class Conversation:
 
 def answer_facts(spec: ModelSpec, values: dict[str, Any]) -> dict[str, Any]:
     """The facts of an answer of the model, from the settings by name, which are valid."""
-    defaults = {"use_history": True, "quality": GenerationOptions.quality} | {
-        name: getattr(GenerationOptions, name) for name in options.RANGES
-    }
-    chosen = {name: values[name] for name, default in defaults.items() if values[name] != default}
+    chosen = {name: values[name] for name, default in DEFAULTS.items() if values[name] != default}
     return {"model": spec.name, "language": values["language"], "options": chosen}
 
 
@@ -158,7 +175,7 @@ def _detail(event: gr.EventData, name: str) -> Any:
 
 def _idle_messages(messages: Any, busy: Any) -> list[Message]:
     if busy is True:
-        raise UserError(localized("still_answering"))
+        raise PageError(localized("still_answering"))
     return parse_messages(messages)
 
 
@@ -174,4 +191,4 @@ def _split(messages: list[Message], index: Any) -> tuple[list[Message], list[Mes
     if isinstance(position, int) and not isinstance(position, bool) and 0 <= position < len(messages):
         position -= position % 2
         return messages[:position], messages[position:]
-    raise UserError(localized("message_gone"))
+    raise PageError(localized("message_gone"))

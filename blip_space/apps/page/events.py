@@ -11,7 +11,8 @@ from typing import Any
 import gradio as gr
 
 from blip_space import languages, options
-from blip_space.apps.page import version_events
+from blip_space.apps.page import comparison_panel, version_events
+from blip_space.apps.page.comparison import Comparison
 from blip_space.apps.page.conversation import SETTINGS, Conversation
 from blip_space.apps.page.kept import CLEARED, IMAGE_CHANGED, connect_kept
 from blip_space.apps.page.layout import Components
@@ -21,11 +22,13 @@ FINISH_ANSWER = "(draft, messages) => window.blipSpace.finishAnswer(draft, messa
 FINISH_FAILED = "(draft, messages) => window.blipSpace.finishAnswer(draft, messages, true)"
 MARK_STOPPED = "() => window.blipSpace.markStopped()"
 MARK_ASKED = "(...values) => window.blipSpace.markAsked(...values)"
+NOTHING = "() => null"
+WANTED_MODEL = "() => window.blipSpace.wantedModel()"
 RESET = "() => window.blipSpace.reset()"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
 
 
-def connect_events(demo: Any, page: Components, handlers: Conversation) -> None:
+def connect_events(demo: Any, page: Components, handlers: Conversation, comparison: Comparison) -> None:
     """Connect every event of the page."""
     budget_inputs = [page.question, page.chat, page.language, page.model, page.decoding[0], page.use_history]
 
@@ -36,7 +39,8 @@ def connect_events(demo: Any, page: Components, handlers: Conversation) -> None:
     _connect_cancelling(page, handlers, answers, update_budget_after)
     update_budget_after(connect_kept(demo, page, answers).then)
     _save_settings(demo, page)
-    version_events.connect(page, update_budget_after)
+    version_events.connect_versions(demo, page, update_budget_after)
+    comparison_panel.connect_comparison(page, comparison, update_budget_after)
     page.examples.click(handlers.load_example, page.examples, [page.image, page.question, page.language], **PRIVATE)
     choice = [page.language, page.model]
     clicked = [page.ready_questions, *choice]
@@ -44,7 +48,13 @@ def connect_events(demo: Any, page: Components, handlers: Conversation) -> None:
     changes = [component.change for component in choice]
     gr.on(changes, handlers.update_ready_questions, choice, page.ready_questions, **PRIVATE)
     page.model.change(handlers.update_model, page.model, [page.language, page.description], **PRIVATE)
-    gr.on([demo.load, page.timer.tick], handlers.update_status, page.busy, [page.status, page.timer], **PRIVATE)
+    gr.on(
+        [demo.load, page.timer.tick, page.refresh_status.click],
+        handlers.update_status,
+        page.busy,
+        [page.status, page.timer],
+        **PRIVATE,
+    )
     for component in budget_inputs[:1] + budget_inputs[2:]:
         update_budget_after(component.change)
     update_budget_after(page.status.change)
@@ -54,6 +64,7 @@ def connect_events(demo: Any, page: Components, handlers: Conversation) -> None:
 def _connect_asking(page: Components, handlers: Conversation, update_budget_after: Any) -> list[Any]:
     """Connect the events that ask a question; returns the events that generate the answers."""
     outputs = [page.chat, page.busy, page.ask, page.stop, page.timer]
+    again = gr.Button(visible="hidden", elem_id="ask-again")
     submissions = [
         gr.on(
             [page.question.submit, page.ask.click],
@@ -64,8 +75,12 @@ def _connect_asking(page: Components, handlers: Conversation, update_budget_afte
             **PRIVATE,
         ),
         page.chat.retry(handlers.retry, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
+        again.click(handlers.ask_again, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
         page.chat.edit(handlers.edit, [page.chat, page.image, page.busy], outputs, js=MARK_ASKED, **PRIVATE),
     ]
+    chosen = page.ask_instead.click(None, None, page.model, js=WANTED_MODEL, **PRIVATE)
+    asked_again = [page.chat, page.image, page.busy]
+    submissions.append(chosen.then(handlers.ask_again, asked_again, outputs, js=MARK_ASKED, **PRIVATE))
     inputs, limits = [page.chat, page.image, *page.settings], handlers.limits
     answers = [event.success(handlers.answer, inputs, page.chat, **limits, **PRIVATE) for event in submissions]
     for answer in answers:
@@ -89,6 +104,7 @@ def _connect_cancelling(page: Components, handlers: Conversation, answers: list[
         cancelled = event(None, None, None, cancels=answers, **PRIVATE)
         update_budget_after(cancelled.then(None, None, outputs, js=RESET, **PRIVATE).then)
     page.image.change(handlers.validate_image, page.image, None, **PRIVATE)
+    page.remove_image.click(None, None, page.image, js=NOTHING, **PRIVATE)
 
 
 def _finish_answer(page: Components, event: Any, script: str = FINISH_ANSWER) -> Any:

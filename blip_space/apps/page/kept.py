@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from blip_space.apps.locales import text
 from blip_space.apps.page import static
 
 SCRIPT = "window.blipSpace"
@@ -29,6 +30,14 @@ class KeptComponents:
 
     open: Any
     new: Any
+
+
+def build_bar() -> None:
+    """Add the buttons above the conversation, and the list of kept conversations that one of them opens."""
+    names = ("close", "privacy", "empty", "keep", "import", "forget")
+    texts = {name: text(f"kept_{name}") for name in names}
+    bar = static.render_template("kept_bar.html", conversations=text("kept_title"), new=text("kept_new"), **texts)
+    gr.HTML(bar, padding=False, elem_id="kept")
 
 
 def build_kept() -> KeptComponents:

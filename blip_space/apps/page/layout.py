@@ -14,8 +14,8 @@ from blip_space import options
 from blip_space.apps.gradio_api.batches import Batches
 from blip_space.apps.gradio_api.upload_security import image_input
 from blip_space.apps.locales import text
-from blip_space.apps.page import batch_tab, static, status_text
-from blip_space.apps.page.kept import KeptComponents, build_kept
+from blip_space.apps.page import batch_tab, comparison_panel, static, status_text
+from blip_space.apps.page.kept import KeptComponents, build_bar, build_kept
 from blip_space.options import GenerationOptions
 from blip_space.serving.protocol import EngineProtocol
 
@@ -43,6 +43,10 @@ class Components:
     description: Any
     busy: Any
     saved_settings: Any
+    ask_instead: Any
+    remove_image: Any
+    refresh_status: Any
+    comparison: comparison_panel.Panel
 
     @property
     def settings(self) -> list[Any]:
@@ -57,11 +61,13 @@ def build_layout(engine: EngineProtocol, batches: Batches) -> Components:
         gr.HTML(static.render_template("header.html", tagline=text("tagline")), padding=False)
         parts["status"] = gr.HTML(status_text.status_line(engine.status()), padding=False, elem_id="status")
     with gr.Tabs(elem_id="tabs"):
-        with gr.Tab(text("chat_tab")), gr.Row(elem_id="columns"):
-            with gr.Column(scale=4, min_width=300, elem_id="left"):
-                _image_column(parts)
-            with gr.Column(scale=5, min_width=320, elem_id="right"):
-                _conversation_column(parts, engine)
+        with gr.Tab(text("chat_tab")):
+            with gr.Row(elem_id="columns"):
+                with gr.Column(scale=4, min_width=300, elem_id="left"):
+                    _image_column(parts)
+                with gr.Column(scale=5, min_width=320, elem_id="right"):
+                    _conversation_column(parts, engine)
+            parts["comparison"] = comparison_panel.build_panel(engine)
         with gr.Tab(text("batch_tab")):
             batch_tab.build_batch_tab(engine, batches)
     description = status_text.model_description(engine.default, offered=engine.specs.values())
@@ -71,6 +77,8 @@ def build_layout(engine: EngineProtocol, batches: Batches) -> Components:
     parts["saved_settings"] = gr.BrowserState(
         None, storage_key="blip-space", secret="not a secret: languages and numbers"
     )
+    for name in ("ask_instead", "remove_image", "refresh_status"):  # which only the page's script presses
+        parts[name] = gr.Button(visible="hidden", elem_id=name.replace("_", "-"))
     return Components(**parts)
 
 
@@ -109,6 +117,7 @@ def _conversation_column(parts: dict[str, Any], engine: EngineProtocol) -> None:
         parts["model"] = gr.Dropdown(
             names, value=names[0], label=text("model_label"), visible=len(names) > 1, min_width=140, elem_id="model"
         )
+    build_bar()
     parts["chat"] = gr.Chatbot(
         label=text("conversation_label"),
         show_label=False,

@@ -45,9 +45,16 @@ def edited_message(message: Message, content: Any) -> Message:
     return with_facts(user_message(prompt), facts_of(message))
 
 
-def waiting_message(ahead: int | None) -> Message:
-    """What stands in place of a reply before its first text. `ahead` is how many requests are ahead of it."""
-    return _message("assistant", PLACEHOLDER + (localized("waiting", n=ahead) if ahead else "…"))
+def waiting_message(ahead: int | None, loading: str = "") -> Message:
+    """What stands in place of a reply before its first text. `ahead` is how many requests are ahead of it; `loading` is
+    the model that is being loaded, if one is."""
+    sentence = localized("waiting_for_model", model=loading) if loading else "…"
+    return _message("assistant", PLACEHOLDER + (localized("waiting", n=ahead) if ahead else sentence))
+
+
+def notice_message(sentence: str) -> Message:
+    """What stands in place of a reply that failed."""
+    return with_facts(_message("assistant", PLACEHOLDER + sentence), {"notice": True})
 
 
 def assistant_message(text: str, facts: Mapping[str, Any] | None = None) -> Message:

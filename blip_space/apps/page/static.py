@@ -15,18 +15,39 @@ from string import Template
 from blip_space import ASSETS
 
 SCRIPTS = (
+    "storage.js",
     "texts.js",
     "messages.js",
     "facts.js",
     "versions.js",
     "store.js",
+    "kept_pictures.js",
     "kept.js",
+    "records.js",
     "conversations.js",
+    "exports.js",
+    "kept_list.js",
     "answers.js",
+    "comparison.js",
     "lists.js",
     "batch.js",
+    "notes.js",
+    "errors.js",
+    "picture.js",
+    "connection.js",
+    "hints.js",
 )
-STYLES = ("page.css", "entry.css", "conversation.css", "versions.css", "kept.css", "batch.css", "narrow.css")
+STYLES = (
+    "page.css",
+    "entry.css",
+    "conversation.css",
+    "versions.css",
+    "comparison.css",
+    "kept.css",
+    "batch.css",
+    "notes.css",
+    "narrow.css",
+)
 EXAMPLES = ASSETS / "examples"
 
 

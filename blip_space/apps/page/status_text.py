@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from blip_space.apps import error_texts
 from blip_space.apps.locales import text
 from blip_space.apps.page import static
 from blip_space.catalogue import ModelSpec, most_multilingual_model
@@ -54,7 +55,7 @@ def budget_line(count: Callable[[], dict[str, Any]]) -> str:
     try:
         budget = count()
     except UserError as error:
-        return static.render_template("message.html", sentence=error)
+        return static.render_template("message.html", sentence=error_texts.describe(error))
     context = budget["context_tokens"]
     shares = {name: f"{100 * budget[f'{name}_tokens'] / context:.1f}" for name in ("image", "prompt", "reply")}
     state = "full" if budget["dropped_turns"] else "free"
@@ -121,13 +122,9 @@ def ready_questions(spec: ModelSpec, language: str) -> dict[str, Any]:
     return {"samples": samples, "label": ready.knows if ready else "", "visible": bool(samples)}
 
 
-def unknown_image_hint(spec: ModelSpec, specs: list[ModelSpec]) -> str:
-    """The hint for a user whose image the model `spec` does not know: which other of the server's `specs` to choose, or
-    else which model the operator can start."""
-    listed = next((other.name for other in specs if not other.unknown_image_replies), None)
-    if listed:
-        return text("unknown_image_listed", model=spec.name, listed=listed)
-    return text("unknown_image_operator", model=spec.name, operator=most_multilingual_model())
+def model_for_any_image(specs: list[ModelSpec]) -> str:
+    """The first of the server's models that answers about every image; empty if there is none."""
+    return next((spec.name for spec in specs if not spec.unknown_image_replies), "")
 
 
 def language_choices(spec: ModelSpec) -> list[tuple[str, str]]:
