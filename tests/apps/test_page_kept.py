@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 
 from blip_space import settings
 from tests.apps.browser import (
+    EXAMPLE,
     PROMPT,
     ask,
     ask_and_wait,
@@ -115,7 +116,7 @@ def test_a_restarted_server_gets_the_image_again(browser: Browser, image_file: P
 
 def test_a_new_image_and_a_clearing_can_be_taken_back(answered_page: Page, engine: FakeEngine) -> None:
     page = answered_page
-    page.locator("#examples button").first.click()
+    upload(page, EXAMPLE)
     expect(questions(page)).to_have_count(0)
     note(page).get_by_role("button").click()
     expect(replies(page)).to_have_text([PROMPT])
@@ -210,7 +211,7 @@ def test_nothing_is_kept_where_the_user_or_the_browser_does_not_want_it(
     upload(page, image_file)
     expect(note(page)).to_have_text(english("kept_not_stored"))
     ask_and_wait(page, PROMPT)
-    page.locator("#examples button").first.click()
+    upload(page, EXAMPLE)
     expect(questions(page)).to_have_count(0)
     note(page).get_by_role("button").click()
     expect(replies(page)).to_have_text([PROMPT])
