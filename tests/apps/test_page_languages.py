@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from blip_space.apps import locales
+from blip_space.apps.language_names import code_of_tag
 from blip_space.apps.locales import Locale
-from blip_space.language_names import code_of_tag
 from tests.apps.browser import ask
 
 SAME_AS_ENGLISH = json.loads(Path(__file__).with_name("same_as_english.json").read_text("utf-8"))

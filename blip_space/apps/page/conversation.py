@@ -18,6 +18,7 @@ from blip_space.apps.error_texts import PageError, describe, notice
 from blip_space.apps.gradio_api.endpoints import Endpoints, updates
 from blip_space.apps.gradio_api.parsing import parse_model, parse_prompt, parse_request
 from blip_space.apps.gradio_api.upload_security import check_image
+from blip_space.apps.language_names import code_of_tag
 from blip_space.apps.locales import tags_of
 from blip_space.apps.locales import text as localized
 from blip_space.apps.page import first_screen, static, status_text
@@ -37,7 +38,6 @@ from blip_space.apps.page.versions import replace_turn
 from blip_space.catalogue import ModelSpec
 from blip_space.engine.answer_check import is_blank
 from blip_space.errors import ImageError
-from blip_space.language_names import code_of_tag
 from blip_space.options import GenerationOptions
 from blip_space.serving.protocol import EngineProtocol
 from blip_space.serving.response import ResponseStream

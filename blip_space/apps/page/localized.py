@@ -17,9 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blip_space.apps import locales
 from blip_space.apps.http.refusals import route_path
+from blip_space.apps.language_names import search_names
 from blip_space.apps.locales import Locale
 from blip_space.apps.page import static
-from blip_space.language_names import search_names
 
 PAGES = ("/", "/config")
 """The routes whose responses have markers: the page, and what Gradio's script reads again when it reconnects."""
