@@ -62,6 +62,7 @@ def test_a_reload_comes_back_to_the_conversation_and_says_what_was_interrupted(
     page = answered_page
     ask_and_wait(page, "is 1 < 2?")
     page.fill("#question textarea", "a draft")
+    expect(page.get_by_text(english("kept_privacy")).last).to_be_visible()
     page.reload()
     expect(questions(page)).to_have_text([PROMPT, "is 1 < 2?"])
     expect(replies(page)).to_have_text([PROMPT, "is 1 < 2?"])
