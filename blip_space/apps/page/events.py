@@ -23,6 +23,7 @@ FINISH_FAILED = "(draft, messages) => window.blipSpace.finishAnswer(draft, messa
 MARK_STOPPED = "() => window.blipSpace.markStopped()"
 MARK_ASKED = "(...values) => window.blipSpace.markAsked(...values)"
 NOTHING = "() => null"
+SAME = "(language) => language"
 WANTED_MODEL = "() => window.blipSpace.wantedModel()"
 RESET = "() => window.blipSpace.reset()"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
@@ -47,6 +48,7 @@ def connect_events(demo: Any, page: Components, handlers: Conversation, comparis
     page.ready_questions.click(handlers.load_ready_question, clicked, page.question, **PRIVATE)
     changes = [component.change for component in choice]
     gr.on(changes, handlers.update_ready_questions, choice, page.ready_questions, **PRIVATE)
+    page.language.change(None, page.language, page.batch_language, js=SAME, **PRIVATE)
     page.model.change(handlers.update_model, page.model, [page.language, page.description], **PRIVATE)
     gr.on(
         [demo.load, page.timer.tick, page.refresh_status.click],

@@ -43,6 +43,7 @@ class Components:
     description: Any
     busy: Any
     saved_settings: Any
+    batch_language: Any
     ask_instead: Any
     remove_image: Any
     refresh_status: Any
@@ -69,7 +70,7 @@ def build_layout(engine: EngineProtocol, batches: Batches) -> Components:
                     _conversation_column(parts, engine)
             parts["comparison"] = comparison_panel.build_panel(engine)
         with gr.Tab(text("batch_tab")):
-            batch_tab.build_batch_tab(engine, batches)
+            parts["batch_language"] = batch_tab.build_batch_tab(engine, batches)
     description = status_text.model_description(engine.default, offered=engine.specs.values())
     parts["description"] = gr.HTML(description, padding=False, elem_id="about")
     parts["timer"] = gr.Timer(1.0)
