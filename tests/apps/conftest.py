@@ -107,7 +107,7 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
     page.goto(url)
-    page.locator("#budget .budget").wait_for()
+    page.locator("#budget .budget").wait_for(state="attached")
     yield page
     context.close()
     assert not errors

@@ -96,15 +96,18 @@ def budget(**changes: int) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    ("dropped", "sentence"),
+    ("changes", "key"),
     [
-        (0, "143 of 512 tokens used.</p>"),
-        (1, "143 of 512 tokens used; the oldest turn is left out.</p>"),
-        (2, "143 of 512 tokens used; the 2 oldest turns are left out.</p>"),
+        ({"used_tokens": 307}, ""),
+        ({"used_tokens": 308}, "context_nearly_full"),
+        ({"used_tokens": 308, "kept_turns": 0}, "context_question_long"),
+        ({"dropped_turns": 1}, "turns_left_out"),
     ],
 )
-def test_the_budget_line_counts_tokens_and_turns(dropped: int, sentence: str) -> None:
-    assert sentence in status_text.budget_line(lambda: budget(dropped_turns=dropped))
+def test_the_budget_line_has_words_from_sixty_percent_of_the_context(changes: dict[str, int], key: str) -> None:
+    line = status_text.budget_line(lambda: budget(**changes))
+    assert f"<p>{locales.english().text(key, n=1) if key else ''}</p>" in line
+    assert ('class="budget free"' in line) == (not key)
 
 
 def test_an_error_of_the_budget_is_shown_instead() -> None:

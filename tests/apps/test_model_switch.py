@@ -37,7 +37,7 @@ def open_page(browser: Browser, app: App, image_file: Path, model: str) -> Page:
     page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
     page.set_default_timeout(PAGE_MILLISECONDS)
     page.goto(app.url)
-    page.locator("#budget .budget").wait_for()
+    page.locator("#budget .budget").wait_for(state="attached")
     page.set_input_files("#picture input[type=file]", image_file)
     page.locator("#picture img").wait_for()
     if model != "tiny":

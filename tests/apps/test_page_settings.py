@@ -80,16 +80,22 @@ def test_a_reload_stops_the_answer_and_keeps_language_and_settings(answered_page
     expect(answered_page.get_by_label(english("seed_label"))).to_have_value("7")
 
 
-def test_the_budget_follows_typing_and_counts_dropped_turns(answered_page: Page) -> None:
-    line = answered_page.locator("#budget")
-    expect(line).to_contain_text("of 64 tokens")
-    before = line.inner_text()
-    answered_page.fill("#question textarea", "what is it?")
-    expect(line).not_to_have_text(before)
+def test_a_full_context_is_said_in_words_and_counted_once_after_typing(answered_page: Page) -> None:
+    counts: list[str] = []
+    answered_page.on("request", lambda request: counts.append(request.url) if "/queue/join" in request.url else None)
+    line, box = answered_page.locator("#budget"), question_box(answered_page)
+    expect(line.locator(".free")).to_be_attached()
+    box.press_sequentially("what is it? ")
+    expect(line.locator(".budget")).to_be_hidden()
+    assert counts == []
+    box.blur()
+    wait_for(answered_page, lambda: len(counts) == 1)
+    box.fill("what " * 30)
+    expect(line).to_have_text(english("context_nearly_full"))
     for number in range(2):
         ask_and_wait(answered_page, f"{number} " * 11 + "more?")
-    answered_page.fill("#question textarea", "what is it? " * 3)
-    expect(line).to_contain_text(re.compile("tokens used; the (oldest turn is|2 oldest turns are) left out"))
+    box.fill("what is it? " * 3)
+    expect(line).to_contain_text("The conversation is long: the model leaves out")
 
 
 def test_download_progress_is_shown(page: Page, engine: FakeEngine, web: httpx.Client) -> None:
@@ -108,10 +114,8 @@ def test_the_status_changes_from_loading_to_ready(page: Page, engine: FakeEngine
     engine.set_status(status="loading")
     page.reload()
     expect(page.locator("#status")).to_contain_text("is loading")
-    expect(page.locator("#budget")).to_contain_text("of 64 tokens")  # counted without the weights
     engine.set_status(status="ready")
     expect(page.locator("#status")).to_contain_text("fp32 on cpu")
-    expect(page.locator("#budget")).to_contain_text("of 64 tokens")
 
 
 def test_a_failed_load_is_shown_with_its_reason(page: Page, engine: FakeEngine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def test_the_page_says_that_images_leave_and_where_to(
     about = page.locator("#about")
     about.get_by_text(f"Images are sent to {remote.host} when echo or status-500 answers").wait_for()
     assert "nothing leaves" not in about.inner_text()
-    page.locator("#budget").get_by_text("reports a window of 512 tokens").wait_for()
+    expect(page.locator("#budget .budget")).to_have_attribute("title", re.compile("reports a window of 512 tokens"))
     upload(page, image_file)
     ask(page, "Why?")
     expect(replies(page).last).to_have_text("Why? Answer in English. of echo")

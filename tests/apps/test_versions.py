@@ -17,12 +17,25 @@ from tests.apps.browser import (
 )
 from tests.apps.fake_engine import BUSY, FakeEngine
 
+LEFT_OF_WORD = """(node, word) => {
+    const words = document.createTreeWalker(node, NodeFilter.SHOW_TEXT).nextNode(), range = document.createRange();
+    range.setStart(words, words.data.indexOf(word));
+    range.setEnd(words, words.data.indexOf(word) + word.length);
+    return range.getBoundingClientRect().left;
+}"""
+
 
 def test_every_message_says_its_language_and_direction(answered_page: Page) -> None:
     choose_language(answered_page, "Arabic")
-    ask_and_wait(answered_page, "ما هذا؟")
+    ask_and_wait(answered_page, "BMW سيارة حمراء")
     expect(questions(answered_page).last).to_have_attribute("lang", "ar")
     expect(replies(answered_page).last).to_have_attribute("dir", "rtl")
+    assert replies(answered_page).last.evaluate(LEFT_OF_WORD, "BMW") > replies(answered_page).last.evaluate(
+        LEFT_OF_WORD, "حمراء"
+    )
+    ask_and_wait(answered_page, "What does سيارة mean?")
+    expect(questions(answered_page).last).to_have_attribute("dir", "auto")
+    expect(questions(answered_page).last).not_to_have_attribute("lang", "ar")
     expect(replies(answered_page).first).to_have_attribute("lang", "en")
     expect(replies(answered_page).first).to_have_attribute("dir", "ltr")
 

@@ -112,7 +112,7 @@ def test_a_person_signs_in_on_the_hub(browser: Browser, url: str) -> None:
         space = page.frame_locator("iframe")
         space.get_by_label("Key of this server").fill(KEY)
         space.get_by_role("button", name="Sign in").click()
-        space.locator("#budget .budget").wait_for()
+        space.locator("#budget .budget").wait_for(state="attached")
     finally:
         context.close()
 
@@ -124,7 +124,7 @@ def test_a_person_signs_in(browser: Browser, url: str) -> None:
         page.goto(url)
         page.get_by_label("Key of this server").fill(OTHER)
         page.get_by_role("button").click()
-        page.locator("#budget .budget").wait_for()
+        page.locator("#budget .budget").wait_for(state="attached")
         assert page.url.rstrip("/") == url
     finally:
         context.close()

@@ -1,6 +1,6 @@
 /* What becomes of the conversation when an answer ends, fails, is cancelled or is abandoned, without the server. */
 (() => {
-  const { textOf, isPlaceholder, restoreVersion } = window.blipSpace;
+  const { announce, languages, textOf, isPlaceholder, restoreVersion } = window.blipSpace;
   const show = (visible) => ({ __type__: "update", visible });
 
   /* Whether the conversation was left since the last question: a late answer must not restore it. */
@@ -11,11 +11,19 @@
   const returned = () => { isAbandoned = false; };
   const markStopped = () => { isStopped = true; };
   const markAsked = (...values) => {
-    isAbandoned = isStopped = false;
+    isAbandoned = isStopped = isAnnounced = false;
     window.blipSpace.clearNote("box");
     window.blipSpace.currentConversation.asked();
     return values;
   };
+
+  /* Whether the last answer was announced: both of the events that end an answer may run. */
+  let isAnnounced = true;
+  function announceAnswer(messages) {
+    const answer = messages.at(-1);
+    if (!isAnnounced && answer?.role === "assistant") announce(textOf(answer), languages(messages).at(-1).lang);
+    isAnnounced = true;
+  }
 
   /* Runs when the image changes: a new one starts a new conversation, and one that was put back does not. */
   const imageChanged = (image) => { if (window.blipSpace.currentConversation.replacePicture(image)) abandon(); };
@@ -36,6 +44,7 @@
     }
     const isInterrupted = hasFailed && !isStopped && kept.length > 0 && kept.length === messages.length;
     if (!isAbandoned) window.blipSpace.currentConversation.finished(kept, isInterrupted);
+    if (!isAbandoned) announceAnswer(kept);
     return [draft, isAbandoned ? [] : kept, false, show(true), show(false)];
   }
 

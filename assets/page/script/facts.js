@@ -18,12 +18,12 @@
     }
   }
 
-  /** The attributes of a text that should be in a language, whose script it may not have. */
+  /** The attributes of a text that should be in a language; without a language if most of its letters are of another script. */
   function languageOf(content, code) {
     const locale = new Intl.Locale(code), script = locale.maximize().script ?? "Latn";
-    const pattern = (SCRIPTS[script] ?? [script]).map((name) => `\\p{Script=${name}}`).join("");
-    const isWritten = new RegExp(`[${pattern}]`, "u").test(content);
-    if (!isWritten) return { dir: "auto" };
+    const pattern = (SCRIPTS[script] ?? [script]).map((name) => `\\p{Script_Extensions=${name}}`).join("");
+    const count = (letters) => content.match(new RegExp(letters, "gu"))?.length ?? 0;
+    if (2 * count(`(?=\\p{L})[${pattern}]`) < (count("\\p{L}") || 1)) return { dir: "auto" };
     return { lang: locale.baseName, dir: RIGHT_TO_LEFT.includes(script) ? "rtl" : "ltr" };
   }
 
@@ -111,5 +111,6 @@
     }
   }).observe(document.documentElement, { childList: true, subtree: true });
 
-  Object.assign(window.blipSpace, { factsOf, describe, changesOf, settingsChanged, showFacts, conversations });
+  const facts = { factsOf, languages, describe, changesOf, settingsChanged, showFacts, conversations };
+  Object.assign(window.blipSpace, facts);
 })();

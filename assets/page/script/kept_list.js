@@ -40,11 +40,15 @@
     const opener = create("button", { type: "button", className: "kept-open", ariaCurrent: isShown ? "true" : null }, image,
       create("span", {}, name, create("small", { textContent: dates.format(record.updated) })));
     opener.onclick = () => { element("dialog").close(); if (!isShown) currentConversation.open(record.id); };
-    const more = create("details", {}, create("summary", { textContent: text("kept_more"), ariaLabel: `${text("kept_more")}: ${title}` }),
+    const actions = create("div", { hidden: true },
       button(text("kept_rename"), () => rename(record, name)),
       ...["markdown", "json", "html"].map((form) => button(text(`kept_export_${form}`), () => save(record, form))),
       button(text("kept_delete"), () => remove(record)));
-    return create("li", {}, opener, more);
+    const more = Object.assign(button(text("kept_more"), () => {
+      actions.hidden = !actions.hidden;
+      more.ariaExpanded = String(!actions.hidden);
+    }), { ariaLabel: `${text("kept_more")}: ${title}`, ariaExpanded: "false" });
+    return create("li", {}, opener, more, actions);
   }
 
   /** Puts a text field in place of the name: Enter takes the new name, Escape leaves the old one. */

@@ -28,6 +28,7 @@ from blip_space.apps.page.messages import (
     to_history,
     user_message,
     waiting_message,
+    with_facts,
 )
 from blip_space.apps.page.versions import replace_turn
 from blip_space.catalogue import ModelSpec
@@ -64,7 +65,7 @@ class Conversation:
     def ask_again(self, messages: Any, image: Any, busy: Any) -> list[Any]:
         """Ask the last question again, with the settings as they are now. The old turn becomes another version."""
         earlier, turn = _split(_idle_messages(messages, busy), len(parse_messages(messages)) - 1)
-        return _submitted([*earlier, replace_turn(turn, turn[0])], image)
+        return _submitted([*earlier, replace_turn(turn, with_facts(turn[0], {}))], image)
 
     def edit(self, messages: Any, image: Any, busy: Any, event: gr.EventData) -> list[Any]:
         """Ask an edited question. The old one and all messages after it become another version."""
@@ -111,7 +112,7 @@ class Conversation:
     def update_budget(
         self, prompt: Any, messages: Any, language: Any, model: Any, max_new_tokens: Any, use_history: Any
     ) -> str:
-        """The budget line: how many tokens the prompt would use if it were sent now, as HTML."""
+        """What a user should know about the room in the context if the prompt were sent now, as HTML."""
         history = to_history(parse_messages(messages)) if use_history is True else []
         values = (prompt, language, history, model, max_new_tokens)
         return status_text.budget_line(lambda: self._endpoints.budget(*values))

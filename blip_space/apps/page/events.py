@@ -57,9 +57,9 @@ def connect_events(demo: Any, page: Components, handlers: Conversation, comparis
         [page.status, page.timer],
         **PRIVATE,
     )
-    for component in budget_inputs[:1] + budget_inputs[2:]:
+    for component in budget_inputs[2:]:
         update_budget_after(component.change)
-    update_budget_after(page.status.change)
+    update_budget_after(page.count.click)
     update_budget_after(demo.load)
 
 

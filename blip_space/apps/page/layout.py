@@ -22,7 +22,8 @@ from blip_space.serving.protocol import EngineProtocol
 
 @dataclass(frozen=True)
 class Components:
-    """The components that events take as inputs and outputs. `busy` is true while an answer is being generated."""
+    """The components that events take as inputs and outputs. `busy` is true while an answer is being generated, and the
+    page's script presses `count`."""
 
     status: Any
     timer: Any
@@ -36,6 +37,7 @@ class Components:
     stop: Any
     ready_questions: Any
     budget: Any
+    count: Any
     kept: KeptComponents
     decoding: list[Any]
     quality: Any
@@ -152,6 +154,7 @@ def _conversation_column(parts: dict[str, Any], engine: EngineProtocol) -> None:
         elem_id="ready",
         **status_text.ready_questions(engine.default, "en"),
     )
+    parts["count"] = gr.Button(visible="hidden", elem_id="count")
     parts["budget"] = gr.HTML("", padding=False, elem_id="budget")
     with gr.Accordion(text("settings_label"), open=False, elem_id="settings"):
         _settings_panel(parts)

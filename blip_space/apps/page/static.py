@@ -18,6 +18,7 @@ SCRIPTS = (
     "storage.js",
     "texts.js",
     "messages.js",
+    "announcements.js",
     "facts.js",
     "versions.js",
     "store.js",
@@ -31,6 +32,8 @@ SCRIPTS = (
     "comparison.js",
     "lists.js",
     "batch.js",
+    "budget.js",
+    "focus.js",
     "notes.js",
     "errors.js",
     "picture.js",
@@ -47,6 +50,7 @@ STYLES = (
     "batch.css",
     "notes.css",
     "narrow.css",
+    "access.css",
 )
 EXAMPLES = ASSETS / "examples"
 

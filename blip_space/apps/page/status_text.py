@@ -19,6 +19,9 @@ from blip_space.serving.protocol import EngineStatus
 LARGE_PARAMETERS = 100_000_000
 """Models with fewer parameters fit any machine, so the memory that they need is not shown."""
 
+SHOWN_SHARE = 0.6
+"""From which share of the context the page says how full it is."""
+
 
 def status_line(status: EngineStatus) -> str:
     """The status as HTML: the model, its precision and the reason for it, or the progress of loading, or the error.
@@ -51,25 +54,34 @@ def throughput(tokens_per_second: float, running: int, waiting: int) -> str:
 
 
 def budget_line(count: Callable[[], dict[str, Any]]) -> str:
-    """The token budget that `count` returns, as HTML. If `count` raises a `UserError`, its message instead."""
+    """What a user should know about the context that `count` counts, as HTML: hidden below `SHOWN_SHARE` of it. If
+    `count` raises a `UserError` that its user can change, its message instead."""
     try:
         budget = count()
     except UserError as error:
+        if error.code == "model_unavailable":  # it is loaded for the next question
+            return static.render_template("budget.html", sentence="", state="free", title="")
         return static.render_template("message.html", sentence=error_texts.describe(error))
-    context = budget["context_tokens"]
-    shares = {name: f"{100 * budget[f'{name}_tokens'] / context:.1f}" for name in ("image", "prompt", "reply")}
-    state = "full" if budget["dropped_turns"] else "free"
-    return static.render_template("budget.html", sentence=_budget_sentence(budget), state=state, **shares)
+    sentence = _budget_sentence(budget)
+    state = "full" if budget["dropped_turns"] else "nearly" if sentence else "free"
+    return static.render_template("budget.html", sentence=sentence, state=state, title=_tokens_used(budget))
 
 
 def _budget_sentence(budget: dict[str, Any]) -> str:
-    """How much of the context is used, how many turns are left out, and where the numbers come from."""
+    """How full the context is, in words; empty below `SHOWN_SHARE`."""
+    if budget["dropped_turns"]:
+        return text("turns_left_out", n=budget["dropped_turns"])
+    if budget["used_tokens"] < SHOWN_SHARE * budget["context_tokens"]:
+        return ""
+    return text("context_nearly_full" if budget["kept_turns"] else "context_question_long")
+
+
+def _tokens_used(budget: dict[str, Any]) -> str:
+    """How many tokens of the context are used, and where the numbers come from."""
     note = budget.get("note", "")
     key = "about_tokens_used" if note else "tokens_used"
     sentence = text(key, used=budget["used_tokens"], context=budget["context_tokens"])
-    if budget["dropped_turns"]:
-        sentence += "; " + text("turns_left_out", n=budget["dropped_turns"])
-    return f"{sentence}. {note}".rstrip()
+    return f"{sentence}. {note}" if note else sentence
 
 
 def model_description(spec: ModelSpec, fits: tuple[str, ...] | None = None, offered: Collection[ModelSpec] = ()) -> str:
