@@ -41,9 +41,6 @@
       message.setAttribute("aria-label", text(message.dataset.testid === "user" ? "question_name" : "answer_name"));
     }
     for (const image of document.querySelectorAll("#picture img[alt='']")) image.alt = text("image_label");
-    document.querySelectorAll("#examples .gallery-item:not([aria-label])").forEach((item, index) => {
-      item.setAttribute("aria-label", text("example_name", { n: index + 1 }));
-    });
   }
   new MutationObserver(nameParts).observe(document.documentElement, { childList: true, subtree: true });
 
