@@ -11,8 +11,14 @@ from tests.apps.browser import ask_and_wait, english, question_box, questions, r
 from tests.apps.fake_engine import FakeEngine
 
 SHIFTS = """window.shift = 0;
+window.moved = [];
 new PerformanceObserver((list) => {
-    for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
+    for (const entry of list.getEntries()) {
+        if (entry.hadRecentInput) continue;
+        window.shift += entry.value;
+        const name = (source) => `${source.node?.id || source.node?.className} from ${source.previousRect.y}`;
+        window.moved.push(...entry.sources.map(name));
+    }
 }).observe({ type: "layout-shift", buffered: true });"""
 MAX_SHIFT = 0.05
 
@@ -48,7 +54,7 @@ def test_image_reply_and_composer_are_in_view_on_a_phone(browser: Browser, url: 
     page.add_init_script(SHIFTS)
     page.goto(url)
     card(page, "en").wait_for()
-    assert page.evaluate("window.shift") <= MAX_SHIFT
+    assert page.evaluate("window.shift") <= MAX_SHIFT, page.evaluate("window.moved")
     card(page, "en").click()
     expect(replies(page)).to_have_text("How many circles are there?")
     expect(page.locator("#ask")).to_be_visible()
