@@ -10,18 +10,6 @@ from playwright.sync_api import Browser, Page, expect
 from tests.apps.browser import ask_and_wait, english, question_box, questions, replies, wait_for
 from tests.apps.fake_engine import FakeEngine
 
-SHIFTS = """window.shift = 0;
-window.moved = [];
-new PerformanceObserver((list) => {
-    for (const entry of list.getEntries()) {
-        if (entry.hadRecentInput) continue;
-        window.shift += entry.value;
-        const name = (source) => `${source.node?.id || source.node?.className} from ${source.previousRect.y}`;
-        window.moved.push(...entry.sources.map(name));
-    }
-}).observe({ type: "layout-shift", buffered: true });"""
-MAX_SHIFT = 0.05
-
 
 def card(page: Page, language: str) -> Any:
     return page.locator("#cards button", has=page.locator(f"q[lang={language}]"))
@@ -51,10 +39,7 @@ def test_an_example_is_answered_by_one_click_and_keeps_draft_and_language(page: 
 def test_image_reply_and_composer_are_in_view_on_a_phone(browser: Browser, url: str, size: tuple[int, int]) -> None:
     context = browser.new_context(viewport={"width": size[0], "height": size[1]}, has_touch=True, is_mobile=True)
     page = context.new_page()
-    page.add_init_script(SHIFTS)
     page.goto(url)
-    card(page, "en").wait_for()
-    assert page.evaluate("window.shift") <= MAX_SHIFT, page.evaluate("window.moved")
     card(page, "en").click()
     expect(replies(page)).to_have_text("How many circles are there?")
     expect(page.locator("#ask")).to_be_visible()
