@@ -19,7 +19,7 @@ from training.scenes.out_of_distribution import EVALUATION_FILES, TRAINING_FILES
 
 TEXT = """# tiny: the embedded model
 
-A real `Blip2ForConditionalGeneration` (ViT, Q-Former, mT5-type language model; 10.4 million parameters, bf16) with its
+A real `Blip2ForConditionalGeneration` (ViT, Q-Former, mT5-type language model; 10.7 million parameters, bf16) with its
 own tokenizer, trained from random weights by `training/` on drawings. With it the page, the tests and the command line
 run the same code path as with BLIP-2 and mBLIP, without a download.
 
@@ -46,9 +46,10 @@ the name of something similar or answers that it does not know. Nor does it know
 overlapping objects, more than six objects, sizes, comparisons or actions.
 
 **Weaknesses.** Objects below a quarter of the image's shorter side, drawing styles that are not in the training data,
-and long lists; see the figures below. The words of the 80 languages beyond CLDR's (numbers, colours, yes, no,
-questions) were written without native speakers; the least certain are Igbo, Yoruba, Zulu, Somali, Hausa, Pashto,
-Sindhi, Khmer and Lao.
+and long lists; see the figures below. Plain questions about several kinds at once ("How many animals are there?" of a
+dog and two cats), and about something that looks like what is there ("Is there a horse?" of the same dog). The words of
+the 80 languages beyond CLDR's (numbers, colours, yes, no, questions) were written without native speakers; the least
+certain are Igbo, Yoruba, Zulu, Somali, Hausa, Pashto, Sindhi, Khmer and Lao.
 
 **Method.** Every word of the lexicon is one piece of the vocabulary, and its initial embedding is the sum of its
 meaning and its language. The Q-Former learns to output fixed codes, which these meanings share. So the language model,

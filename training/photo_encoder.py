@@ -68,8 +68,8 @@ def convert(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def reports(concepts: list[str], width: int) -> dict[str, Tensor]:
-    """What the language model reads for a photograph: the encoded targets of a drawing of one thing, without the code
-    of its kind; these codes, by concept; and the encoded targets of an unknown image."""
+    """What the language model reads for a photograph: the encoded targets of a drawing of one thing, with the code of a
+    photograph and without that of its kind; these codes, by concept; and the encoded targets of an unknown image."""
     codebook = TargetCodebook(width)
     known, unknown = _query_targets(1), _query_targets(OUT_OF_DISTRIBUTION)
     factors = list(FACTORS)
@@ -84,7 +84,7 @@ def reports(concepts: list[str], width: int) -> dict[str, Tensor]:
     kinds = codebook.by_factor()["kind"]
     return _as_bf16(
         {
-            "report.known": codebook.encode(torch.from_numpy(known)[None])[0],
+            "report.known": codebook.encode(torch.from_numpy(known)[None], torch.ones(1))[0],
             "report.unknown": codebook.encode(torch.from_numpy(unknown)[None])[0],
             "report.positions": positions,
             "report.codes": torch.stack([kinds[KINDS.index(concept) + 1] for concept in concepts]),

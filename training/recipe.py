@@ -56,6 +56,9 @@ class Recipe:
     reports: int
     """The number of rendered scenes whose image features a run from an initial model reads (see `stages.reports`)."""
 
+    group_reports: int = 0
+    """The number of those that are composed for questions about general names, in addition."""
+
     sizes: Sizes = field(default_factory=Sizes)
     styles: tuple[str, ...] = STYLES
     seed: int = 20261121
@@ -77,7 +80,13 @@ FULL = Recipe(
 
 RECIPES = {
     "full": FULL,
-    "plain": replace(FULL, name="plain", language_model=Schedule(steps=5200, batch=64, learning_rate=6e-4)),
+    "plain": replace(
+        FULL,
+        name="plain",
+        language_model=Schedule(steps=9000, batch=64, learning_rate=8e-4),
+        group_reports=16_000,
+        report_every=400,
+    ),
     "smoke": Recipe(
         name="smoke",
         vision_encoder=Schedule(steps=12, batch=16, learning_rate=1e-3, warmup_steps=4),
@@ -87,6 +96,7 @@ RECIPES = {
         corpus_lines=1500,
         evaluation_scenes=8,
         reports=64,
+        group_reports=64,
         sizes=Sizes(
             vision_width=32,
             vision_layers=1,

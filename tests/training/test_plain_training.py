@@ -14,9 +14,9 @@ from training.evaluation.plain_questions import held_out_sentences
 from training.lexicon import plain
 from training.lexicon.lexicon import Lexicon, language_codes, load_lexicon
 from training.model.codebook import TargetCodebook
-from training.model.extension import extend_weights, extended_tokenizer
+from training.model.extension import extend_weights, extended_tokenizer, restore_unspaced
 from training.model.tokenizer import wrap_tokenizer
-from training.model.vocabulary import word_meanings
+from training.model.vocabulary import WordMeaning, word_meanings
 from training.recipe import RECIPES
 from training.scenes import everyday
 from training.scenes.general_names import general_names, is_doubtful
@@ -157,6 +157,13 @@ def test_a_new_word_starts_from_the_name_that_the_model_knows(sources: Path) -> 
     assert torch.equal(weights["other"], trained)
     first, second = (weights["shared.weight"][after[word]] for word in sorted(words))
     assert torch.cosine_similarity(first, second, dim=0) > 0.7
+
+
+def test_words_of_lists_keep_the_embeddings_that_the_plain_run_forgets() -> None:
+    name = (WordMeaning("kind", 1, "zh"),)
+    pieces, meanings = ["▁貓", "貓", "?"], {"▁貓": name, "貓": name, "狗": name}
+    trained, now = torch.zeros(3, 2), torch.tensor([[1.0, 2.0], [-9.0, -9.0], [5.0, 5.0]])
+    assert restore_unspaced(now, trained, pieces, meanings).tolist() == [[1, 2], [1, 2], [5, 5]]
 
 
 def test_the_embeddings_of_all_words_fit_in_a_file_of_ten_megabytes(sources: Path) -> None:

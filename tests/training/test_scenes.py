@@ -16,7 +16,8 @@ from training.model.targets import FACTORS, IGNORE_INDEX
 from training.scenes import rendering
 from training.scenes.layouts import Box
 from training.scenes.scene import MAX_OBJECTS, Scene, SceneObject, sample_flat_scene, sort_in_reading_order
-from training.stages.language_model import noisy_features, sample_query_targets
+from training.stages.language_model import noisy_features
+from training.stages.text_batches import sample_query_targets
 from training.tasks.questions import Question, answer
 
 MANY = range(200)

@@ -53,7 +53,7 @@ def taken_for_photographs(model: EvaluatedModel, encoder: PhotoEncoder, *, count
         images = [Image.fromarray(pixels) for pixels in render_scenes(drawn, renderer, SIDE).numpy()]
         shares[f"drawings, {style}"] = photograph_share(encoder, images)
     flat = [unseen_style.draw_image(SEED, index)[0] for index in range(count)]
-    shares["flat shapes, plain Pillow"] = photograph_share(encoder, flat)
+    shares["shapes, plain Pillow"] = photograph_share(encoder, flat)
     for is_cut_out, name in ((False, "whole photographs"), (True, "cut-out photographs")):
         photographs = [one.open(model.sources) for one in listed_photographs() if one.is_cut_out == is_cut_out]
         shares[name] = photograph_share(encoder, photographs)

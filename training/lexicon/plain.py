@@ -182,7 +182,8 @@ def _hindi(gender: str, singular: str, plural: str = "") -> Forms:
 
 def _swahili(noun_class: str, singular: str, plural: str) -> Forms:
     how_many = {"wa": "wangapi", "n": "ngapi", "vi": "vingapi", "mi": "mingapi", "ma": "mangapi"}[noun_class]
-    return {"one": singular, "many": plural, "ngapi": how_many}
+    subject = {"wa": "wa", "n": "zi", "vi": "vi", "mi": "i", "ma": "ya"}[noun_class]
+    return {"one": singular, "many": plural, "ngapi": how_many, "wa": subject}
 
 
 def _uninflected(noun: str) -> Forms:
@@ -200,5 +201,11 @@ _INFLECTIONS: Mapping[str, Callable[..., Forms]] = {
     "ja": _uninflected,
     "zh": _uninflected,
 }
-MEASURE_WORDS = ("個", "個", "隻", "顆", "朵", "輛", "棵", "張", "條", "把", "本", "个", "只", "颗")
+MEASURE_WORDS = (
+    *("個", "個", "隻", "顆", "朵", "輛", "棵", "張", "條", "把", "本", "个", "只", "颗"),
+    "匹",
+    "頭",
+    "根",
+    "辆",
+)
 """Chinese measure words; a question may use any of them, since people do not always use the usual one."""

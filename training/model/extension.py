@@ -76,3 +76,18 @@ class _Rows:
 
 def _unit(vector: Tensor) -> Tensor:
     return nn.functional.normalize(vector, dim=-1)
+
+
+@torch.no_grad()
+def restore_unspaced(embeddings: Tensor, trained: Tensor, pieces: list[str], word_meanings: WordMeanings) -> Tensor:
+    """The embeddings (pieces, width) with those that `trained` had of lexicon words without a space before them.
+
+    Only lists have such words, and the plain run has few lists, so its loss only makes them less likely. They get the
+    mean change of the words with a space. `pieces` are those of `trained`, the first ones of `embeddings`.
+    """
+    spaced = [i for i, piece in enumerate(pieces) if piece in word_meanings and piece.startswith(SPACE)]
+    unspaced = [i for i, piece in enumerate(pieces) if piece in word_meanings and not piece.startswith(SPACE)]
+    restored = embeddings.clone()
+    if spaced and unspaced:
+        restored[unspaced] = trained[unspaced] + (embeddings[spaced] - trained[spaced]).mean(dim=0)
+    return restored

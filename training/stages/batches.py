@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from training.lexicon import GRAMMARS
+from training.lexicon import GRAMMARS, plain
 from training.lexicon.lexicon import Lexicons, language_codes
-from training.model.question_targets import question_targets
+from training.model.question_targets import object_targets, question_targets
 from training.model.targets import CELLS, IGNORE_INDEX, scene_targets
 from training.recipe import Recipe
 from training.scenes.mixture import SceneRenderer, sample_scene
@@ -32,6 +32,9 @@ CROWDED_NUMBERS = (2, 4, 4, 5, 6, 9, 9)
 
 ANSWER_CODES = ("en",) * 7 + tuple(GRAMMARS) + language_codes()
 """The language of an answer is drawn from this list: English is nine times in it, others with a grammar twice."""
+
+PLAIN_CODES = ("en",) * 5 + tuple(plain.wordings()) * 3 + language_codes()
+"""The list for a run that continues a model, of which a third are the languages with tables of plain nouns."""
 
 SAMPLE_KINDS: tuple[SampleKind, ...] = ("short", "dialogue", "short", "long", "dialogue")
 """The kinds of samples, which batches take in turn. A batch has one kind, so that its samples have similar lengths."""
@@ -86,18 +89,20 @@ class ImageBatches:
 def text_batch(
     scenes: Sequence[Scene], rng: random.Random, *, kind: SampleKind, text: TextResources, codes: Sequence[str]
 ) -> Batch:
-    """A sample of each scene: `prompt` ids and their `mask`, `labels` padded with IGNORE_INDEX, `question_targets`."""
+    """A sample of each scene: `prompt` ids and their `mask`, `labels` padded with IGNORE_INDEX, `question_targets` and
+    `object_targets`."""
     tokenizer, lexicons = text.tokenizer, text.lexicons
     samples = [scene_sample(scenes, i, rng, kind=kind, lexicons=lexicons, codes=codes) for i in range(len(scenes))]
     prompts = [tokenizer(sample.prompt).input_ids[-MAX_PROMPT_TOKENS:] for sample in samples]
     answers = [tokenizer(sample.answer).input_ids[:MAX_ANSWER_TOKENS] for sample in samples]
     ids = _pad(prompts, tokenizer.pad_token_id)
-    targets = [question_targets(sample.newest, scene) for sample, scene in zip(samples, scenes, strict=True)]
+    pairs = [(sample.newest, scene) for sample, scene in zip(samples, scenes, strict=True)]
     return {
         "prompt": ids,
         "mask": (ids != tokenizer.pad_token_id).long(),
         "labels": _pad(answers, IGNORE_INDEX),
-        "question_targets": torch.tensor(targets),
+        "question_targets": torch.tensor([question_targets(*pair) for pair in pairs]),
+        "object_targets": torch.tensor([object_targets(*pair) for pair in pairs]),
     }
 
 

@@ -7,41 +7,34 @@ added. Samples are single questions in English at first, then single questions i
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.model import embeddings, targets
+from training.model import embeddings
 from training.model.architecture import PAD, parameter_groups
 from training.model.codebook import TargetCodebook
 from training.model.generation import generate_from_features
 from training.model.question_targets import QuestionHead
-from training.model.targets import COUNT_QUERY, FACTORS, IGNORE_INDEX
+from training.model.targets import IGNORE_INDEX
 from training.model.vocabulary import word_meanings
 from training.recipe import Recipe
-from training.scenes.colours import WHITE
-from training.scenes.everyday import NAMES
-from training.scenes.general_names import general_names
-from training.scenes.layouts import Box
-from training.scenes.mixture import ood_scene, sample_scene
-from training.scenes.scene import MAX_OBJECTS, Scene, SceneObject
+from training.scenes.mixture import sample_scene
 from training.stages import checkpoints
-from training.stages.batches import ANSWER_CODES, SAMPLE_KINDS, Batch, TextResources, scene_sample, text_batch
-from training.stages.loop import STORED_NAMES, Stage, TrainingContext, train
-from training.stages.reports import NAME as REPORTS
+from training.stages.batches import (
+    Batch,
+    TextResources,
+    scene_sample,
+)
+from training.stages.loop import Stage, TrainingContext, train
 from training.stages.reports import load_reports
+from training.stages.text_batches import TextBatches, sample_query_targets
 from training.stages.vision_encoder import new_modules, saved_modules
 from training.tasks.samples import SampleKind
 
 NAME = "language_model"
-SINGLE_KINDS: tuple[SampleKind, ...] = ("short", "long", "short")
-ENGLISH_SHARE, SINGLE_SHARE = 0.05, 0.2
-"""The shares of the steps, at the stage's beginning, with English only and with single questions only."""
-
 NOISE_STD = 0.5
 """The standard deviation of the noise on encoded query targets."""
 
@@ -49,104 +42,6 @@ EMBEDDING_SCALE = 1.0
 """The embeddings' learning rate is that of the stage, multiplied by this."""
 
 EVALUATION_SAMPLES = 256
-
-
-REPORT_SHARE = 0.5
-"""The share of the samples that read a report of rendered scenes, in a run from an initial model."""
-
-PHOTOGRAPH_SHARE, UNKNOWN_SHARE = 0.1, 0.2
-"""The share of new scenes that are photographs, and of those that show nothing known."""
-
-GROUP_SHARE, MEMBER_SHARE = 0.5, 0.6
-"""The share of new scenes of everyday objects that show several kinds with one general name, which random scenes rarely
-do, and the share of their objects that have it."""
-
-DOUBT_SHARE, MAX_DOUBT = 0.3, 0.45
-"""The share of new scenes whose codes are blended with those of similar concepts, and the largest weight of those."""
-
-
-@dataclass(frozen=True)
-class TextBatches:
-    """Makes the stage's batches: query targets, prompts and labels for new scenes, which are not rendered."""
-
-    recipe: Recipe
-    text: TextResources
-    reports: int = 0
-    """The number of reports that samples may read."""
-
-    similar: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    """The kinds that are like each kind, all as options of the factor "kind"."""
-
-    def __call__(self, step: int) -> Batch:
-        """The batch of `step`. All its samples are of one kind, since dialogues are longer than single questions."""
-        schedule, seed = self.recipe.language_model, self.recipe.seed
-        rng = random.Random(f"text/{seed}/{step}")
-        progress = step / schedule.steps
-        first = step * schedule.batch
-        scenes = [_text_scene(seed, first + i, rng) for i in range(schedule.batch)]
-        report_indices = [
-            rng.randrange(self.reports) if self.reports and rng.random() < REPORT_SHARE else -1 for _ in scenes
-        ]
-        for i, index in enumerate(report_indices):
-            if index >= 0:
-                scenes[i] = sample_scene(seed, index, split=REPORTS)
-        is_beginning = not self.reports
-        codes = ("en",) if is_beginning and progress < ENGLISH_SHARE else ANSWER_CODES
-        kinds = SINGLE_KINDS if is_beginning and progress < SINGLE_SHARE else SAMPLE_KINDS
-        samples = text_batch(scenes, rng, kind=kinds[step % len(kinds)], text=self.text, codes=codes)
-        query_targets = sample_query_targets(scenes, rng)
-        doubts = [rng.uniform(0, MAX_DOUBT) if rng.random() < DOUBT_SHARE else 0.0 for _ in scenes]
-        return {
-            "query_targets": query_targets,
-            "doubtful_targets": self._similar_targets(query_targets, rng),
-            "doubts": torch.tensor(doubts),
-            "photographs": torch.tensor([float(scene.photograph) for scene in scenes]),
-            "reports": torch.tensor(report_indices),
-            **samples,
-        }
-
-    def _similar_targets(self, query_targets: Tensor, rng: random.Random) -> Tensor:
-        """The targets with another, similar kind in place of each kind."""
-        similar_targets = query_targets.clone()
-        for scene_targets in similar_targets[..., 0]:
-            for kind in set(scene_targets.tolist()) - {0, IGNORE_INDEX}:
-                others = self.similar.get(kind) or (rng.randrange(1, FACTORS["kind"]),)
-                scene_targets[scene_targets == kind] = -rng.choice(others) - 1000
-        replaced = similar_targets[..., 0] <= -1000
-        similar_targets[..., 0][replaced] = -similar_targets[..., 0][replaced] - 1000
-        return similar_targets
-
-
-def _text_scene(seed: int, index: int, rng: random.Random) -> Scene:
-    """The scene number `index` of the stage, or a photograph of one thing or of nothing known."""
-    if rng.random() >= PHOTOGRAPH_SHARE:
-        scene = sample_scene(seed, index, split=STORED_NAMES[NAME])
-        is_everyday = scene.objects and not scene.flat and len(scene.objects) <= MAX_OBJECTS
-        return _grouped(scene, rng) if is_everyday and rng.random() < GROUP_SHARE else scene
-    if rng.random() < UNKNOWN_SHARE:
-        return replace(ood_scene("photo"), photograph=rng.random() < 0.5)
-    box = Box(48, 48, 64)
-    return Scene(96, 96, (WHITE, WHITE), (SceneObject(rng.choice(NAMES), None, box, WHITE),), photograph=True)
-
-
-def sample_query_targets(scenes: Sequence[Scene], rng: random.Random) -> Tensor:
-    """The scenes' query targets. A side without a clear object gets any object, as the Q-Former also predicts one."""
-    query_targets = np.stack([targets.query_targets(scene) for scene in scenes])
-    for scene_targets, scene in zip(query_targets, scenes, strict=True):
-        for side in scene_targets[COUNT_QUERY + 1 :]:
-            if side[0] == IGNORE_INDEX and scene.objects:
-                side[:2] = scene_targets[rng.randrange(len(scene.objects)), :2]
-    return torch.from_numpy(query_targets)
-
-
-def _grouped(scene: Scene, rng: random.Random) -> Scene:
-    """The scene with other kinds of objects, of which many have one general name: some fruit, and other things."""
-    group = sorted(rng.choice(list(general_names().values())).members)
-    pools = [group if rng.random() < MEMBER_SHARE else NAMES for _ in scene.objects]
-    return replace(
-        scene,
-        objects=tuple(replace(obj, kind=rng.choice(pool)) for obj, pool in zip(scene.objects, pools, strict=True)),
-    )
 
 
 def train_language_model(context: TrainingContext, *, tokenizer: Any) -> None:
@@ -211,14 +106,20 @@ def language_model_loss(model: Any, question_head: QuestionHead, features: Tenso
     mask = torch.cat([torch.ones(features.shape[:2], dtype=torch.long, device=features.device), batch["mask"]], dim=1)
     inputs = torch.cat([features.to(prompt.dtype), prompt], dim=1)
     language = model.language_model
-    states = language.encoder(inputs_embeds=inputs, attention_mask=mask).last_hidden_state
+    encoded = language.encoder(inputs_embeds=inputs, attention_mask=mask, output_hidden_states=True)
+    states = encoded.last_hidden_state
     labels, is_label = batch["labels"], batch["labels"] != IGNORE_INDEX
     decoder_input = torch.cat([torch.full_like(labels[:, :1], PAD), labels[:, :-1]], dim=1).clamp(min=PAD)
     outputs = language.decoder(input_ids=decoder_input, encoder_hidden_states=states, encoder_attention_mask=mask)
     # Logits for labels only, since the vocabulary is large and most of a batch of answers is padding.
     logits = language.lm_head(outputs.last_hidden_state[is_label])
     cross_entropy = nn.functional.cross_entropy(logits.float(), labels[is_label])
-    return cross_entropy + question_head.loss(states, mask, batch["question_targets"])
+    auxiliary_loss = question_head.loss(states, mask, batch["question_targets"])
+    # The layer before the last marks the objects as well, so that the last one can count them.
+    early_states = language.encoder.final_layer_norm(encoded.hidden_states[-2])
+    for object_states in (states, early_states):
+        auxiliary_loss = auxiliary_loss + question_head.object_loss(object_states, batch["object_targets"])
+    return cross_entropy + auxiliary_loss
 
 
 def language_model_groups(model: Any) -> list[dict[str, Any]]:

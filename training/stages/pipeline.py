@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import Blip2ForConditionalGeneration
 
 from training import card, export
+from training.model.extension import restore_unspaced
+from training.model.vocabulary import word_meanings
 from training.stages import distributed, joint, language_model, qformer, vision_encoder
 from training.stages.loop import IMAGE_STAGES, STAGES, TrainingContext, full_curve, is_finished, minutes
 from training.stages.tokenizer import load_tokenizer
@@ -99,9 +102,21 @@ def export_model(context: TrainingContext, tokenizer: Any, output: Path) -> None
     """Export the model of the latest stage to `output`, and add its learning curve and the facts of the run."""
     stage = joint.latest(context)
     model, _ = vision_encoder.restore_modules(context, vocabulary=len(tokenizer), stage=stage)
+    if stage == language_model.NAME and context.initial_model:
+        _restore_unspaced(model, tokenizer, context.initial_model, context.sources)
     unknown = [lexicon.unknown for lexicon in context.lexicons().values()]
     export.save_model(model.cpu(), tokenizer, output, sizes=context.recipe.sizes, unknown=unknown)
     full_curve(context).draw(output / "curve.png")
     recipe, device = context.recipe, context.device.type
     card.write_run(output, minutes=minutes(context), seed=recipe.seed, recipe=recipe.name, device=device)
     print(f"export: wrote the model of the stage {stage} to {output}", flush=True)
+
+
+@torch.no_grad()
+def _restore_unspaced(model: Any, tokenizer: Any, initial_model: Path, sources: Path) -> None:
+    """Give the words of lists the embeddings of the initial model (see `restore_unspaced`)."""
+    initial = Blip2ForConditionalGeneration.from_pretrained(initial_model, dtype=torch.float32)
+    trained = initial.language_model.get_input_embeddings().weight
+    weight = model.language_model.get_input_embeddings().weight
+    pieces = tokenizer.convert_ids_to_tokens(range(len(trained)))
+    weight[: len(trained)] = restore_unspaced(weight[: len(trained)], trained, pieces, word_meanings(sources))

@@ -12,7 +12,7 @@ from typing import Protocol
 from training.lexicon import GRAMMARS
 from training.lexicon.lexicon import Lexicons
 from training.scenes.scene import Scene
-from training.tasks import dialogues, plain, questions, templates
+from training.tasks import dialogues, plain, plain_dialogues, questions, templates
 from training.tasks.dialogues import AnswerLength
 from training.tasks.questions import Question
 
@@ -97,19 +97,25 @@ class TemplateWriter:
 
 @dataclass(frozen=True)
 class PlainWriter(TemplateWriter):
-    """Asks as people do, with inflected nouns and general names; answers as `TemplateWriter`."""
+    """Asks as people do, with inflected nouns and general names; answers as the other writers do."""
 
     def sample_question(self, scene: Scene, rng: random.Random, *, length: AnswerLength) -> Question:
         """See `QuestionWriter`."""
-        return plain.sample_plain_question(scene, rng, length=length)
+        return plain_dialogues.sample_plain_question(scene, rng, length=length)
 
     def sample_dialogue(self, scene: Scene, rng: random.Random) -> list[Question]:
         """See `QuestionWriter`."""
-        return plain.sample_plain_dialogue(scene, rng)
+        return plain_dialogues.sample_plain_dialogue(scene, rng)
+
+    def answer(self, question: Question, scene: Scene) -> str:
+        """See `QuestionWriter`."""
+        if scene.flat and self.code in GRAMMARS:
+            return GrammarWriter(self.code).answer(question, scene)
+        return super().answer(question, scene)
 
     def render_question(self, question: Question, rng: random.Random) -> str:
         """See `QuestionWriter`."""
-        if not question.wording.startswith(plain.PREFIX):
+        if not question.wording.startswith(plain_dialogues.PREFIX):
             return super().render_question(question, rng)
         lexicon = self.lexicons[self.code]
         return plain.render_plain_question(
