@@ -35,11 +35,13 @@ def tab_through(page: Page) -> list[dict[str, Any]]:
 
 def test_a_walk_through_the_page_with_the_keyboard(page: Page, image_file: Path, engine: FakeEngine) -> None:
     page.locator("#settings button").first.press("Enter")
+    question_box(page).fill(PROMPT)
     tab_through(page)  # to the end of the page
     reached = tab_through(page)
     assert [focused["html"] for focused in reached if not (focused["name"] and focused["isMarked"])] == []
     names = [focused["name"] for focused in reached]
-    assert {english("question_label"), english("ask"), english("language_label"), english("seed_label")} <= set(names)
+    assert {english("question_label"), english("ask"), english("language_label")} <= set(names)
+    assert any(english("use_history_label") in name for name in names)
     page.keyboard.press("Shift+Tab")
     assert page.evaluate(FOCUSED) is not None  # the body is the end of the page only
     upload(page, image_file)
