@@ -21,10 +21,10 @@ RECORDING = Path(__file__).resolve().parent.parent / "assets" / "screenshots" / 
 MAX_BYTES = 1_000_000
 SIZE = (1100, 760)
 WIDTH = 880
-EXAMPLE = 1
+EXAMPLE = 2
 """Which example image is asked about: a whale and a sailboat."""
 
-TURNS = (("English", "What is on the left?"), ("German", "Und rechts?"), ("Japanese", "これは何ですか？"))
+TURNS = (("English", "What is on the right?"), ("Japanese", "これは何ですか？"))
 """Language and question of each turn."""
 
 TYPED_AT_ONCE, TYPING_MS, READING_MS, LAST_MS = 3, 90, 1_100, 3_000
@@ -80,12 +80,13 @@ def record(url: str, output: Path) -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]}, color_scheme="light")
         page.goto(url)
-        expect(page.locator("#status")).to_contain_text("fp32", timeout=60_000)
-        page.locator("#examples img").first.wait_for()
+        expect(page.locator("#chip")).to_contain_text("ready", timeout=60_000)
+        page.locator("#cards button").first.wait_for()
         recording = Recording(page)
         recording.add(READING_MS)
-        page.locator("#examples img").nth(EXAMPLE).click()
-        page.locator("#picture img").wait_for()
+        page.locator("#cards button").nth(EXAMPLE).click()
+        page.locator("#chat [data-testid=bot]").wait_for()
+        page.locator("#ask").wait_for()
         recording.add(READING_MS)
         for language, question in TURNS:
             choose_language(page, language)

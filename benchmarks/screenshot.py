@@ -14,8 +14,11 @@ from playwright.sync_api import Page, expect, sync_playwright
 from blip_space import catalogue, settings
 from blip_space.serving.threaded import ThreadedEngine
 
-TURNS = (("English", "What is on the left?"), ("German", "And on the right?"))
-"""Language and question of each turn."""
+TURNS = (("English", "And on the right?"),)
+"""Language and question of each turn after that of the example."""
+
+EXAMPLE = 2
+"""Which of the examples is asked about: the whale and the sailboat."""
 
 
 def main() -> None:
@@ -46,9 +49,10 @@ def take_screenshot(url: str, output: Path, *, dark: bool, phone: bool) -> None:
             device_scale_factor=1.5,
         )
         page.goto(url)
-        expect(page.locator("#status")).to_contain_text("fp32", timeout=60_000)
-        page.locator("#examples img").first.click()
-        page.locator("#picture img").wait_for()
+        expect(page.locator("#chip")).to_contain_text("ready", timeout=60_000)
+        page.locator("#cards button").nth(EXAMPLE).click()
+        page.locator("#chat [data-testid=bot]").wait_for()
+        page.locator("#ask").wait_for()
         for language, question in TURNS:
             ask(page, language, question)
         page.mouse.move(0, 0)

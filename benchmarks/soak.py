@@ -38,8 +38,11 @@ MAX_GROWTH = 0.05
 MIN_MINUTES = 5
 """For the memory to say anything: until then caches fill."""
 
-CAUSED = ("a failure that the benchmark has caused", "No such file or directory", "No space left on device")
-"""Of tracebacks that are expected, since the soak exhausts memory, deletes uploads and fills the disk."""
+CAUSED = (
+    "a failure that the benchmark has caused", "No such file or directory", "File exists", "No space left on device",
+)  # fmt: skip
+"""Of tracebacks that are expected, since the soak exhausts memory, deletes uploads and fills the disk. A folder may be
+deleted while it is made, which Python calls the second and the third of these."""
 
 DISRUPTIVE = (3, 5, 7)
 """Of each eight clients."""

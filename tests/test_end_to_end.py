@@ -51,7 +51,12 @@ class App:
         with self.log.open("w") as log:
             command = [sys.executable, str(ROOT / "app.py"), *arguments]
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-        self.first = self._first_health()
+        try:
+            self.first = self._first_health()
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def health(self) -> dict[str, Any]:
         response: dict[str, Any] = httpx.get(f"{self.url}/healthz", timeout=60).json()

@@ -200,7 +200,7 @@ def launch(engine: EngineProtocol, *, host: str, port: int, settings: Settings |
                     *openai_api.routes(observed, find_obstacle, metrics.add_call),
                     *(tools.routes if tools else ()),
                 ],
-                "middleware": [Middleware(LocalizedPage)],
+                "middleware": [Middleware(LocalizedPage, current=page.current_parts(observed))],
                 "lifespan": _middleware_installer(settings, open_requests, metrics, tools),
             },
             root_path=settings.root_path or None,

@@ -24,10 +24,14 @@ BYTES_PER_PIXEL = {"JPEG": 8, "PNG": 8, "GIF": 8, "BMP": 8, "TIFF": 9, "AVIF": 1
 8 for a rotated image or another mode, 8.5 for a TIFF of one strip; 12.4 for AVIF and HEIC, whose decoders hold the
 image in their own format too, and 17 for WebP, whose decoder holds two canvases."""
 
-MAX_ESTIMATE = max(BYTES_PER_PIXEL.values()) * MAX_PIXELS
+TRANSPARENT_BYTES_PER_PIXEL = {"AVIF": 18, "WEBP": 21}
+"""The same with transparency, which such an image keeps while it is rotated: 17.7 and 20.6."""
+
+MAX_ESTIMATE = max(TRANSPARENT_BYTES_PER_PIXEL.values()) * MAX_PIXELS
 COEFFICIENT_BYTES = 2
 """Bytes per stored sample of a progressive JPEG, whose coefficients libjpeg holds at full size."""
 
+ALPHA = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"
 SPATIAL_EXTENT = re.compile(rb"ispe.{4}(.{4})(.{4})", re.DOTALL)
 """The width and the height of an item in an AVIF or HEIC. Source: ISO 23008-12, 6.5.3."""
 
@@ -64,7 +68,8 @@ def _estimate(data: bytes) -> int:
         return _estimate_jpeg(header) if header else 0
     for name, is_format, read in FORMATS:
         if is_format(data[:512]) and (pixels := math.prod(read(data))):
-            return BYTES_PER_PIXEL[name] * min(pixels, MAX_PIXELS)
+            table = TRANSPARENT_BYTES_PER_PIXEL if _is_transparent(name, data) else BYTES_PER_PIXEL
+            return table[name] * min(pixels, MAX_PIXELS)
     return 0
 
 
@@ -102,6 +107,14 @@ def _webp_size(data: bytes) -> Size:
     if data[12:16] == b"VP8L":
         return 1 + (integer(21, 25) & 0x3FFF), 1 + (integer(21, 25) >> 14 & 0x3FFF)
     return 0, 0
+
+
+def _is_transparent(form: str, data: bytes) -> bool:
+    """Whether the header of a WebP, an AVIF or a HEIC announces alpha; a WebP's, only if it may have an orientation.
+    Sources: RFC 9649, 2.7; ISO 23008-12, 6.5.8."""
+    if form == "WEBP":
+        return data[12:16] == b"VP8X" and bool(data[20] & 0x10)
+    return form == "AVIF" and ALPHA in data[:MAX_HEADER_BYTES]
 
 
 def _heif_size(data: bytes) -> Size:

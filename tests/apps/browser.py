@@ -8,8 +8,12 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 from blip_space.apps import locales
+from blip_space.apps.page import static
 
 PROMPT = "one two three four"
+
+EXAMPLE = static.load_examples()[0].file
+"""An image that is not that of the fixtures."""
 
 english = locales.english().text
 """The texts of the page as these tests read them."""

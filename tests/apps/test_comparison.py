@@ -32,6 +32,8 @@ def test_two_models_answer_together_and_an_answer_can_be_used(answered_page: Pag
     expect(answered_page.locator("#compare-note")).to_have_text(english("compare_together"))
     engine.release()
     expect(sides(answered_page)[1]).to_have_text("what is it?")
+    said = [english("compare_first"), "what is it?", english("compare_second"), "what is it?"]
+    expect(answered_page.locator("#announcement p")).to_have_text(said)
     assert [request.model for request in engine.requests[2:]] == [PARROT.name, POLYGLOT.name]
     assert all(request.turns == ((PROMPT, PROMPT),) for request in engine.requests[2:])
     answered_page.click("#use-second")

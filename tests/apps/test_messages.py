@@ -119,11 +119,16 @@ def test_an_error_of_the_budget_is_shown_instead() -> None:
 
 @pytest.mark.parametrize("state", ["loading", "ready", "failed"])
 def test_every_status_is_shown_and_escaped(state: Any) -> None:
-    line = status_text.status_line(
-        EngineStatus(state, "my <model>", "fp32", "cpu", 0, 0, "because", "It is not there.")
-    )
+    status = EngineStatus(state, "my <model>", "fp32", "cpu", 0, 0, "because", "It is not there.")
+    line = status_text.status_line(status) + status_text.status_details(status)
     assert "my &lt;model&gt;" in line
     assert ("because" in line, "It is not there." in line) == (state == "ready", state == "failed")
+
+
+def test_the_chip_says_what_answers_the_next_question() -> None:
+    status = EngineStatus("ready", "a", "bf16", "cuda:0", 0, 0, loaded=("a", "b"))
+    chips = [status_text.chip(status, model) for model in ("", "b", "c")]
+    assert chips == ["a · bf16 · ready", "b · bf16 · ready", "c · loads with your next question"]
 
 
 @pytest.mark.parametrize(("device", "decode", "is_shown"), [
@@ -131,8 +136,8 @@ def test_every_status_is_shown_and_escaped(state: Any) -> None:
 ])  # fmt: skip
 def test_on_a_gpu_the_status_says_why_steps_are_not_graphs(device: str, decode: str, *, is_shown: bool) -> None:
     status = EngineStatus("ready", "m", "bf16", device, 0, 0, "it fits", decode=decode, decode_reason="off: differs")
-    assert ("it fits; CUDA graphs are off: differs" in status_text.status_line(status)) == is_shown
-    assert "it fits" in status_text.status_line(status)
+    assert ("it fits; CUDA graphs are off: differs" in status_text.status_details(status)) == is_shown
+    assert "it fits" in status_text.status_details(status)
 
 
 def test_other_models_are_suggested_only_to_a_model_of_fewer_languages() -> None:
@@ -140,13 +145,16 @@ def test_other_models_are_suggested_only_to_a_model_of_fewer_languages() -> None
     assert "--model mblip-mt0-xl" not in status_text.model_description(POLYGLOT)
     assert "in English." in status_text.model_description(replace(POLYGLOT, languages=("en",)))
     assert "in 0 languages." in status_text.model_description(replace(POLYGLOT, languages=()))  # it failed to load
-    assert "Images and text are never logged" in status_text.model_description(POLYGLOT)
+    assert "Images and text are never logged" in status_text.privacy([POLYGLOT])
 
 
 def test_every_example_has_a_file_and_a_language() -> None:
     examples = static.load_examples()
-    assert len(examples) >= 4
-    assert all(example.file.is_file() and example.language in LANGUAGES for example in examples)
+    languages = {example.language for example in examples}
+    assert len(examples) == len(languages) == 6
+    assert all(example.file.is_file() and example.prompt for example in examples)
+    assert {LANGUAGES[code].direction for code in languages} == {"ltr", "rtl"}
+    assert len({LANGUAGES[code].script for code in languages}) == 4
 
 
 def test_queue_position_and_throughput_are_short_sentences() -> None:

@@ -48,7 +48,7 @@ def test_a_page_goes_on_after_a_restart_without_losing_anything(
     context = browser.new_context()
     page: Page = context.new_page()
     page.goto(restarted.running.url)
-    page.locator("#budget .budget").wait_for()
+    page.locator("#budget .budget").wait_for(state="attached")
     upload(page, image_file)
     ask_and_wait(page, PROMPT)
     page.evaluate("window.isTheSamePage = true")

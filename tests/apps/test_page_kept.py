@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 
 from blip_space import settings
 from tests.apps.browser import (
+    EXAMPLE,
     PROMPT,
     ask,
     ask_and_wait,
@@ -115,7 +116,7 @@ def test_a_restarted_server_gets_the_image_again(browser: Browser, image_file: P
 
 def test_a_new_image_and_a_clearing_can_be_taken_back(answered_page: Page, engine: FakeEngine) -> None:
     page = answered_page
-    page.locator("#examples button").first.click()
+    upload(page, EXAMPLE)
     expect(questions(page)).to_have_count(0)
     note(page).get_by_role("button").click()
     expect(replies(page)).to_have_text([PROMPT])
@@ -210,7 +211,7 @@ def test_nothing_is_kept_where_the_user_or_the_browser_does_not_want_it(
     upload(page, image_file)
     expect(note(page)).to_have_text(english("kept_not_stored"))
     ask_and_wait(page, PROMPT)
-    page.locator("#examples button").first.click()
+    upload(page, EXAMPLE)
     expect(questions(page)).to_have_count(0)
     note(page).get_by_role("button").click()
     expect(replies(page)).to_have_text([PROMPT])
@@ -225,3 +226,17 @@ def test_the_oldest_conversation_is_deleted_for_a_new_one(answered_page: Page) -
         ask_and_wait(page, prompt)
     expect(note(page)).to_have_text(english("kept_dropped", n=1))
     expect(open_list(page)).to_contain_text(["the third", "the second"])
+
+
+def test_an_image_that_the_server_lost_is_uploaded_again(answered_page: Page, engine: FakeEngine) -> None:
+    page = answered_page
+    wait_for(page, lambda: page.evaluate("Boolean(window.blipSpace.currentConversation.get().blob)"))
+    page.fill("#question textarea", "a draft")
+    shutil.rmtree(settings.upload_folder())
+    page.evaluate("window.blipSpace.currentConversation.renew()")
+    wait_for(page, lambda: any(settings.upload_folder().rglob("circles.png")))
+    expect(replies(page)).to_have_text([PROMPT])
+    expect(question_box(page)).to_have_value("a draft")
+    ask_and_wait(page, "and then?")
+    assert engine.requests[-1].turns == ((PROMPT, PROMPT),)
+    assert engine.requests[-1].image.digest == engine.requests[0].image.digest

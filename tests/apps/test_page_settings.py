@@ -53,20 +53,24 @@ def test_each_model_offers_its_own_languages(answered_page: Page, engine: FakeEn
     assert engine.requests[1].model == "polyglot"
 
 
-def test_ready_questions_follow_the_language_and_fill_the_question_box(answered_page: Page) -> None:
-    ready = answered_page.locator("#ready")
-    expect(ready).to_contain_text("Drawings: dog, …")
+def test_ready_questions_follow_the_language_and_are_asked_by_a_click(answered_page: Page, engine: FakeEngine) -> None:
+    ready = answered_page.locator("#ready button")
+    expect(ready).to_have_text(["What is this?", "How many are there?", "What is on the left?"])
     choose_language(answered_page, "Deutsch")
-    expect(ready).to_contain_text("Zeichnungen: Hund, …")
-    ready.get_by_text("Was ist links?").click()
-    expect(question_box(answered_page)).to_have_value("Was ist links?")
+    expect(ready).to_have_text(["Was ist das?", "Wie viele sind es?", "Was ist links?"])
+    question_box(answered_page).fill("a draft")
+    ready.last.click()
+    expect(replies(answered_page).last).to_have_text("Was ist links?")
+    expect(question_box(answered_page)).to_have_value("a draft")
+    assert (engine.requests[1].language, engine.requests[1].turns) == ("de", ((PROMPT, PROMPT),))
     choose_language(answered_page, "français")
-    expect(ready).to_be_hidden()
+    expect(ready).to_have_count(0)
 
 
 def test_a_reload_stops_the_answer_and_keeps_language_and_settings(answered_page: Page, engine: FakeEngine) -> None:
     choose_language(answered_page, "Deutsch")
-    answered_page.click("#settings button")
+    answered_page.click("#settings > button")
+    answered_page.click("#more-settings > button")
     answered_page.get_by_label(english("seed_label")).fill("7")
     answered_page.keyboard.press("Tab")
     engine.hold()
@@ -76,7 +80,8 @@ def test_a_reload_stops_the_answer_and_keeps_language_and_settings(answered_page
     wait_for(answered_page, lambda: engine.responses[1].done)
     expect(answered_page.locator("#language input")).to_have_value(re.compile("Deutsch"))
     expect(questions(answered_page)).to_have_count(2)
-    answered_page.click("#settings button")
+    answered_page.click("#settings > button")
+    answered_page.click("#more-settings > button")
     expect(answered_page.get_by_label(english("seed_label"))).to_have_value("7")
 
 
@@ -103,6 +108,7 @@ def test_download_progress_is_shown(page: Page, engine: FakeEngine, web: httpx.C
         status="loading", load_progress=LoadEstimate(0.25, "downloading, 5.00 of 20.00 GB, 4 min left", 240.0)
     )
     page.reload()
+    expect(page.locator("#chip")).to_have_text("parrot · loading, 25 %")
     bar = page.locator("#status progress")
     expect(bar).to_have_attribute("value", "0.250")
     expect(page.locator("#status")).to_contain_text("downloading, 5.00 of 20.00 GB, 4 min left")
@@ -110,12 +116,14 @@ def test_download_progress_is_shown(page: Page, engine: FakeEngine, web: httpx.C
 
 
 def test_the_status_changes_from_loading_to_ready(page: Page, engine: FakeEngine) -> None:
-    expect(page.locator("#status")).to_contain_text("fp32 on cpu")
+    expect(page.locator("#chip")).to_have_text("parrot · fp32 · ready")
     engine.set_status(status="loading")
     page.reload()
     expect(page.locator("#status")).to_contain_text("is loading")
     engine.set_status(status="ready")
-    expect(page.locator("#status")).to_contain_text("fp32 on cpu")
+    expect(page.locator("#status")).to_be_empty()
+    expect(page.locator("#chip")).to_have_text("parrot · fp32 · ready")
+    expect(page.locator("#status-details")).to_contain_text("fp32 on cpu")
 
 
 def test_a_failed_load_is_shown_with_its_reason(page: Page, engine: FakeEngine) -> None:
@@ -128,8 +136,9 @@ def test_the_page_describes_the_model_other_models_and_privacy(page: Page) -> No
     about = page.locator("#about")
     expect(about).to_contain_text("Repeats the prompt.")
     expect(about).to_contain_text("python app.py --model mblip-mt0-xl")
-    expect(about).to_contain_text("Images and batch results are deleted within 24 hours.")
-    expect(about).to_contain_text("Images and text are never logged")
+    privacy = page.locator("#privacy")
+    expect(privacy).to_contain_text("Images and batch results are deleted within 24 hours.")
+    expect(privacy).to_contain_text("Images and text are never logged")
 
 
 def test_an_unknown_image_gives_one_hint_from_which_another_model_is_asked(

@@ -38,7 +38,7 @@ def own_page(browser: Browser, app: App) -> Iterator[Page]:
     context.set_default_timeout(PAGE_MILLISECONDS)
     page = context.new_page()
     page.goto(app.url)
-    page.locator("#budget .budget").wait_for()
+    page.locator("#budget .budget").wait_for(state="attached")
     yield page
     context.close()
 

@@ -94,14 +94,14 @@ def test_the_page_says_that_images_leave_and_where_to(
 ) -> None:
     page = browser.new_page()
     page.goto(joined_url)
-    about = page.locator("#about")
-    about.get_by_text(f"Images are sent to {remote.host} when echo or status-500 answers").wait_for()
-    assert "nothing leaves" not in about.inner_text()
+    privacy = page.locator("#privacy")
+    privacy.get_by_text(f"Images are sent to {remote.host} when echo or status-500 answers").wait_for()
+    assert "nothing leaves" not in privacy.inner_text()
     expect(page.locator("#budget .budget")).to_have_attribute("title", re.compile("reports a window of 512 tokens"))
     upload(page, image_file)
     ask(page, "Why?")
     expect(replies(page).last).to_have_text("Why? Answer in English. of echo")
-    page.locator("#status").get_by_text(f"remote on {remote.host}").wait_for()
+    expect(page.locator("#status-details")).to_contain_text(f"remote on {remote.host}")
     page.close()
 
 

@@ -1,6 +1,6 @@
 /* The conversation that this tab shows: follows it, stores it, and brings it or an earlier one back to the page. */
 (() => {
-  const { store, copyOf, uploadAgain, fresh, settle, compareAwaited, text } = window.blipSpace;
+  const { store, copyOf, isUploaded, uploadAgain, fresh, settle, compareAwaited, text } = window.blipSpace;
   const SAVE_MS = 300;
   const unchanged = { __type__: "update" };
   const pathOf = (image) => image?.path ?? "";
@@ -8,8 +8,6 @@
   let current = fresh();
   /** Cleared messages, until it is known what cleared them. */
   let emptied = null;
-  /** What a click brings back. */
-  let earlier = null;
   /** Grows with each change by the user, so that a late restoring does not undo it. */
   let changes = 0;
 
@@ -108,20 +106,21 @@
     save();
   }
 
-  /** Ends the conversation, which the user can bring back. */
+  /** Ends the conversation; returns whether the user can bring it back. */
   function end(reason) {
     const { record } = current;
     if (!record.messages.length && emptied) record.messages = emptied;
     emptied = null;
     changes += 1;
     settle(record);
-    if (!record.messages.length && !record.draft) return;
-    const ended = earlier = current;
+    if (!record.messages.length && !record.draft) return false;
+    const ended = current;
     save(ended);
     window.blipSpace.kept.note(text(reason), text("kept_take_back"), () => {
       ended.record.draft ||= questionBox()?.value ?? "";
       reopen(ended);
     });
+    return true;
   }
 
   /* Back to the page. */
@@ -171,13 +170,18 @@
   /** Before answers are cancelled: the shown conversation ends, and no late update may change the next one. */
   function leave() {
     const draft = questionBox()?.value ?? "", { record } = current;
-    if (!record.messages.length && !record.picture) wanted.record.draft ||= draft;
+    if (wanted === current) record.draft = draft;
+    else if (!record.messages.length && !record.picture) wanted.record.draft ||= draft;
     else if (draft !== wanted.record.draft) record.draft = draft;
-    end("kept_left");
-    left = earlier === current;
+    left = wanted !== current && end("kept_left");
     window.blipSpace.abandon();
   }
   const arrive = () => show(wanted);
+
+  /** Uploads the image again if the server, which was started again, has it no more. */
+  async function renew() {
+    if (current.record.picture && !(await isUploaded(current.record))) reopen(current);
+  }
 
   /** Opens a stored conversation. @param {string} id */
   async function open(id) {
@@ -227,7 +231,6 @@
   function empty() {
     clearTimeout(timer);
     timer = 0;
-    earlier = null;
     current = fresh();
     questionBox().value = "";
     reopen(fresh());
@@ -240,7 +243,7 @@
   }
 
   window.blipSpace.currentConversation = {
-    changed, asked, finished, replacePicture, clear, restore, leave, arrive, open, add, rename, remove, forget,
+    changed, asked, finished, replacePicture, clear, restore, leave, arrive, open, renew, add, rename, remove, forget,
     setKept,
     get: () => current,
   };

@@ -18,7 +18,7 @@
     log.dataset.hinted = key;
     const hint = Object.assign(document.createElement("div"), { className: "hint" });
     hint.append(Object.assign(document.createElement("span"), { textContent: sentence }));
-    if (document.querySelector("#examples button")) hint.append(button(text("try_example"), () => press("#examples button")));
+    if (document.querySelector("#cards button")) hint.append(button(text("try_example"), () => press("#cards button")));
     wanted = model;
     if (wanted) hint.append(button(text("ask_instead", { model: wanted }), () => press("#ask-instead")));
     log.append(hint);

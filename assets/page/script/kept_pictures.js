@@ -25,13 +25,14 @@
     }
   }
 
+  const address = (path) => `${window.gradio_config.root}${window.gradio_config.api_prefix}/file=${path}`;
+  const isUploaded = ({ picture: { value } }) => fetch(address(value.path), { method: "HEAD" }).then(({ ok }) => ok, () => false);
+
   /** The image as the server has it, which gets it again where it was restarted or has deleted it. */
   async function uploadAgain({ record, blob }) {
     if (!record.picture) return null;
     const { value, name } = record.picture, { root, api_prefix: prefix } = window.gradio_config;
-    const address = (path) => `${root}${prefix}/file=${path}`;
-    const isThere = value && await fetch(address(value.path), { method: "HEAD" }).then((response) => response.ok, () => false);
-    if (isThere) return { ...value, url: address(value.path) };
+    if (await isUploaded(record)) return { ...value, url: address(value.path) };
     if (!blob) return null;
     const body = new FormData();
     body.append("files", new File([blob], name || "image", { type: blob.type }));
@@ -42,5 +43,5 @@
     return { ...sent, meta: { _type: "gradio.FileData" } };
   }
 
-  Object.assign(window.blipSpace, { copyOf, uploadAgain });
+  Object.assign(window.blipSpace, { copyOf, isUploaded, uploadAgain });
 })();

@@ -11,9 +11,10 @@ import gradio as gr
 
 from blip_space.apps.gradio_api.endpoints import Endpoints, register
 from blip_space.apps.gradio_api.upload_security import SecureBlocks
-from blip_space.apps.page import events, layout, static
+from blip_space.apps.page import events, first_screen, layout, static, status_text
 from blip_space.apps.page.comparison import Comparison
 from blip_space.apps.page.conversation import Conversation
+from blip_space.apps.page.localized import Current
 from blip_space.apps.uploads import MAX_AGE_SECONDS
 from blip_space.serving.protocol import EngineProtocol
 
@@ -31,6 +32,18 @@ def build(engine: EngineProtocol) -> Any:
         events.connect_events(demo, components, Conversation(engine, endpoints), Comparison(engine, endpoints))
         register(engine, endpoints)
     return demo
+
+
+def current_parts(engine: EngineProtocol) -> Current:
+    """The parts of the page that show the engine's state, for each request of the page."""
+    return {
+        "chip": lambda: status_text.chip(engine.status()),
+        "state": lambda: engine.status().status,
+        "status": lambda: status_text.status_line(engine.status()),
+        "details": lambda: status_text.status_details(engine.status()),
+        "cards": lambda: first_screen.cards(engine.default),
+        "ready": lambda: first_screen.ready_questions(engine.default, "en"),
+    }
 
 
 def theme_options() -> dict[str, Any]:

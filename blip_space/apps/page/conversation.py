@@ -6,6 +6,7 @@ events; the browser keeps the conversation. Depends on messages and the API's pa
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,11 +19,12 @@ from blip_space.apps.gradio_api.endpoints import Endpoints, updates
 from blip_space.apps.gradio_api.parsing import parse_model, parse_prompt, parse_request
 from blip_space.apps.gradio_api.upload_security import check_image
 from blip_space.apps.locales import text as localized
-from blip_space.apps.page import static, status_text
+from blip_space.apps.page import first_screen, static, status_text
 from blip_space.apps.page.messages import (
     Message,
     assistant_message,
     edited_message,
+    facts_of,
     parse_messages,
     text_of,
     to_history,
@@ -83,6 +85,7 @@ class Conversation:
         """Stream the answer to the newest question. Each update is the conversation with the answer so far."""
         *earlier, question = parse_messages(messages) or [user_message("")]
         values = dict(zip(SETTINGS, settings, strict=True))
+        values["language"] = _language_of(question, chosen=values["language"])
         asked_at = time.monotonic()
         response = self._endpoints.submit(
             parse_request(image, text_of(question), history=to_history(earlier), **values)
@@ -117,39 +120,55 @@ class Conversation:
         values = (prompt, language, history, model, max_new_tokens)
         return status_text.budget_line(lambda: self._endpoints.budget(*values))
 
-    def update_status(self, busy: Any) -> list[Any]:
-        """The status line, and its timer, which runs while a model loads or answers: an answer may swap the model."""
+    def update_status(self, busy: Any, model: Any) -> list[Any]:
+        """The chip, the status line, the details, and the timer of these updates, which runs while a model loads or
+        answers: an answer may swap the model."""
         status = self._engine.status()
-        return [status_text.status_line(status), gr.Timer(active=busy is True or status.status == "loading")]
+        chip = gr.Button(status_text.chip(status, self._spec(model).name), elem_classes=[status.status])
+        is_changing = busy is True or status.status == "loading"
+        return [chip, status_text.status_line(status), status_text.status_details(status), gr.Timer(active=is_changing)]
 
     def update_model(self, model: Any) -> list[Any]:
-        """The language dropdown and the model description for the selected model."""
+        """The language dropdown, the cards and the model description for the selected model."""
         spec = self._spec(model)
         return [
             gr.Dropdown(choices=status_text.language_choices(spec)),
-            status_text.model_description(
-                spec, self._engine.fitting_precisions(spec), offered=self._engine.specs.values()
-            ),
+            first_screen.cards(spec),
+            status_text.model_description(spec, self._engine.fitting_precisions(spec)),
         ]
 
-    def load_example(self, index: Any) -> list[Any]:
-        """The image, question and language of the example at `index`."""
-        examples = static.load_examples()
+    def load_example(self, event: gr.EventData) -> list[Any]:
+        """The image of an example, and the question that is asked about it once the image is shown: its text, its
+        language, and an `id` by which the browser asks it only once."""
+        index, examples = _detail(event, "index"), static.load_examples()
         if not isinstance(index, int) or not 0 <= index < len(examples):
             raise PageError(localized("no_such_example"))
         example = examples[index]
-        return [str(example.file), example.prompt, example.language]
+        asked = {"prompt": example.prompt, "language": example.language, "id": secrets.token_hex(8)}
+        return [str(example.file), asked]
 
-    def update_ready_questions(self, language: Any, model: Any) -> Any:
-        """The ready questions of the selected model in the selected language."""
-        return gr.Dataset(**status_text.ready_questions(self._spec(model), str(language)))
+    def submit_example(self, example: Any, image: Any, busy: Any, language: Any) -> list[Any]:
+        """Ask the question of the example that `load_example` has returned, in its language. The text box and the
+        chosen `language` stay as they are."""
+        if not isinstance(example, dict):
+            raise PageError(localized("no_such_example"))
+        _idle_messages([], busy)
+        question = user_message(parse_prompt(example.get("prompt")))
+        facts = {"language": example.get("language"), "instead_of": language}
+        return _submitted([with_facts(question, facts)], image)
 
-    def load_ready_question(self, index: Any, language: Any, model: Any) -> str:
-        """The ready question at `index`, for the question box."""
-        samples = status_text.ready_questions(self._spec(model), str(language))["samples"]
-        if not isinstance(index, int) or not 0 <= index < len(samples):
+    def update_ready_questions(self, language: Any, model: Any) -> str:
+        """The ready questions of the selected model in the selected language, as HTML."""
+        return first_screen.ready_questions(self._spec(model), str(language))
+
+    def submit_ready_question(
+        self, language: Any, model: Any, messages: Any, image: Any, busy: Any, event: gr.EventData
+    ) -> list[Any]:
+        """Ask one of the ready questions. The text box stays as it is."""
+        index, ready = _detail(event, "index"), self._spec(model).ready_questions.get(str(language))
+        if ready is None or not isinstance(index, int) or not 0 <= index < len(ready.questions):
             raise PageError(localized("no_such_question"))
-        return str(samples[index][0])
+        return _submitted([*_idle_messages(messages, busy), user_message(ready.questions[index])], image)
 
     def _waiting_message(self, response: ResponseStream) -> Message:
         status = self._engine.status()
@@ -164,6 +183,12 @@ def answer_facts(spec: ModelSpec, values: dict[str, Any]) -> dict[str, Any]:
     """The facts of an answer of the model, from the settings by name, which are valid."""
     chosen = {name: values[name] for name, default in DEFAULTS.items() if values[name] != default}
     return {"model": spec.name, "language": values["language"], "options": chosen}
+
+
+def _language_of(question: Message, *, chosen: Any) -> Any:
+    """The language of the answer to a question: the `chosen` one, or that of an example until another is chosen."""
+    facts = facts_of(question)
+    return facts.get("language") if "language" in facts and facts.get("instead_of") == chosen else chosen
 
 
 def _detail(event: gr.EventData, name: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from blip_space import languages, options
-from blip_space.apps.page import comparison_panel, version_events
+from blip_space.apps.page import comparison_panel, settings_panel, version_events
 from blip_space.apps.page.comparison import Comparison
 from blip_space.apps.page.conversation import SETTINGS, Conversation
 from blip_space.apps.page.kept import CLEARED, IMAGE_CHANGED, connect_kept
@@ -22,6 +22,8 @@ FINISH_ANSWER = "(draft, messages) => window.blipSpace.finishAnswer(draft, messa
 FINISH_FAILED = "(draft, messages) => window.blipSpace.finishAnswer(draft, messages, true)"
 MARK_STOPPED = "() => window.blipSpace.markStopped()"
 MARK_ASKED = "(...values) => window.blipSpace.markAsked(...values)"
+ASK_EXAMPLE = "(example) => window.blipSpace.askExample(example)"
+NAME_ASK = "(question) => window.blipSpace.nameAsk(question)"
 NOTHING = "() => null"
 WANTED_MODEL = "() => window.blipSpace.wantedModel()"
 RESET = "() => window.blipSpace.reset()"
@@ -39,22 +41,18 @@ def connect_events(demo: Any, page: Components, handlers: Conversation, comparis
     _connect_cancelling(page, handlers, answers, update_budget_after)
     update_budget_after(connect_kept(demo, page, answers).then)
     _save_settings(demo, page)
+    page.cards.click(handlers.load_example, None, [page.image, page.example], **PRIVATE)
+    page.question.change(None, page.question, page.ask, js=NAME_ASK, **PRIVATE)
     version_events.connect_versions(demo, page, update_budget_after)
     comparison_panel.connect_comparison(page, comparison, update_budget_after)
-    page.examples.click(handlers.load_example, page.examples, [page.image, page.question, page.language], **PRIVATE)
     choice = [page.language, page.model]
-    clicked = [page.ready_questions, *choice]
-    page.ready_questions.click(handlers.load_ready_question, clicked, page.question, **PRIVATE)
     changes = [component.change for component in choice]
     gr.on(changes, handlers.update_ready_questions, choice, page.ready_questions, **PRIVATE)
-    page.model.change(handlers.update_model, page.model, [page.language, page.description], **PRIVATE)
-    gr.on(
-        [demo.load, page.timer.tick, page.refresh_status.click],
-        handlers.update_status,
-        page.busy,
-        [page.status, page.timer],
-        **PRIVATE,
-    )
+    page.model.change(handlers.update_model, page.model, [page.language, page.cards, page.description], **PRIVATE)
+    status = [page.chip, page.status, page.details, page.timer]
+    changes = [demo.load, page.timer.tick, page.model.change, page.refresh_status.click]
+    gr.on(changes, handlers.update_status, [page.busy, page.model], status, **PRIVATE)
+    settings_panel.connect_settings(page)
     for component in budget_inputs[2:]:
         update_budget_after(component.change)
     update_budget_after(page.count.click)
@@ -71,6 +69,20 @@ def _connect_asking(page: Components, handlers: Conversation, update_budget_afte
             handlers.submit,
             [page.question, page.chat, page.image, page.busy],
             [page.question, *outputs],
+            js=MARK_ASKED,
+            **PRIVATE,
+        ),
+        page.ready_questions.click(
+            handlers.submit_ready_question,
+            [page.language, page.model, page.chat, page.image, page.busy],
+            outputs,
+            js=MARK_ASKED,
+            **PRIVATE,
+        ),
+        page.ask_example.click(
+            handlers.submit_example,
+            [page.example, page.image, page.busy, page.language],
+            outputs,
             js=MARK_ASKED,
             **PRIVATE,
         ),
@@ -102,7 +114,9 @@ def _connect_cancelling(page: Components, handlers: Conversation, answers: list[
         event(None, None, None, js=CLEARED, **PRIVATE)
     for event in (page.image.change, page.chat.clear, page.kept.new.click):
         cancelled = event(None, None, None, cancels=answers, **PRIVATE)
-        update_budget_after(cancelled.then(None, None, outputs, js=RESET, **PRIVATE).then)
+        reset = cancelled.then(None, None, outputs, js=RESET, **PRIVATE)
+        update_budget_after(reset.then)
+        reset.then(None, page.example, None, js=ASK_EXAMPLE, **PRIVATE)
     page.image.change(handlers.validate_image, page.image, None, **PRIVATE)
     page.remove_image.click(None, None, page.image, js=NOTHING, **PRIVATE)
 

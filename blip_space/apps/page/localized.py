@@ -2,14 +2,15 @@
 
 The layout has a marker wherever a text stands, since Gradio builds it once for all users. This middleware replaces
 the markers in the page of one user, sets the page's language and direction, and gives the page's script its
-texts. It stands inside Gradio's compression. Must not import Gradio.
+texts. It stands inside Gradio's compression. What the page says about the server's state is rendered at each request,
+so that it does not change, and move the rest, after the page is shown. Must not import Gradio.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,11 +23,23 @@ PAGES = ("/", "/config")
 """The routes whose responses have markers: the page, and what Gradio's script reads again when it reconnects."""
 
 
-class LocalizedPage:
-    """ASGI middleware that replaces the markers of the page by the texts of the user's language."""
+Current = Mapping[str, Callable[[], str]]
+"""By name: what renders a part of the page as it is now, in the language of `current_locale`."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+CURRENT = re.compile(r"⟦now:(\w+)⟧")
+
+
+def current(name: str) -> str:
+    """The marker of a part of the page that is rendered at each request."""
+    return f"⟦now:{name}⟧"
+
+
+class LocalizedPage:
+    """ASGI middleware that replaces the markers of the page by the texts of the user's language, and by the `current`
+    parts."""
+
+    def __init__(self, app: ASGIApp, current: Current | None = None) -> None:
+        self._app, self._current = app, current or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and its response back in the user's language."""
@@ -35,7 +48,8 @@ class LocalizedPage:
             return
         locale = locales.locale_of(Headers(scope=scope))
         render = _render_page if route_path(scope) == "/" else _replace_markers
-        await self._app(scope, receive, _Rewriter(send, lambda body: render(body, locale), locale))
+        rewrite = lambda body: render(_replace_current(body, locale, self._current), locale)  # noqa: E731
+        await self._app(scope, receive, _Rewriter(send, rewrite, locale))
 
 
 class _Rewriter:
@@ -69,6 +83,16 @@ def _render_page(html: str, locale: Locale) -> str:
     script = f"<script>window.blipSpaceLocale = {_for_script(data)};</script>"
     html = re.sub(r'<html\s+lang="en"', f'<html lang="{locale.tag}" dir="{locale.direction}"', html, count=1)
     return _replace_markers(html, locale).replace("<head>", f"<head>{script}", 1)
+
+
+def _replace_current(text: str, locale: Locale, parts: Current) -> str:
+    """`text` with the current parts, which stand in JSON strings, rendered once each."""
+    token = locales.current_locale.set(locale)
+    try:
+        rendered = {name: _for_script(parts[name]())[1:-1] for name in set(CURRENT.findall(text))}
+    finally:
+        locales.current_locale.reset(token)
+    return CURRENT.sub(lambda match: rendered[match[1]], text)
 
 
 def _replace_markers(text: str, locale: Locale) -> str:

@@ -4,6 +4,7 @@ A message carries facts about itself, a JSON object in the `log` of its metadata
 
 - a reply has `model`, `language` (its code), `options` (the settings that differ from their defaults, by name), and
   once it is complete `tokens` and `seconds`, the time in the queue included;
+- a question of an example has the `language` in which it is answered `instead_of` the chosen one;
 - a question that was asked in several ways has its other versions (see `versions`).
 
 The browser keeps the messages, so their facts are untrusted here. Depends on the format of Gradio's Chatbot. Must not

@@ -29,6 +29,7 @@ SCRIPTS = (
     "exports.js",
     "kept_list.js",
     "answers.js",
+    "screen.js",
     "comparison.js",
     "lists.js",
     "batch.js",
@@ -42,6 +43,9 @@ SCRIPTS = (
 )
 STYLES = (
     "page.css",
+    "top.css",
+    "screen.css",
+    "cards.css",
     "entry.css",
     "conversation.css",
     "versions.css",
@@ -64,14 +68,20 @@ class ExampleImage:
     language: str
 
 
-def render_template(name: str, **values: object) -> str:
-    """The template `name` of `assets/page/`, filled with `values`, each escaped for HTML."""
-    return _template(name).substitute({key: _escape(str(value)) for key, value in values.items()})
+class Html(str):
+    """A rendered template, which another template takes as it is."""
+
+    __slots__ = ()
 
 
-def _escape(value: str) -> str:
+def render_template(name: str, **values: object) -> Html:
+    """The template `name` of `assets/page/`, filled with `values`, each escaped for HTML unless it is `Html`."""
+    return Html(_template(name).substitute({key: _escape(value) for key, value in values.items()}))
+
+
+def _escape(value: object) -> str:
     """`value` for HTML. The text that replaces a marker is escaped then."""
-    return html.escape(value).replace("⟦", "⟦&")
+    return value if isinstance(value, Html) else html.escape(str(value)).replace("⟦", "⟦&")
 
 
 def script() -> str:

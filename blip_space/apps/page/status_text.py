@@ -23,19 +23,23 @@ SHOWN_SHARE = 0.6
 """From which share of the context the page says how full it is."""
 
 
-def status_line(status: EngineStatus) -> str:
-    """The status as HTML: the model, its precision and the reason for it, or the progress of loading, or the error.
-    On a GPU it also says why decode steps are not CUDA graphs."""
+def chip(status: EngineStatus, model: str = "") -> str:
+    """The model, its precision and its state in one line. `model` is the one that the user has chosen, if any; while
+    another one is loaded, the line says when it will be."""
+    values = {"model": status.model, "precision": status.precision}
+    if status.status == "ready" and model and model not in (status.model, *status.loaded):
+        return text("chip_next", model=model)
     if status.status == "ready":
-        is_slow = status.device.startswith("cuda") and status.decode == "eager"
-        reason = text("graphs_reason", reason=status.reason, decode_reason=status.decode_reason)
-        return static.render_template(
-            "ready.html",
-            model=status.model,
-            device=text("status_device", precision=status.precision, device=status.device),
-            reason=reason if is_slow else status.reason,
-            throughput=throughput(status.metrics.tokens_per_second, status.running, status.waiting),
-        )
+        return text("chip_ready", **values | {"model": model or status.model})
+    if status.status == "loading" and status.load_progress:
+        return text("chip_progress", model=status.model, n=int(100 * status.load_progress.share))
+    return text("chip_loading" if status.status == "loading" else "chip_failed", **values)
+
+
+def status_line(status: EngineStatus) -> str:
+    """The line below the question while the model loads, or if it cannot be loaded, as HTML; empty once it is ready."""
+    if status.status == "ready":
+        return ""
     if status.load_progress and status.status == "loading":
         share = f"{status.load_progress.share:.3f}"
         sentence = text("status_progress", sentence=status.load_progress.sentence)
@@ -43,6 +47,22 @@ def status_line(status: EngineStatus) -> str:
     if status.status == "loading":
         return static.render_template("loading.html", model=status.model, sentence=text("status_loading"))
     return static.render_template("failed.html", model=status.model, error=status.error)
+
+
+def status_details(status: EngineStatus) -> str:
+    """Where the loaded model runs and in which precision, the reason for it, and how busy the server is, as HTML. On a
+    GPU it also says why decode steps are not CUDA graphs. Empty until a model is loaded."""
+    if status.status != "ready":
+        return ""
+    is_slow = status.device.startswith("cuda") and status.decode == "eager"
+    reason = text("graphs_reason", reason=status.reason, decode_reason=status.decode_reason)
+    return static.render_template(
+        "ready.html",
+        model=status.model,
+        device=text("status_device", precision=status.precision, device=status.device),
+        reason=reason if is_slow else status.reason,
+        throughput=throughput(status.metrics.tokens_per_second, status.running, status.waiting),
+    )
 
 
 def throughput(tokens_per_second: float, running: int, waiting: int) -> str:
@@ -84,9 +104,9 @@ def _tokens_used(budget: dict[str, Any]) -> str:
     return f"{sentence}. {note}" if note else sentence
 
 
-def model_description(spec: ModelSpec, fits: tuple[str, ...] | None = None, offered: Collection[ModelSpec] = ()) -> str:
-    """The HTML about the model's purpose and memory, other models, and privacy. `fits` are the precisions in which the
-    model fits this machine, or None if unknown; `offered` are all models of the server."""
+def model_description(spec: ModelSpec, fits: tuple[str, ...] | None = None) -> str:
+    """The HTML about the model's purpose and memory, and about other models. `fits` are the precisions in which the
+    model fits this machine, or None if unknown."""
     is_large, is_complete = spec.parameters >= LARGE_PARAMETERS, len(spec.languages) == len(LANGUAGES)
     parts = [
         static.render_template(
@@ -99,7 +119,7 @@ def model_description(spec: ModelSpec, fits: tuple[str, ...] | None = None, offe
     if not is_complete:
         model = most_multilingual_model()
         parts.append(static.render_template("other_models.html", sentence=text("other_models"), model=model))
-    return "".join([*parts, _privacy([model for model in offered or [spec] if model.server])])
+    return "".join(parts)
 
 
 def _answers_in(languages: Collection[str]) -> str:
@@ -116,22 +136,15 @@ def memory_needs(sizes: Mapping[str, float], fits: tuple[str, ...] | None) -> st
     return text("memory_fits" if fits else "memory_fits_not", sizes=needs, precisions=", ".join(fits))
 
 
-def _privacy(remote: list[ModelSpec]) -> str:
-    """What becomes of users' images: they stay here, unless one of the `remote` models is asked."""
+def privacy(offered: Collection[ModelSpec]) -> str:
+    """What becomes of users' images, as HTML: they stay here, unless a remote one of the `offered` models is asked."""
+    remote = [model for model in offered if model.server]
     if not remote:
         return static.render_template("privacy.html", sentence=text("privacy_here"))
     hosts = ", ".join(dict.fromkeys(model.server_host for model in remote))
     models = ", ".join(model.name for model in remote)
     sentences = [text("privacy"), text("privacy_remote", hosts=hosts, models=models)]
     return "".join(static.render_template("privacy.html", sentence=sentence) for sentence in sentences)
-
-
-def ready_questions(spec: ModelSpec, language: str) -> dict[str, Any]:
-    """The questions that the model answers well in the language, a row for each, below the line of what it knows. They
-    are hidden if the model has none."""
-    ready = spec.ready_questions.get(language)
-    samples = [[question] for question in ready.questions] if ready else []
-    return {"samples": samples, "label": ready.knows if ready else "", "visible": bool(samples)}
 
 
 def model_for_any_image(specs: list[ModelSpec]) -> str:

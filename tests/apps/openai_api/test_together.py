@@ -94,8 +94,11 @@ def test_the_middleware_refuses_in_the_protocols_form() -> None:
         running.close()
 
 
-def _close_while_answering(running: server.Server, engine: FakeEngine) -> tuple[list[str], httpx.Response]:
-    """Close the server during a stream and a whole answer; returns the stream's last events and the other reply."""
+def _close_while_answering(
+    running: server.Server, engine: FakeEngine, *, drain_seconds: float = 0.0
+) -> tuple[list[str], httpx.Response]:
+    """Close the server during a stream and a whole answer, which may finish if it drains; returns the stream's last
+    events and the other reply."""
     with httpx.Client(base_url=running.url, timeout=20) as web, ThreadPoolExecutor(1) as pool:
         body = {"messages": [ask(PROMPT)]}
         with web.stream("POST", CHAT, json={**body, "stream": True}) as stream:
@@ -103,8 +106,14 @@ def _close_while_answering(running: server.Server, engine: FakeEngine) -> tuple[
             next(event for event in events if '"content": "one"' in event)
             whole = pool.submit(web.post, CHAT, json=body)
             wait_until(lambda: len(engine.responses) == 2)
-            running.close()
-            return list(events), whole.result()
+            closing = threading.Thread(target=running.close, kwargs={"drain_seconds": drain_seconds})
+            closing.start()
+            if drain_seconds:
+                wait_until(lambda: running.open_requests.is_stopping)
+                engine.release()
+            ended = list(events), whole.result()
+            closing.join()
+            return ended
 
 
 def test_a_stopping_server_ends_answers_with_an_error() -> None:
@@ -114,6 +123,17 @@ def test_a_stopping_server_ends_answers_with_an_error() -> None:
     events, whole = _close_while_answering(running, engine)
     assert STOPPED_RUNNING in "".join(events)
     assert check_error(whole)[2] is None
+
+
+def test_a_draining_server_finishes_streams_and_whole_answers() -> None:
+    engine = FakeEngine(PARROT)
+    running = server.launch(engine, host="127.0.0.1", port=free_port())
+    engine.hold()
+    events, whole = _close_while_answering(running, engine, drain_seconds=60)
+    assert [event for event in events if event][-1] == "data: [DONE]"
+    assert "error" not in "".join(events)
+    assert whole.json()["choices"][0]["message"]["content"] == PROMPT
+    assert whole.json()["choices"][0]["finish_reason"] == "stop"
 
 
 def test_answers_that_do_not_end_by_themselves_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
