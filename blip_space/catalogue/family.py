@@ -17,12 +17,15 @@ class LanguageModelSpec:
 
     `prompt_style` is used for local folders that do not name another in `blip_space.json`. If `decoder_only`, the new
     tokens share the context window. If `overflows_in_fp16`, fp16 is refused; if `trained_in_bf16`, fp16 may overflow.
+    If `is_bounded_by_positions`, `text_config.max_position_embeddings` replaces the family's `context_tokens` where it
+    is smaller.
     """
 
     prompt_style: str
     decoder_only: bool = True
     overflows_in_fp16: bool = False
     trained_in_bf16: bool = False
+    is_bounded_by_positions: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,6 @@ class FamilySpec:
 
     checkpoints: tuple[CheckpointSpec, ...]
     renamed_weights: tuple[tuple[re.Pattern[str], str], ...] = ()
-    is_bounded_by_positions: bool = False
-    """Whether `text_config.max_position_embeddings` replaces `context_tokens` if it is smaller."""
-
     takes_photo_encoder: bool = False
     """Whether a folder may have a second image encoder, for photographs."""
 

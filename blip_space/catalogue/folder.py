@@ -57,7 +57,7 @@ def build_spec(
         languages=tuple(own.get("languages", family.prompt_styles[style])),
         quantized_parameters=sum(count for key, count in counts.items() if _is_quantized(key, stored, family)),
         is_folder=is_folder,
-        context_tokens=own.get("context_tokens", _context_tokens(config, family)),
+        context_tokens=own.get("context_tokens", _context_tokens(config, family, model_type)),
         description=" ".join(own[key] for key in ("knows", "knows_photographs")[: 1 + has_photo_encoder] if key in own),
         unknown_image_replies=frozenset(own.get("unknown", ())),
         ready_questions=read_questions(folder, name=name),
@@ -78,9 +78,10 @@ def inspect_checkpoint(folder: Path, headers: Mapping[str, TensorInfo], *, name:
     return stored
 
 
-def _context_tokens(config: Mapping[str, Any], family: FamilySpec) -> int:
+def _context_tokens(config: Mapping[str, Any], family: FamilySpec, model_type: str) -> int:
     """The size of the context window in tokens."""
-    limit = config["text_config"].get("max_position_embeddings") if family.is_bounded_by_positions else None
+    is_bounded = family.language_models[model_type].is_bounded_by_positions
+    limit = config["text_config"].get("max_position_embeddings") if is_bounded else None
     return min(family.context_tokens, limit) if type(limit) is int and limit > 0 else family.context_tokens
 
 

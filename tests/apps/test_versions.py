@@ -83,3 +83,11 @@ def test_an_answer_stays_if_asking_again_fails(answered_page: Page) -> None:
     expect(question_box(answered_page)).to_have_value(BUSY)
     expect(replies(answered_page)).to_have_text([PROMPT])
     expect(answered_page.locator("#chat .ways").get_by_label(english("previous_version"))).to_be_hidden()
+
+
+def test_an_example_is_asked_again_in_the_language_of_the_page(page: Page, engine: FakeEngine) -> None:
+    page.locator("#cards button", has_text="Was ist links?").click()
+    expect(replies(page)).to_have_text("Was ist links?")
+    page.locator("#chat .ways").get_by_text("Ask again: English").click()
+    expect(page.locator("#chat .ways")).to_contain_text("2/2")
+    assert [request.language for request in engine.requests] == ["de", "en"]

@@ -87,6 +87,14 @@ def test_operators_folder_without_a_checkpoint_has_a_load_error(tmp_path: Path) 
         catalogue.find_operator_model(str(tmp_path / "nowhere"))
 
 
+def test_the_window_of_an_opt_is_at_most_its_positions(tmp_path: Path) -> None:
+    """An answer beyond them failed with an internal error. Other language models count no positions."""
+    for language_model, positions, window in (("opt", 128, 128), ("opt", 2048, 512), ("t5", 128, 512)):
+        text_config = {"model_type": language_model, "max_position_embeddings": positions}
+        write_folder(tmp_path, model_type="blip-2", text_config=text_config)
+        assert catalogue.read_folder(tmp_path).context_tokens == window
+
+
 @pytest.mark.parametrize("text", ["", "[]", "null", '"x"', "7", "{", "[" * 100_000, "\x00"])
 @pytest.mark.parametrize("file", ["config.json", "blip_space.json"])
 def test_invalid_json_is_a_load_error(tmp_path: Path, file: str, text: str) -> None:

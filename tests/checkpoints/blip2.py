@@ -50,6 +50,8 @@ def write(folder: Path, language_model: str, *, seed: int = 0, **save: Any) -> P
     tokenizer = make_tokenizer(language_model)
     with silenced():
         make_hf_model(language_model, tokenizer, seed=seed).save_pretrained(folder, **save)
+    if language_model == "opt":  # tests need the window of real ones, and few of them its positions
+        (folder / "blip_space.json").write_text(json.dumps({"context_tokens": 512}), "utf-8")
     size = {"height": 28, "width": 28}
     Blip2Processor(BlipImageProcessorPil(size=size), tokenizer, QUERY_TOKENS[language_model]).save_pretrained(folder)
     return folder

@@ -1,7 +1,7 @@
 /* The texts of the user's language, which the server puts into the page (localized.py). */
 window.blipSpace = (() => {
   const { tag, texts } = window.blipSpaceLocale;
-  const plural = new Intl.PluralRules(tag), numbers = new Intl.NumberFormat(tag);
+  const plural = new Intl.PluralRules(tag), numbers = new Intl.NumberFormat(tag, { numberingSystem: "latn" });
   const shown = (value) => (typeof value === "number" ? numbers.format(value) : String(value));
 
   /**

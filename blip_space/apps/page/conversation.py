@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gradio as gr
@@ -18,6 +18,8 @@ from blip_space.apps.error_texts import PageError, describe, notice
 from blip_space.apps.gradio_api.endpoints import Endpoints, updates
 from blip_space.apps.gradio_api.parsing import parse_model, parse_prompt, parse_request
 from blip_space.apps.gradio_api.upload_security import check_image
+from blip_space.apps.language_names import code_of_tag
+from blip_space.apps.locales import tags_of
 from blip_space.apps.locales import text as localized
 from blip_space.apps.page import first_screen, static, status_text
 from blip_space.apps.page.messages import (
@@ -136,6 +138,11 @@ class Conversation:
             first_screen.cards(spec),
             status_text.model_description(spec, self._engine.fitting_precisions(spec)),
         ]
+
+    def reply_language(self, headers: Mapping[str, Any]) -> str | None:
+        """The code of the first language of the user that the default model supports; None if there is none."""
+        codes = (code_of_tag(tag) for tag in tags_of(headers))
+        return next((code for code in codes if code in self._engine.default.languages), None)
 
     def load_example(self, event: gr.EventData) -> list[Any]:
         """The image of an example, and the question that is asked about it once the image is shown: its text, its

@@ -25,6 +25,7 @@ MARK_ASKED = "(...values) => window.blipSpace.markAsked(...values)"
 ASK_EXAMPLE = "(example) => window.blipSpace.askExample(example)"
 NAME_ASK = "(question) => window.blipSpace.nameAsk(question)"
 NOTHING = "() => null"
+SAME = "(language) => language"
 WANTED_MODEL = "() => window.blipSpace.wantedModel()"
 RESET = "() => window.blipSpace.reset()"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
@@ -40,7 +41,7 @@ def connect_events(demo: Any, page: Components, handlers: Conversation, comparis
     answers = _connect_asking(page, handlers, update_budget_after)
     _connect_cancelling(page, handlers, answers, update_budget_after)
     update_budget_after(connect_kept(demo, page, answers).then)
-    _save_settings(demo, page)
+    _save_settings(demo, page, handlers)
     page.cards.click(handlers.load_example, None, [page.image, page.example], **PRIVATE)
     page.question.change(None, page.question, page.ask, js=NAME_ASK, **PRIVATE)
     version_events.connect_versions(demo, page, update_budget_after)
@@ -48,6 +49,7 @@ def connect_events(demo: Any, page: Components, handlers: Conversation, comparis
     choice = [page.language, page.model]
     changes = [component.change for component in choice]
     gr.on(changes, handlers.update_ready_questions, choice, page.ready_questions, **PRIVATE)
+    page.language.change(None, page.language, page.batch_language, js=SAME, **PRIVATE)
     page.model.change(handlers.update_model, page.model, [page.language, page.cards, page.description], **PRIVATE)
     status = [page.chip, page.status, page.details, page.timer]
     changes = [demo.load, page.timer.tick, page.model.change, page.refresh_status.click]
@@ -126,15 +128,17 @@ def _finish_answer(page: Components, event: Any, script: str = FINISH_ANSWER) ->
     return event(None, [page.question, page.chat], outputs, js=script, **PRIVATE)
 
 
-def _save_settings(demo: Any, page: Components) -> None:
-    """Save language, model and settings in the user's browser, and nothing else; restore them when the page loads."""
+def _save_settings(demo: Any, page: Components, handlers: Conversation) -> None:
+    """Save language, model and settings in the user's browser, and nothing else; restore them when the page loads.
+    Without a saved language it is that of the page or of the browser."""
     changes, settings = [setting.change for setting in page.settings], page.settings
 
     def save(*values: Any) -> dict[str, Any]:
         return dict(zip(SETTINGS, values, strict=True))
 
-    def restore(saved: Any) -> list[Any]:
-        return [_restored(name, saved, setting) for name, setting in zip(SETTINGS, settings, strict=True)]
+    def restore(saved: Any, request: gr.Request) -> list[Any]:
+        first = {"language": handlers.reply_language(request.headers), **(saved if isinstance(saved, dict) else {})}
+        return [_restored(name, first, setting) for name, setting in zip(SETTINGS, settings, strict=True)]
 
     demo.load(restore, page.saved_settings, settings, **PRIVATE)
     gr.on(changes, save, settings, page.saved_settings, trigger_mode="always_last", **PRIVATE)

@@ -16,6 +16,7 @@ from blip_space.apps.gradio_api.upload_security import image_input
 from blip_space.apps.locales import text
 from blip_space.apps.page import batch_tab, comparison_panel, settings_panel, static, status_text
 from blip_space.apps.page.kept import KeptComponents, build_bar, build_kept
+from blip_space.apps.page.language_menu import language_menu
 from blip_space.apps.page.localized import current
 from blip_space.serving.protocol import EngineProtocol
 
@@ -53,6 +54,7 @@ class Components:
     description: Any
     busy: Any
     saved_settings: Any
+    batch_language: Any
     ask_instead: Any
     remove_image: Any
     refresh_status: Any
@@ -79,7 +81,7 @@ def build_layout(engine: EngineProtocol, batches: Batches) -> Components:
                 settings_panel.build_settings(parts)
             parts["comparison"] = comparison_panel.build_panel(engine)
         with gr.Tab(text("batch_tab")):
-            batch_tab.build_batch_tab(engine, batches)
+            parts["batch_language"] = batch_tab.build_batch_tab(engine, batches)
     gr.HTML(status_text.privacy(engine.specs.values()), padding=False, elem_id="privacy")
     _hidden_parts(parts)
     return Components(**parts)
@@ -104,6 +106,7 @@ def _top_row(parts: dict[str, Any], engine: EngineProtocol) -> None:
         parts["chip"] = gr.Button(
             current("chip"), size="sm", min_width=0, elem_id="chip", elem_classes=[current("state")]
         )
+        gr.HTML(language_menu(), padding=False, elem_id="page-menu")
     with gr.Column(elem_id="details"):
         parts["details"] = gr.HTML(current("details"), padding=False, elem_id="status-details")
         description = status_text.model_description(engine.default)

@@ -17,7 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blip_space.apps import locales
 from blip_space.apps.http.refusals import route_path
+from blip_space.apps.language_names import search_names
 from blip_space.apps.locales import Locale
+from blip_space.apps.page import static
 
 PAGES = ("/", "/config")
 """The routes whose responses have markers: the page, and what Gradio's script reads again when it reconnects."""
@@ -46,8 +48,9 @@ class LocalizedPage:
         if scope["type"] != "http" or scope["method"] != "GET" or route_path(scope) not in PAGES:
             await self._app(scope, receive, send)
             return
-        locale = locales.locale_of(Headers(scope=scope))
-        render = _render_page if route_path(scope) == "/" else _replace_markers
+        is_page = route_path(scope) == "/"
+        locale = locales.locale_of(Headers(scope=scope), scope["query_string"].decode("latin-1") if is_page else None)
+        render = _render_page if is_page else _replace_markers
         rewrite = lambda body: render(_replace_current(body, locale, self._current), locale)  # noqa: E731
         await self._app(scope, receive, _Rewriter(send, rewrite, locale))
 
@@ -77,10 +80,13 @@ class _Rewriter:
 
 
 def _render_page(html: str, locale: Locale) -> str:
-    """The page in a language. Gradio's own words follow the browser's languages, of which the script names ours
-    first."""
-    data = {"tag": locale.tag, "texts": {**locales.english().texts, **locale.texts}}
-    script = f"<script>window.blipSpaceLocale = {_for_script(data)};</script>"
+    """The page in a language. Gradio's own words follow the browser's language, which the script lets be ours."""
+    data = {
+        "tag": locale.tag,
+        "texts": {**locales.english().texts, **locale.texts},
+        "languages": {code: [locale.language_name(code), *names] for code, names in search_names().items()},
+    }
+    script = f"<script>window.blipSpaceLocale = {_for_script(data)};\n{static.first_script()}</script>"
     html = re.sub(r'<html\s+lang="en"', f'<html lang="{locale.tag}" dir="{locale.direction}"', html, count=1)
     return _replace_markers(html, locale).replace("<head>", f"<head>{script}", 1)
 

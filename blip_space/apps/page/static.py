@@ -17,6 +17,8 @@ from blip_space import ASSETS
 SCRIPTS = (
     "storage.js",
     "texts.js",
+    "language.js",
+    "language_search.js",
     "messages.js",
     "announcements.js",
     "facts.js",
@@ -43,6 +45,7 @@ SCRIPTS = (
 )
 STYLES = (
     "page.css",
+    "language.css",
     "top.css",
     "screen.css",
     "cards.css",
@@ -84,9 +87,14 @@ def _escape(value: object) -> str:
     return value if isinstance(value, Html) else html.escape(str(value)).replace("⟦", "⟦&")
 
 
+def first_script() -> str:
+    """The script that runs before all others of the page."""
+    return _script("gradio_language.js")
+
+
 def script() -> str:
     """The page's script: every file of `assets/page/script/`, in the order of `SCRIPTS`."""
-    return "\n".join((ASSETS / "page" / "script" / name).read_text("utf-8") for name in SCRIPTS)
+    return "\n".join(map(_script, SCRIPTS))
 
 
 def styles() -> list[Path]:
@@ -99,6 +107,10 @@ def load_examples() -> list[ExampleImage]:
     listing = EXAMPLES / "examples.json"
     entries = json.loads(listing.read_text("utf-8")) if listing.exists() else []
     return [ExampleImage(EXAMPLES / entry["file"], entry["prompt"], entry["language"]) for entry in entries]
+
+
+def _script(name: str) -> str:
+    return (ASSETS / "page" / "script" / name).read_text("utf-8")
 
 
 @cache

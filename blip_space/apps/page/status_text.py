@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from blip_space.apps import error_texts
-from blip_space.apps.locales import text
+from blip_space.apps.locales import LANGUAGE_NAME, text
 from blip_space.apps.page import static
 from blip_space.catalogue import ModelSpec, most_multilingual_model
 from blip_space.errors import UserError
@@ -159,6 +159,5 @@ def language_choices(spec: ModelSpec) -> list[tuple[str, str]]:
 
 
 def _language_label(language: Language, spec: ModelSpec) -> str:
-    english, own = language.english_name, language.own_name
-    label = f"{own if own == english else f'{own} – {english}'} · {text(f'tier_{language.tier}')}"
+    label = f"{text(LANGUAGE_NAME, code=language.code)} · {text(f'tier_{language.tier}')}"
     return label if language.code in spec.languages else f"{label} {text('not_supported', model=spec.name)}"

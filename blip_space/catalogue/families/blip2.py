@@ -81,7 +81,7 @@ FAMILY = FamilySpec(
     architecture="Blip2ForConditionalGeneration",
     model_type="blip-2",
     language_models={
-        "opt": LanguageModelSpec("blip2"),
+        "opt": LanguageModelSpec("blip2", is_bounded_by_positions=True),
         "t5": LanguageModelSpec("blip2", decoder_only=False, overflows_in_fp16=True),
         "mt5": LanguageModelSpec("mblip", decoder_only=False, overflows_in_fp16=True),
         "bloom": LanguageModelSpec("mblip", trained_in_bf16=True),
