@@ -27,3 +27,8 @@ def test_every_error_has_a_code_of_its_class_or_its_own(kind: type[errors.UserEr
 def test_a_code_is_kept_between_processes() -> None:
     error = pickle.loads(pickle.dumps(errors.ImageError("A sentence.", code="too_large")))
     assert (type(error), str(error), error.code) == (errors.ImageError, "A sentence.", "too_large")
+
+
+def test_values_of_an_error_are_kept_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(errors.PromptError("A sentence.", values={"percent": 20})))
+    assert error.values == {"percent": 20}

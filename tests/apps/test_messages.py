@@ -47,6 +47,11 @@ def test_an_empty_question_is_shown_as_a_request_for_a_caption_and_sent_empty(pr
     assert messages.text_of(message) == ""
 
 
+def test_a_reply_that_waits_for_a_model_says_so() -> None:
+    assert "parrot is loading" in messages.waiting_message(None, "parrot")["content"][0]["text"]
+    assert "2 requests ahead" in messages.waiting_message(2, "parrot")["content"][0]["text"]
+
+
 def test_messages_become_turns() -> None:
     conversation = turn("How many?", "three") + turn("", "an image")
     assert parse_history(messages.to_history(conversation)) == (("How many?", "three"), ("", "an image"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, expect
+import pytest
+from playwright.sync_api import Browser, Page, expect
 
 from tests.apps.browser import PROMPT, ask, ask_and_wait, english, question_box, questions, replies, upload, wait_for
 from tests.apps.fake_engine import FakeEngine
@@ -33,11 +35,13 @@ def tab_through(page: Page) -> list[dict[str, Any]]:
 
 def test_a_walk_through_the_page_with_the_keyboard(page: Page, image_file: Path, engine: FakeEngine) -> None:
     page.locator("#settings button").first.press("Enter")
+    question_box(page).fill(PROMPT)
     tab_through(page)  # to the end of the page
     reached = tab_through(page)
     assert [focused["html"] for focused in reached if not (focused["name"] and focused["isMarked"])] == []
     names = [focused["name"] for focused in reached]
-    assert {english("question_label"), english("ask"), english("language_label"), english("seed_label")} <= set(names)
+    assert {english("question_label"), english("ask"), english("language_label")} <= set(names)
+    assert any(english("use_history_label") in name for name in names)
     page.keyboard.press("Shift+Tab")
     assert page.evaluate(FOCUSED) is not None  # the body is the end of the page only
     upload(page, image_file)
@@ -111,3 +115,30 @@ def test_an_answer_is_announced_once_and_whole(page: Page, image_file: Path) -> 
     assert page.evaluate("window.said.filter((words) => words.trim())") == [PROMPT, "five six seven"]
     expect(page.locator("#chat [role=article]").first).to_have_attribute("aria-label", english("question_name"))
     expect(page.locator("#picture img")).to_have_attribute("alt", english("image_label"))
+
+
+AXE = "axe.run(document, {resultTypes: ['violations']}).then(({violations}) => violations.flatMap(" \
+    "({id, nodes}) => nodes.map(({html}) => `${id}: ${html.slice(0, 120)}`)))"  # fmt: skip
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "color_scheme": "dark", "locale": "ar"}
+DESKTOP = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light", "locale": "de-DE"}
+
+
+@pytest.mark.parametrize("device", [PHONE, DESKTOP], ids=["phone, dark, Arabic", "desktop, light, German"])
+def test_axe_finds_nothing(browser: Browser, url: str, image_file: Path, device: dict[str, Any]) -> None:
+    """On the first screen, after an answer with the settings open, and on the batch tab."""
+    context = browser.new_context(reduced_motion="reduce", **device)
+    page = context.new_page()
+    page.goto(url)
+    page.locator("#budget .budget").wait_for(state="attached")
+    page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text("utf-8"))
+    findings = page.evaluate(AXE)
+    upload(page, image_file)
+    ask_and_wait(page, PROMPT)
+    page.locator("#settings button").first.click()
+    findings += page.evaluate(AXE)
+    page.locator("#tabs [role=tab]").nth(1).click()
+    findings += page.evaluate(AXE)
+    assert findings == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    context.close()

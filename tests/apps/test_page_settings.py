@@ -27,6 +27,8 @@ def test_a_language_is_found_by_typing_and_used(answered_page: Page, engine: Fak
     choose_language(answered_page, "Deutsch")
     ask_and_wait(answered_page, "auf Deutsch")
     assert engine.requests[1].language == "de"
+    answered_page.get_by_role("tab", name=english("batch_tab")).click()
+    expect(answered_page.locator("#batch-language input")).to_have_value(re.compile("Deutsch"))
 
 
 def test_an_unsupported_language_is_marked_last_and_refused(answered_page: Page) -> None:

@@ -127,7 +127,7 @@
 
   async function goOn(id) {
     if (id !== appId) {
-      const config = await (await send(`${window.gradio_config.root}/config`)).json();
+      const config = await (await send(`${window.gradio_config.root}/config`, { signal: AbortSignal.timeout(TIMEOUT) })).json();
       if (layoutOf(config) !== layout) return location.reload();
       appId = id;
       await window.blipSpace.sendFilesAgain?.(send, prefix());

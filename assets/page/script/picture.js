@@ -118,7 +118,7 @@
 
   /* The files that were sent, to send them again when the server has lost them: it names equal files equally. */
 
-  const KEPT = 4;
+  const KEPT = 4, UPLOAD_TIMEOUT = 60_000;
   /** @type {Map<string, File>} by the file's path on the server */
   const kept = new Map();
 
@@ -134,7 +134,7 @@
     for (const file of kept.values()) {
       const form = new FormData();
       form.append("files", file);
-      await send(`${prefix}/upload`, { method: "POST", body: form });
+      await send(`${prefix}/upload`, { method: "POST", body: form, signal: AbortSignal.timeout(UPLOAD_TIMEOUT) });
     }
   }
 

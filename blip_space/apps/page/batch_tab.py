@@ -42,8 +42,8 @@ RESET_BUTTONS = "() => window.blipSpace.resetBatchButtons()"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
 
 
-def build_batch_tab(engine: EngineProtocol, batches: Batches) -> None:
-    """Add the tab to the current Blocks."""
+def build_batch_tab(engine: EngineProtocol, batches: Batches) -> Any:
+    """Add the tab to the current Blocks. Returns the component of the captions' language."""
     handlers = _Handlers(engine, batches)
     with gr.Row(elem_id="batch-columns"):
         with gr.Column(scale=4, min_width=300, elem_id="batch-left"):
@@ -65,6 +65,7 @@ def build_batch_tab(engine: EngineProtocol, batches: Batches) -> None:
     )
     running.failure(None, None, [start, cancel], js=RESET_BUTTONS, **PRIVATE)
     cancel.click(handlers.cancel, None, None, **PRIVATE)
+    return inputs[2]
 
 
 def _build_inputs(engine: EngineProtocol, handlers: _Handlers) -> list[Any]:

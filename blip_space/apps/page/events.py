@@ -25,6 +25,7 @@ MARK_ASKED = "(...values) => window.blipSpace.markAsked(...values)"
 ASK_EXAMPLE = "(example) => window.blipSpace.askExample(example)"
 NAME_ASK = "(question) => window.blipSpace.nameAsk(question)"
 NOTHING = "() => null"
+SAME = "(language) => language"
 WANTED_MODEL = "() => window.blipSpace.wantedModel()"
 RESET = "() => window.blipSpace.reset()"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False, "show_progress": "hidden"}
@@ -48,6 +49,7 @@ def connect_events(demo: Any, page: Components, handlers: Conversation, comparis
     choice = [page.language, page.model]
     changes = [component.change for component in choice]
     gr.on(changes, handlers.update_ready_questions, choice, page.ready_questions, **PRIVATE)
+    page.language.change(None, page.language, page.batch_language, js=SAME, **PRIVATE)
     page.model.change(handlers.update_model, page.model, [page.language, page.cards, page.description], **PRIVATE)
     status = [page.chip, page.status, page.details, page.timer]
     changes = [demo.load, page.timer.tick, page.model.change, page.refresh_status.click]

@@ -54,6 +54,7 @@ class Components:
     description: Any
     busy: Any
     saved_settings: Any
+    batch_language: Any
     ask_instead: Any
     remove_image: Any
     refresh_status: Any
@@ -80,7 +81,7 @@ def build_layout(engine: EngineProtocol, batches: Batches) -> Components:
                 settings_panel.build_settings(parts)
             parts["comparison"] = comparison_panel.build_panel(engine)
         with gr.Tab(text("batch_tab")):
-            batch_tab.build_batch_tab(engine, batches)
+            parts["batch_language"] = batch_tab.build_batch_tab(engine, batches)
     gr.HTML(status_text.privacy(engine.specs.values()), padding=False, elem_id="privacy")
     _hidden_parts(parts)
     return Components(**parts)

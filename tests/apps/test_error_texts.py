@@ -1,0 +1,67 @@
+"""Laws of what a user of the page reads when an event fails."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from blip_space import prompts
+from blip_space.apps import error_texts, locales
+from blip_space.errors import CODES, BusyError, PromptError, UserError
+
+GERMAN = locales.Locale(
+    "de", {"error_busy": "Viele fragen gerade.", "error_prompt_too_long_detail": "{percent} % zu lang."}
+)
+
+
+@pytest.fixture
+def german() -> Iterator[None]:
+    token = locales.current_locale.set(GERMAN)
+    yield
+    locales.current_locale.reset(token)
+
+
+@pytest.fixture
+def english() -> Iterator[None]:
+    token = locales.current_locale.set(locales.english())
+    yield
+    locales.current_locale.reset(token)
+
+
+def test_every_code_has_a_sentence() -> None:
+    assert {f"error_{code}" for code in CODES} <= set(locales.english().texts)
+
+
+@pytest.mark.usefixtures("german")
+def test_an_error_is_said_in_the_users_language_by_its_code() -> None:
+    assert error_texts.describe(BusyError("The queue is full.")) == "Viele fragen gerade."
+    assert error_texts.describe(error_texts.PageError("Schon deutsch.")) == "Schon deutsch."
+
+
+@pytest.mark.usefixtures("english")
+def test_english_keeps_an_errors_own_sentence() -> None:
+    assert error_texts.describe(BusyError("The queue is full.")) == "The queue is full."
+
+
+def test_programs_read_an_errors_own_sentence() -> None:
+    error = UserError("It has 625 tokens.", code="prompt_too_long")
+    assert error_texts.describe(error) == "It has 625 tokens."
+
+
+@pytest.mark.usefixtures("english")
+def test_too_long_a_question_names_by_how_much_to_shorten_it() -> None:
+    with pytest.raises(PromptError) as caught:
+        prompts.check_characters("x" * (prompts.MAX_PROMPT_CHARACTERS * 5 // 4))
+    assert error_texts.describe(caught.value) == "The question is too long. Shorten it by at least 20%."
+    without = UserError("It has 625 tokens.", code="prompt_too_long")
+    assert error_texts.describe(without) == locales.english().text("error_prompt_too_long")
+
+
+def test_a_notice_is_text_whatever_it_contains() -> None:
+    message = error_texts.notice("busy", 'a <b> & "c"', model="<i>")
+    assert "<" not in message
+    _, fields, sentence = html.unescape(message).split(error_texts.SEPARATOR)
+    assert (json.loads(fields), sentence) == ({"code": "busy", "model": "<i>"}, 'a <b> & "c"')
