@@ -62,6 +62,7 @@ def test_a_reload_comes_back_to_the_conversation_and_says_what_was_interrupted(
     page = answered_page
     ask_and_wait(page, "is 1 < 2?")
     page.fill("#question textarea", "a draft")
+    expect(page.get_by_text(english("kept_privacy")).last).to_be_visible()
     page.reload()
     expect(questions(page)).to_have_text([PROMPT, "is 1 < 2?"])
     expect(replies(page)).to_have_text([PROMPT, "is 1 < 2?"])
@@ -240,3 +241,17 @@ def test_an_image_that_the_server_lost_is_uploaded_again(answered_page: Page, en
     ask_and_wait(page, "and then?")
     assert engine.requests[-1].turns == ((PROMPT, PROMPT),)
     assert engine.requests[-1].image.digest == engine.requests[0].image.digest
+
+
+def test_two_tabs_with_one_conversation_keep_both_continuations(answered_page: Page, url: str) -> None:
+    counts = "window.blipSpace.store.list().then(list => list.map(({ messages }) => messages.length))"
+    second = answered_page.context.new_page()
+    second.goto(url)
+    open_list(second).first.locator(".kept-open").click()
+    expect(replies(second)).to_have_text([PROMPT])
+    ask_and_wait(second, "in the second tab")
+    wait_for(second, lambda: second.evaluate(counts) == [4])
+    ask_and_wait(answered_page, "in the first tab")
+    wait_for(second, lambda: second.evaluate(counts) == [4, 4])
+    second.reload()
+    expect(replies(second)).to_have_text([PROMPT, "in the second tab"])

@@ -137,13 +137,13 @@ def memory_needs(sizes: Mapping[str, float], fits: tuple[str, ...] | None) -> st
 
 
 def privacy(offered: Collection[ModelSpec]) -> str:
-    """What becomes of users' images, as HTML: they stay here, unless a remote one of the `offered` models is asked."""
+    """What becomes of users' images and conversations, as HTML. The images stay here, unless a remote one of the
+    `offered` models is asked, and the conversations in the browser."""
     remote = [model for model in offered if model.server]
-    if not remote:
-        return static.render_template("privacy.html", sentence=text("privacy_here"))
     hosts = ", ".join(dict.fromkeys(model.server_host for model in remote))
     models = ", ".join(model.name for model in remote)
-    sentences = [text("privacy"), text("privacy_remote", hosts=hosts, models=models)]
+    elsewhere = [text("privacy"), text("privacy_remote", hosts=hosts, models=models)]
+    sentences = [*(elsewhere if remote else [text("privacy_here")]), text("kept_privacy")]
     return "".join(static.render_template("privacy.html", sentence=sentence) for sentence in sentences)
 
 
