@@ -134,8 +134,20 @@ def _progress(job: UploadJob, *, ended: bool = False) -> str:
     result = text("batch_cancelled" if job.progress.cancelled else "batch_done", done=done, total=total)
     if errors:
         result += ", " + text("batch_errors", n=errors)
-    sentence = result if ended else str(job.progress)
+    sentence = result if ended else _running(job)
     return static.render_template("batch_progress.html", done=done, total=total, sentence=sentence)
+
+
+def _running(job: UploadJob) -> str:
+    """How far a batch is, how fast, and how long it still takes."""
+    progress, left = job.progress, job.progress.seconds_left
+    parts = [text("done_of_total", done=progress.done, total=progress.total)]
+    parts.append(text("per_second", rate=round(progress.items_per_second, 1)))
+    if left:
+        parts.append(text("seconds_left", n=round(left)) if left < 90 else text("minutes_left", n=round(left / 60)))
+    if progress.errors:
+        parts.append(text("batch_errors", n=len(progress.errors)))
+    return text("list_separator").join(parts)
 
 
 def _table(records: Sequence[CaptionRecord]) -> str:
