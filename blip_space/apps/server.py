@@ -56,6 +56,8 @@ MAX_SESSIONS = 1_000
 MAX_STORED_BYTES = 20 * 1024**2
 """The largest upload that Gradio stores. Its error message calls this 20 MB; `images` reads slightly less."""
 
+WAKE_SECONDS = 1.0
+"""How often the main thread looks for signals: one that the system gives to another thread does not wake it."""
 
 END_SECONDS = 1.0
 """How long answers that the engine has ended, and then all other requests, may take to reach their clients."""
@@ -109,7 +111,8 @@ def serve(settings: Settings) -> None:
             log_formats.adopt("uvicorn")
         repeated_errors.install()
         keep_small(engine)
-        device_lost.wait()
+        while not device_lost.wait(WAKE_SECONDS):
+            pass
         failed_process.end_server()
     except KeyboardInterrupt:
         log.info("stopping")

@@ -95,7 +95,7 @@ def test_the_page_says_that_images_leave_and_where_to(
     page = browser.new_page()
     page.goto(joined_url)
     privacy = page.locator("#privacy")
-    privacy.get_by_text(f"Images are sent to {remote.host} when echo or status-500 answers").wait_for()
+    privacy.get_by_text(f"Images are sent to {remote.host} when echo / status-500 answers").wait_for()
     assert "nothing leaves" not in privacy.inner_text()
     expect(page.locator("#budget .budget")).to_have_attribute("title", re.compile("reports a window of 512 tokens"))
     upload(page, image_file)

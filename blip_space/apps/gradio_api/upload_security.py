@@ -115,7 +115,7 @@ class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # mypy does not follow Gra
         except Exception as error:
             refusal = self._as_user_error(error)
             self._end_call(endpoint, refusal.code)
-            raise error if isinstance(error, gr.Error) else _gradio_error(refusal, is_public=is_public) from None
+            raise _gradio_error(refusal, is_public=is_public) from None
         if not output.get("is_generating"):
             self._end_call(endpoint, "answered")
         return output
@@ -128,8 +128,9 @@ class SecureBlocks(gr.Blocks):  # type: ignore[misc]  # mypy does not follow Gra
         """The error for callers. One that is not for users is logged and hidden."""
         if isinstance(error, UserError):
             return error
-        if not isinstance(error, gr.Error):
-            log.error("an event of the page failed", exc_info=error)
+        if isinstance(error, gr.Error):  # Gradio's own, which names the path in an event's data
+            return UserError(INVALID_VALUE)
+        log.error("an event of the page failed", exc_info=error)
         return UserError(INTERNAL_ERROR, code="internal_error")
 
 

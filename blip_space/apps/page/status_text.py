@@ -141,7 +141,7 @@ def privacy(offered: Collection[ModelSpec]) -> str:
     `offered` models is asked, and the conversations in the browser."""
     remote = [model for model in offered if model.server]
     hosts = ", ".join(dict.fromkeys(model.server_host for model in remote))
-    models = ", ".join(model.name for model in remote)
+    models = " / ".join(model.name for model in remote)
     elsewhere = [text("privacy"), text("privacy_remote", hosts=hosts, models=models)]
     sentences = [*(elsewhere if remote else [text("privacy_here")]), text("kept_privacy")]
     return "".join(static.render_template("privacy.html", sentence=sentence) for sentence in sentences)
