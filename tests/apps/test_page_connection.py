@@ -51,6 +51,9 @@ def test_a_page_goes_on_after_a_restart_without_losing_anything(
     page.locator("#budget .budget").wait_for(state="attached")
     upload(page, image_file)
     ask_and_wait(page, PROMPT)
+    page.wait_for_function("Boolean(window.blipSpace.currentConversation.get().blob)")
+    page.reload()  # from now on only the kept conversation has the image
+    expect(replies(page)).to_have_text([PROMPT])
     page.evaluate("window.isTheSamePage = true")
     restarted.engine.hold()
     ask(page, "five six")

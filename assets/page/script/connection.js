@@ -131,7 +131,7 @@
       if (layoutOf(config) !== layout) return location.reload();
       appId = id;
       await window.blipSpace.sendFilesAgain?.(send, prefix());
-      window.blipSpace.currentConversation.renew();
+      await window.blipSpace.currentConversation.renew();
     }
     if (isLost) note("page", text("connection_back"), { isError: false, seconds: 4 });
     isLost = false;

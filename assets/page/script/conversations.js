@@ -180,7 +180,10 @@
 
   /** Uploads the image again if the server, which was started again, has it no more. */
   async function renew() {
-    if (current.record.picture && !(await isUploaded(current.record))) reopen(current);
+    const { picture } = current.record;
+    if (!picture || (await isUploaded(current.record))) return;
+    const image = await uploadAgain(current).catch(() => null);
+    if (image?.path !== picture.value.path) reopen(current);
   }
 
   /** Opens a stored conversation. @param {string} id */
