@@ -102,7 +102,6 @@
     if (!path.endsWith("/queue/join") && !path.endsWith("/upload")) return send(input, options);
     const response = await deliver(input, options);
     refusal = response.ok ? null : response.headers.get("X-Error-Code");
-    if (response.ok && path.endsWith("/upload")) window.blipSpace.keepFiles?.(options?.body, response.clone());
     return response;
   };
 
@@ -130,7 +129,6 @@
       const config = await (await send(`${window.gradio_config.root}/config`, { signal: AbortSignal.timeout(TIMEOUT) })).json();
       if (layoutOf(config) !== layout) return location.reload();
       appId = id;
-      await window.blipSpace.sendFilesAgain?.(send, prefix());
       await window.blipSpace.currentConversation.renew();
     }
     if (isLost) note("page", text("connection_back"), { isError: false, seconds: 4 });

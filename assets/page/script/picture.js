@@ -115,28 +115,4 @@
       return items ?? [];
     };
   }
-
-  /* The files that were sent, to send them again when the server has lost them: it names equal files equally. */
-
-  const KEPT = 4, UPLOAD_TIMEOUT = 60_000;
-  /** @type {Map<string, File>} by the file's path on the server */
-  const kept = new Map();
-
-  /** @param {FormData} form @param {Response} response */
-  async function keepFiles(form, response) {
-    const files = form?.getAll?.("files") ?? [], paths = await response.json().catch(() => []);
-    if (files.length === 1) kept.set(paths[0], files[0]);
-    while (kept.size > KEPT) kept.delete(kept.keys().next().value);
-  }
-
-  /** @param {typeof fetch} send @param {string} prefix */
-  async function sendFilesAgain(send, prefix) {
-    for (const file of kept.values()) {
-      const form = new FormData();
-      form.append("files", file);
-      await send(`${prefix}/upload`, { method: "POST", body: form, signal: AbortSignal.timeout(UPLOAD_TIMEOUT) });
-    }
-  }
-
-  Object.assign(window.blipSpace, { takeFiles: take, keepFiles, sendFilesAgain, sentFiles: kept });
 })();

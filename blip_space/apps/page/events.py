@@ -144,9 +144,9 @@ def _save_settings(demo: Any, page: Components, handlers: Conversation) -> None:
     gr.on(changes, save, settings, page.saved_settings, trigger_mode="always_last", **PRIVATE)
 
 
-def _restored(name: str, saved: Any, setting: Any) -> Any:
+def _restored(name: str, saved: dict[Any, Any], setting: Any) -> Any:
     """The saved value of a setting if it is valid, else an update that leaves the setting unchanged."""
-    value = saved.get(name) if isinstance(saved, dict) else None
+    value = saved.get(name)
     return value if _is_valid(name, value, setting) else gr.skip()
 
 

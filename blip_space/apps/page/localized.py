@@ -51,7 +51,10 @@ class LocalizedPage:
         is_page = route_path(scope) == "/"
         locale = locales.locale_of(Headers(scope=scope), scope["query_string"].decode("latin-1") if is_page else None)
         render = _render_page if is_page else _replace_markers
-        rewrite = lambda body: render(_replace_current(body, locale, self._current), locale)  # noqa: E731
+
+        def rewrite(body: str) -> str:
+            return render(_replace_current(body, locale, self._current), locale)
+
         await self._app(scope, receive, _Rewriter(send, rewrite, locale))
 
 
