@@ -17,6 +17,7 @@ from blip_space.apps.http.closed_routes import ClosedRoutes
 from blip_space.apps.http.errors import ErrorSentences
 from blip_space.apps.http.keys import Keys
 from blip_space.apps.http.open_requests import OpenRequests
+from blip_space.apps.http.page_files import PageFiles
 from blip_space.apps.http.rate_limits import RateLimits
 from blip_space.apps.http.refusals import Refusal
 from blip_space.apps.http.response_counts import ResponseCounts
@@ -31,7 +32,7 @@ __all__ = ["OpenRequests", "Refusal", "wrap"]
 def wrap(app: ASGIApp, settings: Settings, open_requests: OpenRequests, count: Callable[[str, int], object]) -> ASGIApp:
     """`app` behind all middleware of this package. The last one that is added here is the first to see a request.
     `count` is called with the route and the status of each response."""
-    app = ErrorSentences(app)
+    app = ErrorSentences(PageFiles(app))
     app = UploadLimits(app, uploads.UploadStorage(upload_folder(), uploads.LIMITS))
     app = BodyLimits(app)
     app = ClosedRoutes(app)
