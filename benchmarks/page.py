@@ -1,6 +1,7 @@
-"""`python -m benchmarks.page`: how soon the page can be used, beside Gradio's empty page, in one run.
+"""`python -m benchmarks.page`: how soon the page can be used, beside two pages of Gradio's, in one run.
 
-Opens both in turn, each time in a new browser context. First paint and time to interactive are medians in milliseconds
+One of these is empty, the other has five components and no event, which is the least that a page of this kind needs.
+Opens all in turn, each time in a new browser context. First paint and time to interactive are medians in milliseconds
 from the start of the navigation: interactive is when the button to ask (of the empty page: the footer) is there and no
 task has blocked the page since. With --screenshots it also saves the page on a phone and a desktop, in light and dark,
 in German and Arabic, with axe-core's findings about each. Needs Debian's chromium.
@@ -27,12 +28,16 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from benchmarks.load import server
 from blip_space.apps.page import static
 
-EMPTY = """
-import gradio, sys
-with gradio.Blocks(analytics_enabled=False) as page:
-    pass
+GRADIO = """
+import gradio as gr, sys
+with gr.Blocks(analytics_enabled=False) as page:
+    {components}
 page.launch(server_port=int(sys.argv[1]), quiet=True)
 """
+EMPTY = GRADIO.format(components="pass")
+FIVE = GRADIO.format(
+    components="gr.Image(), gr.Chatbot(), gr.Dropdown(['en']), gr.Textbox(), gr.Button('Ask', elem_id='ask')"
+)
 OBSERVE = """
 window.measured = {shift: 0, blocked: 0, shown: 0};
 new PerformanceObserver((list) => list.getEntries().forEach((entry) => {
@@ -61,9 +66,14 @@ def main() -> None:
     parser.add_argument("--loads", type=int, default=7, help="how often each page is opened (default %(default)s)")
     parser.add_argument("--screenshots", type=Path, help="save screenshots of the page to this folder")
     args = parser.parse_args()
-    with server.running(["--model", "tiny"]) as ours, _empty_page() as empty, sync_playwright() as playwright:
+    with (
+        server.running(["--model", "tiny"]) as ours,
+        _gradio_page(EMPTY) as empty,
+        _gradio_page(FIVE) as five,
+        sync_playwright() as playwright,
+    ):
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        pages = {"blip-space": (ours.url, "#ask"), "empty Blocks": (empty, "footer")}
+        pages = {"empty Blocks": (empty, "footer"), "five components": (five, "#ask"), "blip-space": (ours.url, "#ask")}
         rows: dict[str, list[dict[str, float]]] = {name: [] for name in pages}
         for _ in range(args.loads + 1):
             for name, (url, selector) in pages.items():
@@ -76,7 +86,7 @@ def main() -> None:
 
 
 def table(rows: dict[str, list[dict[str, float]]]) -> str:
-    """The medians of the loads of each page as Markdown, and the ratio of the times."""
+    """The medians of the loads of each page as Markdown, and the times of the last against those of the others."""
     head = "| page | first paint | interactive | layout shift | requests | received |\n|---|--:|--:|--:|--:|--:|"
     medians = {
         name: {key: statistics.median(row[key] for row in measured) for key in measured[0]}
@@ -87,9 +97,11 @@ def table(rows: dict[str, list[dict[str, float]]]) -> str:
         f"| {row['requests']:.0f} | {row['bytes'] / 1000:.0f} kB |"
         for name, row in medians.items()
     ]
-    ours, empty = medians.values()
-    ratios = [f"{ours[key] / empty[key]:.2f}×" for key in ("paint", "interactive")]
-    return "\n".join([head, *lines, f"| ratio | {' | '.join(ratios)} | | | |"])
+    *others, ours = medians
+    for other in others:
+        paint, interactive = (medians[ours][key] / medians[other][key] for key in ("paint", "interactive"))
+        lines.append(f"| {ours} / {other} | {paint:.2f}× | {interactive:.2f}× | | | |")
+    return "\n".join([head, *lines])
 
 
 def own_size() -> str:
@@ -157,13 +169,13 @@ def _save(page: Page, file: Path) -> None:
 
 
 @contextmanager
-def _empty_page() -> Iterator[str]:
-    """Gradio's page without a component; its address."""
+def _gradio_page(program: str) -> Iterator[str]:
+    """The address of the page that a program serves at the port of its first argument."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen([sys.executable, "-c", EMPTY, str(port)], stdout=log, stderr=log)
+        process = subprocess.Popen([sys.executable, "-c", program, str(port)], stdout=log, stderr=log)
         try:
             _wait(port, process)
             yield f"http://127.0.0.1:{port}"

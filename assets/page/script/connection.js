@@ -9,7 +9,7 @@
 
   /** The server that has said that it stops: it is gone, although it still ends its answers. */
   let stopping = null;
-  let isLost = false, refusal = null, lastAction = Date.now(), appId = null, layout = null;
+  let isLost = false, refusal = null, lastAction = Date.now(), appId = null, layout = null, shown = new Set();
   /** @type {(() => void)[]} */
   let held = [];
 
@@ -21,9 +21,10 @@
   const isGone = (response) => [502, 503, 504].includes(response.status) &&
     !response.headers.get("content-type")?.includes("json") && !response.headers.has("X-Error-Code");
 
-  /** The components and events of a configuration: what the page and the server must agree about. */
+  /** The components and events of a configuration: what the page and the server must agree about. The page has none of
+   * the components that only calls of the API need. */
   const layoutOf = (config) => JSON.stringify([
-    config.components.map(({ id, type, props }) => [id, type, props.elem_id]),
+    config.components.filter(({ id }) => shown.has(id)).map(({ id, type, props }) => [id, type, props.elem_id]),
     config.dependencies.map(({ id, targets, inputs, outputs }) => [id, targets, inputs, outputs]),
   ]);
 
@@ -168,6 +169,7 @@
   document.addEventListener("visibilitychange", () => { if (document.visibilityState === "visible") check(); });
   for (const name of ["online", "offline"]) window.addEventListener(name, check);
   function start() {
+    shown = new Set(window.gradio_config.components.map(({ id }) => id));
     [appId, layout] = [window.gradio_config.app_id, layoutOf(window.gradio_config)];
     watch();
   }

@@ -198,7 +198,7 @@ def register(engine: EngineProtocol, endpoints: Endpoints) -> None:
         click, inputs = gr.Button(visible=False).click, make_inputs(handler, engine, later=later)
         click(handler, inputs, output, api_name=handler.__name__, preprocess=False, **limits)
 
-    with gr.Row(visible=False):
+    with gr.Row(visible=False, elem_id="endpoints"):  # which the page of a browser leaves out
         reply, answer = gr.Textbox(label="reply"), gr.JSON(label="answer")
         add(endpoints.chat, reply, **endpoints.answer_limits)
         add(endpoints.caption, reply, later=NUMBERS, **endpoints.answer_limits)

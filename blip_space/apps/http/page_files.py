@@ -6,6 +6,9 @@ Starlette only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,17 +26,19 @@ ENCODINGS = ("br", "gzip")
 
 MAX_FILE_BYTES = 1024**2
 MAX_BYTES = 32 * 1024**2
-"""The largest file that is kept, and what all may take together: those that the page needs take 1 MB in each encoding."""
+"""The largest file that is kept, and what all may take together. The page's files take 1 MB in each encoding."""
+
+File = tuple[Message, bytes]
+"""The start of a response, and its body."""
 
 
 class _Response:
-    """A response on its way, which remembers what was sent."""
+    """A response on its way. `keep` takes the whole of it before its end is sent, so that the next request finds it."""
 
-    def __init__(self, send: Send, cache_control: str) -> None:
-        self._send, self._cache_control = send, cache_control
+    def __init__(self, send: Send, cache_control: str, keep: Callable[[File], None]) -> None:
+        self._send, self._cache_control, self._keep = send, cache_control, keep
         self._start: Message | None = None
         self._body = b""
-        self._is_whole = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] == 200:
@@ -41,15 +46,10 @@ class _Response:
             self._start = {**message, "headers": list(message["headers"])}
         elif self._start and len(self._body) <= MAX_FILE_BYTES:
             self._body += message.get("body", b"")
-            self._is_whole = not message.get("more_body", False)
+            if not message.get("more_body") and len(self._body) <= MAX_FILE_BYTES:
+                MutableHeaders(scope=self._start)["content-length"] = str(len(self._body))
+                self._keep((self._start, self._body))
         await self._send(message)
-
-    def messages(self) -> tuple[Message, Message] | None:
-        """The start and the body in one, or None if this is no file, or too large, or was not sent to its end."""
-        if not self._start or not self._is_whole or len(self._body) > MAX_FILE_BYTES:
-            return None
-        MutableHeaders(scope=self._start)["content-length"] = str(len(self._body))
-        return self._start, {"type": "http.response.body", "body": self._body}
 
 
 class PageFiles:
@@ -57,7 +57,7 @@ class PageFiles:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._kept: dict[tuple[str, str], tuple[Message, Message]] = {}
+        self._kept: dict[tuple[str, str], File] = {}
         self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,26 +69,24 @@ class PageFiles:
         accepted = Headers(scope=scope).get("accept-encoding", "")
         key = scope["path"], next((name for name in ENCODINGS if name in accepted), "")
         if kept := self._kept.get(key):
-            for message in kept:
-                await send(message)
+            start, body = kept
+            await send({**start, "headers": list(start["headers"])})
+            await send({"type": "http.response.body", "body": body})
             return
-        response = _Response(send, cache_control)
-        await self._app(scope, receive, response)
-        if messages := response.messages():
-            self._keep(key, messages)
+        await self._app(scope, receive, _Response(send, cache_control, partial(self._keep, key)))
 
-    def _keep(self, key: tuple[str, str], messages: tuple[Message, Message]) -> None:
-        size = len(messages[1]["body"])
+    def _keep(self, key: tuple[str, str], file: File) -> None:
+        size = len(file[1])
         if self._bytes + size > MAX_BYTES:
             self._kept.clear()
             self._bytes = 0
         if key not in self._kept:
-            self._kept[key] = messages
+            self._kept[key] = file
             self._bytes += size
 
 
 def _cache_control(scope: Scope) -> str | None:
-    """How long a browser may use the response to this request, or None if it is no file of the page or a part of one."""
+    """How long a browser may use the response to this request, or None if it is not a whole file of the page."""
     if scope["type"] != "http" or scope["method"] != "GET" or "range" in Headers(scope=scope):
         return None
     path = route_path(scope)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -56,6 +57,9 @@ CONFIG = "window.gradio_config = "
 ONLY_FOR_THE_SERVER = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs")
 """What Gradio says of each component and its page's script never reads: a quarter of the page."""
 
+ENDPOINTS = "endpoints"
+"""The `elem_id` of what holds the inputs and outputs of the API's endpoints, which the page never shows."""
+
 
 class LocalizedPage:
     """ASGI middleware that replaces the markers of the page by the texts of the user's language, and by the `current`
@@ -72,7 +76,11 @@ class LocalizedPage:
         await (self._compressed if is_page else self._app)(scope, receive, send)
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers, query, is_page = Headers(scope=scope), scope["query_string"].decode("latin-1"), route_path(scope) == "/"
+        headers, query, is_page = (
+            Headers(scope=scope),
+            scope["query_string"].decode("latin-1"),
+            route_path(scope) == "/",
+        )
         locale = locales.locale_of(headers, query if is_page else None)
         key = locale.tag, scope["scheme"], scope.get("root_path"), *map(headers.get, ADDRESS_HEADERS)
         is_kept = is_page and not PAGE_PARAMETERS & parse_qs(query).keys()
@@ -129,15 +137,29 @@ def _render_page(html: str, locale: Locale) -> str:
 
 
 def _without_server_parts(html: str) -> str:
-    """The page without what its configuration has `ONLY_FOR_THE_SERVER`."""
+    """The page without what its configuration has for the server and the API only."""
     start = html.find(CONFIG) + len(CONFIG)
     if start < len(CONFIG):
         return html
     config, end = json.JSONDecoder().raw_decode(html, start)
-    for component in config["components"]:
-        for key in ONLY_FOR_THE_SERVER:
-            component.pop(key, None)
+    only_for_calls = {one["id"] for one in config["components"] if one["props"].get("elem_id") == ENDPOINTS}
+    for part in (config, *config["page"].values()):
+        layout = part["layout"]
+        layout["children"] = [node for node in layout["children"] if node["id"] not in only_for_calls]
+    shown = set(_ids(config["layout"]))
+    config["components"] = [
+        {key: value for key, value in component.items() if key not in ONLY_FOR_THE_SERVER}
+        for component in config["components"]
+        if component["id"] in shown
+    ]
     return html[:start] + _for_script(config) + html[end:]
+
+
+def _ids(node: dict[str, Any]) -> Iterator[int]:
+    """The ids of a node of the layout and of all below it."""
+    yield node["id"]
+    for child in node.get("children") or []:
+        yield from _ids(child)
 
 
 def _replace_current(body: bytes, locale: Locale, parts: Current) -> bytes:
