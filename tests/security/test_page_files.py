@@ -68,7 +68,7 @@ def test_files_are_read_once_while_they_fit(monkeypatch: pytest.MonkeyPatch) -> 
 
     names = ["1000", "1000", "1200", "1000", "3000", "3000", "1100", "1200", "1100"]
     assert run_in_thread(get_all(names)) == [int(name) for name in names]
-    assert read == ["1000", "1200", "3000", "3000", "1100", "1200"]  # too large, and, when full, all anew
+    assert read == ["1000", "1200", "3000", "3000", "1100", "1200"]  # too large, and, when full, all again
 
 
 def test_the_page_is_compressed_and_leaves_out_what_only_calls_need(web: httpx.Client) -> None:

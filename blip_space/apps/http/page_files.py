@@ -1,6 +1,6 @@
 """Keeps the files of Gradio's page in memory, as they were first sent, and lets browsers keep them.
 
-The page is some 100 small files, each of which Gradio finds, reads and compresses anew for every user. Depends on
+The page is some 100 small files, each of which Gradio finds, reads and compresses again for every user. Depends on
 Starlette only.
 """
 
