@@ -5,10 +5,10 @@
 # crash-test-dummy.png, that image is all that is loaded, without its caption. The other images, and metadata.jsonl with
 # the captions of all, are silently left out.
 #
-# The words choose splits, and once a file of any split is found, files without such a word belong to none; metadata.jsonl
-# is one of those. A word ends at a space, dot, hyphen, underscore or digit, so contest.png and latest.png are ordinary names, and
-# "steam train.png" is a split. Folders count as well: one subfolder "test drive" hides all others. With explicit
-# `data_files` everything is loaded.
+# The words choose splits, and once a file of any split is found, files without such a word belong to none;
+# metadata.jsonl is one of those. A word ends at a space, dot, hyphen, underscore or digit, so contest.png and
+# latest.png are ordinary names, and "steam train.png" is a split. Folders count as well: one subfolder "test drive"
+# hides all others. With explicit `data_files` everything is loaded.
 #
 # Needs Python 3.10 to 3.12 with venv, and a package index. Exits with 0 if this is still so, with 1 if it has changed.
 set -euo pipefail

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Versions: datasets==5.2.0, pillow==12.3.0, Python 3.11.
 #
-# datasets 5.2.0: a photograph with an EXIF orientation is upright in a data set if it was given as a path, as bytes or as
-# a PIL image that was opened from a path, and lies on its side for good if it was given as a PIL image opened from bytes.
+# datasets 5.2.0: a photograph with an EXIF orientation is upright in a data set if it was given as a path, as bytes or
+# as a PIL image that was opened from a path, and lies on its side for good if it was given as a PIL image opened from
+# bytes.
 #
 # The Image feature turns an image by its orientation when a row is read. A PIL image that has no file name, as one from
 # an archive, a download or an open file, is encoded first, in its own format but without its EXIF data, so nothing is

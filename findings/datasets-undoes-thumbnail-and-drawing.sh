@@ -6,9 +6,9 @@
 # `from_dict`.
 #
 # If a PIL image has a `filename`, the Image feature stores that path and never looks at the pixels; the images of an
-# imagefolder have one. The methods that return a new image (`resize`) return one without a file name, which is stored as
-# expected, and so is the same thumbnail of an image that was opened from bytes. So a step that makes photographs smaller
-# before training leaves them in full size, and one that draws boxes leaves no box.
+# imagefolder have one. The methods that return a new image (`resize`) return one without a file name, which is stored
+# as expected, and so is the same thumbnail of an image that was opened from bytes. So a step that makes photographs
+# smaller before training leaves them in full size, and one that draws boxes leaves no box.
 #
 # Needs Python 3.10 to 3.12 with venv, and a package index. Exits with 0 if this is still so, with 1 if it has changed.
 set -euo pipefail

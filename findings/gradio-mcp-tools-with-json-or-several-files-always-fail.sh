@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Versions: gradio[mcp]==6.31.0, mcp==1.30.0, Python 3.11.
 #
-# gradio 6.31.0 with `launch(mcp_server=True)`: a tool with an input of gr.JSON, gr.Gallery or gr.File with several files is
-# listed, but every call of it fails before its function is reached, whatever the argument.
+# gradio 6.31.0 with `launch(mcp_server=True)`: a tool with an input of gr.JSON, gr.Gallery or gr.File with several
+# files is listed, but every call of it fails before its function is reached, whatever the argument.
 #
-# The cause is the schema of the tool, by which the MCP library checks each call. For gr.JSON it is {"type": {}}, which is
-# no valid JSON schema. For lists of files it has its definitions beside the property, while its references look for them
-# at the top, where there is nothing: "PointerToNowhere: '/$defs/FileData' does not exist". Text, one file and choices
-# work, and the same functions work by Gradio's own client.
+# The cause is the schema of the tool, by which the MCP library checks each call. For gr.JSON it is {"type": {}}, which
+# is no valid JSON schema. For lists of files it has its definitions beside the property, while its references look for
+# them at the top, where there is nothing: "PointerToNowhere: '/$defs/FileData' does not exist". Text, one file and
+# choices work, and the same functions work by Gradio's own client.
 #
 # Starts a server on the loopback address and calls its tools once. Needs Python 3.10 to 3.13 with venv, and a package
 # index. Exits with 0 if this is still so, with 1 if it has changed.

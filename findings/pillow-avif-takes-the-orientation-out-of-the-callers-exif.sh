@@ -4,10 +4,10 @@
 # Pillow 12.3.0: saving an AVIF with `exif=` deletes the orientation from the Exif object that it is given. With
 # `exif=image.getexif()` that is the image's own, so whatever is done with the image afterwards lies on its side.
 #
-# AVIF stores the orientation as a transform of its own, so the encoder takes it out of the EXIF data, and does so in the
-# caller's object; the AVIF is right. The JPEG, WebP or PNG that is saved next with the same object has no orientation, and
-# `ImageOps.exif_transpose` no longer turns the image. In the other order everything is right, and with the same data as
-# bytes (`exif.tobytes()`) too. The other formats leave the object as it was.
+# AVIF stores the orientation as a transform of its own, so the encoder takes it out of the EXIF data, and does so in
+# the caller's object; the AVIF is right. The JPEG, WebP or PNG that is saved next with the same object has no
+# orientation, and `ImageOps.exif_transpose` no longer turns the image. In the other order everything is right, and with
+# the same data as bytes (`exif.tobytes()`) too. The other formats leave the object as it was.
 #
 # Needs Python 3.10 to 3.14 with venv, and a package index. Exits with 0 if this is still so, with 1 if it has changed.
 set -euo pipefail

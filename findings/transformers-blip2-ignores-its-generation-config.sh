@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Versions: transformers==5.23.0, torch==2.13.0, Python 3.11.
 #
-# transformers 5.23.0: BLIP-2 and InstructBLIP ignore `model.generation_config`, and with it the generation_config.json of
-# a checkpoint, which they load and save.
+# transformers 5.23.0: BLIP-2 and InstructBLIP ignore `model.generation_config`, and with it the generation_config.json
+# of a checkpoint, which they load and save.
 #
 # Their `generate` calls the one of `language_model`, which has a generation config of its own, made of the text config
-# and stored nowhere. So a stop token, a length or a repetition penalty in the folder's file, or set on the model, has no
-# effect; the arguments of `generate` have, and so has `generation_config=`. With LLaVA the file is used. The defaults of the
-# language model cannot be saved: after loading they are those of the text config again.
+# and stored nowhere. So a stop token, a length or a repetition penalty in the folder's file, or set on the model, has
+# no effect; the arguments of `generate` have, and so has `generation_config=`. With LLaVA the file is used. The
+# defaults of the language model cannot be saved: after loading they are those of the text config again.
 #
-# Random weights; each model is saved with max_new_tokens=3 and loaded. Needs Python 3.10 to 3.13 with venv, and a package
-# index. Exits with 0 if this is still so, with 1 if it has changed.
+# Random weights; each model is saved with max_new_tokens=3 and loaded. Needs Python 3.10 to 3.13 with venv, and a
+# package index. Exits with 0 if this is still so, with 1 if it has changed.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -101,8 +101,8 @@ for name, (make, inputs) in {
         new_tokens(model, inputs, generation_config=model.generation_config),
     )
     print(
-        f"{name}: max_new_tokens is {stored} in generation_config.json and {outcomes[name][1]} in model.generation_config; "
-        f"generate makes {outcomes[name][2]} tokens, and {outcomes[name][3]} with generation_config=model.generation_config"
+        f"{name}: max_new_tokens is {stored} in generation_config.json, {outcomes[name][1]} in model.generation_config; "
+        f"generate makes {outcomes[name][2]} tokens, {outcomes[name][3]} with generation_config=model.generation_config"
     )
 expected = {"BLIP-2": (3, 3, 20, 3), "InstructBLIP": (3, 3, 20, 3), "LLaVA": (3, 3, 3, 3)}
 print("as described" if outcomes == expected else "this has changed")

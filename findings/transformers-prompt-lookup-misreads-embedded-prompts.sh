@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # Versions: transformers==5.23.0, torch==2.13.0, Python 3.11.
 #
-# transformers 5.23.0: `prompt_lookup_num_tokens`, which is to speed up greedy decoding without changing it, changes what
-# BLIP-2 and InstructBLIP answer, from the first token on, as soon as the prompt ends with a token that it has had before.
+# transformers 5.23.0: `prompt_lookup_num_tokens`, which is to speed up greedy decoding without changing it, changes
+# what BLIP-2 and InstructBLIP answer, from the first token on, as soon as the prompt ends with a token that it has had
+# before.
 #
 # These models give their language model the prompt twice: as `inputs_embeds`, with the image, and as `input_ids`. The
 # first pass takes the embeddings alone, so the tokens that were looked up in the prompt are not in it, but its logits
-# are read as if they were: the model's choice for the end of the prompt is taken from a position some tokens earlier.
-# A language model that is called with both does the same, with no image at all. LLaVA, which has ids only, and T5, whose
+# are read as if they were: the model's choice for the end of the prompt is taken from a position some tokens earlier. A
+# language model that is called with both does the same, with no image at all. LLaVA, which has ids only, and T5, whose
 # decoder starts empty, are right; so is a prompt in which nothing is found. No error and no warning.
 #
-# Random weights in float64, so no two logits are nearly equal. The prompt's last two tokens stand in it before, as those
-# of "Question: … Answer: … Question: … Answer:" do. Needs Python 3.10 to 3.13 with venv, and a package index. Exits with
-# 0 if this is still so, with 1 if it has changed.
+# Random weights in float64, so no two logits are nearly equal. The prompt's last two tokens stand in it before, as
+# those of "Question: … Answer: … Question: … Answer:" do. Needs Python 3.10 to 3.13 with venv, and a package index.
+# Exits with 0 if this is still so, with 1 if it has changed.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

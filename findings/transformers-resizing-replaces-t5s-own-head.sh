@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Versions: transformers==5.23.0, torch==2.13.0, Python 3.11.
 #
-# transformers 5.23.0: `resize_token_embeddings`, as after adding a token, replaces the output layer of a T5 that has one
-# of its own (T5 1.1, Flan-T5, mT5) by its input embeddings: all logits change, also those of the old tokens.
+# transformers 5.23.0: `resize_token_embeddings`, as after adding a token, replaces the output layer of a T5 that has
+# one of its own (T5 1.1, Flan-T5, mT5) by its input embeddings: all logits change, also those of the old tokens.
 #
 # `T5Config(tie_word_embeddings=False)` holds True: the argument only decides whether outputs are scaled, and MT5Config
 # and UMT5Config set it to True as well. A checkpoint with two different matrices is loaded as it is, and a warning
-# recommends to "update the config with `tie_word_embeddings=False`", which is what its config.json says already. Whatever
-# ties weights later, as resizing does, then follows the config. Llama, whose config keeps the False, keeps its output layer.
+# recommends to "update the config with `tie_word_embeddings=False`", which is what its config.json says already.
+# Whatever ties weights later, as resizing does, then follows the config. Llama, whose config keeps the False, keeps its
+# output layer.
 #
 # A model with random weights and an output layer of its own is saved, and its config.json says False, as the published
-# ones do; it is loaded and gets two more tokens. Needs Python 3.10 to 3.13 with venv, and a package index. Exits with 0 if
-# this is still so, with 1 if it has changed.
+# ones do; it is loaded and gets two more tokens. Needs Python 3.10 to 3.13 with venv, and a package index. Exits with 0
+# if this is still so, with 1 if it has changed.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
