@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from blip_space.apps.page import static
+from scripts import page_scripts
 from tests.apps.browser import ask_and_wait, english, question_box, questions, replies, wait_for
 from tests.apps.fake_engine import FakeEngine
 
@@ -71,3 +74,11 @@ def test_the_chip_opens_the_details_and_escape_closes_them(page: Page) -> None:
     expect(page.locator("#details")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#details")).to_be_hidden()
+
+
+def test_the_page_asks_for_all_of_gradios_scripts_at_once(browser: Browser, url: str) -> None:
+    """After an upgrade of Gradio, `python -m scripts.page_scripts` writes the list again."""
+    context = browser.new_context()
+    assert sorted(page_scripts.loaded(context.new_page(), url)) == sorted(static.gradio_scripts())
+    context.close()
+    assert {httpx.get(f"{url}{path}").status_code for path in static.gradio_scripts()} == {200}

@@ -132,7 +132,8 @@ def _render_page(html: str, locale: Locale) -> str:
     }
     script = f"<script>window.blipSpaceLocale = {_for_script(data)};\n{static.first_script()}</script>"
     html = re.sub(r'<html\s+lang="en"', f'<html lang="{locale.tag}" dir="{locale.direction}"', html, count=1)
-    html = _without_server_parts(html)
+    early = "".join(f'<link rel="modulepreload" crossorigin href=".{path}">' for path in static.gradio_scripts())
+    html = _without_server_parts(html).replace("</head>", f"{early}</head>", 1)
     return _replace_markers(html, locale).replace("<head>", f"<head>{script}", 1)
 
 

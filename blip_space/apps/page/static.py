@@ -9,6 +9,7 @@ import html
 import json
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from string import Template
 
@@ -61,6 +62,9 @@ STYLES = (
 )
 EXAMPLES = ASSETS / "examples"
 
+GRADIO_SCRIPTS = ASSETS / "page" / "gradio_scripts.json"
+"""The scripts that Gradio's page loads one after another, as `python -m scripts.page_scripts` finds them."""
+
 
 @dataclass(frozen=True)
 class ExampleImage:
@@ -90,6 +94,14 @@ def _escape(value: object) -> str:
 def first_script() -> str:
     """The script that runs before all others of the page."""
     return _script("gradio_language.js")
+
+
+@cache
+def gradio_scripts() -> tuple[str, ...]:
+    """The paths of Gradio's scripts that the page needs; none if another version of Gradio is installed than that of
+    the list."""
+    listing = json.loads(GRADIO_SCRIPTS.read_text("utf-8"))
+    return tuple(listing["scripts"]) if listing["gradio"] == version("gradio") else ()
 
 
 def script() -> str:
