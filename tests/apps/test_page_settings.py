@@ -42,6 +42,8 @@ def test_an_unsupported_language_is_marked_last_and_refused(answered_page: Page)
     expect(answered_page.locator("#budget")).to_contain_text("parrot does not speak Kiswahili")
     ask(answered_page, "habari")
     expect(note(answered_page, "box")).to_contain_text("parrot does not speak Kiswahili")
+    expect(answered_page.get_by_text("parrot does not speak Kiswahili").filter(visible=True)).to_have_count(1)
+    expect(answered_page.locator("body")).not_to_contain_text("mblip-bloomz-7b")
     expect(question_box(answered_page)).to_have_value("habari")
 
 
