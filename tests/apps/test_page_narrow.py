@@ -1,5 +1,5 @@
-"""Laws of the page in narrow windows, on phones and when it is magnified, in a real browser: nothing scrolls sideways, is
-cut off or is covered, and everything is large enough to be pressed."""
+"""Laws of the page in narrow windows, on phones and when it is magnified, in a real browser: nothing scrolls sideways,
+is cut off or is covered, and everything is large enough to be pressed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.apps.conftest import PAGE_MILLISECONDS
 from tests.example_images import blue_circles
 
 FAULTS = """() => {
-    const found = [], name = (node) => `${node.tagName} ${node.id} ${node.className} ${node.innerText ?? ""}`.slice(0, 90);
+    const found = [], name = (node) => node.outerHTML.slice(0, 120);
     const root = document.documentElement;
     if (root.scrollWidth > innerWidth) found.push(`the page scrolls sideways: ${root.scrollWidth}`);
     for (const node of document.querySelectorAll("button, input, textarea, summary, p, small, q, label, #details")) {
@@ -25,7 +25,9 @@ FAULTS = """() => {
         for (let outer = node.parentElement; outer; outer = outer.parentElement) {
             const { overflowX, position } = getComputedStyle(outer), edge = outer.getBoundingClientRect();
             if (/auto|scroll/.test(overflowX)) [left, right] = [-Infinity, Infinity];
-            if (/hidden|clip/.test(overflowX)) [left, right] = [Math.max(left, edge.left - 1), Math.min(right, edge.right + 1)];
+            if (/hidden|clip/.test(overflowX)) {
+                [left, right] = [Math.max(left, edge.left - 1), Math.min(right, edge.right + 1)];
+            }
             if (position === "fixed" || left === -Infinity) break;
         }
         if (shape.left < left || shape.right > right) found.push(`cut off: ${name(node)}`);

@@ -57,8 +57,6 @@ def theme_options() -> dict[str, Any]:
         color_accent="*primary_600",
         slider_color="*primary_600",
         body_text_color_subdued="*neutral_500",
-        input_placeholder_color="*neutral_500",
-        input_placeholder_color_dark="*neutral_400",
         input_border_color=OUTLINE,
         input_border_color_dark="*neutral_500",
         checkbox_border_color=OUTLINE,
