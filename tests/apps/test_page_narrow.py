@@ -11,9 +11,8 @@ from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 from tests.apps.browser import PROMPT, ask_and_wait, english, question_box, questions, replies, upload
 from tests.apps.conftest import PAGE_MILLISECONDS
-from tests.example_images import blue_circles
 
-FAULTS = """() => {
+CUT_OFF = """() => {
     const found = [], name = (node) => node.outerHTML.slice(0, 120);
     const root = document.documentElement;
     if (root.scrollWidth > innerWidth) found.push(`the page scrolls sideways: ${root.scrollWidth}`);
@@ -111,8 +110,7 @@ def states(page: Page, image_file: Any) -> Iterator[str]:
     yield "conversations"
     page.keyboard.press("Escape")
     page.locator("#tabs [role=tab]").nth(1).click()
-    file = {"name": "circles.png", "mimeType": "image/png", "buffer": blue_circles()}
-    page.set_input_files("#batch-files input[type=file]", [file])  # type: ignore[list-item]  # a FilePayload
+    page.set_input_files("#batch-files input[type=file]", image_file)
     page.locator("#batch-files .file").wait_for()
     page.click("#batch-start")
     page.locator("#batch-downloads button").last.wait_for()
@@ -132,7 +130,7 @@ def test_nothing_is_cut_off_or_too_small_in_narrow_and_magnified_windows(
     for state in states(page, image_file):
         for width, height in sizes:
             page.set_viewport_size({"width": width, "height": height})
-            assert page.evaluate(FAULTS) == [], (state, width)
+            assert page.evaluate(CUT_OFF) == [], (state, width)
             assert page.evaluate(SMALL_TARGETS, 44 if is_touched else 24) == [], (state, width)
         page.set_viewport_size({"width": sizes[0][0], "height": sizes[0][1]})
 
@@ -143,7 +141,7 @@ def test_long_words_fit_the_composer(phone: Phone, language: str) -> None:
     page = phone.open(320, 640, locale=language)
     for width in (320, 360, 390, 560, 768):
         page.set_viewport_size({"width": width, "height": 740})
-        assert page.evaluate(FAULTS) == [], width
+        assert page.evaluate(CUT_OFF) == [], width
 
 
 def test_the_top_of_a_phone_has_two_rows_with_several_models(phone: Phone) -> None:
