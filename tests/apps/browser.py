@@ -93,20 +93,23 @@ def is_dark(page: Page) -> bool:
     return bool(page.evaluate("document.body.classList.contains('dark')"))
 
 
-def contrast(locator: Locator) -> float:
-    """The WCAG contrast ratio between the text and the nearest colour behind it."""
+def contrast(locator: Locator, part: str = "color", pseudo: str | None = None) -> float:
+    """The WCAG contrast ratio between the text and the nearest colour behind it. `part` is the property of another
+    colour, such as `borderTopColor`, which is compared with what surrounds the element; `pseudo` is a part of the
+    element, such as `::placeholder`."""
     return float(
         locator.evaluate(
-            """node => {
+            """(node, [part, pseudo]) => {
         const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
         const light = (colour) => colour.slice(0, 3).map(v => v / 255)
             .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
             .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-        const front = light(rgb(getComputedStyle(node).color));
-        let behind = node;
+        const front = light(rgb(getComputedStyle(node, pseudo)[part]));
+        let behind = part === "color" ? node : node.parentElement;
         while (behind && (rgb(getComputedStyle(behind).backgroundColor)[3] ?? 1) < 1) behind = behind.parentElement;
         const back = light(behind ? rgb(getComputedStyle(behind).backgroundColor) : [255, 255, 255]);
         return (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
-    }"""
+    }""",
+            [part, pseudo],
         )
     )

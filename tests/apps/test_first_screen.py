@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from blip_space.apps.page import static
 from scripts import page_scripts
@@ -50,6 +50,28 @@ def test_image_reply_and_composer_are_in_view_on_a_phone(browser: Browser, url: 
     for part in ("#picture img", "#chat [data-testid=bot] >> nth=-1", "#question textarea", "#ask"):
         expect(page.locator(part)).to_be_in_viewport(ratio=0.9)
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    context.close()
+
+
+@pytest.mark.parametrize(("size", "is_mobile"), [((390, 844), True), ((1280, 800), False)], ids=["phone", "desktop"])
+def test_the_page_does_not_move_while_it_loads(
+    browser: Browser, url: str, size: tuple[int, int], is_mobile: bool
+) -> None:
+    """The cumulative layout shift, of which 0.1 counts as good."""
+    viewport = ViewportSize(width=size[0], height=size[1])
+    context = browser.new_context(viewport=viewport, has_touch=is_mobile, is_mobile=is_mobile)
+    page = context.new_page()
+    page.add_init_script(
+        """window.shift = 0;
+        new PerformanceObserver((list) => list.getEntries().forEach(({ value, hadRecentInput }) => {
+            if (!hadRecentInput) window.shift += value;
+        })).observe({ type: "layout-shift", buffered: true });"""
+    )
+    page.goto(url)
+    page.locator("#budget .budget").wait_for(state="attached")
+    for part in ("#cards button >> nth=-1", "#ready button >> nth=-1", "#privacy p >> nth=-1", "#chip"):
+        page.locator(part).wait_for()
+    assert page.evaluate("window.shift") <= 0.05
     context.close()
 
 

@@ -107,12 +107,19 @@ def test_a_chat_runs_beside_a_batch(page: Page, engine: FakeEngine, zip_file: Pa
     expect(rows(page)).to_have_count(20)
 
 
-def test_a_batch_that_fails_to_start_shows_an_error_and_the_start_button(page: Page, tmp_path: Path) -> None:
+def test_a_batch_that_fails_to_start_shows_an_error_until_the_next_one_starts(
+    page: Page, tmp_path: Path, image_file: Path
+) -> None:
     (tmp_path / "no.zip").write_text("no zip")
     start_batch(page, tmp_path / "no.zip")
     expect(note(page, "batch")).to_contain_text("no.zip is not a zip that can be read")
     expect(page.locator("#batch-start")).to_be_visible()
     expect(page.locator("#batch-cancel")).to_be_hidden()
+    page.locator("#batch-files .top-panel button").last.click()
+    page.set_input_files("#batch-files input[type=file]", image_file)
+    page.click("#batch-start")
+    expect(rows(page)).to_have_count(1)
+    expect(note(page, "batch")).to_have_count(0)
 
 
 def test_leaving_the_page_cancels_the_batch(page: Page, engine: FakeEngine, zip_file: Path) -> None:

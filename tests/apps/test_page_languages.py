@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, expect
 from blip_space.apps import locales
 from blip_space.apps.language_names import code_of_tag
 from blip_space.apps.locales import Locale
-from tests.apps.browser import ask
+from tests.apps.browser import ask, ask_and_wait, upload, wait_for
 
 SAME_AS_ENGLISH = json.loads(Path(__file__).with_name("same_as_english.json").read_text("utf-8"))
 """For each language the keys whose text is rightly the English one, such as `Chat`."""
@@ -114,4 +114,23 @@ def test_a_japanese_user_reads_japanese_and_is_answered_in_it_until_another_lang
     expect(page.locator("#page-language summary")).to_have_text("العربية")
     ask(page, "x")
     expect(page.locator(".note > span").first).to_have_text(locales.available()["ar"].text("error_no_image"))
+    context.close()
+
+
+def test_a_copied_conversation_has_no_english_words_of_the_page(browser: Browser, url: str, image_file: Path) -> None:
+    context = browser.new_context(locale="ja-JP", permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(url)
+    page.locator("#budget .budget").wait_for(state="attached")
+    upload(page, image_file)
+    page.click("#ask")
+    expect(page.locator("#chat [data-testid=bot]")).to_have_text("an image of 400 by 200")
+    expect(page.locator("#ask")).to_be_visible()
+    ask_and_wait(page, "これは何？")
+    page.locator("#chat .top-panel button").last.click()
+    text = locales.available()["ja"].text
+    question, answer, caption = (text(key) for key in ("question_name", "answer_name", "caption_request"))
+    turns = [(caption, "an image of 400 by 200"), ("これは何？", "これは何？")]
+    copied = "\n\n".join(f"{question}: {asked}\n\n{answer}: {said}" for asked, said in turns)
+    wait_for(page, lambda: page.evaluate("navigator.clipboard.readText()") == copied)
     context.close()

@@ -24,8 +24,11 @@ from tests.apps.browser import (
 
 CONTRASTING = (
     *("#privacy p", "#budget p", "header p", "#chat .user .md", "#chat .bot .md"),
-    *("#ask", "#chip", "#ready button"),
+    *("#ask", "#chip", "#ready button", "footer button"),
 )
+OUTLINED = ("#picture", "#question", "#language .wrap:not([data-testid])", "#chat .user.message")
+"""What is seen by its frame, or by its sign (`ICONS`) only."""
+ICONS = ("#picture .source-selection button >> nth=0", "#picture .source-selection button >> nth=-1")
 
 
 def test_text_is_shown_literally(page: Page, image_file: Path) -> None:
@@ -72,7 +75,14 @@ def test_text_has_enough_contrast_in_light_and_dark(browser: Browser, url: str, 
     ask_and_wait(page, PROMPT)
     for selector in CONTRASTING:
         assert contrast(page.locator(selector).first) >= 4.5, selector
+    assert contrast(page.locator("#question textarea"), pseudo="::placeholder") >= 4.5
+    for selector in OUTLINED:
+        assert contrast(page.locator(selector).first, "borderTopColor") >= 3, selector
+    for selector in ICONS:
+        assert contrast(page.locator(selector)) >= 3, selector
     assert is_dark(page) == (scheme == "dark")
+    page.locator("#tabs [role=tab]").nth(1).click()
+    assert contrast(page.locator("#batch-prompt textarea"), pseudo="::placeholder") >= 4.5
     page.close()
 
 

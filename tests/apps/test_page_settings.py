@@ -42,12 +42,15 @@ def test_an_unsupported_language_is_marked_last_and_refused(answered_page: Page)
     expect(answered_page.locator("#budget")).to_contain_text("parrot does not speak Kiswahili")
     ask(answered_page, "habari")
     expect(note(answered_page, "box")).to_contain_text("parrot does not speak Kiswahili")
+    expect(answered_page.get_by_text("parrot does not speak Kiswahili").filter(visible=True)).to_have_count(1)
+    expect(answered_page.locator("body")).not_to_contain_text("mblip-bloomz-7b")
     expect(question_box(answered_page)).to_have_value("habari")
 
 
 def test_each_model_offers_its_own_languages(answered_page: Page, engine: FakeEngine) -> None:
     answered_page.click("#model input")
     answered_page.locator("#model [role=option]", has_text="polyglot").click()
+    expect(answered_page.locator("#chip")).to_have_text(english("chip_next", model="polyglot"))
     answered_page.click("#language input")
     expect(answered_page.locator("#language [role=option]", has_text="not supported")).to_have_count(0)
     answered_page.keyboard.press("Escape")
@@ -99,6 +102,11 @@ def test_a_full_context_is_said_in_words_and_counted_once_after_typing(answered_
     wait_for(answered_page, lambda: len(counts) == 1)
     box.fill("what " * 30)
     expect(line).to_have_text(english("context_nearly_full"))
+    ask(answered_page, "what " * 200)
+    expect(note(answered_page, "box")).to_have_text(
+        re.compile(r"The question is too long\. Shorten it by at least \d+%")
+    )
+    box.fill("what " * 30)
     for number in range(2):
         ask_and_wait(answered_page, f"{number} " * 11 + "more?")
     box.fill("what is it? " * 3)

@@ -30,7 +30,15 @@
     for (const change of changes) if (change.target.closest?.("#chat, .compare-side")) cleanTexts(change.target);
   }).observe(document.documentElement, { childList: true, subtree: true });
   const writeText = navigator.clipboard?.writeText?.bind(navigator.clipboard);
-  if (writeText) navigator.clipboard.writeText = (text) => writeText(clean(text));
+  if (writeText) navigator.clipboard.writeText = (text) => writeText(clean(isConversation ? conversation() : text));
+
+  /* Gradio copies a conversation with names of roles in English. */
+  let isConversation = false;
+  document.addEventListener("click", (event) => {
+    isConversation = Boolean(event.target.closest?.("#chat .top-panel"));
+  }, true);
+  const conversation = () => window.blipSpace.currentConversation.get().record.messages.map((message) =>
+    `${window.blipSpace.text(message.role === "user" ? "question_name" : "answer_name")}: ${textOf(message)}`).join("\n\n");
 
   Object.assign(window.blipSpace, { textOf, isPlaceholder, messageOf });
 })();

@@ -7,7 +7,7 @@
     frame: () => [document.querySelector("#picture"), "beforeend"],
     box: () => [document.querySelector("#entry") ?? document.querySelector("#question"), "afterend"],
     batch: () => [document.querySelector("#batch-cancel") ?? document.querySelector("#batch-start"), "afterend"],
-    page: () => [document.querySelector(".gradio-container") ?? document.body, "beforeend"],
+    page: () => [document.querySelector(".contain") ?? document.body, "beforeend"],
   };
   /** @type {Record<string, HTMLElement>} */
   const shown = {};

@@ -19,6 +19,9 @@ from blip_space.apps.uploads import MAX_AGE_SECONDS
 from blip_space.serving.protocol import EngineProtocol
 
 CLEANUP_SECONDS = 3_600
+OUTLINE = "#8090a4"
+"""The colour of what surrounds a field in the light theme: its contrast with the page is 3.2."""
+
 PUBLIC_FOLDERS = [str(static.EXAMPLES)]
 """The folders of the server that every user of the page may read."""
 
@@ -51,9 +54,15 @@ def theme_options() -> dict[str, Any]:
     # Only these two weights are used, because the semi-bold file of this font has only three glyphs.
     fonts = [gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "system-ui", "sans-serif"]
     theme = gr.themes.Default(primary_hue="teal", neutral_hue="slate", font=fonts).set(
+        color_accent="*primary_600",
+        slider_color="*primary_600",
         body_text_color_subdued="*neutral_500",
-        input_border_color_focus="*primary_400",
-        input_border_color_focus_dark="*primary_600",
+        input_border_color=OUTLINE,
+        input_border_color_dark="*neutral_500",
+        checkbox_border_color=OUTLINE,
+        checkbox_border_color_dark="*neutral_500",
+        input_border_color_focus="*primary_600",
+        input_border_color_focus_dark="*primary_400",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",

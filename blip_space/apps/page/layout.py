@@ -93,21 +93,22 @@ def _top_row(parts: dict[str, Any], engine: EngineProtocol) -> None:
     with gr.Row(elem_id="top"):
         gr.HTML(static.render_template("header.html", tagline=text("tagline")), padding=False, elem_id="title")
         build_bar()
-        parts["model"] = gr.Dropdown(
-            names,
-            value=names[0],
-            label=text("model_label"),
-            show_label=False,
-            container=False,
-            visible=len(names) > 1,
-            min_width=140,
-            elem_id="model",
-        )
-        parts["chip"] = gr.Button(
-            current("chip"), size="sm", min_width=0, elem_id="chip", elem_classes=[current("state")]
-        )
-        gr.HTML(language_menu(), padding=False, elem_id="page-menu")
-    with gr.Column(elem_id="details"):
+        with gr.Row(elem_id="state"):
+            parts["model"] = gr.Dropdown(
+                names,
+                value=names[0],
+                label=text("model_label"),
+                show_label=False,
+                container=False,
+                visible=len(names) > 1,
+                min_width=140,
+                elem_id="model",
+            )
+            parts["chip"] = gr.Button(
+                current("chip"), size="sm", min_width=0, elem_id="chip", elem_classes=[current("state")]
+            )
+            gr.HTML(language_menu(), padding=False, elem_id="page-menu")
+    with gr.Column(elem_id="details", min_width=0):
         parts["details"] = gr.HTML(current("details"), padding=False, elem_id="status-details")
         description = status_text.model_description(engine.default)
         parts["description"] = gr.HTML(description, padding=False, elem_id="about")

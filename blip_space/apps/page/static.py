@@ -57,7 +57,9 @@ STYLES = (
     "kept.css",
     "batch.css",
     "notes.css",
+    "right_to_left.css",
     "narrow.css",
+    "targets.css",
     "access.css",
 )
 EXAMPLES = ASSETS / "examples"
