@@ -13,7 +13,7 @@ from blip_space.apps import error_texts, locales
 from blip_space.errors import CODES, BusyError, PromptError, UserError
 
 GERMAN = locales.Locale(
-    "de", {"error_busy": "Viele fragen gerade.", "error_prompt_too_long_detail": "{percent} % zu lang."}
+    "de", {"error_busy": "Viele fragen gerade.", "error_prompt_too_long_percent": "{percent} % zu lang."}
 )
 
 
