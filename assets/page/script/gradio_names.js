@@ -1,4 +1,4 @@
-/* Names Gradio's own buttons and fields in the page's language where Gradio has them in English only. */
+/* Says what Gradio has in English only in the page's language: the names of buttons and fields, and that it uploads. */
 (() => {
   const { text, tag } = window.blipSpace;
   if (tag === "en") return;
@@ -34,13 +34,24 @@
     }
   }
 
+  /** Gradio counts the files that are being uploaded in this text. @param {Node} node */
+  function reword(node) {
+    if (node.parentElement?.matches(".uploading") && node.data !== text("gradio_uploading")) node.data = text("gradio_uploading");
+  }
+
   new MutationObserver((changes) => {
     for (const { type, target, addedNodes } of changes) {
-      for (const node of type === "attributes" ? [target] : addedNodes) {
-        if (!(node instanceof Element)) continue;
+      for (const node of type === "childList" ? addedNodes : [target]) {
+        if (!(node instanceof Element)) {
+          reword(node);
+          continue;
+        }
         rename(node);
         node.querySelectorAll(SELECTOR).forEach(rename);
+        node.querySelectorAll(".uploading").forEach(({ firstChild }) => reword(firstChild));
       }
     }
-  }).observe(document.documentElement, { childList: true, subtree: true, attributes: true, attributeFilter: ATTRIBUTES });
+  }).observe(document.documentElement, {
+    childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ATTRIBUTES,
+  });
 })();
