@@ -58,18 +58,26 @@ CODES: dict[Code, str] = {
 
 
 class UserError(Exception):
-    """Invalid input, or a state of this server, with a message that says how to fix it. `values` are what a translated
-    message has to name, such as a model."""
+    """Invalid input, or a state of this server, with a message that says how to fix it. For translations `detail` names
+    the message among those of its code, and `values` are what it has to name, such as a model."""
 
     code: Code = "invalid_value"
+    detail: str = ""
     values: Mapping[str, str | int] = {}
 
     def __init__(
-        self, message: object = "", *, code: Code | None = None, values: Mapping[str, str | int] | None = None
+        self,
+        message: object = "",
+        *,
+        code: Code | None = None,
+        detail: str = "",
+        values: Mapping[str, str | int] | None = None,
     ) -> None:
         super().__init__(message)
         if code is not None:
             self.code = code
+        if detail:
+            self.detail = detail
         if values is not None:
             self.values = values
 

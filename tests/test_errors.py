@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 
 from blip_space import errors
+from blip_space.reasons import Reason
 
 CLASSES = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.UserError)]
 
@@ -25,8 +26,18 @@ def test_every_error_has_a_code_of_its_class_or_its_own(kind: type[errors.UserEr
 
 
 def test_a_code_is_kept_between_processes() -> None:
-    error = pickle.loads(pickle.dumps(errors.ImageError("A sentence.", code="too_large")))
+    sent = errors.ImageError("A sentence.", code="too_large", detail="bytes", values={"megabytes": 20})
+    error = pickle.loads(pickle.dumps(sent))
     assert (type(error), str(error), error.code) == (errors.ImageError, "A sentence.", "too_large")
+    assert (error.detail, error.values) == ("bytes", {"megabytes": 20})
+
+
+def test_a_reason_is_a_text_with_a_code_and_is_kept_between_processes() -> None:
+    counted = Reason("2 of 3 are ready", "replicas", ready=2, total=3)
+    joined = pickle.loads(pickle.dumps(Reason.joined([counted, "", "a sentence"])))
+    assert joined == "2 of 3 are ready; a sentence"
+    assert [type(part) for part in joined.parts] == [Reason, str]
+    assert (joined.parts[0].code, joined.parts[0].values) == ("replicas", {"ready": 2, "total": 3})
 
 
 def test_values_of_an_error_are_kept_between_processes() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    {"errors"},
+    {"errors", "reasons"},
     {"languages", "options", "images", "history", "callers"},
     {"catalogue", "prompts", "settings"},
     {"models"},

@@ -1,6 +1,7 @@
-"""What a user of the page reads when an event fails: a sentence for each code of `errors`, in the user's language.
+"""What a user of the page reads when an event fails, and as the reason of a decision: a sentence for each code of
+`errors` and of a `Reason`, in the user's language.
 
-English has the errors' own sentences, which programs read as well, except where the page has plainer words. The page's
+English has their own sentences, which programs read as well, except where the page has plainer words. The page's
 script (notes.js) shows a message where it belongs, by its code. Depends on the page's texts.
 """
 
@@ -13,6 +14,7 @@ import re
 from blip_space.apps import locales
 from blip_space.errors import UserError
 from blip_space.languages import LANGUAGES
+from blip_space.reasons import Reason
 
 PLAIN = frozenset({"no_image", "not_uploaded", "prompt_too_long", "unsupported_language"})
 """The codes for which the page has words of its own in English too, since their sentences name what only programs
@@ -28,17 +30,25 @@ def describe(error: UserError) -> str:
     locale = locales.current_locale.get()
     if locale is None or isinstance(error, PageError):
         return str(error)
-    if locale.tag == locales.DEFAULT and error.code not in PLAIN:
+    if locales.reads_english() and error.code not in PLAIN:
         return str(error)
     values = {**error.values}
     if language := LANGUAGES.get(str(values.get("language"))):
         values["language"] = language.own_name
-    detailed = locale.text(f"error_{error.code}_detail", **values) if values and error.code in DETAILED else ""
+    key = f"error_{error.code}_{error.detail}"
+    detailed = locale.text(key, **values) if key in locales.english().texts else ""
     return detailed if detailed and not re.search(r"\{\w+\}", detailed) else locale.text(f"error_{error.code}")
 
 
-DETAILED = frozenset({"prompt_too_long", "unsupported_language"})
-"""The codes whose sentence names values, if the error has them."""
+def explain(reason: str) -> str:
+    """A reason for the user whose page is rendered. In another language than English it is empty without a code."""
+    if locales.reads_english():
+        return str(reason)
+    if not isinstance(reason, Reason):
+        return ""
+    if reason.parts:
+        return " · ".join(filter(None, map(explain, reason.parts)))
+    return locales.text(f"reason_{reason.code}", **reason.values) if reason.code else ""
 
 
 SEPARATOR = "\u2063"

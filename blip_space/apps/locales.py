@@ -108,6 +108,18 @@ class Locale:
 current_locale: ContextVar[Locale | None] = ContextVar("current_locale", default=None)
 """The language that the user of the page reads whose event runs; None outside of the page's events."""
 
+
+def reads_english() -> bool:
+    """Whether the user reads English, as programs do."""
+    locale = current_locale.get()
+    return locale is None or locale.tag == DEFAULT
+
+
+def page_language() -> str:
+    """The code of the language that the user reads, as the table of languages has it."""
+    return (current_locale.get() or english()).tag.partition("-")[0]
+
+
 OTHER_BASES = {"yue": "zh-Hant", "wuu": "zh-Hans"}
 """Languages whose readers read another one of the page."""
 

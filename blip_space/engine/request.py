@@ -202,6 +202,7 @@ def check_language(spec: ModelSpec, code: str) -> None:
         f"{spec.name} does not support {language}; it supports {supported}. "
         f"Choose one of those, or a model that supports {language}: {models}.",
         code="unsupported_language",
+        detail="named",
         values={"model": spec.name, "language": code},
     )
 

@@ -178,10 +178,12 @@ def read_file(path: Path, *, max_bytes: int = MAX_UPLOAD_BYTES) -> bytes:
 def check_file_size(size: int, max_bytes: int) -> None:
     """Raise `ImageError` for an empty file, or one of more than `max_bytes`."""
     if not size:
-        raise ImageError(f"The file is empty (0 bytes). {SEND_SUPPORTED}")
+        raise ImageError(f"The file is empty (0 bytes). {SEND_SUPPORTED}", detail="empty")
     if size > max_bytes:
         raise ImageError(
             f"The file is larger than {max_bytes / 1e6:g} MB, and at most {max_bytes / 1e6:g} MB are read. "
             "Send a smaller or more strongly compressed copy.",
             code="too_large",
+            detail="bytes",
+            values={"megabytes": max_bytes // 1_000_000},
         )

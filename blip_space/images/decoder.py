@@ -90,7 +90,7 @@ def _decode(data: bytes) -> Image.Image:
             raise
     image = image or _try_rebuilding(data, reduction)
     if image is None:
-        raise ImageError(formats.failure_message(data, has_heif=heif.is_installed()))
+        raise formats.explain_failure(data, has_heif=heif.is_installed())
     return image
 
 
@@ -142,7 +142,7 @@ def _open_image(data: bytes, reduction: int) -> Image.Image:
     """The opened image, not decoded yet. Raises `ImageError` beyond `MAX_PIXELS`, any exception for damaged bytes."""
     image = jpeg.open_reduced(data, reduction) if reduction > 1 else _open_full(data)
     if image.width * image.height > MAX_PIXELS:
-        raise ImageError(_too_large(image.width * image.height), code="too_large")
+        raise _too_large(image.width * image.height)
     return image
 
 
@@ -151,7 +151,7 @@ def _open_full(data: bytes) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=formats.FORMATS)
     except Image.DecompressionBombError as error:
         count = PIXELS_IN_ERROR.search(str(error))
-        raise ImageError(_too_large(int(count[1]) if count else None), code="too_large") from None
+        raise _too_large(int(count[1]) if count else None) from None
     except Exception:
         if not (formats.is_heif(data[:512]) and heif.is_installed()):
             raise
@@ -169,6 +169,8 @@ def _reduction(data: bytes) -> int:
             f"The image has {size}. The limit for a JPEG is {MAX_JPEG_PIXELS // 1_000_000} megapixels. Send a smaller "
             "copy.",
             code="too_large",
+            detail="pixels",
+            values={"megapixels": MAX_JPEG_PIXELS // 1_000_000},
         )
     limit = MAX_COMPONENTS // len(header.sampling)
     if not header.is_streamed and header.pixels > limit:
@@ -181,11 +183,14 @@ def _reduction(data: bytes) -> int:
     return header.reduction(MAX_PIXELS)
 
 
-def _too_large(pixels: int | None) -> str:
+def _too_large(pixels: int | None) -> ImageError:
     size = "too many pixels" if pixels is None else _megapixels(pixels, MAX_PIXELS)
-    return (
+    return ImageError(
         f"The image has {size}. The limit is {MAX_PIXELS // 1_000_000} megapixels, or {MAX_JPEG_PIXELS // 1_000_000} "
-        "for a JPEG. Send a smaller copy."
+        "for a JPEG. Send a smaller copy.",
+        code="too_large",
+        detail="pixels",
+        values={"megapixels": MAX_PIXELS // 1_000_000},
     )
 
 

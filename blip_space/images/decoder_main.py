@@ -23,6 +23,7 @@ from blip_space.images.decoder_messages import (
     Outcome,
     Reply,
     Task,
+    pack_error,
     read_exactly,
     read_request,
     write_pixels,
@@ -74,9 +75,9 @@ def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
         image = decode_pixels(data)
         outputs = [resize.apply(image) for resize in resizes] if task == Task.RESIZE else [image]
     except ImageError as error:
-        _write_sentence(replies, Outcome.REJECTED, f"{error.code}\n{error}")
+        _write_sentence(replies, Outcome.REJECTED, pack_error(error))
     except MemoryError:
-        _write_sentence(replies, Outcome.REJECTED, f"{ImageError.code}\n{NO_MEMORY}")
+        _write_sentence(replies, Outcome.REJECTED, pack_error(ImageError(NO_MEMORY)))
     except Exception:
         _write_sentence(replies, Outcome.FAILED, traceback.format_exc())
     else:

@@ -1,17 +1,21 @@
 """The messages between a server and its decoder processes: binary, so that nothing that a decoder sends is executed.
 
 A request is a header, the resizes and the file's bytes. A reply is a header, and then the pixels of each image in
-strips of rows, or a sentence after its code and a line break.
+strips of rows, or an error: a line of JSON with its code, and its sentence.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import BinaryIO, NamedTuple
 
 from PIL import Image
+
+from blip_space.errors import CODES, ImageError
 
 READY = b"ready"
 REQUEST = struct.Struct("<QBB")
@@ -25,6 +29,7 @@ REPLY = struct.Struct("<BIII")
 
 STRIP_PIXELS = 1_000_000
 MAX_SENTENCE_BYTES = 20_000
+MAX_VALUES, MAX_VALUE_CHARACTERS = 8, 100
 DECODE_SECONDS = 10
 """The processor time that one image may take, where the system can limit it."""
 
@@ -103,6 +108,34 @@ def read_request(file: BinaryIO) -> tuple[int, Task, list[Resize]]:
     """What `pack_request` packed. Raises `EOFError` if there is no other request."""
     length, task, count = REQUEST.unpack(read_exactly(file, REQUEST.size))
     return length, Task(task), [Resize(*RESIZE.unpack(read_exactly(file, RESIZE.size))) for _ in range(count)]
+
+
+def pack_error(error: ImageError) -> str:
+    """The error in the text of a reply."""
+    return f"{json.dumps({'code': error.code, 'detail': error.detail, 'values': dict(error.values)})}\n{error}"
+
+
+def unpack_error(text: str) -> ImageError:
+    """The error in the text of a reply, which is untrusted: whatever does not belong in it is left out."""
+    header, _, sentence = text.partition("\n")
+    try:
+        fields = json.loads(header)
+    except (ValueError, RecursionError):
+        fields = None
+    fields = fields if isinstance(fields, dict) else {}
+    code, detail, values = (fields.get(name) for name in ("code", "detail", "values"))
+    return ImageError(
+        sentence,
+        code=next((known for known in CODES if known == code), None),
+        detail=detail if isinstance(detail, str) and re.fullmatch("[a-z_]{0,40}", detail) else "",
+        values=dict(_valid_values(values)) if isinstance(values, dict) else None,
+    )
+
+
+def _valid_values(values: dict[str, object]) -> Iterator[tuple[str, str | int]]:
+    for name, value in list(values.items())[:MAX_VALUES]:
+        if name.isidentifier() and isinstance(value, str | int):
+            yield name, value[:MAX_VALUE_CHARACTERS] if isinstance(value, str) else value
 
 
 def read_exactly(file: BinaryIO, count: int) -> bytes:

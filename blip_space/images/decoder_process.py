@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 
 from PIL import Image
 
-from blip_space.errors import CODES, ImageError
+from blip_space.errors import ImageError
 from blip_space.images.decoder import MAX_PIXELS
 from blip_space.images.decoder_messages import (
     DECODE_SECONDS,
@@ -28,6 +28,7 @@ from blip_space.images.decoder_messages import (
     read_exactly,
     read_pixels,
     read_reply,
+    unpack_error,
 )
 
 log = logging.getLogger(__name__)
@@ -129,8 +130,7 @@ class DecoderProcess:
             sentence = read_exactly(self._replies, reply.sentence_bytes).decode("utf-8", "replace")
             if reply.outcome == Outcome.FAILED:
                 return RuntimeError(f"a decoder process failed: {sentence}")
-            code, _, sentence = sentence.partition("\n")
-            return ImageError(sentence, code=next((known for known in CODES if known == code), None))
+            return unpack_error(sentence)
         if reply.size[0] * reply.size[1] > MAX_PIXELS:
             raise ValueError("more pixels than an image may have")
         sizes = {Task.DECODE: [reply.size], Task.RESIZE: [resize.size for resize in resizes], Task.CHECK: []}[task]

@@ -9,6 +9,8 @@ import struct
 
 from PIL import Image, features
 
+from blip_space.errors import ImageError
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Pillow's names of the supported formats. HEIC is supported too if pillow-heif is installed."""
 
@@ -48,25 +50,39 @@ NO_AVIF = (
 ARE_READ = f"{FORMAT_NAMES} are read."
 VIDEO = f"Videos are not read. Save one frame of it as an image; {ARE_READ}"
 RAW = f"Raw files of cameras are not read. Export the photograph as JPEG; {ARE_READ}"
+WEB_PAGE = f"This is a web page, not an image. Save the image itself from it. {SEND_SUPPORTED}"
 SVG = f"SVG drawings are not read. Export the drawing as PNG; {ARE_READ}"
 
 OTHER_FILES = (
-    ((b"\xff\x0a", b"\0\0\0\x0cJXL "), f"JPEG XL images are not read. Save it as JPEG or PNG; {ARE_READ}"),
-    ((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"), f"JPEG 2000 images are not read. Save it as JPEG or PNG; {ARE_READ}"),
-    ((b"8BPS",), f"Photoshop files are not read. Export the image as PNG; {ARE_READ}"),
-    ((b"gimp xcf",), f"GIMP files are not read. Export the image as PNG; {ARE_READ}"),
-    ((b"%PDF",), f"PDF files are not read. Export the page as PNG; {ARE_READ}"),
-    ((b"%!PS", b"\xc5\xd0\xd3\xc6"), f"PostScript files are not read. Export the drawing as PNG; {ARE_READ}"),
-    ((b"\0\0\1\0", b"icns"), f"Icon files are not read. Save the icon as PNG; {ARE_READ}"),
-    ((b"v/1\1", b"#?RADIANCE"), "Images of high dynamic range (EXR, HDR) are not read. Save it as PNG."),
-    ((b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"), RAW),
-    ((b"\x1aE\xdf\xa3", b"FLV", b"\0\0\1\xba"), VIDEO),
+    ("JPEG XL", (b"\xff\x0a", b"\0\0\0\x0cJXL "), f"JPEG XL images are not read. Save it as JPEG or PNG; {ARE_READ}"),
     (
+        "JPEG 2000",
+        (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
+        f"JPEG 2000 images are not read. Save it as JPEG or PNG; {ARE_READ}",
+    ),
+    ("PSD", (b"8BPS",), f"Photoshop files are not read. Export the image as PNG; {ARE_READ}"),
+    ("XCF", (b"gimp xcf",), f"GIMP files are not read. Export the image as PNG; {ARE_READ}"),
+    ("PDF", (b"%PDF",), f"PDF files are not read. Export the page as PNG; {ARE_READ}"),
+    (
+        "PostScript",
+        (b"%!PS", b"\xc5\xd0\xd3\xc6"),
+        f"PostScript files are not read. Export the drawing as PNG; {ARE_READ}",
+    ),
+    ("ICO", (b"\0\0\1\0", b"icns"), f"Icon files are not read. Save the icon as PNG; {ARE_READ}"),
+    (
+        "EXR / HDR",
+        (b"v/1\1", b"#?RADIANCE"),
+        "Images of high dynamic range (EXR, HDR) are not read. Save it as PNG.",
+    ),
+    ("RAW", (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"), RAW),
+    ("video", (b"\x1aE\xdf\xa3", b"FLV", b"\0\0\1\xba"), VIDEO),
+    (
+        "Git LFS",
         (b"version https://git-lfs",),
         "This is only the pointer that Git LFS keeps in place of the file. Run git lfs pull, and send the file itself.",
     ),
 )
-"""First bytes of unsupported files, with the error message for each kind."""
+"""The name of each kind of unsupported files, their first bytes, and the error message."""
 
 MORE_EXTENSIONS = frozenset(
     {
@@ -109,29 +125,39 @@ def is_bmp(head: bytes) -> bool:
     return head[:2] == b"BM" and len(head) >= 18 and struct.unpack_from("<I", head, 14)[0] in BMP_HEADER_BYTES
 
 
-def failure_message(data: bytes, *, has_heif: bool) -> str:
-    """The error message for a file that could not be decoded. `has_heif`: whether pillow-heif is installed."""
+def explain_failure(data: bytes, *, has_heif: bool) -> ImageError:
+    """The error for a file that could not be decoded. `has_heif`: whether pillow-heif is installed."""
     if data[12:16] == b"CgBI":
-        return APPLE_PNG
+        return _unsupported("CgBI", APPLE_PNG)
     if is_heif(data[:512]):
-        return HEIF_DAMAGED if has_heif else HEIF_PACKAGE
+        return ImageError(HEIF_DAMAGED, detail="damaged") if has_heif else _unsupported("HEIC", HEIF_PACKAGE)
     if is_avif(data[:512]) and not features.check("avif"):
-        return NO_AVIF
-    return DAMAGED if is_image(data[:512]) and not _is_raw(data) else _unsupported_message(data)
+        return _unsupported("AVIF", NO_AVIF)
+    if is_image(data[:512]) and not _is_raw(data):
+        return ImageError(DAMAGED, detail="damaged")
+    return _explain_unsupported(data)
 
 
-def _unsupported_message(data: bytes) -> str:
+def _explain_unsupported(data: bytes) -> ImageError:
     start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<svg", b"<?xml", b"<!doctype svg")):
-        return SVG
+        return _unsupported("SVG", SVG)
     if start.startswith((b"<!doctype html", b"<html")):
-        return f"This is a web page, not an image. Save the image itself from it. {SEND_SUPPORTED}"
+        return _unsupported("HTML", WEB_PAGE)
     if _is_raw(data):
-        return RAW
+        return _unsupported("RAW", RAW)
     if _is_video(data[:512]) or (data[:4] == b"RIFF" and data[8:12] == b"AVI "):
-        return VIDEO
-    unknown = f"The file is not an image that can be read, whatever its extension. {SEND_SUPPORTED}"
-    return next((message for starts, message in OTHER_FILES if data.startswith(starts)), unknown)
+        return _unsupported("video", VIDEO)
+    unknown = ImageError(f"The file is not an image that can be read, whatever its extension. {SEND_SUPPORTED}")
+    kinds = (_unsupported(kind, message) for kind, starts, message in OTHER_FILES if data.startswith(starts))
+    return next(kinds, unknown)
+
+
+def _unsupported(kind: str, message: str) -> ImageError:
+    """The error for a file of an unsupported kind: a format's name, or `video`."""
+    if kind == "video":
+        return ImageError(message, detail="video")
+    return ImageError(message, detail="format", values={"format": kind})
 
 
 def _is_raw(data: bytes) -> bool:

@@ -69,7 +69,7 @@ def open_uploads(uploads: Sequence[tuple[str, Path]]) -> Iterator[list[UploadedI
                 opened[path] = archives.enter_context(_open_zip(name, path))
             uploaded += _zip_members(opened[path])
         if not uploaded:
-            raise UserError(NO_FILES)
+            raise UserError(NO_FILES, detail="no_files")
         _check_image_count(len(uploaded))
         yield _with_unique_names(uploaded)
 
@@ -82,6 +82,8 @@ def _check_counts(uploads: Sequence[tuple[str, Path]]) -> None:
         raise UserError(
             f"These are {len(zips)} zips, and a batch has at most {MAX_ZIPS}. Pack the images into fewer zips.",
             code="too_large",
+            detail="zips",
+            values={"limit": MAX_ZIPS},
         )
     counts: dict[Path, int] = {}
     members = 0
@@ -91,7 +93,12 @@ def _check_counts(uploads: Sequence[tuple[str, Path]]) -> None:
         members += counts[path]
         if members > MAX_MEMBERS:
             subject = f"{name} holds" if len(zips) == 1 else "The zips hold"
-            raise UserError(f"{subject} more than {MAX_MEMBERS:,} files. Pack fewer into one batch.", code="too_large")
+            raise UserError(
+                f"{subject} more than {MAX_MEMBERS:,} files. Pack fewer into one batch.",
+                code="too_large",
+                detail="members",
+                values={"limit": MAX_MEMBERS},
+            )
 
 
 def _check_image_count(count: int) -> None:
@@ -100,6 +107,8 @@ def _check_image_count(count: int) -> None:
             f"These are {count:,} files, and a batch has at most {MAX_IMAGES}. Send them in parts, or caption a whole "
             "folder on your own machine with python -m blip_space folder.",
             code="too_large",
+            detail="files",
+            values={"limit": MAX_IMAGES},
         )
 
 
@@ -125,20 +134,34 @@ def _open_zip(name: str, path: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except Exception:  # a hostile header may raise anything
-        raise UserError(f"{name} is not a zip that can be read. Pack the images again, as a plain zip.") from None
+        raise UserError(
+            f"{name} is not a zip that can be read. Pack the images again, as a plain zip.",
+            detail="zip",
+            values={"file": name},
+        ) from None
     members = archive.infolist()
     if any(member.flag_bits & 1 for member in members):
-        raise UserError(f"{name} is protected with a password. Pack the images without one.")
+        raise UserError(
+            f"{name} is protected with a password. Pack the images without one.",
+            detail="password",
+            values={"file": name},
+        )
     unpacked, packed = sum(member.file_size for member in members), path.stat().st_size
     if unpacked > max(images.MAX_UPLOAD_BYTES, MAX_RATIO * packed):
         sizes = f"{unpacked / 1e6:,.0f} MB from {packed / 1e6:,.1f} MB"
         raise UserError(
-            f"{name} is compressed suspiciously strongly ({sizes}). Send the images themselves.", code="too_large"
+            f"{name} is compressed suspiciously strongly ({sizes}). Send the images themselves.",
+            code="too_large",
+            detail="unpacked",
+            values={"file": name},
         )
     if unpacked > MAX_UNPACKED_BYTES:
         limit = f"the limit is {MAX_UNPACKED_BYTES // 1_000_000} MB"
         raise UserError(
-            f"{name} unpacks to {unpacked / 1e6:,.0f} MB; {limit}. Send fewer images at once.", code="too_large"
+            f"{name} unpacks to {unpacked / 1e6:,.0f} MB; {limit}. Send fewer images at once.",
+            code="too_large",
+            detail="unpacked",
+            values={"file": name},
         )
     return archive
 
@@ -152,25 +175,25 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[UploadedImage]:
         if not path.name or name.endswith("/") or is_hidden(str(path)):
             continue
         rejection = _rejection(path, member)
-        read = partial(_reject, rejection) if rejection else partial(_read_member, archive, member)
+        read = partial(_reject, *rejection) if rejection else partial(_read_member, archive, member)
         yield UploadedImage(str(path)[-MAX_NAME_CHARACTERS:], read)
 
 
-def _rejection(path: PurePosixPath, member: zipfile.ZipInfo) -> str | None:
-    """The message that says why a member is rejected, or None if it may be read."""
+def _rejection(path: PurePosixPath, member: zipfile.ZipInfo) -> tuple[str, str] | None:
+    """The detail and the message that say why a member is rejected, or None if it may be read."""
     if path.is_absolute() or ".." in path.parts or DRIVE.match(str(path)):
-        return "Its name leads out of the zip, so it is not read. Pack it under a relative name."
+        return "unsafe_name", "Its name leads out of the zip, so it is not read. Pack it under a relative name."
     if len(str(path)) > MAX_NAME_CHARACTERS:
-        return f"Its name has more than {MAX_NAME_CHARACTERS} characters. Pack it under a shorter one."
+        return "long_name", f"Its name has more than {MAX_NAME_CHARACTERS} characters. Pack it under a shorter one."
     if path.suffix.lower() == ".zip":
-        return "A zip in a zip is not opened. Send it separately."
+        return "nested_zip", "A zip in a zip is not opened. Send it separately."
     if member.compress_type not in STREAMED_METHODS:
-        return "Its compression method is not supported. Pack it again, as a plain zip."
+        return "compression", "Its compression method is not supported. Pack it again, as a plain zip."
     return None
 
 
-def _reject(message: str) -> bytes:
-    raise ImageError(message)
+def _reject(detail: str, message: str) -> bytes:
+    raise ImageError(message, detail=detail)
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
@@ -179,7 +202,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
         with archive.open(member) as file:
             return file.read(images.MAX_UPLOAD_BYTES + 1)
     except Exception:  # a hostile entry may raise anything
-        raise ImageError("It is damaged in the zip. Pack it again.") from None
+        raise ImageError("It is damaged in the zip. Pack it again.", detail="damaged_zip") from None
 
 
 def _with_unique_names(uploaded: Sequence[UploadedImage]) -> list[UploadedImage]:

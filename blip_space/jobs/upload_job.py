@@ -77,6 +77,9 @@ class UploadJob:
         self._task = replace(task, model=engine.resolve_model(task.model, task.language).name)
         self.progress = JobProgress(len(images))
         self.records: list[CaptionRecord] = []
+        self.failures: dict[str, UserError] = {}
+        """The error of each record that has one, by its file, for translations."""
+
         self._engine = engine
         self._remaining = iter(images)
         self._in_flight: deque[_Pending] = deque()
@@ -137,7 +140,10 @@ class UploadJob:
 
     def _add_record(self, pending: _Pending) -> None:
         if pending.submitted is None and pending.error is None:
-            record = replace(self._record_by_digest[pending.digest or ""], file=pending.file, seconds=0.0)
+            first = self._record_by_digest[pending.digest or ""]
+            record = replace(first, file=pending.file, seconds=0.0)
+            if first.file in self.failures:
+                self.failures[record.file] = self.failures[first.file]
             self.progress.copied += record.error is None
         else:
             record = self._record(pending)
@@ -158,7 +164,8 @@ class UploadJob:
         except PromptError:
             raise
         except Exception as error:
-            return self._task.record(pending.file, pending.digest, error=str(_as_user_error(error)))
+            self.failures[pending.file] = failure = _without_traceback(_as_user_error(error))
+            return self._task.record(pending.file, pending.digest, error=str(failure))
         status = self._engine.status()
         if status.model == self._task.model:
             self._task = replace(self._task, precision=status.precision)
@@ -176,7 +183,9 @@ class UploadJob:
         unfinished = [*self._in_flight, *(_Pending(upload.file) for upload in self._remaining)]
         self._abort()
         for pending in unfinished:
-            self._add_record(_Pending(pending.file, pending.digest, error=BusyError(TIMED_OUT, code="timed_out")))
+            self._add_record(
+                _Pending(pending.file, pending.digest, error=BusyError(TIMED_OUT, code="timed_out", detail="batch"))
+            )
 
     def _abort(self) -> None:
         """Cancel all requests in flight."""
@@ -188,6 +197,11 @@ class UploadJob:
 def _cancel_response(submitted: Future[ResponseStream]) -> None:
     if submitted.exception() is None:
         submitted.result().cancel()
+
+
+def _without_traceback(error: UserError) -> UserError:
+    """The same error without the frames that raised it, which keep the image."""
+    return UserError(str(error), code=error.code, detail=error.detail, values=error.values)
 
 
 def _as_user_error(error: Exception) -> UserError:

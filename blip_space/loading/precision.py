@@ -16,6 +16,7 @@ from blip_space.catalogue.storage import BITS
 from blip_space.errors import ModelError
 from blip_space.loading.device import Device
 from blip_space.models.interface import Precision
+from blip_space.reasons import Reason
 
 SMALL_PARAMETERS = 500_000_000
 """Smaller models use fp32: it costs little, and unlike in bf16 greedy answers do not depend on the batch."""
@@ -39,7 +40,7 @@ def select_precision(requested: str, spec: ModelSpec, device: Device, *, free: i
     if requested != "auto":
         return _build_precision(requested, spec, device, _check_requested(requested, spec, device))
     if spec.parameters < SMALL_PARAMETERS:
-        reason = "the model is small, and in fp32 answers do not depend on the batch"
+        reason = Reason("the model is small, and in fp32 answers do not depend on the batch", "small")
         return _build_precision("fp32", spec, device, reason)
     best, reason = _best_precision(spec, device)
     names = (best, *_fallbacks(best, device))
@@ -47,9 +48,13 @@ def select_precision(requested: str, spec: ModelSpec, device: Device, *, free: i
     fitting = fitting or [name for name in reversed(names) if fits(spec, name, free, device)]
     if not fitting or fitting[0] == best:
         return _build_precision(best, spec, device, reason)
-    beside = " beside its answers" if device.kind == "cuda" else ""
-    reason = f"{best} needs {spec.memory_gb[best]:g} GB{beside} and {(free or 0) / 1e9:.1f} GB are free"
-    return _build_precision(fitting[0], spec, device, reason)
+    return _build_precision(fitting[0], spec, device, _lack_of_memory(best, spec, device, free or 0))
+
+
+def _lack_of_memory(best: str, spec: ModelSpec, device: Device, free: int) -> Reason:
+    beside, needed = " beside its answers" if device.kind == "cuda" else "", spec.memory_gb[best]
+    sentence = f"{best} needs {needed:g} GB{beside} and {free / 1e9:.1f} GB are free"
+    return Reason(sentence, "memory", precision=best, needed=needed, free=round(free / 1e9, 1))
 
 
 def fits(spec: ModelSpec, precision: str, free: int | None, device: Device | None = None) -> bool:
@@ -79,15 +84,21 @@ def supported_precisions(spec: ModelSpec, device: Device) -> tuple[str, ...]:
     return tuple(name for name in spec.precisions if name not in QUANTIZED or device.kind != "mps")
 
 
-def _best_precision(spec: ModelSpec, device: Device) -> tuple[str, str]:
+def _best_precision(spec: ModelSpec, device: Device) -> tuple[str, Reason]:
+    processor = _processor(device)
     if device.has_bf16:
-        where = "this CPU" if device.kind == "cpu" else "this GPU"
-        return "bf16", f"the model is large, and {where} computes in bf16"
+        sentence = f"the model is large, and this {processor} computes in bf16"
+        return "bf16", Reason(sentence, "large", processor=processor)
     if device.kind == "cpu":
-        return "fp32", "this CPU does not compute in bf16 (no AVX512-BF16 or AMX)"
+        return "fp32", Reason("this CPU does not compute in bf16 (no AVX512-BF16 or AMX)", "cpu_without_bf16")
     if spec.language_model.overflows_in_fp16:
-        return "fp32", "this GPU does not compute in bf16, and in fp16 this model overflows"
-    return "fp16", "this GPU does not compute in bf16"
+        sentence = "this GPU does not compute in bf16, and in fp16 this model overflows"
+        return "fp32", Reason(sentence, "gpu_overflow")
+    return "fp16", Reason("this GPU does not compute in bf16", "gpu_without_bf16")
+
+
+def _processor(device: Device) -> str:
+    return "CPU" if device.kind == "cpu" else "GPU"
 
 
 def _fallbacks(best: str, device: Device) -> tuple[str, ...]:
@@ -99,17 +110,17 @@ def _fallbacks(best: str, device: Device) -> tuple[str, ...]:
     return ("bf16", *QUANTIZED) if best == "fp32" else QUANTIZED
 
 
-def _check_stored(spec: ModelSpec, device: Device) -> str:
+def _check_stored(spec: ModelSpec, device: Device) -> Reason:
     """The reason for using the stored precision. Raises `ModelError` if the device does not support it."""
     bits = BITS[spec.stored_precision]
     if not supported_precisions(spec, device):
         raise ModelError(
             f"{spec.name} is stored in {bits} bits, which Apple's GPU does not support. Choose the original checkpoint."
         )
-    return f"the checkpoint is stored in {bits} bits"
+    return Reason(f"the checkpoint is stored in {bits} bits", "stored", bits=bits)
 
 
-def _check_requested(requested: str, spec: ModelSpec, device: Device) -> str:
+def _check_requested(requested: str, spec: ModelSpec, device: Device) -> Reason:
     """The reason for using the requested precision, with its risks. Raises `ModelError` if it is not supported."""
     if requested not in PRECISIONS:
         raise ModelError(f"There is no precision {str(requested)[:40]!r}. Choose auto, {join_with_or(PRECISIONS)}.")
@@ -126,17 +137,20 @@ def _check_requested(requested: str, spec: ModelSpec, device: Device) -> str:
     if requested not in (supported := supported_precisions(spec, device)):
         raise ModelError(f"Apple's GPU does not support {requested}. Choose {join_with_or(supported)}.")
     if requested in QUANTIZED and device.kind == "cpu" and device.has_bf16:
-        return "as requested; it saves memory and, on a CPU that computes in bf16, time, after a longer load"
+        sentence = "as requested; it saves memory and, on a CPU that computes in bf16, time, after a longer load"
+        return Reason(sentence, "requested_fast")
     if requested in QUANTIZED and device.kind == "cpu":
-        return "as requested; on this CPU it saves memory, not time"
+        return Reason("as requested; on this CPU it saves memory, not time", "requested_memory")
     if requested == "fp16" and spec.language_model.trained_in_bf16:
-        return "as requested, though its language model was trained in bf16 and may overflow in fp16"
+        sentence = "as requested, though its language model was trained in bf16 and may overflow in fp16"
+        return Reason(sentence, "requested_fp16")
     if requested == "bf16" and not device.has_bf16:
-        return f"as requested, though this {'CPU' if device.kind == 'cpu' else 'GPU'} is slow in bf16"
-    return "as requested"
+        processor = _processor(device)
+        return Reason(f"as requested, though this {processor} is slow in bf16", "requested_bf16", processor=processor)
+    return Reason("as requested", "requested")
 
 
-def _build_precision(name: str, spec: ModelSpec, device: Device, reason: str) -> Precision:
+def _build_precision(name: str, spec: ModelSpec, device: Device, reason: Reason) -> Precision:
     return Precision(name, device.name, reason, _dtype(name, spec, device))
 
 

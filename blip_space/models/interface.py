@@ -26,7 +26,7 @@ from blip_space.models.transfer import to_device
 
 @dataclass(frozen=True)
 class Precision:
-    """A model's precision: its `name` in PRECISIONS, a torch device, and the reason for both, as part of a sentence.
+    """A model's precision: its `name` in PRECISIONS, a torch device, and the reason for both (a `Reason` if known).
 
     `dtype` is the type of all computation, and of all weights that are not quantized.
     """

@@ -146,6 +146,7 @@ def _fit(
         raise PromptError(
             f"The question is too long: it has {len(best.ids):,} tokens, and {max(budget_tokens, 0):,} fit. {SHORTEN}",
             code="prompt_too_long",
+            detail="percent",
             values=_excess(len(best.ids), budget_tokens),
         )
     earlier = _within_characters(turns, cleaner, convert, max_characters - len(newest))
@@ -169,6 +170,7 @@ def check_characters(question: str) -> None:
             f"The question has {len(question):,} characters and at most {MAX_PROMPT_CHARACTERS:,} are read. "
             "Shorten it.",
             code="prompt_too_long",
+            detail="percent",
             values=_excess(len(question), MAX_PROMPT_CHARACTERS),
         )
 
@@ -192,6 +194,7 @@ def _check_length(text: str, budget_tokens: int, *, characters: int = 0) -> int:
             f"The question is too long: it has {characters:,} characters, and at most about "
             f"{MAX_TOKEN_CHARACTERS * room:,} fit the {room:,} free tokens. {SHORTEN}",
             code="prompt_too_long",
+            detail="percent",
             values=_excess(characters, MAX_TOKEN_CHARACTERS * room),
         )
     return MAX_TOKEN_CHARACTERS * room

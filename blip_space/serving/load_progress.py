@@ -21,11 +21,15 @@ REPORT_SECONDS, QUIET_SECONDS = 10.0, 2.0
 
 @dataclass(frozen=True)
 class LoadEstimate:
-    """The progress as a share from 0 to 1 and as a sentence, and the seconds left, if they can be estimated."""
+    """The progress as a share from 0 to 1 and as a sentence, and the seconds left, if they can be estimated. `done` and
+    `total` are the bytes of a download, or the tensors of a load."""
 
     share: float
     sentence: str
     seconds_left: float | None
+    phase: str = ""
+    done: int = 0
+    total: int = 0
 
 
 class LoadProgress:
@@ -65,7 +69,7 @@ class LoadProgress:
         share = last.done / last.total if last.total else 1.0
         done, seconds = last.done - first.done, now - started_at
         left = seconds * (last.total - last.done) / done if done and seconds >= MIN_SECONDS else None
-        return LoadEstimate(share, _sentence(last, share, left), left)
+        return LoadEstimate(share, _sentence(last, share, left), left, last.phase, last.done, last.total)
 
 
 def _sentence(event: LoadEvent, share: float, left: float | None) -> str:

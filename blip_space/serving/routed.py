@@ -17,6 +17,7 @@ from blip_space.catalogue import ModelSpec
 from blip_space.engine.request import Budget, Request
 from blip_space.errors import BusyError, DeviceError, ModelError, UserError
 from blip_space.history import Turn
+from blip_space.reasons import Reason
 from blip_space.serving.metrics import sum_metrics
 from blip_space.serving.protocol import EngineProtocol, EngineStatus
 from blip_space.serving.response import ResponseStream
@@ -157,13 +158,13 @@ def combine(states: Mapping[str, EngineStatus], noun: str, total: int) -> Engine
     loading = [state for state in states.values() if state.status == "loading"]
     first = next(iter(ready or loading or states.values()))
     failed = [f"{name}: {state.error}" for name, state in states.items() if state.status == "failed"]
-    parts = [first.reason, f"{len(ready)} of {total} {noun} are ready", *failed]
+    counted = Reason(f"{len(ready)} of {total} {noun} are ready", "replicas", ready=len(ready), total=total)
     return replace(
         first,
         device=", ".join(dict.fromkeys(state.device for state in ready)),
         waiting=sum(state.waiting for state in states.values()),
         running=sum(state.running for state in states.values()),
-        reason="; ".join(parts) if ready else first.reason,
+        reason=Reason.joined([first.reason, counted, *failed]) if ready else first.reason,
         metrics=sum_metrics([state.metrics for state in ready]),
         replicas=len(ready),
         loaded=tuple(dict.fromkeys(name for state in states.values() for name in state.loaded)),

@@ -114,7 +114,7 @@ class ZeroGpuEngine:
     def submit(self, request: Request) -> ResponseStream:
         """See `EngineProtocol`. Raises `UserError` for a background request."""
         if request.background:
-            raise UserError(BATCHES_UNSUPPORTED)
+            raise UserError(BATCHES_UNSUPPORTED, detail="no_batches")
         spec, response = self.resolve_model(request.model, request.language), open_response(request, self._config)
         with self._lock:
             if self._is_stopping:

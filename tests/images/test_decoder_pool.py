@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from collections.abc import Iterator
@@ -14,7 +15,14 @@ from blip_space import images
 from blip_space.callers import UNKNOWN, Caller
 from blip_space.errors import ImageError
 from blip_space.images import ImageFile, Resize, uploaded
-from blip_space.images.decoder_messages import STRIP_PIXELS, Task
+from blip_space.images.decoder_messages import (
+    MAX_VALUE_CHARACTERS,
+    MAX_VALUES,
+    STRIP_PIXELS,
+    Task,
+    pack_error,
+    unpack_error,
+)
 from blip_space.images.decoder_pool import DecoderPool
 from blip_space.images.uploaded import UploadedImageFile
 from tests.images.image_bytes import disc, encoded, exif, noise, with_size
@@ -162,3 +170,25 @@ def test_stopping_ends_the_processes() -> None:
     assert not pool.pids
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_an_error_travels_with_what_a_translation_names() -> None:
+    sent = ImageError("It has\n144 megapixels.", code="too_large", detail="pixels", values={"megapixels": 64})
+    error = unpack_error(pack_error(sent))
+    assert (str(error), error.code, error.detail) == (str(sent), "too_large", "pixels")
+    assert error.values == {"megapixels": 64}
+
+
+@pytest.mark.parametrize("header", ["", "[]", "{", "[" * 9_000, '{"code": "root", "detail": "../x", "values": [1]}'])
+def test_what_a_decoder_may_not_say_about_an_error_is_left_out(header: str) -> None:
+    error = unpack_error(f"{header}\nIt is damaged.")
+    assert (str(error), error.code, error.detail, dict(error.values)) == ("It is damaged.", "unreadable_image", "", {})
+
+
+def test_the_values_of_an_error_are_few_and_short() -> None:
+    values = {**{f"a{number}": number for number in range(20)}}
+    header = json.dumps({"values": {"format": "x" * 1_000, "not a name": 1, "nested": [1], **values}})
+    error = unpack_error(f"{header}\n")
+    assert len(error.values) <= MAX_VALUES
+    assert error.values["format"] == "x" * MAX_VALUE_CHARACTERS
+    assert {"not a name", "nested"}.isdisjoint(error.values)

@@ -11,7 +11,7 @@
     language: factsOf(message).language ?? "",
   }));
   const fileOf = (title, ending, type, content) => {
-    const name = title.replace(/[^\p{L}\p{M}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 60) || "conversation";
+    const name = title.replace(/[^\p{L}\p{M}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 60) || text("conversation_label");
     return new File([content], `${name}.${ending}`, { type });
   };
 

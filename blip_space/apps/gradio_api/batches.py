@@ -66,12 +66,12 @@ class Batches:
     def _registered(self, session: str, job: UploadJob) -> Iterator[None]:
         with self._lock:
             if session in self._running:
-                raise BusyError(ONE_AT_A_TIME)
+                raise BusyError(ONE_AT_A_TIME, detail="own_batch")
             if len(self._running) >= MAX_BATCHES:
-                raise BusyError(TOO_MANY_BATCHES)
+                raise BusyError(TOO_MANY_BATCHES, detail="batches")
             address = current_caller.get().address
             if address and list(self._addresses.values()).count(address) >= MAX_OF_ADDRESS:
-                raise BusyError(TOO_MANY_OF_ADDRESS)
+                raise BusyError(TOO_MANY_OF_ADDRESS, detail="batches")
             self._running[session], self._addresses[session] = job, address
         try:
             yield

@@ -105,9 +105,11 @@ def check_parts(values: list[Any], max_files: int, max_parts: int | None = None)
         elif isinstance(value, int) and value.bit_length() > MAX_BITS:
             raise UserError(INVALID_NUMBER)
         if max_parts is not None and parts > max_parts:
-            raise UserError(TOO_MANY_PARTS, code="too_large")
+            raise UserError(TOO_MANY_PARTS, code="too_large", detail="conversation")
         if files > max_files:
-            raise UserError(TOO_MANY_FILES.format(max_files), code="too_large")
+            raise UserError(
+                TOO_MANY_FILES.format(max_files), code="too_large", detail="files", values={"limit": max_files}
+            )
 
 
 def _check_text(text: str) -> None:

@@ -1,7 +1,8 @@
 """Asks every request for a key: programs send it as a bearer token, the page as a cookie that its form has set.
 
 The cookie has a digest of the key, so it stays valid when the server starts again, and ends with the key. It never
-counts for programs' routes, which other programs of a browser could call with it. Depends on Starlette only.
+counts for programs' routes, which other programs of a browser could call with it. Depends on Starlette, and on the
+page's texts for the form.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from blip_space.apps import locales
 from blip_space.apps.http.clients import with_key
 from blip_space.apps.http.refusals import Refusal, route_path
 
@@ -41,15 +43,15 @@ NO_KEY = Refusal(
     "This server needs a key. Send it in the header Authorization: Bearer KEY, or sign in on the page.",
     {"WWW-Authenticate": "Bearer"},
 )
-WRONG_KEY = "That is no key of this server. Ask its operator for one."
 PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Sign in</title>
+<html lang="{tag}" dir="{direction}"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><title>{sign_in}</title>
 <style>body {{ font: 16px/1.5 system-ui, sans-serif; margin: 15vh auto; max-width: 24rem; padding: 0 1rem }}
 input, button {{ box-sizing: border-box; font: inherit; margin-top: .5rem; padding: .5rem; width: 100% }}
 p {{ color: #b00020; min-height: 1.5em }}</style></head>
-<body><main><h1>Sign in</h1><form method="post" action="{action}"><label>Key of this server
+<body><main><h1>{sign_in}</h1><form method="post" action="{action}"><label>{label}
 <input name="key" type="password" autocomplete="current-password" required autofocus></label>
-<button>Sign in</button></form><p role="alert">{message}</p></main></body></html>
+<button>{sign_in}</button></form><p role="alert">{message}</p></main></body></html>
 """
 
 
@@ -77,7 +79,7 @@ class Keys:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         elif path == "/" and "text/html" in Headers(scope=scope).get("accept", ""):
-            await self._form("", 401)(scope, receive, send)
+            await self._form(scope, 401)(scope, receive, send)
         else:
             await NO_KEY.send(scope, receive, send)
 
@@ -98,11 +100,11 @@ class Keys:
 
     async def _sign_in(self, scope: Scope, receive: Receive) -> Response:
         if scope["method"] != "POST":
-            return self._form("", 200)
+            return self._form(scope, 200)
         form = await _read_form(receive)
         key = self._compare(_digest("token", form.get("key", [""])[0].strip()), self._tokens)
         if not key:
-            return self._form(WRONG_KEY, 401)
+            return self._form(scope, 401, "sign_in_wrong_key")
         response = RedirectResponse(f"{self._root_path}/", status_code=303)
         is_framed = Headers(scope=scope).get("sec-fetch-dest", "") in FRAMES
         response.set_cookie(
@@ -118,9 +120,19 @@ class Keys:
             response.headers["set-cookie"] += "; Partitioned"
         return response
 
-    def _form(self, message: str, status: int) -> Response:
-        page = PAGE.format(action=html.escape(f"{self._root_path}{SIGN_IN}"), message=html.escape(message))
-        return HTMLResponse(page, status, {"Cache-Control": "no-store"})
+    def _form(self, scope: Scope, status: int, message: str = "") -> Response:
+        """The form in the user's language; `message` is the key of a text, or empty."""
+        locale = locales.locale_of(Headers(scope=scope), scope["query_string"].decode("latin-1"))
+        values = {
+            "tag": locale.tag,
+            "direction": locale.direction,
+            "action": f"{self._root_path}{SIGN_IN}",
+            "sign_in": locale.text("sign_in"),
+            "label": locale.text("sign_in_key"),
+            "message": locale.text(message) if message else "",
+        }
+        page = PAGE.format(**{name: html.escape(value) for name, value in values.items()})
+        return HTMLResponse(page, status, {"Cache-Control": "no-store", "Vary": "Accept-Language, Cookie"})
 
 
 def _digest(purpose: str, key: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from blip_space.apps import locales
 from blip_space.apps.gradio_api.endpoints import Endpoints, register
 from blip_space.apps.gradio_api.upload_security import SecureBlocks
 from blip_space.apps.page import events, first_screen, layout, static, status_text
@@ -45,7 +46,8 @@ def current_parts(engine: EngineProtocol) -> Current:
         "status": lambda: status_text.status_line(engine.status()),
         "details": lambda: status_text.status_details(engine.status()),
         "cards": lambda: first_screen.cards(engine.default),
-        "ready": lambda: first_screen.ready_questions(engine.default, "en"),
+        "ready": lambda: first_screen.ready_questions(engine.default, locales.page_language()),
+        "description": lambda: status_text.model_description(engine.default),
     }
 
 

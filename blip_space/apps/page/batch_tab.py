@@ -14,12 +14,14 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from blip_space.apps import error_texts
 from blip_space.apps.gradio_api.batches import Batches
 from blip_space.apps.gradio_api.endpoints import BATCHES, MAX_BATCH_CALLS, session_of
 from blip_space.apps.gradio_api.parsing import parse_model, parse_task
 from blip_space.apps.gradio_api.upload_security import files_input, parse_files
 from blip_space.apps.locales import text
 from blip_space.apps.page import static, status_text
+from blip_space.errors import UserError
 from blip_space.images import MAX_UPLOAD_BYTES
 from blip_space.jobs import export
 from blip_space.jobs.records import CaptionRecord
@@ -110,10 +112,10 @@ class _Handlers:
         task = parse_task(prompt, language, model, quality=quality, max_new_tokens=CAPTION.max_new_tokens)
         job: UploadJob | None = None
         for job in self._batches.run(session_of(caller), parse_files(uploads), task):
-            yield [*_buttons(running=True), _progress(job), _table(job.records), *_downloads([])]
+            yield [*_buttons(running=True), _progress(job), _table(job), *_downloads([])]
         assert job is not None
         result = _progress(job, ended=True)
-        yield [*_buttons(running=False), result, _table(job.records), *_downloads(job.records)]
+        yield [*_buttons(running=False), result, _table(job), *_downloads(job.records)]
 
     def cancel(self, caller: gr.Request) -> None:
         """Cancel the batch; finished captions are kept."""
@@ -144,23 +146,22 @@ def _running(job: UploadJob) -> str:
     parts = [text("done_of_total", done=progress.done, total=progress.total)]
     parts.append(text("per_second", rate=round(progress.items_per_second, 1)))
     if left:
-        parts.append(text("seconds_left", n=round(left)) if left < 90 else text("minutes_left", n=round(left / 60)))
+        parts.append(status_text.time_left(left))
     if progress.errors:
         parts.append(text("batch_errors", n=len(progress.errors)))
     return text("list_separator").join(parts)
 
 
-def _table(records: Sequence[CaptionRecord]) -> str:
+def _table(job: UploadJob) -> str:
     """The HTML table without its end tags, so that Gradio sends only the new rows; the browser adds the end tags."""
-    return static.render_template("batch_head.html", **{name: text(f"column_{name}") for name in COLUMNS}) + "".join(
-        map(_table_row, records)
-    )
+    head = static.render_template("batch_head.html", **{name: text(f"column_{name}") for name in COLUMNS})
+    return head + "".join(_table_row(record, job.failures.get(record.file)) for record in job.records)
 
 
-def _table_row(record: CaptionRecord) -> str:
+def _table_row(record: CaptionRecord, failure: UserError | None) -> str:
     language = LANGUAGES[record.language]
-    if record.error is not None:
-        return static.render_template("batch_error.html", file=record.file, error=record.error)
+    if failure is not None:
+        return static.render_template("batch_error.html", file=record.file, error=error_texts.describe(failure))
     return static.render_template(
         "batch_row.html",
         file=record.file,

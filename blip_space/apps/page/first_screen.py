@@ -63,7 +63,7 @@ def _thumbnail(file: Path) -> str:
 def knowledge(spec: ModelSpec) -> str:
     """What the model knows, as a line in the language of the page: of a checkpoint with such lines its own, of others
     in how many languages it answers."""
-    if ready := spec.ready_questions.get(_page_language()) or spec.ready_questions.get(locales.DEFAULT):
+    if ready := spec.ready_questions.get(locales.page_language()) or spec.ready_questions.get(locales.DEFAULT):
         return text(
             "knows_small" if spec.parameters < SMALL_PARAMETERS else "knows", model=spec.name, kinds=ready.knows
         )
@@ -71,12 +71,6 @@ def knowledge(spec: ModelSpec) -> str:
         language = LANGUAGES[spec.languages[0]]
         return text("knows_photographs_in_one", model=spec.name, language=language.own_name)
     return text("knows_photographs", model=spec.name, n=len(spec.languages))
-
-
-def _page_language() -> str:
-    """The code of the language that the user of the page reads."""
-    locale = locales.current_locale.get() or locales.english()
-    return locale.tag.partition("-")[0]
 
 
 def ready_questions(spec: ModelSpec, language: str) -> Html:

@@ -110,8 +110,7 @@ def _top_row(parts: dict[str, Any], engine: EngineProtocol) -> None:
             gr.HTML(language_menu(), padding=False, elem_id="page-menu")
     with gr.Column(elem_id="details", min_width=0):
         parts["details"] = gr.HTML(current("details"), padding=False, elem_id="status-details")
-        description = status_text.model_description(engine.default)
-        parts["description"] = gr.HTML(description, padding=False, elem_id="about")
+        parts["description"] = gr.HTML(current("description"), padding=False, elem_id="about")
 
 
 def _hidden_parts(parts: dict[str, Any]) -> None:

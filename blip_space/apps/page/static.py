@@ -22,6 +22,7 @@ SCRIPTS = (
     "language_search.js",
     "messages.js",
     "announcements.js",
+    "gradio_names.js",
     "facts.js",
     "versions.js",
     "store.js",

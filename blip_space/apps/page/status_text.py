@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from blip_space.apps import error_texts
+from blip_space.apps import error_texts, locales
 from blip_space.apps.locales import LANGUAGE_NAME, text
 from blip_space.apps.page import static
 from blip_space.catalogue import ModelSpec, most_multilingual_model
 from blip_space.errors import UserError
 from blip_space.languages import LANGUAGES, Language
+from blip_space.reasons import Reason
+from blip_space.serving.load_progress import LoadEstimate
 from blip_space.serving.protocol import EngineStatus
 
 LARGE_PARAMETERS = 100_000_000
@@ -42,11 +44,32 @@ def status_line(status: EngineStatus) -> str:
         return ""
     if status.load_progress and status.status == "loading":
         share = f"{status.load_progress.share:.3f}"
-        sentence = text("status_progress", sentence=status.load_progress.sentence)
+        sentence = text("status_progress", sentence=_load_progress(status.load_progress))
         return static.render_template("progress.html", model=status.model, share=share, sentence=sentence)
     if status.status == "loading":
         return static.render_template("loading.html", model=status.model, sentence=text("status_loading"))
-    return static.render_template("failed.html", model=status.model, error=status.error)
+    error = status.error if locales.reads_english() else text("error_model_unavailable")
+    return static.render_template("failed.html", model=status.model, error=error)
+
+
+def _load_progress(progress: LoadEstimate) -> str:
+    """What is done of a download or of a load, and how long the rest takes if that is known."""
+    if locales.reads_english():
+        return progress.sentence
+    if progress.phase == "download":
+        done, total = (round(count / 1e9, 2) for count in (progress.done, progress.total))
+        sentence = text("progress_download", done=done, total=total)
+    else:
+        sentence = text("progress_load", percent=round(100 * progress.share))
+    parts = [sentence]
+    if progress.seconds_left is not None and progress.share < 1:
+        parts.append(time_left(progress.seconds_left))
+    return text("list_separator").join(parts)
+
+
+def time_left(seconds: float) -> str:
+    """How long something still takes, in seconds or in minutes."""
+    return text("seconds_left", n=round(seconds)) if seconds < 90 else text("minutes_left", n=round(seconds / 60))
 
 
 def status_details(status: EngineStatus) -> str:
@@ -54,13 +77,14 @@ def status_details(status: EngineStatus) -> str:
     GPU it also says why decode steps are not CUDA graphs. Empty until a model is loaded."""
     if status.status != "ready":
         return ""
-    is_slow = status.device.startswith("cuda") and status.decode == "eager"
-    reason = text("graphs_reason", reason=status.reason, decode_reason=status.decode_reason)
+    reasons = [status.reason]
+    if status.device.startswith("cuda") and status.decode == "eager":
+        reasons.append(Reason(f"CUDA graphs are {status.decode_reason}", "graphs_off"))
     return static.render_template(
         "ready.html",
         model=status.model,
         device=text("status_device", precision=status.precision, device=status.device),
-        reason=reason if is_slow else status.reason,
+        reason=error_texts.explain(Reason.joined(reasons)),
         throughput=throughput(status.metrics.tokens_per_second, status.running, status.waiting),
     )
 
@@ -112,7 +136,7 @@ def model_description(spec: ModelSpec, fits: tuple[str, ...] | None = None) -> s
         static.render_template(
             "model.html",
             about=text("about_model", model=spec.name),
-            description=spec.description or _answers_in(spec.languages),
+            description=_purpose(spec),
             memory=memory_needs(spec.memory_gb, fits) if is_large else "",
         )
     ]
@@ -122,9 +146,18 @@ def model_description(spec: ModelSpec, fits: tuple[str, ...] | None = None) -> s
     return "".join(parts)
 
 
+def _purpose(spec: ModelSpec) -> str:
+    """What the model is for. The description of a checkpoint is in English; its line of what it knows is not."""
+    if spec.server and not locales.reads_english():
+        return text("answers_from", host=spec.server_host)
+    if not locales.reads_english() and (ready := spec.ready_questions.get(locales.page_language())):
+        return ready.knows
+    return spec.description or _answers_in(spec.languages)
+
+
 def _answers_in(languages: Collection[str]) -> str:
     if len(languages) == 1:
-        return text("answers_in_one", language=LANGUAGES[next(iter(languages))].english_name)
+        return text("answers_in_one", language=LANGUAGES[next(iter(languages))].own_name)
     return text("answers_in_many", n=len(languages))
 
 

@@ -21,6 +21,7 @@ from blip_space.engine.request import Budget, EngineConfig, Request
 from blip_space.errors import BusyError
 from blip_space.history import Turn
 from blip_space.images.encoding import encode_for_sending
+from blip_space.reasons import Reason
 from blip_space.serving.offered_models import OfferedModels
 from blip_space.serving.protocol import STOPPING, EngineStatus, open_response, queue_full, seconds_to_answer, stopped
 from blip_space.serving.remote.attempts import AttemptError, Timeouts
@@ -140,11 +141,12 @@ class RemoteEngine:
     def _context_tokens(self) -> int:
         return (self._server.context_tokens if self._server else None) or self.default.context_tokens
 
-    def _describe_server(self) -> str:
+    def _describe_server(self) -> Reason:
         listed = self._server.names if self._server else ()
         if listed and self.default.name not in listed:
-            return f"the server lists {', '.join(listed[:5])}, and not this model"
-        return "another server answers"
+            names = ", ".join(listed[:5])
+            return Reason(f"the server lists {names}, and not this model", "not_listed", models=names)
+        return Reason("another server answers", "remote")
 
     def _check_queue(self, *, background: bool) -> None:
         if self._is_stopping:
