@@ -229,17 +229,45 @@ def test_the_oldest_conversation_is_deleted_for_a_new_one(answered_page: Page) -
     expect(open_list(page)).to_contain_text(["the third", "the second"])
 
 
-def test_an_image_that_the_server_lost_is_uploaded_again(answered_page: Page, engine: FakeEngine) -> None:
+def test_an_image_that_the_server_has_deleted_is_sent_again_with_the_next_question(
+    answered_page: Page, url: str, engine: FakeEngine
+) -> None:
+    """The server deletes uploads after a day, and a conversation about one goes on: in the page that has asked about
+    it, and in one that opens the kept conversation and shows the image while it is still there."""
     page = answered_page
-    wait_for(page, lambda: page.evaluate("Boolean(window.blipSpace.currentConversation.get().blob)"))
-    page.fill("#question textarea", "a draft")
+    page.wait_for_function("Boolean(window.blipSpace.currentConversation.get().blob)")
     shutil.rmtree(settings.upload_folder())
-    page.evaluate("window.blipSpace.currentConversation.renew()")
-    wait_for(page, lambda: any(settings.upload_folder().rglob("circles.png")))
-    expect(replies(page)).to_have_text([PROMPT])
-    expect(question_box(page)).to_have_value("a draft")
     ask_and_wait(page, "and then?")
+    page.reload()
+    expect(replies(page)).to_have_text([PROMPT, "and then?"])
+    page.locator("#picture img").wait_for()
+    shutil.rmtree(settings.upload_folder())
+    press(page, "Retry")
+    expect(page.locator("#chat .ways").last).to_contain_text("2/2")
+    expect(replies(page)).to_have_text([PROMPT, "and then?"])
+    expect(page.locator(".note")).to_have_count(0)
     assert engine.requests[-1].turns == ((PROMPT, PROMPT),)
+    assert len(engine.requests) == 3
+    assert {request.image.digest for request in engine.requests} == {engine.requests[0].image.digest}
+
+
+def test_a_browser_that_stores_no_blob_keeps_conversations_with_their_images(
+    page: Page, url: str, image_file: Path, engine: FakeEngine
+) -> None:
+    """WebKit refuses to store a Blob in a private window."""
+    page.add_init_script("""const { put } = IDBObjectStore.prototype;
+        IDBObjectStore.prototype.put = function (value, ...key) {
+            if (value instanceof Blob) throw new DOMException("no Blob", "UnknownError");
+            return put.call(this, value, ...key);
+        };""")
+    page.goto(url)
+    upload(page, image_file)
+    ask_and_wait(page, PROMPT)
+    page.reload()
+    expect(replies(page)).to_have_text([PROMPT])
+    page.locator("#picture img").wait_for()
+    shutil.rmtree(settings.upload_folder())
+    ask_and_wait(page, "and then?")
     assert engine.requests[-1].image.digest == engine.requests[0].image.digest
 
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, expect
 from blip_space.apps import locales
 from blip_space.apps.language_names import code_of_tag
 from blip_space.apps.locales import Locale
-from tests.apps.browser import ask, ask_and_wait, upload, wait_for
+from tests.apps.browser import ask, ask_and_wait, question_box, upload, wait_for
 
 SAME_AS_ENGLISH = json.loads(Path(__file__).with_name("same_as_english.json").read_text("utf-8"))
 """For each language the keys whose text is rightly the English one, such as `Chat`."""
@@ -115,6 +115,7 @@ def test_a_japanese_user_reads_japanese_and_is_answered_in_it_until_another_lang
     expect(page.locator("html")).to_have_attribute("dir", "rtl")
     expect(page.locator("html")).to_have_attribute("lang", "ar")
     expect(page.locator("#page-language summary")).to_have_text("العربية")
+    expect(question_box(page)).to_have_css("direction", "rtl")  # of its placeholder
     ask(page, "x")
     expect(page.locator(".note > span").first).to_have_text(locales.available()["ar"].text("error_no_image"))
     context.close()

@@ -10,10 +10,12 @@
   const abandon = () => { isAbandoned = true; };
   const returned = () => { isAbandoned = false; };
   const markStopped = () => { isStopped = true; };
-  const markAsked = (...values) => {
+  /* Runs before a question is sent, with the image that it is about: the server deletes images after a day. */
+  const markAsked = async (...values) => {
     isAbandoned = isStopped = isAnnounced = false;
     window.blipSpace.clearNote("box");
     window.blipSpace.currentConversation.asked();
+    await window.blipSpace.currentConversation.renew();
     return values;
   };
 

@@ -178,7 +178,7 @@
   }
   const arrive = () => show(wanted);
 
-  /** Uploads the image again if the server, which was started again, has it no more. */
+  /** Uploads the image again if the server has it no more, as it was started again or has deleted it. */
   async function renew() {
     const { picture } = current.record;
     if (!picture || (await isUploaded(current.record))) return;

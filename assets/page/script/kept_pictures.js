@@ -26,7 +26,8 @@
   }
 
   const address = (path) => `${window.gradio_config.root}${window.gradio_config.api_prefix}/file=${path}`;
-  const isUploaded = ({ picture: { value } }) => fetch(address(value.path), { method: "HEAD" }).then(({ ok }) => ok, () => false);
+  /** Whether the server has an image. One that cannot be reached now may have it. */
+  const isUploaded = ({ picture: { value } }) => fetch(address(value.path), { method: "HEAD" }).then(({ ok }) => ok, () => true);
 
   /** The image as the server has it, which gets it again where it was restarted or has deleted it. */
   async function uploadAgain({ record, blob }) {

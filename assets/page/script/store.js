@@ -50,7 +50,11 @@
   }
 
   const get = (id) => transact("readonly", (conversations) => result(conversations.get(id)));
-  const picture = (key) => transact("readonly", (_, pictures) => result(pictures.get(key)));
+  /** @param {string} key @returns {Promise<Blob | undefined>} */
+  const picture = async (key) => {
+    const kept = await transact("readonly", (_, pictures) => result(pictures.get(key)));
+    return !kept || kept instanceof Blob ? kept : new Blob([kept.bytes], { type: kept.type });
+  };
 
   /** Every conversation with a message, the newest first. @returns {Promise<Conversation[]>} */
   const list = async () => (await transact("readonly", (conversations) => result(conversations.getAll())))
@@ -77,10 +81,11 @@
    * @param {Conversation} conversation @param {Blob | null} blob
    */
   async function put(conversation, blob) {
+    const image = await missing(conversation.picture?.key, blob);
     const dropped = conversation.revision ? 0 : await makeRoom(conversation, limits.conversations, limits.bytes);
     for (let count = dropped; ; count += 1) {
       try {
-        await write(conversation, blob);
+        await write(conversation, image);
         return count;
       } catch (error) {
         if (error?.name !== "QuotaExceededError") throw error;
@@ -90,18 +95,27 @@
     }
   }
 
-  const write = (conversation, blob) => transact("readwrite", async (conversations, pictures) => {
-    let stored = await result(conversations.get(conversation.id));
-    if (stored && stored.revision !== conversation.revision) {
-      conversation.id = newId();
-      stored = null;
-    }
-    conversation.revision += 1;
-    const key = conversation.picture?.key;
-    if (blob && key && !(await result(pictures.count(key)))) pictures.put(blob, key);
-    conversations.put({ ...conversation, updated: Date.now() });
-    if (stored?.picture && stored.picture.key !== key) await dropPicture(conversations, pictures, stored.picture.key);
-  });
+  /** What is stored of an image that is not stored yet. It is no Blob, which Safari's private windows cannot store. */
+  async function missing(key, blob) {
+    if (!blob || !key || (await transact("readonly", (_, pictures) => result(pictures.count(key))))) return null;
+    return { bytes: await blob.arrayBuffer(), type: blob.type };
+  }
+
+  async function write(conversation, image) {
+    const revision = conversation.revision + 1;
+    await transact("readwrite", async (conversations, pictures) => {
+      let stored = await result(conversations.get(conversation.id));
+      if (stored && stored.revision !== conversation.revision) {
+        conversation.id = newId();
+        stored = null;
+      }
+      const key = conversation.picture?.key;
+      if (image && key && !(await result(pictures.count(key)))) pictures.put(image, key);
+      conversations.put({ ...conversation, revision, updated: Date.now() });
+      if (stored?.picture && stored.picture.key !== key) await dropPicture(conversations, pictures, stored.picture.key);
+    });
+    conversation.revision = revision;
+  }
 
   /** Deletes the oldest other conversations until `most` and `bytes` hold this one too. Returns how many. */
   async function makeRoom(conversation, most, bytes) {
