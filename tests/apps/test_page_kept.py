@@ -230,7 +230,7 @@ def test_the_oldest_conversation_is_deleted_for_a_new_one(answered_page: Page) -
 
 
 def test_an_image_that_the_server_has_deleted_is_sent_again_with_the_next_question(
-    answered_page: Page, url: str, engine: FakeEngine
+    answered_page: Page, engine: FakeEngine
 ) -> None:
     """The server deletes uploads after a day, and a conversation about one goes on: in the page that has asked about
     it, and in one that opens the kept conversation and shows the image while it is still there."""
@@ -245,7 +245,6 @@ def test_an_image_that_the_server_has_deleted_is_sent_again_with_the_next_questi
     press(page, "Retry")
     expect(page.locator("#chat .ways").last).to_contain_text("2/2")
     expect(replies(page)).to_have_text([PROMPT, "and then?"])
-    expect(page.locator(".note")).to_have_count(0)
     assert engine.requests[-1].turns == ((PROMPT, PROMPT),)
     assert len(engine.requests) == 3
     assert {request.image.digest for request in engine.requests} == {engine.requests[0].image.digest}
