@@ -12,10 +12,18 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from blip_space.apps.server import MAX_STORED_BYTES
 from tests.apps.browser import ask, ask_and_wait, contrast, english, note, replies, upload, wait_for
 from tests.apps.fake_engine import FakeEngine
 from tests.apps.test_batch import CAPTION
 from tests.example_images import blue_circles, write_zip
+
+DROP = """(node, bytes) => {
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File(["%PDF-1.7"], "a.pdf", {type: "application/pdf"}));
+    dataTransfer.items.add(new File([new Uint8Array(bytes)], "second.png", {type: "image/png"}));
+    node.dispatchEvent(new DragEvent("drop", {dataTransfer, bubbles: true, cancelable: true}));
+}"""
 
 
 def rows(page: Page) -> Locator:
@@ -161,3 +169,24 @@ def test_the_table_fits_a_phone_and_has_enough_contrast(
     for selector in (*selectors, ".limits", "#batch-start"):
         assert contrast(page.locator(selector).last) >= 4.5, selector
     page.close()
+
+
+def test_files_that_cannot_be_taken_are_named_and_the_others_are_captioned(page: Page, tmp_path: Path) -> None:
+    """Chosen, then dropped: one of another kind or size does not keep the images out."""
+    page.get_by_role("tab", name=english("batch_tab")).click()
+    (tmp_path / "own.png").write_bytes(blue_circles())
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "big.png").write_bytes(b"x" * (MAX_STORED_BYTES + 1))
+    page.set_input_files(
+        "#batch-files input[type=file]", [tmp_path / name for name in ("notes.txt", "own.png", "big.png")]
+    )
+    expect(page.locator("#batch-files .file")).to_have_text([re.compile("own")])
+    reason, further = english("not_an_image", file="notes.txt"), english("also_left_out", files="big.png")
+    expect(note(page, "batch")).to_contain_text(f"{reason} {further}")
+    page.click("#batch-start")
+    expect(progress(page)).to_have_text("Done: 1 of 1")
+    page.reload()
+    page.get_by_role("tab", name=english("batch_tab")).click()
+    page.locator("#batch-right").evaluate(DROP, list(blue_circles()))
+    expect(page.locator("#batch-files .file")).to_have_text([re.compile("second")])
+    expect(note(page, "batch")).to_contain_text(english("not_an_image", file="a.pdf"))

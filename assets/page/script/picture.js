@@ -7,22 +7,31 @@
   const EXTENSIONS = /\.(jpe?g|jfif|png|apng|webp|gif|bmp|tiff?|avif|hei[cf]s?|hif|mpo|svg)$/i;
   const isImage = (file) => file.type.startsWith("image/") || EXTENSIONS.test(file.name);
   const isZip = (file) => /zip/.test(file.type) || /\.zip$/i.test(file.name);
-  const place = () => (isBatchOpen() ? "batch" : "frame");
+  /** How many further files that are left out are named. */
+  const MAX_NAMES = 5;
 
-  /** Say why files cannot be taken; returns those that can be. @param {File[]} files */
+  /** Why a file cannot be taken, or nothing. @param {File} file */
+  function reason(file) {
+    if (!isImage(file) && !(isBatchOpen() && isZip(file))) return text("not_an_image", { file: file.name });
+    if (file.size <= MAX_BYTES) return "";
+    return text("file_too_large", { file: file.name, megabytes: MAX_BYTES / 1024 ** 2 });
+  }
+
+  /** Those files that can be taken, one or, for a batch, all; says why others are left out. @param {File[]} files */
   function check(files) {
-    const taken = isBatchOpen() ? files : files.slice(0, 1);
-    for (const file of taken) {
-      if (!isImage(file) && !(isBatchOpen() && isZip(file))) {
-        note(place(), text("not_an_image", { file: file.name }));
-        return [];
-      }
-      if (file.size > MAX_BYTES) {
-        note(place(), text("file_too_large", { file: file.name, megabytes: MAX_BYTES / 1024 ** 2 }));
-        return [];
-      }
-    }
-    return taken;
+    const wanted = isBatchOpen() ? files : files.slice(0, 1), leftOut = wanted.filter(reason);
+    if (!leftOut.length) return wanted;
+    const [first, ...others] = leftOut;
+    const names = others.slice(0, MAX_NAMES).map(({ name }) => name).join(", ") + (others.length > MAX_NAMES ? ", …" : "");
+    note(isBatchOpen() ? "batch" : "frame", reason(first) + (names && ` ${text("also_left_out", { files: names })}`));
+    return wanted.filter((file) => !reason(file));
+  }
+
+  /** @param {File[]} files */
+  function listOf(files) {
+    const data = new DataTransfer();
+    for (const file of files) data.items.add(file);
+    return data.files;
   }
 
   const input = () => document.querySelector(`${isBatchOpen() ? "#batch-files" : "#picture"} input[type=file]`);
@@ -38,9 +47,7 @@
   async function take(files) {
     const taken = check(files), field = taken.length ? await findInput() : null;
     if (!field) return;
-    const data = new DataTransfer();
-    for (const file of taken) data.items.add(file);
-    field.files = data.files;
+    field.files = listOf(isBatchOpen() ? files : taken);  // which are checked again when they change, where a note goes
     field.dispatchEvent(new Event("change", { bubbles: true }));
     if (files.length > taken.length) {
       note("box", text("one_image", { file: taken[0].name, tab: text("batch_tab") }), { isError: false });
@@ -49,8 +56,12 @@
 
   document.addEventListener("change", (event) => {
     if (!event.target.matches?.("#picture input[type=file], #batch-files input[type=file]")) return;
-    const files = [...event.target.files];
-    if (!files.length || check(files).length) return;
+    const files = [...event.target.files], taken = check(files);
+    if (taken.length) {
+      if (taken.length < files.length) event.target.files = listOf(taken);
+      return;
+    }
+    if (!files.length) return;
     event.stopImmediatePropagation();
     event.target.value = "";
   }, true);
@@ -92,7 +103,7 @@
     event.stopImmediatePropagation();
     const files = [...event.dataTransfer.files];
     if (files.length) take(files);
-    else note(place(), text("drop_is_no_file"));
+    else note(isBatchOpen() ? "batch" : "frame", text("drop_is_no_file"));
   }, true);
 
   /* Camera and clipboard: Gradio says nothing when the browser refuses them. */

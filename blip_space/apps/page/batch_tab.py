@@ -73,7 +73,7 @@ def build_batch_tab(engine: EngineProtocol, batches: Batches) -> Any:
 def _build_inputs(engine: EngineProtocol, handlers: _Handlers) -> list[Any]:
     """Add the input components, and return them in the order of the parameters of `_Handlers.run`."""
     names, default = list(engine.specs), engine.default
-    files = files_input(label=text("files_label"), file_types=["image", ".zip"], elem_id="batch-files")
+    files = files_input(label=text("files_label"), elem_id="batch-files")
     limits = text(
         "batch_limits", images=MAX_IMAGES, megabytes=MAX_UPLOAD_BYTES // 1_000_000, minutes=round(MAX_SECONDS / 60)
     )
