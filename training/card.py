@@ -58,8 +58,9 @@ which trains in parallel on encoded targets instead of image features, only has 
 ## Data and licences
 
 The weights and the code have the project's licence, MIT. Training images were rendered from these packages, downloaded
-from npm and pinned in `training/scenes/sources.py`. None of them is in the repository except the four drawings of
-`assets/examples/` (Noto Emoji) and the small images of `tests/training/fixture/` and of this card (all drawing styles):
+from npm and pinned in `training/scenes/sources.py`. The photographs of `@stdlib` train only the gate of the
+second image encoder. None of them is in the repository except the four drawings of `assets/examples/` (Noto Emoji) and
+the small images of `tests/training/fixture/` and of this card (all drawing styles):
 
 | package | content and author | licence |
 |---|---|---|
@@ -169,7 +170,8 @@ def _per_cent(share: float) -> str:
 
 
 def new_card() -> str:
-    credited = (sources.ANNOTATIONS, sources.LISTS, *sources.STYLES.values())  # Twemoji is used in evaluation
+    styles = sources.STYLES.values()  # Twemoji is used in evaluation
+    credited = (sources.ANNOTATIONS, sources.LISTS, *styles, *sources.PHOTOGRAPHS)
     return TEXT.format(
         credits="\n".join(
             f"| `{source.package}` {source.version} | {source.credit} | {source.licence} |" for source in credited
