@@ -77,15 +77,15 @@ class UploadJob:
         self._task = replace(task, model=engine.resolve_model(task.model, task.language).name)
         self.progress = JobProgress(len(images))
         self.records: list[CaptionRecord] = []
-        self.failures: dict[str, UserError] = {}
-        """The error of each record that has one, by its file, for translations."""
+        self.failures: list[UserError | None] = []
+        """The error of each record, for translations."""
 
         self._engine = engine
         self._remaining = iter(images)
         self._in_flight: deque[_Pending] = deque()
         self._digests: set[str] = set()
-        self._record_by_digest: dict[str, CaptionRecord] = {}
-        """The record of the first image with each digest."""
+        self._first_by_digest: dict[str, tuple[CaptionRecord, UserError | None]] = {}
+        """The record of the first image with each digest, and its error."""
 
         self._pool = ThreadPoolExecutor(default_workers(), thread_name_prefix="uploads")
         self._deadline = time.monotonic() + MAX_SECONDS
@@ -140,21 +140,21 @@ class UploadJob:
 
     def _add_record(self, pending: _Pending) -> None:
         if pending.submitted is None and pending.error is None:
-            first = self._record_by_digest[pending.digest or ""]
+            first, failure = self._first_by_digest[pending.digest or ""]
             record = replace(first, file=pending.file, seconds=0.0)
-            if first.file in self.failures:
-                self.failures[record.file] = self.failures[first.file]
             self.progress.copied += record.error is None
         else:
-            record = self._record(pending)
-            self._record_by_digest[pending.digest or ""] = record
+            record, failure = self._record(pending)
+            self._first_by_digest[pending.digest or ""] = record, failure
             self.progress.generated += record.error is None
         self.records.append(record)
+        self.failures.append(failure)
         if record.error is not None:
             self.progress.errors.append((record.file, record.error))
 
-    def _record(self, pending: _Pending) -> CaptionRecord:
-        """Wait for an image's answer, and return the record with its caption or error. `PromptError` as in `run`."""
+    def _record(self, pending: _Pending) -> tuple[CaptionRecord, UserError | None]:
+        """Wait for an image's answer, and return the record with its caption or error, and this error. `PromptError` as
+        in `run`."""
         try:
             if pending.error:
                 raise pending.error
@@ -164,12 +164,12 @@ class UploadJob:
         except PromptError:
             raise
         except Exception as error:
-            self.failures[pending.file] = failure = _without_traceback(_as_user_error(error))
-            return self._task.record(pending.file, pending.digest, error=str(failure))
+            failure = _without_traceback(_as_user_error(error))
+            return self._task.record(pending.file, pending.digest, error=str(failure)), failure
         status = self._engine.status()
         if status.model == self._task.model:
             self._task = replace(self._task, precision=status.precision)
-        return self._task.record(
+        record = self._task.record(
             pending.file,
             pending.digest,
             caption=caption,
@@ -177,6 +177,7 @@ class UploadJob:
             seconds=time.monotonic() - pending.submitted_at,
             repeats=response.repeats,
         )
+        return record, None
 
     def _time_out(self) -> None:
         """Cancel the requests, and add a record with a timeout error for every image that has none."""

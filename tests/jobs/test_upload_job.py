@@ -77,6 +77,13 @@ def test_duplicate_images_are_captioned_once(build: Build, loading: FakeLoader) 
     assert (job.progress.generated, job.progress.copied, len(loading.models[0].generated_words)) == (2, 2, 2 * 9)
 
 
+def test_the_error_of_a_file_is_not_that_of_another_of_its_name(build: Build) -> None:
+    """From two folders that were dropped together."""
+    job = run_job(build(), UploadedImage("a.png", unreadable), UploadedImage("a.png", lambda: IMAGES[0]))
+    assert [record.caption for record in job.records] == [None, ANSWER]
+    assert [failure is None for failure in job.failures] == [False, True]
+
+
 def test_an_image_that_fails_has_a_record_with_a_message(build: Build) -> None:
     broken = uploads_of(b"no image", IMAGES[0], b"no image")
     engine = build()
@@ -86,6 +93,7 @@ def test_an_image_that_fails_has_a_record_with_a_message(build: Build) -> None:
     assert "The file is not an image" in str(job.records[1].error)
     assert job.records[3].error == job.records[1].error
     assert [name for name, _ in job.progress.errors] == ["gone.png", "0.png", "2.png"]
+    assert [str(failure) if failure else None for failure in job.failures] == [one.error for one in job.records]
     failed = run_job(engine, *uploads_of(IMAGES[0]), prompt="Will this explode?")
     assert "internal error" in str(failed.records[0].error)
 

@@ -155,7 +155,7 @@ def _running(job: UploadJob) -> str:
 def _table(job: UploadJob) -> str:
     """The HTML table without its end tags, so that Gradio sends only the new rows; the browser adds the end tags."""
     head = static.render_template("batch_head.html", **{name: text(f"column_{name}") for name in COLUMNS})
-    return head + "".join(_table_row(record, job.failures.get(record.file)) for record in job.records)
+    return head + "".join(map(_table_row, job.records, job.failures))
 
 
 def _table_row(record: CaptionRecord, failure: UserError | None) -> str:
