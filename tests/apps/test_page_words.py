@@ -157,6 +157,7 @@ def test_a_conversation_has_no_english_word_for_a_japanese_user(japanese_page: P
         expect(note(page, "frame")).to_be_visible()
         assert latin(page) == set(), name
     page.set_input_files("#picture input[type=file]", files["雑音.jpg"])
+    page.locator("#picture img").wait_for()
     ask(page, "何ですか？")
     expect(page.locator("#chat .hint")).to_contain_text("tiny が認識できるのは")
     assert latin(page) == set()

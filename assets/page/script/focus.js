@@ -67,6 +67,10 @@
     if (closed === field) field.dispatchEvent(new FocusEvent("focus"));
     closed = null;
   }
+  /* Gradio opens the list again when what the field shows changes while the field has the focus. */
+  new MutationObserver(() => {
+    if (closed?.getAttribute("aria-expanded") === "true") closed.dispatchEvent(new FocusEvent("blur"));
+  }).observe(document.documentElement, { subtree: true, attributes: true, attributeFilter: ["aria-expanded"] });
   document.addEventListener("mousedown", ({ target }) => { if (target === closed) openList(target); }, true);
   document.addEventListener("focusout", ({ target }) => { if (target === closed) closed = null; });
   function listKeys(event) {
