@@ -1,7 +1,7 @@
-/* Says what Gradio has in English only in the page's language: the names of buttons and fields, and that it uploads.
- * In English its names stay, but for those where it shows the key of a text that it lacks. */
+/* Says what Gradio has in English only in the page's language: the names of buttons and fields, and that it uploads. */
 (() => {
   const { text, tag } = window.blipSpace;
+  if (tag === "en") return;
   const ATTRIBUTES = ["title", "aria-label"];
   const SELECTOR = ATTRIBUTES.map((name) => `[${name}]`).join();
   const NAMES = {
@@ -24,10 +24,7 @@
   const OF_SLIDER = /^(?:number input|range slider) for /;
 
   /** @param {string} name */
-  function translated(name) {
-    if (tag === "en" && !name.startsWith("common.")) return name;
-    return Object.hasOwn(NAMES, name) ? text(NAMES[name]) : name.replace(OF_SLIDER, "");
-  }
+  const translated = (name) => (Object.hasOwn(NAMES, name) ? text(NAMES[name]) : name.replace(OF_SLIDER, ""));
 
   /** @param {Element} element */
   function rename(element) {
@@ -39,7 +36,7 @@
 
   /** Gradio counts the files that are being uploaded in this text. @param {Node} node */
   function reword(node) {
-    if (tag !== "en" && node.parentElement?.matches(".uploading") && node.data !== text("gradio_uploading")) node.data = text("gradio_uploading");
+    if (node.parentElement?.matches(".uploading") && node.data !== text("gradio_uploading")) node.data = text("gradio_uploading");
   }
 
   new MutationObserver((changes) => {
