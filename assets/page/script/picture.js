@@ -45,9 +45,9 @@
 
   /** Give files to the open tab as if they had been chosen there. @param {File[]} files */
   async function take(files) {
-    const taken = check(files), field = taken.length ? await findInput() : null;
+    const taken = isBatchOpen() ? files : check(files), field = taken.length ? await findInput() : null;
     if (!field) return;
-    field.files = listOf(isBatchOpen() ? files : taken);  // which are checked again when they change, where a note goes
+    field.files = listOf(taken);  // those of a batch are checked as they change
     field.dispatchEvent(new Event("change", { bubbles: true }));
     if (files.length > taken.length) {
       note("box", text("one_image", { file: taken[0].name, tab: text("batch_tab") }), { isError: false });
