@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
+from blip_space.apps.gradio_api import upload_security
 from blip_space.apps.server import MAX_STORED_BYTES
+from blip_space.images.uploaded import UploadedImageFile
 from tests.apps.browser import (
     EXAMPLE,
     PROMPT,
@@ -68,6 +72,34 @@ def test_what_cannot_be_read_is_said_in_the_frame_which_stays_empty(
     page.set_input_files("#picture input[type=file]", tmp_path / "a.pdf")
     expect(note(page, "frame")).to_contain_text(english("not_an_image", file="a.pdf"))
     upload(page, image_file)
+    expect(note(page, "frame")).to_have_count(0)
+
+
+def test_an_image_stays_when_the_one_before_it_is_refused_late(
+    page: Page, tmp_path: Path, image_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check of the first takes longer than its user waits."""
+    check, is_over, ended = UploadedImageFile.check, threading.Event(), list[bytes]()
+
+    def check_late(image: UploadedImageFile) -> None:
+        if image.data == b"I am a text":
+            is_over.wait(60)
+        try:
+            check(image)
+        finally:
+            ended.append(image.data)
+
+    monkeypatch.setattr(UploadedImageFile, "check", check_late)
+    monkeypatch.setattr(upload_security, "_checked", {})  # of other tests
+    (tmp_path / "text.png").write_text("I am a text")
+    page.set_input_files("#picture input[type=file]", tmp_path / "text.png")
+    expect(page.locator("#picture img")).to_have_attribute("src", re.compile("text"))
+    page.locator("#picture [aria-label='Remove Image']").click()
+    upload(page, image_file)
+    is_over.set()
+    wait_for(page, lambda: len(ended) == 2)
+    expect(page.locator("#picture img")).to_have_attribute("src", re.compile("circles"))
+    ask_and_wait(page, PROMPT)
     expect(note(page, "frame")).to_have_count(0)
 
 

@@ -14,7 +14,7 @@
   ];
   /** Stands before and after the fields of a message (error_texts.py). */
   const SEPARATOR = "\u2063";
-  /** @typedef {{sentence: string, code?: string, remove?: string, model?: string}} Message */
+  /** @typedef {{sentence: string, code?: string, remove?: string, upload?: string, model?: string}} Message */
   const OF_CONNECTION = /Connection (to the server was lost|errored out)/;
 
   /** @type {Record<string, (message: Message) => void>} */
@@ -38,11 +38,14 @@
     return { code, sentence: code ? text(`error_${code}`) : sentence };
   }
 
+  /** Whether a message is about an image that has been replaced since. @param {Message} message */
+  const isLate = ({ upload }) => upload && !document.querySelector("#picture img")?.src.includes(`/${upload}/`);
+
   /** @param {HTMLElement} element a message in a toast */
   function forward(element) {
     const isError = Boolean(element.closest(".error"));
     const message = read(element);
-    if (!message) return;
+    if (!message || isLate(message)) return;
     if (message.remove) document.querySelector(`#remove-${message.remove}`)?.click();
     if (handlers[message.code]) handlers[message.code](message);
     else if (message.code || isError) showError(message.code, message.sentence);

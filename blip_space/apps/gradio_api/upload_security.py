@@ -203,6 +203,11 @@ def _uploaded_path(value: Any) -> Path:
     return Path(path)
 
 
+def upload_name(value: Any) -> str:
+    """The name of the folder of the uploaded file in `value`, which stands in the file's address."""
+    return _uploaded_path(value).parent.name
+
+
 def _example_file() -> dict[str, Any]:
     """What `handle_file` would send for the example file. The snippets show its `url`."""
     meta = {"_type": "gradio.FileData"}

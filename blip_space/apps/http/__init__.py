@@ -1,7 +1,7 @@
 """Middleware of our own in front of every route, Gradio's and ours: what is allowed at all, and how it is refused.
 
-Each concern is a module with one pure ASGI middleware; `wrap` composes them. Depends on Starlette, the settings, images,
-errors and the page's texts. Must not import Gradio, whose guards cover none of the routes that are ours.
+Each concern is a module with one pure ASGI middleware; `wrap` composes them. Depends on Starlette, the settings,
+images, errors and the page's texts. Must not import Gradio, whose guards cover none of the routes that are ours.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from blip_space import options
 from blip_space.apps.error_texts import PageError, describe, notice
 from blip_space.apps.gradio_api.endpoints import Endpoints, updates
 from blip_space.apps.gradio_api.parsing import parse_model, parse_prompt, parse_request
-from blip_space.apps.gradio_api.upload_security import check_image
+from blip_space.apps.gradio_api.upload_security import check_image, upload_name
 from blip_space.apps.language_names import code_of_tag
 from blip_space.apps.locales import tags_of
 from blip_space.apps.locales import text as localized
@@ -112,7 +112,7 @@ class Conversation:
         except ImageError as error:
             if error.code not in ("unreadable_image", "too_large"):
                 raise
-            gr.Info(notice(error.code, describe(error), remove="image"))
+            gr.Info(notice(error.code, describe(error), remove="image", upload=upload_name(image)))
 
     def update_budget(
         self, prompt: Any, messages: Any, language: Any, model: Any, max_new_tokens: Any, use_history: Any
