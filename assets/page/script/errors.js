@@ -38,8 +38,12 @@
     return { code, sentence: code ? text(`error_${code}`) : sentence };
   }
 
-  /** Whether a message is about an image that has been replaced since. @param {Message} message */
-  const isLate = ({ upload }) => upload && !document.querySelector("#picture img")?.src.includes(`/${upload}/`);
+  /** Whether a message is about an image that another one has replaced since. Gradio shows an SVG by a data URL, which
+   * names no upload; the server reads none of them. @param {Message} message */
+  function isLate({ upload }) {
+    const shown = document.querySelector("#picture img")?.src ?? "";
+    return upload && shown.includes("/file=") && !shown.includes(`/${upload}/`);
+  }
 
   /** @param {HTMLElement} element a message in a toast */
   function forward(element) {
